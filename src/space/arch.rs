@@ -1,0 +1,139 @@
+//! One network of a space: every choice decided.
+
+use super::{
+    Activation, BlockType, ConvSpec, Expansion, SearchSpace, squeeze_width,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Everything needed to build, count and name a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchSpec {
+    /// Side of the square input, in pixels.
+    pub resolution: usize,
+    pub image_channels: usize,
+    pub classes: usize,
+    pub stem: ConvSpec,
+    pub blocks: Vec<BlockSpec>,
+    pub head: Head,
+}
+
+/// One block with its shape.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockSpec {
+    /// `stage.block`, for example `4.2`.
+    pub label: String,
+    pub stride: usize,
+    /// Output channels.
+    pub width: usize,
+    pub kind: BlockKind,
+}
+
+/// What a block computes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum BlockKind {
+    /// Inverted residual: \[1x1 expand\] → depthwise → \[squeeze-excite\] → 1x1 project.
+    MbConv {
+        kernel: usize,
+        activation: Activation,
+        /// Hidden channels.
+        mid: usize,
+        /// Whether the 1x1 expanding convolution exists.
+        expand: bool,
+        /// Channels inside the squeeze-excite, if there is one.
+        squeeze: Option<usize>,
+        residual: bool,
+    },
+    /// 1x1 convolution, batch norm, ReLU: a skip where the shape changes.
+    Projection,
+    /// The input itself, cut to `width` channels.
+    Identity,
+}
+
+/// What comes between the last block and the logits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Head {
+    /// 1x1 convolution + BN + activation, global pooling, fully connected.
+    Conv { width: usize, activation: Activation },
+    /// The released networks' head: 1x1 convolution + BN + activation, pooling, 1x1 convolution +
+    /// activation on the single pixel, fully connected.
+    IrPool { mid: usize, width: usize, activation: Activation },
+}
+
+/// The index taken in each choice of a space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decisions {
+    pub resolution: usize,
+    pub blocks: Vec<BlockDecision>,
+}
+
+/// The indices taken in one block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockDecision {
+    pub block_type: usize,
+    pub expansion: usize,
+    pub width: usize,
+}
+
+impl ArchSpec {
+    /// A short name that two equal architectures share: the first 12 hex digits of the SHA-256 of
+    /// the canonical JSON.
+    ///
+    /// # Panics
+    /// Never: the type holds nothing that JSON cannot.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let digest = Sha256::digest(self.to_json().as_bytes());
+        digest.iter().take(6).map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// Canonical JSON: fields in the order of the declaration.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl SearchSpace {
+    /// The network that these choices name.
+    ///
+    /// A residual exists where the stride is 1, the supernet has room for it and the chosen widths
+    /// are equal. A skip that does not change the shape passes on as many channels as both sides
+    /// have.
+    #[must_use]
+    pub fn decide(&self, decisions: &Decisions) -> ArchSpec {
+        let mut input = self.stem_width();
+        let blocks = self.blocks.iter().zip(&decisions.blocks).map(|(choices, decision)| {
+            let selected = choices.widths[decision.width];
+            let (width, kind) = match choices.types[decision.block_type] {
+                BlockType::Skip if choices.skip_needs_projection() => {
+                    (selected, BlockKind::Projection)
+                }
+                BlockType::Skip => (selected.min(input), BlockKind::Identity),
+                BlockType::MbConv { kernel, activation, squeeze_excite } => {
+                    let (mid, expand) = match &choices.expansion {
+                        Expansion::None => (input, false),
+                        Expansion::Options { mids, .. } => (mids[decision.expansion], true),
+                    };
+                    let squeeze = squeeze_excite.then(|| squeeze_width(mid, self.channel_divisor));
+                    let residual = choices.can_be_residual() && input == selected;
+                    let kind =
+                        BlockKind::MbConv { kernel, activation, mid, expand, squeeze, residual };
+                    (selected, kind)
+                }
+            };
+            input = width;
+            BlockSpec { label: choices.label(), stride: choices.stride, width, kind }
+        });
+        ArchSpec {
+            resolution: self.resolutions[decisions.resolution],
+            image_channels: self.image_channels,
+            classes: self.classes,
+            stem: self.stem.clone(),
+            blocks: blocks.collect(),
+            head: Head::Conv { width: self.head.width, activation: self.head.activation },
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The kinds of block a position may hold.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Nonlinearities of the released networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    Identity,
+    /// max(0, x)
+    Relu,
+    /// x · relu6(x + 3) / 6
+    Hswish,
+    /// relu6(x + 3) / 6
+    Hsigmoid,
+}
+
+/// An inverted residual of a given kernel, activation and gating, or none at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BlockType {
+    MbConv { kernel: usize, activation: Activation, squeeze_excite: bool },
+    Skip,
+}
+
+impl BlockType {
+    /// The nine types that the released FBNetV2 networks are made of.
+    pub const ALL: [Self; 9] = [
+        Self::mbconv(3, Activation::Relu, false),
+        Self::mbconv(3, Activation::Hswish, false),
+        Self::mbconv(3, Activation::Relu, true),
+        Self::mbconv(3, Activation::Hswish, true),
+        Self::mbconv(5, Activation::Relu, false),
+        Self::mbconv(5, Activation::Hswish, false),
+        Self::mbconv(5, Activation::Relu, true),
+        Self::mbconv(5, Activation::Hswish, true),
+        Self::Skip,
+    ];
+
+    const fn mbconv(kernel: usize, activation: Activation, squeeze_excite: bool) -> Self {
+        Self::MbConv { kernel, activation, squeeze_excite }
+    }
+
+    /// The name used in space files and reports, for example `k5_hswish_se`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Skip => "skip",
+            Self::MbConv { kernel, activation, squeeze_excite } => {
+                match (kernel, activation, squeeze_excite) {
+                    (3, Activation::Relu, false) => "k3_relu",
+                    (3, Activation::Relu, true) => "k3_relu_se",
+                    (3, _, false) => "k3_hswish",
+                    (3, _, true) => "k3_hswish_se",
+                    (_, Activation::Relu, false) => "k5_relu",
+                    (_, Activation::Relu, true) => "k5_relu_se",
+                    (_, _, false) => "k5_hswish",
+                    (_, _, true) => "k5_hswish_se",
+                }
+            }
+        }
+    }
+
+    /// The type of that name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|t| t.name() == name)
+    }
+}
+
+impl fmt::Display for BlockType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Display for Activation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Identity => "identity",
+            Self::Relu => "relu",
+            Self::Hswish => "hswish",
+            Self::Hsigmoid => "hsigmoid",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_is_found_by_its_own_name() {
+        for t in BlockType::ALL {
+            assert_eq!(BlockType::from_name(t.name()), Some(t));
+        }
+        assert_eq!(BlockType::from_name("k7_relu"), None);
+    }
+}
