@@ -2,6 +2,7 @@
 //! with, and keeps every result in a database. See README.md for the picture of the rooms.
 
 pub mod manifest;
+pub mod ops;
 pub mod record;
 pub mod rng;
 pub mod space;

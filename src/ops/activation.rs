@@ -1,0 +1,87 @@
+//! Nonlinearities, compiled into the kernels that use them.
+
+use crate::space::Activation;
+
+/// A nonlinearity the kernels are compiled for.
+pub(super) trait ActivationFn {
+    fn value(u: f32) -> f32;
+    fn slope(u: f32) -> f32;
+}
+
+pub(super) struct IdentityFn;
+pub(super) struct ReluFn;
+pub(super) struct HswishFn;
+pub(super) struct HsigmoidFn;
+
+const SIXTH: f32 = 1.0 / 6.0;
+
+impl ActivationFn for IdentityFn {
+    #[inline(always)]
+    fn value(u: f32) -> f32 {
+        u
+    }
+    #[inline(always)]
+    fn slope(_: f32) -> f32 {
+        1.0
+    }
+}
+
+impl ActivationFn for ReluFn {
+    #[inline(always)]
+    fn value(u: f32) -> f32 {
+        u.max(0.0)
+    }
+    #[inline(always)]
+    fn slope(u: f32) -> f32 {
+        if u > 0.0 { 1.0 } else { 0.0 }
+    }
+}
+
+impl ActivationFn for HswishFn {
+    #[inline(always)]
+    fn value(u: f32) -> f32 {
+        u * (u + 3.0).max(0.0).min(6.0) * SIXTH
+    }
+    #[inline(always)]
+    fn slope(u: f32) -> f32 {
+        let inner = (2.0 * u + 3.0) * SIXTH;
+        if u <= -3.0 {
+            0.0
+        } else if u >= 3.0 {
+            1.0
+        } else {
+            inner
+        }
+    }
+}
+
+impl ActivationFn for HsigmoidFn {
+    #[inline(always)]
+    fn value(u: f32) -> f32 {
+        (u + 3.0).max(0.0).min(6.0) * SIXTH
+    }
+    #[inline(always)]
+    fn slope(u: f32) -> f32 {
+        if u > -3.0 && u < 3.0 { SIXTH } else { 0.0 }
+    }
+}
+
+/// The activation of one number.
+pub(super) fn evaluate(activation: Activation, u: f32) -> f32 {
+    match activation {
+        Activation::Identity => IdentityFn::value(u),
+        Activation::Relu => ReluFn::value(u),
+        Activation::Hswish => HswishFn::value(u),
+        Activation::Hsigmoid => HsigmoidFn::value(u),
+    }
+}
+
+/// The derivative of the activation at one number.
+pub(super) fn differentiate(activation: Activation, u: f32) -> f32 {
+    match activation {
+        Activation::Identity => IdentityFn::slope(u),
+        Activation::Relu => ReluFn::slope(u),
+        Activation::Hswish => HswishFn::slope(u),
+        Activation::Hsigmoid => HsigmoidFn::slope(u),
+    }
+}

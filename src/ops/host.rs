@@ -1,0 +1,70 @@
+//! The bridge between candle's tensors and plain slices in host memory.
+
+use candle_core::{CpuStorage, Device, Result, Shape, Storage, StorageRef, Tensor, bail};
+use std::ops::Deref;
+
+/// A read view of a contiguous f32 tensor on the CPU.
+pub(super) struct Host<'a> {
+    storage: StorageRef<'a>,
+    start: usize,
+    len: usize,
+}
+
+impl<'a> Host<'a> {
+    /// # Errors
+    /// When the tensor is not f32, not contiguous or not on the CPU.
+    pub(super) fn of(x: &'a Tensor) -> Result<Self> {
+        let (storage, layout) = x.storage_and_layout();
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("operators read contiguous tensors, got {:?}", x.layout())
+        };
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(_)) => Ok(Self { storage, start, len: end - start }),
+            _ => bail!("operators read f32 tensors in host memory, got {:?}", x.dtype()),
+        }
+    }
+}
+
+impl Deref for Host<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(data)) => &data[self.start..self.start + self.len],
+            _ => unreachable!("checked when the view was made"),
+        }
+    }
+}
+
+/// A tensor that owns `data` (moved, not copied).
+pub(super) fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Tensor::from_vec(data, shape.into(), &Device::Cpu)
+}
+
+/// Sizes of an activation `[n, h, w, c]`.
+pub(super) fn nhwc(x: &Tensor) -> Result<(usize, usize, usize, usize)> {
+    x.dims4()
+}
+
+/// Rows and channels of a tensor seen as a matrix `[rows, c]`.
+pub(super) fn rows_of(x: &Tensor) -> Result<(usize, usize)> {
+    let c = x.dim(candle_core::D::Minus1)?;
+    Ok((x.elem_count() / c.max(1), c))
+}
+
+/// Rows of a matrix with `c` columns that one piece of work takes: about 64 KiB of f32, a function
+/// of the shape alone.
+pub(super) fn piece_rows(c: usize) -> usize {
+    (16 * 1024 / c.max(1)).max(1)
+}
+
+/// Adds up vectors in order, in f64.
+pub(super) fn ordered_sum(parts: &[Vec<f32>]) -> Vec<f64> {
+    let mut total = vec![0f64; parts.first().map_or(0, Vec::len)];
+    for part in parts {
+        for (t, p) in total.iter_mut().zip(part) {
+            *t += f64::from(*p);
+        }
+    }
+    total
+}

@@ -1,0 +1,30 @@
+//! Tensor operators: forward and backward, one file each, activations channels-last `[n, h, w, c]`
+//! in f32.
+//!
+//! Every public function takes and gives candle tensors and chooses its kernel by the tensor's
+//! device, so that a caller never knows which kernel ran. The CPU kernels live beside the entry
+//! points, split their work into pieces whose number depends on the shape alone, and sum the
+//! pieces in order: the same input gives the same bits on any number of threads.
+//!
+//! Only this room touches raw storage, and only this room holds `unsafe` code.
+
+mod activation;
+pub mod depthwise;
+pub mod gate;
+mod host;
+mod lanes;
+pub mod loss;
+pub mod matmul;
+pub mod norm;
+pub mod patches;
+pub mod pool;
+pub mod rows;
+pub mod subsample;
+pub mod update;
+
+use candle_core::{Device, Result, bail};
+
+/// The error of an operator that has no kernel for the device of its input.
+fn no_kernel<T>(op: &str, device: &Device) -> Result<T> {
+    bail!("{op}: no kernel for {:?} yet; run with --device cpu", device.location())
+}
