@@ -1,13 +1,13 @@
 //! Experiment manifests: a TOML file says what to search, on which data, with which recipe.
 //!
 //! The types here are validated: whoever holds a [`Manifest`] need not check it again. The file's
-//! own shape lives in `wire`, the messages for its editor in `complaint`.
+//! own shape lives in `wire`, the strict reading and the messages for its editor in
+//! [`crate::document`].
 
-mod complaint;
 mod wire;
 
-pub use complaint::{Complaint, Complaints};
-pub use wire::{Overrides, load};
+pub use crate::document::{Complaint, Complaints, Overrides};
+pub use wire::load;
 
 use crate::space::SearchSpace;
 use serde::{Deserialize, Serialize};

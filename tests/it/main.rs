@@ -1,1 +1,3 @@
-#[test] fn t(){}
+//! Everything that is tested from outside, in one program.
+
+mod refusals;

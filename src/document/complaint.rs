@@ -1,0 +1,145 @@
+//! What is wrong with a file, told to the person who edits it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// One problem: where it is, what was given, what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    pub file: PathBuf,
+    /// `None` where no text is to blame: a missing file, a missing key at the top level.
+    pub place: Option<Place>,
+    /// Dotted path of the key, for example `search.weights.momentum`; members of a list are counted
+    /// from 1, as stages are (`stage[2].width`). Empty for the file as a whole.
+    pub key: String,
+    /// What was given, for example `-3 is not allowed`.
+    pub problem: String,
+    /// What is allowed, for example `give a whole number from 1 to 9`; may be empty.
+    pub expected: String,
+    /// The nearest right name.
+    pub hint: Option<String>,
+}
+
+/// A piece of the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// From 1; `None` for a value that the command line set.
+    pub line: Option<usize>,
+    /// In characters, from 1.
+    pub column: usize,
+    /// In characters, at least 1 and within the line.
+    pub width: usize,
+    /// The whole line.
+    pub source: String,
+}
+
+/// All problems that were found, in the order of the files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Complaints(pub Vec<Complaint>);
+
+impl Complaint {
+    /// A problem of the file as a whole.
+    #[must_use]
+    pub fn of_file(file: &Path, problem: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self {
+            file: file.to_path_buf(),
+            place: None,
+            key: String::new(),
+            problem: problem.into(),
+            expected: expected.into(),
+            hint: None,
+        }
+    }
+}
+
+impl Place {
+    /// The place of `start..end` (bytes) in `text`; any bounds will do, also those of an error at
+    /// the very end or inside a character.
+    #[must_use]
+    pub fn of(text: &str, start: usize, end: usize) -> Self {
+        let start = text.floor_char_boundary(start);
+        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let source = text[line_start..].lines().next().unwrap_or_default();
+        let line_end = line_start + source.len();
+        let end = text
+            .floor_char_boundary(end)
+            .clamp(start, line_end.max(start));
+        Self {
+            line: Some(text[..line_start].matches('\n').count() + 1),
+            column: text[line_start..start].chars().count() + 1,
+            width: text[start..end].chars().count().max(1),
+            source: source.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(Place {
+            line: Some(line),
+            column,
+            ..
+        }) = &self.place
+        {
+            write!(f, ":{line}:{column}")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        write!(f, ": {}", self.problem)?;
+        if !self.expected.is_empty() {
+            write!(f, "; {}", self.expected)?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, " (did you mean \"{hint}\"?)")?;
+        }
+        self.place.as_ref().map_or(Ok(()), |place| place.fmt(f))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let label = self
+            .line
+            .map_or_else(|| "--set".to_owned(), |line| line.to_string());
+        // Tabs stay tabs below, so that the caret stands where a terminal shows the fault.
+        let before: String = self
+            .source
+            .chars()
+            .take(self.column - 1)
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        write!(f, "\n{label:>6} | {}", self.source)?;
+        write!(f, "\n{:>6} | {before}{}", "", "^".repeat(self.width))
+    }
+}
+
+impl fmt::Display for Complaints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, complaint) in self.0.iter().enumerate() {
+            write!(f, "{}{complaint}", if i == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Complaints {}
+
+impl From<Complaint> for Complaints {
+    fn from(complaint: Complaint) -> Self {
+        Self(vec![complaint])
+    }
+}
+
+/// The name that `given` was probably meant to be.
+#[must_use]
+pub fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let given = given.to_lowercase();
+    names
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&given, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len().max(given.len()) / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name.to_owned())
+}
