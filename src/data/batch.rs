@@ -139,11 +139,13 @@ impl<'a> Loader<'a> {
         let Shape { height, width, channels } = self.shape;
         let len = height * width * channels;
         let mut values = vec![0f32; indices.len() * len];
-        values.par_chunks_exact_mut(len).zip(indices).enumerate().for_each(|(i, (output, &index))| {
-            let image = &self.split.images[index * len..][..len];
-            let change = self.change(epoch, first + i);
-            augment::write(image, output, self.shape, &self.tables, change);
-        });
+        values.par_chunks_exact_mut(len).zip(indices).enumerate().for_each(
+            |(i, (output, &index))| {
+                let image = &self.split.images[index * len..][..len];
+                let change = self.change(epoch, first + i);
+                augment::write(image, output, self.shape, &self.tables, change);
+            },
+        );
         let shape = (indices.len(), height, width, channels);
         let xs = Tensor::from_vec(values, shape, &self.device)?;
         let labels = indices.iter().map(|&index| u32::from(self.split.labels[index])).collect();
@@ -244,8 +246,7 @@ mod tests {
     fn an_epoch_holds_every_index_once_in_another_order_each_time() {
         let data = numbered();
         let some: Vec<usize> = (0..200).step_by(2).collect();
-        let loader =
-            Loader::training(&data, some.clone(), 20, Augment::default(), Seed(1), "test");
+        let loader = Loader::training(&data, some.clone(), 20, Augment::default(), Seed(1), "test");
         let (one, two) = (seen(&loader, 0), seen(&loader, 1));
         assert_ne!(one, two);
         assert_eq!(one, seen(&loader, 0));
@@ -271,8 +272,7 @@ mod tests {
     #[test]
     fn pixels_are_normalised_per_channel() {
         let mut data = numbered();
-        data.normalisation =
-            Normalisation { mean: vec![0.5, 0.0, 0.2], sd: vec![0.5, 1.0, 0.25] };
+        data.normalisation = Normalisation { mean: vec![0.5, 0.0, 0.2], sd: vec![0.5, 1.0, 0.25] };
         let batch = Loader::evaluation(&data, &data.train, vec![51], 1).epoch(0).next();
         let batch = batch.unwrap().unwrap();
         assert_eq!(batch.xs.dims(), [1, 2, 2, 3]);

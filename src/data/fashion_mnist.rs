@@ -47,8 +47,7 @@ const TEST: [IdxFile; 2] = [
 const DEBIAN: &str = "/usr/share/datasets/fashion-mnist";
 
 /// How a person gets it.
-pub(super) const REMEDY: &str =
-    "install Debian's package (`apt-get install dataset-fashion-mnist`), or hand over a folder \
+pub(super) const REMEDY: &str = "install Debian's package (`apt-get install dataset-fashion-mnist`), or hand over a folder \
      with the four files: `repro data fetch fashion-mnist --from FOLDER`";
 
 /// Where the data set lies in the data folder.
@@ -90,14 +89,17 @@ pub(super) fn load_slice() -> Result<Dataset, DataError> {
     Ok(dataset(DatasetName::FashionMnistSlice, train, test))
 }
 
-/// Copies the data set from a folder. Returns whether it was there already.
+/// Copies the data set from a folder, or checks the one that was installed. Returns whether it was there already.
 pub(super) fn fetch(
     root: &Path,
     from: Option<&Path>,
     progress: &dyn FetchProgress,
 ) -> Result<bool, DataError> {
     let Some(from) = from else {
-        return found(root).map(|_| true).ok_or_else(|| missing(&place(root)));
+        let folder = found(root).ok_or_else(|| missing(&place(root)))?;
+        return fetch::step(progress, "checking", None, || {
+            files().try_for_each(|file| read_checked(&folder, file).map(drop)).map(|()| true)
+        });
     };
     let staging = Staging::begin(root, progress)?;
     let new = staging.folder().join("fashion-mnist");
@@ -141,7 +143,7 @@ fn read_checked(folder: &Path, file: &IdxFile) -> Result<Vec<u8>, DataError> {
     let path = folder.join(file.name);
     let zipped = fs::read(&path).map_err(DataError::reading(&path))?;
     let bytes = unzip(&zipped, &path)?;
-    hash::check_md5(&bytes, file.md5, &path, &format!("To replace it, {REMEDY}"))?;
+    hash::check_md5(&bytes, file.md5, &path, &format!("to replace it, {REMEDY}"))?;
     Ok(bytes)
 }
 

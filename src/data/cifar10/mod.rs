@@ -22,18 +22,8 @@ const RECORD_BYTES: usize = 1 + IMAGE_BYTES;
 const IMAGES_PER_FILE: usize = 10_000;
 const FILE_BYTES: usize = IMAGES_PER_FILE * RECORD_BYTES;
 
-const CLASSES: [&str; 10] = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-];
+const CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// One file of the binary distribution.
 struct BinaryFile {
@@ -134,12 +124,7 @@ fn read_file(folder: &Path, file: &BinaryFile) -> Result<Vec<u8>, DataError> {
     Ok(bytes)
 }
 
-fn check_file(
-    bytes: &[u8],
-    file: &BinaryFile,
-    path: &Path,
-    remedy: &str,
-) -> Result<(), DataError> {
+fn check_file(bytes: &[u8], file: &BinaryFile, path: &Path, remedy: &str) -> Result<(), DataError> {
     if bytes.len() != FILE_BYTES {
         let reason = format!("{} holds {} bytes of {FILE_BYTES}", file.name, bytes.len());
         return Err(DataError::Damaged { path: path.to_owned(), reason });
@@ -155,7 +140,8 @@ fn read_files(folder: &Path, files: &[BinaryFile]) -> Result<Split, DataError> {
     images.zip(labels).zip(files).try_for_each(|((images, labels), file)| {
         let bytes = read_file(folder, file)?;
         let records = bytes.chunks_exact(RECORD_BYTES);
-        for ((record, image), label) in records.zip(images.chunks_exact_mut(IMAGE_BYTES)).zip(labels)
+        for ((record, image), label) in
+            records.zip(images.chunks_exact_mut(IMAGE_BYTES)).zip(labels)
         {
             *label = record[0];
             interleave(&record[1..], image);
