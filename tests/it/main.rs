@@ -1,1 +1,3 @@
-#[test] fn t(){}
+//! The tests that see the program from outside, one module per room.
+
+mod data;
