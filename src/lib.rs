@@ -1,9 +1,14 @@
 //! `repro` reproduces FBNetV2's `DMaskingNAS` (arXiv 2004.05565) and the searches it is compared
 //! with, and keeps every result in a database. See README.md for the picture of the rooms.
 
+pub mod cost;
+pub mod data;
 pub mod document;
 pub mod manifest;
+pub mod net;
+pub mod nn;
 pub mod ops;
 pub mod record;
 pub mod rng;
 pub mod space;
+pub mod tape;

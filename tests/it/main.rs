@@ -1,3 +1,4 @@
-//! Everything that is tested from outside, in one program.
+//! All integration tests, one binary.
 
+mod data;
 mod refusals;

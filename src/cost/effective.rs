@@ -1,0 +1,240 @@
+//! Effective shape propagation (FBNetV2 section 3.3): the expected number of channels travels from
+//! block to block, and the cost formula is applied to it.
+//!
+//! A block's width is a distribution over its options. A skip that keeps the shape passes on the
+//! smaller of what comes in and what was chosen, as the derived network does, so the distribution
+//! and not only its mean is carried along; with one-hot probabilities everything here is the count
+//! of the decided network, to the unit.
+
+use super::number::Number;
+use super::{Cost, Extent, MbConvShape, count, dense_conv, head, square, stem};
+use crate::space::{
+    BlockChoices, BlockDecision, BlockType, Decisions, Expansion, Head, SearchSpace, squeeze_width,
+};
+
+/// The probability of each option of a block; each list sums to one.
+#[derive(Clone, Debug)]
+pub struct BlockProbabilities<N> {
+    pub types: Vec<N>,
+    pub expansions: Vec<N>,
+    pub widths: Vec<N>,
+}
+
+/// A block's expected shape.
+#[derive(Clone, Debug)]
+pub struct EffectiveBlock<N> {
+    /// C̄ of the input.
+    pub input: N,
+    /// C̄ of the hidden channels.
+    pub mid: N,
+    /// C̄ of the output.
+    pub width: N,
+    /// ρ: how much of the input is added to the output. A skip adds it, and so does an inverted
+    /// residual whose width equals its input's.
+    pub identity: N,
+}
+
+/// The shapes and the cost of a supernet under given probabilities.
+#[derive(Clone, Debug)]
+pub struct Propagation<N> {
+    pub blocks: Vec<EffectiveBlock<N>>,
+    pub cost: Cost<N>,
+}
+
+/// Carries the probabilities through the space. `one` is the number 1 of the wanted kind.
+#[must_use]
+pub fn propagate<N: Number>(
+    space: &SearchSpace,
+    probabilities: &[BlockProbabilities<N>],
+    one: &N,
+) -> Propagation<N> {
+    let (mut cost, mut side) =
+        stem(one, &space.stem, space.image_channels, space.max_resolution());
+    let mut widths: Widths<N> = vec![(space.stem.width, one.clone())];
+    let mut blocks = Vec::with_capacity(space.blocks.len());
+    for (choices, probabilities) in space.blocks.iter().zip(probabilities) {
+        let before = square(side);
+        side = side.div_ceil(choices.stride);
+        let step = Step { space, choices, probabilities, one, pixels: (before, square(side)) };
+        let (block, block_cost, out) = step.take(&widths);
+        cost = cost.plus(&block_cost);
+        blocks.push(block);
+        widths = out;
+    }
+    let last = mean(&widths, one);
+    let spec = Head::Conv { width: space.head.width, activation: space.head.activation };
+    let cost = cost.plus(&head(&last, &spec, space.classes, square(side)));
+    Propagation { blocks, cost }
+}
+
+/// Channels with their probabilities.
+type Widths<N> = Vec<(usize, N)>;
+
+fn mean<N: Number>(widths: &Widths<N>, one: &N) -> N {
+    sum(widths.iter().map(|(channels, p)| p.scaled(*channels as u64)), one)
+}
+
+fn sum<N: Number>(terms: impl Iterator<Item = N>, one: &N) -> N {
+    terms.reduce(|a, b| a.plus(&b)).unwrap_or_else(|| one.constant(0))
+}
+
+/// Everything that one block's step needs.
+struct Step<'a, N> {
+    space: &'a SearchSpace,
+    choices: &'a BlockChoices,
+    probabilities: &'a BlockProbabilities<N>,
+    one: &'a N,
+    pixels: (u64, u64),
+}
+
+impl<N: Number> Step<'_, N> {
+    fn take(&self, incoming: &Widths<N>) -> (EffectiveBlock<N>, Cost<N>, Widths<N>) {
+        let selected: Widths<N> = self
+            .choices
+            .widths
+            .iter()
+            .copied()
+            .zip(self.probabilities.widths.iter().cloned())
+            .collect();
+        let (keeps, works) = self.skip_or_not();
+        let out = match &keeps {
+            Some(keeps) => mixed_widths(incoming, &selected, keeps, &works),
+            None => selected.clone(),
+        };
+        let input = mean(incoming, self.one);
+        let (mid, squeeze) = self.hidden(incoming);
+        let width = mean(&selected, self.one);
+        let cost = self.cost(&input, &mid, &squeeze, &width);
+        let block = EffectiveBlock {
+            input,
+            mid,
+            width: mean(&out, self.one),
+            identity: self.identity(incoming, &selected, keeps, &works),
+        };
+        (block, cost, out)
+    }
+
+    /// The probability of a shape-keeping skip, where there is one, and that of everything else.
+    fn skip_or_not(&self) -> (Option<N>, N) {
+        let mut keeps = None;
+        let mut works = Vec::new();
+        for (block_type, p) in self.choices.types.iter().zip(&self.probabilities.types) {
+            if *block_type == BlockType::Skip && !self.choices.skip_needs_projection() {
+                keeps = Some(p.clone());
+            } else {
+                works.push(p.clone());
+            }
+        }
+        (keeps, sum(works.into_iter(), self.one))
+    }
+
+    /// ρ, see [`EffectiveBlock::identity`].
+    fn identity(
+        &self,
+        incoming: &Widths<N>,
+        selected: &Widths<N>,
+        keeps: Option<N>,
+        works: &N,
+    ) -> N {
+        if !self.choices.can_be_residual() {
+            return self.one.constant(0);
+        }
+        let equal = incoming.iter().flat_map(|(a, p)| {
+            selected.iter().filter(move |(b, _)| a == b).map(move |(_, q)| p.times(q))
+        });
+        let residual = sum(equal, self.one).times(works);
+        keeps.map_or(residual.clone(), |keeps| residual.plus(&keeps))
+    }
+
+    /// Expected hidden channels and squeezed channels.
+    fn hidden(&self, incoming: &Widths<N>) -> (N, N) {
+        let divisor = self.space.channel_divisor;
+        let mids: Widths<N> = match &self.choices.expansion {
+            Expansion::None => incoming.clone(),
+            Expansion::Options { mids, .. } => {
+                mids.iter().copied().zip(self.probabilities.expansions.iter().cloned()).collect()
+            }
+        };
+        let squeezed =
+            mids.iter().map(|(mid, p)| (squeeze_width(*mid, divisor), p.clone())).collect();
+        (mean(&mids, self.one), mean(&squeezed, self.one))
+    }
+
+    /// Σ_t p_t · cost of type t.
+    fn cost(&self, input: &N, mid: &N, squeeze: &N, width: &N) -> Cost<N> {
+        let mut total = Cost::zero(self.one);
+        for (block_type, p) in self.choices.types.iter().zip(&self.probabilities.types) {
+            let cost = match *block_type {
+                BlockType::Skip if !self.choices.skip_needs_projection() => continue,
+                BlockType::Skip => dense_conv(1, input, width, self.pixels.1),
+                BlockType::MbConv { kernel, squeeze_excite, .. } => MbConvShape {
+                    kernel,
+                    input: input.clone(),
+                    mid: mid.clone(),
+                    width: width.clone(),
+                    expand: !matches!(self.choices.expansion, Expansion::None),
+                    squeeze: squeeze_excite.then(|| squeeze.clone()),
+                    pixels: self.pixels,
+                }
+                .cost(),
+            };
+            total = total.plus(&cost.times(p));
+        }
+        total
+    }
+}
+
+/// The output widths of a block that with probability `keeps` passes its input on.
+fn mixed_widths<N: Number>(
+    incoming: &Widths<N>,
+    selected: &Widths<N>,
+    keeps: &N,
+    works: &N,
+) -> Widths<N> {
+    let mut out: Widths<N> = selected.iter().map(|(w, p)| (*w, p.times(works))).collect();
+    for (a, p) in incoming {
+        for (b, q) in selected {
+            let (width, share) = (*a.min(b), p.times(q).times(keeps));
+            match out.iter_mut().find(|(w, _)| *w == width) {
+                Some((_, total)) => *total = total.plus(&share),
+                None => out.push((width, share)),
+            }
+        }
+    }
+    out
+}
+
+pub(super) fn extent(space: &SearchSpace) -> Extent {
+    let costs = |largest: bool, of: &dyn Fn(&Cost<u64>) -> u64| {
+        let last = |options: usize| if largest { options - 1 } else { 0 };
+        let mut decisions = Decisions {
+            resolution: last(space.resolutions.len()),
+            blocks: space
+                .blocks
+                .iter()
+                .map(|b| BlockDecision {
+                    block_type: 0,
+                    expansion: last(b.expansions()),
+                    width: last(b.widths.len()),
+                })
+                .collect(),
+        };
+        for (i, block) in space.blocks.iter().enumerate() {
+            let cost_of = |block_type: usize| {
+                let mut trial = decisions.clone();
+                trial.blocks[i].block_type = block_type;
+                of(&count(&space.decide(&trial)))
+            };
+            let types = 0..block.types.len();
+            let best = if largest {
+                types.max_by_key(|t| cost_of(*t))
+            } else {
+                types.min_by_key(|t| cost_of(*t))
+            };
+            decisions.blocks[i].block_type = best.unwrap_or(0);
+        }
+        of(&count(&space.decide(&decisions)))
+    };
+    let both = |of: &dyn Fn(&Cost<u64>) -> u64| (costs(false, of), costs(true, of));
+    Extent { macs: both(&|cost| cost.macs), params: both(&|cost| cost.params) }
+}

@@ -1,0 +1,119 @@
+//! The one cost formula (FBNetV2 section 3.3): k² · h · w · C_in · C_out / groups multiply-
+//! accumulates and k² · C_in · C_out / groups weights for a convolution, summed over the layers.
+//!
+//! It is generic over the kind of number: with integers it counts a decided network, with traced
+//! reals it is the differentiable expectation over effective shapes.
+
+use super::number::Number;
+
+/// Costs of a part of a network for one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cost<N> {
+    /// Multiply-accumulates of convolutions and fully connected layers.
+    pub macs: N,
+    /// Their weights, without biases and batch norm (the released networks' rule).
+    pub params: N,
+    /// Elements read by pooling; the released networks' FLOP totals are `macs + pooled`.
+    pub pooled: N,
+}
+
+impl<N: Number> Cost<N> {
+    /// Nothing.
+    #[must_use]
+    pub fn zero(like: &N) -> Self {
+        let zero = like.constant(0);
+        Self { macs: zero.clone(), params: zero.clone(), pooled: zero }
+    }
+
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            macs: self.macs.plus(&other.macs),
+            params: self.params.plus(&other.params),
+            pooled: self.pooled.plus(&other.pooled),
+        }
+    }
+
+    /// Every part times `factor`.
+    #[must_use]
+    pub fn times(&self, factor: &N) -> Self {
+        Self {
+            macs: self.macs.times(factor),
+            params: self.params.times(factor),
+            pooled: self.pooled.times(factor),
+        }
+    }
+
+    /// A convolution with `weights` weights, each used at `pixels` places.
+    fn conv(weights: N, pixels: u64) -> Self {
+        let zero = weights.constant(0);
+        Self { macs: weights.scaled(pixels), params: weights, pooled: zero }
+    }
+
+    /// Global pooling of `elements`.
+    fn pool(elements: N) -> Self {
+        let zero = elements.constant(0);
+        Self { macs: zero.clone(), params: zero, pooled: elements }
+    }
+}
+
+/// The shape of an inverted residual.
+#[derive(Clone, Debug)]
+pub struct MbConvShape<N> {
+    pub kernel: usize,
+    pub input: N,
+    pub mid: N,
+    pub width: N,
+    /// Whether the 1x1 expanding convolution exists.
+    pub expand: bool,
+    /// Channels inside the squeeze-excite.
+    pub squeeze: Option<N>,
+    /// Pixels before and after the stride.
+    pub pixels: (u64, u64),
+}
+
+impl<N: Number> MbConvShape<N> {
+    #[must_use]
+    pub fn cost(&self) -> Cost<N> {
+        let (before, after) = self.pixels;
+        let mut cost = Cost::conv(self.mid.scaled((self.kernel * self.kernel) as u64), after);
+        if self.expand {
+            cost = cost.plus(&Cost::conv(self.input.times(&self.mid), before));
+        }
+        if let Some(squeeze) = &self.squeeze {
+            let both = self.mid.times(squeeze).scaled(2);
+            cost = cost.plus(&Cost::conv(both, 1)).plus(&Cost::pool(self.mid.scaled(after)));
+        }
+        cost.plus(&Cost::conv(self.mid.times(&self.width), after))
+    }
+}
+
+/// A dense k x k convolution with `pixels` outputs.
+#[must_use]
+pub fn dense_conv<N: Number>(kernel: usize, input: &N, width: &N, pixels: u64) -> Cost<N> {
+    Cost::conv(input.times(width).scaled((kernel * kernel) as u64), pixels)
+}
+
+/// 1x1 convolution, pooling, fully connected layer.
+#[must_use]
+pub fn conv_head<N: Number>(input: &N, width: u64, classes: u64, pixels: u64) -> Cost<N> {
+    Cost::conv(input.scaled(width), pixels)
+        .plus(&Cost::pool(input.constant(width * pixels)))
+        .plus(&Cost::conv(input.constant(width * classes), 1))
+}
+
+/// 1x1 convolution, pooling, 1x1 convolution on the single pixel, pooling of that pixel, fully
+/// connected layer: the released networks' head. Their counting sees a second pooling, of one
+/// pixel.
+#[must_use]
+pub fn irpool_head<N: Number>(
+    input: &N,
+    mid: u64,
+    width: u64,
+    classes: u64,
+    pixels: u64,
+) -> Cost<N> {
+    Cost::conv(input.scaled(mid), pixels)
+        .plus(&Cost::pool(input.constant(mid * pixels + width)))
+        .plus(&Cost::conv(input.constant(mid * width + width * classes), 1))
+}

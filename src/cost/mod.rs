@@ -1,0 +1,81 @@
+//! What a network costs: multiply-accumulates and parameters, exactly for a decided network and in
+//! expectation for a supernet.
+
+mod effective;
+mod formula;
+mod number;
+
+pub use effective::{BlockProbabilities, EffectiveBlock, Propagation, propagate};
+pub use formula::Cost;
+pub use number::{Derivatives, Graph, Number, Traced};
+
+use crate::space::{ArchSpec, BlockKind, ConvSpec, Head, SearchSpace, conv_out};
+use formula::{MbConvShape, conv_head, dense_conv, irpool_head};
+
+/// The cost of a decided network for one image.
+#[must_use]
+pub fn count(arch: &ArchSpec) -> Cost<u64> {
+    let (mut cost, mut side) = stem(&1u64, &arch.stem, arch.image_channels, arch.resolution);
+    let mut input = arch.stem.width as u64;
+    for block in &arch.blocks {
+        let before = square(side);
+        side = side.div_ceil(block.stride);
+        let (after, width) = (square(side), block.width as u64);
+        cost = cost.plus(&match &block.kind {
+            BlockKind::Identity => Cost::zero(&0),
+            BlockKind::Projection => dense_conv(1, &input, &width, after),
+            BlockKind::MbConv { kernel, mid, expand, squeeze, .. } => MbConvShape {
+                kernel: *kernel,
+                input,
+                mid: *mid as u64,
+                width,
+                expand: *expand,
+                squeeze: squeeze.map(|s| s as u64),
+                pixels: (before, after),
+            }
+            .cost(),
+        });
+        input = width;
+    }
+    cost.plus(&head(&input, &arch.head, arch.classes, square(side)))
+}
+
+/// The least and the largest cost of any network of a space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub macs: (u64, u64),
+    pub params: (u64, u64),
+}
+
+/// See [`Extent`]. Cost grows with every width, expansion, kernel and resolution, so the extremes
+/// are found one block at a time.
+#[must_use]
+pub fn extent(space: &SearchSpace) -> Extent {
+    effective::extent(space)
+}
+
+fn square(side: usize) -> u64 {
+    (side * side) as u64
+}
+
+/// The stem's cost and the side of its output.
+fn stem<N: Number>(
+    like: &N,
+    spec: &ConvSpec,
+    image_channels: usize,
+    resolution: usize,
+) -> (Cost<N>, usize) {
+    let side = conv_out(resolution, spec.kernel, spec.stride);
+    let (input, width) = (like.constant(image_channels as u64), like.constant(spec.width as u64));
+    (dense_conv(spec.kernel, &input, &width, square(side)), side)
+}
+
+fn head<N: Number>(input: &N, head: &Head, classes: usize, pixels: u64) -> Cost<N> {
+    let classes = classes as u64;
+    match head {
+        Head::Conv { width, .. } => conv_head(input, *width as u64, classes, pixels),
+        Head::IrPool { mid, width, .. } => {
+            irpool_head(input, *mid as u64, *width as u64, classes, pixels)
+        }
+    }
+}

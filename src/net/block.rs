@@ -1,0 +1,169 @@
+//! One block on the tape: y = (Σ_t g_t · branch_t(x) + ρ x) ∘ M.
+//!
+//! With gates and masks this is the supernet's block; with one branch and none it is the derived
+//! network's. Each branch ends in its raw projection: normalising, weighing, adding the input
+//! and masking are one operator behind it.
+
+use super::plan::{BlockPlan, Branch};
+use crate::nn::{BatchNorm, Conv1x1, Depthwise, Params, Pass, SqueezeExcite};
+use crate::space::Activation;
+use crate::tape::{Candidate, Sum, Value};
+use candle_core::Result;
+
+/// The architecture parameters' grip on one block; all absent in a derived network.
+#[derive(Clone, Debug, Default)]
+pub struct BlockGates {
+    /// Weights of the branches `[t]`.
+    pub branches: Option<Value>,
+    /// ρ `[1]`: how much of the input is added.
+    pub identity: Option<Value>,
+    /// Mask of the hidden channels `[mid]`.
+    pub mid: Option<Value>,
+    /// Mask of the squeezed channels `[squeeze]`.
+    pub squeeze: Option<Value>,
+    /// Mask of the output channels `[width]`.
+    pub width: Option<Value>,
+}
+
+/// A block with its parameters.
+#[derive(Debug)]
+pub struct Block {
+    branches: Vec<BranchLayers>,
+    identity: bool,
+    width: usize,
+}
+
+#[derive(Debug)]
+enum BranchLayers {
+    MbConv(Box<MbConv>),
+    Projection { conv: Conv1x1, norm: BatchNorm, stride: usize },
+}
+
+/// Inverted residual (Sandler et al. 2018) up to its projection.
+#[derive(Debug)]
+struct MbConv {
+    expand: Option<(Conv1x1, BatchNorm)>,
+    depthwise: Depthwise,
+    depthwise_norm: BatchNorm,
+    squeeze_excite: Option<SqueezeExcite>,
+    project: Conv1x1,
+    project_norm: BatchNorm,
+    activation: Activation,
+}
+
+impl Block {
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(params: &mut Params, plan: &BlockPlan) -> Result<Self> {
+        let branches = plan.branches.iter().map(|(name, branch)| {
+            let name = format!("blocks.{}.{name}", plan.label);
+            match branch {
+                Branch::Projection => Ok(BranchLayers::Projection {
+                    conv: Conv1x1::new(params, &name, plan.input, plan.width)?,
+                    norm: BatchNorm::new(params, &name, plan.width)?,
+                    stride: plan.stride,
+                }),
+                Branch::MbConv { .. } => {
+                    Ok(BranchLayers::MbConv(Box::new(MbConv::new(params, &name, plan, branch)?)))
+                }
+            }
+        });
+        let branches = branches.collect::<Result<_>>()?;
+        Ok(Self { branches, identity: plan.identity, width: plan.width })
+    }
+
+    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, width]`.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn forward(&self, pass: &mut Pass<'_>, x: &Value, gates: &BlockGates) -> Result<Value> {
+        let mut sum = Sum { mask: gates.width.clone(), ..Sum::default() };
+        if self.branches.len() > 1 || gates.branches.is_some() {
+            sum.gates.clone_from(&gates.branches);
+        }
+        for branch in &self.branches {
+            sum.candidates.push(branch.forward(pass, x, gates)?);
+        }
+        if self.identity {
+            let rho = match &gates.identity {
+                Some(rho) => rho.clone(),
+                None => pass.row(&[1.0], false)?,
+            };
+            sum.identity = Some((pass.tape.cut(x, self.width)?, rho));
+        }
+        pass.tape.norm(sum)
+    }
+}
+
+impl BranchLayers {
+    fn forward(&self, pass: &mut Pass<'_>, x: &Value, gates: &BlockGates) -> Result<Candidate> {
+        match self {
+            Self::MbConv(block) => block.forward(pass, x, gates),
+            Self::Projection { conv, norm, stride } => {
+                let x = pass.tape.subsample(x, *stride)?;
+                let z = conv.forward(pass, &x)?;
+                norm.candidate(pass, z, Activation::Relu)
+            }
+        }
+    }
+}
+
+impl MbConv {
+    fn new(params: &mut Params, name: &str, plan: &BlockPlan, branch: &Branch) -> Result<Self> {
+        let Branch::MbConv { kernel, activation, mid, expand, squeeze } = branch else {
+            candle_core::bail!("{name} is no inverted residual")
+        };
+        let at = |part: &str| format!("{name}.{part}");
+        let expand = if *expand {
+            let conv = Conv1x1::new(params, &at("expand"), plan.input, *mid)?;
+            Some((conv, BatchNorm::new(params, &at("expand"), *mid)?))
+        } else {
+            None
+        };
+        let shape = (*kernel, plan.stride);
+        let squeeze_excite = match squeeze {
+            Some(width) => {
+                Some(SqueezeExcite::new(params, &at("se"), *mid, *width, *activation)?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            expand,
+            depthwise: Depthwise::new(params, &at("depthwise"), *mid, shape)?,
+            depthwise_norm: BatchNorm::new(params, &at("depthwise"), *mid)?,
+            squeeze_excite,
+            project: Conv1x1::new(params, &at("project"), *mid, plan.width)?,
+            project_norm: BatchNorm::new(params, &at("project"), plan.width)?,
+            activation: *activation,
+        })
+    }
+
+    fn forward(&self, pass: &mut Pass<'_>, x: &Value, gates: &BlockGates) -> Result<Candidate> {
+        let mut x = x.clone();
+        if let Some((conv, norm)) = &self.expand {
+            let z = conv.forward(pass, &x)?; // [n, h, w, mid]
+            let candidate = norm.candidate(pass, z, self.activation)?;
+            x = single(pass, candidate, None)?;
+        }
+        let z = self.depthwise.forward(pass, &x)?; // [n, h/s, w/s, mid]
+        drop(x);
+        // The mask right before the projection (and the squeeze-excite) is exactly a narrower
+        // expansion: depthwise convolution and batch norm work channel by channel.
+        let candidate = self.depthwise_norm.candidate(pass, z, self.activation)?;
+        let mut x = single(pass, candidate, gates.mid.clone())?;
+        if let Some(squeeze_excite) = &self.squeeze_excite {
+            x = squeeze_excite.forward(pass, &x, gates.squeeze.as_ref())?;
+        }
+        let z = self.project.forward(pass, &x)?; // [n, h/s, w/s, width]
+        self.project_norm.candidate(pass, z, Activation::Identity)
+    }
+}
+
+/// Normalise, activate and mask one value.
+pub(super) fn single(
+    pass: &mut Pass<'_>,
+    candidate: Candidate,
+    mask: Option<Value>,
+) -> Result<Value> {
+    pass.tape.norm(Sum { candidates: vec![candidate], mask, ..Sum::default() })
+}

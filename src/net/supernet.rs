@@ -1,0 +1,235 @@
+//! The supernet of DMaskingNAS: every block type of every block at its largest widths, masks for
+//! what may be narrower (FBNetV2 section 3.1).
+
+use super::block::BlockGates;
+use super::Net;
+use super::plan::Plan;
+use crate::nn::{Params, Pass};
+use crate::rng::Seed;
+use crate::space::{
+    ArchSpec, BlockChoices, BlockDecision, BlockType, Decisions, Expansion, SearchSpace,
+    squeeze_width,
+};
+use crate::tape::{Gradients, Value};
+use candle_core::{Device, Result, Tensor};
+
+/// The gates of one block, and how much of the input its output adds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GateValues {
+    pub types: Vec<f64>,
+    pub expansions: Vec<f64>,
+    pub widths: Vec<f64>,
+    /// ρ, from [`crate::cost::propagate`].
+    pub identity: f64,
+}
+
+/// d loss / d gate, in the shape of [`GateValues`].
+pub type GateGradients = GateValues;
+
+/// The network with all options.
+#[derive(Debug)]
+pub struct Supernet {
+    net: Net,
+    space: SearchSpace,
+}
+
+/// Gates on a tape, to ask for their gradients afterwards.
+pub struct BoundGates(Vec<BlockGates>);
+
+impl Supernet {
+    /// Adds the supernet's parameters to `params`.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<(Self, Params)> {
+        let mut params = Params::new(seed, device);
+        let net = Net::new(&mut params, &Plan::supernet(space))?;
+        Ok((Self { net, space: space.clone() }, params))
+    }
+
+    #[must_use]
+    pub fn space(&self) -> &SearchSpace {
+        &self.space
+    }
+
+    /// Images `[n, h, w, c]` → logits `[n, classes]` under the given gates.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        images: &Tensor,
+        gates: &[GateValues],
+        gradients_wanted: bool,
+    ) -> Result<(Value, BoundGates)> {
+        let mut bound: Vec<BlockGates> = Vec::with_capacity(gates.len());
+        for (choices, values) in self.space.blocks.iter().zip(gates) {
+            let incoming = bound.last().and_then(|before| before.width.clone());
+            bound.push(self.bind(pass, choices, values, incoming, gradients_wanted)?);
+        }
+        let logits = self.net.forward_gated(pass, images, &bound)?;
+        Ok((logits, BoundGates(bound)))
+    }
+
+    /// Masks and factors of one block. A mask exists where there is something to choose; the hidden
+    /// channels of a block without expansion are its input's and carry the input's mask.
+    fn bind(
+        &self,
+        pass: &mut Pass<'_>,
+        choices: &BlockChoices,
+        values: &GateValues,
+        incoming: Option<Value>,
+        wanted: bool,
+    ) -> Result<BlockGates> {
+        let divisor = self.space.channel_divisor;
+        let mut gates = BlockGates::default();
+        if choices.types.len() > 1 {
+            let branches: Vec<f64> =
+                branch_types(choices).map(|(type_index, _)| values.types[type_index]).collect();
+            if !branches.is_empty() {
+                gates.branches = Some(pass.row(&branches, wanted)?);
+            }
+        }
+        if choices.can_be_residual() {
+            gates.identity = Some(pass.row(&[values.identity], wanted)?);
+        }
+        match &choices.expansion {
+            Expansion::None => gates.mid = incoming,
+            Expansion::Options { mids, .. } if mids.len() > 1 => {
+                let squeezes: Vec<usize> =
+                    mids.iter().map(|m| squeeze_width(*m, divisor)).collect();
+                let mid = prefix_mask(mids, &values.expansions);
+                gates.mid = Some(pass.row(&mid, wanted)?);
+                let squeeze = prefix_mask(&squeezes, &values.expansions);
+                gates.squeeze = Some(pass.row(&squeeze, wanted)?);
+            }
+            Expansion::Options { .. } => {}
+        }
+        if choices.widths.len() > 1 {
+            gates.width = Some(pass.row(&prefix_mask(&choices.widths, &values.widths), wanted)?);
+        }
+        Ok(gates)
+    }
+}
+
+impl BoundGates {
+    /// What the reverse pass found for the gates.
+    ///
+    /// # Errors
+    /// When a gradient cannot be read from the device.
+    pub fn gradients(
+        &self,
+        space: &SearchSpace,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<GateGradients>> {
+        let blocks = space.blocks.iter().zip(&self.0);
+        blocks.map(|(choices, gates)| block_gradients(space, choices, gates, gradients)).collect()
+    }
+}
+
+fn block_gradients(
+    space: &SearchSpace,
+    choices: &BlockChoices,
+    gates: &BlockGates,
+    gradients: &mut Gradients,
+) -> Result<GateGradients> {
+    let mut row = |value: &Option<Value>| -> Result<Option<Vec<f32>>> {
+        match value.as_ref().and_then(|v| gradients.take(v)) {
+            Some(gradient) => Ok(Some(gradient.to_vec1()?)),
+            None => Ok(None),
+        }
+    };
+    let mut found = GateGradients {
+        types: vec![0.0; choices.types.len()],
+        expansions: vec![0.0; choices.expansions()],
+        widths: vec![0.0; choices.widths.len()],
+        identity: 0.0,
+    };
+    if let Some(branches) = row(&gates.branches)? {
+        for ((type_index, _), gradient) in branch_types(choices).zip(branches) {
+            found.types[type_index] = f64::from(gradient);
+        }
+    }
+    if let Some(identity) = row(&gates.identity)? {
+        found.identity = f64::from(identity[0]);
+    }
+    if let Some(mask) = row(&gates.width)? {
+        add_prefix_sums(&mut found.widths, &choices.widths, &mask);
+    }
+    if let Expansion::Options { mids, .. } = &choices.expansion {
+        let squeezes: Vec<usize> =
+            mids.iter().map(|m| squeeze_width(*m, space.channel_divisor)).collect();
+        if let Some(mask) = row(&gates.mid)? {
+            add_prefix_sums(&mut found.expansions, mids, &mask);
+        }
+        if let Some(mask) = row(&gates.squeeze)? {
+            add_prefix_sums(&mut found.expansions, &squeezes, &mask);
+        }
+    }
+    Ok(found)
+}
+
+/// The types of a block that have layers, with their positions among its types.
+fn branch_types(choices: &BlockChoices) -> impl Iterator<Item = (usize, BlockType)> {
+    let keeps = !choices.skip_needs_projection();
+    let types = choices.types.iter().copied().enumerate();
+    types.filter(move |(_, t)| !(keeps && *t == BlockType::Skip))
+}
+
+/// M = Σ_i g_i 1_i: entry c is the sum of the gates of all options wider than c.
+fn prefix_mask(options: &[usize], gates: &[f64]) -> Vec<f64> {
+    let widest = options.iter().copied().max().unwrap_or(0);
+    (0..widest)
+        .map(|c| options.iter().zip(gates).filter(|(w, _)| **w > c).map(|(_, g)| g).sum())
+        .collect()
+}
+
+/// d g_i += Σ_{c < w_i} d M_c.
+fn add_prefix_sums(gates: &mut [f64], options: &[usize], mask: &[f32]) {
+    for (gate, option) in gates.iter_mut().zip(options) {
+        *gate += mask[..*option].iter().map(|d| f64::from(*d)).sum::<f64>();
+    }
+}
+
+/// Weights for the derived network `arch`, cut out of the supernet's: of every tensor the first
+/// channels. The result has the derived network's names.
+///
+/// # Errors
+/// When `arch` was not derived from `space` by `decisions`.
+pub fn inherited(
+    space: &SearchSpace,
+    decisions: &Decisions,
+    arch: &ArchSpec,
+    params: &Params,
+) -> Result<Vec<(String, Tensor)>> {
+    let (_, target) = Net::of_arch(arch, Seed(0), params.device())?;
+    let sources: Vec<(&str, &Tensor)> = params.named().collect();
+    let mut found = Vec::new();
+    for (name, like) in target.named() {
+        let from = source_name(space, &decisions.blocks, name);
+        let Some((_, tensor)) = sources.iter().find(|(n, _)| *n == from) else {
+            candle_core::bail!("the supernet has no {from:?} for {name:?}")
+        };
+        let mut cut = (*tensor).clone();
+        for (axis, size) in like.dims().iter().enumerate() {
+            cut = cut.narrow(axis, 0, *size)?;
+        }
+        found.push((name.to_owned(), cut.contiguous()?));
+    }
+    Ok(found)
+}
+
+/// The supernet's name of a derived network's tensor: the branch is called by its type.
+fn source_name(space: &SearchSpace, decisions: &[BlockDecision], name: &str) -> String {
+    for (choices, decision) in space.blocks.iter().zip(decisions) {
+        for branch in ["mbconv", "skip"] {
+            let prefix = format!("blocks.{}.{branch}.", choices.label());
+            if let Some(rest) = name.strip_prefix(&prefix) {
+                let chosen = choices.types[decision.block_type];
+                return format!("blocks.{}.{chosen}.{rest}", choices.label());
+            }
+        }
+    }
+    name.to_owned()
+}

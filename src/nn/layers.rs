@@ -1,0 +1,236 @@
+//! The layers of mobile networks, channels-last.
+
+use super::params::{BufferId, Init, ParamId, Params, Pass};
+use crate::ops::norm;
+use crate::space::Activation;
+use crate::tape::{Candidate, Value};
+use candle_core::Result;
+
+/// How far running statistics move towards the batch's (the released networks' momentum).
+const MOMENTUM: f64 = 0.1;
+
+/// 1x1 convolution without bias.
+#[derive(Clone, Debug)]
+pub struct Conv1x1 {
+    weight: ParamId,
+}
+
+impl Conv1x1 {
+    /// Kaiming-normal by fan-out.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(params: &mut Params, name: &str, c_in: usize, c_out: usize) -> Result<Self> {
+        let init = Init::Normal((2.0 / c_out as f64).sqrt());
+        Ok(Self { weight: params.add(format!("{name}.weight"), &[c_in, c_out], init)? })
+    }
+
+    /// x `[n, h, w, c_in]` → `[n, h, w, c_out]`.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn forward(&self, pass: &mut Pass<'_>, x: &Value) -> Result<Value> {
+        let weight = pass.param(self.weight);
+        pass.tape.matmul(x, &weight)
+    }
+}
+
+/// Dense k x k convolution without bias, as windows times a matrix.
+#[derive(Clone, Debug)]
+pub struct StemConv {
+    matrix: Conv1x1,
+    kernel: usize,
+    stride: usize,
+}
+
+impl StemConv {
+    /// Kaiming-normal by fan-out.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(
+        params: &mut Params,
+        name: &str,
+        (c_in, c_out): (usize, usize),
+        (kernel, stride): (usize, usize),
+    ) -> Result<Self> {
+        let taps = kernel * kernel;
+        let init = Init::Normal((2.0 / (taps * c_out) as f64).sqrt());
+        let weight = params.add(format!("{name}.weight"), &[taps * c_in, c_out], init)?;
+        Ok(Self { matrix: Conv1x1 { weight }, kernel, stride })
+    }
+
+    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, c_out]`.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn forward(&self, pass: &mut Pass<'_>, x: &Value) -> Result<Value> {
+        let windows = pass.tape.patches(x, self.kernel, self.stride)?;
+        self.matrix.forward(pass, &windows)
+    }
+}
+
+/// Depthwise k x k convolution without bias.
+#[derive(Clone, Debug)]
+pub struct Depthwise {
+    weight: ParamId,
+    stride: usize,
+}
+
+impl Depthwise {
+    /// Kaiming-normal by the k·k inputs of a channel.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(
+        params: &mut Params,
+        name: &str,
+        channels: usize,
+        (kernel, stride): (usize, usize),
+    ) -> Result<Self> {
+        let taps = kernel * kernel;
+        let init = Init::Normal((2.0 / taps as f64).sqrt());
+        Ok(Self { weight: params.add(format!("{name}.weight"), &[taps, channels], init)?, stride })
+    }
+
+    /// x `[n, h, w, c]` → `[n, ⌈h/s⌉, ⌈w/s⌉, c]`.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn forward(&self, pass: &mut Pass<'_>, x: &Value) -> Result<Value> {
+        let weight = pass.param(self.weight);
+        pass.tape.depthwise(x, &weight, self.stride)
+    }
+}
+
+/// Batch norm: gives the summand that the norm operator works on.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    gamma: ParamId,
+    beta: ParamId,
+    running_mean: BufferId,
+    running_var: BufferId,
+}
+
+impl BatchNorm {
+    /// γ = 1, β = 0.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(params: &mut Params, name: &str, channels: usize) -> Result<Self> {
+        Ok(Self {
+            gamma: params.add(format!("{name}.gamma"), &[channels], Init::Constant(1.0))?,
+            beta: params.add(format!("{name}.beta"), &[channels], Init::Constant(0.0))?,
+            running_mean: params.add_buffer(format!("{name}.running_mean"), channels, 0.0)?,
+            running_var: params.add_buffer(format!("{name}.running_var"), channels, 1.0)?,
+        })
+    }
+
+    /// z normalised by its own statistics (training; the running ones follow) or by the running
+    /// ones (inference), to be summed by the norm operator.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn candidate(
+        &self,
+        pass: &mut Pass<'_>,
+        z: Value,
+        activation: Activation,
+    ) -> Result<Candidate> {
+        let (mean, variance) = if pass.uses_batch_statistics() {
+            let (mean, variance) = norm::moments(z.tensor())?;
+            let rows = (z.tensor().elem_count() / mean.elem_count()) as f64;
+            let unbiased = (&variance * (rows / (rows - 1.0).max(1.0)))?;
+            self.follow(pass, self.running_mean, &mean)?;
+            self.follow(pass, self.running_var, &unbiased)?;
+            (mean, variance)
+        } else {
+            (pass.buffer(self.running_mean).clone(), pass.buffer(self.running_var).clone())
+        };
+        let inverse = norm::inverse_deviation(&variance)?;
+        let (gamma, beta) = (pass.param(self.gamma), pass.param(self.beta));
+        Ok(Candidate { z, mean, inverse, gamma, beta, activation })
+    }
+
+    #[allow(clippy::unused_self)]
+    fn follow(&self, pass: &mut Pass<'_>, id: BufferId, batch: &candle_core::Tensor) -> Result<()> {
+        let moved = ((pass.buffer(id) * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?;
+        pass.set_buffer(id, moved);
+        Ok(())
+    }
+}
+
+/// Fully connected layer with bias.
+#[derive(Clone, Debug)]
+pub struct Dense {
+    weight: ParamId,
+    bias: ParamId,
+}
+
+impl Dense {
+    /// Uniform in ±1/√c_in, the common frameworks' default; bias zero.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(params: &mut Params, name: &str, c_in: usize, c_out: usize) -> Result<Self> {
+        let init = Init::Uniform(1.0 / (c_in as f64).sqrt());
+        Ok(Self {
+            weight: params.add(format!("{name}.weight"), &[c_in, c_out], init)?,
+            bias: params.add(format!("{name}.bias"), &[c_out], Init::Constant(0.0))?,
+        })
+    }
+
+    /// act(x w + b) · mask, x `[n, c_in]`, mask `[c_out]`.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        x: &Value,
+        activation: Activation,
+        mask: Option<&Value>,
+    ) -> Result<Value> {
+        let (weight, bias) = (pass.param(self.weight), pass.param(self.bias));
+        let y = pass.tape.matmul(x, &weight)?;
+        pass.tape.rows(&y, &bias, activation, mask)
+    }
+}
+
+/// Squeeze-excite (Hu et al. 2018) with a hard-sigmoid gate, as in the released networks.
+#[derive(Clone, Debug)]
+pub struct SqueezeExcite {
+    squeeze: Dense,
+    excite: Dense,
+    activation: Activation,
+}
+
+impl SqueezeExcite {
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(
+        params: &mut Params,
+        name: &str,
+        channels: usize,
+        squeezed: usize,
+        activation: Activation,
+    ) -> Result<Self> {
+        Ok(Self {
+            squeeze: Dense::new(params, &format!("{name}.squeeze"), channels, squeezed)?,
+            excite: Dense::new(params, &format!("{name}.excite"), squeezed, channels)?,
+            activation,
+        })
+    }
+
+    /// x times its gates. `mask` selects among the squeezed channels. x itself arrives masked, so
+    /// a gate cannot revive a channel.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn forward(&self, pass: &mut Pass<'_>, x: &Value, mask: Option<&Value>) -> Result<Value> {
+        let pooled = pass.tape.pool(x)?;
+        let squeezed = self.squeeze.forward(pass, &pooled, self.activation, mask)?;
+        let gates = self.excite.forward(pass, &squeezed, Activation::Hsigmoid, None)?;
+        pass.tape.gate(x, &gates)
+    }
+}

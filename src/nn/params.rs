@@ -1,0 +1,206 @@
+//! Parameters and buffers in the order of their creation, and the pass that uses them.
+
+use crate::rng::Seed;
+use crate::tape::{Gradients, Tape, Value};
+use candle_core::{Device, Result, Tensor};
+use sha2::{Digest, Sha256};
+
+/// Names one parameter of a [`Params`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParamId(usize);
+
+/// Names one buffer (a tensor that is kept but not trained) of a [`Params`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferId(usize);
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug)]
+pub enum Init {
+    /// Normal with this standard deviation.
+    Normal(f64),
+    /// Uniform in ±bound.
+    Uniform(f64),
+    Constant(f32),
+}
+
+struct Param {
+    name: String,
+    tensor: Tensor,
+    /// Whether weight decay applies: to filters, not to batch norm and biases.
+    decays: bool,
+}
+
+/// The trainable tensors of a network, and its running statistics.
+pub struct Params {
+    seed: Seed,
+    device: Device,
+    params: Vec<Param>,
+    buffers: Vec<(String, Tensor)>,
+}
+
+impl Params {
+    /// No parameters yet; those to come start from `seed`, each from a stream of its own name.
+    #[must_use]
+    pub fn new(seed: Seed, device: &Device) -> Self {
+        Self { seed, device: device.clone(), params: Vec::new(), buffers: Vec::new() }
+    }
+
+    /// Adds a parameter.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn add(&mut self, name: String, shape: &[usize], init: Init) -> Result<ParamId> {
+        let count = shape.iter().product();
+        let mut stream = self.seed.stream(&format!("weights/{name}"), 0);
+        let data: Vec<f32> = match init {
+            Init::Normal(sd) => (0..count).map(|_| (stream.normal() * sd) as f32).collect(),
+            Init::Uniform(b) => {
+                (0..count).map(|_| ((stream.uniform() * 2.0 - 1.0) * b) as f32).collect()
+            }
+            Init::Constant(value) => vec![value; count],
+        };
+        let tensor = Tensor::from_vec(data, shape, &self.device)?;
+        self.params.push(Param { name, tensor, decays: !matches!(init, Init::Constant(_)) });
+        Ok(ParamId(self.params.len() - 1))
+    }
+
+    /// Adds a buffer.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn add_buffer(&mut self, name: String, len: usize, value: f32) -> Result<BufferId> {
+        let tensor = Tensor::from_vec(vec![value; len], len, &self.device)?;
+        self.buffers.push((name, tensor));
+        Ok(BufferId(self.buffers.len() - 1))
+    }
+
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The trainable tensors with their weight-decay flags, in order.
+    pub fn tensors(&self) -> impl Iterator<Item = (&Tensor, bool)> {
+        self.params.iter().map(|p| (&p.tensor, p.decays))
+    }
+
+    /// Names and tensors of parameters, then of buffers.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        let params = self.params.iter().map(|p| (p.name.as_str(), &p.tensor));
+        params.chain(self.buffers.iter().map(|(name, tensor)| (name.as_str(), tensor)))
+    }
+
+    /// How many numbers are trained.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.params.iter().map(|p| p.tensor.elem_count()).sum()
+    }
+
+    /// Replaces the value of the parameter or buffer of that name.
+    ///
+    /// # Errors
+    /// When there is none, or its shape is another.
+    pub fn set(&mut self, name: &str, value: &Tensor) -> Result<()> {
+        let params = self.params.iter_mut().map(|p| (p.name.as_str(), &mut p.tensor));
+        let buffers = self.buffers.iter_mut().map(|(name, tensor)| (name.as_str(), tensor));
+        match params.chain(buffers).find(|(found, _)| *found == name) {
+            Some((_, tensor)) if tensor.dims() == value.dims() => {
+                *tensor = value.copy()?;
+                Ok(())
+            }
+            Some((_, tensor)) => candle_core::bail!("{name}: {tensor:?} is not like {value:?}"),
+            None => candle_core::bail!("no parameter or buffer {name:?}"),
+        }
+    }
+
+    /// SHA-256 over names and little-endian values of all parameters and buffers, in hex.
+    ///
+    /// # Errors
+    /// When the values cannot be read from the device.
+    pub fn sha256(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        for (name, tensor) in self.named() {
+            hash.update(name.as_bytes());
+            for value in tensor.flatten_all()?.to_vec1::<f32>()? {
+                hash.update(value.to_le_bytes());
+            }
+        }
+        Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    }
+}
+
+/// One forward pass: the tape, the parameters as the pass sees them, and how batch norm behaves.
+pub struct Pass<'a> {
+    pub tape: Tape,
+    values: Vec<Value>,
+    params: &'a mut Params,
+    training: bool,
+}
+
+impl<'a> Pass<'a> {
+    /// A pass that trains the weights: batch statistics, running statistics updated.
+    pub fn training(params: &'a mut Params) -> Self {
+        let mut tape = Tape::new();
+        let values = params.params.iter().map(|p| tape.watch(&p.tensor)).collect();
+        Self { tape, values, params, training: true }
+    }
+
+    /// A pass with batch statistics whose weights are constants: for architecture parameters.
+    pub fn frozen(params: &'a mut Params) -> Self {
+        let values = Self::constants(params);
+        Self { tape: Tape::new(), values, params, training: true }
+    }
+
+    /// A pass that only predicts, with the running statistics.
+    pub fn inference(params: &'a mut Params) -> Self {
+        let values = Self::constants(params);
+        Self { tape: Tape::new(), values, params, training: false }
+    }
+
+    fn constants(params: &Params) -> Vec<Value> {
+        params.params.iter().map(|p| Value::constant(p.tensor.clone())).collect()
+    }
+
+    #[must_use]
+    pub fn param(&self, id: ParamId) -> Value {
+        self.values[id.0].clone()
+    }
+
+    pub(super) fn uses_batch_statistics(&self) -> bool {
+        self.training
+    }
+
+    pub(super) fn buffer(&self, id: BufferId) -> &Tensor {
+        &self.params.buffers[id.0].1
+    }
+
+    pub(super) fn set_buffer(&mut self, id: BufferId, value: Tensor) {
+        self.params.buffers[id.0].1 = value;
+    }
+
+    /// A row of numbers (gates, a mask), its gradient wanted or not.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn row(&mut self, row: &[f64], wanted: bool) -> Result<Value> {
+        let data: Vec<f32> = row.iter().map(|v| *v as f32).collect();
+        let tensor = Tensor::from_vec(data, row.len(), &self.params.device)?;
+        Ok(if wanted { self.tape.watch(&tensor) } else { Value::constant(tensor) })
+    }
+
+    /// Runs the tape backwards; the gradients of the parameters come in their order, `None` for
+    /// those that the result does not depend on. The other watched values remain in the second
+    /// part.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn backward(
+        self,
+        of: &Value,
+        gradient: Tensor,
+    ) -> Result<(Vec<Option<Tensor>>, Gradients)> {
+        let mut gradients = self.tape.backward(of, gradient)?;
+        let of_params = self.values.iter().map(|v| gradients.take(v)).collect();
+        Ok((of_params, gradients))
+    }
+}
