@@ -48,8 +48,7 @@ pub fn propagate<N: Number>(
     probabilities: &[BlockProbabilities<N>],
     one: &N,
 ) -> Propagation<N> {
-    let (mut cost, mut side) =
-        stem(one, &space.stem, space.image_channels, space.max_resolution());
+    let (mut cost, mut side) = stem(one, &space.stem, space.image_channels, space.max_resolution());
     let mut widths: Widths<N> = vec![(space.stem.width, one.clone())];
     let mut blocks = Vec::with_capacity(space.blocks.len());
     for (choices, probabilities) in space.blocks.iter().zip(probabilities) {

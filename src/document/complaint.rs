@@ -61,9 +61,7 @@ impl Place {
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let source = text[line_start..].lines().next().unwrap_or_default();
         let line_end = line_start + source.len();
-        let end = text
-            .floor_char_boundary(end)
-            .clamp(start, line_end.max(start));
+        let end = text.floor_char_boundary(end).clamp(start, line_end.max(start));
         Self {
             line: Some(text[..line_start].matches('\n').count() + 1),
             column: text[line_start..start].chars().count() + 1,
@@ -76,12 +74,7 @@ impl Place {
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
-        if let Some(Place {
-            line: Some(line),
-            column,
-            ..
-        }) = &self.place
-        {
+        if let Some(Place { line: Some(line), column, .. }) = &self.place {
             write!(f, ":{line}:{column}")?;
         }
         if !self.key.is_empty() {
@@ -100,9 +93,7 @@ impl fmt::Display for Complaint {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let label = self
-            .line
-            .map_or_else(|| "--set".to_owned(), |line| line.to_string());
+        let label = self.line.map_or_else(|| "--set".to_owned(), |line| line.to_string());
         // Tabs stay tabs below, so that the caret stands where a terminal shows the fault.
         let before: String = self
             .source

@@ -45,11 +45,7 @@ impl Document {
     /// Text that is already in memory; `path` is for the messages.
     #[must_use]
     pub fn new(path: &Path, text: &str) -> Self {
-        Self {
-            path: path.to_path_buf(),
-            text: text.to_owned(),
-            sets: Vec::new(),
-        }
+        Self { path: path.to_path_buf(), text: text.to_owned(), sets: Vec::new() }
     }
 
     /// Reads a file.
@@ -75,17 +71,15 @@ impl Document {
         }
         let bytes =
             std::fs::read(path).map_err(|error| refuse(&format!("cannot be read: {error}"), ""))?;
-        String::from_utf8(bytes)
-            .map(|text| Self::new(path, &text))
-            .map_err(|error| {
-                let good = error.utf8_error().valid_up_to();
-                let before = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
-                let line = before.matches('\n').count() + 1;
-                refuse(
-                    &format!("is not UTF-8 (byte {}, in line {line})", good + 1),
-                    "give a text file in UTF-8",
-                )
-            })
+        String::from_utf8(bytes).map(|text| Self::new(path, &text)).map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let before = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
+            let line = before.matches('\n').count() + 1;
+            refuse(
+                &format!("is not UTF-8 (byte {}, in line {line})", good + 1),
+                "give a text file in UTF-8",
+            )
+        })
     }
 
     /// Lets the command line's values take the place of the file's.
@@ -179,17 +173,11 @@ impl Document {
     }
 
     fn parse_one<'a>(&self, text: &'a str) -> Result<DeTable<'a>, Complaints> {
-        DeTable::parse(text)
-            .map(Spanned::into_inner)
-            .map_err(|error| {
-                let problem = format!("is not TOML: {}", error.message());
-                let place = error.span().map(|span| self.place(span));
-                Complaint {
-                    place,
-                    ..Complaint::of_file(&self.path, problem, "")
-                }
-                .into()
-            })
+        DeTable::parse(text).map(Spanned::into_inner).map_err(|error| {
+            let problem = format!("is not TOML: {}", error.message());
+            let place = error.span().map(|span| self.place(span));
+            Complaint { place, ..Complaint::of_file(&self.path, problem, "") }.into()
+        })
     }
 
     /// The text that holds the offset, and whether it is an override.
@@ -209,10 +197,7 @@ impl Document {
         let content = text.trim_start();
         let base = text.len() - content.len();
         let place = Place::of(content, span.start - base, span.end.saturating_sub(base));
-        Place {
-            line: None,
-            ..place
-        }
+        Place { line: None, ..place }
     }
 
     /// What stands in the text at `span`, on one line and not too long.

@@ -46,15 +46,7 @@ impl<'a> Section<'a> {
         table: &'a DeTable<'a>,
     ) -> Self {
         let (known, missing) = (RefCell::default(), RefCell::default());
-        Self {
-            document,
-            complaints,
-            path,
-            span,
-            table,
-            known,
-            missing,
-        }
+        Self { document, complaints, path, span, table, known, missing }
     }
 
     /// The value of a key that need not be there.
@@ -62,12 +54,7 @@ impl<'a> Section<'a> {
         self.known.borrow_mut().push(key);
         let node = self.table.get(key)?;
         let (document, complaints) = (self.document, self.complaints);
-        Some(Value {
-            document,
-            complaints,
-            path: self.path_of(key),
-            node,
-        })
+        Some(Value { document, complaints, path: self.path_of(key), node })
     }
 
     /// The value of a key that must be there; `expected` says what it should hold.
@@ -85,8 +72,7 @@ impl<'a> Section<'a> {
         key: &'static str,
         read: impl FnOnce(&Value<'a>) -> Option<T>,
     ) -> Option<Option<T>> {
-        self.get(key)
-            .map_or(Some(None), |value| read(&value).map(Some))
+        self.get(key).map_or(Some(None), |value| read(&value).map(Some))
     }
 
     /// A whole number.
@@ -122,8 +108,7 @@ impl<'a> Section<'a> {
         key: &'static str,
         read: impl FnOnce(&Section<'a>) -> Option<T>,
     ) -> Option<T> {
-        self.require(key, format!("a section [{}]", self.path_of(key)))?
-            .section(read)
+        self.require(key, format!("a section [{}]", self.path_of(key)))?.section(read)
     }
 
     /// Complains of a key that makes no sense here, if it is there.
@@ -135,20 +120,15 @@ impl<'a> Section<'a> {
 
     /// Adds problems of another file.
     pub fn adopt<T>(&self, result: Result<T, Complaints>) -> Option<T> {
-        result
-            .map_err(|other| self.complaints.borrow_mut().extend(other.0))
-            .ok()
+        result.map_err(|other| self.complaints.borrow_mut().extend(other.0)).ok()
     }
 
     /// Complains of keys that nobody asked for, and of required ones that are not there.
     pub(super) fn finish(self) {
         let known = self.known.take();
         let mut missing = self.missing.take();
-        let absent: Vec<&str> = known
-            .iter()
-            .copied()
-            .filter(|key| !self.table.contains_key(*key))
-            .collect();
+        let absent: Vec<&str> =
+            known.iter().copied().filter(|key| !self.table.contains_key(*key)).collect();
         for (key, _) in self.table {
             if known.contains(&key.get_ref().as_ref()) {
                 continue;
@@ -166,13 +146,7 @@ impl<'a> Section<'a> {
         let header = (!self.path.is_empty()).then(|| self.span.clone());
         for (key, expected) in missing {
             let expected = format!("give {expected}");
-            self.complain_at(
-                header.clone(),
-                self.path_of(key),
-                "is missing",
-                expected,
-                None,
-            );
+            self.complain_at(header.clone(), self.path_of(key), "is missing", expected, None);
         }
     }
 
@@ -187,23 +161,12 @@ impl<'a> Section<'a> {
         let place = span.map(|span| self.document.place(span));
         let file = self.document.path().to_path_buf();
         let problem = problem.to_owned();
-        let complaint = Complaint {
-            file,
-            place,
-            key,
-            problem,
-            expected,
-            hint,
-        };
+        let complaint = Complaint { file, place, key, problem, expected, hint };
         self.complaints.borrow_mut().push(complaint);
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 }
 
@@ -235,10 +198,7 @@ impl<'a> Value<'a> {
 
     /// Complains that the value is not allowed.
     pub fn refuse<T>(&self, expected: impl Display) -> Option<T> {
-        self.complain(
-            format!("{} is not allowed", self.given()),
-            format!("give {expected}"),
-        )
+        self.complain(format!("{} is not allowed", self.given()), format!("give {expected}"))
     }
 
     /// Complains of this value and says what it was probably meant to be.
@@ -252,24 +212,14 @@ impl<'a> Value<'a> {
         let file = self.document.path().to_path_buf();
         let place = Some(self.document.place(self.node.span()));
         let key = self.path.clone();
-        let complaint = Complaint {
-            file,
-            place,
-            key,
-            problem,
-            expected,
-            hint,
-        };
+        let complaint = Complaint { file, place, key, problem, expected, hint };
         self.complaints.borrow_mut().push(complaint);
         None
     }
 
     fn wrong_type<T>(&self, expected: impl Display) -> Option<T> {
-        let article = if matches!(self.node(), DeValue::Array(_) | DeValue::Integer(_)) {
-            "an"
-        } else {
-            "a"
-        };
+        let article =
+            if matches!(self.node(), DeValue::Array(_) | DeValue::Integer(_)) { "an" } else { "a" };
         let problem = match self.node() {
             DeValue::Table(_) => "is a section".to_owned(),
             other => format!("{} is {article} {}", self.given(), other.type_str()),
@@ -280,8 +230,7 @@ impl<'a> Value<'a> {
     /// A whole number as `usize`.
     #[must_use]
     pub fn whole(&self, range: RangeInclusive<u64>) -> Option<usize> {
-        self.whole_u64(range)
-            .and_then(|number| usize::try_from(number).ok())
+        self.whole_u64(range).and_then(|number| usize::try_from(number).ok())
     }
 
     /// A whole number.
@@ -302,9 +251,9 @@ impl<'a> Value<'a> {
     pub fn real(&self, range: impl RangeBounds<f64>) -> Option<f64> {
         let number = match self.node() {
             DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
-            DeValue::Integer(integer) => i128::from_str_radix(integer.as_str(), integer.radix())
-                .ok()
-                .map(|i| i as f64),
+            DeValue::Integer(integer) => {
+                i128::from_str_radix(integer.as_str(), integer.radix()).ok().map(|i| i as f64)
+            }
             _ => return self.wrong_type(describe_real(&range)),
         };
         match number {
@@ -334,10 +283,7 @@ impl<'a> Value<'a> {
     pub fn name<T: Copy>(&self, names: &[(&str, T)]) -> Option<T> {
         let expected = describe_names(names);
         let given = self.text(&expected)?;
-        let found = names
-            .iter()
-            .find(|(name, _)| *name == given)
-            .map(|(_, value)| *value);
+        let found = names.iter().find(|(name, _)| *name == given).map(|(_, value)| *value);
         found.or_else(|| {
             let hint = nearest(given, names.iter().map(|(name, _)| *name));
             let problem = format!("{} is not known", self.given());
@@ -402,10 +348,7 @@ fn describe_real(range: &impl RangeBounds<f64>) -> String {
 }
 
 fn describe_names<T>(names: &[(&str, T)]) -> String {
-    let names: Vec<String> = names
-        .iter()
-        .map(|(name, _)| format!("\"{name}\""))
-        .collect();
+    let names: Vec<String> = names.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     match names.as_slice() {
         [one] => one.clone(),
         _ => format!("one of {}", names.join(", ")),

@@ -32,14 +32,8 @@ const SCHEDULES: &[(&str, Schedule)] = &[
 ];
 const DATASETS: &[(&str, Dataset)] = &[
     ("cifar10", Dataset::new(DatasetName::Cifar10, 50_000, 32, 3)),
-    (
-        "fashion-mnist",
-        Dataset::new(DatasetName::FashionMnist, 60_000, 28, 1),
-    ),
-    (
-        "fashion-mnist-slice",
-        Dataset::new(DatasetName::FashionMnistSlice, 1_000, 28, 1),
-    ),
+    ("fashion-mnist", Dataset::new(DatasetName::FashionMnist, 60_000, 28, 1)),
+    ("fashion-mnist-slice", Dataset::new(DatasetName::FashionMnistSlice, 1_000, 28, 1)),
 ];
 
 /// What a manifest must agree with.
@@ -54,13 +48,7 @@ struct Dataset {
 
 impl Dataset {
     const fn new(name: DatasetName, train_images: usize, side: usize, channels: usize) -> Self {
-        Self {
-            name,
-            train_images,
-            side,
-            channels,
-            classes: 10,
-        }
+        Self { name, train_images, side, channels, classes: 10 }
     }
 }
 
@@ -71,28 +59,18 @@ impl Dataset {
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Complaints> {
     let document = Document::load(path)?.with(overrides)?;
     let manifest = document.read(|s| read(s, path))?;
-    Ok(Manifest {
-        text: document.full_text()?,
-        ..manifest
-    })
+    Ok(Manifest { text: document.full_text()?, ..manifest })
 }
 
 fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
     let name = s.identifier("name");
     let description = s.optional("description", |value| value.text("a description"));
-    let seeds = s
-        .require("seeds", SEEDS)
-        .and_then(|value| read_seeds(&value));
+    let seeds = s.require("seeds", SEEDS).and_then(|value| read_seeds(&value));
     let space = s
-        .require(
-            "space",
-            "the path of a space file, from the manifest's folder",
-        )
+        .require("space", "the path of a space file, from the manifest's folder")
         .and_then(|value| read_space(s, &value, path));
     let mut dataset = None;
-    let data = s.section("data", |s| {
-        read_data(s, &mut dataset, space.as_ref().map(|(_, s)| s))
-    });
+    let data = s.section("data", |s| read_data(s, &mut dataset, space.as_ref().map(|(_, s)| s)));
     let available = match (&data, dataset) {
         (Some(data), Some(dataset)) => Some(dataset.train_images - data.validation_images),
         _ => None,
@@ -154,10 +132,7 @@ fn read_space(
 
 /// The names of the files in the same folder, in order.
 fn names_beside(path: &Path) -> Vec<String> {
-    let folder = path
-        .parent()
-        .filter(|folder| *folder != Path::new(""))
-        .map(PathBuf::from);
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).map(PathBuf::from);
     let entries = std::fs::read_dir(folder.unwrap_or_else(|| PathBuf::from(".")));
     let mut names: Vec<String> = entries
         .into_iter()
@@ -186,10 +161,7 @@ fn read_data(
         value.whole(0..=most)
     });
     fits?;
-    Some(DataConfig {
-        dataset: dataset.as_ref()?.name,
-        validation_images: validation_images?,
-    })
+    Some(DataConfig { dataset: dataset.as_ref()?.name, validation_images: validation_images? })
 }
 
 /// The supernet's input must be what the data set has.
@@ -198,10 +170,7 @@ fn check_shape(value: &Value<'_>, dataset: &Dataset, space: &SearchSpace) -> Opt
     let mut fits = Some(());
     let mut complain = |what: &str, has: usize, takes: usize| {
         if has != takes {
-            let problem = format!(
-                "{name} has {what} {has}, the space \"{}\" {takes}",
-                space.name
-            );
+            let problem = format!("{name} has {what} {has}, the space \"{}\" {takes}", space.name);
             fits = value.complain(problem, "give a data set and a space that fit each other");
         }
     };
@@ -214,10 +183,8 @@ fn check_shape(value: &Value<'_>, dataset: &Dataset, space: &SearchSpace) -> Opt
 fn read_search(s: &Section<'_>, available: Option<usize>) -> Option<SearchConfig> {
     let method = s.name("method", METHODS);
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
-    let warmup_epochs = s.whole(
-        "warmup_epochs",
-        0..=epochs.map_or(MAX_EPOCHS, |epochs| epochs as u64),
-    );
+    let warmup_epochs =
+        s.whole("warmup_epochs", 0..=epochs.map_or(MAX_EPOCHS, |epochs| epochs as u64));
     let most = available.map_or(MAX_IMAGES, |available| available as u64);
     // Two, because the weights and the architecture parameters each need one.
     let images = s.optional("images", |value| value.whole(2..=most));
@@ -227,10 +194,7 @@ fn read_search(s: &Section<'_>, available: Option<usize>) -> Option<SearchConfig
         let share = value.real((Excluded(0.0), Excluded(1.0)))?;
         let for_weights = seen.map(|seen| ((seen as f64 * share) as usize, seen));
         if for_weights.is_some_and(|(part, seen)| part == 0 || part == seen) {
-            let problem = format!(
-                "{share} of {} images leaves one part empty",
-                seen.unwrap_or(0)
-            );
+            let problem = format!("{share} of {} images leaves one part empty", seen.unwrap_or(0));
             return value.complain(problem, "give a share that leaves images on both sides");
         }
         Some(share)
@@ -241,10 +205,7 @@ fn read_search(s: &Section<'_>, available: Option<usize>) -> Option<SearchConfig
     let temperature = s.section("temperature", |s| {
         let initial = s.real("initial", (Excluded(0.0), Included(1e6)));
         let decay = s.real("decay", (Excluded(0.0), Included(1.0)));
-        Some(Temperature {
-            initial: initial?,
-            decay: decay?,
-        })
+        Some(Temperature { initial: initial?, decay: decay? })
     });
     let loss = s.section("loss", read_loss);
     Some(SearchConfig {
@@ -295,9 +256,7 @@ fn read_sgd(s: &Section<'_>) -> Option<Sgd> {
     let momentum = s.real("momentum", DECAYS);
     let weight_decay = s.real("weight_decay", WEIGHT_DECAYS);
     let schedule = s.name("schedule", SCHEDULES);
-    let clip_norm = s.optional("clip_norm", |value| {
-        value.real((Excluded(0.0), Included(1e6)))
-    });
+    let clip_norm = s.optional("clip_norm", |value| value.real((Excluded(0.0), Included(1e6))));
     Some(Sgd {
         learning_rate: learning_rate?,
         momentum: momentum?,
@@ -349,10 +308,7 @@ fn read_loss(s: &Section<'_>) -> Option<SearchLoss> {
         s.forbid(key, &problem, "take it out, or change the form");
     };
     let objective = s.name("objective", OBJECTIVES);
-    let form = s.name(
-        "form",
-        &[("log_power", Form::LogPower), ("linear", Form::Linear)],
-    );
+    let form = s.name("form", &[("log_power", Form::LogPower), ("linear", Form::Linear)]);
     let form = match form {
         Some(Form::LogPower) => {
             forbid("lambda", "log_power", "CE * a * ln(cost)^b");
@@ -373,9 +329,5 @@ fn read_loss(s: &Section<'_>) -> Option<SearchLoss> {
         }
     };
     let cost_unit = s.real("cost_unit", (Excluded(0.0), Included(MAX_COST_UNIT)));
-    Some(SearchLoss {
-        objective: objective?,
-        form: form?,
-        cost_unit: cost_unit?,
-    })
+    Some(SearchLoss { objective: objective?, form: form?, cost_unit: cost_unit? })
 }

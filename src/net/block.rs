@@ -122,9 +122,7 @@ impl MbConv {
         };
         let shape = (*kernel, plan.stride);
         let squeeze_excite = match squeeze {
-            Some(width) => {
-                Some(SqueezeExcite::new(params, &at("se"), *mid, *width, *activation)?)
-            }
+            Some(width) => Some(SqueezeExcite::new(params, &at("se"), *mid, *width, *activation)?),
             None => None,
         };
         Ok(Self {

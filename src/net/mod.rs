@@ -42,13 +42,16 @@ impl Net {
     /// When the device has no room.
     pub fn new(params: &mut Params, plan: &Plan) -> Result<Self> {
         let stem = &plan.stem;
-        let blocks = plan.blocks.iter().map(|block| Block::new(params, block));
         let channels = (plan.image_channels, stem.width);
         Ok(Self {
             stem: StemConv::new(params, "stem", channels, (stem.kernel, stem.stride))?,
             stem_norm: BatchNorm::new(params, "stem", stem.width)?,
             stem_activation: stem.activation,
-            blocks: blocks.collect::<Result<_>>()?,
+            blocks: plan
+                .blocks
+                .iter()
+                .map(|block| Block::new(params, block))
+                .collect::<Result<_>>()?,
             head: HeadLayers::new(params, plan)?,
         })
     }

@@ -1,8 +1,8 @@
 //! The supernet of DMaskingNAS: every block type of every block at its largest widths, masks for
 //! what may be narrower (FBNetV2 section 3.1).
 
-use super::block::BlockGates;
 use super::Net;
+use super::block::BlockGates;
 use super::plan::Plan;
 use crate::nn::{Params, Pass};
 use crate::rng::Seed;

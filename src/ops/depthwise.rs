@@ -23,12 +23,12 @@ pub fn forward(x: &Tensor, w: &Tensor, stride: usize) -> Result<Tensor> {
         Device::Cpu => {
             let (xs, ws) = (Host::of(x)?, Host::of(w)?);
             let mut y = vec![0f32; n * g.out_len()];
-            y.par_chunks_mut(g.out_len()).zip(xs.par_chunks(g.in_len())).for_each(|(y, x)| {
-                match g.k {
+            y.par_chunks_mut(g.out_len()).zip(xs.par_chunks(g.in_len())).for_each(
+                |(y, x)| match g.k {
                     3 => over_channels(g.c, &mut Forward::<3> { g, x, w: &ws, y }),
                     _ => over_channels(g.c, &mut Forward::<5> { g, x, w: &ws, y }),
-                }
-            });
+                },
+            );
             tensor(y, (n, g.oh, g.ow, g.c))
         }
         device => no_kernel("depthwise", device),

@@ -41,10 +41,8 @@ pub fn backward(x: &Tensor, s: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)>
         Device::Cpu => {
             let (xs, ss, dys) = (Host::of(x)?, Host::of(s)?, Host::of(dy)?);
             let (mut dx, mut ds) = (vec![0f32; xs.len()], vec![0f32; n * c]);
-            dx.par_chunks_mut(h * w * c)
-                .zip(ds.par_chunks_mut(c))
-                .enumerate()
-                .for_each(|(i, (dx, ds))| {
+            dx.par_chunks_mut(h * w * c).zip(ds.par_chunks_mut(c)).enumerate().for_each(
+                |(i, (dx, ds))| {
                     let (x, dy) = (&xs[i * h * w * c..], &dys[i * h * w * c..]);
                     let s = &ss[i * c..][..c];
                     for ((dx, x), dy) in
@@ -55,7 +53,8 @@ pub fn backward(x: &Tensor, s: &Tensor, dy: &Tensor) -> Result<(Tensor, Tensor)>
                             ds[j] += dy[j] * x[j];
                         }
                     }
-                });
+                },
+            );
             Ok((tensor(dx, (n, h, w, c))?, tensor(ds, (n, c))?))
         }
         device => no_kernel("gate", device),

@@ -263,14 +263,10 @@ impl Forward<'_> {
 
 /// γ ẑ + β as one multiplication and one addition.
 #[inline(always)]
-fn affine<const L: usize>(
-    candidate: &HostCandidate<'_>,
-    channel: usize,
-) -> ([f32; L], [f32; L]) {
+fn affine<const L: usize>(candidate: &HostCandidate<'_>, channel: usize) -> ([f32; L], [f32; L]) {
     let (mean, inverse) =
         (load::<L>(&candidate.mean, channel), load::<L>(&candidate.inverse, channel));
-    let (gamma, beta) =
-        (load::<L>(&candidate.gamma, channel), load::<L>(&candidate.beta, channel));
+    let (gamma, beta) = (load::<L>(&candidate.gamma, channel), load::<L>(&candidate.beta, channel));
     let (mut scale, mut shift) = ([0f32; L], [0f32; L]);
     for l in 0..L {
         scale[l] = gamma[l] * inverse[l];
@@ -487,12 +483,7 @@ fn candidate_gradient(
     dz
 }
 
-fn identity_gradient(
-    host: &HostSum<'_>,
-    x: &[f32],
-    rho: f32,
-    dy: &[f32],
-) -> (Vec<f32>, Vec<f64>) {
+fn identity_gradient(host: &HostSum<'_>, x: &[f32], rho: f32, dy: &[f32]) -> (Vec<f32>, Vec<f64>) {
     let (c, mask) = (host.c, host.mask.as_slice());
     let piece = piece_rows(c) * c;
     let mut dx = vec![0f32; dy.len()];

@@ -64,9 +64,7 @@ impl InplaceOp2 for Axpby {
         y: &CpuStorage,
         y_layout: &Layout,
     ) -> Result<()> {
-        let (CpuStorage::F32(x), CpuStorage::F32(y)) = (x, y) else {
-            bail!("axpby works on f32")
-        };
+        let (CpuStorage::F32(x), CpuStorage::F32(y)) = (x, y) else { bail!("axpby works on f32") };
         match (x_layout.contiguous_offsets(), y_layout.contiguous_offsets()) {
             (Some((x0, x1)), Some((y0, y1))) if x1 - x0 == y1 - y0 => {
                 let (a, b) = (self.a as f32, self.b as f32);

@@ -1,8 +1,6 @@
 //! One network of a space: every choice decided.
 
-use super::{
-    Activation, BlockType, ConvSpec, Expansion, SearchSpace, squeeze_width,
-};
+use super::{Activation, BlockType, ConvSpec, Expansion, SearchSpace, squeeze_width};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 

@@ -93,11 +93,7 @@ impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut digits = String::new();
         for (i, limb) in self.limbs.iter().rev().enumerate() {
-            let limb = if i == 0 {
-                limb.to_string()
-            } else {
-                format!("{limb:09}")
-            };
+            let limb = if i == 0 { limb.to_string() } else { format!("{limb:09}") };
             digits += &limb;
         }
         f.pad_integral(true, "", &digits)
@@ -105,12 +101,7 @@ impl fmt::Display for Count {
 }
 
 impl Dimension {
-    pub const ALL: [Self; 4] = [
-        Self::Width,
-        Self::Expansion,
-        Self::BlockType,
-        Self::Resolution,
-    ];
+    pub const ALL: [Self; 4] = [Self::Width, Self::Expansion, Self::BlockType, Self::Resolution];
 
     /// The name in reports.
     #[must_use]
@@ -143,9 +134,7 @@ impl SearchSpace {
     pub fn size(&self) -> SpaceSize {
         let product = |keep: &dyn Fn(Dimension) -> bool| -> Count {
             let factors = Dimension::ALL.into_iter().filter(|d| keep(*d));
-            factors
-                .flat_map(|dimension| self.factors(dimension))
-                .collect()
+            factors.flat_map(|dimension| self.factors(dimension)).collect()
         };
         SpaceSize {
             total: product(&|_| true),
@@ -157,11 +146,7 @@ impl SearchSpace {
     fn factors(&self, dimension: Dimension) -> Vec<usize> {
         match dimension {
             Dimension::Resolution => vec![self.resolutions.len()],
-            _ => self
-                .blocks
-                .iter()
-                .map(|block| block.options(dimension))
-                .collect(),
+            _ => self.blocks.iter().map(|block| block.options(dimension)).collect(),
         }
     }
 }
@@ -182,10 +167,7 @@ mod tests {
     fn a_product_of_powers_of_two_has_the_known_digits() {
         let count: Count = std::iter::repeat_n(1 << 32, 4).collect();
         assert_eq!(count.to_string(), "340282366920938463463374607431768211456");
-        assert_eq!(
-            count.grouped(),
-            "340,282,366,920,938,463,463,374,607,431,768,211,456"
-        );
+        assert_eq!(count.grouped(), "340,282,366,920,938,463,463,374,607,431,768,211,456");
         assert!((count.log10() - 128.0 * 2_f64.log10()).abs() < 1e-12);
     }
 
@@ -194,10 +176,7 @@ mod tests {
         let count: Count = [1_000_000_000, 1_000_000_000, 7].into_iter().collect();
         assert_eq!(count.to_string(), "7000000000000000000");
         let zero: Count = [1_000_000_000, 0, 5].into_iter().collect();
-        assert_eq!(
-            (zero.to_string(), zero.log10()),
-            ("0".to_owned(), f64::NEG_INFINITY)
-        );
+        assert_eq!((zero.to_string(), zero.log10()), ("0".to_owned(), f64::NEG_INFINITY));
         assert_eq!(Count::one().grouped(), "1");
     }
 

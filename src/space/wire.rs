@@ -55,26 +55,17 @@ fn read(s: &Section<'_>) -> Option<SearchSpace> {
     let name = s.identifier("name");
     let divisor = s.whole("channel_divisor", 1..=256);
     let input = s.section("input", read_input);
-    let smallest = input
-        .as_ref()
-        .and_then(|(sides, ..)| sides.first().copied());
-    let mut flow = Flow {
-        side: smallest,
-        channels: None,
-        divisor,
-        blocks: 0,
-    };
+    let smallest = input.as_ref().and_then(|(sides, ..)| sides.first().copied());
+    let mut flow = Flow { side: smallest, channels: None, divisor, blocks: 0 };
     let stem = s.section("stem", |s| read_stem(s, &mut flow));
     let types = s.optional("types", read_types);
-    let stages = s
-        .require("stage", "at least one [[stage]]")
-        .and_then(|stages| {
-            let mut number = 0;
-            stages.list(1..=MAX_BLOCKS, "1 to 64 sections [[stage]]", |stage| {
-                number += 1;
-                stage.section(|s| read_stage(s, number, types.as_ref(), &mut flow))
-            })
-        });
+    let stages = s.require("stage", "at least one [[stage]]").and_then(|stages| {
+        let mut number = 0;
+        stages.list(1..=MAX_BLOCKS, "1 to 64 sections [[stage]]", |stage| {
+            number += 1;
+            stage.section(|s| read_stage(s, number, types.as_ref(), &mut flow))
+        })
+    });
     let head = s.section("head", read_head);
     let (resolutions, image_channels, classes) = input?;
     Some(SearchSpace {
@@ -104,36 +95,20 @@ fn read_input(s: &Section<'_>) -> Option<(Vec<usize>, usize, usize)> {
 fn read_stem(s: &Section<'_>, flow: &mut Flow) -> Option<ConvSpec> {
     let kernel = s.require("kernel", "an odd kernel size").and_then(|value| {
         let kernel = value.whole(1..=11)?;
-        if kernel % 2 == 1 {
-            Some(kernel)
-        } else {
-            value.refuse("an odd whole number")
-        }
+        if kernel % 2 == 1 { Some(kernel) } else { value.refuse("an odd whole number") }
     });
-    let stride = s
-        .require("stride", "1 or 2")
-        .and_then(|value| read_stride(&value, flow));
+    let stride = s.require("stride", "1 or 2").and_then(|value| read_stride(&value, flow));
     let width = s.whole("width", 1..=MAX_CHANNELS);
     let activation = s.name("activation", CONV_ACTIVATIONS);
     flow.channels = width;
-    Some(ConvSpec {
-        kernel: kernel?,
-        stride: stride?,
-        width: width?,
-        activation: activation?,
-    })
+    Some(ConvSpec { kernel: kernel?, stride: stride?, width: width?, activation: activation? })
 }
 
 /// The last convolution is always 1x1.
 fn read_head(s: &Section<'_>) -> Option<ConvSpec> {
     let width = s.whole("width", 1..=MAX_CHANNELS);
     let activation = s.name("activation", CONV_ACTIVATIONS);
-    Some(ConvSpec {
-        kernel: 1,
-        stride: 1,
-        width: width?,
-        activation: activation?,
-    })
+    Some(ConvSpec { kernel: 1, stride: 1, width: width?, activation: activation? })
 }
 
 fn read_stride(value: &Value<'_>, flow: &mut Flow) -> Option<usize> {
@@ -165,17 +140,10 @@ fn read_stage(
         }
         Some(blocks)
     });
-    let stride = s
-        .require("stride", "1 or 2")
-        .and_then(|value| read_stride(&value, flow));
-    let widths = s
-        .require("width", WIDTHS)
-        .and_then(|value| read_widths(&value));
+    let stride = s.require("stride", "1 or 2").and_then(|value| read_stride(&value, flow));
+    let widths = s.require("width", WIDTHS).and_then(|value| read_widths(&value));
     let width_max = widths.as_ref().and_then(|widths| widths.last().copied());
-    let inputs = [
-        flow.channels,
-        if blocks == Some(1) { None } else { width_max },
-    ];
+    let inputs = [flow.channels, if blocks == Some(1) { None } else { width_max }];
     let expansions = s
         .require("expansion", RATIOS)
         .and_then(|value| read_expansions(&value, inputs, flow.divisor));
@@ -227,9 +195,7 @@ fn read_widths(value: &Value<'_>) -> Option<Vec<usize>> {
                 .map(|width| width as usize)
                 .collect()
         }
-        _ => value.list(1..=MAX_OPTIONS, WIDTHS, |width| {
-            width.whole(1..=MAX_CHANNELS)
-        })?,
+        _ => value.list(1..=MAX_OPTIONS, WIDTHS, |width| width.whole(1..=MAX_CHANNELS))?,
     };
     ascending(value, widths)
 }
@@ -275,10 +241,8 @@ fn read_expansions(
 }
 
 fn expand(value: &Value<'_>, ratios: &[f64], in_max: usize, divisor: usize) -> Option<Expansion> {
-    let mids: Vec<usize> = ratios
-        .iter()
-        .map(|ratio| make_divisible(ratio * in_max as f64, divisor))
-        .collect();
+    let mids: Vec<usize> =
+        ratios.iter().map(|ratio| make_divisible(ratio * in_max as f64, divisor)).collect();
     if let Some(i) = mids.windows(2).position(|pair| pair[0] >= pair[1]) {
         let problem = format!(
             "ratios {} and {} of {in_max} channels are both {} hidden channels, \
@@ -287,15 +251,9 @@ fn expand(value: &Value<'_>, ratios: &[f64], in_max: usize, divisor: usize) -> O
             ratios[i + 1],
             mids[i],
         );
-        return value.complain(
-            problem,
-            "give ratios further apart, or a smaller channel_divisor",
-        );
+        return value.complain(problem, "give ratios further apart, or a smaller channel_divisor");
     }
-    Some(Expansion::Options {
-        ratios: ratios.to_vec(),
-        mids,
-    })
+    Some(Expansion::Options { ratios: ratios.to_vec(), mids })
 }
 
 /// `low`, `low + step`, … to `high`, which must be one of them.
@@ -317,11 +275,7 @@ fn span(value: &Value<'_>, low: f64, high: f64, step: f64) -> Option<Vec<f64>> {
         let expected = format!("give a high of {below} or {}", tidy(below + step));
         return value.complain(problem, expected);
     }
-    Some(
-        (0..=steps as usize)
-            .map(|i| tidy(low + i as f64 * step))
-            .collect(),
-    )
+    Some((0..=steps as usize).map(|i| tidy(low + i as f64 * step)).collect())
 }
 
 /// Options are told apart by their place, so that there must be no two alike.
@@ -330,10 +284,9 @@ fn ascending<T: PartialOrd + std::fmt::Display>(
     options: Vec<T>,
 ) -> Option<Vec<T>> {
     match options.windows(2).find(|pair| pair[0] >= pair[1]) {
-        Some(pair) if pair[0] == pair[1] => value.complain(
-            format!("{} is there twice", pair[0]),
-            "give each option once",
-        ),
+        Some(pair) if pair[0] == pair[1] => {
+            value.complain(format!("{} is there twice", pair[0]), "give each option once")
+        }
         Some(pair) => {
             let problem = format!("{} stands before {}", pair[0], pair[1]);
             value.complain(problem, "give the options in ascending order")
@@ -375,9 +328,7 @@ mod tests {
     use crate::space::Dimension;
 
     fn shipped(name: &str) -> SearchSpace {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("experiments/spaces")
-            .join(name);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/spaces").join(name);
         load_space(&path).unwrap_or_else(|complaints| panic!("{complaints}"))
     }
 
@@ -387,10 +338,7 @@ mod tests {
         assert_eq!(space.blocks.len(), 18);
         let size = space.size();
         assert_eq!(size.along(Dimension::Width).to_string(), "442136281481216");
-        assert_eq!(
-            size.along(Dimension::BlockType).to_string(),
-            "150094635296999121"
-        ); // 9^18
+        assert_eq!(size.along(Dimension::BlockType).to_string(), "150094635296999121"); // 9^18
         assert_eq!(size.along(Dimension::Resolution).to_string(), "1");
         let log10 = size.total.log10() - size.along(Dimension::BlockType).log10();
         assert!((size.over_block_types.log10() - log10).abs() < 1e-9);
@@ -400,34 +348,19 @@ mod tests {
     fn hidden_widths_count_from_the_widest_input() {
         let space = shipped("fbnetv2_f.toml");
         let first = &space.blocks[1];
-        assert_eq!(
-            (first.label().as_str(), first.in_max, first.stride),
-            ("2.1", 16, 2)
-        );
-        let Expansion::Options { ratios, mids } = &first.expansion else {
-            panic!("{first:?}")
-        };
+        assert_eq!((first.label().as_str(), first.in_max, first.stride), ("2.1", 16, 2));
+        let Expansion::Options { ratios, mids } = &first.expansion else { panic!("{first:?}") };
         assert_eq!(ratios, &[0.75, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75]);
         assert_eq!(mids, &[16, 24, 32, 40, 48, 56, 64]);
         let second = &space.blocks[2];
-        assert_eq!(
-            (second.in_max, second.stride, second.widths.len()),
-            (28, 1, 4)
-        );
+        assert_eq!((second.in_max, second.stride, second.widths.len()), (28, 1, 4));
         assert_eq!(second.mid_max(), 104); // 3.75 * 28 = 105
     }
 
     #[test]
     fn the_small_space_divides_the_side_by_eight() {
         let space = shipped("fbnetv2_f_cifar.toml");
-        assert_eq!(
-            (
-                space.blocks.len(),
-                space.max_resolution(),
-                space.stem_width()
-            ),
-            (11, 32, 16)
-        );
+        assert_eq!((space.blocks.len(), space.max_resolution(), space.stem_width()), (11, 32, 16));
         let strides: usize = space.blocks.iter().map(|block| block.stride).product();
         assert_eq!(strides * space.stem.stride, 8);
         assert_eq!(space.blocks[0].expansion, Expansion::None);
