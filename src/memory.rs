@@ -1,0 +1,35 @@
+//! Bytes in use, counted by the allocator itself.
+//!
+//! Every allocation of the process goes through a counter, so live and peak bytes are exact and
+//! can be reset between phases. What the operating system saw (`VmHWM`) is the cross-check.
+
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+/// Bytes allocated now.
+#[must_use]
+pub fn live_bytes() -> u64 {
+    ALLOCATOR.current_usage() as u64
+}
+
+/// The most bytes allocated at once since the last [`reset_peak`].
+#[must_use]
+pub fn peak_bytes() -> u64 {
+    ALLOCATOR.peak_usage() as u64
+}
+
+/// Starts a new peak from what is live now.
+pub fn reset_peak() {
+    ALLOCATOR.reset_peak_usage();
+}
+
+/// The largest resident size that the operating system has seen, where it tells (Linux).
+#[must_use]
+pub fn high_water_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

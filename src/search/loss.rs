@@ -1,0 +1,64 @@
+//! How cross-entropy and expected cost become the one number that the search minimises.
+
+use crate::manifest::LossForm;
+
+/// The loss and its derivatives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossSlopes {
+    pub value: f64,
+    /// d value / d cross-entropy.
+    pub by_cross_entropy: f64,
+    /// d value / d cost, the cost counted in its unit.
+    pub by_cost: f64,
+}
+
+/// The loss for a cross-entropy in nats and a cost in its unit. A logarithm below one would make
+/// the power's slope explode or its value complex: cost is taken as at least e.
+#[must_use]
+pub fn slopes(form: LossForm, cross_entropy: f64, cost: f64) -> LossSlopes {
+    match form {
+        LossForm::LogPower { a, b } => {
+            let inside = cost > std::f64::consts::E;
+            let log = cost.max(std::f64::consts::E).ln();
+            let factor = a * log.powf(b);
+            let by_log = cross_entropy * a * b * log.powf(b - 1.0);
+            LossSlopes {
+                value: cross_entropy * factor,
+                by_cross_entropy: factor,
+                by_cost: if inside { by_log / cost } else { 0.0 },
+            }
+        }
+        LossForm::Linear { lambda } => LossSlopes {
+            value: cross_entropy + lambda * cost,
+            by_cross_entropy: 1.0,
+            by_cost: lambda,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_are_the_derivatives() {
+        let h = 1e-6;
+        for form in [LossForm::LogPower { a: 0.2, b: 0.6 }, LossForm::Linear { lambda: 0.3 }] {
+            for (ce, cost) in [(2.3, 4.0), (0.7, 45.0)] {
+                let at = |ce, cost| slopes(form, ce, cost).value;
+                let s = slopes(form, ce, cost);
+                let by_ce = (at(ce + h, cost) - at(ce - h, cost)) / (2.0 * h);
+                let by_cost = (at(ce, cost + h) - at(ce, cost - h)) / (2.0 * h);
+                assert!((s.by_cross_entropy - by_ce).abs() < 1e-8, "{form:?}");
+                assert!((s.by_cost - by_cost).abs() < 1e-8, "{form:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_cost_below_one_unit_neither_explodes_nor_is_rewarded() {
+        let s = slopes(LossForm::LogPower { a: 0.2, b: 0.6 }, 2.0, 0.5);
+        assert!(s.value.is_finite() && s.value > 0.0);
+        assert_eq!(s.by_cost, 0.0);
+    }
+}

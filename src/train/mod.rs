@@ -1,0 +1,178 @@
+//! Training a decided network from scratch, and looking at how it does.
+
+mod optimizer;
+
+pub use optimizer::{SgdState, learning_rate};
+
+use crate::data::{Batch, Dataset, Loader, Split};
+use crate::manifest::TrainConfig;
+use crate::net::Net;
+use crate::nn::{Params, Pass};
+use crate::ops::loss::{CrossEntropy, cross_entropy};
+use crate::rng::Seed;
+use crate::watch::Watch;
+use anyhow::{Result, ensure};
+use std::time::Instant;
+
+/// Images per evaluation batch.
+const EVALUATION_BATCH: usize = 200;
+
+/// How well a network does on some images.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// Mean cross-entropy in nats, without label smoothing.
+    pub loss: f64,
+    /// Share of images whose largest logit is the right one, in 0..=1.
+    pub top1: f64,
+}
+
+/// Trains `net` on the training images `indices`, watching it on `validation`; returns the number
+/// of images processed.
+///
+/// # Errors
+/// When an operator fails, the loss is no longer a number, the recorder fails, or the run was asked
+/// to stop.
+#[allow(clippy::too_many_arguments)]
+pub fn train(
+    net: &Net,
+    params: &mut Params,
+    dataset: &Dataset,
+    indices: Vec<usize>,
+    validation: &[usize],
+    config: &TrainConfig,
+    seed: Seed,
+    watch: &mut Watch<'_>,
+) -> Result<u64> {
+    let device = params.device().clone();
+    let loader =
+        Loader::training(dataset, indices, config.batch_size, config.augment, seed, "train")
+            .on(&device);
+    let steps = (config.epochs * loader.batches()) as u64;
+    let mut optimizer = SgdState::new(config.optimizer, params)?;
+    watch.progress.started("training", steps);
+    let (mut step, mut images) = (0, 0);
+    for epoch in 0..config.epochs as u64 {
+        let mut mean = Mean::default();
+        let start = Instant::now();
+        for batch in loader.epoch(epoch) {
+            let batch = batch?;
+            let step_start = Instant::now();
+            let rate = learning_rate(&config.optimizer, step, steps);
+            let result = train_step(net, params, &batch, config, rate, &mut optimizer)?;
+            ensure_finite(result.loss, "training", step)?;
+            mean.add(&result, batch.labels.len());
+            watch.measure(
+                step,
+                &[
+                    ("train.step_loss", result.loss),
+                    ("train.learning_rate", rate),
+                    ("train.step_seconds", step_start.elapsed().as_secs_f64()),
+                ],
+            )?;
+            step += 1;
+            watch.progress.advanced(step, &mean.note());
+        }
+        images += mean.images as u64;
+        let seconds = start.elapsed().as_secs_f64();
+        let mut metrics = vec![
+            ("train.loss", mean.score().loss),
+            ("train.top1", mean.score().top1),
+            ("train.images_per_second", mean.images as f64 / seconds),
+        ];
+        if !validation.is_empty() {
+            let score = evaluate(net, params, dataset, &dataset.train, validation.to_vec())?;
+            metrics.push(("validation.loss", score.loss));
+            metrics.push(("validation.top1", score.top1));
+        }
+        watch.measure(epoch, &metrics)?;
+    }
+    watch.progress.finished();
+    Ok(images)
+}
+
+fn train_step(
+    net: &Net,
+    params: &mut Params,
+    batch: &Batch,
+    config: &TrainConfig,
+    rate: f64,
+    optimizer: &mut SgdState,
+) -> Result<CrossEntropy> {
+    let mut pass = Pass::training(params);
+    let logits = net.forward(&mut pass, &batch.xs)?;
+    let result = cross_entropy(logits.tensor(), &batch.labels, config.label_smoothing)?;
+    let (gradients, _) = pass.backward(&logits, result.dlogits.clone())?;
+    optimizer.step(params, &gradients, rate)?;
+    Ok(result)
+}
+
+/// Scores `net` on the images `indices` of `split`, with running statistics.
+///
+/// # Errors
+/// When an operator fails.
+pub fn evaluate(
+    net: &Net,
+    params: &mut Params,
+    dataset: &Dataset,
+    split: &Split,
+    indices: Vec<usize>,
+) -> Result<Score> {
+    let device = params.device().clone();
+    let loader = Loader::evaluation(dataset, split, indices, EVALUATION_BATCH).on(&device);
+    let mut mean = Mean::default();
+    for batch in loader.epoch(0) {
+        let batch = batch?;
+        let mut pass = Pass::inference(params);
+        let logits = net.forward(&mut pass, &batch.xs)?;
+        let result = cross_entropy(logits.tensor(), &batch.labels, 0.0)?;
+        mean.add(&result, batch.labels.len());
+    }
+    Ok(mean.score())
+}
+
+/// Refuses to go on with a loss that is not a number.
+///
+/// # Errors
+/// When it is not.
+pub fn ensure_finite(loss: f64, what: &str, step: u64) -> Result<()> {
+    ensure!(
+        loss.is_finite(),
+        "{what}: the loss became {loss} at step {step}; a lower learning_rate or a clip_norm helps"
+    );
+    Ok(())
+}
+
+/// A running mean over batches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mean {
+    loss: f64,
+    correct: usize,
+    images: usize,
+}
+
+impl Mean {
+    /// Adds a batch of `images`.
+    pub fn add(&mut self, result: &CrossEntropy, images: usize) {
+        self.loss += result.loss * images as f64;
+        self.correct += result.correct;
+        self.images += images;
+    }
+
+    #[must_use]
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
+    #[must_use]
+    pub fn score(&self) -> Score {
+        let images = self.images.max(1) as f64;
+        Score { loss: self.loss / images, top1: self.correct as f64 / images }
+    }
+
+    /// A few words for the progress display.
+    #[must_use]
+    pub fn note(&self) -> String {
+        let score = self.score();
+        format!("loss {:.3}, top-1 {:.1} %", score.loss, 100.0 * score.top1)
+    }
+}

@@ -1,0 +1,94 @@
+//! SGD with momentum over all parameters of a network.
+
+use crate::manifest::{Schedule, Sgd};
+use crate::nn::Params;
+use crate::ops::update::{SgdStep, sum_of_squares};
+use candle_core::{Result, Tensor};
+
+/// The learning rate at `step` of `steps`.
+#[must_use]
+pub fn learning_rate(config: &Sgd, step: u64, steps: u64) -> f64 {
+    let at = (step as f64 + 0.5) / steps.max(1) as f64;
+    config.learning_rate
+        * match config.schedule {
+            Schedule::Constant => 1.0,
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * at).cos()),
+            Schedule::Triangle => (at / 0.2).min((1.0 - at) / 0.8),
+        }
+}
+
+/// The velocities of SGD with momentum.
+pub struct SgdState {
+    config: Sgd,
+    velocities: Vec<Tensor>,
+}
+
+impl SgdState {
+    /// Velocities of zero for all parameters.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(config: Sgd, params: &Params) -> Result<Self> {
+        let velocities = params.tensors().map(|(tensor, _)| tensor.zeros_like());
+        Ok(Self { config, velocities: velocities.collect::<Result<_>>()? })
+    }
+
+    /// Moves the parameters along `gradients`, which come in the parameters' order. A parameter
+    /// that the loss does not depend on stays where it is.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn step(
+        &mut self,
+        params: &Params,
+        gradients: &[Option<Tensor>],
+        learning_rate: f64,
+    ) -> Result<()> {
+        let gradient_scale = self.gradient_scale(gradients)?;
+        let moved = params.tensors().zip(&self.velocities).zip(gradients);
+        for (((weight, decays), velocity), gradient) in moved {
+            let Some(gradient) = gradient else { continue };
+            let step = SgdStep {
+                learning_rate,
+                momentum: self.config.momentum,
+                weight_decay: if decays { self.config.weight_decay } else { 0.0 },
+                gradient_scale,
+            };
+            step.apply(weight, velocity, gradient)?;
+        }
+        Ok(())
+    }
+
+    /// Below one where the gradients' norm exceeds the bound.
+    fn gradient_scale(&self, gradients: &[Option<Tensor>]) -> Result<f64> {
+        let Some(bound) = self.config.clip_norm else { return Ok(1.0) };
+        let mut squares = 0.0;
+        for gradient in gradients.iter().flatten() {
+            squares += sum_of_squares(gradient)?;
+        }
+        Ok((bound / squares.sqrt().max(1e-12)).min(1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_begin_and_end_where_they_should() {
+        let at = |schedule, step| {
+            let config = Sgd {
+                learning_rate: 0.5,
+                momentum: 0.0,
+                weight_decay: 0.0,
+                schedule,
+                clip_norm: None,
+            };
+            learning_rate(&config, step, 1000)
+        };
+        assert_eq!(at(Schedule::Constant, 999), 0.5);
+        assert!(at(Schedule::Cosine, 0) > 0.499 && at(Schedule::Cosine, 999) < 1e-5);
+        assert!(at(Schedule::Triangle, 0) < 2e-3 && at(Schedule::Triangle, 999) < 1e-3);
+        assert!((at(Schedule::Triangle, 199) - 0.5).abs() < 2e-3);
+    }
+}

@@ -1,0 +1,75 @@
+//! Whom a long loop talks to: the recorder that keeps what it measures, the display that shows how
+//! far it is, and the flag that asks it to stop.
+
+use crate::memory;
+use crate::record::{Phase, PhaseUsage, Recorder};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Shows how far a loop is. The library prints nothing itself.
+pub trait Progress {
+    /// A loop of `steps` begins.
+    fn started(&self, what: &str, steps: u64);
+    /// `step` of them are done; `note` is a short state (`loss 1.23`).
+    fn advanced(&self, step: u64, note: &str);
+    fn finished(&self);
+}
+
+/// Shows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn started(&self, _: &str, _: u64) {}
+    fn advanced(&self, _: u64, _: &str) {}
+    fn finished(&self) {}
+}
+
+/// The run was asked to stop; what it had measured is kept.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("interrupted; what had been measured is in the database")]
+pub struct Interrupted;
+
+/// See the head of this file.
+pub struct Watch<'a> {
+    pub recorder: &'a mut dyn Recorder,
+    pub progress: &'a dyn Progress,
+    pub stop: &'a AtomicBool,
+}
+
+impl Watch<'_> {
+    /// Stores metrics of one step, and ends the loop if it was asked to.
+    ///
+    /// # Errors
+    /// When they cannot be stored, or with [`Interrupted`].
+    pub fn measure(&mut self, step: u64, metrics: &[(&str, f64)]) -> anyhow::Result<()> {
+        self.recorder.measure(step, metrics)?;
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Interrupted.into());
+        }
+        Ok(())
+    }
+
+    /// Runs one phase and records what it took; `work` returns its result and the number of
+    /// training images it processed.
+    ///
+    /// # Errors
+    /// Those of `work`, or when the phase cannot be recorded.
+    pub fn phase<T>(
+        &mut self,
+        phase: Phase,
+        work: impl FnOnce(&mut Self) -> anyhow::Result<(T, u64)>,
+    ) -> anyhow::Result<(T, PhaseUsage)> {
+        self.recorder.phase_started(phase)?;
+        memory::reset_peak();
+        let start = Instant::now();
+        let (result, images) = work(self)?;
+        let usage = PhaseUsage {
+            seconds: start.elapsed().as_secs_f64(),
+            peak_bytes: memory::peak_bytes(),
+            images,
+        };
+        self.recorder.phase_finished(phase, usage)?;
+        Ok((result, usage))
+    }
+}
