@@ -2,9 +2,10 @@
 //! runner knows that there is one.
 
 use crate::space::ArchSpec;
+use serde::{Deserialize, Serialize};
 
 /// The parts of a run that are timed and whose memory is measured separately.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Reading and preparing the data set.
     Data,
@@ -18,6 +19,8 @@ pub enum Phase {
 }
 
 impl Phase {
+    pub const ALL: [Self; 5] = [Self::Data, Self::Search, Self::Derive, Self::Train, Self::Test];
+
     /// The name in the database and in metric paths.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -56,7 +59,30 @@ pub trait Recorder {
     ///
     /// # Errors
     /// As [`Recorder::measure`].
-    fn architecture(&mut self, arch: &ArchSpec, macs: u64, params: u64) -> anyhow::Result<()>;
+    fn architecture(&mut self, found: &FoundArchitecture) -> anyhow::Result<()>;
+}
+
+/// What a search arrived at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundArchitecture {
+    pub arch: ArchSpec,
+    /// Multiply-accumulates for one image.
+    pub macs: u64,
+    /// Weights of convolutions and fully connected layers.
+    pub params: u64,
+    /// How sure the search was of each choice, block by block; empty where a method has no
+    /// probabilities.
+    pub probabilities: Vec<ChoiceProbabilities>,
+}
+
+/// Final probabilities of the options of one block, in the order of the space.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChoiceProbabilities {
+    /// `stage.block`
+    pub block: String,
+    pub types: Vec<f64>,
+    pub expansions: Vec<f64>,
+    pub widths: Vec<f64>,
 }
 
 /// What a phase took.

@@ -38,6 +38,15 @@ impl Seed {
     }
 }
 
+impl Seed {
+    /// The seed of a part of the work: its streams share nothing with those of another part, even
+    /// where both use the same labels.
+    #[must_use]
+    pub fn child(self, part: &str) -> Self {
+        Self(self.stream(part, 0).bits())
+    }
+}
+
 impl Stream {
     /// The next 64 random bits.
     pub fn bits(&mut self) -> u64 {

@@ -1,7 +1,7 @@
 //! Random changes to training images: mirror, and pad-and-crop (the usual pair for CIFAR, He et
 //! al. 2016, section 4.2). Zeros are padded after normalisation, so they mean the average colour.
 
-use crate::manifest::Augment;
+use crate::recipe::Augment;
 use crate::rng::Stream;
 
 /// What is done to one image.

@@ -6,7 +6,7 @@
 
 use super::augment::{self, Change, Shape};
 use super::{Dataset, Split};
-use crate::manifest::Augment;
+use crate::recipe::Augment;
 use crate::rng::Seed;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -199,7 +199,7 @@ impl ExactSizeIterator for Epoch<'_> {}
 mod tests {
     use super::*;
     use crate::data::{Normalisation, Silent};
-    use crate::manifest::DatasetName;
+    use crate::recipe::DatasetName;
 
     const AUGMENT: Augment = Augment { flip: true, crop_padding: 4 };
 

@@ -2,7 +2,7 @@
 
 use super::fetch::{self, FetchProgress};
 use super::{DataError, Dataset, cifar10, fashion_mnist};
-use crate::manifest::DatasetName;
+use crate::recipe::DatasetName;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 

@@ -6,7 +6,7 @@
 
 use super::fetch::{self, FetchProgress, Staging};
 use super::{DataError, Dataset, Normalisation, Split, hash};
-use crate::manifest::DatasetName;
+use crate::recipe::DatasetName;
 use flate2::read::MultiGzDecoder;
 use std::fs;
 use std::io::Read;

@@ -19,7 +19,7 @@ pub use error::DataError;
 pub use fetch::{FetchProgress, Silent};
 pub use root::data_root;
 
-use crate::manifest::DatasetName;
+use crate::recipe::DatasetName;
 use crate::rng::Seed;
 
 /// A data set in memory.

@@ -1,10 +1,11 @@
 //! Manifest files: TOML → [`Manifest`].
 
-use super::{
-    Adam, Augment, Complaints, DataConfig, DatasetName, LossForm, Manifest, Method, Objective,
-    Overrides, Schedule, SearchConfig, SearchLoss, Sgd, Temperature, TrainConfig,
-};
+use super::{Complaints, Manifest, Overrides};
 use crate::document::{Document, Section, Value, nearest};
+use crate::recipe::{
+    Adam, Augment, DataConfig, DatasetName, LossForm, Method, Objective, Schedule, SearchConfig,
+    SearchLoss, Sgd, Temperature, TrainConfig,
+};
 use crate::space::{SearchSpace, parse_space};
 use std::ops::Bound::{Excluded, Included};
 use std::ops::RangeInclusive;

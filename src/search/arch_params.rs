@@ -4,11 +4,11 @@
 //! vector of logits per choice, all on the host in f64: there are a few hundred numbers.
 
 use crate::cost::BlockProbabilities;
-use crate::manifest::Adam;
 use crate::net::GateGradients;
+use crate::recipe::Adam;
+use crate::record::ChoiceProbabilities;
 use crate::rng::Seed;
 use crate::space::{BlockDecision, Decisions, SearchSpace};
-use serde::Serialize;
 
 const KINDS: [&str; 3] = ["type", "expansion", "width"];
 
@@ -25,15 +25,6 @@ struct Choice {
     /// Adam's first and second moments.
     first: Vec<f64>,
     second: Vec<f64>,
-}
-
-/// Softmax of the logits of one block, for reading.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ChoiceProbabilities {
-    pub block: String,
-    pub types: Vec<f64>,
-    pub expansions: Vec<f64>,
-    pub widths: Vec<f64>,
 }
 
 impl Choice {

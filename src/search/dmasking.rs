@@ -5,10 +5,10 @@
 use super::{ArchParams, SearchOutcome, slopes};
 use crate::cost::{BlockProbabilities, Cost, Graph, Number, Traced, propagate};
 use crate::data::{Batch, Dataset, Loader};
-use crate::manifest::{Objective, SearchConfig};
 use crate::net::{GateGradients, GateValues, Supernet};
 use crate::nn::{Params, Pass};
 use crate::ops::loss::{CrossEntropy, cross_entropy};
+use crate::recipe::{Objective, SearchConfig};
 use crate::rng::Seed;
 use crate::space::SearchSpace;
 use crate::train::{Mean, SgdState, ensure_finite, learning_rate};

@@ -1,6 +1,6 @@
 //! How cross-entropy and expected cost become the one number that the search minimises.
 
-use crate::manifest::LossForm;
+use crate::recipe::LossForm;
 
 /// The loss and its derivatives.
 #[derive(Clone, Copy, Debug, PartialEq)]

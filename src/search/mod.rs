@@ -4,11 +4,12 @@ mod arch_params;
 mod dmasking;
 mod loss;
 
-pub use arch_params::{ArchParams, ChoiceProbabilities};
+pub use arch_params::ArchParams;
 pub use loss::{LossSlopes, slopes};
 
 use crate::data::Dataset;
-use crate::manifest::{Method, SearchConfig};
+use crate::recipe::{Method, SearchConfig};
+use crate::record::ChoiceProbabilities;
 use crate::rng::Seed;
 use crate::space::{ArchSpec, Decisions, SearchSpace};
 use crate::watch::Watch;

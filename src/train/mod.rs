@@ -5,10 +5,10 @@ mod optimizer;
 pub use optimizer::{SgdState, learning_rate};
 
 use crate::data::{Batch, Dataset, Loader, Split};
-use crate::manifest::TrainConfig;
 use crate::net::Net;
 use crate::nn::{Params, Pass};
 use crate::ops::loss::{CrossEntropy, cross_entropy};
+use crate::recipe::TrainConfig;
 use crate::rng::Seed;
 use crate::watch::Watch;
 use anyhow::{Result, ensure};

@@ -1,8 +1,8 @@
 //! SGD with momentum over all parameters of a network.
 
-use crate::manifest::{Schedule, Sgd};
 use crate::nn::Params;
 use crate::ops::update::{SgdStep, sum_of_squares};
+use crate::recipe::{Schedule, Sgd};
 use candle_core::{Result, Tensor};
 
 /// The learning rate at `step` of `steps`.

@@ -1,7 +1,7 @@
 //! The real CIFAR-10: fetched when it is missing, and the published data.
 
 use repro::data::{self, Silent, data_root};
-use repro::manifest::DatasetName;
+use repro::recipe::DatasetName;
 
 #[test]
 fn cifar10_is_the_published_data_with_as_many_images_of_each_class() {

