@@ -113,7 +113,8 @@ mod tests {
     #[test]
     fn the_numbers_are_pinned_so_that_a_release_cannot_change_them_unnoticed() {
         let mut stream = Seed(0).stream("pin", 0);
-        insta::assert_debug_snapshot!([stream.bits(), stream.bits()]);
+        let pinned = [6_503_470_890_780_983_940, 4_500_478_907_939_516_666];
+        assert_eq!([stream.bits(), stream.bits()], pinned);
     }
 
     #[test]

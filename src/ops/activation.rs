@@ -40,7 +40,7 @@ impl ActivationFn for ReluFn {
 impl ActivationFn for HswishFn {
     #[inline(always)]
     fn value(u: f32) -> f32 {
-        u * (u + 3.0).max(0.0).min(6.0) * SIXTH
+        u * (u + 3.0).clamp(0.0, 6.0) * SIXTH
     }
     #[inline(always)]
     fn slope(u: f32) -> f32 {
@@ -58,7 +58,7 @@ impl ActivationFn for HswishFn {
 impl ActivationFn for HsigmoidFn {
     #[inline(always)]
     fn value(u: f32) -> f32 {
-        (u + 3.0).max(0.0).min(6.0) * SIXTH
+        (u + 3.0).clamp(0.0, 6.0) * SIXTH
     }
     #[inline(always)]
     fn slope(u: f32) -> f32 {

@@ -22,7 +22,9 @@ pub fn forward(x: &Tensor) -> Result<Tensor> {
                         *y += x;
                     }
                 }
-                y.iter_mut().for_each(|y| *y *= share);
+                for y in y.iter_mut() {
+                    *y *= share;
+                }
             });
             tensor(y, (n, c))
         }

@@ -1,4 +1,6 @@
 //! All integration tests, one binary.
 
+#![allow(clippy::unwrap_used)]
+
 mod data;
 mod refusals;
