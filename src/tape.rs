@@ -6,9 +6,11 @@
 //! not computed: a value without a slot is a constant, and records exist only downstream of a
 //! watched value.
 
-use crate::ops::{self, norm};
+use crate::ops::gram::Gram;
+use crate::ops::{self, Moments, depthwise, norm, project};
 use crate::space::Activation;
 use candle_core::{Result, Tensor};
+use std::rc::Rc;
 
 /// A tensor on the tape. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -17,13 +19,40 @@ pub struct Value {
     slot: Option<usize>,
 }
 
-/// One summand of [`Tape::norm`], see [`norm::Candidate`].
-pub struct Candidate {
-    pub z: Value,
+/// How a raw convolution output is read, see [`norm::Norm`].
+#[derive(Clone)]
+pub struct Norm {
     pub mean: Tensor,
     pub inverse: Tensor,
     pub gamma: Value,
     pub beta: Value,
+    pub activation: Activation,
+}
+
+/// A raw convolution output and how it is read: an activation that has not been computed.
+#[derive(Clone)]
+pub struct Candidate {
+    pub z: Value,
+    pub norm: Norm,
+}
+
+/// The 1x1 convolution in front of a depthwise one, see [`depthwise::Expand`].
+#[derive(Clone)]
+pub struct Expand {
+    pub w: Value,
+    pub norm: Norm,
+    /// Describes the input of the convolution; the way back needs it.
+    pub gram: Option<Rc<Gram>>,
+}
+
+/// The layers of a squeeze-excite, see [`project::SqueezeExcite`].
+#[derive(Clone)]
+pub struct SqueezeExcite {
+    pub squeeze: Value,
+    pub squeeze_bias: Value,
+    pub excite: Value,
+    pub excite_bias: Value,
+    pub mask: Option<Value>,
     pub activation: Activation,
 }
 
@@ -91,7 +120,22 @@ impl Tape {
         self.slots - 1
     }
 
-    /// Wraps an operator's output; records `backward` if any input is watched.
+    /// Wraps an operator's output; records `backward` if any of its inputs has a slot.
+    fn record(
+        &mut self,
+        tensor: Tensor,
+        inputs: &[Option<usize>],
+        backward: impl FnOnce(Tensor) -> Result<Contributions> + 'static,
+    ) -> Value {
+        if inputs.iter().all(Option::is_none) {
+            return Value::constant(tensor);
+        }
+        let output = self.slot();
+        self.records.push(Record { output, backward: Box::new(backward) });
+        Value { tensor, slot: Some(output) }
+    }
+
+    /// [`Tape::record`] for a fixed number of inputs.
     fn push<const N: usize>(
         &mut self,
         tensor: Tensor,
@@ -99,12 +143,7 @@ impl Tape {
         backward: impl FnOnce([Option<usize>; N], Tensor) -> Result<Contributions> + 'static,
     ) -> Value {
         let slots = inputs.map(|value| value.slot);
-        if slots.iter().all(Option::is_none) {
-            return Value::constant(tensor);
-        }
-        let output = self.slot();
-        self.records.push(Record { output, backward: Box::new(move |dy| backward(slots, dy)) });
-        Value { tensor, slot: Some(output) }
+        self.record(tensor, &slots, move |dy| backward(slots, dy))
     }
 
     /// Runs the records backwards from `of`, whose gradient is given, and returns the gradients of
@@ -148,30 +187,84 @@ impl Tape {
         }))
     }
 
-    /// [`ops::depthwise`]: x `[n, h, w, c]`, w `[k·k, c]`.
+    /// [`ops::depthwise`]: x `[n, h, w, c_in]`, filter `[k·k, c]`, an expansion between. Gives the
+    /// moments of the output, too.
     ///
     /// # Errors
     /// When the operator fails.
-    pub fn depthwise(&mut self, x: &Value, w: &Value, stride: usize) -> Result<Value> {
-        let y = ops::depthwise::forward(&x.tensor, &w.tensor, stride)?;
-        let (xs, ws) = (x.tensor.clone(), w.tensor.clone());
-        Ok(self.push(y, [x, w], move |[x, w], dy| {
-            let mut parts = Vec::with_capacity(2);
-            if w.is_some() {
-                parts.push((w, ops::depthwise::backward_weight(&xs, &ws, &dy, stride)?));
-            }
-            if x.is_some() {
-                parts.push((x, ops::depthwise::backward_input(&xs, &ws, &dy, stride)?));
+    pub fn depthwise(
+        &mut self,
+        x: &Value,
+        expand: Option<&Expand>,
+        filter: &Value,
+        stride: usize,
+    ) -> Result<(Value, Moments)> {
+        let plain = expand.map(|e| (e.plain(), e.gram.clone()));
+        let in_front = plain.as_ref().map(|(e, _)| e);
+        let (y, moments) = depthwise::forward(&x.tensor, in_front, &filter.tensor, stride)?;
+        let none = [None; 3];
+        let front = expand.map_or(none, |e| [e.w.slot, e.norm.gamma.slot, e.norm.beta.slot]);
+        let slots = [x.slot, filter.slot, front[0], front[1], front[2]];
+        let (xs, filters) = (x.tensor.clone(), filter.tensor.clone());
+        let y = self.record(y, &slots, move |dy| {
+            let wanted = depthwise::Wanted {
+                input: slots[0].is_some(),
+                weights: slots[1..].iter().any(Option::is_some),
+            };
+            let front = plain.as_ref().map(|(e, gram)| (e, gram.as_deref()));
+            let g = depthwise::backward(&xs, front, &filters, stride, &dy, wanted)?;
+            let mut parts = Vec::with_capacity(5);
+            parts.extend(g.dx.map(|d| (slots[0], d)));
+            parts.extend(g.dfilter.map(|d| (slots[1], d)));
+            if let Some(e) = g.expand {
+                parts.extend([(slots[2], e.dw), (slots[3], e.dgamma), (slots[4], e.dbeta)]);
             }
             Ok(parts)
-        }))
+        });
+        Ok((y, moments))
+    }
+
+    /// [`ops::project`]: read, mask and gate the hidden channels, then a 1x1 convolution. Gives the
+    /// moments of the output, too.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn project(
+        &mut self,
+        input: &Candidate,
+        mask: Option<&Value>,
+        squeeze_excite: Option<&SqueezeExcite>,
+        w: &Value,
+    ) -> Result<(Value, Moments)> {
+        let plain = input.plain();
+        let mask_row = mask.map(|m| m.tensor.clone());
+        let layers = squeeze_excite.map(SqueezeExcite::plain);
+        let (y, moments) = project::forward(&plain, mask_row.as_ref(), layers.as_ref(), &w.tensor)?;
+        let own = [input.z.slot, input.norm.gamma.slot, input.norm.beta.slot, w.slot];
+        let mask_slot = mask.and_then(|m| m.slot);
+        let gate_slots = squeeze_excite.map_or([None; 5], SqueezeExcite::slots);
+        let slots: Vec<_> = own.into_iter().chain([mask_slot]).chain(gate_slots).collect();
+        let ws = w.tensor.clone();
+        let y = self.record(y, &slots, move |dy| {
+            let (mask, layers) = (mask_row.as_ref(), layers.as_ref());
+            let g = project::backward(&plain, mask, layers, &ws, &dy, own[3].is_some())?;
+            let mut parts = vec![(own[0], g.dz), (own[1], g.dgamma), (own[2], g.dbeta)];
+            parts.extend(g.dw.map(|d| (own[3], d)));
+            parts.push((mask_slot, g.dmask));
+            if let Some(g) = g.squeeze_excite {
+                let all = [g.squeeze, g.squeeze_bias, g.excite, g.excite_bias, g.mask];
+                parts.extend(gate_slots.into_iter().zip(all));
+            }
+            Ok(parts)
+        });
+        Ok((y, moments))
     }
 
     /// [`ops::norm`]: normalise, activate, weigh, add and mask.
     ///
     /// # Errors
     /// When the operator fails.
-    pub fn norm(&mut self, sum: Sum) -> Result<Value> {
+    pub fn norm(&mut self, sum: &Sum) -> Result<Value> {
         let plain = norm::Sum {
             candidates: sum.candidates.iter().map(Candidate::plain).collect(),
             gates: sum.gates.as_ref().map(|v| v.tensor.clone()),
@@ -179,14 +272,11 @@ impl Tape {
             mask: sum.mask.as_ref().map(|v| v.tensor.clone()),
         };
         let y = norm::forward(&plain)?;
-        let slots = SumSlots::of(&sum);
-        if !slots.any() {
-            return Ok(Value::constant(y));
-        }
-        let output = self.slot();
-        let backward = Box::new(move |dy| Ok(slots.contributions(norm::backward(&plain, &dy)?)));
-        self.records.push(Record { output, backward });
-        Ok(Value { tensor: y, slot: Some(output) })
+        let slots = SumSlots::of(sum);
+        Ok(self.record(y, &slots.all(), move |dy| {
+            let gradients = norm::backward(&plain, &dy, &slots.wanted())?;
+            Ok(slots.contributions(gradients))
+        }))
     }
 
     /// [`ops::patches`]: the windows of a dense convolution as rows.
@@ -224,19 +314,6 @@ impl Tape {
         let (_, h, w, _) = x.tensor.dims4()?;
         let y = ops::pool::forward(&x.tensor)?;
         Ok(self.push(y, [x], move |[x], dy| Ok(vec![(x, ops::pool::backward(&dy, (h, w))?)])))
-    }
-
-    /// [`ops::gate`]: x `[n, h, w, c]` times s `[n, c]`.
-    ///
-    /// # Errors
-    /// When the operator fails.
-    pub fn gate(&mut self, x: &Value, s: &Value) -> Result<Value> {
-        let y = ops::gate::forward(&x.tensor, &s.tensor)?;
-        let (xs, ss) = (x.tensor.clone(), s.tensor.clone());
-        Ok(self.push(y, [x, s], move |[x, s], dy| {
-            let (dx, ds) = ops::gate::backward(&xs, &ss, &dy)?;
-            Ok(vec![(x, dx), (s, ds)])
-        }))
     }
 
     /// [`ops::rows`]: bias, activation and mask on a matrix.
@@ -278,16 +355,45 @@ impl Tape {
     }
 }
 
-impl Candidate {
-    fn plain(&self) -> norm::Candidate {
-        norm::Candidate {
-            z: self.z.tensor.clone(),
+impl Norm {
+    fn plain(&self) -> norm::Norm {
+        norm::Norm {
             mean: self.mean.clone(),
             inverse: self.inverse.clone(),
             gamma: self.gamma.tensor.clone(),
             beta: self.beta.tensor.clone(),
             activation: self.activation,
         }
+    }
+}
+
+impl Candidate {
+    fn plain(&self) -> norm::Candidate {
+        norm::Candidate { z: self.z.tensor.clone(), norm: self.norm.plain() }
+    }
+}
+
+impl Expand {
+    fn plain(&self) -> depthwise::Expand {
+        depthwise::Expand { w: self.w.tensor.clone(), norm: self.norm.plain() }
+    }
+}
+
+impl SqueezeExcite {
+    fn plain(&self) -> project::SqueezeExcite {
+        project::SqueezeExcite {
+            squeeze: self.squeeze.tensor.clone(),
+            squeeze_bias: self.squeeze_bias.tensor.clone(),
+            excite: self.excite.tensor.clone(),
+            excite_bias: self.excite_bias.tensor.clone(),
+            mask: self.mask.as_ref().map(|m| m.tensor.clone()),
+            activation: self.activation,
+        }
+    }
+
+    fn slots(&self) -> [Option<usize>; 5] {
+        let mask = self.mask.as_ref().and_then(|m| m.slot);
+        [self.squeeze.slot, self.squeeze_bias.slot, self.excite.slot, self.excite_bias.slot, mask]
     }
 }
 
@@ -302,11 +408,10 @@ struct SumSlots {
 impl SumSlots {
     fn of(sum: &Sum) -> Self {
         let slot = |value: &Option<Value>| value.as_ref().and_then(|v| v.slot);
+        let candidates = sum.candidates.iter();
         Self {
-            candidates: sum
-                .candidates
-                .iter()
-                .map(|c| [c.z.slot, c.gamma.slot, c.beta.slot])
+            candidates: candidates
+                .map(|c| [c.z.slot, c.norm.gamma.slot, c.norm.beta.slot])
                 .collect(),
             gates: slot(&sum.gates),
             identity: sum.identity.as_ref().map_or([None; 2], |(x, rho)| [x.slot, rho.slot]),
@@ -314,21 +419,31 @@ impl SumSlots {
         }
     }
 
-    fn any(&self) -> bool {
-        let identity = self.identity.iter().chain([&self.gates, &self.mask]);
-        self.candidates.iter().flatten().chain(identity).any(Option::is_some)
+    fn all(&self) -> Vec<Option<usize>> {
+        let rest = self.identity.iter().chain([&self.gates, &self.mask]);
+        self.candidates.iter().flatten().chain(rest).copied().collect()
+    }
+
+    fn wanted(&self) -> norm::Wanted {
+        norm::Wanted {
+            candidates: self.candidates.iter().map(|slots| slots[0].is_some()).collect(),
+            identity: self.identity[0].is_some(),
+        }
     }
 
     fn contributions(self, gradients: norm::Gradients) -> Contributions {
         let mut parts = Vec::new();
-        for (slots, (dz, dgamma, dbeta)) in self.candidates.into_iter().zip(gradients.candidates) {
-            parts.extend(slots.into_iter().zip([dz, dgamma, dbeta]));
+        for ([z, gamma, beta], found) in self.candidates.into_iter().zip(gradients.candidates) {
+            parts.extend(found.dz.map(|d| (z, d)));
+            parts.extend([(gamma, found.dgamma), (beta, found.dbeta)]);
         }
-        parts.extend(gradients.gates.map(|d| (self.gates, d)));
-        if let Some((dx, drho)) = gradients.identity {
-            parts.extend(self.identity.into_iter().zip([dx, drho]));
-        }
-        parts.extend(gradients.mask.map(|d| (self.mask, d)));
+        let rest = [
+            (self.gates, gradients.gates),
+            (self.identity[0], gradients.dx),
+            (self.identity[1], gradients.drho),
+            (self.mask, gradients.mask),
+        ];
+        parts.extend(rest.into_iter().filter_map(|(slot, d)| d.map(|d| (slot, d))));
         parts
     }
 }

@@ -6,9 +6,11 @@
 
 use super::plan::{BlockPlan, Branch};
 use crate::nn::{BatchNorm, Conv1x1, Depthwise, Params, Pass, SqueezeExcite};
+use crate::ops::gram::Gram;
 use crate::space::Activation;
-use crate::tape::{Candidate, Sum, Value};
+use crate::tape::{Candidate, Expand, Sum, Value};
 use candle_core::Result;
+use std::rc::Rc;
 
 /// The architecture parameters' grip on one block; all absent in a derived network.
 #[derive(Clone, Debug, Default)]
@@ -81,8 +83,10 @@ impl Block {
         if self.branches.len() > 1 || gates.branches.is_some() {
             sum.gates.clone_from(&gates.branches);
         }
+        // All branches read the same input: its covariance is taken once.
+        let mut gram = None;
         for branch in &self.branches {
-            sum.candidates.push(branch.forward(pass, x, gates)?);
+            sum.candidates.push(branch.forward(pass, x, &mut gram, gates)?);
         }
         if self.identity {
             let rho = match &gates.identity {
@@ -91,14 +95,20 @@ impl Block {
             };
             sum.identity = Some((pass.tape.cut(x, self.width)?, rho));
         }
-        pass.tape.norm(sum)
+        pass.tape.norm(&sum)
     }
 }
 
 impl BranchLayers {
-    fn forward(&self, pass: &mut Pass<'_>, x: &Value, gates: &BlockGates) -> Result<Candidate> {
+    fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        x: &Value,
+        gram: &mut Option<Rc<Gram>>,
+        gates: &BlockGates,
+    ) -> Result<Candidate> {
         match self {
-            Self::MbConv(block) => block.forward(pass, x, gates),
+            Self::MbConv(block) => block.forward(pass, x, gram, gates),
             Self::Projection { conv, norm, stride } => {
                 let x = pass.tape.subsample(x, *stride)?;
                 let z = conv.forward(pass, &x)?;
@@ -136,24 +146,51 @@ impl MbConv {
         })
     }
 
-    fn forward(&self, pass: &mut Pass<'_>, x: &Value, gates: &BlockGates) -> Result<Candidate> {
-        let mut x = x.clone();
-        if let Some((conv, norm)) = &self.expand {
-            let z = conv.forward(pass, &x)?; // [n, h, w, mid]
-            let candidate = norm.candidate(pass, z, self.activation)?;
-            x = single(pass, candidate, None)?;
-        }
-        let z = self.depthwise.forward(pass, &x)?; // [n, h/s, w/s, mid]
-        drop(x);
+    fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        x: &Value,
+        gram: &mut Option<Rc<Gram>>,
+        gates: &BlockGates,
+    ) -> Result<Candidate> {
+        let expand = match &self.expand {
+            Some(layers) => Some(self.expand(pass, x, gram, layers)?),
+            None => None,
+        };
+        // [n, h/s, w/s, mid]
+        let (z, moments) = self.depthwise.forward(pass, x, expand.as_ref())?;
+        let norm = self.depthwise_norm.norm(pass, self.activation, Some(moments))?;
+        let hidden = Candidate { z, norm };
+        let squeeze_excite =
+            self.squeeze_excite.as_ref().map(|layers| layers.layers(pass, gates.squeeze.clone()));
+        let w = self.project.weight(pass);
         // The mask right before the projection (and the squeeze-excite) is exactly a narrower
         // expansion: depthwise convolution and batch norm work channel by channel.
-        let candidate = self.depthwise_norm.candidate(pass, z, self.activation)?;
-        let mut x = single(pass, candidate, gates.mid.clone())?;
-        if let Some(squeeze_excite) = &self.squeeze_excite {
-            x = squeeze_excite.forward(pass, &x, gates.squeeze.as_ref())?;
-        }
-        let z = self.project.forward(pass, &x)?; // [n, h/s, w/s, width]
-        self.project_norm.candidate(pass, z, Activation::Identity)
+        let mask = gates.mid.as_ref();
+        // [n, h/s, w/s, width]
+        let (z, moments) = pass.tape.project(&hidden, mask, squeeze_excite.as_ref(), &w)?;
+        let norm = self.project_norm.norm(pass, Activation::Identity, Some(moments))?;
+        Ok(Candidate { z, norm })
+    }
+
+    fn expand(
+        &self,
+        pass: &mut Pass<'_>,
+        x: &Value,
+        gram: &mut Option<Rc<Gram>>,
+        (conv, norm): &(Conv1x1, BatchNorm),
+    ) -> Result<Expand> {
+        let w = conv.weight(pass);
+        let gram = match gram {
+            Some(gram) => Some(gram.clone()),
+            None if pass.uses_batch_statistics() => {
+                Some(gram.insert(Rc::new(Gram::of(x.tensor())?)).clone())
+            }
+            None => None,
+        };
+        let moments = gram.as_ref().map(|gram| gram.moments_behind(w.tensor())).transpose()?;
+        let norm = norm.norm(pass, self.activation, moments)?;
+        Ok(Expand { w, norm, gram })
     }
 }
 
@@ -163,5 +200,5 @@ pub(super) fn single(
     candidate: Candidate,
     mask: Option<Value>,
 ) -> Result<Value> {
-    pass.tape.norm(Sum { candidates: vec![candidate], mask, ..Sum::default() })
+    pass.tape.norm(&Sum { candidates: vec![candidate], mask, ..Sum::default() })
 }

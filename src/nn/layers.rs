@@ -1,9 +1,9 @@
 //! The layers of mobile networks, channels-last.
 
 use super::params::{BufferId, Init, ParamId, Params, Pass};
-use crate::ops::norm;
+use crate::ops::{Moments, norm};
 use crate::space::Activation;
-use crate::tape::{Candidate, Value};
+use crate::tape::{self, Candidate, Expand, Norm, Value};
 use candle_core::Result;
 
 /// How far running statistics move towards the batch's (the released networks' momentum).
@@ -30,8 +30,14 @@ impl Conv1x1 {
     /// # Errors
     /// When an operator fails.
     pub fn forward(&self, pass: &mut Pass<'_>, x: &Value) -> Result<Value> {
-        let weight = pass.param(self.weight);
+        let weight = self.weight(pass);
         pass.tape.matmul(x, &weight)
+    }
+
+    /// `[c_in, c_out]`, as the pass sees it.
+    #[must_use]
+    pub fn weight(&self, pass: &Pass<'_>) -> Value {
+        pass.param(self.weight)
     }
 }
 
@@ -93,13 +99,19 @@ impl Depthwise {
         Ok(Self { weight: params.add(format!("{name}.weight"), &[taps, channels], init)?, stride })
     }
 
-    /// x `[n, h, w, c]` → `[n, ⌈h/s⌉, ⌈w/s⌉, c]`.
+    /// x `[n, h, w, c_in]`, expanded where there is an expansion → `[n, ⌈h/s⌉, ⌈w/s⌉, c]` with its
+    /// moments.
     ///
     /// # Errors
     /// When an operator fails.
-    pub fn forward(&self, pass: &mut Pass<'_>, x: &Value) -> Result<Value> {
-        let weight = pass.param(self.weight);
-        pass.tape.depthwise(x, &weight, self.stride)
+    pub fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        x: &Value,
+        expand: Option<&Expand>,
+    ) -> Result<(Value, Moments)> {
+        let filter = pass.param(self.weight);
+        pass.tape.depthwise(x, expand, &filter, self.stride)
     }
 }
 
@@ -126,8 +138,32 @@ impl BatchNorm {
         })
     }
 
-    /// z normalised by its own statistics (training; the running ones follow) or by the running
-    /// ones (inference), to be summed by the norm operator.
+    /// How z is read: normalised by its own statistics (training, where the running ones follow its
+    /// `moments`), or by the running ones (inference).
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn norm(
+        &self,
+        pass: &mut Pass<'_>,
+        activation: Activation,
+        moments: Option<Moments>,
+    ) -> Result<Norm> {
+        let moments = moments.filter(|_| pass.uses_batch_statistics());
+        let (mean, variance) = if let Some(Moments { mean, variance, count }) = moments {
+            let unbiased = (&variance * (count as f64 / (count as f64 - 1.0).max(1.0)))?;
+            self.follow(pass, self.running_mean, &mean)?;
+            self.follow(pass, self.running_var, &unbiased)?;
+            (mean, variance)
+        } else {
+            (pass.buffer(self.running_mean).clone(), pass.buffer(self.running_var).clone())
+        };
+        let inverse = norm::inverse_deviation(&variance)?;
+        let (gamma, beta) = (pass.param(self.gamma), pass.param(self.beta));
+        Ok(Norm { mean, inverse, gamma, beta, activation })
+    }
+
+    /// z with [`BatchNorm::norm`], its moments taken from z itself.
     ///
     /// # Errors
     /// When an operator fails.
@@ -137,19 +173,10 @@ impl BatchNorm {
         z: Value,
         activation: Activation,
     ) -> Result<Candidate> {
-        let (mean, variance) = if pass.uses_batch_statistics() {
-            let (mean, variance) = norm::moments(z.tensor())?;
-            let rows = (z.tensor().elem_count() / mean.elem_count()) as f64;
-            let unbiased = (&variance * (rows / (rows - 1.0).max(1.0)))?;
-            self.follow(pass, self.running_mean, &mean)?;
-            self.follow(pass, self.running_var, &unbiased)?;
-            (mean, variance)
-        } else {
-            (pass.buffer(self.running_mean).clone(), pass.buffer(self.running_var).clone())
-        };
-        let inverse = norm::inverse_deviation(&variance)?;
-        let (gamma, beta) = (pass.param(self.gamma), pass.param(self.beta));
-        Ok(Candidate { z, mean, inverse, gamma, beta, activation })
+        let batch = pass.uses_batch_statistics();
+        let moments = batch.then(|| norm::moments(z.tensor())).transpose()?;
+        let norm = self.norm(pass, activation, moments)?;
+        Ok(Candidate { z, norm })
     }
 
     #[allow(clippy::unused_self)]
@@ -222,15 +249,16 @@ impl SqueezeExcite {
         })
     }
 
-    /// x times its gates. `mask` selects among the squeezed channels. x itself arrives masked, so
-    /// a gate cannot revive a channel.
-    ///
-    /// # Errors
-    /// When an operator fails.
-    pub fn forward(&self, pass: &mut Pass<'_>, x: &Value, mask: Option<&Value>) -> Result<Value> {
-        let pooled = pass.tape.pool(x)?;
-        let squeezed = self.squeeze.forward(pass, &pooled, self.activation, mask)?;
-        let gates = self.excite.forward(pass, &squeezed, Activation::Hsigmoid, None)?;
-        pass.tape.gate(x, &gates)
+    /// The layers as the pass sees them; `mask` selects among the squeezed channels.
+    #[must_use]
+    pub fn layers(&self, pass: &Pass<'_>, mask: Option<Value>) -> tape::SqueezeExcite {
+        tape::SqueezeExcite {
+            squeeze: pass.param(self.squeeze.weight),
+            squeeze_bias: pass.param(self.squeeze.bias),
+            excite: pass.param(self.excite.weight),
+            excite_bias: pass.param(self.excite.bias),
+            mask,
+            activation: self.activation,
+        }
     }
 }

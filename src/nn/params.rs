@@ -166,7 +166,9 @@ impl<'a> Pass<'a> {
         self.values[id.0].clone()
     }
 
-    pub(super) fn uses_batch_statistics(&self) -> bool {
+    /// Whether batch norm uses the statistics of the batch.
+    #[must_use]
+    pub fn uses_batch_statistics(&self) -> bool {
         self.training
     }
 

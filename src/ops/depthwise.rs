@@ -1,260 +1,282 @@
-//! Depthwise convolution: every channel with its own k x k filter, padding k / 2.
+//! Depthwise convolution, every channel with its own k x k filter, of an input that may be expanded
+//! first:
 //!
-//! x `[n, h, w, c]`, w `[k·k, c]` (tap by tap), y `[n, ⌈h/s⌉, ⌈w/s⌉, c]`. All three products run
-//! image by image and channel block by channel block with the sums in registers; columns whose
-//! whole window lies inside the image take a path without bounds.
+//! y = depthwise(act(BN(x W))) or y = depthwise(x), padding k / 2.
+//!
+//! The first is the front half of an inverted residual (Sandler et al. 2018). The hidden map
+//! act(BN(x W)) is the largest of the whole network, so it is never stored: it is made tile by tile
+//! (one image, one block of channels), used from the cache and forgotten, on the way back once
+//! more. Only x is kept. Batch norm behind a linear map makes that possible:
+//!
+//! - its statistics follow from those of x ([`super::gram`]): mean μ_x W and variance diag(Wᵀ Σ W);
+//! - its backward needs sums over the whole batch before it can give dz, but dW and dx are linear
+//!   in dz, so the sums enter afterwards through Σ W and x alone. With q = dL/du · act'(u), R rows,
+//!   s = γ/σ, m₁ = Σq/R and m₂ = Σqẑ/R:
+//!
+//!   dW = s ∘ (xᵀq - R μ_x m₁ - R (m₂/σ) ∘ Σ W),
+//!   dx = q (W s)ᵀ - x W diag(s m₂/σ) Wᵀ - W (s m₁ - s m₂ μ/σ).
 
-use super::host::{Host, nhwc, ordered_sum, tensor};
-use super::lanes::{LaneKernel, load, multiply_add, over_channels, store};
+mod backward;
+
+pub use backward::{ExpandGradients, Gradients, Wanted, backward};
+
+use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
+use super::host::{Host, nhwc, pieces, tensor};
+use super::lanes::{
+    self, Kernel, L, Lanes, ROWS, blocks, dispatch, load_some, multiply_add, product, store,
+    store_some,
+};
 use super::no_kernel;
-use crate::space::conv_out;
+use super::norm::{HostNorm, Norm};
+use super::sums::{ChannelSums, Moments};
+use super::tile::{BlockWeights, Geometry, Taps};
+use crate::space::Activation;
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
-use std::ops::Range;
 
-/// `y = x * w`.
+/// The 1x1 convolution in front, with its batch norm and activation.
+#[derive(Clone)]
+pub struct Expand {
+    /// `[c_in, c]`
+    pub w: Tensor,
+    pub norm: Norm,
+}
+
+/// x `[n, h, w, c_in]`, filter `[k·k, c]` → y `[n, ⌈h/s⌉, ⌈w/s⌉, c]` and its moments. Without an
+/// expansion c_in = c.
 ///
 /// # Errors
 /// When the shapes do not fit, the kernel is neither 3 nor 5, or the device has no kernel.
-pub fn forward(x: &Tensor, w: &Tensor, stride: usize) -> Result<Tensor> {
-    let (n, geometry) = Geometry::of(x, w, stride)?;
+pub fn forward(
+    x: &Tensor,
+    expand: Option<&Expand>,
+    filter: &Tensor,
+    stride: usize,
+) -> Result<(Tensor, Moments)> {
+    let (n, geometry) = shape(x, expand, filter, stride)?;
     let g = &geometry;
     match x.device() {
         Device::Cpu => {
-            let (xs, ws) = (Host::of(x)?, Host::of(w)?);
-            let mut y = vec![0f32; n * g.out_len()];
-            y.par_chunks_mut(g.out_len()).zip(xs.par_chunks(g.in_len())).for_each(
-                |(y, x)| match g.k {
-                    3 => over_channels(g.c, &mut Forward::<3> { g, x, w: &ws, y }),
-                    _ => over_channels(g.c, &mut Forward::<5> { g, x, w: &ws, y }),
-                },
-            );
-            tensor(y, (n, g.oh, g.ow, g.c))
-        }
-        device => no_kernel("depthwise", device),
-    }
-}
-
-/// dx of the input size `(h, w)`.
-///
-/// # Errors
-/// As [`forward`].
-pub fn backward_input(x: &Tensor, w: &Tensor, dy: &Tensor, stride: usize) -> Result<Tensor> {
-    let (n, geometry) = Geometry::of(x, w, stride)?;
-    let g = &geometry;
-    match dy.device() {
-        Device::Cpu => {
-            let (ws, dys) = (Host::of(w)?, Host::of(dy)?);
-            let mut dx = vec![0f32; n * g.in_len()];
-            dx.par_chunks_mut(g.in_len()).zip(dys.par_chunks(g.out_len())).for_each(|(dx, dy)| {
-                match g.k {
-                    3 => over_channels(g.c, &mut BackwardInput::<3> { g, w: &ws, dy, dx }),
-                    _ => over_channels(g.c, &mut BackwardInput::<5> { g, w: &ws, dy, dx }),
-                }
-            });
-            tensor(dx, (n, g.h, g.w, g.c))
-        }
-        device => no_kernel("depthwise", device),
-    }
-}
-
-/// dw `[k·k, c]`.
-///
-/// # Errors
-/// As [`forward`].
-pub fn backward_weight(x: &Tensor, w: &Tensor, dy: &Tensor, stride: usize) -> Result<Tensor> {
-    let (n, geometry) = Geometry::of(x, w, stride)?;
-    let g = &geometry;
-    match dy.device() {
-        Device::Cpu => {
-            let (xs, dys) = (Host::of(x)?, Host::of(dy)?);
-            // Sixteen pieces whatever the number of threads, so that the sum has one order.
-            let images = n.div_ceil(16);
-            let parts: Vec<Vec<f32>> = xs
-                .par_chunks(images * g.in_len())
-                .zip(dys.par_chunks(images * g.out_len()))
-                .map(|(xs, dys)| {
-                    let mut dw = vec![0f32; g.k * g.k * g.c];
-                    for (x, dy) in xs.chunks(g.in_len()).zip(dys.chunks(g.out_len())) {
-                        let dw = &mut dw;
-                        match g.k {
-                            3 => over_channels(g.c, &mut BackwardWeight::<3> { g, x, dy, dw }),
-                            _ => over_channels(g.c, &mut BackwardWeight::<5> { g, x, dy, dw }),
-                        }
-                    }
-                    dw
+            let xs = Host::of(x)?;
+            let front = Front::of(x, expand)?;
+            let taps = block_taps(&Host::of(filter)?, g.c, |w| Taps::forward(g, w));
+            let (in_len, out_len) = (g.in_pixels() * front.c_in, g.out_pixels() * g.c);
+            let mut y = vec![0f32; n * out_len];
+            let piece = pieces(n);
+            let sums: Vec<ChannelSums> = y
+                .par_chunks_mut(piece * out_len)
+                .zip(xs.par_chunks(piece * in_len))
+                .map(|(y, x)| {
+                    let mut sums = ChannelSums::new(g.c);
+                    let sums_of = &mut sums;
+                    dispatch(Forward { g, front: &front, taps: &taps, x, y, sums: sums_of });
+                    sums
                 })
                 .collect();
-            let dw = ordered_sum(&parts).into_iter().map(|v| v as f32).collect();
-            tensor(dw, (g.k * g.k, g.c))
+            let moments = ChannelSums::total(sums, g.c).moments(n * g.out_pixels())?;
+            Ok((tensor(y, (n, g.oh, g.ow, g.c))?, moments))
         }
         device => no_kernel("depthwise", device),
     }
 }
 
-struct Geometry {
-    h: usize,
-    w: usize,
-    c: usize,
-    k: usize,
+/// Batch size and geometry, checked.
+fn shape(
+    x: &Tensor,
+    expand: Option<&Expand>,
+    filter: &Tensor,
     stride: usize,
-    oh: usize,
-    ow: usize,
+) -> Result<(usize, Geometry)> {
+    let (n, h, w, c_in) = nhwc(x)?;
+    let (taps, c) = filter.dims2()?;
+    let k = match taps {
+        9 => 3,
+        25 => 5,
+        _ => bail!("depthwise: kernels are 3x3 or 5x5, got {taps} taps"),
+    };
+    let fits = expand.map_or(c_in == c, |expand| expand.w.dims() == [c_in, c]);
+    if !fits {
+        bail!("depthwise: x has {c_in} channels, the filter {c}, and no expansion fits between");
+    }
+    Ok((n, Geometry::new((h, w), c, k, stride)))
 }
 
-impl Geometry {
-    fn of(x: &Tensor, weight: &Tensor, stride: usize) -> Result<(usize, Self)> {
-        let (n, h, w, c) = nhwc(x)?;
-        let (taps, channels) = weight.dims2()?;
-        let k = match taps {
-            9 => 3,
-            25 => 5,
-            _ => bail!("depthwise: kernels are 3x3 or 5x5, got {taps} taps"),
-        };
-        if c != channels {
-            bail!("depthwise: x has {c} channels, w has {channels}");
-        }
-        let (oh, ow) = (conv_out(h, k, stride), conv_out(w, k, stride));
-        Ok((n, Self { h, w, c, k, stride, oh, ow }))
-    }
+/// What makes the tile that the filter reads.
+struct Front<'a> {
+    c_in: usize,
+    expand: Option<HostExpand<'a>>,
+}
 
-    fn in_len(&self) -> usize {
-        self.h * self.w * self.c
-    }
+struct HostExpand<'a> {
+    /// `[c_in, c]`, plain and packed.
+    w: Host<'a>,
+    packed: Vec<f32>,
+    norm: HostNorm,
+}
 
-    fn out_len(&self) -> usize {
-        self.oh * self.ow * self.c
-    }
-
-    /// Taps whose source row (or column) of output `o` lies inside `0..side`.
-    #[inline(always)]
-    fn taps(&self, o: usize, side: usize) -> Range<usize> {
-        let (at, pad) = (o * self.stride, self.k / 2);
-        pad.saturating_sub(at)..self.k.min(side + pad - at)
+impl<'a> Front<'a> {
+    fn of(x: &Tensor, expand: Option<&'a Expand>) -> Result<Self> {
+        let c_in = x.dim(3)?;
+        let Some(Expand { w, norm }) = expand else { return Ok(Self { c_in, expand: None }) };
+        let c = w.dim(1)?;
+        let w = Host::of(w)?;
+        let packed = lanes::pack(&w, c_in, c);
+        Ok(Self { c_in, expand: Some(HostExpand { w, packed, norm: HostNorm::of(norm)? }) })
     }
 }
 
-struct Forward<'a, const K: usize> {
+fn block_taps<T>(filter: &[f32], c: usize, of: impl Fn(&BlockWeights) -> T) -> Vec<T> {
+    blocks(c).map(|block| of(&BlockWeights::new(filter, c, block))).collect()
+}
+
+/// One piece of the batch on one thread.
+struct Forward<'a> {
     g: &'a Geometry,
+    front: &'a Front<'a>,
+    taps: &'a [Taps],
     x: &'a [f32],
-    w: &'a [f32],
     y: &'a mut [f32],
+    sums: &'a mut ChannelSums,
 }
 
-impl<const K: usize> LaneKernel for Forward<'_, K> {
+impl Kernel for Forward<'_> {
     #[inline(always)]
-    fn run<const L: usize>(&mut self, channel: usize) {
+    fn run<const FUSED: bool>(self) {
         let g = self.g;
-        for oh in 0..g.oh {
-            let rows = g.taps(oh, g.h);
-            for ow in 0..g.ow {
-                let columns = g.taps(ow, g.w);
-                let mut acc = [0f32; L];
-                for kh in rows.clone() {
-                    let ih = oh * g.stride + kh - K / 2;
-                    let x_row = &self.x[ih * g.w * g.c..][..g.w * g.c];
-                    let w_row = &self.w[kh * K * g.c..][..K * g.c];
-                    if columns.len() == K {
-                        let first = (ow * g.stride - K / 2) * g.c + channel;
-                        for kw in 0..K {
-                            let x = load::<L>(x_row, first + kw * g.c);
-                            multiply_add(&mut acc, &x, &load(w_row, kw * g.c + channel));
-                        }
-                    } else {
-                        for kw in columns.clone() {
-                            let iw = ow * g.stride + kw - K / 2;
-                            let x = load::<L>(x_row, iw * g.c + channel);
-                            multiply_add(&mut acc, &x, &load(w_row, kw * g.c + channel));
-                        }
-                    }
-                }
-                store(&acc, self.y, (oh * g.ow + ow) * g.c + channel);
+        let mut tile = vec![0f32; g.in_tile()];
+        for ((at, valid), taps) in blocks(g.c).zip(self.taps) {
+            let images = self.x.chunks_exact(g.in_pixels() * self.front.c_in);
+            for (x, y) in images.zip(self.y.chunks_exact_mut(g.out_pixels() * g.c)) {
+                self.front.fill::<FUSED>(g, x, (at, valid), &mut tile, None);
+                convolve::<FUSED>(g, taps, &tile, y, (at, valid), self.sums);
             }
         }
     }
 }
 
-struct BackwardInput<'a, const K: usize> {
-    g: &'a Geometry,
-    w: &'a [f32],
-    dy: &'a [f32],
-    dx: &'a mut [f32],
-}
-
-impl<const K: usize> BackwardInput<'_, K> {
-    /// The (tap, output) pairs that read input `i`.
+impl Front<'_> {
+    /// Makes the tile of one image and one block of channels; keeps x W, pixel by pixel, where
+    /// `raw` wants it.
     #[inline(always)]
-    fn readers(&self, i: usize, outputs: usize) -> impl Iterator<Item = (usize, usize)> + use<K> {
-        let (at, stride) = (i + K / 2, self.g.stride);
-        (at % stride..K.min(at + 1))
-            .step_by(stride)
-            .map(move |tap| (tap, (at - tap) / stride))
-            .filter(move |(_, o)| *o < outputs)
+    fn fill<const FUSED: bool>(
+        &self,
+        g: &Geometry,
+        x: &[f32],
+        block: (usize, usize),
+        tile: &mut [f32],
+        raw: Option<&mut [f32]>,
+    ) {
+        let Some(expand) = &self.expand else { return copy(g, x, block, tile) };
+        match expand.norm.activation {
+            Activation::Identity => expand.fill::<FUSED, IdentityFn>(g, x, block, tile, raw),
+            Activation::Relu => expand.fill::<FUSED, ReluFn>(g, x, block, tile, raw),
+            Activation::Hswish => expand.fill::<FUSED, HswishFn>(g, x, block, tile, raw),
+            Activation::Hsigmoid => expand.fill::<FUSED, HsigmoidFn>(g, x, block, tile, raw),
+        }
     }
 }
 
-impl<const K: usize> LaneKernel for BackwardInput<'_, K> {
+#[inline(always)]
+fn copy(g: &Geometry, x: &[f32], (at, valid): (usize, usize), tile: &mut [f32]) {
+    for row in 0..g.h {
+        for column in 0..g.w {
+            let pixel = load_some(x, (row * g.w + column) * g.c + at, valid);
+            store(&pixel, tile, g.in_at(row, column));
+        }
+    }
+}
+
+impl HostExpand<'_> {
     #[inline(always)]
-    fn run<const L: usize>(&mut self, channel: usize) {
-        let g = self.g;
-        for ih in 0..g.h {
-            for iw in 0..g.w {
-                let mut acc = [0f32; L];
-                for (kh, oh) in self.readers(ih, g.oh) {
-                    let dy_row = &self.dy[oh * g.ow * g.c..][..g.ow * g.c];
-                    let w_row = &self.w[kh * K * g.c..][..K * g.c];
-                    for (kw, ow) in self.readers(iw, g.ow) {
-                        let dy = load::<L>(dy_row, ow * g.c + channel);
-                        multiply_add(&mut acc, &dy, &load(w_row, kw * g.c + channel));
-                    }
-                }
-                store(&acc, self.dx, (ih * g.w + iw) * g.c + channel);
+    fn fill<const FUSED: bool, A: ActivationFn>(
+        &self,
+        g: &Geometry,
+        x: &[f32],
+        (at, _): (usize, usize),
+        tile: &mut [f32],
+        mut raw: Option<&mut [f32]>,
+    ) {
+        let c_in = x.len() / g.in_pixels();
+        let w = &self.packed[at * c_in..][..c_in * L];
+        let (scale, shift) = self.norm.affine(at);
+        let grouped = g.w - g.w % ROWS;
+        for row in 0..g.h {
+            for column in (0..grouped).step_by(ROWS) {
+                let pixel = row * g.w + column;
+                let mut z = [[0f32; L]; ROWS];
+                product::<FUSED, ROWS>(&mut z, c_in, &x[pixel * c_in..], (c_in, 1), w);
+                let to = (g.in_at(row, column), pixel * L);
+                activate::<FUSED, A, ROWS>(&z, &scale, &shift, tile, raw.as_deref_mut(), to);
+            }
+            for column in grouped..g.w {
+                let pixel = row * g.w + column;
+                let mut z = [[0f32; L]; 1];
+                product::<FUSED, 1>(&mut z, c_in, &x[pixel * c_in..], (c_in, 1), w);
+                let to = (g.in_at(row, column), pixel * L);
+                activate::<FUSED, A, 1>(&z, &scale, &shift, tile, raw.as_deref_mut(), to);
             }
         }
     }
 }
 
-struct BackwardWeight<'a, const K: usize> {
-    g: &'a Geometry,
-    x: &'a [f32],
-    dy: &'a [f32],
-    dw: &'a mut [f32],
+#[inline(always)]
+fn activate<const FUSED: bool, A: ActivationFn, const M: usize>(
+    z: &[Lanes; M],
+    scale: &Lanes,
+    shift: &Lanes,
+    tile: &mut [f32],
+    raw: Option<&mut [f32]>,
+    (tile_at, raw_at): (usize, usize),
+) {
+    for (m, z) in z.iter().enumerate() {
+        let mut a = [0f32; L];
+        for l in 0..L {
+            a[l] = A::value(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
+        }
+        store(&a, tile, tile_at + m * L);
+    }
+    if let Some(raw) = raw {
+        for (m, z) in z.iter().enumerate() {
+            store(z, raw, raw_at + m * L);
+        }
+    }
 }
 
-impl<const K: usize> LaneKernel for BackwardWeight<'_, K> {
-    #[inline(always)]
-    fn run<const L: usize>(&mut self, channel: usize) {
-        let g = self.g;
-        for kh in 0..K {
-            let mut acc = [[0f32; L]; K];
-            for oh in (0..g.oh).filter(|oh| g.taps(*oh, g.h).contains(&kh)) {
-                let ih = oh * g.stride + kh - K / 2;
-                let x_row = &self.x[ih * g.w * g.c..][..g.w * g.c];
-                let dy_row = &self.dy[oh * g.ow * g.c..][..g.ow * g.c];
-                for ow in 0..g.ow {
-                    let dy = load::<L>(dy_row, ow * g.c + channel);
-                    let columns = g.taps(ow, g.w);
-                    if columns.len() == K {
-                        let first = (ow * g.stride - K / 2) * g.c + channel;
-                        for (kw, acc) in acc.iter_mut().enumerate() {
-                            multiply_add(acc, &load(x_row, first + kw * g.c), &dy);
-                        }
-                    } else {
-                        for kw in columns {
-                            let iw = ow * g.stride + kw - K / 2;
-                            multiply_add(&mut acc[kw], &load(x_row, iw * g.c + channel), &dy);
-                        }
-                    }
-                }
-            }
-            for (kw, acc) in acc.iter().enumerate() {
-                let at = (kh * K + kw) * g.c + channel;
-                let mut sum = load::<L>(self.dw, at);
-                for l in 0..L {
-                    sum[l] += acc[l];
-                }
-                store(&sum, self.dw, at);
+#[inline(always)]
+fn convolve<const FUSED: bool>(
+    g: &Geometry,
+    taps: &Taps,
+    tile: &[f32],
+    y: &mut [f32],
+    (at, valid): (usize, usize),
+    sums: &mut ChannelSums,
+) {
+    let (mut sum, mut squares) = ([0f32; L], [0f32; L]);
+    let grouped = g.ow - g.ow % ROWS;
+    for row in 0..g.oh {
+        let base = row * g.in_pitch() * g.stride;
+        for column in (0..grouped).step_by(ROWS) {
+            let from = base + column * g.stride * L;
+            let z = taps.correlate::<FUSED, ROWS>(tile, from, g.stride * L);
+            for (m, z) in z.iter().enumerate() {
+                gather::<FUSED>(z, &mut sum, &mut squares);
+                store_some(z, y, (row * g.ow + column + m) * g.c + at, valid);
             }
         }
+        for column in grouped..g.ow {
+            let from = base + column * g.stride * L;
+            let [z] = taps.correlate::<FUSED, 1>(tile, from, g.stride * L);
+            gather::<FUSED>(&z, &mut sum, &mut squares);
+            store_some(&z, y, (row * g.ow + column) * g.c + at, valid);
+        }
+    }
+    sums.add(at, valid, &sum, &squares);
+}
+
+#[inline(always)]
+fn gather<const FUSED: bool>(z: &Lanes, sum: &mut Lanes, squares: &mut Lanes) {
+    for l in 0..L {
+        sum[l] += z[l];
+        squares[l] = multiply_add::<FUSED>(z[l], z[l], squares[l]);
     }
 }

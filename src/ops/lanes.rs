@@ -1,61 +1,216 @@
 //! Vectorisation over channels.
 //!
-//! A kernel is written once for a block of `L` neighbouring channels held in registers; the
-//! blocks of 16, 8, 4 and 1 channels that make up a row are chosen here. `pulp` compiles the code
-//! for the instruction sets of the processor it meets at run time, so a plain `cargo build` is
-//! fast on any x86-64 and on aarch64.
+//! A kernel is written once, over blocks of neighbouring channels held in registers. The
+//! instruction set is chosen here, at run time, so that a plain `cargo build` is fast on any
+//! x86-64 and on aarch64: [`dispatch`] compiles the kernel for each of them.
 
-/// Work on `L` channels starting at `channel`.
-pub(super) trait LaneKernel {
-    fn run<const L: usize>(&mut self, channel: usize);
+/// Channels of a full block: one AVX-512 register, two of AVX2, four of NEON.
+pub(super) const L: usize = 16;
+
+/// One block of channels.
+pub(super) type Lanes = [f32; L];
+
+/// Work that is compiled for every instruction set. `FUSED` tells whether a multiplication and an
+/// addition are one instruction; everything below `run` must be `#[inline(always)]`.
+pub(super) trait Kernel {
+    fn run<const FUSED: bool>(self);
 }
 
-/// Runs `kernel` over all blocks of `0..channels`, with the best instruction set there is.
+/// Runs `kernel` with the best instruction set there is.
 #[inline]
-pub(super) fn over_channels<K: LaneKernel>(channels: usize, kernel: &mut K) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || blocks(channels, kernel),
-    );
+pub(super) fn dispatch(kernel: impl Kernel) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq") {
+            // SAFETY: the processor has just been asked.
+            #[allow(unsafe_code)]
+            return unsafe { x86::avx512(kernel) };
+        }
+        if has!("avx2") && has!("fma") {
+            // SAFETY: the processor has just been asked.
+            #[allow(unsafe_code)]
+            return unsafe { x86::avx2(kernel) };
+        }
+        kernel.run::<false>();
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    kernel.run::<{ cfg!(target_arch = "aarch64") }>();
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Kernel;
+
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+    pub(super) fn avx512(kernel: impl Kernel) {
+        kernel.run::<true>();
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn avx2(kernel: impl Kernel) {
+        kernel.run::<true>();
+    }
+}
+
+/// `a · b + c`, rounded once where the processor does that in one instruction.
+#[inline(always)]
+pub(super) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 #[inline(always)]
-fn blocks<K: LaneKernel>(channels: usize, kernel: &mut K) {
-    let mut at = 0;
-    while at + 16 <= channels {
-        kernel.run::<16>(at);
-        at += 16;
-    }
-    if at + 8 <= channels {
-        kernel.run::<8>(at);
-        at += 8;
-    }
-    if at + 4 <= channels {
-        kernel.run::<4>(at);
-        at += 4;
-    }
-    while at < channels {
-        kernel.run::<1>(at);
-        at += 1;
-    }
-}
-
-#[inline(always)]
-pub(super) fn load<const L: usize>(from: &[f32], at: usize) -> [f32; L] {
+pub(super) fn load(from: &[f32], at: usize) -> Lanes {
     let mut lanes = [0.0; L];
     lanes.copy_from_slice(&from[at..at + L]);
     lanes
 }
 
 #[inline(always)]
-pub(super) fn store<const L: usize>(lanes: &[f32; L], to: &mut [f32], at: usize) {
+pub(super) fn store(lanes: &Lanes, to: &mut [f32], at: usize) {
     to[at..at + L].copy_from_slice(lanes);
 }
 
-/// `acc += a · b`, lane by lane.
+/// The first `valid` channels of a block at `at`; the others are zero.
 #[inline(always)]
-pub(super) fn multiply_add<const L: usize>(acc: &mut [f32; L], a: &[f32; L], b: &[f32; L]) {
+pub(super) fn load_some(from: &[f32], at: usize, valid: usize) -> Lanes {
+    if valid == L {
+        return load(from, at);
+    }
+    let mut lanes = [0.0; L];
+    for (lane, value) in lanes[..valid].iter_mut().zip(&from[at..at + valid]) {
+        *lane = *value;
+    }
+    lanes
+}
+
+/// Writes the first `valid` channels of a block.
+#[inline(always)]
+pub(super) fn store_some(lanes: &Lanes, to: &mut [f32], at: usize, valid: usize) {
+    if valid == L {
+        return store(lanes, to, at);
+    }
+    for (value, lane) in to[at..at + valid].iter_mut().zip(lanes) {
+        *value = *lane;
+    }
+}
+
+/// Adds a block to the first `valid` channels at `at`.
+#[inline(always)]
+pub(super) fn add_some(lanes: &Lanes, to: &mut [f32], at: usize, valid: usize) {
+    let mut sum = load_some(to, at, valid);
     for l in 0..L {
-        acc[l] += a[l] * b[l];
+        sum[l] += lanes[l];
+    }
+    store_some(&sum, to, at, valid);
+}
+
+/// The blocks that make up `channels`: where each begins and how many of its lanes are channels.
+#[inline(always)]
+pub(super) fn blocks(channels: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..channels).step_by(L).map(move |at| (at, L.min(channels - at)))
+}
+
+/// Columns of a matrix with its rows one after another, padded with zeros to full blocks and laid
+/// out block by block: block b holds, row by row, columns 16 b to 16 b + 15.
+pub(super) fn pack(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut packed = vec![0f32; rows * columns.next_multiple_of(L)];
+    for (b, (at, valid)) in blocks(columns).enumerate() {
+        for row in 0..rows {
+            let to = (b * rows + row) * L;
+            packed[to..to + valid].copy_from_slice(&matrix[row * columns + at..][..valid]);
+        }
+    }
+    packed
+}
+
+/// The same for the transposed matrix, whose rows are the columns of `matrix`.
+pub(super) fn pack_transposed(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut transposed = vec![0f32; rows * columns];
+    for row in 0..rows {
+        for column in 0..columns {
+            transposed[column * rows + row] = matrix[row * columns + column];
+        }
+    }
+    pack(&transposed, columns, rows)
+}
+
+/// acc\[m\] += Σ_k a(m, k) · b(k): `M` rows of a product with one block of columns in registers.
+/// Element (m, k) of a stands at `m · strides.0 + k · strides.1`, block b(k) at `k · L`.
+#[inline(always)]
+pub(super) fn product<const FUSED: bool, const M: usize>(
+    acc: &mut [Lanes; M],
+    depth: usize,
+    a: &[f32],
+    strides: (usize, usize),
+    b: &[f32],
+) {
+    let mut sums = *acc;
+    let b = &b[..depth * L];
+    for (k, b) in b.chunks_exact(L).enumerate() {
+        for m in 0..M {
+            let a = a[m * strides.0 + k * strides.1];
+            for l in 0..L {
+                sums[m][l] = multiply_add::<FUSED>(a, b[l], sums[m][l]);
+            }
+        }
+    }
+    *acc = sums;
+}
+
+/// Rows that [`product`] takes at once where there are enough: 4 keep the loads of a and b below
+/// the multiplications and fit the registers of every instruction set.
+pub(super) const ROWS: usize = 4;
+
+/// What [`multiply`] does with its result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Store,
+    Add,
+}
+
+/// c\[rows, columns\] = (or +=) a · b: a by strides (row, depth), b packed ([`pack`]), c dense.
+#[inline(always)]
+pub(super) fn multiply<const FUSED: bool>(
+    (rows, depth, columns): (usize, usize, usize),
+    a: &[f32],
+    strides: (usize, usize),
+    b: &[f32],
+    c: &mut [f32],
+    how: Mode,
+) {
+    for (i, (at, valid)) in blocks(columns).enumerate() {
+        let b = &b[i * depth * L..];
+        let (shape, block) = ((depth, columns), (at, valid));
+        let grouped = rows - rows % ROWS;
+        for row in (0..grouped).step_by(ROWS) {
+            write::<FUSED, ROWS>(c, row, shape, a, strides, b, block, how);
+        }
+        for row in grouped..rows {
+            write::<FUSED, 1>(c, row, shape, a, strides, b, block, how);
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn write<const FUSED: bool, const M: usize>(
+    c: &mut [f32],
+    row: usize,
+    (depth, columns): (usize, usize),
+    a: &[f32],
+    strides: (usize, usize),
+    b: &[f32],
+    (at, valid): (usize, usize),
+    how: Mode,
+) {
+    let mut acc = [[0f32; L]; M];
+    product::<FUSED, M>(&mut acc, depth, &a[row * strides.0..], strides, b);
+    for (m, acc) in acc.iter().enumerate() {
+        let to = (row + m) * columns + at;
+        match how {
+            Mode::Store => store_some(acc, c, to, valid),
+            Mode::Add => add_some(acc, c, to, valid),
+        }
     }
 }

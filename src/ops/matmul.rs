@@ -87,7 +87,7 @@ fn multiply(a: &[f32], b: &[f32], k: usize, n: usize, b_strides: (isize, isize))
 }
 
 /// `aᵀ[m, rows] · b[rows, n]`, piece by piece and summed in order.
-fn outer(a: &[f32], b: &[f32], m: usize, n: usize) -> Vec<f32> {
+pub(super) fn outer(a: &[f32], b: &[f32], m: usize, n: usize) -> Vec<f32> {
     let parts: Vec<Vec<f32>> = a
         .par_chunks(PIECE_ROWS * m)
         .zip(b.par_chunks(PIECE_ROWS * n))

@@ -10,7 +10,7 @@
 
 mod activation;
 pub mod depthwise;
-pub mod gate;
+pub mod gram;
 mod host;
 mod lanes;
 pub mod loss;
@@ -18,9 +18,14 @@ pub mod matmul;
 pub mod norm;
 pub mod patches;
 pub mod pool;
+pub mod project;
 pub mod rows;
 pub mod subsample;
+mod sums;
+mod tile;
 pub mod update;
+
+pub use sums::Moments;
 
 use candle_core::{Device, Result, bail};
 

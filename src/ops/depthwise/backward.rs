@@ -1,0 +1,531 @@
+//! The way back through the depthwise convolution and the expansion in front of it.
+
+use super::super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
+use super::super::gram::{self, Gram};
+use super::super::host::{Host, pieces, tensor};
+use super::super::lanes::{
+    self, Kernel, L, Lanes, Mode, ROWS, add_some, blocks, dispatch, load, load_some, multiply,
+    multiply_add, product, store, store_some,
+};
+use super::super::no_kernel;
+use super::super::norm::HostNorm;
+use super::super::sums::{ChannelSums, sum_parts};
+use super::super::tile::{Geometry, Taps};
+use super::{Expand, Front, block_taps, shape};
+use crate::space::Activation;
+use candle_core::{Device, Result, Tensor, bail};
+use rayon::prelude::*;
+
+/// Which gradients are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    pub input: bool,
+    pub weights: bool,
+}
+
+/// Gradients of [`super::forward`].
+pub struct Gradients {
+    /// `[n, h, w, c_in]`
+    pub dx: Option<Tensor>,
+    /// `[k·k, c]`
+    pub dfilter: Option<Tensor>,
+    /// When weights are wanted and there is an expansion.
+    pub expand: Option<ExpandGradients>,
+}
+
+/// Gradients of an [`Expand`].
+pub struct ExpandGradients {
+    /// `[c_in, c]`
+    pub dw: Tensor,
+    /// `[c]`
+    pub dgamma: Tensor,
+    /// `[c]`
+    pub dbeta: Tensor,
+}
+
+/// The gradients of [`super::forward`]; an expansion's statistics are seen as functions of its
+/// input (training mode), which is described by `gram`.
+///
+/// # Errors
+/// As [`super::forward`], and when an expansion comes without its gram.
+pub fn backward(
+    x: &Tensor,
+    expand: Option<(&Expand, Option<&Gram>)>,
+    filter: &Tensor,
+    stride: usize,
+    dy: &Tensor,
+    wanted: Wanted,
+) -> Result<Gradients> {
+    let (n, geometry) = shape(x, expand.map(|(e, _)| e), filter, stride)?;
+    let g = &geometry;
+    if dy.dims() != [n, g.oh, g.ow, g.c] {
+        bail!("depthwise: the gradient is {:?} for an output of another shape", dy.dims());
+    }
+    match dy.device() {
+        Device::Cpu => {
+            let (xs, dys, filters) = (Host::of(x)?, Host::of(dy)?, Host::of(filter)?);
+            let front = Front::of(x, expand.map(|(e, _)| e))?;
+            let shared = Shared::new(g, &front, &filters, wanted);
+            let (in_len, out_len) = (g.in_pixels() * front.c_in, g.out_pixels() * g.c);
+            let mut dx = vec![0f32; if wanted.input { n * in_len } else { 0 }];
+            let piece = pieces(n);
+            let dx_pieces: Vec<&mut [f32]> = if wanted.input {
+                dx.chunks_mut(piece * in_len).collect()
+            } else {
+                (0..n.div_ceil(piece)).map(|_| &mut [][..]).collect()
+            };
+            let parts: Vec<Parts> = dx_pieces
+                .into_par_iter()
+                .zip(xs.par_chunks(piece * in_len))
+                .zip(dys.par_chunks(piece * out_len))
+                .map(|((dx, x), dy)| {
+                    let mut parts = Parts::new(g, &front, wanted);
+                    dispatch(Backward { shared: &shared, x, dy, dx, parts: &mut parts });
+                    parts
+                })
+                .collect();
+            let total = Parts::total(parts, g.c);
+            let rows = n * g.in_pixels();
+            let mut expand_gradients = None;
+            if let (Some(host), Some((_, gram))) = (&front.expand, expand) {
+                let Some(gram) = gram else { bail!("depthwise: no gram of the expanded input") };
+                let last = Last::new(&host.norm, &host.w, gram, &total.sums, rows);
+                if wanted.input {
+                    last.correct_input(&mut dx, &xs);
+                }
+                if wanted.weights {
+                    expand_gradients = Some(last.weights(&total.products)?);
+                }
+            }
+            Ok(Gradients {
+                dx: wanted.input.then(|| tensor(dx, x.shape())).transpose()?,
+                dfilter: match wanted.weights {
+                    true => Some(tensor(total.filter, filter.shape())?),
+                    false => None,
+                },
+                expand: expand_gradients,
+            })
+        }
+        device => no_kernel("depthwise", device),
+    }
+}
+
+/// What all pieces read.
+struct Shared<'a> {
+    g: &'a Geometry,
+    front: &'a Front<'a>,
+    wanted: Wanted,
+    /// Per block of channels, per phase: the transposed convolution's taps.
+    taps: Vec<Vec<((usize, usize), Taps)>>,
+    /// Per block of channels: (W s)ᵀ `[16, c_in]`, packed.
+    back: Vec<Vec<f32>>,
+}
+
+impl<'a> Shared<'a> {
+    fn new(g: &'a Geometry, front: &'a Front<'a>, filter: &[f32], wanted: Wanted) -> Self {
+        let phases = || (0..g.stride).flat_map(|row| (0..g.stride).map(move |col| (row, col)));
+        let taps = block_taps(filter, g.c, |w| {
+            phases().map(|phase| (phase, Taps::backward(g, phase, w))).collect()
+        });
+        let back = front.expand.as_ref().map_or(vec![], |expand| {
+            blocks(g.c)
+                .map(|(at, valid)| {
+                    let (scale, _) = expand.norm.affine(at);
+                    let mut rows = vec![0f32; L * front.c_in];
+                    for (l, row) in rows.chunks_exact_mut(front.c_in).take(valid).enumerate() {
+                        for (i, to) in row.iter_mut().enumerate() {
+                            *to = expand.w[i * g.c + at + l] * scale[l];
+                        }
+                    }
+                    lanes::pack(&rows, L, front.c_in)
+                })
+                .collect()
+        });
+        Self { g, front, wanted, taps, back }
+    }
+}
+
+/// Sums over one piece.
+struct Parts {
+    /// dL/d filter `[k·k, c]`.
+    filter: Vec<f32>,
+    /// xᵀq `[c_in, c]`.
+    products: Vec<f32>,
+    /// Σq and Σq(z - μ).
+    sums: ChannelSums,
+}
+
+impl Parts {
+    fn new(g: &Geometry, front: &Front<'_>, wanted: Wanted) -> Self {
+        let len = |n: usize| if wanted.weights { n } else { 0 };
+        let products = if front.expand.is_some() { front.c_in * g.c } else { 0 };
+        Self {
+            filter: vec![0.0; len(g.k * g.k * g.c)],
+            products: vec![0.0; len(products)],
+            sums: ChannelSums::new(g.c),
+        }
+    }
+
+    fn total(parts: Vec<Self>, c: usize) -> Self {
+        let (mut filters, mut products, mut sums) = (vec![], vec![], vec![]);
+        for part in parts {
+            filters.push(part.filter);
+            products.push(part.products);
+            sums.push(part.sums);
+        }
+        Self {
+            filter: sum_parts(&filters),
+            products: sum_parts(&products),
+            sums: ChannelSums::total(sums, c),
+        }
+    }
+}
+
+/// One piece of the batch on one thread.
+struct Backward<'a> {
+    shared: &'a Shared<'a>,
+    x: &'a [f32],
+    dy: &'a [f32],
+    /// Empty when not wanted.
+    dx: &'a mut [f32],
+    parts: &'a mut Parts,
+}
+
+impl Kernel for Backward<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let Shared { g, front, wanted, taps, back } = self.shared;
+        let in_len = g.in_pixels() * front.c_in;
+        let mut tile = vec![0f32; g.in_tile()];
+        let mut dy_tile = vec![0f32; g.out_tile()];
+        let mut q = vec![0f32; g.in_pixels() * L];
+        let expanded = front.expand.is_some();
+        for (b, (at, valid)) in blocks(g.c).enumerate() {
+            let images = self.x.chunks_exact(in_len);
+            for (i, (x, dy)) in images.zip(self.dy.chunks_exact(g.out_pixels() * g.c)).enumerate() {
+                if expanded || wanted.weights {
+                    let raw = expanded.then_some(&mut q[..]);
+                    front.fill::<FUSED>(g, x, (at, valid), &mut tile, raw);
+                }
+                spread(g, dy, (at, valid), &mut dy_tile);
+                if wanted.weights {
+                    let part = &mut self.parts.filter;
+                    match g.k {
+                        3 => filter::<FUSED, 3>(g, &tile, &dy_tile, part, (at, valid)),
+                        _ => filter::<FUSED, 5>(g, &tile, &dy_tile, part, (at, valid)),
+                    }
+                }
+                let dx = match wanted.input {
+                    true => &mut self.dx[i * in_len..][..in_len],
+                    false => &mut [][..],
+                };
+                let Some(expand) = &front.expand else {
+                    if wanted.input {
+                        for (phase, taps) in &taps[b] {
+                            plain::<FUSED>(g, taps, *phase, &dy_tile, dx, (at, valid));
+                        }
+                    }
+                    continue;
+                };
+                let sums = &mut self.parts.sums;
+                for (phase, taps) in &taps[b] {
+                    let place = Place { g, taps, phase: *phase, at, valid };
+                    place.hidden::<FUSED>(&expand.norm, &dy_tile, &mut q, sums);
+                }
+                if wanted.weights {
+                    let part = &mut self.parts.products;
+                    outer::<FUSED>(x, front.c_in, &q, part, g.c, (at, valid));
+                }
+                if wanted.input {
+                    let how = if b == 0 { Mode::Store } else { Mode::Add };
+                    let shape = (g.in_pixels(), L, front.c_in);
+                    multiply::<FUSED>(shape, &q, (L, 1), &back[b], dx, how);
+                }
+            }
+        }
+    }
+}
+
+/// Copies one block of channels of an output map into its padded tile.
+#[inline(always)]
+fn spread(g: &Geometry, dy: &[f32], (at, valid): (usize, usize), tile: &mut [f32]) {
+    for row in 0..g.oh {
+        for column in 0..g.ow {
+            let pixel = load_some(dy, (row * g.ow + column) * g.c + at, valid);
+            store(&pixel, tile, g.out_at(row, column));
+        }
+    }
+}
+
+/// Adds Σ dy · tile to every tap.
+#[inline(always)]
+fn filter<const FUSED: bool, const K: usize>(
+    g: &Geometry,
+    tile: &[f32],
+    dy_tile: &[f32],
+    part: &mut [f32],
+    (at, valid): (usize, usize),
+) {
+    for kh in 0..K {
+        let mut sums = [[0f32; L]; K];
+        for row in 0..g.oh {
+            let tile = &tile[(row * g.stride + kh) * g.in_pitch()..][..g.in_pitch()];
+            let dy_row = &dy_tile[g.out_at(row, 0)..][..g.ow * L];
+            for (column, dy) in dy_row.chunks_exact(L).enumerate() {
+                let window = &tile[column * g.stride * L..][..K * L];
+                for kw in 0..K {
+                    for l in 0..L {
+                        let x = window[kw * L + l];
+                        sums[kw][l] = multiply_add::<FUSED>(x, dy[l], sums[kw][l]);
+                    }
+                }
+            }
+        }
+        for (kw, sum) in sums.iter().enumerate() {
+            add_some(sum, part, (kh * K + kw) * g.c + at, valid);
+        }
+    }
+}
+
+/// dx of the inputs of one phase, without an expansion.
+#[inline(always)]
+fn plain<const FUSED: bool>(
+    g: &Geometry,
+    taps: &Taps,
+    phase: (usize, usize),
+    dy_tile: &[f32],
+    dx: &mut [f32],
+    (at, valid): (usize, usize),
+) {
+    for (i, row) in (phase.0..g.h).step_by(g.stride).enumerate() {
+        for (j, column) in (phase.1..g.w).step_by(g.stride).enumerate() {
+            let [d] = taps.correlate::<FUSED, 1>(dy_tile, i * g.out_pitch() + j * L, L);
+            store_some(&d, dx, (row * g.w + column) * g.c + at, valid);
+        }
+    }
+}
+
+/// The inputs of one phase, for one block of channels.
+struct Place<'a> {
+    g: &'a Geometry,
+    taps: &'a Taps,
+    phase: (usize, usize),
+    at: usize,
+    valid: usize,
+}
+
+impl Place<'_> {
+    /// Turns the raw x W in `q` into q = dL/du · act'(u), and gathers its sums.
+    #[inline(always)]
+    fn hidden<const FUSED: bool>(
+        &self,
+        norm: &HostNorm,
+        dy_tile: &[f32],
+        q: &mut [f32],
+        sums: &mut ChannelSums,
+    ) {
+        match norm.activation {
+            Activation::Identity => self.slopes::<FUSED, IdentityFn>(norm, dy_tile, q, sums),
+            Activation::Relu => self.slopes::<FUSED, ReluFn>(norm, dy_tile, q, sums),
+            Activation::Hswish => self.slopes::<FUSED, HswishFn>(norm, dy_tile, q, sums),
+            Activation::Hsigmoid => self.slopes::<FUSED, HsigmoidFn>(norm, dy_tile, q, sums),
+        }
+    }
+
+    #[inline(always)]
+    fn slopes<const FUSED: bool, A: ActivationFn>(
+        &self,
+        norm: &HostNorm,
+        dy_tile: &[f32],
+        q: &mut [f32],
+        sums: &mut ChannelSums,
+    ) {
+        let (g, s) = (self.g, self.g.stride);
+        let (scale, shift) = norm.affine(self.at);
+        let mean = load(&norm.mean, self.at);
+        let (mut sum, mut sum_z) = ([0f32; L], [0f32; L]);
+        let columns = g.w.saturating_sub(self.phase.1).div_ceil(s);
+        let grouped = columns - columns % ROWS;
+        for (i, row) in (self.phase.0..g.h).step_by(s).enumerate() {
+            let base = i * g.out_pitch();
+            let first = row * g.w + self.phase.1;
+            for j in (0..grouped).step_by(ROWS) {
+                let d = self.taps.correlate::<FUSED, ROWS>(dy_tile, base + j * L, L);
+                for (m, d) in d.iter().enumerate() {
+                    let at = (first + (j + m) * s) * L;
+                    slope::<FUSED, A>(d, q, at, &scale, &shift, &mean, &mut sum, &mut sum_z);
+                }
+            }
+            for j in grouped..columns {
+                let [d] = self.taps.correlate::<FUSED, 1>(dy_tile, base + j * L, L);
+                let at = (first + j * s) * L;
+                slope::<FUSED, A>(&d, q, at, &scale, &shift, &mean, &mut sum, &mut sum_z);
+            }
+        }
+        sums.add(self.at, self.valid, &sum, &sum_z);
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn slope<const FUSED: bool, A: ActivationFn>(
+    d: &Lanes,
+    q: &mut [f32],
+    at: usize,
+    scale: &Lanes,
+    shift: &Lanes,
+    mean: &Lanes,
+    sum: &mut Lanes,
+    sum_z: &mut Lanes,
+) {
+    let z = load(q, at);
+    let mut out = [0f32; L];
+    for l in 0..L {
+        out[l] = d[l] * A::slope(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
+        sum[l] += out[l];
+        sum_z[l] = multiply_add::<FUSED>(out[l], z[l] - mean[l], sum_z[l]);
+    }
+    store(&out, q, at);
+}
+
+/// Adds xᵀq for one block of channels.
+#[inline(always)]
+fn outer<const FUSED: bool>(
+    x: &[f32],
+    c_in: usize,
+    q: &[f32],
+    part: &mut [f32],
+    c: usize,
+    (at, valid): (usize, usize),
+) {
+    let pixels = q.len() / L;
+    let grouped = c_in - c_in % ROWS;
+    for i in (0..grouped).step_by(ROWS) {
+        let mut sums = [[0f32; L]; ROWS];
+        product::<FUSED, ROWS>(&mut sums, pixels, &x[i..], (1, c_in), q);
+        for (m, sum) in sums.iter().enumerate() {
+            add_some(sum, part, (i + m) * c + at, valid);
+        }
+    }
+    for i in grouped..c_in {
+        let mut sums = [[0f32; L]; 1];
+        product::<FUSED, 1>(&mut sums, pixels, &x[i..], (1, c_in), q);
+        add_some(&sums[0], part, i * c + at, valid);
+    }
+}
+
+/// What the sums over the whole batch add, see the head of the parent file.
+struct Last<'a> {
+    norm: &'a HostNorm,
+    w: &'a [f32],
+    gram: &'a Gram,
+    rows: f64,
+    /// Σq and Σqẑ, per channel.
+    sum: Vec<f64>,
+    sum_normalised: Vec<f64>,
+}
+
+impl<'a> Last<'a> {
+    fn new(
+        norm: &'a HostNorm,
+        w: &'a [f32],
+        gram: &'a Gram,
+        sums: &ChannelSums,
+        rows: usize,
+    ) -> Self {
+        let normalised = sums.second().iter().zip(&norm.inverse);
+        Self {
+            norm,
+            w,
+            gram,
+            rows: rows as f64,
+            sum: sums.first().to_vec(),
+            sum_normalised: normalised.map(|(s, inverse)| s * f64::from(*inverse)).collect(),
+        }
+    }
+
+    /// m₂ s / σ and s (m₁ - m₂ μ/σ) of channel j.
+    fn slopes(&self, j: usize) -> (f64, f64) {
+        let scale = f64::from(self.norm.scale[j]);
+        let inverse = f64::from(self.norm.inverse[j]);
+        let (m1, m2) = (self.sum[j] / self.rows, self.sum_normalised[j] / self.rows);
+        (scale * m2 * inverse, scale * (m1 - m2 * inverse * f64::from(self.norm.mean[j])))
+    }
+
+    /// dx -= x W diag(s m₂/σ) Wᵀ + W (s m₁ - s m₂ μ/σ).
+    fn correct_input(&self, dx: &mut [f32], x: &[f32]) {
+        let c = self.sum.len();
+        let c_in = self.w.len() / c;
+        let slopes: Vec<(f64, f64)> = (0..c).map(|j| self.slopes(j)).collect();
+        let mut weighted = vec![0f32; c_in * c];
+        let mut constant = vec![0f32; c_in];
+        for (i, (row, w)) in weighted.chunks_exact_mut(c).zip(self.w.chunks_exact(c)).enumerate() {
+            let mut total = 0.0;
+            for ((to, w), (linear, fixed)) in row.iter_mut().zip(w).zip(&slopes) {
+                *to = -(f64::from(*w) * linear) as f32;
+                total -= f64::from(*w) * fixed;
+            }
+            constant[i] = total as f32;
+        }
+        // B = -W diag(s m₂/σ) Wᵀ, [c_in, c_in].
+        let mut b = vec![0f32; c_in * c_in];
+        let transposed = lanes::pack_transposed(self.w, c_in, c);
+        dispatch(Product {
+            shape: (c_in, c, c_in),
+            a: &weighted,
+            b: &transposed,
+            c: &mut b,
+            how: Mode::Store,
+        });
+        let packed = lanes::pack(&b, c_in, c_in);
+        let piece = super::super::host::piece_rows(c_in) * c_in;
+        dx.par_chunks_mut(piece).zip(x.par_chunks(piece)).for_each(|(dx, x)| {
+            for row in dx.chunks_exact_mut(c_in) {
+                for (to, constant) in row.iter_mut().zip(&constant) {
+                    *to += constant;
+                }
+            }
+            let shape = (x.len() / c_in, c_in, c_in);
+            dispatch(Product { shape, a: x, b: &packed, c: dx, how: Mode::Add });
+        });
+    }
+
+    /// dW, dγ, dβ.
+    fn weights(&self, products: &[f32]) -> Result<ExpandGradients> {
+        let c = self.sum.len();
+        let covariance = gram::times(self.gram, self.w, c);
+        let mut dw = vec![0f32; products.len()];
+        for (i, dw) in dw.chunks_exact_mut(c).enumerate() {
+            let mean = self.gram.mean[i];
+            for (j, dw) in dw.iter_mut().enumerate() {
+                let inverse = f64::from(self.norm.inverse[j]);
+                let normalised = self.sum_normalised[j] * inverse * covariance[i * c + j];
+                let d = f64::from(products[i * c + j]) - mean * self.sum[j] - normalised;
+                *dw = (f64::from(self.norm.scale[j]) * d) as f32;
+            }
+        }
+        let row = |values: &[f64]| tensor(values.iter().map(|v| *v as f32).collect(), c);
+        Ok(ExpandGradients {
+            dw: tensor(dw, (products.len() / c, c))?,
+            dgamma: row(&self.sum_normalised)?,
+            dbeta: row(&self.sum)?,
+        })
+    }
+}
+
+/// A plain product, compiled for the instruction set.
+struct Product<'a> {
+    shape: (usize, usize, usize),
+    a: &'a [f32],
+    b: &'a [f32],
+    c: &'a mut [f32],
+    how: Mode,
+}
+
+impl Kernel for Product<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let strides = (self.shape.1, 1);
+        multiply::<FUSED>(self.shape, self.a, strides, self.b, self.c, self.how);
+    }
+}

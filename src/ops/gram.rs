@@ -1,0 +1,178 @@
+//! Mean and covariance of an activation's channels. They give the statistics of any linear map of
+//! it, so that batch norm behind a 1x1 convolution needs no look at the convolution's output.
+
+use super::host::{Host, rows_of};
+use super::lanes::{Kernel, L, ROWS, blocks, dispatch, load_some, product, store};
+use super::no_kernel;
+use super::sums::Moments;
+use candle_core::{Device, Result, Tensor};
+use rayon::prelude::*;
+
+/// Rows whose products are summed in f32 before they are added up in f64.
+const CHUNK: usize = 512;
+
+/// Mean and covariance over all but the last axis.
+#[derive(Clone, Debug)]
+pub struct Gram {
+    /// `[c]`
+    pub(super) mean: Vec<f64>,
+    /// Biased covariance `[c, c]`.
+    pub(super) covariance: Vec<f64>,
+    /// Rows that they are taken over.
+    pub(super) rows: usize,
+}
+
+impl Gram {
+    /// Of x `[…, c]`.
+    ///
+    /// # Errors
+    /// When the device has no kernel.
+    pub fn of(x: &Tensor) -> Result<Self> {
+        let (rows, c) = rows_of(x)?;
+        match x.device() {
+            Device::Cpu => {
+                let xs = Host::of(x)?;
+                // Sixteen pieces whatever the number of threads, so that the sum has one order.
+                let piece = rows.div_ceil(16).next_multiple_of(CHUNK) * c;
+                let parts: Vec<Vec<f64>> = xs
+                    .par_chunks(piece)
+                    .map(|x| {
+                        let mut sums = vec![0f64; (c + 1) * c];
+                        dispatch(Products { c, x, sums: &mut sums });
+                        sums
+                    })
+                    .collect();
+                Ok(Self::from_sums(&parts, rows, c))
+            }
+            device => no_kernel("gram", device),
+        }
+    }
+
+    /// From Σ x (the first row) and Σ x xᵀ (the lower triangle).
+    fn from_sums(parts: &[Vec<f64>], rows: usize, c: usize) -> Self {
+        let mut sums = vec![0f64; (c + 1) * c];
+        for part in parts {
+            for (sum, part) in sums.iter_mut().zip(part) {
+                *sum += part;
+            }
+        }
+        let n = rows as f64;
+        let mean: Vec<f64> = sums[..c].iter().map(|s| s / n).collect();
+        let mut covariance = vec![0f64; c * c];
+        for i in 0..c {
+            for j in 0..=i {
+                let value = sums[(i + 1) * c + j] / n - mean[i] * mean[j];
+                covariance[i * c + j] = value;
+                covariance[j * c + i] = value;
+            }
+        }
+        Self { mean, covariance, rows }
+    }
+
+    /// The moments of x · w, w `[c, c_out]`.
+    ///
+    /// # Errors
+    /// When w does not fit or is not on the host.
+    pub fn moments_behind(&self, w: &Tensor) -> Result<Moments> {
+        let (c, c_out) = w.dims2()?;
+        if c != self.mean.len() {
+            candle_core::bail!("gram: of {} channels, w expects {c}", self.mean.len());
+        }
+        let w = Host::of(w)?;
+        let mut mean = vec![0f64; c_out];
+        for (m, row) in self.mean.iter().zip(w.chunks_exact(c_out)) {
+            for (to, w) in mean.iter_mut().zip(row) {
+                *to += m * f64::from(*w);
+            }
+        }
+        let mut variance = vec![0f64; c_out];
+        let product = times(self, &w, c_out);
+        for (row, product) in w.chunks_exact(c_out).zip(product.chunks_exact(c_out)) {
+            for ((to, w), p) in variance.iter_mut().zip(row).zip(product) {
+                *to += f64::from(*w) * p;
+            }
+        }
+        variance.iter_mut().for_each(|v| *v = v.max(0.0));
+        Moments::new(mean, variance, self.rows)
+    }
+}
+
+/// Σ W `[c, columns]`, Σ being the covariance.
+pub(super) fn times(gram: &Gram, w: &[f32], columns: usize) -> Vec<f64> {
+    let mut product = vec![0f64; w.len()];
+    product.par_chunks_mut(columns).enumerate().for_each(|(i, to)| {
+        let c = gram.mean.len();
+        dispatch(Combination { factors: &gram.covariance[i * c..][..c], rows: w, to });
+    });
+    product
+}
+
+/// to = Σ_k factor_k · row_k.
+struct Combination<'a> {
+    factors: &'a [f64],
+    rows: &'a [f32],
+    to: &'a mut [f64],
+}
+
+impl Kernel for Combination<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for (factor, row) in self.factors.iter().zip(self.rows.chunks_exact(self.to.len())) {
+            for (to, value) in self.to.iter_mut().zip(row) {
+                *to += factor * f64::from(*value);
+            }
+        }
+    }
+}
+
+/// Σ x and Σ x xᵀ of one piece.
+struct Products<'a> {
+    c: usize,
+    x: &'a [f32],
+    /// `[c + 1, c]`: the sum, then the products up to the diagonal's block.
+    sums: &'a mut [f64],
+}
+
+impl Kernel for Products<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let c = self.c;
+        let mut columns = vec![0f32; CHUNK * L];
+        for x in self.x.chunks(CHUNK * c) {
+            let rows = x.len() / c;
+            for (at, valid) in blocks(c) {
+                let mut sum = [0f32; L];
+                for row in 0..rows {
+                    let values = load_some(x, row * c + at, valid);
+                    for l in 0..L {
+                        sum[l] += values[l];
+                    }
+                    store(&values, &mut columns, row * L);
+                }
+                for l in 0..valid {
+                    self.sums[at + l] += f64::from(sum[l]);
+                }
+                let mut i = at;
+                while i < c {
+                    if i + ROWS <= c {
+                        let mut acc = [[0f32; L]; ROWS];
+                        product::<FUSED, ROWS>(&mut acc, rows, &x[i..], (1, c), &columns);
+                        for (m, acc) in acc.iter().enumerate() {
+                            for l in 0..valid {
+                                self.sums[(i + m + 1) * c + at + l] += f64::from(acc[l]);
+                            }
+                        }
+                        i += ROWS;
+                    } else {
+                        let mut acc = [[0f32; L]; 1];
+                        product::<FUSED, 1>(&mut acc, rows, &x[i..], (1, c), &columns);
+                        for l in 0..valid {
+                            self.sums[(i + 1) * c + at + l] += f64::from(acc[0][l]);
+                        }
+                        i += 1;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The way back through the sum of candidates.
+
+use super::super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
+use super::super::host::{Host, piece_rows, tensor};
+use super::super::lanes::{Kernel, L, blocks, dispatch, load, load_some, multiply_add, store_some};
+use super::super::no_kernel;
+use super::super::sums::ChannelSums;
+use super::{HostCandidate, HostNorm, HostSum, Sum};
+use crate::space::Activation;
+use candle_core::{Device, Result, Tensor};
+use rayon::prelude::*;
+
+/// Which of the large gradients are asked for; the small ones come anyway.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// dz of each candidate.
+    pub candidates: Vec<bool>,
+    /// dx.
+    pub identity: bool,
+}
+
+/// Gradients of [`super::forward`], in the order of its inputs.
+pub struct Gradients {
+    pub candidates: Vec<CandidateGradients>,
+    /// `[t]`
+    pub gates: Option<Tensor>,
+    /// dx `[n, h, w, c]`, when wanted.
+    pub dx: Option<Tensor>,
+    /// dρ `[1]`, where there is an identity.
+    pub drho: Option<Tensor>,
+    /// `[c]`
+    pub mask: Option<Tensor>,
+}
+
+/// Gradients of one candidate.
+pub struct CandidateGradients {
+    /// `[n, h, w, c]`, when wanted.
+    pub dz: Option<Tensor>,
+    /// `[c]`
+    pub dgamma: Tensor,
+    /// `[c]`
+    pub dbeta: Tensor,
+}
+
+/// The gradients of [`super::forward`], the statistics seen as functions of z (training mode).
+///
+/// # Errors
+/// As [`super::forward`].
+pub fn backward(sum: &Sum, dy: &Tensor, wanted: &Wanted) -> Result<Gradients> {
+    match dy.device() {
+        Device::Cpu => backward_cpu(sum, dy, wanted),
+        device => no_kernel("norm", device),
+    }
+}
+
+fn backward_cpu(sum: &Sum, dy: &Tensor, wanted: &Wanted) -> Result<Gradients> {
+    let host = HostSum::of(sum)?;
+    let dys = Host::of(dy)?;
+    let c = host.c;
+    let mask = &host.mask[..c];
+    let mut dmask = vec![0f64; c];
+    let mut gates = Vec::with_capacity(host.candidates.len());
+    let mut candidates = Vec::with_capacity(host.candidates.len());
+    for (candidate, wants) in host.candidates.iter().zip(&wanted.candidates) {
+        let sums = CandidateTotals::of(candidate, c, &dys);
+        gates.push(dot(mask, &sums.value) as f32);
+        for (d, value) in dmask.iter_mut().zip(&sums.value) {
+            *d += f64::from(candidate.gate) * value;
+        }
+        let scaled = |values: &[f64]| {
+            let factors = mask.iter().map(|m| f64::from(candidate.gate * m));
+            tensor(factors.zip(values).map(|(f, v)| (f * v) as f32).collect(), c)
+        };
+        let dz =
+            wants.then(|| tensor(candidate_gradient(candidate, &host, &dys, &sums), dy.shape()));
+        candidates.push(CandidateGradients {
+            dz: dz.transpose()?,
+            dgamma: scaled(&sums.slope_normalised)?,
+            dbeta: scaled(&sums.slope)?,
+        });
+    }
+    let (mut dx, mut drho) = (None, None);
+    if let Some((x, rho)) = &host.identity {
+        let (gradient, sums) = identity_gradient(&host, x, *rho, &dys, wanted.identity);
+        for (d, value) in dmask.iter_mut().zip(&sums) {
+            *d += f64::from(*rho) * value;
+        }
+        drho = Some(tensor(vec![dot(mask, &sums) as f32], 1)?);
+        dx = wanted.identity.then(|| tensor(gradient, dy.shape())).transpose()?;
+    }
+    let t = gates.len();
+    Ok(Gradients {
+        candidates,
+        gates: sum.gates.is_some().then(|| tensor(gates, t)).transpose()?,
+        dx,
+        drho,
+        mask: match sum.mask {
+            Some(_) => Some(tensor(dmask.iter().map(|v| *v as f32).collect(), c)?),
+            None => None,
+        },
+    })
+}
+
+fn dot(a: &[f32], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * b).sum()
+}
+
+/// Sums over all rows for one candidate, per channel, without its gate and the mask.
+struct CandidateTotals {
+    rows: usize,
+    /// Σ dy·act(u)
+    value: Vec<f64>,
+    /// Σ dy·act'(u)
+    slope: Vec<f64>,
+    /// Σ dy·act'(u)·ẑ
+    slope_normalised: Vec<f64>,
+}
+
+impl CandidateTotals {
+    fn of(candidate: &HostCandidate<'_>, c: usize, dy: &[f32]) -> Self {
+        let piece = piece_rows(c) * c;
+        let parts: Vec<(ChannelSums, ChannelSums)> = dy
+            .par_chunks(piece)
+            .enumerate()
+            .map(|(i, dy)| {
+                let mut sums = (ChannelSums::new(c), ChannelSums::new(c));
+                let z = &candidate.z[i * piece..][..dy.len()];
+                dispatch(Sums { norm: &candidate.norm, c, z, dy, sums: &mut sums });
+                sums
+            })
+            .collect();
+        let (values, slopes) = parts.into_iter().unzip();
+        let (values, slopes) = (ChannelSums::total(values, c), ChannelSums::total(slopes, c));
+        let centred = slopes.second().iter().zip(&candidate.norm.inverse);
+        Self {
+            rows: dy.len() / c,
+            value: values.first().to_vec(),
+            slope: slopes.first().to_vec(),
+            slope_normalised: centred.map(|(s, inverse)| s * f64::from(*inverse)).collect(),
+        }
+    }
+}
+
+struct Sums<'a> {
+    norm: &'a HostNorm,
+    c: usize,
+    z: &'a [f32],
+    dy: &'a [f32],
+    sums: &'a mut (ChannelSums, ChannelSums),
+}
+
+impl Kernel for Sums<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(mut self) {
+        match self.norm.activation {
+            Activation::Identity => self.gather::<FUSED, IdentityFn>(),
+            Activation::Relu => self.gather::<FUSED, ReluFn>(),
+            Activation::Hswish => self.gather::<FUSED, HswishFn>(),
+            Activation::Hsigmoid => self.gather::<FUSED, HsigmoidFn>(),
+        }
+    }
+}
+
+impl Sums<'_> {
+    #[inline(always)]
+    fn gather<const FUSED: bool, A: ActivationFn>(&mut self) {
+        for (at, valid) in blocks(self.c) {
+            let (scale, shift) = self.norm.affine(at);
+            let mean = load(&self.norm.mean, at);
+            let (mut value, mut slope, mut slope_z) = ([0f32; L], [0f32; L], [0f32; L]);
+            let rows = self.dy.chunks_exact(self.c).zip(self.z.chunks_exact(self.c));
+            for (dy_row, z_row) in rows {
+                let (dy, z) = (load_some(dy_row, at, valid), load_some(z_row, at, valid));
+                for l in 0..L {
+                    let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
+                    let q = dy[l] * A::slope(u);
+                    value[l] = multiply_add::<FUSED>(dy[l], A::value(u), value[l]);
+                    slope[l] += q;
+                    slope_z[l] = multiply_add::<FUSED>(q, z[l] - mean[l], slope_z[l]);
+                }
+            }
+            let none = [0f32; L];
+            self.sums.0.add(at, valid, &value, &none);
+            self.sums.1.add(at, valid, &slope, &slope_z);
+        }
+    }
+}
+
+fn candidate_gradient(
+    candidate: &HostCandidate<'_>,
+    host: &HostSum<'_>,
+    dy: &[f32],
+    sums: &CandidateTotals,
+) -> Vec<f32> {
+    let c = host.c;
+    let rows = InputRows::new(&candidate.norm, &host.mask, candidate.gate, sums, c);
+    let piece = piece_rows(c) * c;
+    let mut dz = vec![0f32; dy.len()];
+    dz.par_chunks_mut(piece).zip(dy.par_chunks(piece)).enumerate().for_each(|(i, (dz, dy))| {
+        let z = &candidate.z[i * piece..][..dy.len()];
+        dispatch(InputGradient { norm: &candidate.norm, rows: &rows, c, z, dy, dz });
+    });
+    dz
+}
+
+/// dz = γ/σ · g · m · (q - mean(q) - ẑ · mean(qẑ)) with q = dy·act'(u), as
+/// factor · (q - constant - z · linear).
+struct InputRows {
+    factor: Vec<f32>,
+    constant: Vec<f32>,
+    linear: Vec<f32>,
+}
+
+impl InputRows {
+    fn new(norm: &HostNorm, mask: &[f32], gate: f32, sums: &CandidateTotals, c: usize) -> Self {
+        let padded = c.next_multiple_of(L);
+        let zeros = || vec![0f32; padded];
+        let mut rows = Self { factor: zeros(), constant: zeros(), linear: zeros() };
+        for j in 0..c {
+            let n = sums.rows as f64;
+            let linear = f64::from(norm.inverse[j]) * sums.slope_normalised[j] / n;
+            rows.factor[j] = norm.scale[j] * gate * mask[j];
+            rows.linear[j] = linear as f32;
+            rows.constant[j] = (sums.slope[j] / n - f64::from(norm.mean[j]) * linear) as f32;
+        }
+        rows
+    }
+}
+
+struct InputGradient<'a> {
+    norm: &'a HostNorm,
+    rows: &'a InputRows,
+    c: usize,
+    z: &'a [f32],
+    dy: &'a [f32],
+    dz: &'a mut [f32],
+}
+
+impl Kernel for InputGradient<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(mut self) {
+        match self.norm.activation {
+            Activation::Identity => self.write::<FUSED, IdentityFn>(),
+            Activation::Relu => self.write::<FUSED, ReluFn>(),
+            Activation::Hswish => self.write::<FUSED, HswishFn>(),
+            Activation::Hsigmoid => self.write::<FUSED, HsigmoidFn>(),
+        }
+    }
+}
+
+impl InputGradient<'_> {
+    #[inline(always)]
+    fn write<const FUSED: bool, A: ActivationFn>(&mut self) {
+        for (at, valid) in blocks(self.c) {
+            let (scale, shift) = self.norm.affine(at);
+            let factor = load(&self.rows.factor, at);
+            let (constant, linear) = (load(&self.rows.constant, at), load(&self.rows.linear, at));
+            let rows = self.dy.chunks_exact(self.c).zip(self.z.chunks_exact(self.c));
+            for (dz_row, (dy_row, z_row)) in self.dz.chunks_exact_mut(self.c).zip(rows) {
+                let (dy, z) = (load_some(dy_row, at, valid), load_some(z_row, at, valid));
+                let mut dz = [0f32; L];
+                for l in 0..L {
+                    let q = dy[l] * A::slope(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
+                    dz[l] = factor[l] * (q - multiply_add::<FUSED>(z[l], linear[l], constant[l]));
+                }
+                store_some(&dz, dz_row, at, valid);
+            }
+        }
+    }
+}
+
+/// dx = ρ · m · dy (empty when not wanted) and Σ dy·x per channel.
+fn identity_gradient(
+    host: &HostSum<'_>,
+    x: &[f32],
+    rho: f32,
+    dy: &[f32],
+    wanted: bool,
+) -> (Vec<f32>, Vec<f64>) {
+    let (c, mask) = (host.c, host.mask.as_slice());
+    let piece = piece_rows(c) * c;
+    let mut dx = vec![0f32; if wanted { dy.len() } else { 0 }];
+    if wanted {
+        dx.par_chunks_mut(piece).zip(dy.par_chunks(piece)).for_each(|(dx, dy)| {
+            dispatch(Scaled { c, mask, rho, dy, dx });
+        });
+    }
+    let sums = dy
+        .par_chunks(piece)
+        .zip(x.par_chunks(piece))
+        .map(|(dy, x)| {
+            let mut sums = ChannelSums::new(c);
+            dispatch(Dots { c, dy, x, sums: &mut sums });
+            sums
+        })
+        .collect();
+    (dx, ChannelSums::total(sums, c).first().to_vec())
+}
+
+struct Scaled<'a> {
+    c: usize,
+    mask: &'a [f32],
+    rho: f32,
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Kernel for Scaled<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for (dx, dy) in self.dx.chunks_exact_mut(self.c).zip(self.dy.chunks_exact(self.c)) {
+            for ((dx, dy), mask) in dx.iter_mut().zip(dy).zip(self.mask) {
+                *dx = self.rho * mask * dy;
+            }
+        }
+    }
+}
+
+struct Dots<'a> {
+    c: usize,
+    dy: &'a [f32],
+    x: &'a [f32],
+    sums: &'a mut ChannelSums,
+}
+
+impl Kernel for Dots<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for (at, valid) in blocks(self.c) {
+            let (mut sum, none) = ([0f32; L], [0f32; L]);
+            for (dy, x) in self.dy.chunks_exact(self.c).zip(self.x.chunks_exact(self.c)) {
+                let (dy, x) = (load_some(dy, at, valid), load_some(x, at, valid));
+                for l in 0..L {
+                    sum[l] = multiply_add::<FUSED>(dy[l], x[l], sum[l]);
+                }
+            }
+            self.sums.add(at, valid, &sum, &none);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The back half of an inverted residual: read the depthwise convolution's raw output, normalise,
+//! activate, mask the hidden channels, gate them by squeeze-excite where there is one, and project:
+//!
+//! y = (a ∘ s(a)) W,  a = act(BN(z)) ∘ m,  s(a) = hsigmoid(act(mean(a) W₁ + b₁) ∘ m' W₂ + b₂)
+//!
+//! (Sandler et al. 2018; Hu et al. 2018; the mask is FBNetV2's section 3.1, right before the
+//! projection and before the pooling, so that it is exactly a narrower expansion.) a is made image
+//! by image in the cache, used and forgotten; only z is kept.
+
+mod backward;
+
+pub use backward::{Gradients, SqueezeExciteGradients, backward};
+
+use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn, evaluate};
+use super::host::{Host, nhwc, pieces, tensor};
+use super::lanes::{
+    self, Kernel, L, Mode, blocks, dispatch, load, load_some, multiply, multiply_add, store_some,
+};
+use super::no_kernel;
+use super::norm::{Candidate, HostNorm, padded};
+use super::sums::{ChannelSums, Moments};
+use crate::space::Activation;
+use candle_core::{Device, Result, Tensor, bail};
+use rayon::prelude::*;
+
+/// Rows that a group of images should at least have, so that the matrix is worth loading.
+const GROUP_ROWS: usize = 64;
+
+/// The layers of a squeeze-excite.
+#[derive(Clone)]
+pub struct SqueezeExcite {
+    /// W₁ `[c, squeezed]`
+    pub squeeze: Tensor,
+    /// b₁ `[squeezed]`
+    pub squeeze_bias: Tensor,
+    /// W₂ `[squeezed, c]`
+    pub excite: Tensor,
+    /// b₂ `[c]`
+    pub excite_bias: Tensor,
+    /// m' `[squeezed]`
+    pub mask: Option<Tensor>,
+    /// Between the two layers.
+    pub activation: Activation,
+}
+
+/// z `[n, h, w, c]` (in the candidate), mask `[c]`, w `[c, c_out]` → y `[n, h, w, c_out]` and its
+/// moments.
+///
+/// # Errors
+/// When the shapes do not fit or the device has no kernel.
+pub fn forward(
+    input: &Candidate,
+    mask: Option<&Tensor>,
+    squeeze_excite: Option<&SqueezeExcite>,
+    w: &Tensor,
+) -> Result<(Tensor, Moments)> {
+    let (n, h, width, c) = nhwc(&input.z)?;
+    let c_out = check(c, mask, squeeze_excite, w)?;
+    match input.z.device() {
+        Device::Cpu => {
+            let zs = Host::of(&input.z)?;
+            let reader = Reader::of(input, mask, squeeze_excite)?;
+            let packed = lanes::pack(&Host::of(w)?, c, c_out);
+            let pixels = h * width;
+            let mut y = vec![0f32; n * pixels * c_out];
+            let piece = pieces(n) * pixels;
+            let sums = y
+                .par_chunks_mut(piece * c_out)
+                .zip(zs.par_chunks(piece * c))
+                .map(|(y, z)| {
+                    let mut sums = ChannelSums::new(c_out);
+                    let (reader, w, sums_of) = (&reader, &packed, &mut sums);
+                    dispatch(Forward { reader, pixels, c_out, w, z, y, sums: sums_of });
+                    sums
+                })
+                .collect();
+            let moments = ChannelSums::total(sums, c_out).moments(n * pixels)?;
+            Ok((tensor(y, (n, h, width, c_out))?, moments))
+        }
+        device => no_kernel("project", device),
+    }
+}
+
+/// Output channels; the shapes fit.
+fn check(
+    c: usize,
+    mask: Option<&Tensor>,
+    squeeze_excite: Option<&SqueezeExcite>,
+    w: &Tensor,
+) -> Result<usize> {
+    let (c_in, c_out) = w.dims2()?;
+    if c_in != c || mask.is_some_and(|m| m.dims() != [c]) {
+        bail!("project: z has {c} channels, w takes {c_in}, the mask is {mask:?}");
+    }
+    if let Some(se) = squeeze_excite {
+        let squeezed = se.squeeze.dims2()?.1;
+        let fits = se.squeeze.dims() == [c, squeezed]
+            && se.excite.dims() == [squeezed, c]
+            && se.squeeze_bias.dims() == [squeezed]
+            && se.excite_bias.dims() == [c]
+            && se.mask.as_ref().is_none_or(|m| m.dims() == [squeezed]);
+        if !fits {
+            bail!("project: the squeeze-excite does not fit {c} channels");
+        }
+    }
+    Ok(c_out)
+}
+
+/// Makes a ∘ s(a) from z.
+struct Reader<'a> {
+    c: usize,
+    norm: HostNorm,
+    /// Padded; ones where there is no mask.
+    mask: Vec<f32>,
+    squeeze_excite: Option<HostSqueezeExcite<'a>>,
+}
+
+struct HostSqueezeExcite<'a> {
+    squeezed: usize,
+    squeeze: Host<'a>,
+    squeeze_bias: Host<'a>,
+    excite: Host<'a>,
+    excite_bias: Host<'a>,
+    mask: Vec<f32>,
+    activation: Activation,
+}
+
+/// What a squeeze-excite computes for one image.
+#[derive(Clone, Default)]
+struct Gates {
+    /// mean(a) `[c]`
+    pooled: Vec<f32>,
+    /// Before the activation `[squeezed]`.
+    hidden: Vec<f32>,
+    /// After activation and mask `[squeezed]`.
+    masked: Vec<f32>,
+    /// Before the hard sigmoid `[c]`.
+    raw: Vec<f32>,
+    /// s `[c]`
+    gates: Vec<f32>,
+}
+
+impl<'a> Reader<'a> {
+    fn of(
+        input: &Candidate,
+        mask: Option<&Tensor>,
+        squeeze_excite: Option<&'a SqueezeExcite>,
+    ) -> Result<Self> {
+        let c = input.z.dim(3)?;
+        Ok(Self {
+            c,
+            norm: HostNorm::of(&input.norm)?,
+            mask: mask.map_or(Ok(vec![1.0; c.next_multiple_of(L)]), padded)?,
+            squeeze_excite: squeeze_excite.map(HostSqueezeExcite::of).transpose()?,
+        })
+    }
+
+    /// a for some rows.
+    #[inline(always)]
+    fn read<const FUSED: bool>(&self, z: &[f32], a: &mut [f32]) {
+        match self.norm.activation {
+            Activation::Identity => self.read_by::<FUSED, IdentityFn>(z, a),
+            Activation::Relu => self.read_by::<FUSED, ReluFn>(z, a),
+            Activation::Hswish => self.read_by::<FUSED, HswishFn>(z, a),
+            Activation::Hsigmoid => self.read_by::<FUSED, HsigmoidFn>(z, a),
+        }
+    }
+
+    #[inline(always)]
+    fn read_by<const FUSED: bool, A: ActivationFn>(&self, z: &[f32], a: &mut [f32]) {
+        for (at, valid) in blocks(self.c) {
+            let (scale, shift) = self.norm.affine(at);
+            let mask = load(&self.mask, at);
+            for (a, z) in a.chunks_exact_mut(self.c).zip(z.chunks_exact(self.c)) {
+                let z = load_some(z, at, valid);
+                let mut out = [0f32; L];
+                for l in 0..L {
+                    let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
+                    out[l] = A::value(u) * mask[l];
+                }
+                store_some(&out, a, at, valid);
+            }
+        }
+    }
+}
+
+impl<'a> HostSqueezeExcite<'a> {
+    fn of(layers: &'a SqueezeExcite) -> Result<Self> {
+        let squeezed = layers.squeeze.dim(1)?;
+        Ok(Self {
+            squeezed,
+            squeeze: Host::of(&layers.squeeze)?,
+            squeeze_bias: Host::of(&layers.squeeze_bias)?,
+            excite: Host::of(&layers.excite)?,
+            excite_bias: Host::of(&layers.excite_bias)?,
+            mask: match &layers.mask {
+                Some(mask) => Host::of(mask)?.to_vec(),
+                None => vec![1.0; squeezed],
+            },
+            activation: layers.activation,
+        })
+    }
+
+    /// The gates of one image `[pixels, c]`.
+    #[inline(always)]
+    fn gates(&self, a: &[f32], c: usize) -> Gates {
+        let mut pooled = vec![0f32; c];
+        for row in a.chunks_exact(c) {
+            for (sum, a) in pooled.iter_mut().zip(row) {
+                *sum += a;
+            }
+        }
+        let share = c as f32 / a.len() as f32;
+        for mean in &mut pooled {
+            *mean *= share;
+        }
+        let mut hidden = self.squeeze_bias.to_vec();
+        add_vector_matrix(&pooled, &self.squeeze, &mut hidden);
+        let mut masked = vec![0f32; self.squeezed];
+        for ((to, hidden), mask) in masked.iter_mut().zip(&hidden).zip(&self.mask) {
+            *to = evaluate(self.activation, *hidden) * mask;
+        }
+        let mut raw = self.excite_bias.to_vec();
+        add_vector_matrix(&masked, &self.excite, &mut raw);
+        let mut gates = raw.clone();
+        for gate in &mut gates {
+            *gate = evaluate(Activation::Hsigmoid, *gate);
+        }
+        Gates { pooled, hidden, masked, raw, gates }
+    }
+}
+
+/// to += v · matrix, the matrix's rows one after another.
+#[inline(always)]
+fn add_vector_matrix(v: &[f32], matrix: &[f32], to: &mut [f32]) {
+    for (v, row) in v.iter().zip(matrix.chunks_exact(to.len())) {
+        for (to, m) in to.iter_mut().zip(row) {
+            *to += v * m;
+        }
+    }
+}
+
+/// Every row times the gates.
+#[inline(always)]
+fn scale_rows(rows: &mut [f32], gates: &[f32]) {
+    for row in rows.chunks_exact_mut(gates.len()) {
+        for (value, gate) in row.iter_mut().zip(gates) {
+            *value *= gate;
+        }
+    }
+}
+
+/// Rows of a group of whole images.
+fn group_rows(pixels: usize) -> usize {
+    GROUP_ROWS.div_ceil(pixels) * pixels
+}
+
+/// One piece of the batch on one thread.
+struct Forward<'a> {
+    reader: &'a Reader<'a>,
+    pixels: usize,
+    c_out: usize,
+    w: &'a [f32],
+    z: &'a [f32],
+    y: &'a mut [f32],
+    sums: &'a mut ChannelSums,
+}
+
+impl Kernel for Forward<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let (c, c_out) = (self.reader.c, self.c_out);
+        let group = group_rows(self.pixels);
+        let mut tile = vec![0f32; group * c];
+        for (y, z) in self.y.chunks_mut(group * c_out).zip(self.z.chunks(group * c)) {
+            let a = &mut tile[..z.len()];
+            self.reader.read::<FUSED>(z, a);
+            if let Some(squeeze_excite) = &self.reader.squeeze_excite {
+                for a in a.chunks_exact_mut(self.pixels * c) {
+                    let gates = squeeze_excite.gates(a, c);
+                    scale_rows(a, &gates.gates);
+                }
+            }
+            multiply::<FUSED>((a.len() / c, c, c_out), a, (c, 1), self.w, y, Mode::Store);
+            for (at, valid) in blocks(c_out) {
+                let (mut sum, mut squares) = ([0f32; L], [0f32; L]);
+                for row in y.chunks_exact(c_out) {
+                    let y = load_some(row, at, valid);
+                    for l in 0..L {
+                        sum[l] += y[l];
+                        squares[l] = multiply_add::<FUSED>(y[l], y[l], squares[l]);
+                    }
+                }
+                self.sums.add(at, valid, &sum, &squares);
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Padded tiles: one image, one block of channels, a border of zeros. A depthwise convolution over
+//! a tile needs no bounds; the tile lies in the processor's cache.
+
+use super::lanes::{L, Lanes, load, multiply_add};
+use crate::space::conv_out;
+
+/// Sizes of a depthwise convolution with padding `k / 2`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Geometry {
+    pub h: usize,
+    pub w: usize,
+    /// Channels of the output.
+    pub c: usize,
+    pub k: usize,
+    pub stride: usize,
+    pub oh: usize,
+    pub ow: usize,
+}
+
+impl Geometry {
+    pub(super) fn new((h, w): (usize, usize), c: usize, k: usize, stride: usize) -> Self {
+        Self { h, w, c, k, stride, oh: conv_out(h, k, stride), ow: conv_out(w, k, stride) }
+    }
+
+    pub(super) fn pad(&self) -> usize {
+        self.k / 2
+    }
+
+    pub(super) fn in_pixels(&self) -> usize {
+        self.h * self.w
+    }
+
+    pub(super) fn out_pixels(&self) -> usize {
+        self.oh * self.ow
+    }
+
+    /// Floats from one row of the padded input tile to the next.
+    pub(super) fn in_pitch(&self) -> usize {
+        (self.w + 2 * self.pad()) * L
+    }
+
+    /// The same for the padded tile of the output's gradient.
+    pub(super) fn out_pitch(&self) -> usize {
+        (self.ow + 2 * self.pad()) * L
+    }
+
+    /// Floats of the padded input tile.
+    pub(super) fn in_tile(&self) -> usize {
+        (self.h + 2 * self.pad()) * self.in_pitch()
+    }
+
+    /// Floats of the padded tile of the output's gradient.
+    pub(super) fn out_tile(&self) -> usize {
+        (self.oh + 2 * self.pad()) * self.out_pitch()
+    }
+
+    /// Where pixel (row, column) of the input stands in its padded tile.
+    #[inline(always)]
+    pub(super) fn in_at(&self, row: usize, column: usize) -> usize {
+        (row + self.pad()) * self.in_pitch() + (column + self.pad()) * L
+    }
+
+    /// Where pixel (row, column) of the output stands in its padded tile.
+    #[inline(always)]
+    pub(super) fn out_at(&self, row: usize, column: usize) -> usize {
+        (row + self.pad()) * self.out_pitch() + (column + self.pad()) * L
+    }
+}
+
+/// Taps of a correlation over a tile: where each reads, relative to the output's position, and its
+/// weights.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Taps {
+    offsets: Vec<usize>,
+    weights: Vec<f32>,
+}
+
+impl Taps {
+    /// The convolution's own taps over the padded input tile; an output (row, column) begins at
+    /// `(row · in_pitch + column · L) · stride`.
+    pub(super) fn forward(g: &Geometry, weights: &BlockWeights) -> Self {
+        let mut taps = Self::default();
+        for kh in 0..g.k {
+            for kw in 0..g.k {
+                taps.push(kh * g.in_pitch() + kw * L, weights.tap(kh * g.k + kw));
+            }
+        }
+        taps
+    }
+
+    /// The taps of the transposed convolution for the inputs whose row and column leave the
+    /// remainders `phase` when divided by the stride, over the padded tile of the output's
+    /// gradient. Input (phase.0 + s i, phase.1 + s j) begins at `i · out_pitch + j · L`.
+    pub(super) fn backward(g: &Geometry, phase: (usize, usize), weights: &BlockWeights) -> Self {
+        let mut taps = Self::default();
+        let (pad, s) = (g.pad(), g.stride);
+        // Output o reads input o·s + tap - pad, so input p + s·i is read by o = i + (p + pad -
+        // tap) / s where that is whole; the tile's border adds another pad.
+        let shift = |phase: usize, tap: usize| {
+            let distance = phase + pad + s * pad - tap;
+            distance.is_multiple_of(s).then_some(distance / s)
+        };
+        for kh in 0..g.k {
+            for kw in 0..g.k {
+                if let (Some(row), Some(column)) = (shift(phase.0, kh), shift(phase.1, kw)) {
+                    taps.push(row * g.out_pitch() + column * L, weights.tap(kh * g.k + kw));
+                }
+            }
+        }
+        taps
+    }
+
+    fn push(&mut self, offset: usize, weights: &[f32]) {
+        self.offsets.push(offset);
+        self.weights.extend_from_slice(weights);
+    }
+
+    /// `M` neighbouring outputs, the first at `base`, each `step` floats after the one before.
+    #[inline(always)]
+    pub(super) fn correlate<const FUSED: bool, const M: usize>(
+        &self,
+        tile: &[f32],
+        base: usize,
+        step: usize,
+    ) -> [Lanes; M] {
+        let mut sums = [[0f32; L]; M];
+        for (offset, weights) in self.offsets.iter().zip(self.weights.chunks_exact(L)) {
+            let tile = &tile[base + offset..][..(M - 1) * step + L];
+            for m in 0..M {
+                let x = load(tile, m * step);
+                for l in 0..L {
+                    sums[m][l] = multiply_add::<FUSED>(x[l], weights[l], sums[m][l]);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// One block of channels of a filter `[k·k, c]`, padded with zeros to full lanes.
+pub(super) struct BlockWeights(Vec<f32>);
+
+impl BlockWeights {
+    pub(super) fn new(filter: &[f32], c: usize, (at, valid): (usize, usize)) -> Self {
+        let taps = filter.len() / c;
+        let mut block = vec![0f32; taps * L];
+        for (tap, block) in block.chunks_exact_mut(L).enumerate() {
+            block[..valid].copy_from_slice(&filter[tap * c + at..][..valid]);
+        }
+        Self(block)
+    }
+
+    fn tap(&self, tap: usize) -> &[f32] {
+        &self.0[tap * L..][..L]
+    }
+}
