@@ -1,6 +1,7 @@
 //! `repro` reproduces FBNetV2's `DMaskingNAS` (arXiv 2004.05565) and the searches it is compared
 //! with, and keeps every result in a database. See README.md for the picture of the rooms.
 
+pub mod bench;
 pub mod cost;
 pub mod data;
 pub mod document;

@@ -28,8 +28,24 @@ pub fn reset_peak() {
 /// The largest resident size that the operating system has seen, where it tells (Linux).
 #[must_use]
 pub fn high_water_bytes() -> Option<u64> {
+    status_bytes("VmHWM:")
+}
+
+/// The resident size now, where the operating system tells (Linux).
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    status_bytes("VmRSS:")
+}
+
+/// Starts the high-water mark anew from the present size, where the operating system can (Linux).
+pub fn reset_high_water() {
+    // Without it the mark is that of the whole process, which is still an upper bound.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+fn status_bytes(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

@@ -23,8 +23,8 @@ pub use backward::{ExpandGradients, Gradients, Wanted, backward};
 use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
 use super::host::{Host, nhwc, pieces, tensor};
 use super::lanes::{
-    self, Kernel, L, Lanes, ROWS, blocks, dispatch, load_some, multiply_add, product, store,
-    store_some,
+    self, Kernel, L, Layout, Mode, ROWS, blocks, dispatch, load, load_some, multiply, multiply_add,
+    store, store_some,
 };
 use super::no_kernel;
 use super::norm::{HostNorm, Norm};
@@ -144,19 +144,24 @@ impl Kernel for Forward<'_> {
     fn run<const FUSED: bool>(self) {
         let g = self.g;
         let mut tile = vec![0f32; g.in_tile()];
+        let mut raw = vec![0f32; g.in_pixels() * L];
         for ((at, valid), taps) in blocks(g.c).zip(self.taps) {
             let images = self.x.chunks_exact(g.in_pixels() * self.front.c_in);
             for (x, y) in images.zip(self.y.chunks_exact_mut(g.out_pixels() * g.c)) {
-                self.front.fill::<FUSED>(g, x, (at, valid), &mut tile, None);
-                convolve::<FUSED>(g, taps, &tile, y, (at, valid), self.sums);
+                self.front.fill::<FUSED>(g, x, (at, valid), &mut tile, &mut raw);
+                match valid {
+                    L => convolve::<FUSED, true>(g, taps, &tile, y, (at, valid)),
+                    _ => convolve::<FUSED, false>(g, taps, &tile, y, (at, valid)),
+                }
+                self.sums.gather::<FUSED>(y, (at, valid));
             }
         }
     }
 }
 
 impl Front<'_> {
-    /// Makes the tile of one image and one block of channels; keeps x W, pixel by pixel, where
-    /// `raw` wants it.
+    /// Makes the tile of one image and one block of channels; an expansion leaves x W in `raw`, pixel
+    /// by pixel.
     #[inline(always)]
     fn fill<const FUSED: bool>(
         &self,
@@ -164,9 +169,14 @@ impl Front<'_> {
         x: &[f32],
         block: (usize, usize),
         tile: &mut [f32],
-        raw: Option<&mut [f32]>,
+        raw: &mut [f32],
     ) {
-        let Some(expand) = &self.expand else { return copy(g, x, block, tile) };
+        let Some(expand) = &self.expand else {
+            return match block.1 {
+                L => copy::<true>(g, x, block, tile),
+                _ => copy::<false>(g, x, block, tile),
+            };
+        };
         match expand.norm.activation {
             Activation::Identity => expand.fill::<FUSED, IdentityFn>(g, x, block, tile, raw),
             Activation::Relu => expand.fill::<FUSED, ReluFn>(g, x, block, tile, raw),
@@ -177,10 +187,10 @@ impl Front<'_> {
 }
 
 #[inline(always)]
-fn copy(g: &Geometry, x: &[f32], (at, valid): (usize, usize), tile: &mut [f32]) {
+fn copy<const FULL: bool>(g: &Geometry, x: &[f32], (at, valid): (usize, usize), tile: &mut [f32]) {
     for row in 0..g.h {
         for column in 0..g.w {
-            let pixel = load_some(x, (row * g.w + column) * g.c + at, valid);
+            let pixel = load_some::<FULL>(x, (row * g.w + column) * g.c + at, valid);
             store(&pixel, tile, g.in_at(row, column));
         }
     }
@@ -194,64 +204,35 @@ impl HostExpand<'_> {
         x: &[f32],
         (at, _): (usize, usize),
         tile: &mut [f32],
-        mut raw: Option<&mut [f32]>,
+        raw: &mut [f32],
     ) {
         let c_in = x.len() / g.in_pixels();
         let w = &self.packed[at * c_in..][..c_in * L];
+        let shape = (g.in_pixels(), c_in, L);
+        multiply::<FUSED>(shape, x, Layout::Rows(c_in), w, raw, Mode::Store);
         let (scale, shift) = self.norm.affine(at);
-        let grouped = g.w - g.w % ROWS;
-        for row in 0..g.h {
-            for column in (0..grouped).step_by(ROWS) {
-                let pixel = row * g.w + column;
-                let mut z = [[0f32; L]; ROWS];
-                product::<FUSED, ROWS>(&mut z, c_in, &x[pixel * c_in..], (c_in, 1), w);
-                let to = (g.in_at(row, column), pixel * L);
-                activate::<FUSED, A, ROWS>(&z, &scale, &shift, tile, raw.as_deref_mut(), to);
-            }
-            for column in grouped..g.w {
-                let pixel = row * g.w + column;
-                let mut z = [[0f32; L]; 1];
-                product::<FUSED, 1>(&mut z, c_in, &x[pixel * c_in..], (c_in, 1), w);
-                let to = (g.in_at(row, column), pixel * L);
-                activate::<FUSED, A, 1>(&z, &scale, &shift, tile, raw.as_deref_mut(), to);
+        for (row, raw) in raw.chunks_exact(g.w * L).enumerate() {
+            let tile = &mut tile[g.in_at(row, 0)..][..g.w * L];
+            for (z, to) in raw.chunks_exact(L).zip(tile.chunks_exact_mut(L)) {
+                let z = load(z, 0);
+                let mut a = [0f32; L];
+                for l in 0..L {
+                    a[l] = A::value(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
+                }
+                store(&a, to, 0);
             }
         }
     }
 }
 
 #[inline(always)]
-fn activate<const FUSED: bool, A: ActivationFn, const M: usize>(
-    z: &[Lanes; M],
-    scale: &Lanes,
-    shift: &Lanes,
-    tile: &mut [f32],
-    raw: Option<&mut [f32]>,
-    (tile_at, raw_at): (usize, usize),
-) {
-    for (m, z) in z.iter().enumerate() {
-        let mut a = [0f32; L];
-        for l in 0..L {
-            a[l] = A::value(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
-        }
-        store(&a, tile, tile_at + m * L);
-    }
-    if let Some(raw) = raw {
-        for (m, z) in z.iter().enumerate() {
-            store(z, raw, raw_at + m * L);
-        }
-    }
-}
-
-#[inline(always)]
-fn convolve<const FUSED: bool>(
+fn convolve<const FUSED: bool, const FULL: bool>(
     g: &Geometry,
     taps: &Taps,
     tile: &[f32],
     y: &mut [f32],
     (at, valid): (usize, usize),
-    sums: &mut ChannelSums,
 ) {
-    let (mut sum, mut squares) = ([0f32; L], [0f32; L]);
     let grouped = g.ow - g.ow % ROWS;
     for row in 0..g.oh {
         let base = row * g.in_pitch() * g.stride;
@@ -259,24 +240,13 @@ fn convolve<const FUSED: bool>(
             let from = base + column * g.stride * L;
             let z = taps.correlate::<FUSED, ROWS>(tile, from, g.stride * L);
             for (m, z) in z.iter().enumerate() {
-                gather::<FUSED>(z, &mut sum, &mut squares);
-                store_some(z, y, (row * g.ow + column + m) * g.c + at, valid);
+                store_some::<FULL>(z, y, (row * g.ow + column + m) * g.c + at, valid);
             }
         }
         for column in grouped..g.ow {
             let from = base + column * g.stride * L;
             let [z] = taps.correlate::<FUSED, 1>(tile, from, g.stride * L);
-            gather::<FUSED>(&z, &mut sum, &mut squares);
-            store_some(&z, y, (row * g.ow + column) * g.c + at, valid);
+            store_some::<FULL>(&z, y, (row * g.ow + column) * g.c + at, valid);
         }
-    }
-    sums.add(at, valid, &sum, &squares);
-}
-
-#[inline(always)]
-fn gather<const FUSED: bool>(z: &Lanes, sum: &mut Lanes, squares: &mut Lanes) {
-    for l in 0..L {
-        sum[l] += z[l];
-        squares[l] = multiply_add::<FUSED>(z[l], z[l], squares[l]);
     }
 }

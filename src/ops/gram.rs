@@ -2,7 +2,7 @@
 //! it, so that batch norm behind a 1x1 convolution needs no look at the convolution's output.
 
 use super::host::{Host, rows_of};
-use super::lanes::{Kernel, L, ROWS, blocks, dispatch, load_some, product, store};
+use super::lanes::{Kernel, L, Layout, ROWS, blocks, dispatch, load, load_some, product, store};
 use super::no_kernel;
 use super::sums::Moments;
 use candle_core::{Device, Result, Tensor};
@@ -143,7 +143,10 @@ impl Kernel for Products<'_> {
             for (at, valid) in blocks(c) {
                 let mut sum = [0f32; L];
                 for row in 0..rows {
-                    let values = load_some(x, row * c + at, valid);
+                    let values = match valid {
+                        L => load(x, row * c + at),
+                        _ => load_some::<false>(x, row * c + at, valid),
+                    };
                     for l in 0..L {
                         sum[l] += values[l];
                     }
@@ -155,8 +158,8 @@ impl Kernel for Products<'_> {
                 let mut i = at;
                 while i < c {
                     if i + ROWS <= c {
-                        let mut acc = [[0f32; L]; ROWS];
-                        product::<FUSED, ROWS>(&mut acc, rows, &x[i..], (1, c), &columns);
+                        let acc =
+                            product::<FUSED, ROWS>(rows, &x[i..], Layout::Columns(c), &columns);
                         for (m, acc) in acc.iter().enumerate() {
                             for l in 0..valid {
                                 self.sums[(i + m + 1) * c + at + l] += f64::from(acc[l]);
@@ -164,8 +167,7 @@ impl Kernel for Products<'_> {
                         }
                         i += ROWS;
                     } else {
-                        let mut acc = [[0f32; L]; 1];
-                        product::<FUSED, 1>(&mut acc, rows, &x[i..], (1, c), &columns);
+                        let acc = product::<FUSED, 1>(rows, &x[i..], Layout::Columns(c), &columns);
                         for l in 0..valid {
                             self.sums[(i + 1) * c + at + l] += f64::from(acc[0][l]);
                         }

@@ -71,38 +71,52 @@ pub(super) fn store(lanes: &Lanes, to: &mut [f32], at: usize) {
     to[at..at + L].copy_from_slice(lanes);
 }
 
-/// The first `valid` channels of a block at `at`; the others are zero.
+/// A block of channels of which the first `valid` exist; the other lanes are zero. `FULL` says that
+/// all exist: whoever loops over rows decides it once, outside the loop.
 #[inline(always)]
-pub(super) fn load_some(from: &[f32], at: usize, valid: usize) -> Lanes {
-    if valid == L {
+pub(super) fn load_some<const FULL: bool>(from: &[f32], at: usize, valid: usize) -> Lanes {
+    if FULL {
         return load(from, at);
     }
     let mut lanes = [0.0; L];
-    for (lane, value) in lanes[..valid].iter_mut().zip(&from[at..at + valid]) {
-        *lane = *value;
-    }
+    copy_some(&from[at..at + valid], &mut lanes);
     lanes
 }
 
-/// Writes the first `valid` channels of a block.
+/// Writes the first `valid` channels of a block, all of them when `FULL`.
 #[inline(always)]
-pub(super) fn store_some(lanes: &Lanes, to: &mut [f32], at: usize, valid: usize) {
-    if valid == L {
+pub(super) fn store_some<const FULL: bool>(lanes: &Lanes, to: &mut [f32], at: usize, valid: usize) {
+    if FULL {
         return store(lanes, to, at);
     }
-    for (value, lane) in to[at..at + valid].iter_mut().zip(lanes) {
-        *value = *lane;
-    }
+    copy_some(&lanes[..valid], &mut to[at..at + valid]);
 }
 
 /// Adds a block to the first `valid` channels at `at`.
 #[inline(always)]
 pub(super) fn add_some(lanes: &Lanes, to: &mut [f32], at: usize, valid: usize) {
-    let mut sum = load_some(to, at, valid);
-    for l in 0..L {
-        sum[l] += lanes[l];
+    if valid == L {
+        let mut sum = load(to, at);
+        for l in 0..L {
+            sum[l] += lanes[l];
+        }
+        return store(&sum, to, at);
     }
-    store_some(&sum, to, at, valid);
+    for (to, lane) in to[at..at + valid].iter_mut().zip(lanes) {
+        *to += lane;
+    }
+}
+
+/// Copies by fours, which most channel counts are multiples of.
+#[inline(always)]
+fn copy_some(from: &[f32], to: &mut [f32]) {
+    let fours = from.len() / 4 * 4;
+    for at in (0..fours).step_by(4) {
+        to[at..at + 4].copy_from_slice(&from[at..at + 4]);
+    }
+    for at in fours..from.len() {
+        to[at] = from[at];
+    }
 }
 
 /// The blocks that make up `channels`: where each begins and how many of its lanes are channels.
@@ -135,27 +149,63 @@ pub(super) fn pack_transposed(matrix: &[f32], rows: usize, columns: usize) -> Ve
     pack(&transposed, columns, rows)
 }
 
-/// acc\[m\] += Σ_k a(m, k) · b(k): `M` rows of a product with one block of columns in registers.
-/// Element (m, k) of a stands at `m · strides.0 + k · strides.1`, block b(k) at `k · L`.
+/// How a matrix lies in memory.
+#[derive(Clone, Copy)]
+pub(super) enum Layout {
+    /// Rows of this many values one after another.
+    Rows(usize),
+    /// The transposed of such a matrix: columns of this many values one after another.
+    Columns(usize),
+}
+
+impl Layout {
+    /// Where row `row` begins.
+    #[inline(always)]
+    fn row(self, row: usize) -> usize {
+        match self {
+            Self::Rows(pitch) => row * pitch,
+            Self::Columns(_) => row,
+        }
+    }
+}
+
+/// Σ_k a(m, k) · b(k): `M` rows of a product with one block of columns in registers. b(k) stands at
+/// `k · L`.
 #[inline(always)]
 pub(super) fn product<const FUSED: bool, const M: usize>(
-    acc: &mut [Lanes; M],
     depth: usize,
     a: &[f32],
-    strides: (usize, usize),
+    layout: Layout,
     b: &[f32],
-) {
-    let mut sums = *acc;
-    let b = &b[..depth * L];
-    for (k, b) in b.chunks_exact(L).enumerate() {
-        for m in 0..M {
-            let a = a[m * strides.0 + k * strides.1];
-            for l in 0..L {
-                sums[m][l] = multiply_add::<FUSED>(a, b[l], sums[m][l]);
+) -> [Lanes; M] {
+    let mut sums = [[0f32; L]; M];
+    let b = b[..depth * L].chunks_exact(L);
+    match layout {
+        Layout::Rows(pitch) => {
+            let mut rows = [&a[..0]; M];
+            for (m, row) in rows.iter_mut().enumerate() {
+                *row = &a[m * pitch..][..depth];
+            }
+            for (k, b) in b.enumerate() {
+                for m in 0..M {
+                    for l in 0..L {
+                        sums[m][l] = multiply_add::<FUSED>(rows[m][k], b[l], sums[m][l]);
+                    }
+                }
+            }
+        }
+        Layout::Columns(pitch) => {
+            for (k, b) in b.enumerate() {
+                let column = &a[k * pitch..][..M];
+                for m in 0..M {
+                    for l in 0..L {
+                        sums[m][l] = multiply_add::<FUSED>(column[m], b[l], sums[m][l]);
+                    }
+                }
             }
         }
     }
-    *acc = sums;
+    sums
 }
 
 /// Rows that [`product`] takes at once where there are enough: 4 keep the loads of a and b below
@@ -169,12 +219,12 @@ pub(super) enum Mode {
     Add,
 }
 
-/// c\[rows, columns\] = (or +=) a · b: a by strides (row, depth), b packed ([`pack`]), c dense.
+/// c\[rows, columns\] = (or +=) a · b, b packed ([`pack`]), c dense.
 #[inline(always)]
 pub(super) fn multiply<const FUSED: bool>(
     (rows, depth, columns): (usize, usize, usize),
     a: &[f32],
-    strides: (usize, usize),
+    layout: Layout,
     b: &[f32],
     c: &mut [f32],
     how: Mode,
@@ -184,10 +234,10 @@ pub(super) fn multiply<const FUSED: bool>(
         let (shape, block) = ((depth, columns), (at, valid));
         let grouped = rows - rows % ROWS;
         for row in (0..grouped).step_by(ROWS) {
-            write::<FUSED, ROWS>(c, row, shape, a, strides, b, block, how);
+            write::<FUSED, ROWS>(c, row, shape, a, layout, b, block, how);
         }
         for row in grouped..rows {
-            write::<FUSED, 1>(c, row, shape, a, strides, b, block, how);
+            write::<FUSED, 1>(c, row, shape, a, layout, b, block, how);
         }
     }
 }
@@ -199,18 +249,20 @@ fn write<const FUSED: bool, const M: usize>(
     row: usize,
     (depth, columns): (usize, usize),
     a: &[f32],
-    strides: (usize, usize),
+    layout: Layout,
     b: &[f32],
     (at, valid): (usize, usize),
     how: Mode,
 ) {
-    let mut acc = [[0f32; L]; M];
-    product::<FUSED, M>(&mut acc, depth, &a[row * strides.0..], strides, b);
-    for (m, acc) in acc.iter().enumerate() {
-        let to = (row + m) * columns + at;
+    let sums = product::<FUSED, M>(depth, &a[layout.row(row)..], layout, b);
+    // Indexed, so that the sums stay in registers.
+    #[allow(clippy::needless_range_loop)]
+    for m in 0..M {
+        let (sum, to) = (&sums[m], (row + m) * columns + at);
         match how {
-            Mode::Store => store_some(acc, c, to, valid),
-            Mode::Add => add_some(acc, c, to, valid),
+            Mode::Store if valid == L => store(sum, c, to),
+            Mode::Store => store_some::<false>(sum, c, to, valid),
+            Mode::Add => add_some(sum, c, to, valid),
         }
     }
 }

@@ -205,16 +205,8 @@ struct MomentSums<'a> {
 impl Kernel for MomentSums<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        for (at, valid) in blocks(self.c) {
-            let (mut sum, mut squares) = ([0f32; L], [0f32; L]);
-            for row in self.z.chunks_exact(self.c) {
-                let z = load_some(row, at, valid);
-                for l in 0..L {
-                    sum[l] += z[l];
-                    squares[l] = multiply_add::<FUSED>(z[l], z[l], squares[l]);
-                }
-            }
-            self.sums.add(at, valid, &sum, &squares);
+        for block in blocks(self.c) {
+            self.sums.gather::<FUSED>(self.z, block);
         }
     }
 }
@@ -230,36 +222,49 @@ impl Kernel for Forward<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
         let c = self.host.c;
-        for (at, valid) in blocks(c) {
-            let block = (at, valid);
-            for (t, candidate) in self.host.candidates.iter().enumerate() {
-                match candidate.norm.activation {
-                    Activation::Identity => self.add::<FUSED, IdentityFn>(candidate, block, t > 0),
-                    Activation::Relu => self.add::<FUSED, ReluFn>(candidate, block, t > 0),
-                    Activation::Hswish => self.add::<FUSED, HswishFn>(candidate, block, t > 0),
-                    Activation::Hsigmoid => self.add::<FUSED, HsigmoidFn>(candidate, block, t > 0),
-                }
-            }
-            let Some((x, rho)) = &self.host.identity else { continue };
-            let mask = load(&self.host.mask, at);
-            let x = &x[self.from..self.from + self.y.len()];
-            let first = self.host.candidates.is_empty();
-            for (y_row, x_row) in self.y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-                let x = load_some(x_row, at, valid);
-                let mut y = if first { [0.0; L] } else { load_some(y_row, at, valid) };
-                for l in 0..L {
-                    y[l] = multiply_add::<FUSED>(rho * mask[l], x[l], y[l]);
-                }
-                store_some(&y, y_row, at, valid);
+        for block in blocks(c) {
+            match block.1 {
+                L => self.block::<FUSED, true>(block),
+                _ => self.block::<FUSED, false>(block),
             }
         }
     }
 }
 
 impl Forward<'_> {
+    #[inline(always)]
+    fn block<const FUSED: bool, const FULL: bool>(&mut self, block: (usize, usize)) {
+        let c = self.host.c;
+        let (at, valid) = block;
+        for (t, candidate) in self.host.candidates.iter().enumerate() {
+            match candidate.norm.activation {
+                Activation::Identity => {
+                    self.add::<FUSED, FULL, IdentityFn>(candidate, block, t > 0)
+                }
+                Activation::Relu => self.add::<FUSED, FULL, ReluFn>(candidate, block, t > 0),
+                Activation::Hswish => self.add::<FUSED, FULL, HswishFn>(candidate, block, t > 0),
+                Activation::Hsigmoid => {
+                    self.add::<FUSED, FULL, HsigmoidFn>(candidate, block, t > 0)
+                }
+            }
+        }
+        let Some((x, rho)) = &self.host.identity else { return };
+        let mask = load(&self.host.mask, at);
+        let x = &x[self.from..self.from + self.y.len()];
+        let first = self.host.candidates.is_empty();
+        for (y_row, x_row) in self.y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+            let x = load_some::<FULL>(x_row, at, valid);
+            let mut y = if first { [0.0; L] } else { load_some::<FULL>(y_row, at, valid) };
+            for l in 0..L {
+                y[l] = multiply_add::<FUSED>(rho * mask[l], x[l], y[l]);
+            }
+            store_some::<FULL>(&y, y_row, at, valid);
+        }
+    }
+
     /// y (+)= g · m · act(γ ẑ + β) for one candidate.
     #[inline(always)]
-    fn add<const FUSED: bool, A: ActivationFn>(
+    fn add<const FUSED: bool, const FULL: bool, A: ActivationFn>(
         &mut self,
         candidate: &HostCandidate<'_>,
         (at, valid): (usize, usize),
@@ -273,13 +278,13 @@ impl Forward<'_> {
         }
         let z = &candidate.z[self.from..self.from + self.y.len()];
         for (y_row, z_row) in self.y.chunks_exact_mut(c).zip(z.chunks_exact(c)) {
-            let z = load_some(z_row, at, valid);
-            let mut y = if accumulate { load_some(y_row, at, valid) } else { [0.0; L] };
+            let z = load_some::<FULL>(z_row, at, valid);
+            let mut y = if accumulate { load_some::<FULL>(y_row, at, valid) } else { [0.0; L] };
             for l in 0..L {
                 let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
                 y[l] = multiply_add::<FUSED>(factor[l], A::value(u), y[l]);
             }
-            store_some(&y, y_row, at, valid);
+            store_some::<FULL>(&y, y_row, at, valid);
         }
     }
 }

@@ -14,7 +14,8 @@ pub use backward::{Gradients, SqueezeExciteGradients, backward};
 use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn, evaluate};
 use super::host::{Host, nhwc, pieces, tensor};
 use super::lanes::{
-    self, Kernel, L, Mode, blocks, dispatch, load, load_some, multiply, multiply_add, store_some,
+    self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
+    store_some,
 };
 use super::no_kernel;
 use super::norm::{Candidate, HostNorm, padded};
@@ -168,18 +169,31 @@ impl<'a> Reader<'a> {
 
     #[inline(always)]
     fn read_by<const FUSED: bool, A: ActivationFn>(&self, z: &[f32], a: &mut [f32]) {
-        for (at, valid) in blocks(self.c) {
-            let (scale, shift) = self.norm.affine(at);
-            let mask = load(&self.mask, at);
-            for (a, z) in a.chunks_exact_mut(self.c).zip(z.chunks_exact(self.c)) {
-                let z = load_some(z, at, valid);
-                let mut out = [0f32; L];
-                for l in 0..L {
-                    let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
-                    out[l] = A::value(u) * mask[l];
-                }
-                store_some(&out, a, at, valid);
+        for block in blocks(self.c) {
+            match block.1 {
+                L => self.read_block::<FUSED, true, A>(z, a, block),
+                _ => self.read_block::<FUSED, false, A>(z, a, block),
             }
+        }
+    }
+
+    #[inline(always)]
+    fn read_block<const FUSED: bool, const FULL: bool, A: ActivationFn>(
+        &self,
+        z: &[f32],
+        a: &mut [f32],
+        (at, valid): (usize, usize),
+    ) {
+        let (scale, shift) = self.norm.affine(at);
+        let mask = load(&self.mask, at);
+        for (a, z) in a.chunks_exact_mut(self.c).zip(z.chunks_exact(self.c)) {
+            let z = load_some::<FULL>(z, at, valid);
+            let mut out = [0f32; L];
+            for l in 0..L {
+                let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
+                out[l] = A::value(u) * mask[l];
+            }
+            store_some::<FULL>(&out, a, at, valid);
         }
     }
 }
@@ -281,17 +295,9 @@ impl Kernel for Forward<'_> {
                     scale_rows(a, &gates.gates);
                 }
             }
-            multiply::<FUSED>((a.len() / c, c, c_out), a, (c, 1), self.w, y, Mode::Store);
-            for (at, valid) in blocks(c_out) {
-                let (mut sum, mut squares) = ([0f32; L], [0f32; L]);
-                for row in y.chunks_exact(c_out) {
-                    let y = load_some(row, at, valid);
-                    for l in 0..L {
-                        sum[l] += y[l];
-                        squares[l] = multiply_add::<FUSED>(y[l], y[l], squares[l]);
-                    }
-                }
-                self.sums.add(at, valid, &sum, &squares);
+            multiply::<FUSED>((a.len() / c, c, c_out), a, Layout::Rows(c), self.w, y, Mode::Store);
+            for block in blocks(c_out) {
+                self.sums.gather::<FUSED>(y, block);
             }
         }
     }

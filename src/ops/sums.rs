@@ -1,7 +1,7 @@
 //! Sums over a batch: gathered piece by piece, added up in the order of the pieces.
 
 use super::host::tensor;
-use super::lanes::Lanes;
+use super::lanes::{L, Lanes, load_some, multiply_add};
 use candle_core::{Result, Tensor};
 
 /// Mean and biased variance per channel, two rows `[c]`.
@@ -31,6 +31,16 @@ impl ChannelSums {
             self.sums[at + l] += f64::from(first[l]);
             self.sums[self.c + at + l] += f64::from(second[l]);
         }
+    }
+
+    /// Adds Σ z and Σ z² of one block of channels over the rows of `z` `[rows, c]`.
+    #[inline(always)]
+    pub(super) fn gather<const FUSED: bool>(&mut self, z: &[f32], (at, valid): (usize, usize)) {
+        let (sum, squares) = match valid {
+            L => sums_of::<FUSED, true>(z, self.c, (at, valid)),
+            _ => sums_of::<FUSED, false>(z, self.c, (at, valid)),
+        };
+        self.add(at, valid, &sum, &squares);
     }
 
     pub(super) fn total(parts: Vec<Self>, c: usize) -> Self {
@@ -74,4 +84,21 @@ pub(super) fn sum_parts(parts: &[Vec<f32>]) -> Vec<f32> {
         [only] => only.clone(),
         _ => super::host::ordered_sum(parts).into_iter().map(|v| v as f32).collect(),
     }
+}
+
+#[inline(always)]
+fn sums_of<const FUSED: bool, const FULL: bool>(
+    z: &[f32],
+    c: usize,
+    (at, valid): (usize, usize),
+) -> (Lanes, Lanes) {
+    let (mut sum, mut squares) = ([0f32; L], [0f32; L]);
+    for row in z.chunks_exact(c) {
+        let z = load_some::<FULL>(row, at, valid);
+        for l in 0..L {
+            sum[l] += z[l];
+            squares[l] = multiply_add::<FUSED>(z[l], z[l], squares[l]);
+        }
+    }
+    (sum, squares)
 }

@@ -11,19 +11,20 @@ use crate::ops::loss::{CrossEntropy, cross_entropy};
 use crate::recipe::{Objective, SearchConfig};
 use crate::rng::Seed;
 use crate::space::SearchSpace;
-use crate::train::{Mean, SgdState, ensure_finite, learning_rate};
+use crate::train::{Mean, SgdState, Step, ensure_finite, learning_rate, sgd_step};
 use crate::watch::Watch;
 use anyhow::Result;
 use candle_core::Device;
 use std::time::Instant;
 
-/// The state of a search.
-struct Search<'a> {
+/// A supernet with its weights and architecture parameters.
+pub struct Dmasking<'a> {
     config: &'a SearchConfig,
     seed: Seed,
     supernet: Supernet,
     params: Params,
     alpha: ArchParams,
+    optimizer: SgdState,
 }
 
 pub(super) fn search(
@@ -35,9 +36,7 @@ pub(super) fn search(
     device: &Device,
     watch: &mut Watch<'_>,
 ) -> Result<SearchOutcome> {
-    let (supernet, params) = Supernet::new(space, seed, device)?;
-    let mut state = Search { config, seed, supernet, params, alpha: ArchParams::new(space) };
-
+    let mut state = Dmasking::new(space, config, seed, device)?;
     let split = (indices.len() as f64 * config.weight_share).round() as usize;
     let (for_weights, for_alpha) = indices.split_at(split);
     let loader = |images: &[usize], label: &str| {
@@ -49,7 +48,6 @@ pub(super) fn search(
 
     let weight_steps = (config.epochs * weight_batches.batches()) as u64;
     let alpha_steps = ((config.epochs - config.warmup_epochs) * alpha_batches.batches()) as u64;
-    let mut optimizer = SgdState::new(config.weights, &state.params)?;
     let (mut step, mut alpha_step, mut images) = (0, 0, 0);
     watch.progress.started("searching", weight_steps + alpha_steps);
     for epoch in 0..config.epochs {
@@ -59,7 +57,7 @@ pub(super) fn search(
         for batch in weight_batches.epoch(epoch as u64) {
             let (batch, step_start) = (batch?, Instant::now());
             let rate = learning_rate(&config.weights, step, weight_steps);
-            let result = state.weight_step(&batch, step, tau, rate, &mut optimizer)?;
+            let result = state.weight_step(&batch, step, tau, rate)?.result;
             ensure_finite(result.loss, "search", step)?;
             mean.add(&result, batch.labels.len());
             let seconds = step_start.elapsed().as_secs_f64();
@@ -111,26 +109,37 @@ pub(super) fn search(
     })
 }
 
-impl Search<'_> {
-    /// One step of the weights; the gates are drawn anew and held.
-    fn weight_step(
-        &mut self,
-        batch: &Batch,
-        step: u64,
-        tau: f64,
-        rate: f64,
-        optimizer: &mut SgdState,
-    ) -> Result<CrossEntropy> {
+impl<'a> Dmasking<'a> {
+    /// A fresh supernet, all options alike.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(
+        space: &SearchSpace,
+        config: &'a SearchConfig,
+        seed: Seed,
+        device: &Device,
+    ) -> Result<Self> {
+        let (supernet, params) = Supernet::new(space, seed, device)?;
+        let optimizer = SgdState::new(config.weights, &params)?;
+        let alpha = ArchParams::new(space);
+        Ok(Self { config, seed, supernet, params, alpha, optimizer })
+    }
+
+    /// One step of the weights at temperature τ; the gates are drawn anew and held.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn weight_step(&mut self, batch: &Batch, step: u64, tau: f64, rate: f64) -> Result<Step> {
+        let Self { supernet, params, optimizer, .. } = self;
         let drawn = self.alpha.gates(self.seed, "gumbel/weights", step, tau);
         let identities =
-            propagate(self.supernet.space(), &drawn, &1.0).blocks.into_iter().map(|b| b.identity);
+            propagate(supernet.space(), &drawn, &1.0).blocks.into_iter().map(|b| b.identity);
         let gates = gate_values(&drawn, identities);
-        let mut pass = Pass::training(&mut self.params);
-        let (logits, _) = self.supernet.forward(&mut pass, &batch.xs, &gates, false)?;
-        let result = cross_entropy(logits.tensor(), &batch.labels, 0.0)?;
-        let (gradients, _) = pass.backward(&logits, result.dlogits.clone())?;
-        optimizer.step(&self.params, &gradients, rate)?;
-        Ok(result)
+        let target = (&batch.labels[..], 0.0);
+        Ok(sgd_step(params, optimizer, rate, target, |pass| {
+            Ok(supernet.forward(pass, &batch.xs, &gates, false)?.0)
+        })?)
     }
 
     /// One step of the architecture parameters; the weights are held. Returns the cross-entropy,

@@ -5,6 +5,7 @@ mod dmasking;
 mod loss;
 
 pub use arch_params::ArchParams;
+pub use dmasking::Dmasking;
 pub use loss::{LossSlopes, slopes};
 
 use crate::data::Dataset;

@@ -1,10 +1,12 @@
 //! Training a decided network from scratch, and looking at how it does.
 
 mod optimizer;
+mod step;
 
 pub use optimizer::{SgdState, learning_rate};
+pub use step::{Step, StepSeconds, sgd_step};
 
-use crate::data::{Batch, Dataset, Loader, Split};
+use crate::data::{Dataset, Loader, Split};
 use crate::net::Net;
 use crate::nn::{Params, Pass};
 use crate::ops::loss::{CrossEntropy, cross_entropy};
@@ -58,7 +60,10 @@ pub fn train(
             let batch = batch?;
             let step_start = Instant::now();
             let rate = learning_rate(&config.optimizer, step, steps);
-            let result = train_step(net, params, &batch, config, rate, &mut optimizer)?;
+            let target = (&batch.labels[..], config.label_smoothing);
+            let Step { result, .. } = sgd_step(params, &mut optimizer, rate, target, |pass| {
+                net.forward(pass, &batch.xs)
+            })?;
             ensure_finite(result.loss, "training", step)?;
             mean.add(&result, batch.labels.len());
             watch.measure(
@@ -88,22 +93,6 @@ pub fn train(
     }
     watch.progress.finished();
     Ok(images)
-}
-
-fn train_step(
-    net: &Net,
-    params: &mut Params,
-    batch: &Batch,
-    config: &TrainConfig,
-    rate: f64,
-    optimizer: &mut SgdState,
-) -> Result<CrossEntropy> {
-    let mut pass = Pass::training(params);
-    let logits = net.forward(&mut pass, &batch.xs)?;
-    let result = cross_entropy(logits.tensor(), &batch.labels, config.label_smoothing)?;
-    let (gradients, _) = pass.backward(&logits, result.dlogits.clone())?;
-    optimizer.step(params, &gradients, rate)?;
-    Ok(result)
 }
 
 /// Scores `net` on the images `indices` of `split`, with running statistics.

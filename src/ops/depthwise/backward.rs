@@ -4,8 +4,8 @@ use super::super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, R
 use super::super::gram::{self, Gram};
 use super::super::host::{Host, pieces, tensor};
 use super::super::lanes::{
-    self, Kernel, L, Lanes, Mode, ROWS, add_some, blocks, dispatch, load, load_some, multiply,
-    multiply_add, product, store, store_some,
+    self, Kernel, L, Lanes, Layout, Mode, ROWS, add_some, blocks, dispatch, load, load_some,
+    multiply, multiply_add, product, store, store_some,
 };
 use super::super::no_kernel;
 use super::super::norm::HostNorm;
@@ -199,15 +199,18 @@ impl Kernel for Backward<'_> {
         let mut tile = vec![0f32; g.in_tile()];
         let mut dy_tile = vec![0f32; g.out_tile()];
         let mut q = vec![0f32; g.in_pixels() * L];
+        let mut da = vec![0f32; g.in_pixels() * L];
         let expanded = front.expand.is_some();
         for (b, (at, valid)) in blocks(g.c).enumerate() {
             let images = self.x.chunks_exact(in_len);
             for (i, (x, dy)) in images.zip(self.dy.chunks_exact(g.out_pixels() * g.c)).enumerate() {
                 if expanded || wanted.weights {
-                    let raw = expanded.then_some(&mut q[..]);
-                    front.fill::<FUSED>(g, x, (at, valid), &mut tile, raw);
+                    front.fill::<FUSED>(g, x, (at, valid), &mut tile, &mut q);
                 }
-                spread(g, dy, (at, valid), &mut dy_tile);
+                match valid {
+                    L => spread::<true>(g, dy, (at, valid), &mut dy_tile),
+                    _ => spread::<false>(g, dy, (at, valid), &mut dy_tile),
+                }
                 if wanted.weights {
                     let part = &mut self.parts.filter;
                     match g.k {
@@ -227,11 +230,10 @@ impl Kernel for Backward<'_> {
                     }
                     continue;
                 };
-                let sums = &mut self.parts.sums;
                 for (phase, taps) in &taps[b] {
-                    let place = Place { g, taps, phase: *phase, at, valid };
-                    place.hidden::<FUSED>(&expand.norm, &dy_tile, &mut q, sums);
+                    hidden::<FUSED>(g, taps, *phase, &dy_tile, &mut da);
                 }
+                slopes::<FUSED>(&expand.norm, (at, valid), &da, &mut q, &mut self.parts.sums);
                 if wanted.weights {
                     let part = &mut self.parts.products;
                     outer::<FUSED>(x, front.c_in, &q, part, g.c, (at, valid));
@@ -239,7 +241,7 @@ impl Kernel for Backward<'_> {
                 if wanted.input {
                     let how = if b == 0 { Mode::Store } else { Mode::Add };
                     let shape = (g.in_pixels(), L, front.c_in);
-                    multiply::<FUSED>(shape, &q, (L, 1), &back[b], dx, how);
+                    multiply::<FUSED>(shape, &q, Layout::Rows(L), &back[b], dx, how);
                 }
             }
         }
@@ -248,10 +250,15 @@ impl Kernel for Backward<'_> {
 
 /// Copies one block of channels of an output map into its padded tile.
 #[inline(always)]
-fn spread(g: &Geometry, dy: &[f32], (at, valid): (usize, usize), tile: &mut [f32]) {
+fn spread<const FULL: bool>(
+    g: &Geometry,
+    dy: &[f32],
+    (at, valid): (usize, usize),
+    tile: &mut [f32],
+) {
     for row in 0..g.oh {
         for column in 0..g.ow {
-            let pixel = load_some(dy, (row * g.ow + column) * g.c + at, valid);
+            let pixel = load_some::<FULL>(dy, (row * g.ow + column) * g.c + at, valid);
             store(&pixel, tile, g.out_at(row, column));
         }
     }
@@ -300,92 +307,78 @@ fn plain<const FUSED: bool>(
     for (i, row) in (phase.0..g.h).step_by(g.stride).enumerate() {
         for (j, column) in (phase.1..g.w).step_by(g.stride).enumerate() {
             let [d] = taps.correlate::<FUSED, 1>(dy_tile, i * g.out_pitch() + j * L, L);
-            store_some(&d, dx, (row * g.w + column) * g.c + at, valid);
+            store_some::<false>(&d, dx, (row * g.w + column) * g.c + at, valid);
         }
     }
 }
 
-/// The inputs of one phase, for one block of channels.
-struct Place<'a> {
-    g: &'a Geometry,
-    taps: &'a Taps,
+/// dL/da of the hidden inputs of one phase, pixel by pixel.
+#[inline(always)]
+fn hidden<const FUSED: bool>(
+    g: &Geometry,
+    taps: &Taps,
     phase: (usize, usize),
-    at: usize,
-    valid: usize,
+    dy_tile: &[f32],
+    da: &mut [f32],
+) {
+    let s = g.stride;
+    let columns = g.w.saturating_sub(phase.1).div_ceil(s);
+    let grouped = columns - columns % ROWS;
+    for (i, row) in (phase.0..g.h).step_by(s).enumerate() {
+        let base = i * g.out_pitch();
+        let first = row * g.w + phase.1;
+        for j in (0..grouped).step_by(ROWS) {
+            let d = taps.correlate::<FUSED, ROWS>(dy_tile, base + j * L, L);
+            for (m, d) in d.iter().enumerate() {
+                store(d, da, (first + (j + m) * s) * L);
+            }
+        }
+        for j in grouped..columns {
+            let [d] = taps.correlate::<FUSED, 1>(dy_tile, base + j * L, L);
+            store(&d, da, (first + j * s) * L);
+        }
+    }
 }
 
-impl Place<'_> {
-    /// Turns the raw x W in `q` into q = dL/du · act'(u), and gathers its sums.
-    #[inline(always)]
-    fn hidden<const FUSED: bool>(
-        &self,
-        norm: &HostNorm,
-        dy_tile: &[f32],
-        q: &mut [f32],
-        sums: &mut ChannelSums,
-    ) {
-        match norm.activation {
-            Activation::Identity => self.slopes::<FUSED, IdentityFn>(norm, dy_tile, q, sums),
-            Activation::Relu => self.slopes::<FUSED, ReluFn>(norm, dy_tile, q, sums),
-            Activation::Hswish => self.slopes::<FUSED, HswishFn>(norm, dy_tile, q, sums),
-            Activation::Hsigmoid => self.slopes::<FUSED, HsigmoidFn>(norm, dy_tile, q, sums),
-        }
-    }
-
-    #[inline(always)]
-    fn slopes<const FUSED: bool, A: ActivationFn>(
-        &self,
-        norm: &HostNorm,
-        dy_tile: &[f32],
-        q: &mut [f32],
-        sums: &mut ChannelSums,
-    ) {
-        let (g, s) = (self.g, self.g.stride);
-        let (scale, shift) = norm.affine(self.at);
-        let mean = load(&norm.mean, self.at);
-        let (mut sum, mut sum_z) = ([0f32; L], [0f32; L]);
-        let columns = g.w.saturating_sub(self.phase.1).div_ceil(s);
-        let grouped = columns - columns % ROWS;
-        for (i, row) in (self.phase.0..g.h).step_by(s).enumerate() {
-            let base = i * g.out_pitch();
-            let first = row * g.w + self.phase.1;
-            for j in (0..grouped).step_by(ROWS) {
-                let d = self.taps.correlate::<FUSED, ROWS>(dy_tile, base + j * L, L);
-                for (m, d) in d.iter().enumerate() {
-                    let at = (first + (j + m) * s) * L;
-                    slope::<FUSED, A>(d, q, at, &scale, &shift, &mean, &mut sum, &mut sum_z);
-                }
-            }
-            for j in grouped..columns {
-                let [d] = self.taps.correlate::<FUSED, 1>(dy_tile, base + j * L, L);
-                let at = (first + j * s) * L;
-                slope::<FUSED, A>(&d, q, at, &scale, &shift, &mean, &mut sum, &mut sum_z);
-            }
-        }
-        sums.add(self.at, self.valid, &sum, &sum_z);
-    }
+/// Turns the raw x W in `q` into q = dL/da · act'(u), and gathers its sums.
+#[inline(always)]
+fn slopes<const FUSED: bool>(
+    norm: &HostNorm,
+    (at, valid): (usize, usize),
+    da: &[f32],
+    q: &mut [f32],
+    sums: &mut ChannelSums,
+) {
+    let (sum, sum_z) = match norm.activation {
+        Activation::Identity => slopes_by::<FUSED, IdentityFn>(norm, at, da, q),
+        Activation::Relu => slopes_by::<FUSED, ReluFn>(norm, at, da, q),
+        Activation::Hswish => slopes_by::<FUSED, HswishFn>(norm, at, da, q),
+        Activation::Hsigmoid => slopes_by::<FUSED, HsigmoidFn>(norm, at, da, q),
+    };
+    sums.add(at, valid, &sum, &sum_z);
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn slope<const FUSED: bool, A: ActivationFn>(
-    d: &Lanes,
-    q: &mut [f32],
+fn slopes_by<const FUSED: bool, A: ActivationFn>(
+    norm: &HostNorm,
     at: usize,
-    scale: &Lanes,
-    shift: &Lanes,
-    mean: &Lanes,
-    sum: &mut Lanes,
-    sum_z: &mut Lanes,
-) {
-    let z = load(q, at);
-    let mut out = [0f32; L];
-    for l in 0..L {
-        out[l] = d[l] * A::slope(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
-        sum[l] += out[l];
-        sum_z[l] = multiply_add::<FUSED>(out[l], z[l] - mean[l], sum_z[l]);
+    da: &[f32],
+    q: &mut [f32],
+) -> (Lanes, Lanes) {
+    let (scale, shift) = norm.affine(at);
+    let mean = load(&norm.mean, at);
+    let (mut sum, mut sum_z) = ([0f32; L], [0f32; L]);
+    for (d, q) in da.chunks_exact(L).zip(q.chunks_exact_mut(L)) {
+        let (d, z) = (load(d, 0), load(q, 0));
+        let mut slope = [0f32; L];
+        for l in 0..L {
+            slope[l] = d[l] * A::slope(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
+            sum[l] += slope[l];
+            sum_z[l] = multiply_add::<FUSED>(slope[l], z[l] - mean[l], sum_z[l]);
+        }
+        store(&slope, q, 0);
     }
-    store(&out, q, at);
+    (sum, sum_z)
 }
 
 /// Adds xᵀq for one block of channels.
@@ -401,15 +394,13 @@ fn outer<const FUSED: bool>(
     let pixels = q.len() / L;
     let grouped = c_in - c_in % ROWS;
     for i in (0..grouped).step_by(ROWS) {
-        let mut sums = [[0f32; L]; ROWS];
-        product::<FUSED, ROWS>(&mut sums, pixels, &x[i..], (1, c_in), q);
+        let sums = product::<FUSED, ROWS>(pixels, &x[i..], Layout::Columns(c_in), q);
         for (m, sum) in sums.iter().enumerate() {
             add_some(sum, part, (i + m) * c + at, valid);
         }
     }
     for i in grouped..c_in {
-        let mut sums = [[0f32; L]; 1];
-        product::<FUSED, 1>(&mut sums, pixels, &x[i..], (1, c_in), q);
+        let sums = product::<FUSED, 1>(pixels, &x[i..], Layout::Columns(c_in), q);
         add_some(&sums[0], part, i * c + at, valid);
     }
 }
@@ -525,7 +516,7 @@ struct Product<'a> {
 impl Kernel for Product<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        let strides = (self.shape.1, 1);
-        multiply::<FUSED>(self.shape, self.a, strides, self.b, self.c, self.how);
+        let layout = Layout::Rows(self.shape.1);
+        multiply::<FUSED>(self.shape, self.a, layout, self.b, self.c, self.how);
     }
 }

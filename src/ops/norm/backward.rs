@@ -164,25 +164,37 @@ impl Kernel for Sums<'_> {
 impl Sums<'_> {
     #[inline(always)]
     fn gather<const FUSED: bool, A: ActivationFn>(&mut self) {
-        for (at, valid) in blocks(self.c) {
-            let (scale, shift) = self.norm.affine(at);
-            let mean = load(&self.norm.mean, at);
-            let (mut value, mut slope, mut slope_z) = ([0f32; L], [0f32; L], [0f32; L]);
-            let rows = self.dy.chunks_exact(self.c).zip(self.z.chunks_exact(self.c));
-            for (dy_row, z_row) in rows {
-                let (dy, z) = (load_some(dy_row, at, valid), load_some(z_row, at, valid));
-                for l in 0..L {
-                    let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
-                    let q = dy[l] * A::slope(u);
-                    value[l] = multiply_add::<FUSED>(dy[l], A::value(u), value[l]);
-                    slope[l] += q;
-                    slope_z[l] = multiply_add::<FUSED>(q, z[l] - mean[l], slope_z[l]);
-                }
+        for block in blocks(self.c) {
+            match block.1 {
+                L => self.gather_block::<FUSED, true, A>(block),
+                _ => self.gather_block::<FUSED, false, A>(block),
             }
-            let none = [0f32; L];
-            self.sums.0.add(at, valid, &value, &none);
-            self.sums.1.add(at, valid, &slope, &slope_z);
         }
+    }
+
+    #[inline(always)]
+    fn gather_block<const FUSED: bool, const FULL: bool, A: ActivationFn>(
+        &mut self,
+        (at, valid): (usize, usize),
+    ) {
+        let (scale, shift) = self.norm.affine(at);
+        let mean = load(&self.norm.mean, at);
+        let (mut value, mut slope, mut slope_z) = ([0f32; L], [0f32; L], [0f32; L]);
+        let rows = self.dy.chunks_exact(self.c).zip(self.z.chunks_exact(self.c));
+        for (dy_row, z_row) in rows {
+            let (dy, z) =
+                (load_some::<FULL>(dy_row, at, valid), load_some::<FULL>(z_row, at, valid));
+            for l in 0..L {
+                let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
+                let q = dy[l] * A::slope(u);
+                value[l] = multiply_add::<FUSED>(dy[l], A::value(u), value[l]);
+                slope[l] += q;
+                slope_z[l] = multiply_add::<FUSED>(q, z[l] - mean[l], slope_z[l]);
+            }
+        }
+        let none = [0f32; L];
+        self.sums.0.add(at, valid, &value, &none);
+        self.sums.1.add(at, valid, &slope, &slope_z);
     }
 }
 
@@ -251,20 +263,32 @@ impl Kernel for InputGradient<'_> {
 impl InputGradient<'_> {
     #[inline(always)]
     fn write<const FUSED: bool, A: ActivationFn>(&mut self) {
-        for (at, valid) in blocks(self.c) {
-            let (scale, shift) = self.norm.affine(at);
-            let factor = load(&self.rows.factor, at);
-            let (constant, linear) = (load(&self.rows.constant, at), load(&self.rows.linear, at));
-            let rows = self.dy.chunks_exact(self.c).zip(self.z.chunks_exact(self.c));
-            for (dz_row, (dy_row, z_row)) in self.dz.chunks_exact_mut(self.c).zip(rows) {
-                let (dy, z) = (load_some(dy_row, at, valid), load_some(z_row, at, valid));
-                let mut dz = [0f32; L];
-                for l in 0..L {
-                    let q = dy[l] * A::slope(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
-                    dz[l] = factor[l] * (q - multiply_add::<FUSED>(z[l], linear[l], constant[l]));
-                }
-                store_some(&dz, dz_row, at, valid);
+        for block in blocks(self.c) {
+            match block.1 {
+                L => self.write_block::<FUSED, true, A>(block),
+                _ => self.write_block::<FUSED, false, A>(block),
             }
+        }
+    }
+
+    #[inline(always)]
+    fn write_block<const FUSED: bool, const FULL: bool, A: ActivationFn>(
+        &mut self,
+        (at, valid): (usize, usize),
+    ) {
+        let (scale, shift) = self.norm.affine(at);
+        let factor = load(&self.rows.factor, at);
+        let (constant, linear) = (load(&self.rows.constant, at), load(&self.rows.linear, at));
+        let rows = self.dy.chunks_exact(self.c).zip(self.z.chunks_exact(self.c));
+        for (dz_row, (dy_row, z_row)) in self.dz.chunks_exact_mut(self.c).zip(rows) {
+            let (dy, z) =
+                (load_some::<FULL>(dy_row, at, valid), load_some::<FULL>(z_row, at, valid));
+            let mut dz = [0f32; L];
+            for l in 0..L {
+                let q = dy[l] * A::slope(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
+                dz[l] = factor[l] * (q - multiply_add::<FUSED>(z[l], linear[l], constant[l]));
+            }
+            store_some::<FULL>(&dz, dz_row, at, valid);
         }
     }
 }
@@ -325,16 +349,26 @@ struct Dots<'a> {
 
 impl Kernel for Dots<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        for (at, valid) in blocks(self.c) {
-            let (mut sum, none) = ([0f32; L], [0f32; L]);
-            for (dy, x) in self.dy.chunks_exact(self.c).zip(self.x.chunks_exact(self.c)) {
-                let (dy, x) = (load_some(dy, at, valid), load_some(x, at, valid));
-                for l in 0..L {
-                    sum[l] = multiply_add::<FUSED>(dy[l], x[l], sum[l]);
-                }
+    fn run<const FUSED: bool>(mut self) {
+        for block in blocks(self.c) {
+            match block.1 {
+                L => self.block::<FUSED, true>(block),
+                _ => self.block::<FUSED, false>(block),
             }
-            self.sums.add(at, valid, &sum, &none);
         }
+    }
+}
+
+impl Dots<'_> {
+    #[inline(always)]
+    fn block<const FUSED: bool, const FULL: bool>(&mut self, (at, valid): (usize, usize)) {
+        let (mut sum, none) = ([0f32; L], [0f32; L]);
+        for (dy, x) in self.dy.chunks_exact(self.c).zip(self.x.chunks_exact(self.c)) {
+            let (dy, x) = (load_some::<FULL>(dy, at, valid), load_some::<FULL>(x, at, valid));
+            for l in 0..L {
+                sum[l] = multiply_add::<FUSED>(dy[l], x[l], sum[l]);
+            }
+        }
+        self.sums.add(at, valid, &sum, &none);
     }
 }

@@ -5,7 +5,8 @@ use super::super::activation::{
 };
 use super::super::host::{Host, nhwc, piece_rows, pieces, tensor};
 use super::super::lanes::{
-    self, Kernel, L, Mode, blocks, dispatch, load, load_some, multiply, multiply_add, store_some,
+    self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
+    store_some,
 };
 use super::super::matmul::outer;
 use super::super::no_kernel;
@@ -255,7 +256,7 @@ impl Kernel for Backward<'_> {
             let a = &mut tile[..z.len()];
             let rows = z.len() / c;
             reader.read::<FUSED>(z, a);
-            multiply::<FUSED>((rows, c_out, c), dy, (c_out, 1), w, q, Mode::Store);
+            multiply::<FUSED>((rows, c_out, c), dy, Layout::Rows(c_out), w, q, Mode::Store);
             if let (Some(layers), Some(back)) = (&reader.squeeze_excite, back) {
                 let images = a.chunks_exact_mut(pixels * c).zip(q.chunks_exact_mut(pixels * c));
                 for (a, da) in images {
@@ -281,7 +282,7 @@ fn accumulate_outer<const FUSED: bool>(
     to: &mut [f32],
 ) {
     let packed = lanes::pack(dy, rows, c_out);
-    multiply::<FUSED>((c, rows, c_out), a, (1, c), &packed, to, Mode::Add);
+    multiply::<FUSED>((c, rows, c_out), a, Layout::Columns(c), &packed, to, Mode::Add);
 }
 
 /// Turns the gradient towards a ∘ s(a) into that towards a, and keeps what the gradients of the
@@ -341,28 +342,41 @@ impl Backward<'_> {
 
     #[inline(always)]
     fn slopes_by<const FUSED: bool, A: ActivationFn>(&mut self, z: &[f32], q: &mut [f32]) {
+        for block in blocks(self.shared.reader.c) {
+            match block.1 {
+                L => self.slopes_block::<FUSED, true, A>(z, q, block),
+                _ => self.slopes_block::<FUSED, false, A>(z, q, block),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn slopes_block<const FUSED: bool, const FULL: bool, A: ActivationFn>(
+        &mut self,
+        z: &[f32],
+        q: &mut [f32],
+        (at, valid): (usize, usize),
+    ) {
         let reader = self.shared.reader;
         let c = reader.c;
-        for (at, valid) in blocks(c) {
-            let (scale, shift) = reader.norm.affine(at);
-            let (mean, mask) = (load(&reader.norm.mean, at), load(&reader.mask, at));
-            let (mut slope, mut slope_z, mut value) = ([0f32; L], [0f32; L], [0f32; L]);
-            for (q, z) in q.chunks_exact_mut(c).zip(z.chunks_exact(c)) {
-                let (da, z) = (load_some(q, at, valid), load_some(z, at, valid));
-                let mut out = [0f32; L];
-                for l in 0..L {
-                    let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
-                    out[l] = da[l] * mask[l] * A::slope(u);
-                    value[l] = multiply_add::<FUSED>(da[l], A::value(u), value[l]);
-                    slope[l] += out[l];
-                    slope_z[l] = multiply_add::<FUSED>(out[l], z[l] - mean[l], slope_z[l]);
-                }
-                store_some(&out, q, at, valid);
+        let (scale, shift) = reader.norm.affine(at);
+        let (mean, mask) = (load(&reader.norm.mean, at), load(&reader.mask, at));
+        let (mut slope, mut slope_z, mut value) = ([0f32; L], [0f32; L], [0f32; L]);
+        for (q, z) in q.chunks_exact_mut(c).zip(z.chunks_exact(c)) {
+            let (da, z) = (load_some::<FULL>(q, at, valid), load_some::<FULL>(z, at, valid));
+            let mut out = [0f32; L];
+            for l in 0..L {
+                let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
+                out[l] = da[l] * mask[l] * A::slope(u);
+                value[l] = multiply_add::<FUSED>(da[l], A::value(u), value[l]);
+                slope[l] += out[l];
+                slope_z[l] = multiply_add::<FUSED>(out[l], z[l] - mean[l], slope_z[l]);
             }
-            let none = [0f32; L];
-            self.parts.slopes.add(at, valid, &slope, &slope_z);
-            self.parts.mask.add(at, valid, &value, &none);
+            store_some::<FULL>(&out, q, at, valid);
         }
+        let none = [0f32; L];
+        self.parts.slopes.add(at, valid, &slope, &slope_z);
+        self.parts.mask.add(at, valid, &value, &none);
     }
 }
 
@@ -405,18 +419,28 @@ struct Finish<'a> {
 
 impl Kernel for Finish<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        for (at, valid) in blocks(self.c) {
-            let scale = load(&self.rows.scale, at);
-            let (constant, linear) = (load(&self.rows.constant, at), load(&self.rows.linear, at));
-            for (q, z) in self.q.chunks_exact_mut(self.c).zip(self.z.chunks_exact(self.c)) {
-                let (mut d, z) = (load_some(q, at, valid), load_some(z, at, valid));
-                for l in 0..L {
-                    let fixed = multiply_add::<FUSED>(z[l], linear[l], constant[l]);
-                    d[l] = scale[l] * (d[l] - fixed);
-                }
-                store_some(&d, q, at, valid);
+    fn run<const FUSED: bool>(mut self) {
+        for block in blocks(self.c) {
+            match block.1 {
+                L => self.block::<FUSED, true>(block),
+                _ => self.block::<FUSED, false>(block),
             }
+        }
+    }
+}
+
+impl Finish<'_> {
+    #[inline(always)]
+    fn block<const FUSED: bool, const FULL: bool>(&mut self, (at, valid): (usize, usize)) {
+        let scale = load(&self.rows.scale, at);
+        let (constant, linear) = (load(&self.rows.constant, at), load(&self.rows.linear, at));
+        for (q, z) in self.q.chunks_exact_mut(self.c).zip(self.z.chunks_exact(self.c)) {
+            let (mut d, z) = (load_some::<FULL>(q, at, valid), load_some::<FULL>(z, at, valid));
+            for l in 0..L {
+                let fixed = multiply_add::<FUSED>(z[l], linear[l], constant[l]);
+                d[l] = scale[l] * (d[l] - fixed);
+            }
+            store_some::<FULL>(&d, q, at, valid);
         }
     }
 }

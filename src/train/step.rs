@@ -1,0 +1,51 @@
+//! One step of SGD: forward, loss, backward, update. The search of a supernet and the training of
+//! a network both take it.
+
+use super::SgdState;
+use crate::nn::{Params, Pass};
+use crate::ops::loss::{CrossEntropy, cross_entropy};
+use crate::tape::Value;
+use candle_core::Result;
+use std::time::Instant;
+
+/// What a step found, and how long its parts took.
+pub struct Step {
+    pub result: CrossEntropy,
+    pub seconds: StepSeconds,
+}
+
+/// Seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepSeconds {
+    /// Up to the loss.
+    pub forward: f64,
+    pub backward: f64,
+    pub optimizer: f64,
+}
+
+/// Moves `params` one step along the gradient of the mean cross-entropy of `forward`'s logits.
+///
+/// # Errors
+/// When an operator fails.
+pub fn sgd_step(
+    params: &mut Params,
+    optimizer: &mut SgdState,
+    learning_rate: f64,
+    (labels, smoothing): (&[u32], f64),
+    forward: impl FnOnce(&mut Pass<'_>) -> Result<Value>,
+) -> Result<Step> {
+    let start = Instant::now();
+    let mut pass = Pass::training(params);
+    let logits = forward(&mut pass)?;
+    let result = cross_entropy(logits.tensor(), labels, smoothing)?;
+    let after_forward = Instant::now();
+    let (gradients, _) = pass.backward(&logits, result.dlogits.clone())?;
+    let after_backward = Instant::now();
+    optimizer.step(params, &gradients, learning_rate)?;
+    let seconds = StepSeconds {
+        forward: (after_forward - start).as_secs_f64(),
+        backward: (after_backward - after_forward).as_secs_f64(),
+        optimizer: after_backward.elapsed().as_secs_f64(),
+    };
+    Ok(Step { result, seconds })
+}
