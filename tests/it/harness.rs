@@ -1,0 +1,127 @@
+//! Blocks and networks run on the tape, their answers as plain numbers.
+
+use crate::numbers::{row, scramble, tensor, values};
+use crate::reference::{BlockGates, Map, Weights};
+use candle_core::{Device, Tensor};
+use repro::net::{self, Block, BlockPlan, Branch, Net, Plan};
+use repro::nn::{Params, Pass};
+use repro::rng::Seed;
+use repro::space::Activation;
+use repro::tape::{Gradients, Value};
+use std::collections::BTreeMap;
+
+/// What a block says to an input and to the gradient of its output.
+pub struct BlockRun {
+    pub y: Vec<f64>,
+    pub dx: Vec<f64>,
+    pub weights: Weights,
+    /// In the shape of the gates that were given.
+    pub gates: BlockGates,
+    pub after: Weights,
+}
+
+/// Parameters of the block, away from their initial values.
+pub fn block_params(plan: &BlockPlan, label: &str) -> Params {
+    let mut params = Params::new(Seed(3), &Device::Cpu);
+    Block::new(&mut params, plan).unwrap();
+    scramble(&mut params, label);
+    params
+}
+
+pub fn params_with(plan: &BlockPlan, weights: &BTreeMap<String, Tensor>) -> Params {
+    let mut params = block_params(plan, "replaced");
+    for (name, tensor) in weights {
+        params.set(name, tensor).unwrap();
+    }
+    params
+}
+
+/// Runs the block in training mode.
+pub fn run_block(
+    plan: &BlockPlan,
+    params: &Params,
+    x: &Map,
+    gates: &BlockGates,
+    dy: &[f64],
+) -> BlockRun {
+    let mut own = Params::new(Seed(0), &Device::Cpu);
+    let block = Block::new(&mut own, plan).unwrap();
+    let names: Vec<String> = params.named().map(|(name, _)| name.to_owned()).collect();
+    for (name, tensor) in params.named() {
+        own.set(name, tensor).unwrap();
+    }
+    let mut pass = Pass::training(&mut own);
+    let input = pass.tape.watch(&x.tensor());
+    let mut watch =
+        |values: &Option<Vec<f64>>| values.as_ref().map(|values| pass.tape.watch(&row(values)));
+    let bound = net::BlockGates {
+        branches: watch(&gates.branches),
+        identity: watch(&gates.identity.map(|rho| vec![rho])),
+        mid: watch(&gates.mid),
+        squeeze: watch(&gates.squeeze),
+        width: watch(&gates.width),
+    };
+    let y = block.forward(&mut pass, &input, &bound).unwrap();
+    let dys = tensor(dy, y.tensor().dims());
+    let (gradients, mut others) = pass.backward(&y, dys).unwrap();
+    let weights = names.iter().zip(&gradients);
+    let weights = weights.filter_map(|(n, g)| Some((n.clone(), values(g.as_ref()?)))).collect();
+    let mut take = |value: &Option<Value>| {
+        value.as_ref().and_then(|value| others.take(value)).map(|g| values(&g))
+    };
+    BlockRun {
+        dx: take(&Some(input)).unwrap_or_else(|| vec![0.0; x.data.len()]),
+        gates: BlockGates {
+            branches: take(&bound.branches),
+            identity: take(&bound.identity).map(|rho| rho[0]),
+            mid: take(&bound.mid),
+            squeeze: take(&bound.squeeze),
+            width: take(&bound.width),
+        },
+        y: values(y.tensor()),
+        weights,
+        after: crate::numbers::weights(&own),
+    }
+}
+
+/// Names and gradients of the parameters, those without one left out.
+pub fn named_gradients(params: &Params, gradients: &[Option<Tensor>]) -> Vec<(String, Tensor)> {
+    let all = params.named().zip(gradients);
+    all.filter_map(|((name, _), g)| Some((name.to_owned(), g.clone()?))).collect()
+}
+
+/// A network with parameters away from their initial values.
+pub fn scrambled_net(plan: &Plan, label: &str) -> (Net, Params) {
+    let mut params = Params::new(Seed(5), &Device::Cpu);
+    let net = Net::new(&mut params, plan).unwrap();
+    scramble(&mut params, label);
+    (net, params)
+}
+
+/// An inverted residual for a block plan.
+pub fn mbconv(
+    kernel: usize,
+    activation: Activation,
+    mid: usize,
+    expand: bool,
+    squeeze: Option<usize>,
+) -> Branch {
+    Branch::MbConv { kernel, activation, mid, expand, squeeze }
+}
+
+pub fn block_plan(
+    (stride, input, width): (usize, usize, usize),
+    branches: &[Branch],
+    identity: bool,
+) -> BlockPlan {
+    let named = branches.iter().enumerate().map(|(t, b)| (format!("branch{t}"), b.clone()));
+    BlockPlan { label: "2.1".to_owned(), stride, input, width, branches: named.collect(), identity }
+}
+
+/// The gradient of a watched value, zeros where there is none.
+pub fn taken(gradients: &mut Gradients, value: &Value) -> Vec<f64> {
+    match gradients.take(value) {
+        Some(gradient) => values(&gradient),
+        None => vec![0.0; value.tensor().elem_count()],
+    }
+}

@@ -1,0 +1,105 @@
+//! Random numbers, comparisons and finite differences for the numeric tests.
+
+use crate::reference::{Map, Weights};
+use candle_core::{Device, Tensor};
+use repro::nn::Params;
+use repro::rng::Seed;
+
+/// Standard normal numbers that f32 holds exactly.
+pub fn random(label: &str, n: usize) -> Vec<f64> {
+    let mut stream = Seed(2020).stream(label, 0);
+    (0..n).map(|_| f64::from(stream.normal() as f32)).collect()
+}
+
+pub fn random_map(label: &str, shape: (usize, usize, usize, usize)) -> Map {
+    Map::new(shape, random(label, shape.0 * shape.1 * shape.2 * shape.3))
+}
+
+pub fn tensor(data: &[f64], shape: &[usize]) -> Tensor {
+    let data: Vec<f32> = data.iter().map(|v| *v as f32).collect();
+    Tensor::from_vec(data, shape, &Device::Cpu).unwrap()
+}
+
+pub fn row(data: &[f64]) -> Tensor {
+    tensor(data, &[data.len()])
+}
+
+impl Map {
+    pub fn tensor(&self) -> Tensor {
+        tensor(&self.data, &[self.n, self.h, self.w, self.c])
+    }
+}
+
+pub fn values(x: &Tensor) -> Vec<f64> {
+    x.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
+}
+
+/// All parameters and buffers in f64.
+pub fn weights(params: &Params) -> Weights {
+    params.named().map(|(name, tensor)| (name.to_owned(), values(tensor))).collect()
+}
+
+/// Moves every parameter and buffer away from its initial value: no shift is zero, no factor one.
+pub fn scramble(params: &mut Params, label: &str) {
+    let all: Vec<(String, Tensor)> =
+        params.named().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
+    for (name, old) in all {
+        let noise = random(&format!("{label}/{name}"), old.elem_count());
+        let moved = noise.iter().zip(values(&old)).map(|(r, old)| match name.rsplit('.').next() {
+            Some("running_var") => (0.4 * r).exp(),
+            Some("weight") => old,
+            _ => old + 0.3 * r,
+        });
+        params.set(&name, &tensor(&moved.collect::<Vec<_>>(), old.dims())).unwrap();
+    }
+}
+
+fn norm(x: &[f64]) -> f64 {
+    x.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+/// Every entry within `tolerance` of the expected one, in units of the expected root mean square.
+#[track_caller]
+pub fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = norm(expected) / (expected.len().max(1) as f64).sqrt();
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (a - b).abs() <= tolerance * scale.max(b.abs()) + 1e-12,
+            "{what}[{i}] is {a}, expected {b} (tolerance {tolerance} of {scale})"
+        );
+    }
+}
+
+/// Compares a gradient with central differences of the f64 `loss` around `at`: along random
+/// directions, each of which every entry takes part in, and entry by entry where there are few.
+/// Differences count in units of the gradient's norm, or of `floor` where that is larger.
+#[track_caller]
+pub fn assert_gradient(
+    what: &str,
+    found: &[f64],
+    at: &[f64],
+    directions: usize,
+    (tolerance, floor): (f64, f64),
+    loss: impl Fn(&[f64]) -> f64,
+) {
+    assert_eq!(found.len(), at.len(), "{what}");
+    let unit = |i: usize| (0..at.len()).map(|j| f64::from(u8::from(i == j))).collect();
+    let single = if at.len() <= 6 { at.len() } else { 0 };
+    let signs = (0..directions).map(|d| -> Vec<f64> {
+        random(&format!("{what}/{d}"), at.len()).into_iter().map(f64::signum).collect()
+    });
+    for (d, direction) in signs.chain((0..single).map(unit)).enumerate() {
+        let h = 1e-6;
+        let moved =
+            |h: f64| -> Vec<f64> { at.iter().zip(&direction).map(|(a, d)| a + h * d).collect() };
+        let slope = (loss(&moved(h)) - loss(&moved(-h))) / (2.0 * h);
+        let along: f64 = found.iter().zip(&direction).map(|(g, d)| g * d).sum();
+        assert!(
+            (along - slope).abs() <= tolerance * norm(found).max(floor),
+            "{what}, direction {d}: the gradient says {along}, differences say {slope} \
+             (norm {}, tolerance {tolerance})",
+            norm(found)
+        );
+    }
+}

@@ -1,0 +1,377 @@
+//! The networks in plain f64 loops, channels-last: what the tape's answers are compared with.
+//!
+//! Nothing here shares code with the operators. A network is read off its [`Plan`] and the names of
+//! its parameters, one formula after the other.
+
+use repro::net::{BlockPlan, Branch, GateValues, Plan};
+use repro::space::{Activation, BlockType, Expansion, Head, SearchSpace, squeeze_width};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+/// Parameters and buffers by name.
+pub type Weights = BTreeMap<String, Vec<f64>>;
+
+/// An activation `[n, h, w, c]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Map {
+    pub n: usize,
+    pub h: usize,
+    pub w: usize,
+    pub c: usize,
+    pub data: Vec<f64>,
+}
+
+/// The factors of one block; what is absent counts as one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BlockGates {
+    pub branches: Option<Vec<f64>>,
+    pub identity: Option<f64>,
+    pub mid: Option<Vec<f64>>,
+    pub squeeze: Option<Vec<f64>>,
+    pub width: Option<Vec<f64>>,
+}
+
+/// Where batch norm takes its statistics from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    Batch,
+    Running,
+}
+
+/// Mean, biased variance and number of values per channel.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    pub mean: Vec<f64>,
+    pub variance: Vec<f64>,
+    pub count: usize,
+}
+
+impl Map {
+    pub fn new((n, h, w, c): (usize, usize, usize, usize), data: Vec<f64>) -> Self {
+        assert_eq!(data.len(), n * h * w * c);
+        Self { n, h, w, c, data }
+    }
+
+    pub fn zeros(n: usize, h: usize, w: usize, c: usize) -> Self {
+        Self { n, h, w, c, data: vec![0.0; n * h * w * c] }
+    }
+
+    fn index(&self, i: usize, y: usize, x: usize, j: usize) -> usize {
+        ((i * self.h + y) * self.w + x) * self.c + j
+    }
+
+    /// Zero outside the image.
+    fn padded(&self, i: usize, y: isize, x: isize, j: usize) -> f64 {
+        let inside = y >= 0 && x >= 0 && y < self.h as isize && x < self.w as isize;
+        if inside { self.data[self.index(i, y as usize, x as usize, j)] } else { 0.0 }
+    }
+
+    /// Every value from its channel and itself.
+    pub fn by_channel(&self, f: impl Fn(usize, f64) -> f64) -> Self {
+        let data = self.data.iter().enumerate().map(|(at, v)| f(at % self.c, *v)).collect();
+        Self { data, ..*self }
+    }
+
+    /// The first `width` channels.
+    pub fn cut(&self, width: usize) -> Self {
+        let data = self.data.chunks(self.c).flat_map(|pixel| pixel[..width].to_vec()).collect();
+        Self { c: width, data, ..*self }
+    }
+
+    /// Zeros up to `width` channels.
+    pub fn padded_to(&self, width: usize) -> Self {
+        let mut out = Self::zeros(self.n, self.h, self.w, width);
+        for (to, from) in out.data.chunks_mut(width).zip(self.data.chunks(self.c)) {
+            to[..self.c].copy_from_slice(from);
+        }
+        out
+    }
+
+    /// `self += factor · other`.
+    pub fn add(&mut self, factor: f64, other: &Self) {
+        assert_eq!((self.n, self.h, self.w, self.c), (other.n, other.h, other.w, other.c));
+        for (a, b) in self.data.iter_mut().zip(&other.data) {
+            *a += factor * b;
+        }
+    }
+
+    /// Σ self · other: a loss to differentiate.
+    pub fn dot(&self, other: &[f64]) -> f64 {
+        assert_eq!(self.data.len(), other.len());
+        self.data.iter().zip(other).map(|(a, b)| a * b).sum()
+    }
+}
+
+/// Outputs of a convolution of `side` pixels, padded by k / 2 on both sides.
+fn outputs(side: usize, k: usize, stride: usize) -> usize {
+    (side + 2 * (k / 2) - k) / stride + 1
+}
+
+/// Dense convolution, weight `[k, k, c_in, c_out]`.
+pub fn convolve(x: &Map, weight: &[f64], k: usize, stride: usize, c_out: usize) -> Map {
+    assert_eq!(weight.len(), k * k * x.c * c_out);
+    let mut y = Map::zeros(x.n, outputs(x.h, k, stride), outputs(x.w, k, stride), c_out);
+    for i in 0..y.n {
+        for (oy, ox) in (0..y.h).flat_map(|oy| (0..y.w).map(move |ox| (oy, ox))) {
+            for (ky, kx) in (0..k).flat_map(|ky| (0..k).map(move |kx| (ky, kx))) {
+                let iy = (oy * stride + ky) as isize - (k / 2) as isize;
+                let ix = (ox * stride + kx) as isize - (k / 2) as isize;
+                for c_in in 0..x.c {
+                    let value = x.padded(i, iy, ix, c_in);
+                    for o in 0..c_out {
+                        let at = y.index(i, oy, ox, o);
+                        y.data[at] += value * weight[((ky * k + kx) * x.c + c_in) * c_out + o];
+                    }
+                }
+            }
+        }
+    }
+    y
+}
+
+/// Depthwise convolution, weight `[k, k, c]`.
+pub fn depthwise(x: &Map, weight: &[f64], k: usize, stride: usize) -> Map {
+    assert_eq!(weight.len(), k * k * x.c);
+    let mut y = Map::zeros(x.n, outputs(x.h, k, stride), outputs(x.w, k, stride), x.c);
+    for i in 0..y.n {
+        for (oy, ox) in (0..y.h).flat_map(|oy| (0..y.w).map(move |ox| (oy, ox))) {
+            for (ky, kx) in (0..k).flat_map(|ky| (0..k).map(move |kx| (ky, kx))) {
+                let iy = (oy * stride + ky) as isize - (k / 2) as isize;
+                let ix = (ox * stride + kx) as isize - (k / 2) as isize;
+                for j in 0..x.c {
+                    let at = y.index(i, oy, ox, j);
+                    y.data[at] += x.padded(i, iy, ix, j) * weight[(ky * k + kx) * x.c + j];
+                }
+            }
+        }
+    }
+    y
+}
+
+pub fn activate(activation: Activation, u: f64) -> f64 {
+    let hard_sigmoid = (u + 3.0).clamp(0.0, 6.0) / 6.0;
+    match activation {
+        Activation::Identity => u,
+        Activation::Relu => u.max(0.0),
+        Activation::Hswish => u * hard_sigmoid,
+        Activation::Hsigmoid => hard_sigmoid,
+    }
+}
+
+/// Two passes: first the mean, then the mean square distance from it.
+pub fn moments(x: &Map) -> Moments {
+    let count = x.n * x.h * x.w;
+    let mut mean = vec![0.0; x.c];
+    for (at, v) in x.data.iter().enumerate() {
+        mean[at % x.c] += v / count as f64;
+    }
+    let mut variance = vec![0.0; x.c];
+    for (at, v) in x.data.iter().enumerate() {
+        variance[at % x.c] += (v - mean[at % x.c]).powi(2) / count as f64;
+    }
+    Moments { mean, variance, count }
+}
+
+/// γ (z - μ) / √(σ² + 1e-5) + β.
+pub fn normalise(z: &Map, mean: &[f64], variance: &[f64], (gamma, beta): (&[f64], &[f64])) -> Map {
+    z.by_channel(|j, v| gamma[j] * (v - mean[j]) / (variance[j] + 1e-5).sqrt() + beta[j])
+}
+
+/// The mean over pixels, a map of one pixel.
+pub fn pool(x: &Map) -> Map {
+    let mut y = Map::zeros(x.n, 1, 1, x.c);
+    for i in 0..x.n {
+        for pixel in x.data[i * x.h * x.w * x.c..][..x.h * x.w * x.c].chunks(x.c) {
+            for (j, v) in pixel.iter().enumerate() {
+                y.data[i * x.c + j] += v / (x.h * x.w) as f64;
+            }
+        }
+    }
+    y
+}
+
+/// Mean cross-entropy of logits `[n, classes]` with smoothed labels.
+pub fn cross_entropy(logits: &[f64], labels: &[u32], smoothing: f64) -> f64 {
+    let classes = logits.len() / labels.len();
+    let mut loss = 0.0;
+    for (row, label) in logits.chunks(classes).zip(labels) {
+        let total: f64 = row.iter().map(|v| v.exp()).sum();
+        for (k, v) in row.iter().enumerate() {
+            let hit = if k == *label as usize { 1.0 - smoothing } else { 0.0 };
+            loss -= (hit + smoothing / classes as f64) * (v.exp() / total).ln();
+        }
+    }
+    loss / labels.len() as f64
+}
+
+/// Layers with their weights.
+pub struct Reference<'a> {
+    pub weights: &'a Weights,
+    pub statistics: Statistics,
+    /// The statistics of every batch norm that ran, by its name.
+    pub seen: RefCell<BTreeMap<String, Moments>>,
+}
+
+impl<'a> Reference<'a> {
+    pub fn new(weights: &'a Weights, statistics: Statistics) -> Self {
+        Self { weights, statistics, seen: RefCell::default() }
+    }
+
+    fn weight(&self, name: &str) -> &[f64] {
+        self.weights.get(name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    pub fn norm(&self, name: &str, z: &Map) -> Map {
+        let of = |part: &str| self.weight(&format!("{name}.{part}"));
+        let affine = (of("gamma"), of("beta"));
+        match self.statistics {
+            Statistics::Batch => {
+                let m = moments(z);
+                let y = normalise(z, &m.mean, &m.variance, affine);
+                self.seen.borrow_mut().insert(name.to_owned(), m);
+                y
+            }
+            Statistics::Running => normalise(z, of("running_mean"), of("running_var"), affine),
+        }
+    }
+
+    /// k x k convolution, batch norm, activation.
+    pub fn conv_norm(
+        &self,
+        name: &str,
+        x: &Map,
+        (k, stride, width): (usize, usize, usize),
+        activation: Activation,
+    ) -> Map {
+        let z = convolve(x, self.weight(&format!("{name}.weight")), k, stride, width);
+        self.norm(name, &z).by_channel(|_, u| activate(activation, u))
+    }
+
+    /// act(x w + b), x a map of one pixel.
+    fn dense(&self, name: &str, x: &Map, activation: Activation) -> Map {
+        let bias = self.weight(&format!("{name}.bias"));
+        let y = convolve(x, self.weight(&format!("{name}.weight")), 1, 1, bias.len());
+        y.by_channel(|j, v| activate(activation, v + bias[j]))
+    }
+
+    /// The hidden activation of an inverted residual, before mask and squeeze-excite.
+    pub fn hidden(&self, name: &str, x: &Map, branch: &Branch, stride: usize) -> Map {
+        let Branch::MbConv { kernel, activation, mid, expand, .. } = branch else {
+            panic!("{name} is no inverted residual")
+        };
+        let mut h = x.clone();
+        if *expand {
+            h = self.conv_norm(&format!("{name}.expand"), &h, (1, 1, *mid), *activation);
+        }
+        let at = format!("{name}.depthwise");
+        let z = depthwise(&h, self.weight(&format!("{at}.weight")), *kernel, stride);
+        self.norm(&at, &z).by_channel(|_, u| activate(*activation, u))
+    }
+
+    fn branch(
+        &self,
+        name: &str,
+        x: &Map,
+        branch: &Branch,
+        plan: &BlockPlan,
+        gates: &BlockGates,
+    ) -> Map {
+        let Branch::MbConv { activation, squeeze, .. } = branch else {
+            return self.conv_norm(name, x, (1, plan.stride, plan.width), Activation::Relu);
+        };
+        let mut h = masked(&self.hidden(name, x, branch, plan.stride), gates.mid.as_deref());
+        if squeeze.is_some() {
+            let squeezed = self.dense(&format!("{name}.se.squeeze"), &pool(&h), *activation);
+            let squeezed = masked(&squeezed, gates.squeeze.as_deref());
+            let factors = self.dense(&format!("{name}.se.excite"), &squeezed, Activation::Hsigmoid);
+            let pixels = h.h * h.w;
+            for (at, v) in h.data.iter_mut().enumerate() {
+                *v *= factors.data[at / (pixels * h.c) * h.c + at % h.c];
+            }
+        }
+        let project = (1, 1, plan.width);
+        self.conv_norm(&format!("{name}.project"), &h, project, Activation::Identity)
+    }
+
+    /// y = (Σ_t g_t · branch_t(x) + ρ x) ∘ M.
+    pub fn block(&self, plan: &BlockPlan, x: &Map, gates: &BlockGates) -> Map {
+        let side = |s: usize| s.div_ceil(plan.stride);
+        let mut y = Map::zeros(x.n, side(x.h), side(x.w), plan.width);
+        for (t, (name, branch)) in plan.branches.iter().enumerate() {
+            let name = format!("blocks.{}.{name}", plan.label);
+            let gate = gates.branches.as_ref().map_or(1.0, |g| g[t]);
+            y.add(gate, &self.branch(&name, x, branch, plan, gates));
+        }
+        if plan.identity {
+            y.add(gates.identity.unwrap_or(1.0), &x.cut(plan.width));
+        }
+        masked(&y, gates.width.as_deref())
+    }
+
+    /// Images → logits `[n, classes]`; blocks beyond the gates' list have none.
+    pub fn net(&self, plan: &Plan, images: &Map, gates: &[BlockGates]) -> Vec<f64> {
+        let stem = &plan.stem;
+        let shape = (stem.kernel, stem.stride, stem.width);
+        let mut x = self.conv_norm("stem", images, shape, stem.activation);
+        for (i, block) in plan.blocks.iter().enumerate() {
+            x = self.block(block, &x, gates.get(i).unwrap_or(&BlockGates::default()));
+        }
+        let (width, activation) = match plan.head {
+            Head::Conv { width, activation } => (width, activation),
+            Head::IrPool { mid, activation, .. } => (mid, activation),
+        };
+        x = pool(&self.conv_norm("head", &x, (1, 1, width), activation));
+        if let Head::IrPool { width, activation, .. } = plan.head {
+            x = convolve(&x, self.weight("head.after_pool.weight"), 1, 1, width)
+                .by_channel(|_, u| activate(activation, u));
+        }
+        self.dense("classifier", &x, Activation::Identity).data
+    }
+}
+
+fn masked(x: &Map, mask: Option<&[f64]>) -> Map {
+    match mask {
+        Some(mask) => x.by_channel(|j, v| v * mask[j]),
+        None => x.clone(),
+    }
+}
+
+/// Σ_i g_i 1_i, written as it is defined; a single option is no choice and leaves no mask.
+pub fn mask(options: &[usize], gates: &[f64]) -> Option<Vec<f64>> {
+    let mut mask = vec![0.0; *options.last()?];
+    for (option, gate) in options.iter().zip(gates) {
+        for entry in &mut mask[..*option] {
+            *entry += gate;
+        }
+    }
+    (options.len() > 1).then_some(mask)
+}
+
+/// What the gates of a space mean for each block. Blocks without expansion take the mask of the
+/// block before as that of their hidden channels.
+pub fn block_gates(space: &SearchSpace, gates: &[GateValues]) -> Vec<BlockGates> {
+    let mut before = None;
+    let of_block = space.blocks.iter().zip(gates).map(|(choices, values)| {
+        let keeps = choices.stride == 1 && choices.in_max == choices.width_max();
+        let layered = choices.types.iter().zip(&values.types);
+        let layered = layered.filter(|(t, _)| !(keeps && **t == BlockType::Skip));
+        let (mid, squeeze) = match &choices.expansion {
+            Expansion::None => (before.take(), None),
+            Expansion::Options { mids, .. } => {
+                let squeezed: Vec<usize> =
+                    mids.iter().map(|m| squeeze_width(*m, space.channel_divisor)).collect();
+                (mask(mids, &values.expansions), mask(&squeezed, &values.expansions))
+            }
+        };
+        let width = mask(&choices.widths, &values.widths);
+        before.clone_from(&width);
+        BlockGates {
+            branches: (choices.types.len() > 1).then(|| layered.map(|(_, g)| *g).collect()),
+            identity: keeps.then_some(values.identity),
+            mid,
+            squeeze,
+            width,
+        }
+    });
+    of_block.collect()
+}
