@@ -5,7 +5,9 @@
 mod blocks;
 mod data;
 mod harness;
+mod networks;
 mod numbers;
 mod operators;
 mod reference;
 mod refusals;
+mod spaces;

@@ -1,0 +1,259 @@
+//! Whole networks on the tape against plain f64: logits in every kind of pass, gradients of every
+//! parameter and every gate of the training loss by finite differences.
+
+use crate::harness::{named_gradients, scrambled_net};
+use crate::numbers::{assert_close, assert_gradient, random_map, scramble, values, weights};
+use crate::reference::{
+    BlockGates, Map, Reference, Statistics, Weights, block_gates, cross_entropy,
+};
+use crate::spaces::{gate_values, random_probabilities, small, sparse};
+use candle_core::Device;
+use repro::net::{GateValues, Plan, Supernet};
+use repro::nn::{Params, Pass};
+use repro::ops::loss;
+use repro::rng::Seed;
+use repro::space::{Activation, ArchSpec, BlockKind, BlockSpec, ConvSpec, Head, SearchSpace};
+
+/// A dozen f32 layers with batch norm between them.
+const VALUE: f64 = 1e-3;
+const SLOPE: (f64, f64) = (2e-3, 1e-3);
+const SMOOTHING: f64 = 0.1;
+
+fn labels(images: &Map, classes: usize) -> Vec<u32> {
+    (0..images.n).map(|i| ((i * 3 + 1) % classes) as u32).collect()
+}
+
+fn plain_loss(plan: &Plan, weights: &Weights, images: &Map, gates: &[BlockGates]) -> f64 {
+    let logits = Reference::new(weights, Statistics::Batch).net(plan, images, gates);
+    cross_entropy(&logits, &labels(images, plan.classes), SMOOTHING)
+}
+
+fn check_weights(
+    what: &str,
+    plan: &Plan,
+    weights: &Weights,
+    images: &Map,
+    gates: &[BlockGates],
+    found: &[(String, Vec<f64>)],
+) {
+    let trained = weights.keys().filter(|name| !name.contains(".running_")).count();
+    assert_eq!(found.len(), trained, "{what}");
+    for (name, gradient) in found {
+        let at = &weights[name];
+        assert_gradient(&format!("{what}, {name}"), gradient, at, 1, SLOPE, |moved| {
+            let mut weights = weights.clone();
+            weights.insert(name.clone(), moved.to_vec());
+            plain_loss(plan, &weights, images, gates)
+        });
+    }
+}
+
+fn irpool_arch() -> ArchSpec {
+    let mbconv =
+        |label: &str, stride, width, kernel, activation, mid, expand, squeeze, residual| {
+            let kind = BlockKind::MbConv { kernel, activation, mid, expand, squeeze, residual };
+            BlockSpec { label: label.to_owned(), stride, width, kind }
+        };
+    let other = |label: &str, stride, width, kind| BlockSpec {
+        label: label.to_owned(),
+        stride,
+        width,
+        kind,
+    };
+    use Activation::{Hswish, Relu};
+    ArchSpec {
+        resolution: 11,
+        image_channels: 3,
+        classes: 5,
+        stem: ConvSpec { kernel: 3, stride: 2, width: 6, activation: Hswish },
+        blocks: vec![
+            mbconv("1.1", 1, 6, 3, Relu, 6, false, None, true),
+            mbconv("2.1", 2, 8, 5, Hswish, 20, true, Some(5), false),
+            mbconv("2.2", 1, 8, 3, Hswish, 12, true, Some(3), true),
+            other("2.3", 1, 8, BlockKind::Identity),
+            other("2.4", 1, 7, BlockKind::Identity),
+            other("3.1", 2, 9, BlockKind::Projection),
+            mbconv("3.2", 1, 10, 5, Relu, 17, true, None, false),
+        ],
+        head: Head::IrPool { mid: 18, width: 11, activation: Hswish },
+    }
+}
+
+fn conv_arch() -> ArchSpec {
+    ArchSpec { head: Head::Conv { width: 19, activation: Activation::Relu }, ..irpool_arch() }
+}
+
+#[test]
+fn a_derived_network_has_the_gradients_of_its_formula() {
+    for (what, arch) in [("irpool", irpool_arch()), ("conv", conv_arch())] {
+        let plan = Plan::network(&arch);
+        let (net, mut params) = scrambled_net(&plan, what);
+        let images = random_map("images", (3, 11, 11, 3));
+        let weights = weights(&params);
+        let mut pass = Pass::training(&mut params);
+        let logits = net.forward(&mut pass, &images.tensor()).unwrap();
+        let expected = Reference::new(&weights, Statistics::Batch).net(&plan, &images, &[]);
+        assert_close(what, &values(logits.tensor()), &expected, VALUE);
+        let labels = labels(&images, arch.classes);
+        let result = loss::cross_entropy(logits.tensor(), &labels, SMOOTHING).unwrap();
+        let (gradients, _) = pass.backward(&logits, result.dlogits).unwrap();
+        let found: Vec<(String, Vec<f64>)> = named_gradients(&params, &gradients)
+            .into_iter()
+            .map(|(name, g)| (name, values(&g)))
+            .collect();
+        check_weights(what, &plan, &weights, &images, &[], &found);
+    }
+}
+
+#[test]
+fn inference_uses_the_running_statistics_and_leaves_them() {
+    for (what, arch) in [("irpool", irpool_arch()), ("conv", conv_arch())] {
+        let plan = Plan::network(&arch);
+        let (net, mut params) = scrambled_net(&plan, what);
+        let before = params.sha256().unwrap();
+        let images = random_map("images", (3, 11, 11, 3));
+        let mut pass = Pass::inference(&mut params);
+        let logits = net.forward(&mut pass, &images.tensor()).unwrap();
+        let weights = weights(&params);
+        let expected = Reference::new(&weights, Statistics::Running).net(&plan, &images, &[]);
+        assert_close(what, &values(logits.tensor()), &expected, VALUE);
+        assert_eq!(params.sha256().unwrap(), before);
+    }
+}
+
+#[test]
+fn every_running_statistic_of_a_network_follows_its_batch() {
+    let plan = Plan::network(&irpool_arch());
+    let (net, mut params) = scrambled_net(&plan, "statistics");
+    let (before, images) = (weights(&params), random_map("images", (3, 11, 11, 3)));
+    net.forward(&mut Pass::training(&mut params), &images.tensor()).unwrap();
+    let after = weights(&params);
+    let reference = Reference::new(&before, Statistics::Batch);
+    reference.net(&plan, &images, &[]);
+    let seen = reference.seen.borrow();
+    assert_eq!(seen.len(), before.keys().filter(|n| n.ends_with(".running_mean")).count());
+    for (name, m) in seen.iter() {
+        let mean = format!("{name}.running_mean");
+        let moved = before[&mean].iter().zip(&m.mean).map(|(a, b)| 0.9 * a + 0.1 * b);
+        assert_close(&mean, &after[&mean], &moved.collect::<Vec<_>>(), VALUE);
+    }
+}
+
+struct Gated {
+    space: SearchSpace,
+    plan: Plan,
+    net: Supernet,
+    params: Params,
+    images: Map,
+    gates: Vec<GateValues>,
+}
+
+impl Gated {
+    fn new(space: SearchSpace, label: &str) -> Self {
+        let (net, mut params) = Supernet::new(&space, Seed(1), &Device::Cpu).unwrap();
+        scramble(&mut params, label);
+        let side = space.max_resolution();
+        let images = random_map("images", (2, side, side, space.image_channels));
+        let mut gates = gate_values(&space, &random_probabilities(&space, label));
+        for (i, gate) in gates.iter_mut().enumerate() {
+            // Any ρ, to see that it is used as it is.
+            if gate.identity != 0.0 {
+                gate.identity += 0.1 * (i + 1) as f64;
+            }
+        }
+        Self { plan: Plan::supernet(&space), space, net, params, images, gates }
+    }
+
+    fn loss_at(&self, weights: &Weights, gates: &[GateValues]) -> f64 {
+        plain_loss(&self.plan, weights, &self.images, &block_gates(&self.space, gates))
+    }
+
+    /// Compares the gradient of every gate.
+    fn check_gates(&self, what: &str, weights: &Weights, found: &[GateValues]) {
+        type Part = fn(&mut GateValues) -> Vec<&mut f64>;
+        let parts: [(&str, Part); 4] = [
+            ("types", |g| g.types.iter_mut().collect()),
+            ("expansions", |g| g.expansions.iter_mut().collect()),
+            ("widths", |g| g.widths.iter_mut().collect()),
+            ("identity", |g| vec![&mut g.identity]),
+        ];
+        for i in 0..self.gates.len() {
+            for (name, part) in parts {
+                let numbers = |mut gate: GateValues| -> Vec<f64> {
+                    part(&mut gate).into_iter().map(|v| *v).collect()
+                };
+                let what = format!("{what}, block {i}, {name}");
+                let (found, at) = (numbers(found[i].clone()), numbers(self.gates[i].clone()));
+                assert_gradient(&what, &found, &at, 2, SLOPE, |moved| {
+                    let mut gates = self.gates.clone();
+                    for (to, from) in part(&mut gates[i]).into_iter().zip(moved) {
+                        *to = *from;
+                    }
+                    self.loss_at(weights, &gates)
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_supernet_has_the_gradients_of_its_formula_in_all_weights_and_gates() {
+    for (what, space) in [("small", small()), ("sparse", sparse())] {
+        let mut s = Gated::new(space, what);
+        let weights = weights(&s.params);
+        let labels = labels(&s.images, s.space.classes);
+        let gates = block_gates(&s.space, &s.gates);
+        let expected = Reference::new(&weights, Statistics::Batch).net(&s.plan, &s.images, &gates);
+
+        let mut pass = Pass::training(&mut s.params);
+        let (logits, bound) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, true).unwrap();
+        assert_close(what, &values(logits.tensor()), &expected, VALUE);
+        let result = loss::cross_entropy(logits.tensor(), &labels, SMOOTHING).unwrap();
+        let (gradients, mut others) = pass.backward(&logits, result.dlogits).unwrap();
+        let by_gates = bound.gradients(&s.space, &mut others).unwrap();
+        let found: Vec<(String, Vec<f64>)> = named_gradients(&s.params, &gradients)
+            .into_iter()
+            .map(|(name, g)| (name, values(&g)))
+            .collect();
+        check_weights(what, &s.plan, &weights, &s.images, &gates, &found);
+        s.check_gates(what, &weights, &by_gates);
+    }
+}
+
+#[test]
+fn a_frozen_pass_finds_the_gates_gradients_and_none_for_the_weights() {
+    let mut s = Gated::new(small(), "frozen");
+    let weights = weights(&s.params);
+    let labels = labels(&s.images, s.space.classes);
+    let mut pass = Pass::frozen(&mut s.params);
+    let (logits, bound) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, true).unwrap();
+    let result = loss::cross_entropy(logits.tensor(), &labels, SMOOTHING).unwrap();
+    let (gradients, mut others) = pass.backward(&logits, result.dlogits).unwrap();
+    assert!(gradients.iter().all(Option::is_none));
+    let by_gates = bound.gradients(&s.space, &mut others).unwrap();
+    s.check_gates("frozen", &weights, &by_gates);
+}
+
+#[test]
+fn gates_whose_gradient_is_not_wanted_have_none() {
+    let mut s = Gated::new(small(), "unwanted");
+    let mut pass = Pass::training(&mut s.params);
+    let (logits, bound) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, false).unwrap();
+    let ones = logits.tensor().ones_like().unwrap();
+    let (_, mut others) = pass.backward(&logits, ones).unwrap();
+    for gate in bound.gradients(&s.space, &mut others).unwrap() {
+        let all = gate.types.iter().chain(&gate.expansions).chain(&gate.widths);
+        assert!(all.chain([&gate.identity]).all(|g| *g == 0.0));
+    }
+}
+
+#[test]
+fn a_supernet_in_inference_uses_the_running_statistics() {
+    let mut s = Gated::new(small(), "inference");
+    let mut pass = Pass::inference(&mut s.params);
+    let (logits, _) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, false).unwrap();
+    let found = values(logits.tensor());
+    let (weights, gates) = (weights(&s.params), block_gates(&s.space, &s.gates));
+    let expected = Reference::new(&weights, Statistics::Running).net(&s.plan, &s.images, &gates);
+    assert_close("supernet", &found, &expected, VALUE);
+}

@@ -1,0 +1,164 @@
+//! Search spaces that the tests share: the shipped ones, and two small ones with everything in them.
+
+use crate::numbers::random;
+use repro::cost::{BlockProbabilities, propagate};
+use repro::net::GateValues;
+use repro::rng::{Seed, Stream};
+use repro::space::{BlockDecision, Decisions, SearchSpace, load_space, parse_space};
+use std::path::Path;
+
+/// Every block type, expansion 1, strides, odd sides, skips with and without a projection.
+const SMALL: &str = r#"
+name = "small"
+channel_divisor = 2
+types = "all"
+[input]
+resolutions = [5, 7]
+channels = 3
+classes = 4
+[stem]
+kernel = 3
+stride = 1
+width = 6
+activation = "hswish"
+[[stage]]
+blocks = 1
+stride = 1
+expansion = 1
+width = [4, 6]
+[[stage]]
+blocks = 2
+stride = 2
+expansion = [1.5, 3.5]
+width = [3, 5, 7]
+[[stage]]
+blocks = 1
+stride = 1
+expansion = [1.5, 2.5, 4.0]
+width = [9, 11]
+[head]
+width = 13
+activation = "hswish"
+"#;
+
+/// Choices with a single option, which have no gate, between others.
+const SPARSE: &str = r#"
+name = "sparse"
+channel_divisor = 1
+[input]
+resolutions = [9]
+channels = 1
+classes = 3
+[stem]
+kernel = 5
+stride = 2
+width = 5
+activation = "relu"
+[[stage]]
+blocks = 1
+stride = 1
+expansion = 2.0
+width = 5
+types = ["k5_relu_se", "skip"]
+[[stage]]
+blocks = 2
+stride = 1
+expansion = 3.0
+width = [4, 8]
+types = ["k3_hswish_se"]
+[[stage]]
+blocks = 1
+stride = 2
+expansion = [1.0, 2.0]
+width = 6
+types = ["skip"]
+[[stage]]
+blocks = 1
+stride = 1
+expansion = [1.0, 2.0]
+width = 6
+types = ["skip", "k3_relu"]
+[head]
+width = 7
+activation = "relu"
+"#;
+
+pub fn small() -> SearchSpace {
+    parse(SMALL)
+}
+
+pub fn sparse() -> SearchSpace {
+    parse(SPARSE)
+}
+
+pub fn parse(text: &str) -> SearchSpace {
+    parse_space(text, Path::new("test.toml")).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A space file of the repository.
+pub fn shipped(name: &str) -> SearchSpace {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/spaces").join(name);
+    load_space(&path).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Uniformly drawn decisions at the largest resolution.
+pub fn draw(space: &SearchSpace, stream: &mut Stream) -> Decisions {
+    let blocks = space.blocks.iter().map(|b| BlockDecision {
+        block_type: stream.below(b.types.len()),
+        expansion: stream.below(b.expansions()),
+        width: stream.below(b.widths.len()),
+    });
+    Decisions { resolution: space.resolutions.len() - 1, blocks: blocks.collect() }
+}
+
+pub fn decisions(space: &SearchSpace, label: &str, count: usize) -> Vec<Decisions> {
+    let mut stream = Seed(17).stream(label, 0);
+    (0..count).map(|_| draw(space, &mut stream)).collect()
+}
+
+/// Probability one for what was decided, in any kind of number.
+pub fn one_hot<N: Clone>(
+    space: &SearchSpace,
+    decisions: &Decisions,
+    zero: &N,
+    one: &N,
+) -> Vec<BlockProbabilities<N>> {
+    let of = |options: usize, chosen: usize| {
+        (0..options).map(|i| if i == chosen { one.clone() } else { zero.clone() }).collect()
+    };
+    let blocks = space.blocks.iter().zip(&decisions.blocks);
+    blocks
+        .map(|(b, d)| BlockProbabilities {
+            types: of(b.types.len(), d.block_type),
+            expansions: of(b.expansions(), d.expansion),
+            widths: of(b.widths.len(), d.width),
+        })
+        .collect()
+}
+
+/// Random probabilities, every choice summing to one.
+pub fn random_probabilities(space: &SearchSpace, label: &str) -> Vec<BlockProbabilities<f64>> {
+    let simplex = |label: String, n: usize| -> Vec<f64> {
+        let weights: Vec<f64> = random(&label, n).iter().map(|v| v.exp()).collect();
+        let total: f64 = weights.iter().sum();
+        weights.iter().map(|w| w / total).collect()
+    };
+    let blocks = space.blocks.iter().enumerate().map(|(i, b)| BlockProbabilities {
+        types: simplex(format!("{label}/types/{i}"), b.types.len()),
+        expansions: simplex(format!("{label}/expansions/{i}"), b.expansions()),
+        widths: simplex(format!("{label}/widths/{i}"), b.widths.len()),
+    });
+    blocks.collect()
+}
+
+/// The gates that these probabilities mean, with their ρ.
+pub fn gate_values(space: &SearchSpace, p: &[BlockProbabilities<f64>]) -> Vec<GateValues> {
+    let shapes = propagate(space, p, &1.0).blocks;
+    let blocks = p.iter().zip(shapes).map(|(p, shape)| GateValues {
+        types: p.types.clone(),
+        expansions: p.expansions.clone(),
+        widths: p.widths.clone(),
+        identity: shape.identity,
+    });
+    blocks.collect()
+}
