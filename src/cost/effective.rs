@@ -23,6 +23,8 @@ pub struct BlockProbabilities<N> {
 /// A block's expected shape.
 #[derive(Clone, Debug)]
 pub struct EffectiveBlock<N> {
+    /// How many channels may come in, with their probabilities.
+    pub incoming: Vec<(usize, N)>,
     /// C̄ of the input.
     pub input: N,
     /// C̄ of the hidden channels.
@@ -105,6 +107,7 @@ impl<N: Number> Step<'_, N> {
         let width = mean(&selected, self.one);
         let cost = self.cost(&input, &mid, &squeeze, &width);
         let block = EffectiveBlock {
+            incoming: incoming.clone(),
             input,
             mid,
             width: mean(&out, self.one),

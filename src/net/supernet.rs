@@ -4,6 +4,7 @@
 use super::Net;
 use super::block::BlockGates;
 use super::plan::Plan;
+use crate::cost::{BlockProbabilities, Graph, Traced, propagate};
 use crate::nn::{Params, Pass};
 use crate::rng::Seed;
 use crate::space::{
@@ -34,7 +35,18 @@ pub struct Supernet {
 }
 
 /// Gates on a tape, to ask for their gradients afterwards.
-pub struct BoundGates(Vec<BlockGates>);
+pub struct BoundGates {
+    blocks: Vec<BlockGates>,
+    inputs: Inputs,
+}
+
+/// How many channels reach each block, with their probabilities, as functions of the gates: the
+/// hidden channels of a block without expansion.
+struct Inputs {
+    graph: Graph,
+    gates: Vec<BlockProbabilities<Traced>>,
+    widths: Vec<Vec<(usize, Traced)>>,
+}
 
 impl Supernet {
     /// Adds the supernet's parameters to `params`.
@@ -63,23 +75,25 @@ impl Supernet {
         gates: &[GateValues],
         gradients_wanted: bool,
     ) -> Result<(Value, BoundGates)> {
-        let mut bound: Vec<BlockGates> = Vec::with_capacity(gates.len());
-        for (choices, values) in self.space.blocks.iter().zip(gates) {
-            let incoming = bound.last().and_then(|before| before.width.clone());
-            bound.push(self.bind(pass, choices, values, incoming, gradients_wanted)?);
+        let inputs = Inputs::new(&self.space, gates);
+        let mut blocks: Vec<BlockGates> = Vec::with_capacity(gates.len());
+        for ((choices, values), incoming) in self.space.blocks.iter().zip(gates).zip(&inputs.widths)
+        {
+            blocks.push(self.bind(pass, choices, values, incoming, gradients_wanted)?);
         }
-        let logits = self.net.forward_gated(pass, images, &bound)?;
-        Ok((logits, BoundGates(bound)))
+        let logits = self.net.forward_gated(pass, images, &blocks)?;
+        Ok((logits, BoundGates { blocks, inputs }))
     }
 
     /// Masks and factors of one block. A mask exists where there is something to choose; the hidden
-    /// channels of a block without expansion are its input's and carry the input's mask.
+    /// channels of a block without expansion are its input's, as many as the blocks before let
+    /// through.
     fn bind(
         &self,
         pass: &mut Pass<'_>,
         choices: &BlockChoices,
         values: &GateValues,
-        incoming: Option<Value>,
+        incoming: &[(usize, Traced)],
         wanted: bool,
     ) -> Result<BlockGates> {
         let divisor = self.space.channel_divisor;
@@ -94,22 +108,37 @@ impl Supernet {
         if choices.can_be_residual() {
             gates.identity = Some(pass.row(&[values.identity], wanted)?);
         }
-        match &choices.expansion {
-            Expansion::None => gates.mid = incoming,
-            Expansion::Options { mids, .. } if mids.len() > 1 => {
-                let squeezes: Vec<usize> =
-                    mids.iter().map(|m| squeeze_width(*m, divisor)).collect();
-                let mid = prefix_mask(mids, &values.expansions);
-                gates.mid = Some(pass.row(&mid, wanted)?);
-                let squeeze = prefix_mask(&squeezes, &values.expansions);
-                gates.squeeze = Some(pass.row(&squeeze, wanted)?);
-            }
-            Expansion::Options { .. } => {}
+        let (mids, shares): (Vec<usize>, Vec<f64>) = match &choices.expansion {
+            Expansion::None => incoming.iter().map(|(c, p)| (*c, p.value())).unzip(),
+            Expansion::Options { mids, .. } => (mids.clone(), values.expansions.clone()),
+        };
+        if mids.len() > 1 {
+            let squeezes: Vec<usize> = mids.iter().map(|m| squeeze_width(*m, divisor)).collect();
+            gates.mid = Some(pass.row(&prefix_mask(&mids, &shares), wanted)?);
+            gates.squeeze = Some(pass.row(&prefix_mask(&squeezes, &shares), wanted)?);
         }
         if choices.widths.len() > 1 {
             gates.width = Some(pass.row(&prefix_mask(&choices.widths, &values.widths), wanted)?);
         }
         Ok(gates)
+    }
+}
+
+impl Inputs {
+    fn new(space: &SearchSpace, gates: &[GateValues]) -> Self {
+        let graph = Graph::default();
+        let leaves = |values: &[f64]| values.iter().map(|v| graph.leaf(*v)).collect();
+        let gates: Vec<_> = gates
+            .iter()
+            .map(|block| BlockProbabilities {
+                types: leaves(&block.types),
+                expansions: leaves(&block.expansions),
+                widths: leaves(&block.widths),
+            })
+            .collect();
+        let shapes = propagate(space, &gates, &graph.leaf(1.0)).blocks;
+        let widths = shapes.into_iter().map(|block| block.incoming).collect();
+        Self { graph, gates, widths }
     }
 }
 
@@ -123,17 +152,36 @@ impl BoundGates {
         space: &SearchSpace,
         gradients: &mut Gradients,
     ) -> Result<Vec<GateGradients>> {
-        let blocks = space.blocks.iter().zip(&self.0);
-        blocks.map(|(choices, gates)| block_gradients(space, choices, gates, gradients)).collect()
+        let mut found = Vec::with_capacity(self.blocks.len());
+        let mut by_inputs = Vec::new();
+        for ((choices, gates), incoming) in
+            space.blocks.iter().zip(&self.blocks).zip(&self.inputs.widths)
+        {
+            let (block, by_input) = block_gradients(space, choices, gates, incoming, gradients)?;
+            by_inputs.extend(incoming.iter().map(|(_, p)| p).zip(by_input));
+            found.push(block);
+        }
+        // The channels that reach a block are a matter of the types and widths before it.
+        let derivatives = self.inputs.graph.derivatives(&by_inputs);
+        for (block, gates) in found.iter_mut().zip(&self.inputs.gates) {
+            let types = block.types.iter_mut().zip(&gates.types);
+            let widths = block.widths.iter_mut().zip(&gates.widths);
+            for (total, gate) in types.chain(widths) {
+                *total += derivatives.to(gate);
+            }
+        }
+        Ok(found)
     }
 }
 
+/// The gradients of a block's own gates, and of the probabilities of its inputs' widths.
 fn block_gradients(
     space: &SearchSpace,
     choices: &BlockChoices,
     gates: &BlockGates,
+    incoming: &[(usize, Traced)],
     gradients: &mut Gradients,
-) -> Result<GateGradients> {
+) -> Result<(GateGradients, Vec<f64>)> {
     let mut row = |value: &Option<Value>| -> Result<Option<Vec<f32>>> {
         match value.as_ref().and_then(|v| gradients.take(v)) {
             Some(gradient) => Ok(Some(gradient.to_vec1()?)),
@@ -146,6 +194,7 @@ fn block_gradients(
         widths: vec![0.0; choices.widths.len()],
         identity: 0.0,
     };
+    let mut by_input = vec![0.0; incoming.len()];
     if let Some(branches) = row(&gates.branches)? {
         for ((type_index, _), gradient) in branch_types(choices).zip(branches) {
             found.types[type_index] = f64::from(gradient);
@@ -157,17 +206,19 @@ fn block_gradients(
     if let Some(mask) = row(&gates.width)? {
         add_prefix_sums(&mut found.widths, &choices.widths, &mask);
     }
-    if let Expansion::Options { mids, .. } = &choices.expansion {
+    let (by_mid, mids) = match &choices.expansion {
+        Expansion::None => (&mut by_input, incoming.iter().map(|(c, _)| *c).collect()),
+        Expansion::Options { mids, .. } => (&mut found.expansions, mids.clone()),
+    };
+    if let Some(mask) = row(&gates.mid)? {
+        add_prefix_sums(by_mid, &mids, &mask);
+    }
+    if let Some(mask) = row(&gates.squeeze)? {
         let squeezes: Vec<usize> =
             mids.iter().map(|m| squeeze_width(*m, space.channel_divisor)).collect();
-        if let Some(mask) = row(&gates.mid)? {
-            add_prefix_sums(&mut found.expansions, mids, &mask);
-        }
-        if let Some(mask) = row(&gates.squeeze)? {
-            add_prefix_sums(&mut found.expansions, &squeezes, &mask);
-        }
+        add_prefix_sums(by_mid, &squeezes, &mask);
     }
-    Ok(found)
+    Ok((found, by_input))
 }
 
 /// The types of a block that have layers, with their positions among its types.

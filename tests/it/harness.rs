@@ -7,7 +7,7 @@ use repro::net::{self, Block, BlockPlan, Branch, Net, Plan};
 use repro::nn::{Params, Pass};
 use repro::rng::Seed;
 use repro::space::Activation;
-use repro::tape::{Gradients, Value};
+use repro::tape::Value;
 use std::collections::BTreeMap;
 
 /// What a block says to an input and to the gradient of its output.
@@ -116,12 +116,4 @@ pub fn block_plan(
 ) -> BlockPlan {
     let named = branches.iter().enumerate().map(|(t, b)| (format!("branch{t}"), b.clone()));
     BlockPlan { label: "2.1".to_owned(), stride, input, width, branches: named.collect(), identity }
-}
-
-/// The gradient of a watched value, zeros where there is none.
-pub fn taken(gradients: &mut Gradients, value: &Value) -> Vec<f64> {
-    match gradients.take(value) {
-        Some(gradient) => values(&gradient),
-        None => vec![0.0; value.tensor().elem_count()],
-    }
 }

@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod blocks;
+mod costs;
 mod data;
 mod harness;
+mod invariants;
 mod networks;
 mod numbers;
 mod operators;
+mod optimizers;
+mod published;
 mod reference;
 mod refusals;
 mod spaces;

@@ -60,22 +60,21 @@ fn irpool_arch() -> ArchSpec {
         width,
         kind,
     };
-    use Activation::{Hswish, Relu};
     ArchSpec {
         resolution: 11,
         image_channels: 3,
         classes: 5,
-        stem: ConvSpec { kernel: 3, stride: 2, width: 6, activation: Hswish },
+        stem: ConvSpec { kernel: 3, stride: 2, width: 6, activation: Activation::Hswish },
         blocks: vec![
-            mbconv("1.1", 1, 6, 3, Relu, 6, false, None, true),
-            mbconv("2.1", 2, 8, 5, Hswish, 20, true, Some(5), false),
-            mbconv("2.2", 1, 8, 3, Hswish, 12, true, Some(3), true),
+            mbconv("1.1", 1, 6, 3, Activation::Relu, 6, false, None, true),
+            mbconv("2.1", 2, 8, 5, Activation::Hswish, 20, true, Some(5), false),
+            mbconv("2.2", 1, 8, 3, Activation::Hswish, 12, true, Some(3), true),
             other("2.3", 1, 8, BlockKind::Identity),
             other("2.4", 1, 7, BlockKind::Identity),
             other("3.1", 2, 9, BlockKind::Projection),
-            mbconv("3.2", 1, 10, 5, Relu, 17, true, None, false),
+            mbconv("3.2", 1, 10, 5, Activation::Relu, 17, true, None, false),
         ],
-        head: Head::IrPool { mid: 18, width: 11, activation: Hswish },
+        head: Head::IrPool { mid: 18, width: 11, activation: Activation::Hswish },
     }
 }
 

@@ -83,6 +83,39 @@ width = 7
 activation = "relu"
 "#;
 
+/// Blocks without expansion behind chosen widths and skips, whose hidden channels are their input's.
+const UNEXPANDED: &str = r#"
+name = "unexpanded"
+channel_divisor = 1
+types = ["k3_hswish", "k5_relu_se", "skip"]
+[input]
+resolutions = [7]
+channels = 3
+classes = 4
+[stem]
+kernel = 3
+stride = 1
+width = 12
+activation = "hswish"
+[[stage]]
+blocks = 3
+stride = 1
+expansion = 1
+width = [4, 8, 12]
+[[stage]]
+blocks = 2
+stride = 2
+expansion = 1
+width = 9
+[head]
+width = 13
+activation = "hswish"
+"#;
+
+pub fn unexpanded() -> SearchSpace {
+    parse(UNEXPANDED)
+}
+
 pub fn small() -> SearchSpace {
     parse(SMALL)
 }

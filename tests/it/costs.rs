@@ -1,0 +1,383 @@
+//! Expected shapes and costs: at one-hot choices the exact count, in between the expectation over
+//! the networks of the space, with its derivatives.
+
+use crate::numbers::assert_gradient;
+use crate::spaces::{
+    decisions, gate_values, one_hot, parse, random_probabilities, shipped, small, sparse,
+};
+use candle_core::Device;
+use repro::cost::{BlockProbabilities, Cost, Graph, Traced, count, extent, propagate};
+use repro::net::Net;
+use repro::rng::Seed;
+use repro::space::{
+    ArchSpec, BlockDecision, BlockKind, BlockType, Decisions, Expansion, Head, SearchSpace,
+    squeeze_width,
+};
+
+fn spaces() -> [SearchSpace; 4] {
+    [small(), sparse(), shipped("fbnetv2_f_cifar.toml"), shipped("fbnetv2_f.toml")]
+}
+
+/// Multiply-accumulates, weights and pooled elements, layer by layer and by hand.
+fn plain_count(arch: &ArchSpec) -> Cost<u64> {
+    let (mut macs, mut params, mut pooled) = (0, 0, 0);
+    let mut conv = |kernel: usize, input: usize, output: usize, groups: usize, side: usize| {
+        let weights = kernel * kernel * input * output / groups;
+        params += weights as u64;
+        macs += (weights * side * side) as u64;
+    };
+    let mut pool = |channels: usize, side: usize| pooled += (channels * side * side) as u64;
+    let out = |side: usize, k: usize, stride: usize| (side + 2 * (k / 2) - k) / stride + 1;
+
+    let mut side = out(arch.resolution, arch.stem.kernel, arch.stem.stride);
+    conv(arch.stem.kernel, arch.image_channels, arch.stem.width, 1, side);
+    let mut input = arch.stem.width;
+    for block in &arch.blocks {
+        let before = side;
+        match &block.kind {
+            BlockKind::Identity => {}
+            BlockKind::Projection => {
+                side = out(before, 1, block.stride);
+                conv(1, input, block.width, 1, side);
+            }
+            BlockKind::MbConv { kernel, mid, expand, squeeze, .. } => {
+                side = out(before, *kernel, block.stride);
+                if *expand {
+                    conv(1, input, *mid, 1, before);
+                }
+                conv(*kernel, *mid, *mid, *mid, side);
+                if let Some(squeeze) = squeeze {
+                    pool(*mid, side);
+                    conv(1, *mid, *squeeze, 1, 1);
+                    conv(1, *squeeze, *mid, 1, 1);
+                }
+                conv(1, *mid, block.width, 1, side);
+            }
+        }
+        input = block.width;
+    }
+    match arch.head {
+        Head::Conv { width, .. } => {
+            conv(1, input, width, 1, side);
+            pool(width, side);
+            conv(1, width, arch.classes, 1, 1);
+        }
+        Head::IrPool { mid, width, .. } => {
+            conv(1, input, mid, 1, side);
+            pool(mid, side);
+            conv(1, mid, width, 1, 1);
+            pool(width, 1);
+            conv(1, width, arch.classes, 1, 1);
+        }
+    }
+    Cost { macs, params, pooled }
+}
+
+#[test]
+fn the_count_is_that_of_the_layers() {
+    for space in spaces() {
+        for made in decisions(&space, "count", 50) {
+            let arch = space.decide(&made);
+            assert_eq!(count(&arch), plain_count(&arch), "{made:?}");
+        }
+    }
+}
+
+#[test]
+fn counted_weights_are_those_that_a_network_is_built_with() {
+    for space in [small(), sparse(), shipped("fbnetv2_f_cifar.toml")] {
+        for made in decisions(&space, "built", 10) {
+            let arch = space.decide(&made);
+            let (_, params) = Net::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();
+            let weights = params.named().filter(|(name, _)| name.ends_with(".weight"));
+            let built: usize = weights.map(|(_, tensor)| tensor.elem_count()).sum();
+            assert_eq!(count(&arch).params, built as u64, "{made:?}");
+        }
+    }
+}
+
+#[test]
+fn the_expected_cost_at_one_hot_choices_is_the_count_to_the_unit() {
+    for space in spaces() {
+        for made in decisions(&space, "one-hot", 100) {
+            let arch = space.decide(&made);
+            let exact = propagate(&space, &one_hot(&space, &made, &0u64, &1u64), &1u64);
+            assert_eq!(exact.cost, count(&arch), "{}: {made:?}", space.name);
+            let mut input = arch.stem.width as u64;
+            for (found, block) in exact.blocks.iter().zip(&arch.blocks) {
+                assert_eq!((found.input, found.width), (input, block.width as u64));
+                let adds = match block.kind {
+                    BlockKind::Identity => true,
+                    BlockKind::Projection => false,
+                    BlockKind::MbConv { residual, .. } => residual,
+                };
+                assert_eq!(found.identity, u64::from(adds), "{}: {made:?}", space.name);
+                if let BlockKind::MbConv { mid, .. } = block.kind {
+                    assert_eq!(found.mid, mid as u64);
+                }
+                input = block.width as u64;
+            }
+            // In floating point the same, since all numbers are whole.
+            let real = propagate(&space, &one_hot(&space, &made, &0.0, &1.0), &1.0).cost;
+            assert_eq!(
+                (real.macs, real.params),
+                (exact.cost.macs as f64, exact.cost.params as f64)
+            );
+        }
+    }
+}
+
+/// Three blocks with every kind of choice: 1,728 networks.
+fn tiny() -> SearchSpace {
+    parse(
+        r#"
+name = "tiny"
+channel_divisor = 2
+[input]
+resolutions = [8]
+channels = 3
+classes = 4
+[stem]
+kernel = 3
+stride = 1
+width = 6
+activation = "relu"
+[[stage]]
+blocks = 3
+stride = 1
+expansion = [1.5, 3.0]
+width = [4, 6]
+types = ["k3_relu", "k5_hswish_se", "skip"]
+[head]
+width = 8
+activation = "relu"
+"#,
+    )
+}
+
+/// Every network of a space with its probability.
+fn all_networks(space: &SearchSpace, p: &[BlockProbabilities<f64>]) -> Vec<(Decisions, f64)> {
+    let mut all = vec![(Decisions { resolution: 0, blocks: vec![] }, 1.0)];
+    for (choices, p) in space.blocks.iter().zip(p) {
+        let mut longer = vec![];
+        for (made, q) in &all {
+            for block_type in 0..choices.types.len() {
+                for expansion in 0..choices.expansions() {
+                    for width in 0..choices.widths.len() {
+                        let mut made = made.clone();
+                        made.blocks.push(BlockDecision { block_type, expansion, width });
+                        let share = p.types[block_type] * p.expansions[expansion];
+                        longer.push((made, q * share * p.widths[width]));
+                    }
+                }
+            }
+        }
+        all = longer;
+    }
+    all
+}
+
+#[test]
+fn effective_shapes_are_expectations_over_the_networks_of_a_space() {
+    let space = tiny();
+    for label in ["a", "b", "c"] {
+        let p = random_probabilities(&space, label);
+        let found = propagate(&space, &p, &1.0).blocks;
+        let (mut widths, mut adds) = ([0.0; 3], [0.0; 3]);
+        let mut total = 0.0;
+        for (made, q) in all_networks(&space, &p) {
+            total += q;
+            for (i, block) in space.decide(&made).blocks.iter().enumerate() {
+                widths[i] += q * block.width as f64;
+                let residual = matches!(
+                    block.kind,
+                    BlockKind::Identity | BlockKind::MbConv { residual: true, .. }
+                );
+                adds[i] += q * f64::from(u8::from(residual));
+            }
+        }
+        assert!((total - 1.0).abs() < 1e-12);
+        for i in 0..3 {
+            assert!((found[i].width - widths[i]).abs() < 1e-9, "width of {i}");
+            assert!((found[i].identity - adds[i]).abs() < 1e-9, "ρ of {i}");
+            let input = if i == 0 { 6.0 } else { widths[i - 1] };
+            assert!((found[i].input - input).abs() < 1e-9, "input of {i}");
+        }
+    }
+}
+
+/// The expected cost written out: Σ_t p_t · cost of type t at expected channels.
+fn plain_expectation(space: &SearchSpace, p: &[BlockProbabilities<f64>]) -> [f64; 3] {
+    let shapes = propagate(space, p, &1.0).blocks;
+    let mut total = [0.0; 3];
+    let mut conv = |share: f64, weights: f64, side: usize| {
+        total[0] += share * weights * (side * side) as f64;
+        total[1] += share * weights;
+    };
+    let mut pooled = 0.0;
+    let mut side = (space.max_resolution() + 2 * (space.stem.kernel / 2) - space.stem.kernel)
+        / space.stem.stride
+        + 1;
+    let taps = space.stem.kernel.pow(2);
+    conv(1.0, (taps * space.image_channels * space.stem.width) as f64, side);
+    for ((choices, p), shape) in space.blocks.iter().zip(p).zip(&shapes) {
+        let before = side;
+        side = before.div_ceil(choices.stride);
+        let width: f64 = choices.widths.iter().zip(&p.widths).map(|(w, q)| *w as f64 * q).sum();
+        let keeps = choices.stride == 1 && choices.in_max == choices.width_max();
+        let (mid, squeezed, expands) = match &choices.expansion {
+            Expansion::Options { mids, .. } => {
+                let mean = |of: &dyn Fn(usize) -> usize| -> f64 {
+                    mids.iter().zip(&p.expansions).map(|(m, q)| of(*m) as f64 * q).sum()
+                };
+                let divisor = space.channel_divisor;
+                (mean(&|m| m), mean(&|m| squeeze_width(m, divisor)), true)
+            }
+            // Only behind the stem in these spaces, whose width is fixed.
+            Expansion::None => {
+                let stem = space.stem.width;
+                (stem as f64, squeeze_width(stem, space.channel_divisor) as f64, false)
+            }
+        };
+        for (block_type, q) in choices.types.iter().zip(&p.types) {
+            match block_type {
+                BlockType::Skip if keeps => {}
+                BlockType::Skip => conv(*q, shape.input * width, side),
+                BlockType::MbConv { kernel, squeeze_excite, .. } => {
+                    if expands {
+                        conv(*q, shape.input * mid, before);
+                    }
+                    conv(*q, (kernel * kernel) as f64 * mid, side);
+                    if *squeeze_excite {
+                        conv(*q, 2.0 * mid * squeezed, 1);
+                        pooled += q * mid * (side * side) as f64;
+                    }
+                    conv(*q, mid * width, side);
+                }
+            }
+        }
+    }
+    let (head, last) = (space.head.width as f64, shapes.last().unwrap().width);
+    conv(1.0, last * head, side);
+    conv(1.0, head * space.classes as f64, 1);
+    pooled += head * (side * side) as f64;
+    [total[0], total[1], pooled]
+}
+
+#[test]
+fn the_expected_cost_is_the_formula_at_the_expected_shapes() {
+    for space in spaces() {
+        for label in ["a", "b"] {
+            let p = random_probabilities(&space, label);
+            let found = propagate(&space, &p, &1.0).cost;
+            let expected = plain_expectation(&space, &p);
+            for (found, expected) in [found.macs, found.params, found.pooled].iter().zip(expected) {
+                assert!((found / expected - 1.0).abs() < 1e-12, "{found} {expected}");
+            }
+        }
+    }
+}
+
+/// All probabilities in one list, and back.
+fn flat(p: &[BlockProbabilities<f64>]) -> Vec<f64> {
+    let all = p.iter().flat_map(|b| b.types.iter().chain(&b.expansions).chain(&b.widths));
+    all.copied().collect()
+}
+
+fn shaped<N: Clone>(like: &[BlockProbabilities<f64>], flat: &[N]) -> Vec<BlockProbabilities<N>> {
+    let mut rest = flat.iter().cloned();
+    let mut next = |n: usize| rest.by_ref().take(n).collect();
+    like.iter()
+        .map(|b| BlockProbabilities {
+            types: next(b.types.len()),
+            expansions: next(b.expansions.len()),
+            widths: next(b.widths.len()),
+        })
+        .collect()
+}
+
+#[test]
+fn traced_costs_and_shapes_have_the_derivatives_of_the_formula() {
+    for space in spaces() {
+        let p = random_probabilities(&space, "slopes");
+        let at = flat(&p);
+        let graph = Graph::default();
+        let leaves: Vec<Traced> = at.iter().map(|v| graph.leaf(*v)).collect();
+        let traced = propagate(&space, &shaped(&p, &leaves), &graph.leaf(1.0));
+        let plain = propagate(&space, &p, &1.0);
+        assert_eq!(traced.cost.macs.value(), plain.cost.macs);
+
+        // A weighted sum of everything, as the search's loss is.
+        let mut seeds = vec![
+            (&traced.cost.macs, 1.0 / plain.cost.macs),
+            (&traced.cost.params, -0.4 / plain.cost.params),
+            (&traced.cost.pooled, 0.3 / plain.cost.pooled),
+        ];
+        for (i, block) in traced.blocks.iter().enumerate() {
+            seeds.push((&block.identity, 0.2 * (i + 1) as f64));
+            seeds.push((&block.width, 0.01));
+            seeds.push((&block.mid, -0.01));
+        }
+        let derivatives = graph.derivatives(&seeds);
+        let found: Vec<f64> = leaves.iter().map(|leaf| derivatives.to(leaf)).collect();
+        let value = |flat: &[f64]| {
+            let now = propagate(&space, &shaped(&p, flat), &1.0);
+            let shapes =
+                now.blocks.iter().enumerate().map(|(i, b)| {
+                    0.2 * (i + 1) as f64 * b.identity + 0.01 * b.width - 0.01 * b.mid
+                });
+            now.cost.macs / plain.cost.macs - 0.4 * now.cost.params / plain.cost.params
+                + 0.3 * now.cost.pooled / plain.cost.pooled
+                + shapes.sum::<f64>()
+        };
+        for i in 0..at.len() {
+            let only: Vec<f64> = vec![found[i]];
+            assert_gradient(
+                &format!("{} {i}", space.name),
+                &only,
+                &at[i..=i],
+                1,
+                (1e-7, 1.0),
+                |v| {
+                    let mut moved = at.clone();
+                    moved[i] = v[0];
+                    value(&moved)
+                },
+            );
+        }
+    }
+}
+
+#[test]
+fn no_network_lies_outside_the_extent_of_its_space() {
+    for space in spaces() {
+        let bounds = extent(&space);
+        for made in decisions(&space, "extent", 300) {
+            let cost = count(&space.decide(&made));
+            assert!((bounds.macs.0..=bounds.macs.1).contains(&cost.macs), "{made:?}");
+            assert!((bounds.params.0..=bounds.params.1).contains(&cost.params), "{made:?}");
+        }
+    }
+    let space = tiny();
+    let p = random_probabilities(&space, "any");
+    let costs: Vec<Cost<u64>> =
+        all_networks(&space, &p).iter().map(|(made, _)| count(&space.decide(made))).collect();
+    let range = |of: &dyn Fn(&Cost<u64>) -> u64| {
+        (costs.iter().map(of).min().unwrap(), costs.iter().map(of).max().unwrap())
+    };
+    assert_eq!(extent(&space).macs, range(&|cost| cost.macs));
+    assert_eq!(extent(&space).params, range(&|cost| cost.params));
+}
+
+#[test]
+fn the_papers_example_has_its_effective_width() {
+    // .8 · 16 + .2 · 12 = 15.2 channels (section 3.3).
+    let space = shipped("fbnetv2_f.toml");
+    let mut p = random_probabilities(&space, "example");
+    p[0].widths = vec![0.2, 0.8];
+    let skip = space.blocks[0].types.iter().position(|t| *t == BlockType::Skip).unwrap();
+    p[0].types = vec![0.0; space.blocks[0].types.len()];
+    p[0].types[(skip + 1) % space.blocks[0].types.len()] = 1.0;
+    assert!((propagate(&space, &p, &1.0).blocks[0].width - 15.2).abs() < 1e-12);
+    assert_eq!(gate_values(&space, &p)[0].widths, [0.2, 0.8]);
+}

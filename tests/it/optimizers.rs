@@ -1,0 +1,252 @@
+//! Optimizers, schedules and gates against hand computations.
+
+use crate::numbers::{assert_close, random, row, values};
+use crate::spaces::{shipped, small};
+use candle_core::{Device, Tensor};
+use repro::cost::BlockProbabilities;
+use repro::net::{GateGradients, Net, Plan};
+use repro::nn::{Init, Params};
+use repro::recipe::{Adam, Schedule, Sgd};
+use repro::rng::Seed;
+use repro::search::ArchParams;
+use repro::space::SearchSpace;
+use repro::train::{SgdState, learning_rate};
+
+fn sgd(weight_decay: f64, clip_norm: Option<f64>) -> Sgd {
+    let schedule = Schedule::Constant;
+    Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay, schedule, clip_norm }
+}
+
+/// A filter, a bias and a filter that no loss depends on.
+fn three_params() -> Params {
+    let mut params = Params::new(Seed(1), &Device::Cpu);
+    params.add("filter".to_owned(), &[3, 4], Init::Normal(1.0)).unwrap();
+    params.add("bias".to_owned(), &[5], Init::Constant(0.5)).unwrap();
+    params.add("unused".to_owned(), &[2], Init::Uniform(1.0)).unwrap();
+    params
+}
+
+#[test]
+fn sgd_is_momentum_with_decay_of_filters_only_and_a_clipped_norm() {
+    for clip_norm in [None, Some(1.5), Some(1e6)] {
+        let params = three_params();
+        let mut state = SgdState::new(sgd(0.01, clip_norm), &params).unwrap();
+        let mut expected: Vec<Vec<f64>> = params.tensors().map(|(t, _)| values(t)).collect();
+        let unused = expected[2].clone();
+        let mut velocity: Vec<Vec<f64>> = expected.iter().map(|w| vec![0.0; w.len()]).collect();
+        for step in 0..4 {
+            let gradients = [random(&format!("f{step}"), 12), random(&format!("b{step}"), 5)];
+            let norm = gradients.iter().flatten().map(|g| g * g).sum::<f64>().sqrt();
+            assert!(norm > 1.5);
+            let scale = clip_norm.map_or(1.0, |bound| (bound / norm).min(1.0));
+            let rate = 0.1 / (step + 1) as f64;
+            for i in 0..2 {
+                let decay = if i == 0 { 0.01 } else { 0.0 };
+                for j in 0..expected[i].len() {
+                    velocity[i][j] =
+                        0.9 * velocity[i][j] + scale * gradients[i][j] + decay * expected[i][j];
+                    expected[i][j] -= rate * velocity[i][j];
+                }
+            }
+            let given = [
+                Some(row(&gradients[0]).reshape((3, 4)).unwrap()),
+                Some(row(&gradients[1])),
+                None::<Tensor>,
+            ];
+            state.step(&params, &given, rate).unwrap();
+            for (i, (tensor, _)) in params.tensors().enumerate() {
+                assert_close(&format!("parameter {i}"), &values(tensor), &expected[i], 1e-5);
+            }
+            assert_eq!(expected[2], unused);
+        }
+    }
+}
+
+#[test]
+fn weight_decay_spares_norms_and_biases_of_a_network() {
+    let space = small();
+    let mut params = Params::new(Seed(1), &Device::Cpu);
+    Net::new(&mut params, &Plan::supernet(&space)).unwrap();
+    for ((name, _), (_, decays)) in params.named().zip(params.tensors()) {
+        assert_eq!(decays, name.ends_with(".weight"), "{name}");
+    }
+    let before: Vec<Vec<f64>> = params.tensors().map(|(t, _)| values(t)).collect();
+    let zeros: Vec<Option<Tensor>> =
+        params.tensors().map(|(t, _)| Some(t.zeros_like().unwrap())).collect();
+    SgdState::new(sgd(0.1, Some(1.0)), &params).unwrap().step(&params, &zeros, 0.5).unwrap();
+    for ((tensor, decays), before) in params.tensors().zip(&before) {
+        let shrunk: Vec<f64> = before.iter().map(|w| w * if decays { 0.95 } else { 1.0 }).collect();
+        assert_close("after decay", &values(tensor), &shrunk, 1e-6);
+    }
+}
+
+#[test]
+fn schedules_are_their_formulas_at_the_middle_of_each_step() {
+    let at = |schedule, step| {
+        learning_rate(&Sgd { learning_rate: 0.4, schedule, ..sgd(0.0, None) }, step, 10)
+    };
+    for step in 0..10 {
+        let t = (step as f64 + 0.5) / 10.0;
+        assert_eq!(at(Schedule::Constant, step), 0.4);
+        let cosine = 0.2 * (1.0 + (std::f64::consts::PI * t).cos());
+        assert!((at(Schedule::Cosine, step) - cosine).abs() < 1e-12);
+    }
+    // Up over the first fifth, down over the rest.
+    for (step, expected) in [(0, 0.1), (1, 0.3), (2, 0.375), (5, 0.225), (9, 0.025)] {
+        assert!((at(Schedule::Triangle, step) - expected).abs() < 1e-12, "{step}");
+    }
+}
+
+fn random_gradients(space: &SearchSpace, label: &str) -> Vec<GateGradients> {
+    let blocks = space.blocks.iter().enumerate().map(|(i, b)| GateGradients {
+        types: random(&format!("{label}/t{i}"), b.types.len()),
+        expansions: random(&format!("{label}/e{i}"), b.expansions()),
+        widths: random(&format!("{label}/w{i}"), b.widths.len()),
+        identity: 3.0, // belongs to the shapes and moves no logit by itself
+    });
+    blocks.collect()
+}
+
+type Choices = fn(&BlockProbabilities<f64>) -> &Vec<f64>;
+const KINDS: [Choices; 3] = [|p| &p.types, |p| &p.expansions, |p| &p.widths];
+
+/// Adam by hand on the logits of one choice, bias-corrected moment by moment.
+struct PlainAdam {
+    logits: Vec<f64>,
+    first: Vec<f64>,
+    second: Vec<f64>,
+}
+
+impl PlainAdam {
+    fn new(n: usize) -> Self {
+        Self { logits: vec![0.0; n], first: vec![0.0; n], second: vec![0.0; n] }
+    }
+
+    fn step(&mut self, config: &Adam, t: i32, gates: &[f64], by_gates: &[f64], tau: f64) {
+        for i in 0..self.logits.len() {
+            // The softmax's Jacobian: d g_j / d α_i = g_j (1[i = j] - g_i) / τ.
+            let mut d = config.weight_decay * self.logits[i];
+            for j in 0..gates.len() {
+                let same = f64::from(u8::from(i == j));
+                d += by_gates[j] * gates[j] * (same - gates[i]) / tau;
+            }
+            self.first[i] = config.beta1 * self.first[i] + (1.0 - config.beta1) * d;
+            self.second[i] = config.beta2 * self.second[i] + (1.0 - config.beta2) * d * d;
+        }
+        for i in 0..self.logits.len() {
+            let mean = self.first[i] / (1.0 - config.beta1.powi(t));
+            let corrected = 1.0 - config.beta2.powi(t);
+            let square = self.second[i] / corrected;
+            // The ε of the paper's section 2, which is beside the uncorrected moment.
+            let epsilon = 1e-8 / corrected.sqrt();
+            self.logits[i] -= config.learning_rate * mean / (square.sqrt() + epsilon);
+        }
+    }
+}
+
+#[test]
+fn adam_moves_the_logits_as_far_as_by_hand() {
+    let space = small();
+    let config = Adam { learning_rate: 0.07, beta1: 0.8, beta2: 0.95, weight_decay: 0.2 };
+    let mut alpha = ArchParams::new(&space);
+    let mut plain: Vec<Vec<PlainAdam>> = alpha
+        .probabilities()
+        .iter()
+        .map(|p| KINDS.iter().map(|kind| PlainAdam::new(kind(p).len())).collect())
+        .collect();
+    for t in 1..=5 {
+        let tau = 3.0 / f64::from(t);
+        let gates = alpha.gates(Seed(9), "adam", t as u64, tau);
+        let gradients = random_gradients(&space, &format!("adam{t}"));
+        for ((plain, gates), d) in plain.iter_mut().zip(&gates).zip(&gradients) {
+            let by_gates = [&d.types, &d.expansions, &d.widths];
+            for ((plain, kind), d) in plain.iter_mut().zip(KINDS).zip(by_gates) {
+                if plain.logits.len() > 1 {
+                    plain.step(&config, t, kind(gates), d, tau);
+                }
+            }
+        }
+        alpha.step(&config, &gates, &gradients, tau);
+        // Logits show through the softmax up to a constant.
+        for (p, plain) in alpha.probabilities().iter().zip(&plain) {
+            for (kind, plain) in KINDS.iter().zip(plain) {
+                let p = kind(p);
+                for i in 1..p.len() {
+                    let found = (p[i] / p[0]).ln();
+                    let expected = plain.logits[i] - plain.logits[0];
+                    assert!((found - expected).abs() < 1e-9, "step {t}: {found} {expected}");
+                }
+            }
+        }
+    }
+    let decided = alpha.decide(&space);
+    for (block, plain) in decided.blocks.iter().zip(&plain) {
+        let best = |choice: &PlainAdam| {
+            let largest = choice.logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            choice.logits.iter().position(|v| *v == largest).unwrap()
+        };
+        let found = [block.block_type, block.expansion, block.width];
+        assert_eq!(found.as_slice(), plain.iter().map(best).collect::<Vec<_>>());
+    }
+    assert_eq!(decided.resolution, space.resolutions.len() - 1);
+}
+
+/// Logits far from equal.
+fn moved_alpha(space: &SearchSpace) -> ArchParams {
+    let mut alpha = ArchParams::new(space);
+    let config = Adam { learning_rate: 0.4, beta1: 0.5, beta2: 0.9, weight_decay: 0.0 };
+    for t in 0..4 {
+        let gates = alpha.probabilities();
+        alpha.step(&config, &gates, &random_gradients(space, &format!("moved{t}")), 1.0);
+    }
+    alpha
+}
+
+#[test]
+fn the_largest_gate_is_distributed_as_the_softmax_of_the_logits() {
+    let space = shipped("fbnetv2_f_cifar.toml");
+    let alpha = moved_alpha(&space);
+    let draws = 4000;
+    let drawn: Vec<_> = (0..draws).map(|t| alpha.gates(Seed(6), "draws", t, 2.5)).collect();
+    let mut far: f64 = 0.0;
+    for (block, p) in alpha.probabilities().iter().enumerate() {
+        for kind in KINDS {
+            let p = kind(p);
+            let mut hits = vec![0.0; p.len()];
+            for gates in &drawn {
+                let gates = kind(&gates[block]);
+                assert!((gates.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+                let largest = gates.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                hits[gates.iter().position(|g| *g == largest).unwrap()] += 1.0;
+            }
+            let n = draws as f64;
+            for (hits, p) in hits.iter().zip(p).filter(|(_, p)| **p < 1.0) {
+                let deviations = (hits / n - p) / (p * (1.0 - p) / n).sqrt();
+                assert!(deviations.abs() < 4.5, "block {block}: {} for {p}", hits / n);
+                far = far.max((p - 1.0 / kind(&drawn[0][block]).len() as f64).abs());
+            }
+        }
+    }
+    assert!(far > 0.2, "the logits were hardly apart");
+}
+
+#[test]
+fn the_temperature_divides_logits_and_noise() {
+    let space = small();
+    let alpha = moved_alpha(&space);
+    let [warm, cold] = [5.0, 0.5].map(|tau| alpha.gates(Seed(6), "tau", 3, tau));
+    for (warm, cold) in warm.iter().zip(&cold) {
+        for kind in KINDS {
+            let (warm, cold) = (kind(warm), kind(cold));
+            for i in 1..warm.len() {
+                let ratio = (cold[i] / cold[0]).ln() / (warm[i] / warm[0]).ln();
+                assert!((ratio - 10.0).abs() < 1e-6, "{ratio}");
+            }
+        }
+    }
+    let again = alpha.gates(Seed(6), "tau", 3, 5.0);
+    let other = alpha.gates(Seed(6), "tau", 4, 5.0);
+    assert_eq!(again[0].types, warm[0].types);
+    assert_ne!(other[0].types, warm[0].types);
+    assert_ne!(warm[0].widths, warm[1].widths);
+}
