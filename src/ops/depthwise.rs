@@ -98,6 +98,9 @@ fn shape(
     if !fits {
         bail!("depthwise: x has {c_in} channels, the filter {c}, and no expansion fits between");
     }
+    if let Some(expand) = expand {
+        expand.norm.check("depthwise", c)?;
+    }
     Ok((n, Geometry::new((h, w), c, k, stride)))
 }
 

@@ -46,6 +46,17 @@ pub(super) fn nhwc(x: &Tensor) -> Result<(usize, usize, usize, usize)> {
     x.dims4()
 }
 
+/// Refuses `x` unless it has these sizes.
+///
+/// # Errors
+/// When it has others.
+pub(super) fn expect(op: &str, what: &str, x: &Tensor, dims: &[usize]) -> Result<()> {
+    if x.dims() != dims {
+        bail!("{op}: {what} is {:?}, expected {dims:?}", x.dims());
+    }
+    Ok(())
+}
+
 /// Rows and channels of a tensor seen as a matrix `[rows, c]`.
 pub(super) fn rows_of(x: &Tensor) -> Result<(usize, usize)> {
     let c = x.dim(candle_core::D::Minus1)?;

@@ -4,7 +4,7 @@
 //! is this and nothing else. On the CPU the rows are split into pieces, one single-threaded `gemm`
 //! each: all three products then run on all threads, the weight gradient with its tiny result too.
 
-use super::host::{Host, ordered_sum, rows_of, tensor};
+use super::host::{Host, expect, ordered_sum, rows_of, tensor};
 use super::no_kernel;
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -37,6 +37,7 @@ pub fn forward(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 /// As [`forward`].
 pub fn backward_input(w: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (c_in, c_out) = w.dims2()?;
+    expect("matmul", "dy", dy, &with_last(dy, c_out))?;
     match dy.device() {
         Device::Cpu => {
             let dx = multiply(&Host::of(dy)?, &Host::of(w)?, c_out, c_in, (1, c_out as isize));
@@ -53,6 +54,7 @@ pub fn backward_input(w: &Tensor, dy: &Tensor) -> Result<Tensor> {
 pub fn backward_weight(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (_, c_in) = rows_of(x)?;
     let (_, c_out) = rows_of(dy)?;
+    expect("matmul", "dy", dy, &with_last(x, c_out))?;
     match x.device() {
         Device::Cpu => {
             let dw = outer(&Host::of(x)?, &Host::of(dy)?, c_in, c_out);

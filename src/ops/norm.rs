@@ -14,7 +14,7 @@ mod backward;
 pub use backward::{Gradients, Wanted, backward};
 
 use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
-use super::host::{Host, piece_rows, rows_of, tensor};
+use super::host::{Host, expect, piece_rows, rows_of, tensor};
 use super::lanes::{Kernel, L, Lanes, blocks, dispatch, load, load_some, multiply_add, store_some};
 use super::no_kernel;
 use super::sums::{ChannelSums, Moments};
@@ -108,7 +108,35 @@ pub fn forward(sum: &Sum) -> Result<Tensor> {
     }
 }
 
+impl Norm {
+    /// Refuses rows that are not of `c` channels.
+    pub(super) fn check(&self, op: &str, c: usize) -> Result<()> {
+        expect(op, "a mean", &self.mean, &[c])?;
+        expect(op, "an inverse deviation", &self.inverse, &[c])?;
+        expect(op, "gamma", &self.gamma, &[c])?;
+        expect(op, "beta", &self.beta, &[c])
+    }
+}
+
 impl Sum {
+    /// Refuses sizes that do not fit together.
+    fn check(&self) -> Result<()> {
+        let like = self.like()?;
+        let (_, c) = rows_of(like)?;
+        for candidate in &self.candidates {
+            expect("norm", "a candidate", &candidate.z, like.dims())?;
+            candidate.norm.check("norm", c)?;
+        }
+        if let Some(gates) = &self.gates {
+            expect("norm", "the row of gates", gates, &[self.candidates.len()])?;
+        }
+        if let Some((x, rho)) = &self.identity {
+            expect("norm", "the identity", x, like.dims())?;
+            expect("norm", "rho", rho, &[1])?;
+        }
+        self.mask.as_ref().map_or(Ok(()), |mask| expect("norm", "the mask", mask, &[c]))
+    }
+
     fn like(&self) -> Result<&Tensor> {
         match (self.candidates.first(), &self.identity) {
             (Some(candidate), _) => Ok(&candidate.z),
@@ -167,13 +195,10 @@ struct HostSum<'a> {
 
 impl<'a> HostSum<'a> {
     fn of(sum: &'a Sum) -> Result<Self> {
-        let like = sum.like()?;
-        let (_, c) = rows_of(like)?;
+        sum.check()?;
+        let (_, c) = rows_of(sum.like()?)?;
         let gates = sum.gates.as_ref().map(Host::of).transpose()?;
         let candidates = sum.candidates.iter().enumerate().map(|(t, candidate)| {
-            if candidate.z.dims() != like.dims() {
-                bail!("norm: candidates {:?} and {:?} differ", candidate.z.dims(), like.dims());
-            }
             Ok(HostCandidate {
                 z: Host::of(&candidate.z)?,
                 norm: HostNorm::of(&candidate.norm)?,
@@ -181,9 +206,6 @@ impl<'a> HostSum<'a> {
             })
         });
         let identity = match &sum.identity {
-            Some((x, _)) if x.dims() != like.dims() => {
-                bail!("norm: x is {:?}, the candidates {:?}", x.dims(), like.dims())
-            }
             Some((x, rho)) => Some((Host::of(x)?, Host::of(rho)?[0])),
             None => None,
         };

@@ -1,7 +1,7 @@
 //! A dense convolution's windows as rows of a matrix (im2col): with a matmul behind it, this is a
 //! convolution. The stem uses it; its three input channels leave nothing to vectorise otherwise.
 
-use super::host::{Host, nhwc, tensor};
+use super::host::{Host, expect, nhwc, tensor};
 use super::no_kernel;
 use crate::space::conv_out;
 use candle_core::{Device, Result, Tensor};
@@ -34,14 +34,16 @@ pub fn forward(x: &Tensor, k: usize, stride: usize) -> Result<Tensor> {
 /// The gradient with respect to an x of side `(h, w)` and `c` channels.
 ///
 /// # Errors
-/// As [`forward`].
+/// As [`forward`], and when dy has other sizes than [`forward`] gives.
 pub fn backward(
     dy: &Tensor,
     k: usize,
     stride: usize,
     (h, w, c): (usize, usize, usize),
 ) -> Result<Tensor> {
-    let (n, oh, ow, _) = nhwc(dy)?;
+    let (n, ..) = nhwc(dy)?;
+    let (oh, ow) = (conv_out(h, k, stride), conv_out(w, k, stride));
+    expect("patches", "dy", dy, &[n, oh, ow, k * k * c])?;
     match dy.device() {
         Device::Cpu => {
             let dys = Host::of(dy)?;

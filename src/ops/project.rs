@@ -12,7 +12,7 @@ mod backward;
 pub use backward::{Gradients, SqueezeExciteGradients, backward};
 
 use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn, evaluate};
-use super::host::{Host, nhwc, pieces, tensor};
+use super::host::{Host, expect, nhwc, pieces, tensor};
 use super::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
     store_some,
@@ -21,7 +21,7 @@ use super::no_kernel;
 use super::norm::{Candidate, HostNorm, padded};
 use super::sums::{ChannelSums, Moments};
 use crate::space::Activation;
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 /// Rows that a group of images should at least have, so that the matrix is worth loading.
@@ -56,6 +56,7 @@ pub fn forward(
     w: &Tensor,
 ) -> Result<(Tensor, Moments)> {
     let (n, h, width, c) = nhwc(&input.z)?;
+    input.norm.check("project", c)?;
     let c_out = check(c, mask, squeeze_excite, w)?;
     match input.z.device() {
         Device::Cpu => {
@@ -89,19 +90,19 @@ fn check(
     squeeze_excite: Option<&SqueezeExcite>,
     w: &Tensor,
 ) -> Result<usize> {
-    let (c_in, c_out) = w.dims2()?;
-    if c_in != c || mask.is_some_and(|m| m.dims() != [c]) {
-        bail!("project: z has {c} channels, w takes {c_in}, the mask is {mask:?}");
+    let c_out = w.dims2()?.1;
+    expect("project", "w", w, &[c, c_out])?;
+    if let Some(mask) = mask {
+        expect("project", "the mask", mask, &[c])?;
     }
     if let Some(se) = squeeze_excite {
         let squeezed = se.squeeze.dims2()?.1;
-        let fits = se.squeeze.dims() == [c, squeezed]
-            && se.excite.dims() == [squeezed, c]
-            && se.squeeze_bias.dims() == [squeezed]
-            && se.excite_bias.dims() == [c]
-            && se.mask.as_ref().is_none_or(|m| m.dims() == [squeezed]);
-        if !fits {
-            bail!("project: the squeeze-excite does not fit {c} channels");
+        expect("project", "the squeeze", &se.squeeze, &[c, squeezed])?;
+        expect("project", "the squeeze's bias", &se.squeeze_bias, &[squeezed])?;
+        expect("project", "the excitation", &se.excite, &[squeezed, c])?;
+        expect("project", "the excitation's bias", &se.excite_bias, &[c])?;
+        if let Some(mask) = &se.mask {
+            expect("project", "the squeeze's mask", mask, &[squeezed])?;
         }
     }
     Ok(c_out)

@@ -1,7 +1,7 @@
 //! Bias and activation on the small matrices inside squeeze-excite and behind the classifier.
 
 use super::activation::{differentiate, evaluate};
-use super::host::{Host, rows_of, tensor};
+use super::host::{Host, expect, rows_of, tensor};
 use super::no_kernel;
 use crate::space::Activation;
 use candle_core::{Device, Result, Tensor};
@@ -25,7 +25,7 @@ pub fn forward(
     activation: Activation,
     mask: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let (_, c) = rows_of(x)?;
+    let c = channels(x, bias, mask)?;
     match x.device() {
         Device::Cpu => {
             let (xs, bias) = (Host::of(x)?, Host::of(bias)?);
@@ -51,7 +51,8 @@ pub fn backward(
     mask: Option<&Tensor>,
     dy: &Tensor,
 ) -> Result<Gradients> {
-    let (_, c) = rows_of(x)?;
+    let c = channels(x, bias, mask)?;
+    expect("rows", "dy", dy, x.dims())?;
     match x.device() {
         Device::Cpu => {
             let (xs, bias, dys) = (Host::of(x)?, Host::of(bias)?, Host::of(dy)?);
@@ -73,4 +74,12 @@ pub fn backward(
         }
         device => no_kernel("rows", device),
     }
+}
+
+/// The channels of x, which bias and mask must have too.
+fn channels(x: &Tensor, bias: &Tensor, mask: Option<&Tensor>) -> Result<usize> {
+    let (_, c) = rows_of(x)?;
+    expect("rows", "bias", bias, &[c])?;
+    mask.map_or(Ok(()), |mask| expect("rows", "mask", mask, &[c]))?;
+    Ok(c)
 }

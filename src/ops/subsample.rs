@@ -1,6 +1,6 @@
 //! Every s-th pixel in both directions: what a strided 1x1 convolution reads.
 
-use super::host::{Host, nhwc, tensor};
+use super::host::{Host, expect, nhwc, tensor};
 use super::no_kernel;
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
@@ -31,9 +31,10 @@ pub fn forward(x: &Tensor, stride: usize) -> Result<Tensor> {
 /// Puts dy back where [`forward`] read and zero elsewhere.
 ///
 /// # Errors
-/// As [`forward`].
+/// As [`forward`], and when dy has other sizes than [`forward`] gives.
 pub fn backward(dy: &Tensor, stride: usize, (h, w): (usize, usize)) -> Result<Tensor> {
     let (n, oh, ow, c) = nhwc(dy)?;
+    expect("subsample", "dy", dy, &[n, h.div_ceil(stride), w.div_ceil(stride), c])?;
     match dy.device() {
         Device::Cpu => {
             let dys = Host::of(dy)?;

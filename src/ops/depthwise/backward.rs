@@ -2,7 +2,7 @@
 
 use super::super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
 use super::super::gram::{self, Gram};
-use super::super::host::{Host, pieces, tensor};
+use super::super::host::{Host, expect, pieces, tensor};
 use super::super::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, ROWS, add_some, blocks, dispatch, load, load_some,
     multiply, multiply_add, product, store, store_some,
@@ -58,9 +58,7 @@ pub fn backward(
 ) -> Result<Gradients> {
     let (n, geometry) = shape(x, expand.map(|(e, _)| e), filter, stride)?;
     let g = &geometry;
-    if dy.dims() != [n, g.oh, g.ow, g.c] {
-        bail!("depthwise: the gradient is {:?} for an output of another shape", dy.dims());
-    }
+    expect("depthwise", "dy", dy, &[n, g.oh, g.ow, g.c])?;
     match dy.device() {
         Device::Cpu => {
             let (xs, dys, filters) = (Host::of(x)?, Host::of(dy)?, Host::of(filter)?);

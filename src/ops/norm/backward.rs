@@ -1,7 +1,7 @@
 //! The way back through the sum of candidates.
 
 use super::super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
-use super::super::host::{Host, piece_rows, tensor};
+use super::super::host::{Host, expect, piece_rows, tensor};
 use super::super::lanes::{Kernel, L, blocks, dispatch, load, load_some, multiply_add, store_some};
 use super::super::no_kernel;
 use super::super::sums::ChannelSums;
@@ -55,6 +55,7 @@ pub fn backward(sum: &Sum, dy: &Tensor, wanted: &Wanted) -> Result<Gradients> {
 
 fn backward_cpu(sum: &Sum, dy: &Tensor, wanted: &Wanted) -> Result<Gradients> {
     let host = HostSum::of(sum)?;
+    expect("norm", "dy", dy, sum.like()?.dims())?;
     let dys = Host::of(dy)?;
     let c = host.c;
     let mask = &host.mask[..c];

@@ -3,7 +3,7 @@
 use super::super::activation::{
     ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn, differentiate, evaluate,
 };
-use super::super::host::{Host, nhwc, piece_rows, pieces, tensor};
+use super::super::host::{Host, expect, nhwc, piece_rows, pieces, tensor};
 use super::super::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
     store_some,
@@ -17,7 +17,7 @@ use super::{
     scale_rows,
 };
 use crate::space::Activation;
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 /// Gradients of [`super::forward`].
@@ -58,9 +58,7 @@ pub fn backward(
 ) -> Result<Gradients> {
     let (n, h, width, c) = nhwc(&input.z)?;
     let c_out = check(c, mask, squeeze_excite, w)?;
-    if dy.dims() != [n, h, width, c_out] {
-        bail!("project: the gradient is {:?} for an output of another shape", dy.dims());
-    }
+    expect("project", "dy", dy, &[n, h, width, c_out])?;
     match dy.device() {
         Device::Cpu => {
             let (zs, dys) = (Host::of(&input.z)?, Host::of(dy)?);
