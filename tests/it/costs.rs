@@ -4,6 +4,7 @@
 use crate::numbers::assert_gradient;
 use crate::spaces::{
     decisions, gate_values, one_hot, parse, random_probabilities, shipped, small, sparse,
+    unexpanded,
 };
 use candle_core::Device;
 use repro::cost::{BlockProbabilities, Cost, Graph, Traced, count, extent, propagate};
@@ -14,8 +15,8 @@ use repro::space::{
     squeeze_width,
 };
 
-fn spaces() -> [SearchSpace; 4] {
-    [small(), sparse(), shipped("fbnetv2_f_cifar.toml"), shipped("fbnetv2_f.toml")]
+fn spaces() -> [SearchSpace; 5] {
+    [unexpanded(), small(), sparse(), shipped("fbnetv2_f_cifar.toml"), shipped("fbnetv2_f.toml")]
 }
 
 /// Multiply-accumulates, weights and pooled elements, layer by layer and by hand.
@@ -85,7 +86,7 @@ fn the_count_is_that_of_the_layers() {
 
 #[test]
 fn counted_weights_are_those_that_a_network_is_built_with() {
-    for space in [small(), sparse(), shipped("fbnetv2_f_cifar.toml")] {
+    for space in [unexpanded(), small(), sparse(), shipped("fbnetv2_f_cifar.toml")] {
         for made in decisions(&space, "built", 10) {
             let arch = space.decide(&made);
             let (_, params) = Net::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();
@@ -179,29 +180,36 @@ fn all_networks(space: &SearchSpace, p: &[BlockProbabilities<f64>]) -> Vec<(Deci
 
 #[test]
 fn effective_shapes_are_expectations_over_the_networks_of_a_space() {
-    let space = tiny();
-    for label in ["a", "b", "c"] {
+    for (space, label) in [(tiny(), "a"), (tiny(), "b"), (unexpanded(), "a")] {
         let p = random_probabilities(&space, label);
         let found = propagate(&space, &p, &1.0).blocks;
-        let (mut widths, mut adds) = ([0.0; 3], [0.0; 3]);
+        let n = found.len();
+        let (mut inputs, mut widths, mut adds) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
         let mut total = 0.0;
         for (made, q) in all_networks(&space, &p) {
             total += q;
+            let mut input = space.stem.width;
             for (i, block) in space.decide(&made).blocks.iter().enumerate() {
+                inputs[i] += q * input as f64;
                 widths[i] += q * block.width as f64;
                 let residual = matches!(
                     block.kind,
                     BlockKind::Identity | BlockKind::MbConv { residual: true, .. }
                 );
                 adds[i] += q * f64::from(u8::from(residual));
+                input = block.width;
             }
         }
-        assert!((total - 1.0).abs() < 1e-12);
-        for i in 0..3 {
-            assert!((found[i].width - widths[i]).abs() < 1e-9, "width of {i}");
-            assert!((found[i].identity - adds[i]).abs() < 1e-9, "ρ of {i}");
-            let input = if i == 0 { 6.0 } else { widths[i - 1] };
-            assert!((found[i].input - input).abs() < 1e-9, "input of {i}");
+        assert!((total - 1.0).abs() < 1e-9);
+        for (i, found) in found.iter().enumerate() {
+            assert!((found.input - inputs[i]).abs() < 1e-9, "input of {i}");
+            assert!((found.width - widths[i]).abs() < 1e-9, "width of {i}");
+            assert!((found.identity - adds[i]).abs() < 1e-9, "ρ of {i}");
+            if space.blocks[i].expansion == Expansion::None {
+                assert!((found.mid - inputs[i]).abs() < 1e-9, "hidden of {i}");
+            }
+            let whole: f64 = found.incoming.iter().map(|(_, p)| p).sum();
+            assert!((whole - 1.0).abs() < 1e-9, "input of {i}");
         }
     }
 }
@@ -233,10 +241,11 @@ fn plain_expectation(space: &SearchSpace, p: &[BlockProbabilities<f64>]) -> [f64
                 let divisor = space.channel_divisor;
                 (mean(&|m| m), mean(&|m| squeeze_width(m, divisor)), true)
             }
-            // Only behind the stem in these spaces, whose width is fixed.
             Expansion::None => {
-                let stem = space.stem.width;
-                (stem as f64, squeeze_width(stem, space.channel_divisor) as f64, false)
+                let mean = |of: &dyn Fn(usize) -> usize| -> f64 {
+                    shape.incoming.iter().map(|(c, q)| of(*c) as f64 * q).sum()
+                };
+                (mean(&|c| c), mean(&|c| squeeze_width(c, space.channel_divisor)), false)
             }
         };
         for (block_type, q) in choices.types.iter().zip(&p.types) {

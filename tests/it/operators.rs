@@ -463,6 +463,39 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
     assert_refused(depthwise::forward(&zeros(&[4, 6]), &zeros(&[9, 6]), 1), &[]);
     assert_refused(pool::forward(&zeros(&[4, 6])), &[]);
     assert_refused(norm::forward(&norm::Sum::default()), &["nothing to sum"]);
+    let (shape, short) = ([2, 4, 4, 6], [2, 4, 4, 5]);
+    assert_refused(matmul::backward_input(&zeros(&[6, 3]), &x), &["matmul: dy", "3"]);
+    assert_refused(matmul::backward_weight(&x, &zeros(&[2, 4, 3, 3])), &["matmul: dy", "4, 4, 3]"]);
+    let filter = zeros(&[9, 6]);
+    assert_refused(depthwise::backward_input(&x, &filter, &x, 2), &["depthwise: dy", "2, 2, 2, 6"]);
+    assert_refused(depthwise::backward_weight(&x, &filter, &x, 2), &["depthwise: dy"]);
+    assert_refused(patches::backward(&x, 3, 1, (4, 4, 6)), &["patches: dy", "2, 4, 4, 54"]);
+    assert_refused(subsample::backward(&x, 2, (4, 4)), &["subsample: dy", "2, 2, 2, 6"]);
+    let (bias, identity) = (zeros(&[6]), Activation::Identity);
+    assert_refused(rows::forward(&x, &zeros(&[5]), identity, None), &["rows: bias", "5", "6"]);
+    let mask = zeros(&[7]);
+    assert_refused(rows::forward(&x, &bias, identity, Some(&mask)), &["rows: mask", "7"]);
+    assert_refused(rows::backward(&x, &bias, identity, None, &zeros(&short)), &["rows: dy"]);
+    let fitting = || Summands {
+        gates: Some(vec![1.0]),
+        identity: Some((Map::zeros(2, 4, 4, 6), 1.0)),
+        mask: Some(vec![1.0; 6]),
+        ..summands((2, 4, 4, 6), &[identity])
+    };
+    let spoilt = |spoil: &dyn Fn(&mut norm::Sum)| {
+        let mut sum = fitting().sum();
+        spoil(&mut sum);
+        norm::forward(&sum)
+    };
+    assert_eq!(spoilt(&|_| ()).unwrap().dims(), shape);
+    assert_refused(spoilt(&|sum| sum.mask = Some(zeros(&[5]))), &["norm: the mask", "5", "6"]);
+    assert_refused(spoilt(&|sum| sum.gates = Some(zeros(&[2]))), &["norm: the row of gates", "2"]);
+    assert_refused(
+        spoilt(&|sum| sum.identity = Some((zeros(&short), zeros(&[1])))),
+        &["norm: the identity", "5", "6"],
+    );
+    assert_refused(spoilt(&|sum| sum.candidates[0].beta = zeros(&[5])), &["norm: beta", "5", "6"]);
+    assert_refused(norm::backward(&fitting().sum(), &zeros(&short)), &["norm: dy", "5", "6"]);
     let logits = zeros(&[2, 3]);
     assert_refused(loss::cross_entropy(&logits, &[0, 3], 0.0), &["2", "3 classes"]);
     assert_refused(loss::cross_entropy(&logits, &[0], 0.0), &["1 labels", "2 images"]);

@@ -338,7 +338,7 @@ fn masked(x: &Map, mask: Option<&[f64]>) -> Map {
 
 /// Σ_i g_i 1_i, written as it is defined; a single option is no choice and leaves no mask.
 pub fn mask(options: &[usize], gates: &[f64]) -> Option<Vec<f64>> {
-    let mut mask = vec![0.0; *options.last()?];
+    let mut mask = vec![0.0; *options.iter().max()?];
     for (option, gate) in options.iter().zip(gates) {
         for entry in &mut mask[..*option] {
             *entry += gate;
@@ -347,30 +347,35 @@ pub fn mask(options: &[usize], gates: &[f64]) -> Option<Vec<f64>> {
     (options.len() > 1).then_some(mask)
 }
 
-/// What the gates of a space mean for each block. Blocks without expansion take the mask of the
-/// block before as that of their hidden channels.
+/// What the gates of a space mean for each block. The hidden channels of a block without expansion
+/// are those that reach it: what was chosen before, or less where a skip passed on less.
 pub fn block_gates(space: &SearchSpace, gates: &[GateValues]) -> Vec<BlockGates> {
-    let mut before = None;
+    let mut arriving = vec![(space.stem.width, 1.0)];
     let of_block = space.blocks.iter().zip(gates).map(|(choices, values)| {
         let keeps = choices.stride == 1 && choices.in_max == choices.width_max();
-        let layered = choices.types.iter().zip(&values.types);
-        let layered = layered.filter(|(t, _)| !(keeps && **t == BlockType::Skip));
-        let (mid, squeeze) = match &choices.expansion {
-            Expansion::None => (before.take(), None),
-            Expansion::Options { mids, .. } => {
-                let squeezed: Vec<usize> =
-                    mids.iter().map(|m| squeeze_width(*m, space.channel_divisor)).collect();
-                (mask(mids, &values.expansions), mask(&squeezed, &values.expansions))
-            }
+        let passes = |t: &BlockType| keeps && *t == BlockType::Skip;
+        let typed = || choices.types.iter().zip(&values.types);
+        let layered: Vec<f64> = typed().filter(|(t, _)| !passes(t)).map(|(_, g)| *g).collect();
+        let (mids, shares): (Vec<usize>, Vec<f64>) = match &choices.expansion {
+            Expansion::None => arriving.iter().copied().unzip(),
+            Expansion::Options { mids, .. } => (mids.clone(), values.expansions.clone()),
         };
-        let width = mask(&choices.widths, &values.widths);
-        before.clone_from(&width);
+        let squeezes: Vec<usize> =
+            mids.iter().map(|m| squeeze_width(*m, space.channel_divisor)).collect();
+        let mut leaving = vec![];
+        for (width, g) in choices.widths.iter().zip(&values.widths) {
+            leaving.push((*width, g * layered.iter().sum::<f64>()));
+            for (_, skip) in typed().filter(|(t, _)| passes(t)) {
+                leaving.extend(arriving.iter().map(|(c, p)| (*c.min(width), p * g * skip)));
+            }
+        }
+        arriving = leaving;
         BlockGates {
-            branches: (choices.types.len() > 1).then(|| layered.map(|(_, g)| *g).collect()),
+            branches: (choices.types.len() > 1).then_some(layered),
             identity: keeps.then_some(values.identity),
-            mid,
-            squeeze,
-            width,
+            mid: mask(&mids, &shares),
+            squeeze: mask(&squeezes, &shares),
+            width: mask(&choices.widths, &values.widths),
         }
     });
     of_block.collect()
