@@ -11,7 +11,7 @@
 
 mod backward;
 
-pub use backward::{Gradients, Wanted, backward};
+pub use backward::{CandidateGradients, Gradients, Wanted, backward};
 
 use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
 use super::host::{Host, expect, piece_rows, rows_of, tensor};

@@ -3,7 +3,7 @@
 use crate::numbers::{assert_close, assert_gradient, random, random_map, row, tensor, values};
 use crate::reference::{self, Map};
 use candle_core::{DType, Tensor};
-use repro::ops::{depthwise, loss, matmul, norm, patches, pool, rows, subsample, update};
+use repro::ops::{Moments, depthwise, loss, matmul, norm, patches, pool, rows, subsample, update};
 use repro::space::Activation;
 
 /// f32 sums over at most a few thousand terms.
@@ -79,15 +79,17 @@ fn a_depthwise_convolution_filters_every_channel_by_itself() {
             let dy = random("dy", y.data.len());
             let (xs, ws) = (x.tensor(), tensor(&weight, &[k * k, c]));
             let dys = tensor(&dy, &[y.n, y.h, y.w, y.c]);
-            let found = depthwise::forward(&xs, &ws, stride).unwrap();
+            let (found, _) = depthwise::forward(&xs, None, &ws, stride).unwrap();
             assert_eq!(found.dims(), dys.dims(), "{what}");
             assert_close(&what, &values(&found), &y.data, VALUE);
-            let dx = values(&depthwise::backward_input(&xs, &ws, &dys, stride).unwrap());
+            let all = depthwise::Wanted { input: true, weights: true };
+            let g = depthwise::backward(&xs, None, &ws, stride, &dys, all).unwrap();
+            let dx = values(&g.dx.unwrap());
             assert_gradient(&format!("{what}, dx"), &dx, &x.data, 2, SLOPE, |moved| {
                 let moved = Map::new(shape(&x), moved.to_vec());
                 reference::depthwise(&moved, &weight, k, stride).dot(&dy)
             });
-            let dw = values(&depthwise::backward_weight(&xs, &ws, &dys, stride).unwrap());
+            let dw = values(&g.dfilter.unwrap());
             assert_gradient(&format!("{what}, dw"), &dw, &weight, 2, SLOPE, |moved| {
                 reference::depthwise(&x, moved, k, stride).dot(&dy)
             });
@@ -209,7 +211,7 @@ fn moments_are_mean_and_biased_variance() {
         let mut z = random_map("z", (2, side, side, c));
         z = z.by_channel(|j, v| 0.5 * v + j as f64 - 3.0);
         let expected = reference::moments(&z);
-        let (mean, variance) = norm::moments(&z.tensor()).unwrap();
+        let Moments { mean, variance, .. } = norm::moments(&z.tensor()).unwrap();
         assert_close("mean", &values(&mean), &expected.mean, 1e-4);
         for (found, expected) in values(&variance).iter().zip(&expected.variance) {
             assert!((found / expected - 1.0).abs() < 1e-2, "{found} for {expected}");
@@ -221,8 +223,8 @@ fn moments_are_mean_and_biased_variance() {
     }
     // Where ε is all there is.
     let flat = Map::new((2, 3, 3, 5), vec![2.5; 90]);
-    let (mean, variance) = norm::moments(&flat.tensor()).unwrap();
-    assert_eq!(values(&mean), [2.5; 5]);
+    let Moments { mean, variance, count } = norm::moments(&flat.tensor()).unwrap();
+    assert_eq!((values(&mean), count), (vec![2.5; 5], 18));
     let inverse = values(&norm::inverse_deviation(&variance).unwrap());
     assert_close("1/√ε", &inverse, &[1e-5f64.sqrt().recip(); 5], 1e-6);
 }
@@ -261,15 +263,15 @@ impl Summands {
 
     fn sum(&self) -> norm::Sum {
         let candidates = self.zs.iter().enumerate().map(|(t, z)| {
-            let (mean, variance) = norm::moments(&z.tensor()).unwrap();
-            norm::Candidate {
-                z: z.tensor(),
+            let Moments { mean, variance, .. } = norm::moments(&z.tensor()).unwrap();
+            let norm = norm::Norm {
                 mean,
                 inverse: norm::inverse_deviation(&variance).unwrap(),
                 gamma: row(&self.gammas[t]),
                 beta: row(&self.betas[t]),
                 activation: self.activations[t],
-            }
+            };
+            norm::Candidate { z: z.tensor(), norm }
         });
         norm::Sum {
             candidates: candidates.collect(),
@@ -301,9 +303,11 @@ impl Summands {
         let y = norm::forward(&sum).unwrap();
         assert_close(what, &values(&y), &expected.data, 1e-4);
         let dy = random("dy", expected.data.len());
-        let g = norm::backward(&sum, &tensor(&dy, y.dims())).unwrap();
-        for (t, (dz, dgamma, dbeta)) in g.candidates.iter().enumerate() {
+        let all = norm::Wanted { candidates: vec![true; self.zs.len()], identity: true };
+        let g = norm::backward(&sum, &tensor(&dy, y.dims()), &all).unwrap();
+        for (t, norm::CandidateGradients { dz, dgamma, dbeta }) in g.candidates.iter().enumerate() {
             let at = |part: &str| format!("{what}, {part} of {t}");
+            let dz = dz.as_ref().unwrap();
             self.check(&at("dz"), dz, &self.zs[t].data, &dy, |s, v| s.zs[t].data = v);
             self.check(&at("dgamma"), dgamma, &self.gammas[t], &dy, |s, v| s.gammas[t] = v);
             self.check(&at("dbeta"), dbeta, &self.betas[t], &dy, |s, v| s.betas[t] = v);
@@ -313,8 +317,8 @@ impl Summands {
         if let (Some(d), Some(gates)) = (&g.gates, &self.gates) {
             self.check(&format!("{what}, gates"), d, gates, &dy, |s, v| s.gates = Some(v));
         }
-        assert_eq!(g.identity.is_some(), self.identity.is_some());
-        if let (Some((dx, drho)), Some((x, rho))) = (&g.identity, &self.identity) {
+        assert_eq!(g.dx.is_some() && g.drho.is_some(), self.identity.is_some());
+        if let (Some(dx), Some(drho), Some((x, rho))) = (&g.dx, &g.drho, &self.identity) {
             self.check(&format!("{what}, dx"), dx, &x.data, &dy, |s, v| {
                 s.identity.as_mut().unwrap().0.data = v;
             });
@@ -458,17 +462,18 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, x.device()).unwrap();
     assert_refused(matmul::forward(&x, &zeros(&[5, 3])), &["matmul", "6", "5"]);
     assert_refused(matmul::forward(&x, &zeros(&[6])), &[]);
-    assert_refused(depthwise::forward(&x, &zeros(&[9, 5]), 1), &["depthwise", "6", "5"]);
-    assert_refused(depthwise::forward(&x, &zeros(&[49, 6]), 1), &["depthwise", "49"]);
-    assert_refused(depthwise::forward(&zeros(&[4, 6]), &zeros(&[9, 6]), 1), &[]);
+    assert_refused(depthwise::forward(&x, None, &zeros(&[9, 5]), 1), &["depthwise", "6", "5"]);
+    assert_refused(depthwise::forward(&x, None, &zeros(&[49, 6]), 1), &["depthwise", "49"]);
+    assert_refused(depthwise::forward(&zeros(&[4, 6]), None, &zeros(&[9, 6]), 1), &[]);
     assert_refused(pool::forward(&zeros(&[4, 6])), &[]);
     assert_refused(norm::forward(&norm::Sum::default()), &["nothing to sum"]);
     let (shape, short) = ([2, 4, 4, 6], [2, 4, 4, 5]);
     assert_refused(matmul::backward_input(&zeros(&[6, 3]), &x), &["matmul: dy", "3"]);
     assert_refused(matmul::backward_weight(&x, &zeros(&[2, 4, 3, 3])), &["matmul: dy", "4, 4, 3]"]);
     let filter = zeros(&[9, 6]);
-    assert_refused(depthwise::backward_input(&x, &filter, &x, 2), &["depthwise: dy", "2, 2, 2, 6"]);
-    assert_refused(depthwise::backward_weight(&x, &filter, &x, 2), &["depthwise: dy"]);
+    let all = depthwise::Wanted { input: true, weights: true };
+    let short_gradient = depthwise::backward(&x, None, &filter, 2, &x, all);
+    assert_refused(short_gradient.map(drop), &["depthwise: dy", "2, 2, 2, 6"]);
     assert_refused(patches::backward(&x, 3, 1, (4, 4, 6)), &["patches: dy", "2, 4, 4, 54"]);
     assert_refused(subsample::backward(&x, 2, (4, 4)), &["subsample: dy", "2, 2, 2, 6"]);
     let (bias, identity) = (zeros(&[6]), Activation::Identity);
@@ -494,8 +499,13 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
         spoilt(&|sum| sum.identity = Some((zeros(&short), zeros(&[1])))),
         &["norm: the identity", "5", "6"],
     );
-    assert_refused(spoilt(&|sum| sum.candidates[0].beta = zeros(&[5])), &["norm: beta", "5", "6"]);
-    assert_refused(norm::backward(&fitting().sum(), &zeros(&short)), &["norm: dy", "5", "6"]);
+    assert_refused(
+        spoilt(&|sum| sum.candidates[0].norm.beta = zeros(&[5])),
+        &["norm: beta", "5", "6"],
+    );
+    let wanted = norm::Wanted { candidates: vec![true], identity: true };
+    let short_gradient = norm::backward(&fitting().sum(), &zeros(&short), &wanted);
+    assert_refused(short_gradient.map(drop), &["norm: dy", "5", "6"]);
     let logits = zeros(&[2, 3]);
     assert_refused(loss::cross_entropy(&logits, &[0, 3], 0.0), &["2", "3 classes"]);
     assert_refused(loss::cross_entropy(&logits, &[0], 0.0), &["1 labels", "2 images"]);
