@@ -148,9 +148,9 @@ impl Kernel for Forward<'_> {
         let g = self.g;
         let mut tile = vec![0f32; g.in_tile()];
         let mut raw = vec![0f32; g.in_pixels() * L];
-        for ((at, valid), taps) in blocks(g.c).zip(self.taps) {
-            let images = self.x.chunks_exact(g.in_pixels() * self.front.c_in);
-            for (x, y) in images.zip(self.y.chunks_exact_mut(g.out_pixels() * g.c)) {
+        let images = self.x.chunks_exact(g.in_pixels() * self.front.c_in);
+        for (x, y) in images.zip(self.y.chunks_exact_mut(g.out_pixels() * g.c)) {
+            for ((at, valid), taps) in blocks(g.c).zip(self.taps) {
                 self.front.fill::<FUSED>(g, x, (at, valid), &mut tile, &mut raw);
                 match valid {
                     L => convolve::<FUSED, true>(g, taps, &tile, y, (at, valid)),

@@ -2,11 +2,12 @@
 
 use super::super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
 use super::super::gram::{self, Gram};
-use super::super::host::{Host, expect, pieces, tensor};
+use super::super::host::{Host, expect, piece_rows, pieces, tensor};
 use super::super::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, ROWS, add_some, blocks, dispatch, load, load_some,
     multiply, multiply_add, product, store, store_some,
 };
+use super::super::matmul::Product;
 use super::super::no_kernel;
 use super::super::norm::HostNorm;
 use super::super::sums::{ChannelSums, sum_parts};
@@ -198,10 +199,17 @@ impl Kernel for Backward<'_> {
         let mut dy_tile = vec![0f32; g.out_tile()];
         let mut q = vec![0f32; g.in_pixels() * L];
         let mut da = vec![0f32; g.in_pixels() * L];
+        // dx with its channels padded to full blocks.
+        let padded = front.c_in.next_multiple_of(L);
+        let mut dx_tile = vec![0f32; g.in_pixels() * padded];
         let expanded = front.expand.is_some();
-        for (b, (at, valid)) in blocks(g.c).enumerate() {
-            let images = self.x.chunks_exact(in_len);
-            for (i, (x, dy)) in images.zip(self.dy.chunks_exact(g.out_pixels() * g.c)).enumerate() {
+        let images = self.x.chunks_exact(in_len).zip(self.dy.chunks_exact(g.out_pixels() * g.c));
+        for (i, (x, dy)) in images.enumerate() {
+            let dx = match wanted.input {
+                true => &mut self.dx[i * in_len..][..in_len],
+                false => &mut [][..],
+            };
+            for (b, (at, valid)) in blocks(g.c).enumerate() {
                 if expanded || wanted.weights {
                     front.fill::<FUSED>(g, x, (at, valid), &mut tile, &mut q);
                 }
@@ -216,10 +224,6 @@ impl Kernel for Backward<'_> {
                         _ => filter::<FUSED, 5>(g, &tile, &dy_tile, part, (at, valid)),
                     }
                 }
-                let dx = match wanted.input {
-                    true => &mut self.dx[i * in_len..][..in_len],
-                    false => &mut [][..],
-                };
                 let Some(expand) = &front.expand else {
                     if wanted.input {
                         for (phase, taps) in &taps[b] {
@@ -238,8 +242,15 @@ impl Kernel for Backward<'_> {
                 }
                 if wanted.input {
                     let how = if b == 0 { Mode::Store } else { Mode::Add };
-                    let shape = (g.in_pixels(), L, front.c_in);
-                    multiply::<FUSED>(shape, &q, Layout::Rows(L), &back[b], dx, how);
+                    let shape = (g.in_pixels(), L, padded);
+                    let layout = Layout::Rows(L);
+                    multiply::<FUSED>(shape, &q, layout, &back[b], &mut dx_tile, how);
+                }
+            }
+            if wanted.input && expanded {
+                let rows = dx_tile.chunks_exact(padded);
+                for (dx, from) in dx.chunks_exact_mut(front.c_in).zip(rows) {
+                    dx.copy_from_slice(&from[..front.c_in]);
                 }
             }
         }
@@ -462,12 +473,13 @@ impl<'a> Last<'a> {
         dispatch(Product {
             shape: (c_in, c, c_in),
             a: &weighted,
+            layout: Layout::Rows(c),
             b: &transposed,
             c: &mut b,
             how: Mode::Store,
         });
         let packed = lanes::pack(&b, c_in, c_in);
-        let piece = super::super::host::piece_rows(c_in) * c_in;
+        let piece = piece_rows(c_in) * c_in;
         dx.par_chunks_mut(piece).zip(x.par_chunks(piece)).for_each(|(dx, x)| {
             for row in dx.chunks_exact_mut(c_in) {
                 for (to, constant) in row.iter_mut().zip(&constant) {
@@ -475,7 +487,8 @@ impl<'a> Last<'a> {
                 }
             }
             let shape = (x.len() / c_in, c_in, c_in);
-            dispatch(Product { shape, a: x, b: &packed, c: dx, how: Mode::Add });
+            let layout = Layout::Rows(c_in);
+            dispatch(Product { shape, a: x, layout, b: &packed, c: dx, how: Mode::Add });
         });
     }
 
@@ -499,22 +512,5 @@ impl<'a> Last<'a> {
             dgamma: row(&self.sum_normalised)?,
             dbeta: row(&self.sum)?,
         })
-    }
-}
-
-/// A plain product, compiled for the instruction set.
-struct Product<'a> {
-    shape: (usize, usize, usize),
-    a: &'a [f32],
-    b: &'a [f32],
-    c: &'a mut [f32],
-    how: Mode,
-}
-
-impl Kernel for Product<'_> {
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        let layout = Layout::Rows(self.shape.1);
-        multiply::<FUSED>(self.shape, self.a, layout, self.b, self.c, self.how);
     }
 }
