@@ -37,7 +37,8 @@ impl Phase {
 /// Receives what a run measures, as it is measured.
 pub trait Recorder {
     /// Metrics of one step, named by dotted paths (`search.loss`). `step` counts from 0 within the
-    /// run's phase; a metric of the whole run uses step 0.
+    /// run's phase; a metric of the whole run uses step 0. Values are finite, and a metric has one
+    /// per step.
     ///
     /// # Errors
     /// When they cannot be stored: the run must not go on unrecorded.

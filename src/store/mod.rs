@@ -1,41 +1,55 @@
 //! The results database: SQLite behind a blocking façade. All SQL and all of `sqlx` live here.
+//!
+//! [`Store`] reads and begins runs, a [`RunRecorder`] writes one. The tables are those of
+//! `migrations/`. Nothing is open between two calls of a `Store`, so the file is whole, without the
+//! write-ahead log beside it, whenever no run is being recorded. While one is, only SQLite may open
+//! the file: where this process opens and closes it otherwise, its locks are lost.
 
+mod error;
+mod process;
+mod read;
+mod recorder;
 mod rows;
+mod schema;
+mod session;
+#[cfg(test)]
+mod tests;
+mod write;
+mod writer;
 
+pub use error::StoreError;
+pub use recorder::RunRecorder;
 pub use rows::{
     ArchitectureRow, FinalResult, ManifestRecord, Measurement, NewRun, PhaseRow, RunRow, RunStatus,
 };
 
-use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder};
+use crate::env;
+use error::Fault;
+use session::{Database, Session};
+use sqlx::sqlite::SqliteConnection;
 use std::path::Path;
 
-/// Why the database cannot be used; every message says what, where and what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("placeholder")]
-pub struct StoreError;
-
 /// An open database.
-pub struct Store;
-
-/// Writes one attempt of one run. Dropped without [`RunRecorder::finish`], the attempt counts as
-/// interrupted.
-pub struct RunRecorder;
+#[derive(Clone, Debug)]
+pub struct Store {
+    database: Database,
+}
 
 impl Store {
     /// Opens the database, creates it if there is none, and brings its tables up to date.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn open(_path: &Path) -> Result<Self, StoreError> {
-        todo!()
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { database: schema::open(path)? })
     }
 
     /// Enters a new run with its first attempt, and begins its heartbeat.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn begin(&self, _run: &NewRun) -> Result<RunRecorder, StoreError> {
-        todo!()
+    pub fn begin(&self, run: &NewRun) -> Result<RunRecorder, StoreError> {
+        RunRecorder::begin(&self.database, run)
     }
 
     /// All runs, the oldest first.
@@ -43,71 +57,49 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn runs(&self) -> Result<Vec<RunRow>, StoreError> {
-        todo!()
+        let now = env::now();
+        self.read(async |connection| read::runs(connection, None, now).await)
     }
 
     /// One run.
     ///
     /// # Errors
-    /// When there is none of that id (the message names the nearest), or see [`StoreError`].
-    pub fn run(&self, _id: i64) -> Result<RunRow, StoreError> {
-        todo!()
+    /// When there is none of that id (the message names those there are), or see [`StoreError`].
+    pub fn run(&self, id: i64) -> Result<RunRow, StoreError> {
+        let now = env::now();
+        self.read(async |connection| match read::runs(connection, Some(id), now).await?.pop() {
+            Some(run) => Ok(run),
+            None => Err(self.no_such_run(connection, id).await),
+        })
     }
 
     /// The measurements of a run's last attempt, by metric, then step.
     ///
     /// # Errors
-    /// See [`StoreError`].
-    pub fn measurements(&self, _id: i64) -> Result<Vec<Measurement>, StoreError> {
-        todo!()
-    }
-}
-
-impl RunRecorder {
-    #[must_use]
-    pub fn run_id(&self) -> i64 {
-        todo!()
-    }
-
-    /// The run is complete.
-    ///
-    /// # Errors
-    /// When it cannot be stored.
-    pub fn finish(self, _result: &FinalResult) -> Result<(), StoreError> {
-        todo!()
+    /// As [`Store::run`].
+    pub fn measurements(&self, id: i64) -> Result<Vec<Measurement>, StoreError> {
+        self.read(async |connection| {
+            if read::has_run(connection, id).await? {
+                read::measurements(connection, id).await
+            } else {
+                Err(self.no_such_run(connection, id).await)
+            }
+        })
     }
 
-    /// The run ended with an error (`{:#}` of it).
-    ///
-    /// # Errors
-    /// When it cannot be stored.
-    pub fn fail(self, _error: &str) -> Result<(), StoreError> {
-        todo!()
+    fn read<T>(
+        &self,
+        work: impl AsyncFn(&mut SqliteConnection) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        Session::new(self.database.clone())?.read(work)
     }
 
-    /// The run was asked to stop.
-    ///
-    /// # Errors
-    /// When it cannot be stored.
-    pub fn interrupt(self) -> Result<(), StoreError> {
-        todo!()
-    }
-}
-
-impl Recorder for RunRecorder {
-    fn measure(&mut self, _step: u64, _metrics: &[(&str, f64)]) -> anyhow::Result<()> {
-        todo!()
-    }
-
-    fn phase_started(&mut self, _phase: Phase) -> anyhow::Result<()> {
-        todo!()
-    }
-
-    fn phase_finished(&mut self, _phase: Phase, _usage: PhaseUsage) -> anyhow::Result<()> {
-        todo!()
-    }
-
-    fn architecture(&mut self, _found: &FoundArchitecture) -> anyhow::Result<()> {
-        todo!()
+    async fn no_such_run(&self, connection: &mut SqliteConnection, id: i64) -> Fault {
+        match read::known_runs(connection).await {
+            Ok(known) => {
+                StoreError::NoSuchRun { path: self.database.path.clone(), id, known }.into()
+            }
+            Err(fault) => fault,
+        }
     }
 }

@@ -15,3 +15,4 @@ mod published;
 mod reference;
 mod refusals;
 mod spaces;
+mod store;

@@ -1,0 +1,275 @@
+//! The statements that read. Each function runs inside a transaction that the caller holds.
+
+use super::error::Fault;
+use super::process::{Process, process_table, status_as_read};
+use super::rows::{
+    ArchitectureRow, FinalResult, ManifestRecord, Measurement, PhaseRow, RunRow, RunStatus,
+};
+use crate::env::Environment;
+use crate::record::{ChoiceProbabilities, Phase, PhaseUsage};
+use crate::space::ArchSpec;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Row, query, query_as, query_scalar};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Every run with its last attempt; what may be absent is NULL.
+const RUNS: &str = "
+    SELECT r.id, r.method, r.dataset, r.seed,
+           m.sha256, m.name, m.text, m.space_name, m.space_text, m.space_candidates, m.space_log10,
+           a.number, a.command, a.status, a.error, a.started_at, a.heartbeat_at, a.ended_at,
+           a.pid, a.process_started, a.process_table, a.architecture,
+           e.version, e.git_revision, e.git_dirty, e.rustc, e.libraries, e.host, e.os, e.cpu,
+           e.instructions, e.cores, e.memory_bytes, e.threads, e.device,
+           n.spec, n.macs, n.params,
+           t.test_top1, t.test_loss, t.test_images, t.weights_sha256
+    FROM runs AS r
+    JOIN last_attempts AS a ON a.run = r.id
+    JOIN manifests AS m ON m.sha256 = r.manifest
+    JOIN environments AS e ON e.id = a.environment
+    LEFT JOIN architectures AS n ON n.id = a.architecture
+    LEFT JOIN results AS t ON t.run = a.run AND t.attempt = a.number
+    WHERE ?1 IS NULL OR r.id = ?1
+    ORDER BY r.id";
+
+const PHASES: &str = "
+    SELECT p.run, p.phase, p.seconds, p.peak_bytes, p.images
+    FROM phases AS p JOIN last_attempts AS a ON a.run = p.run AND a.number = p.attempt
+    WHERE ?1 IS NULL OR p.run = ?1";
+
+const CHOICES: &str = "
+    SELECT c.run, c.position, c.block, p.choice, p.probability
+    FROM final_choices AS c JOIN last_attempts AS a ON a.run = c.run AND a.number = c.attempt
+    LEFT JOIN final_probabilities AS p
+        ON p.run = c.run AND p.attempt = c.attempt AND p.position = c.position
+    WHERE ?1 IS NULL OR c.run = ?1
+    ORDER BY c.run, c.position, p.choice, p.option";
+
+/// All runs, or the one called `only`, in the order of their ids; statuses as of `now`.
+pub async fn runs(
+    connection: &mut SqliteConnection,
+    only: Option<i64>,
+    now: f64,
+) -> Result<Vec<RunRow>, Fault> {
+    let mut phases = phases(connection, only).await?;
+    let mut probabilities = probabilities(connection, only).await?;
+    let table = process_table();
+    let mut runs = Vec::new();
+    for row in query(RUNS).bind(only).fetch_all(connection).await? {
+        let mut run = run(&row, table.as_deref(), now)?;
+        run.phases = phases.remove(&run.id).unwrap_or_default();
+        if let Some(architecture) = &mut run.architecture {
+            architecture.probabilities = probabilities.remove(&run.id).unwrap_or_default();
+        }
+        runs.push(run);
+    }
+    Ok(runs)
+}
+
+/// Without phases and probabilities.
+fn run(row: &SqliteRow, table: Option<&str>, now: f64) -> Result<RunRow, sqlx::Error> {
+    let manifest = manifest(row)?;
+    let heartbeat_at: f64 = row.try_get("heartbeat_at")?;
+    let process = Process {
+        pid: row.try_get("pid")?,
+        started: row.try_get("process_started")?,
+        table: row.try_get("process_table")?,
+    };
+    let status = status(row.try_get("status")?)?;
+    Ok(RunRow {
+        id: row.try_get("id")?,
+        experiment: manifest.name.clone(),
+        manifest,
+        method: row.try_get("method")?,
+        dataset: row.try_get("dataset")?,
+        seed: count(row, "seed")?,
+        attempt: row.try_get("number")?,
+        status: status_as_read(status, &process, heartbeat_at, table, now),
+        error: row.try_get("error")?,
+        started_at: row.try_get("started_at")?,
+        last_seen_at: row.try_get::<Option<f64>, _>("ended_at")?.unwrap_or(heartbeat_at),
+        command: row.try_get("command")?,
+        environment: environment(row)?,
+        phases: Vec::new(),
+        architecture: architecture(row)?,
+        result: result(row)?,
+    })
+}
+
+fn manifest(row: &SqliteRow) -> Result<ManifestRecord, sqlx::Error> {
+    Ok(ManifestRecord {
+        sha256: row.try_get("sha256")?,
+        name: row.try_get("name")?,
+        text: row.try_get("text")?,
+        space_name: row.try_get("space_name")?,
+        space_text: row.try_get("space_text")?,
+        space_candidates: row.try_get("space_candidates")?,
+        space_log10: row.try_get("space_log10")?,
+    })
+}
+
+fn environment(row: &SqliteRow) -> Result<Environment, sqlx::Error> {
+    Ok(Environment {
+        version: row.try_get("version")?,
+        git_revision: row.try_get("git_revision")?,
+        git_dirty: row.try_get("git_dirty")?,
+        rustc: row.try_get("rustc")?,
+        libraries: row.try_get("libraries")?,
+        host: row.try_get("host")?,
+        os: row.try_get("os")?,
+        cpu: row.try_get("cpu")?,
+        instructions: row.try_get("instructions")?,
+        cores: row.try_get("cores")?,
+        memory_bytes: count(row, "memory_bytes")?,
+        threads: row.try_get("threads")?,
+        device: row.try_get("device")?,
+    })
+}
+
+fn architecture(row: &SqliteRow) -> Result<Option<ArchitectureRow>, sqlx::Error> {
+    let Some(id) = row.try_get("architecture")? else { return Ok(None) };
+    let arch: ArchSpec = serde_json::from_str(row.try_get("spec")?)
+        .map_err(|e| unreadable(&format!("architecture {id}: {e}")))?;
+    let (macs, params) = (count(row, "macs")?, count(row, "params")?);
+    Ok(Some(ArchitectureRow { id, arch, macs, params, probabilities: Vec::new() }))
+}
+
+fn result(row: &SqliteRow) -> Result<Option<FinalResult>, sqlx::Error> {
+    let Some(weights_sha256) = row.try_get("weights_sha256")? else { return Ok(None) };
+    Ok(Some(FinalResult {
+        test_top1: row.try_get("test_top1")?,
+        test_loss: row.try_get("test_loss")?,
+        test_images: count(row, "test_images")?,
+        weights_sha256,
+    }))
+}
+
+/// The phases of each run in the order in which they happen.
+async fn phases(
+    connection: &mut SqliteConnection,
+    only: Option<i64>,
+) -> Result<BTreeMap<i64, Vec<PhaseRow>>, Fault> {
+    let mut phases: BTreeMap<i64, Vec<PhaseRow>> = BTreeMap::new();
+    for row in query(PHASES).bind(only).fetch_all(connection).await? {
+        let name: &str = row.try_get("phase")?;
+        let phase = Phase::ALL.into_iter().find(|phase| phase.name() == name);
+        let phase = phase.ok_or_else(|| unreadable(&format!("phase {name}")))?;
+        let usage = match row.try_get("seconds")? {
+            Some(seconds) => Some(PhaseUsage {
+                seconds,
+                peak_bytes: count(&row, "peak_bytes")?,
+                images: count(&row, "images")?,
+            }),
+            None => None,
+        };
+        phases.entry(row.try_get("run")?).or_default().push(PhaseRow { phase, usage });
+    }
+    for rows in phases.values_mut() {
+        rows.sort_by_key(|row| row.phase);
+    }
+    Ok(phases)
+}
+
+/// The probabilities of each run, block by block in the order of the space.
+async fn probabilities(
+    connection: &mut SqliteConnection,
+    only: Option<i64>,
+) -> Result<BTreeMap<i64, Vec<ChoiceProbabilities>>, Fault> {
+    let mut runs: BTreeMap<i64, Vec<ChoiceProbabilities>> = BTreeMap::new();
+    for row in query(CHOICES).bind(only).fetch_all(connection).await? {
+        let blocks = runs.entry(row.try_get("run")?).or_default();
+        let position = count(&row, "position")? as usize;
+        if blocks.len() == position {
+            let block = row.try_get("block")?;
+            let (types, expansions, widths) = Default::default();
+            blocks.push(ChoiceProbabilities { block, types, expansions, widths });
+        }
+        let block = blocks.get_mut(position).ok_or_else(|| unreadable("a block is missing"))?;
+        let values = match row.try_get("choice")? {
+            Some("type") => &mut block.types,
+            Some("expansion") => &mut block.expansions,
+            Some("width") => &mut block.widths,
+            Some(other) => return Err(unreadable(&format!("choice {other}")).into()),
+            None => continue,
+        };
+        values.push(row.try_get("probability")?);
+    }
+    Ok(runs)
+}
+
+/// The measurements of a run's last attempt, in the order of the table's key.
+pub async fn measurements(
+    connection: &mut SqliteConnection,
+    id: i64,
+) -> Result<Vec<Measurement>, Fault> {
+    let rows: Vec<(String, i64, f64)> = query_as(
+        "SELECT metric, step, value FROM measurements
+         WHERE run = ?1 AND attempt = (SELECT max(number) FROM attempts WHERE run = ?1)
+         ORDER BY metric, step",
+    )
+    .bind(id)
+    .fetch_all(connection)
+    .await?;
+    // The table's CHECK keeps steps from being negative.
+    let row = |(metric, step, value): (_, i64, _)| Measurement { metric, step: step as u64, value };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// Whether there is a run of that id.
+pub async fn has_run(connection: &mut SqliteConnection, id: i64) -> Result<bool, Fault> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM runs WHERE id = ?1)";
+    Ok(query_scalar(sql).bind(id).fetch_one(connection).await?)
+}
+
+/// The runs that there are, in words: `there are runs 1 to 4 and 7`.
+pub async fn known_runs(connection: &mut SqliteConnection) -> Result<String, Fault> {
+    let ids: Vec<i64> =
+        query_scalar("SELECT id FROM runs ORDER BY id").fetch_all(connection).await?;
+    Ok(match ids[..] {
+        [] => "there are no runs yet".to_owned(),
+        [only] => format!("there is only run {only}"),
+        _ => format!("there are runs {}", ranges(&ids)),
+    })
+}
+
+/// Ascending ids in words: `1 to 4, 7`.
+fn ranges(ids: &[i64]) -> String {
+    let mut text = String::new();
+    for range in ids.chunk_by(|a, b| a + 1 == *b) {
+        let separator = if text.is_empty() { "" } else { ", " };
+        let _ = match range {
+            [first, .., last] => write!(text, "{separator}{first} to {last}"),
+            _ => write!(text, "{separator}{}", range[0]),
+        };
+    }
+    text
+}
+
+fn status(name: &str) -> Result<RunStatus, sqlx::Error> {
+    use RunStatus::{Failed, Finished, Interrupted, Running};
+    let all = [Running, Finished, Failed, Interrupted];
+    let status = all.into_iter().find(|status| status.name() == name);
+    status.ok_or_else(|| unreadable(&format!("status {name}")))
+}
+
+/// A column that holds no negative numbers.
+fn count(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
+    let value: i64 = row.try_get(column)?;
+    u64::try_from(value).map_err(|_| unreadable(&format!("{column} {value}")))
+}
+
+/// Someone else has changed the tables' contents.
+fn unreadable(what: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("what this program never writes: {what}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_named_by_ranges() {
+        assert_eq!(ranges(&[1, 2, 3, 4]), "1 to 4");
+        assert_eq!(ranges(&[1, 3, 4, 9]), "1, 3 to 4, 9");
+    }
+}

@@ -1,0 +1,359 @@
+//! The statements that write. Each function runs inside a transaction that the caller holds.
+
+use super::error::{Fault, StoreError};
+use super::process::Process;
+use super::rows::{FinalResult, ManifestRecord, NewRun};
+use crate::env::Environment;
+use crate::record::{ChoiceProbabilities, FoundArchitecture, Phase, PhaseUsage};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{query, query_as, query_scalar};
+use std::path::Path;
+
+/// One attempt of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptKey {
+    pub run: i64,
+    pub number: i64,
+}
+
+/// One row of `measurements`, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeasurementRow {
+    pub metric: String,
+    pub step: i64,
+    pub value: f64,
+}
+
+/// How an attempt ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    Finished(FinalResult),
+    Failed(String),
+    Interrupted,
+}
+
+/// Refuses NaN, which SQLite would turn into NULL, and infinities.
+pub fn finite(what: impl Into<String>, value: f64) -> Result<f64, StoreError> {
+    if value.is_finite() {
+        Ok(value)
+    } else {
+        Err(StoreError::NotFinite { what: what.into(), value })
+    }
+}
+
+/// SQLite's integers have a sign.
+pub fn integer(what: impl Into<String>, value: u64) -> Result<i64, StoreError> {
+    i64::try_from(value).map_err(|_| StoreError::TooLarge { what: what.into(), value })
+}
+
+/// A new run with its first attempt.
+pub async fn begin(
+    connection: &mut SqliteConnection,
+    run: &NewRun,
+    process: &Process,
+    now: f64,
+) -> Result<AttemptKey, Fault> {
+    manifest(connection, &run.manifest).await?;
+    let environment = environment(connection, &run.environment).await?;
+    let id = query("INSERT INTO runs (manifest, method, dataset, seed) VALUES (?1, ?2, ?3, ?4)")
+        .bind(&run.manifest.sha256)
+        .bind(&run.method)
+        .bind(&run.dataset)
+        .bind(integer("the seed", run.seed)?)
+        .execute(&mut *connection)
+        .await?
+        .last_insert_rowid();
+    let key = AttemptKey { run: id, number: 1 };
+    query(
+        "INSERT INTO attempts (run, number, environment, command, status, started_at, heartbeat_at,
+                               pid, process_started, process_table)
+         VALUES (?1, ?2, ?3, ?4, 'running', ?5, ?5, ?6, ?7, ?8)",
+    )
+    .bind(key.run)
+    .bind(key.number)
+    .bind(environment)
+    .bind(&run.command)
+    .bind(now)
+    .bind(process.pid)
+    .bind(process.started)
+    .bind(&process.table)
+    .execute(connection)
+    .await?;
+    Ok(key)
+}
+
+async fn manifest(
+    connection: &mut SqliteConnection,
+    manifest: &ManifestRecord,
+) -> Result<(), Fault> {
+    query(
+        "INSERT INTO manifests (sha256, name, text, space_name, space_text, space_candidates,
+                                space_log10)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (sha256) DO NOTHING",
+    )
+    .bind(&manifest.sha256)
+    .bind(&manifest.name)
+    .bind(&manifest.text)
+    .bind(&manifest.space_name)
+    .bind(&manifest.space_text)
+    .bind(&manifest.space_candidates)
+    .bind(finite("the logarithm of the space's size", manifest.space_log10)?)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The row of this environment, old or new. `IS` also compares what is unknown.
+async fn environment(
+    connection: &mut SqliteConnection,
+    environment: &Environment,
+) -> Result<i64, Fault> {
+    const FIND: &str = "
+        SELECT id FROM environments
+        WHERE version IS ?1 AND git_revision IS ?2 AND git_dirty IS ?3 AND rustc IS ?4
+          AND libraries IS ?5 AND host IS ?6 AND os IS ?7 AND cpu IS ?8 AND instructions IS ?9
+          AND cores IS ?10 AND memory_bytes IS ?11 AND threads IS ?12 AND device IS ?13";
+    const ADD: &str = "
+        INSERT INTO environments (version, git_revision, git_dirty, rustc, libraries, host, os, cpu,
+                                  instructions, cores, memory_bytes, threads, device)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) RETURNING id";
+    let memory_bytes = integer("the machine's memory", environment.memory_bytes)?;
+    let with_values = |sql| {
+        query_scalar::<_, i64>(sql)
+            .bind(&environment.version)
+            .bind(&environment.git_revision)
+            .bind(environment.git_dirty)
+            .bind(&environment.rustc)
+            .bind(&environment.libraries)
+            .bind(&environment.host)
+            .bind(&environment.os)
+            .bind(&environment.cpu)
+            .bind(&environment.instructions)
+            .bind(environment.cores)
+            .bind(memory_bytes)
+            .bind(environment.threads)
+            .bind(&environment.device)
+    };
+    match with_values(FIND).fetch_optional(&mut *connection).await? {
+        Some(id) => Ok(id),
+        None => Ok(with_values(ADD).fetch_one(connection).await?),
+    }
+}
+
+/// Adds measurements and a sign of life. A metric that already has a value at its step keeps it;
+/// the first such is returned.
+pub async fn measurements(
+    connection: &mut SqliteConnection,
+    key: AttemptKey,
+    rows: &[MeasurementRow],
+    now: f64,
+) -> Result<Option<StoreError>, Fault> {
+    let mut twice = None;
+    for row in rows {
+        let added = query(
+            "INSERT INTO measurements (run, attempt, metric, step, value)
+             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+        )
+        .bind(key.run)
+        .bind(key.number)
+        .bind(&row.metric)
+        .bind(row.step)
+        .bind(row.value)
+        .execute(&mut *connection)
+        .await?;
+        if added.rows_affected() == 0 && twice.is_none() {
+            let metric = row.metric.clone();
+            twice = Some(StoreError::MeasuredTwice { metric, step: row.step });
+        }
+    }
+    query("UPDATE attempts SET heartbeat_at = ?3 WHERE run = ?1 AND number = ?2")
+        .bind(key.run)
+        .bind(key.number)
+        .bind(now)
+        .execute(connection)
+        .await?;
+    Ok(twice)
+}
+
+pub async fn phase_started(
+    connection: &mut SqliteConnection,
+    key: AttemptKey,
+    phase: Phase,
+    now: f64,
+) -> Result<(), Fault> {
+    let added = query(
+        "INSERT INTO phases (run, attempt, phase, started_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(key.run)
+    .bind(key.number)
+    .bind(phase.name())
+    .bind(now)
+    .execute(connection)
+    .await?;
+    if added.rows_affected() == 0 {
+        return Err(StoreError::PhaseStartedTwice(phase.name()).into());
+    }
+    Ok(())
+}
+
+pub async fn phase_finished(
+    connection: &mut SqliteConnection,
+    key: AttemptKey,
+    phase: Phase,
+    usage: PhaseUsage,
+) -> Result<(), Fault> {
+    let what = |of: &str| format!("{of} of phase `{}`", phase.name());
+    let changed = query(
+        "UPDATE phases SET seconds = ?4, peak_bytes = ?5, images = ?6
+         WHERE run = ?1 AND attempt = ?2 AND phase = ?3",
+    )
+    .bind(key.run)
+    .bind(key.number)
+    .bind(phase.name())
+    .bind(finite(what("the duration"), usage.seconds)?)
+    .bind(integer(what("the peak memory"), usage.peak_bytes)?)
+    .bind(integer(what("the number of images"), usage.images)?)
+    .execute(connection)
+    .await?;
+    if changed.rows_affected() == 0 {
+        return Err(StoreError::PhaseNotStarted(phase.name()).into());
+    }
+    Ok(())
+}
+
+/// The architecture that an attempt arrived at, with what the search thought of its options.
+pub async fn architecture(
+    connection: &mut SqliteConnection,
+    key: AttemptKey,
+    found: &FoundArchitecture,
+    path: &Path,
+) -> Result<(), Fault> {
+    let id = add_architecture(connection, found, path).await?;
+    query("UPDATE attempts SET architecture = ?3 WHERE run = ?1 AND number = ?2")
+        .bind(key.run)
+        .bind(key.number)
+        .bind(id)
+        .execute(&mut *connection)
+        .await?;
+    for (position, block) in (0_i64..).zip(&found.probabilities) {
+        query("INSERT INTO final_choices (run, attempt, position, block) VALUES (?1, ?2, ?3, ?4)")
+            .bind(key.run)
+            .bind(key.number)
+            .bind(position)
+            .bind(&block.block)
+            .execute(&mut *connection)
+            .await?;
+        probabilities(connection, key, position, block).await?;
+    }
+    Ok(())
+}
+
+/// Equal architectures share a row, so their cost must be equal too.
+async fn add_architecture(
+    connection: &mut SqliteConnection,
+    found: &FoundArchitecture,
+    path: &Path,
+) -> Result<String, Fault> {
+    let id = found.arch.id();
+    let given = (
+        found.arch.to_json(),
+        integer("the number of MACs", found.macs)?,
+        integer("the number of parameters", found.params)?,
+    );
+    query(
+        "INSERT INTO architectures (id, spec, macs, params) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(&id)
+    .bind(&given.0)
+    .bind(given.1)
+    .bind(given.2)
+    .execute(&mut *connection)
+    .await?;
+    let stored: (String, i64, i64) =
+        query_as("SELECT spec, macs, params FROM architectures WHERE id = ?1")
+            .bind(&id)
+            .fetch_one(connection)
+            .await?;
+    if stored != given {
+        let numbers = |of: &(_, i64, i64)| format!("{} MACs and {} parameters", of.1, of.2);
+        return Err(StoreError::ArchitectureDiffers {
+            path: path.to_owned(),
+            id,
+            stored: numbers(&stored),
+            given: numbers(&given),
+        }
+        .into());
+    }
+    Ok(id)
+}
+
+async fn probabilities(
+    connection: &mut SqliteConnection,
+    key: AttemptKey,
+    position: i64,
+    block: &ChoiceProbabilities,
+) -> Result<(), Fault> {
+    let choices =
+        [("type", &block.types), ("expansion", &block.expansions), ("width", &block.widths)];
+    for (choice, values) in choices {
+        for (option, &probability) in (0_i64..).zip(values) {
+            let what = format!("the probability of {choice} {option} of block {}", block.block);
+            query(
+                "INSERT INTO final_probabilities (run, attempt, position, choice, option,
+                                                  probability)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )
+            .bind(key.run)
+            .bind(key.number)
+            .bind(position)
+            .bind(choice)
+            .bind(option)
+            .bind(finite(what, probability)?)
+            .execute(&mut *connection)
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+/// The attempt is over.
+pub async fn end(
+    connection: &mut SqliteConnection,
+    key: AttemptKey,
+    end: &End,
+    now: f64,
+) -> Result<(), Fault> {
+    let (status, error) = match end {
+        End::Finished(_) => ("finished", None),
+        End::Failed(error) => ("failed", Some(error)),
+        End::Interrupted => ("interrupted", None),
+    };
+    query(
+        "UPDATE attempts SET status = ?3, error = ?4, ended_at = ?5, heartbeat_at = ?5
+         WHERE run = ?1 AND number = ?2",
+    )
+    .bind(key.run)
+    .bind(key.number)
+    .bind(status)
+    .bind(error)
+    .bind(now)
+    .execute(&mut *connection)
+    .await?;
+    if let End::Finished(result) = end {
+        query(
+            "INSERT INTO results (run, attempt, test_top1, test_loss, test_images, weights_sha256)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .bind(key.run)
+        .bind(key.number)
+        .bind(finite("the share of test images recognised", result.test_top1)?)
+        .bind(finite("the loss on the test images", result.test_loss)?)
+        .bind(integer("the number of test images", result.test_images)?)
+        .bind(&result.weights_sha256)
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! The thread that writes one attempt.
+//!
+//! Measurements are collected and committed in batches; everything else is committed at once and
+//! answered. The thread has a connection of its own, so the run waits for the disk only where a
+//! phase begins or ends.
+
+use super::error::StoreError;
+use super::session::Session;
+use super::write::{self, AttemptKey, End, MeasurementRow};
+use crate::env;
+use crate::record::{FoundArchitecture, Phase, PhaseUsage};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Rows of a batch that is committed without waiting for its time.
+const BATCH_ROWS: usize = 4096;
+/// How long the end of an attempt that could not be written waits for locks once more.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// What the run tells the thread.
+pub enum Message {
+    Measurements(Vec<MeasurementRow>),
+    Change(Change, SyncSender<Result<(), StoreError>>),
+}
+
+/// What is committed at once.
+pub enum Change {
+    PhaseStarted(Phase),
+    PhaseFinished(Phase, PhaseUsage),
+    Architecture(Box<FoundArchitecture>),
+    End(End),
+}
+
+/// The state of the thread.
+pub struct Writer {
+    session: Session,
+    key: AttemptKey,
+    batch: Vec<MeasurementRow>,
+    last_commit: Instant,
+    /// Why a batch could not be written; the recorder tells the run. Nothing but the attempt's end
+    /// is written from then on.
+    failure: Arc<OnceLock<StoreError>>,
+}
+
+impl Writer {
+    pub fn new(session: Session, key: AttemptKey, failure: Arc<OnceLock<StoreError>>) -> Self {
+        Self { session, key, batch: Vec::new(), last_commit: Instant::now(), failure }
+    }
+
+    /// Serves the run until the attempt ends.
+    pub fn run(mut self, messages: &Receiver<Message>) {
+        loop {
+            match messages.recv_timeout(self.time_left()) {
+                Ok(Message::Measurements(rows)) => self.batch.extend(rows),
+                Ok(Message::Change(Change::End(end), reply)) => {
+                    self.commit();
+                    let result = self.end(end);
+                    // The database file is whole before the run goes on.
+                    drop(self);
+                    let _ = reply.send(result);
+                    return;
+                }
+                Ok(Message::Change(change, reply)) => {
+                    self.commit();
+                    let _ = reply.send(self.change(&change));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.batch.len() >= BATCH_ROWS || self.time_left().is_zero() {
+                self.commit();
+            }
+        }
+    }
+
+    /// Until the next commit or sign of life.
+    fn time_left(&self) -> Duration {
+        let database = &self.session.database;
+        let idle = self.batch.is_empty();
+        let period = if idle { database.heartbeat_every } else { database.commit_every };
+        period.saturating_sub(self.last_commit.elapsed())
+    }
+
+    /// Writes the batch and a sign of life.
+    fn commit(&mut self) {
+        let (key, batch, now) = (self.key, std::mem::take(&mut self.batch), env::now());
+        if self.failure.get().is_none() {
+            let result = self
+                .session
+                .write(async |connection| write::measurements(connection, key, &batch, now).await);
+            if let Some(failure) = result.unwrap_or_else(Some) {
+                let _ = self.failure.set(failure);
+            }
+        }
+        self.last_commit = Instant::now();
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), StoreError> {
+        if let Some(failure) = self.failure.get() {
+            return Err(failure.clone());
+        }
+        let (key, now) = (self.key, env::now());
+        let path = self.session.database.path.clone();
+        self.session.write(async |connection| match change {
+            Change::PhaseStarted(phase) => write::phase_started(connection, key, *phase, now).await,
+            Change::PhaseFinished(phase, usage) => {
+                write::phase_finished(connection, key, *phase, *usage).await
+            }
+            Change::Architecture(found) => write::architecture(connection, key, found, &path).await,
+            Change::End(end) => write::end(connection, key, end, now).await,
+        })
+    }
+
+    /// Writes how the attempt ended. One whose measurements could not be written has failed,
+    /// however it ended otherwise.
+    fn end(&mut self, end: End) -> Result<(), StoreError> {
+        let Some(failure) = self.failure.get().cloned() else {
+            return self.change(&Change::End(end));
+        };
+        let text = failure.to_string();
+        let (error, result) = match end {
+            End::Failed(error) if error.contains(&text) => (error, Ok(())),
+            End::Failed(error) => (format!("{error}; and then: {text}"), Ok(())),
+            End::Finished(_) | End::Interrupted => (text, Err(failure)),
+        };
+        let (key, now) = (self.key, env::now());
+        self.session.database.lock_wait = self.session.database.lock_wait.min(LAST_WAIT);
+        let end = End::Failed(error);
+        self.session.write(async |connection| write::end(connection, key, &end, now).await)?;
+        result
+    }
+}
