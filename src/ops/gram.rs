@@ -92,7 +92,9 @@ impl Gram {
                 *to += f64::from(*w) * p;
             }
         }
-        variance.iter_mut().for_each(|v| *v = v.max(0.0));
+        for v in &mut variance {
+            *v = v.max(0.0);
+        }
         Moments::new(mean, variance, self.rows)
     }
 }

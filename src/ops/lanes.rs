@@ -255,8 +255,6 @@ fn write<const FUSED: bool, const M: usize>(
     how: Mode,
 ) {
     let sums = product::<FUSED, M>(depth, &a[layout.row(row)..], layout, b);
-    // Indexed, so that the sums stay in registers.
-    #[allow(clippy::needless_range_loop)]
     for m in 0..M {
         let (sum, to) = (&sums[m], (row + m) * columns + at);
         match how {

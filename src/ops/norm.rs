@@ -261,12 +261,12 @@ impl Forward<'_> {
         for (t, candidate) in self.host.candidates.iter().enumerate() {
             match candidate.norm.activation {
                 Activation::Identity => {
-                    self.add::<FUSED, FULL, IdentityFn>(candidate, block, t > 0)
+                    self.add::<FUSED, FULL, IdentityFn>(candidate, block, t > 0);
                 }
                 Activation::Relu => self.add::<FUSED, FULL, ReluFn>(candidate, block, t > 0),
                 Activation::Hswish => self.add::<FUSED, FULL, HswishFn>(candidate, block, t > 0),
                 Activation::Hsigmoid => {
-                    self.add::<FUSED, FULL, HsigmoidFn>(candidate, block, t > 0)
+                    self.add::<FUSED, FULL, HsigmoidFn>(candidate, block, t > 0);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! In-place arithmetic: sums of gradients and the optimizer's step.
 
 use super::host::Host;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
 
 /// `total += part`, in place.
 ///
@@ -30,11 +30,50 @@ impl SgdStep {
     /// # Errors
     /// When the shapes differ or the device has no kernel.
     pub fn apply(&self, weight: &Tensor, velocity: &Tensor, gradient: &Tensor) -> Result<()> {
-        velocity.inplace_op2(gradient, &Axpby { a: self.momentum, b: self.gradient_scale })?;
-        if self.weight_decay != 0.0 {
-            velocity.inplace_op2(weight, &Axpby { a: 1.0, b: self.weight_decay })?;
-        }
+        velocity.inplace_op3(gradient, weight, self)?;
         weight.inplace_op2(velocity, &Axpby { a: 1.0, b: -self.learning_rate })
+    }
+}
+
+/// v ← μ v + s g + λ w.
+impl InplaceOp3 for SgdStep {
+    fn name(&self) -> &'static str {
+        "sgd"
+    }
+
+    fn cpu_fwd(
+        &self,
+        v: &mut CpuStorage,
+        v_layout: &Layout,
+        g: &CpuStorage,
+        g_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+    ) -> Result<()> {
+        let (v, g, w) = (slice_mut(v, v_layout)?, slice(g, g_layout)?, slice(w, w_layout)?);
+        if v.len() != g.len() || v.len() != w.len() {
+            bail!("sgd: {v_layout:?}, {g_layout:?} and {w_layout:?} do not match");
+        }
+        let (momentum, scale) = (self.momentum as f32, self.gradient_scale as f32);
+        let decay = self.weight_decay as f32;
+        for ((v, g), w) in v.iter_mut().zip(g).zip(w) {
+            *v = momentum * *v + scale * g + decay * w;
+        }
+        Ok(())
+    }
+}
+
+fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(data), Some((from, to))) => Ok(&data[from..to]),
+        _ => bail!("updates work on dense f32, got {:?}", layout),
+    }
+}
+
+fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(data), Some((from, to))) => Ok(&mut data[from..to]),
+        _ => bail!("updates work on dense f32, got {:?}", layout),
     }
 }
 
@@ -64,16 +103,14 @@ impl InplaceOp2 for Axpby {
         y: &CpuStorage,
         y_layout: &Layout,
     ) -> Result<()> {
-        let (CpuStorage::F32(x), CpuStorage::F32(y)) = (x, y) else { bail!("axpby works on f32") };
-        match (x_layout.contiguous_offsets(), y_layout.contiguous_offsets()) {
-            (Some((x0, x1)), Some((y0, y1))) if x1 - x0 == y1 - y0 => {
-                let (a, b) = (self.a as f32, self.b as f32);
-                for (x, y) in x[x0..x1].iter_mut().zip(&y[y0..y1]) {
-                    *x = a * *x + b * y;
-                }
-                Ok(())
-            }
-            _ => bail!("axpby: {x_layout:?} and {y_layout:?} do not match"),
+        let (x, y) = (slice_mut(x, x_layout)?, slice(y, y_layout)?);
+        if x.len() != y.len() {
+            bail!("axpby: {x_layout:?} and {y_layout:?} do not match");
         }
+        let (a, b) = (self.a as f32, self.b as f32);
+        for (x, y) in x.iter_mut().zip(y) {
+            *x = a * *x + b * y;
+        }
+        Ok(())
     }
 }

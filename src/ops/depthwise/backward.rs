@@ -98,10 +98,10 @@ pub fn backward(
             }
             Ok(Gradients {
                 dx: wanted.input.then(|| tensor(dx, x.shape())).transpose()?,
-                dfilter: match wanted.weights {
-                    true => Some(tensor(total.filter, filter.shape())?),
-                    false => None,
-                },
+                dfilter: wanted
+                    .weights
+                    .then(|| tensor(total.filter, filter.shape()))
+                    .transpose()?,
                 expand: expand_gradients,
             })
         }
@@ -205,10 +205,8 @@ impl Kernel for Backward<'_> {
         let expanded = front.expand.is_some();
         let images = self.x.chunks_exact(in_len).zip(self.dy.chunks_exact(g.out_pixels() * g.c));
         for (i, (x, dy)) in images.enumerate() {
-            let dx = match wanted.input {
-                true => &mut self.dx[i * in_len..][..in_len],
-                false => &mut [][..],
-            };
+            let dx_len = if wanted.input { in_len } else { 0 };
+            let dx = &mut self.dx[i * dx_len..][..dx_len];
             for (b, (at, valid)) in blocks(g.c).enumerate() {
                 if expanded || wanted.weights {
                     front.fill::<FUSED>(g, x, (at, valid), &mut tile, &mut q);
