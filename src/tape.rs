@@ -188,7 +188,7 @@ impl Tape {
     }
 
     /// [`ops::depthwise`]: x `[n, h, w, c_in]`, filter `[k·k, c]`, an expansion between. Gives the
-    /// moments of the output, too.
+    /// moments of the output, too, if `statistics` are asked for.
     ///
     /// # Errors
     /// When the operator fails.
@@ -198,10 +198,12 @@ impl Tape {
         expand: Option<&Expand>,
         filter: &Value,
         stride: usize,
-    ) -> Result<(Value, Moments)> {
+        statistics: bool,
+    ) -> Result<(Value, Option<Moments>)> {
         let plain = expand.map(|e| (e.plain(), e.gram.clone()));
         let in_front = plain.as_ref().map(|(e, _)| e);
-        let (y, moments) = depthwise::forward(&x.tensor, in_front, &filter.tensor, stride)?;
+        let (y, moments) =
+            depthwise::forward(&x.tensor, in_front, &filter.tensor, stride, statistics)?;
         let none = [None; 3];
         let front = expand.map_or(none, |e| [e.w.slot, e.norm.gamma.slot, e.norm.beta.slot]);
         let slots = [x.slot, filter.slot, front[0], front[1], front[2]];
@@ -225,7 +227,7 @@ impl Tape {
     }
 
     /// [`ops::project`]: read, mask and gate the hidden channels, then a 1x1 convolution. Gives the
-    /// moments of the output, too.
+    /// moments of the output, too, if `statistics` are asked for.
     ///
     /// # Errors
     /// When the operator fails.
@@ -235,11 +237,13 @@ impl Tape {
         mask: Option<&Value>,
         squeeze_excite: Option<&SqueezeExcite>,
         w: &Value,
-    ) -> Result<(Value, Moments)> {
+        statistics: bool,
+    ) -> Result<(Value, Option<Moments>)> {
         let plain = input.plain();
         let mask_row = mask.map(|m| m.tensor.clone());
         let layers = squeeze_excite.map(SqueezeExcite::plain);
-        let (y, moments) = project::forward(&plain, mask_row.as_ref(), layers.as_ref(), &w.tensor)?;
+        let (y, moments) =
+            project::forward(&plain, mask_row.as_ref(), layers.as_ref(), &w.tensor, statistics)?;
         let own = [input.z.slot, input.norm.gamma.slot, input.norm.beta.slot, w.slot];
         let mask_slot = mask.and_then(|m| m.slot);
         let gate_slots = squeeze_excite.map_or([None; 5], SqueezeExcite::slots);

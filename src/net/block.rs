@@ -159,7 +159,7 @@ impl MbConv {
         };
         // [n, h/s, w/s, mid]
         let (z, moments) = self.depthwise.forward(pass, x, expand.as_ref())?;
-        let norm = self.depthwise_norm.norm(pass, self.activation, Some(moments))?;
+        let norm = self.depthwise_norm.norm(pass, self.activation, moments)?;
         let hidden = Candidate { z, norm };
         let squeeze_excite =
             self.squeeze_excite.as_ref().map(|layers| layers.layers(pass, gates.squeeze.clone()));
@@ -167,9 +167,11 @@ impl MbConv {
         // The mask right before the projection (and the squeeze-excite) is exactly a narrower
         // expansion: depthwise convolution and batch norm work channel by channel.
         let mask = gates.mid.as_ref();
+        let statistics = pass.uses_batch_statistics();
         // [n, h/s, w/s, width]
-        let (z, moments) = pass.tape.project(&hidden, mask, squeeze_excite.as_ref(), &w)?;
-        let norm = self.project_norm.norm(pass, Activation::Identity, Some(moments))?;
+        let (z, moments) =
+            pass.tape.project(&hidden, mask, squeeze_excite.as_ref(), &w, statistics)?;
+        let norm = self.project_norm.norm(pass, Activation::Identity, moments)?;
         Ok(Candidate { z, norm })
     }
 

@@ -100,7 +100,7 @@ impl Depthwise {
     }
 
     /// x `[n, h, w, c_in]`, expanded where there is an expansion → `[n, ⌈h/s⌉, ⌈w/s⌉, c]` with its
-    /// moments.
+    /// moments where the pass uses them.
     ///
     /// # Errors
     /// When an operator fails.
@@ -109,9 +109,10 @@ impl Depthwise {
         pass: &mut Pass<'_>,
         x: &Value,
         expand: Option<&Expand>,
-    ) -> Result<(Value, Moments)> {
+    ) -> Result<(Value, Option<Moments>)> {
         let filter = pass.param(self.weight);
-        pass.tape.depthwise(x, expand, &filter, self.stride)
+        let statistics = pass.uses_batch_statistics();
+        pass.tape.depthwise(x, expand, &filter, self.stride, statistics)
     }
 }
 
@@ -149,7 +150,6 @@ impl BatchNorm {
         activation: Activation,
         moments: Option<Moments>,
     ) -> Result<Norm> {
-        let moments = moments.filter(|_| pass.uses_batch_statistics());
         let (mean, variance) = if let Some(Moments { mean, variance, count }) = moments {
             let unbiased = (&variance * (count as f64 / (count as f64 - 1.0).max(1.0)))?;
             self.follow(pass, self.running_mean, &mean)?;

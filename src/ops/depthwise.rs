@@ -21,7 +21,7 @@ mod backward;
 pub use backward::{ExpandGradients, Gradients, Wanted, backward};
 
 use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
-use super::host::{Host, nhwc, pieces, tensor};
+use super::host::{Host, Scratch, nhwc, pieces, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Layout, Mode, ROWS, blocks, dispatch, load, load_some, multiply, multiply_add,
     store, store_some,
@@ -52,7 +52,8 @@ pub fn forward(
     expand: Option<&Expand>,
     filter: &Tensor,
     stride: usize,
-) -> Result<(Tensor, Moments)> {
+    statistics: bool,
+) -> Result<(Tensor, Option<Moments>)> {
     let (n, geometry) = shape(x, expand, filter, stride)?;
     let g = &geometry;
     match x.device() {
@@ -61,7 +62,9 @@ pub fn forward(
             let front = Front::of(x, expand)?;
             let taps = block_taps(&Host::of(filter)?, g.c, |w| Taps::forward(g, w));
             let (in_len, out_len) = (g.in_pixels() * front.c_in, g.out_pixels() * g.c);
-            let mut y = vec![0f32; n * out_len];
+            // SAFETY: every pixel of every block of channels is convolved.
+            #[allow(unsafe_code)]
+            let mut y = unsafe { to_fill(n * out_len) };
             let piece = pieces(n);
             let sums: Vec<ChannelSums> = y
                 .par_chunks_mut(piece * out_len)
@@ -69,11 +72,13 @@ pub fn forward(
                 .map(|(y, x)| {
                     let mut sums = ChannelSums::new(g.c);
                     let sums_of = &mut sums;
+                    let sums_of = statistics.then_some(sums_of);
                     dispatch(Forward { g, front: &front, taps: &taps, x, y, sums: sums_of });
                     sums
                 })
                 .collect();
-            let moments = ChannelSums::total(sums, g.c).moments(n * g.out_pixels())?;
+            let sums = ChannelSums::total(sums, g.c);
+            let moments = statistics.then(|| sums.moments(n * g.out_pixels())).transpose()?;
             Ok((tensor(y, (n, g.oh, g.ow, g.c))?, moments))
         }
         device => no_kernel("depthwise", device),
@@ -139,15 +144,17 @@ struct Forward<'a> {
     taps: &'a [Taps],
     x: &'a [f32],
     y: &'a mut [f32],
-    sums: &'a mut ChannelSums,
+    /// Where the statistics go, if they are asked for.
+    sums: Option<&'a mut ChannelSums>,
 }
 
 impl Kernel for Forward<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<const FUSED: bool>(mut self) {
         let g = self.g;
-        let mut tile = vec![0f32; g.in_tile()];
-        let mut raw = vec![0f32; g.in_pixels() * L];
+        let mut tile = Scratch::new(g.in_tile());
+        g.clear_in_border(&mut tile);
+        let mut raw = Scratch::new(g.in_pixels() * L);
         let images = self.x.chunks_exact(g.in_pixels() * self.front.c_in);
         for (x, y) in images.zip(self.y.chunks_exact_mut(g.out_pixels() * g.c)) {
             for ((at, valid), taps) in blocks(g.c).zip(self.taps) {
@@ -156,7 +163,9 @@ impl Kernel for Forward<'_> {
                     L => convolve::<FUSED, true>(g, taps, &tile, y, (at, valid)),
                     _ => convolve::<FUSED, false>(g, taps, &tile, y, (at, valid)),
                 }
-                self.sums.gather::<FUSED>(y, (at, valid));
+                if let Some(sums) = &mut self.sums {
+                    sums.gather::<FUSED>(y, (at, valid));
+                }
             }
         }
     }

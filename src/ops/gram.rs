@@ -1,7 +1,7 @@
 //! Mean and covariance of an activation's channels. They give the statistics of any linear map of
 //! it, so that batch norm behind a 1x1 convolution needs no look at the convolution's output.
 
-use super::host::{Host, rows_of};
+use super::host::{Host, Scratch, rows_of};
 use super::lanes::{Kernel, L, Layout, ROWS, blocks, dispatch, load, load_some, product, store};
 use super::no_kernel;
 use super::sums::Moments;
@@ -139,7 +139,7 @@ impl Kernel for Products<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         let c = self.c;
-        let mut columns = vec![0f32; CHUNK * L];
+        let mut columns = Scratch::new(CHUNK * L);
         for x in self.x.chunks(CHUNK * c) {
             let rows = x.len() / c;
             for (at, valid) in blocks(c) {

@@ -4,7 +4,7 @@
 //! is this and nothing else. On the CPU the rows are split into pieces, one thread each: all three
 //! products then run on all threads, the weight gradient with its tiny result too.
 
-use super::host::{Host, expect, ordered_sum, rows_of, tensor};
+use super::host::{Host, expect, ordered_sum, rows_of, tensor, to_fill};
 use super::lanes::{self, Kernel, Layout, Mode, dispatch, multiply};
 use super::no_kernel;
 use candle_core::{Device, Result, Tensor, bail};
@@ -77,7 +77,9 @@ fn with_last(x: &Tensor, c: usize) -> Vec<usize> {
 
 /// `a[rows, k] · b[k, n]`, b packed.
 fn product(a: &[f32], b: &[f32], k: usize, n: usize) -> Vec<f32> {
-    let mut y = vec![0f32; a.len() / k.max(1) * n];
+    // SAFETY: the pieces cover all rows, and each is stored in full.
+    #[allow(unsafe_code)]
+    let mut y = unsafe { to_fill(a.len() / k.max(1) * n) };
     y.par_chunks_mut(PIECE_ROWS * n).zip(a.par_chunks(PIECE_ROWS * k)).for_each(|(y, a)| {
         let shape = (y.len() / n, k, n);
         dispatch(Product { shape, a, layout: Layout::Rows(k), b, c: y, how: Mode::Store });

@@ -14,7 +14,7 @@ mod backward;
 pub use backward::{CandidateGradients, Gradients, Wanted, backward};
 
 use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
-use super::host::{Host, expect, piece_rows, rows_of, tensor};
+use super::host::{Host, expect, piece_rows, rows_of, tensor, to_fill};
 use super::lanes::{Kernel, L, Lanes, blocks, dispatch, load, load_some, multiply_add, store_some};
 use super::no_kernel;
 use super::sums::{ChannelSums, Moments};
@@ -97,7 +97,9 @@ pub fn forward(sum: &Sum) -> Result<Tensor> {
     match like.device() {
         Device::Cpu => {
             let host = HostSum::of(sum)?;
-            let mut y = vec![0f32; like.elem_count()];
+            // SAFETY: the first summand is stored, not added.
+            #[allow(unsafe_code)]
+            let mut y = unsafe { to_fill(like.elem_count()) };
             let piece = piece_rows(host.c) * host.c;
             y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| {
                 dispatch(Forward { host: &host, from: i * piece, y });

@@ -12,7 +12,7 @@ mod backward;
 pub use backward::{Gradients, SqueezeExciteGradients, backward};
 
 use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn, evaluate};
-use super::host::{Host, expect, nhwc, pieces, tensor};
+use super::host::{Host, Scratch, expect, nhwc, pieces, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
     store_some,
@@ -54,7 +54,8 @@ pub fn forward(
     mask: Option<&Tensor>,
     squeeze_excite: Option<&SqueezeExcite>,
     w: &Tensor,
-) -> Result<(Tensor, Moments)> {
+    statistics: bool,
+) -> Result<(Tensor, Option<Moments>)> {
     let (n, h, width, c) = nhwc(&input.z)?;
     input.norm.check("project", c)?;
     let c_out = check(c, mask, squeeze_excite, w)?;
@@ -64,19 +65,22 @@ pub fn forward(
             let reader = Reader::of(input, mask, squeeze_excite)?;
             let packed = lanes::pack(&Host::of(w)?, c, c_out);
             let pixels = h * width;
-            let mut y = vec![0f32; n * pixels * c_out];
+            // SAFETY: the product is stored for all rows.
+            #[allow(unsafe_code)]
+            let mut y = unsafe { to_fill(n * pixels * c_out) };
             let piece = pieces(n) * pixels;
             let sums = y
                 .par_chunks_mut(piece * c_out)
                 .zip(zs.par_chunks(piece * c))
                 .map(|(y, z)| {
                     let mut sums = ChannelSums::new(c_out);
-                    let (reader, w, sums_of) = (&reader, &packed, &mut sums);
+                    let (reader, w, sums_of) = (&reader, &packed, statistics.then_some(&mut sums));
                     dispatch(Forward { reader, pixels, c_out, w, z, y, sums: sums_of });
                     sums
                 })
                 .collect();
-            let moments = ChannelSums::total(sums, c_out).moments(n * pixels)?;
+            let sums = ChannelSums::total(sums, c_out);
+            let moments = statistics.then(|| sums.moments(n * pixels)).transpose()?;
             Ok((tensor(y, (n, h, width, c_out))?, moments))
         }
         device => no_kernel("project", device),
@@ -278,15 +282,16 @@ struct Forward<'a> {
     w: &'a [f32],
     z: &'a [f32],
     y: &'a mut [f32],
-    sums: &'a mut ChannelSums,
+    /// Where the statistics go, if they are asked for.
+    sums: Option<&'a mut ChannelSums>,
 }
 
 impl Kernel for Forward<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<const FUSED: bool>(mut self) {
         let (c, c_out) = (self.reader.c, self.c_out);
         let group = group_rows(self.pixels);
-        let mut tile = vec![0f32; group * c];
+        let mut tile = Scratch::new(group * c);
         for (y, z) in self.y.chunks_mut(group * c_out).zip(self.z.chunks(group * c)) {
             let a = &mut tile[..z.len()];
             self.reader.read::<FUSED>(z, a);
@@ -297,8 +302,10 @@ impl Kernel for Forward<'_> {
                 }
             }
             multiply::<FUSED>((a.len() / c, c, c_out), a, Layout::Rows(c), self.w, y, Mode::Store);
-            for block in blocks(c_out) {
-                self.sums.gather::<FUSED>(y, block);
+            if let Some(sums) = &mut self.sums {
+                for block in blocks(c_out) {
+                    sums.gather::<FUSED>(y, block);
+                }
             }
         }
     }

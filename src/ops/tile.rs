@@ -54,6 +54,16 @@ impl Geometry {
         (self.oh + 2 * self.pad()) * self.out_pitch()
     }
 
+    /// Zeroes the border of a padded input tile.
+    pub(super) fn clear_in_border(&self, tile: &mut [f32]) {
+        clear_border(tile, self.in_pitch(), self.pad());
+    }
+
+    /// Zeroes the border of a padded tile of the output's gradient.
+    pub(super) fn clear_out_border(&self, tile: &mut [f32]) {
+        clear_border(tile, self.out_pitch(), self.pad());
+    }
+
     /// Where pixel (row, column) of the input stands in its padded tile.
     #[inline(always)]
     pub(super) fn in_at(&self, row: usize, column: usize) -> usize {
@@ -64,6 +74,18 @@ impl Geometry {
     #[inline(always)]
     pub(super) fn out_at(&self, row: usize, column: usize) -> usize {
         (row + self.pad()) * self.out_pitch() + (column + self.pad()) * L
+    }
+}
+
+fn clear_border(tile: &mut [f32], pitch: usize, pad: usize) {
+    let rows = tile.len() / pitch;
+    for (i, row) in tile.chunks_exact_mut(pitch).enumerate() {
+        if i < pad || i >= rows - pad {
+            row.fill(0.0);
+        } else {
+            row[..pad * L].fill(0.0);
+            row[pitch - pad * L..].fill(0.0);
+        }
     }
 }
 

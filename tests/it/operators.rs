@@ -79,7 +79,7 @@ fn a_depthwise_convolution_filters_every_channel_by_itself() {
             let dy = random("dy", y.data.len());
             let (xs, ws) = (x.tensor(), tensor(&weight, &[k * k, c]));
             let dys = tensor(&dy, &[y.n, y.h, y.w, y.c]);
-            let (found, _) = depthwise::forward(&xs, None, &ws, stride).unwrap();
+            let (found, _) = depthwise::forward(&xs, None, &ws, stride, false).unwrap();
             assert_eq!(found.dims(), dys.dims(), "{what}");
             assert_close(&what, &values(&found), &y.data, VALUE);
             let all = depthwise::Wanted { input: true, weights: true };
@@ -462,9 +462,12 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, x.device()).unwrap();
     assert_refused(matmul::forward(&x, &zeros(&[5, 3])), &["matmul", "6", "5"]);
     assert_refused(matmul::forward(&x, &zeros(&[6])), &[]);
-    assert_refused(depthwise::forward(&x, None, &zeros(&[9, 5]), 1), &["depthwise", "6", "5"]);
-    assert_refused(depthwise::forward(&x, None, &zeros(&[49, 6]), 1), &["depthwise", "49"]);
-    assert_refused(depthwise::forward(&zeros(&[4, 6]), None, &zeros(&[9, 6]), 1), &[]);
+    assert_refused(
+        depthwise::forward(&x, None, &zeros(&[9, 5]), 1, false),
+        &["depthwise", "6", "5"],
+    );
+    assert_refused(depthwise::forward(&x, None, &zeros(&[49, 6]), 1, false), &["depthwise", "49"]);
+    assert_refused(depthwise::forward(&zeros(&[4, 6]), None, &zeros(&[9, 6]), 1, false), &[]);
     assert_refused(pool::forward(&zeros(&[4, 6])), &[]);
     assert_refused(norm::forward(&norm::Sum::default()), &["nothing to sum"]);
     let (shape, short) = ([2, 4, 4, 6], [2, 4, 4, 5]);

@@ -2,7 +2,7 @@
 
 use super::super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
 use super::super::gram::{self, Gram};
-use super::super::host::{Host, expect, piece_rows, pieces, tensor};
+use super::super::host::{Host, Scratch, expect, piece_rows, pieces, tensor, to_fill};
 use super::super::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, ROWS, add_some, blocks, dispatch, load, load_some,
     multiply, multiply_add, product, store, store_some,
@@ -66,7 +66,9 @@ pub fn backward(
             let front = Front::of(x, expand.map(|(e, _)| e))?;
             let shared = Shared::new(g, &front, &filters, wanted);
             let (in_len, out_len) = (g.in_pixels() * front.c_in, g.out_pixels() * g.c);
-            let mut dx = vec![0f32; if wanted.input { n * in_len } else { 0 }];
+            // SAFETY: each image is stored in full.
+            #[allow(unsafe_code)]
+            let mut dx = unsafe { to_fill(if wanted.input { n * in_len } else { 0 }) };
             let piece = pieces(n);
             let dx_pieces: Vec<&mut [f32]> = if wanted.input {
                 dx.chunks_mut(piece * in_len).collect()
@@ -195,13 +197,15 @@ impl Kernel for Backward<'_> {
     fn run<const FUSED: bool>(self) {
         let Shared { g, front, wanted, taps, back } = self.shared;
         let in_len = g.in_pixels() * front.c_in;
-        let mut tile = vec![0f32; g.in_tile()];
-        let mut dy_tile = vec![0f32; g.out_tile()];
-        let mut q = vec![0f32; g.in_pixels() * L];
-        let mut da = vec![0f32; g.in_pixels() * L];
+        let mut tile = Scratch::new(g.in_tile());
+        g.clear_in_border(&mut tile);
+        let mut dy_tile = Scratch::new(g.out_tile());
+        g.clear_out_border(&mut dy_tile);
+        let mut q = Scratch::new(g.in_pixels() * L);
+        let mut da = Scratch::new(g.in_pixels() * L);
         // dx with its channels padded to full blocks.
         let padded = front.c_in.next_multiple_of(L);
-        let mut dx_tile = vec![0f32; g.in_pixels() * padded];
+        let mut dx_tile = Scratch::new(g.in_pixels() * padded);
         let expanded = front.expand.is_some();
         let images = self.x.chunks_exact(in_len).zip(self.dy.chunks_exact(g.out_pixels() * g.c));
         for (i, (x, dy)) in images.enumerate() {

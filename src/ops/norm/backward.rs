@@ -1,7 +1,7 @@
 //! The way back through the sum of candidates.
 
 use super::super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
-use super::super::host::{Host, expect, piece_rows, tensor};
+use super::super::host::{Host, expect, piece_rows, tensor, to_fill};
 use super::super::lanes::{Kernel, L, blocks, dispatch, load, load_some, multiply_add, store_some};
 use super::super::no_kernel;
 use super::super::sums::ChannelSums;
@@ -208,7 +208,9 @@ fn candidate_gradient(
     let c = host.c;
     let rows = InputRows::new(&candidate.norm, &host.mask, candidate.gate, sums, c);
     let piece = piece_rows(c) * c;
-    let mut dz = vec![0f32; dy.len()];
+    // SAFETY: every block of every row is written.
+    #[allow(unsafe_code)]
+    let mut dz = unsafe { to_fill(dy.len()) };
     dz.par_chunks_mut(piece).zip(dy.par_chunks(piece)).enumerate().for_each(|(i, (dz, dy))| {
         let z = &candidate.z[i * piece..][..dy.len()];
         dispatch(InputGradient { norm: &candidate.norm, rows: &rows, c, z, dy, dz });
@@ -304,7 +306,9 @@ fn identity_gradient(
 ) -> (Vec<f32>, Vec<f64>) {
     let (c, mask) = (host.c, host.mask.as_slice());
     let piece = piece_rows(c) * c;
-    let mut dx = vec![0f32; if wanted { dy.len() } else { 0 }];
+    // SAFETY: every value is written where it is wanted.
+    #[allow(unsafe_code)]
+    let mut dx = unsafe { to_fill(if wanted { dy.len() } else { 0 }) };
     if wanted {
         dx.par_chunks_mut(piece).zip(dy.par_chunks(piece)).for_each(|(dx, dy)| {
             dispatch(Scaled { c, mask, rho, dy, dx });

@@ -3,7 +3,7 @@
 use super::super::activation::{
     ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn, differentiate, evaluate,
 };
-use super::super::host::{Host, expect, nhwc, piece_rows, pieces, tensor};
+use super::super::host::{Host, Scratch, expect, nhwc, piece_rows, pieces, tensor, to_fill};
 use super::super::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
     store_some,
@@ -67,7 +67,9 @@ pub fn backward(
             let w_back = lanes::pack_transposed(&Host::of(w)?, c, c_out);
             let pixels = h * width;
             let shared = Shared { reader: &reader, back, pixels, c_out, w: &w_back };
-            let mut q = vec![0f32; zs.len()];
+            // SAFETY: the product is stored for all rows.
+            #[allow(unsafe_code)]
+            let mut q = unsafe { to_fill(zs.len()) };
             let piece = pieces(n) * pixels;
             let parts: Vec<Parts> = q
                 .par_chunks_mut(piece * c)
@@ -247,7 +249,7 @@ impl Kernel for Backward<'_> {
         let Shared { reader, back, pixels, c_out, w } = self.shared;
         let (c, c_out, pixels) = (reader.c, *c_out, *pixels);
         let group = group_rows(pixels);
-        let mut tile = vec![0f32; group * c];
+        let mut tile = Scratch::new(group * c);
         let q_all = std::mem::take(&mut self.q);
         let groups = self.z.chunks(group * c).zip(self.dy.chunks(group * c_out));
         for (q, (z, dy)) in q_all.chunks_mut(group * c).zip(groups) {
