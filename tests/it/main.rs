@@ -13,6 +13,7 @@ mod operators;
 mod optimizers;
 mod published;
 mod reference;
+mod pytorch;
 mod refusals;
 mod spaces;
 mod store;
