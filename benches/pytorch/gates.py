@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from space import Space
+from space import BlockChoices, Space
 
 
 class BlockGates(NamedTuple):
@@ -36,27 +36,41 @@ def draw(space: Space, tau: float, generator: np.random.Generator) -> list[Proba
     ]
 
 
+Widths = dict[int, "float | Tensor"]
+"""How many channels there may be, with their probabilities."""
+
+
+def pass_on(choices: BlockChoices, types: Tensor, widths: Tensor, incoming: Widths) -> Widths:
+    """How many channels leave a block.
+
+    A skip that keeps the shape passes on the smaller of its input and its chosen width.
+    """
+    chosen: Widths = dict(zip(choices.widths, widths, strict=True))
+    if not any(choices.keeps(t) for t in choices.types):
+        return chosen
+    keeps = sum(p for t, p in zip(choices.types, types) if choices.keeps(t))
+    works = sum(p for t, p in zip(choices.types, types) if not choices.keeps(t))
+    out: Widths = {width: p * works for width, p in chosen.items()}
+    for a, p in incoming.items():
+        for b, q in chosen.items():
+            out[min(a, b)] = out.get(min(a, b), 0.0) + p * q * keeps
+    return out
+
+
 def identities(space: Space, probabilities: list[Probabilities]) -> list[float]:
     """ρ of every block: the probability that the derived network adds the block's input.
 
     A skip that keeps the shape adds it, and so does any other type whose chosen width equals the
-    width that comes in. The width that comes in is a distribution: a skip passes on the smaller of
-    its input and its chosen width.
+    width that comes in.
     """
-    incoming = {space.stem.width: 1.0}
+    incoming: Widths = {space.stem.width: 1.0}
     rhos = []
     for choices, (types, _, widths) in zip(space.blocks, probabilities, strict=True):
         chosen = dict(zip(choices.widths, map(float, widths), strict=True))
         keeps = sum(float(p) for t, p in zip(choices.types, types) if choices.keeps(t))
-        works = sum(float(p) for t, p in zip(choices.types, types) if not choices.keeps(t))
         equal = sum(p * chosen.get(width, 0.0) for width, p in incoming.items())
-        rhos.append(equal * works + keeps if choices.can_be_residual else 0.0)
-        out = {width: p * works for width, p in chosen.items()}
-        if keeps > 0.0:
-            for a, p in incoming.items():
-                for b, q in chosen.items():
-                    out[min(a, b)] = out.get(min(a, b), 0.0) + p * q * keeps
-        incoming = out
+        rhos.append(equal * (1.0 - keeps) + keeps if choices.can_be_residual else 0.0)
+        incoming = pass_on(choices, types, widths, incoming)
     return rhos
 
 

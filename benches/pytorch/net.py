@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gates import BlockGates
+from gates import BlockGates, Widths, pass_on
 from space import Arch, BlockChoices, Space
 
 ACTIVATIONS = {
@@ -145,20 +145,16 @@ class SuperBlock(nn.Module):
             self.branches.append(branch)
             self.types.append(index)
         self.weighs = len(choices.types) > 1
-        self.expands = bool(choices.mids)
         self.adds_input = choices.can_be_residual
+        self.space, self.choices = space, choices
         squeezes = [space.squeeze_width(mid) for mid in choices.mids]
         self.register_buffer("mids", prefix_matrix(list(choices.mids)), persistent=False)
         self.register_buffer("squeezes", prefix_matrix(squeezes), persistent=False)
         self.register_buffer("widths", prefix_matrix(list(choices.widths)), persistent=False)
 
-    def forward(
-        self, x: Tensor, gates: BlockGates, incoming: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """The output, and the mask of its channels; `incoming` is the mask of x."""
-        # Without expansion the hidden channels are the input's, and carry its mask.
-        mid = _mask(self.mids, gates.expansions) if self.expands else incoming
-        squeeze = _mask(self.squeezes, gates.expansions)
+    def forward(self, x: Tensor, gates: BlockGates, incoming: Widths) -> tuple[Tensor, Widths]:
+        """The output, and how many channels it has; `incoming` says it of x."""
+        mid, squeeze = self._hidden(gates, incoming)
         total: Tensor | None = x * gates.identity if self.adds_input else None
         for branch, index in zip(self.branches, self.types):
             y = branch(x, mid, squeeze)
@@ -167,7 +163,25 @@ class SuperBlock(nn.Module):
             total = y if total is None else total + y
         assert total is not None
         width = _mask(self.widths, gates.widths)
-        return (total if width is None else total * width[:, None, None]), width
+        out = pass_on(self.choices, gates.types, gates.widths, incoming)
+        return (total if width is None else total * width[:, None, None]), out
+
+    def _hidden(
+        self, gates: BlockGates, incoming: Widths
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The masks of the hidden and of the squeezed channels.
+
+        Without expansion the hidden channels are the input's, as many as come in.
+        """
+        if self.choices.mids:
+            return _mask(self.mids, gates.expansions), _mask(self.squeezes, gates.expansions)
+        if len(incoming) < 2:
+            return None, None
+        shares = torch.stack([torch.as_tensor(p) for p in incoming.values()])
+        squeezes = [self.space.squeeze_width(width) for width in incoming]
+        masks = [prefix_matrix(list(incoming)), prefix_matrix(squeezes)]
+        mid, squeeze = (_mask(m.to(shares), shares) for m in masks if m is not None)
+        return mid, squeeze
 
 
 def _mask(matrix: Tensor | None, gates: Tensor) -> Tensor | None:
@@ -234,9 +248,9 @@ class Supernet(nn.Module):
         self.head = Head(head, space.blocks[-1].width_max, space.classes)
 
     def forward(self, images: Tensor, gates: list[BlockGates]) -> Tensor:
-        x, mask = self.stem(images), None
+        x, channels = self.stem(images), {self.stem.conv.out_channels: 1.0}
         for block, of_block in zip(self.blocks, gates):
-            x, mask = block(x, of_block, mask)
+            x, channels = block(x, of_block, channels)
         return self.head(x)
 
 
