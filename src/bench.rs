@@ -96,7 +96,8 @@ pub fn measure(
             run(&loader, steps, |batch, _| {
                 let target = (&batch.labels[..], config.label_smoothing);
                 let forward = |pass: &mut Pass<'_>| net.forward(pass, &batch.xs);
-                Ok(sgd_step(&mut params, &mut optimizer, rate, target, forward)?.seconds)
+                Ok(sgd_step(&mut params, &mut optimizer, rate, target, config.recompute, forward)?
+                    .seconds)
             })?
         }
         What::Eval => {

@@ -37,6 +37,7 @@ pub struct SearchConfig {
     /// Share of those that trains the weights; the rest trains the architecture parameters.
     pub weight_share: f64,
     pub augment: Augment,
+    pub recompute: Recompute,
     pub weights: Sgd,
     pub alpha: Adam,
     pub temperature: Temperature,
@@ -140,6 +141,18 @@ pub struct TrainConfig {
     pub optimizer: Sgd,
     pub label_smoothing: f64,
     pub augment: Augment,
+    pub recompute: Recompute,
+}
+
+/// What the way back computes again instead of keeping it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recompute {
+    /// Only the hidden maps of inverted residuals, which are never kept.
+    #[default]
+    None,
+    /// Whole blocks: their inputs alone are kept.
+    Block,
 }
 
 /// Random changes to training images.

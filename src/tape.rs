@@ -67,15 +67,25 @@ pub struct Sum {
 
 type Contributions = Vec<(Option<usize>, Tensor)>;
 
-struct Record {
-    output: usize,
-    backward: Box<dyn FnOnce(Tensor) -> Result<Contributions>>,
+enum Record {
+    /// One operator call.
+    Call { output: usize, backward: Box<dyn FnOnce(Tensor) -> Result<Contributions>> },
+    /// Calls that were forgotten and are made again: given a tape with the slots that there were
+    /// before them, it gives that tape with the same calls recorded.
+    Again { slots: usize, replay: Box<dyn FnOnce(Tape) -> Result<Tape>> },
 }
 
 /// The records of one forward pass.
 #[derive(Default)]
 pub struct Tape {
     records: Vec<Record>,
+    slots: usize,
+}
+
+/// See [`Tape::mark`].
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    records: usize,
     slots: usize,
 }
 
@@ -131,8 +141,24 @@ impl Tape {
             return Value::constant(tensor);
         }
         let output = self.slot();
-        self.records.push(Record { output, backward: Box::new(backward) });
+        self.records.push(Record::Call { output, backward: Box::new(backward) });
         Value { tensor, slot: Some(output) }
+    }
+
+    /// Where the tape stands, for [`Tape::forget`].
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { records: self.records.len(), slots: self.slots }
+    }
+
+    /// Drops what was recorded since `mark`, with all that it keeps; the way back calls `replay` to
+    /// record it anew. `replay` must make the same calls on the same values.
+    pub fn forget(&mut self, mark: Mark, replay: impl FnOnce(Self) -> Result<Self> + 'static) {
+        if self.records.len() > mark.records {
+            self.records.truncate(mark.records);
+            let again = Record::Again { slots: mark.slots, replay: Box::new(replay) };
+            self.records.push(again);
+        }
     }
 
     /// [`Tape::record`] for a fixed number of inputs.
@@ -155,16 +181,7 @@ impl Tape {
         let mut slots: Vec<Option<Tensor>> = vec![None; self.slots];
         let Some(start) = of.slot else { return Ok(Gradients { slots }) };
         slots[start] = Some(gradient);
-        for record in self.records.into_iter().rev() {
-            let Some(dy) = slots[record.output].take() else { continue };
-            for (slot, part) in (record.backward)(dy)? {
-                let Some(slot) = slot else { continue };
-                match &slots[slot] {
-                    Some(total) => ops::update::accumulate(total, &part)?,
-                    None => slots[slot] = Some(part),
-                }
-            }
-        }
+        run_back(self.records, &mut slots)?;
         Ok(Gradients { slots })
     }
 
@@ -357,6 +374,29 @@ impl Tape {
             Ok(vec![(x, dy.pad_with_zeros(3, 0, c - width)?.contiguous()?)])
         }))
     }
+}
+
+/// Runs records backwards; gradients that nobody asks for any more are dropped as they are used.
+fn run_back(records: Vec<Record>, slots: &mut [Option<Tensor>]) -> Result<()> {
+    for record in records.into_iter().rev() {
+        match record {
+            Record::Call { output, backward } => {
+                let Some(dy) = slots[output].take() else { continue };
+                for (slot, part) in backward(dy)? {
+                    let Some(slot) = slot else { continue };
+                    match &slots[slot] {
+                        Some(total) => ops::update::accumulate(total, &part)?,
+                        None => slots[slot] = Some(part),
+                    }
+                }
+            }
+            Record::Again { slots: before, replay } => {
+                let again = replay(Tape { records: Vec::new(), slots: before })?;
+                run_back(again.records, slots)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Norm {

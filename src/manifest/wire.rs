@@ -3,8 +3,8 @@
 use super::{Complaints, Manifest, Overrides};
 use crate::document::{Document, Section, Value, nearest};
 use crate::recipe::{
-    Adam, Augment, DataConfig, DatasetName, LossForm, Method, Objective, Schedule, SearchConfig,
-    SearchLoss, Sgd, Temperature, TrainConfig,
+    Adam, Augment, DataConfig, DatasetName, LossForm, Method, Objective, Recompute, Schedule,
+    SearchConfig, SearchLoss, Sgd, Temperature, TrainConfig,
 };
 use crate::space::{SearchSpace, parse_space};
 use std::ops::Bound::{Excluded, Included};
@@ -31,6 +31,7 @@ const SCHEDULES: &[(&str, Schedule)] = &[
     ("cosine", Schedule::Cosine),
     ("triangle", Schedule::Triangle),
 ];
+const RECOMPUTES: &[(&str, Recompute)] = &[("none", Recompute::None), ("block", Recompute::Block)];
 const DATASETS: &[(&str, Dataset)] = &[
     ("cifar10", Dataset::new(DatasetName::Cifar10, 50_000, 32, 3)),
     ("fashion-mnist", Dataset::new(DatasetName::FashionMnist, 60_000, 28, 1)),
@@ -201,6 +202,7 @@ fn read_search(s: &Section<'_>, available: Option<usize>) -> Option<SearchConfig
         Some(share)
     });
     let augment = read_augment(s);
+    let recompute = read_recompute(s);
     let weights = s.section("weights", read_sgd);
     let alpha = s.section("alpha", read_adam);
     let temperature = s.section("temperature", |s| {
@@ -217,6 +219,7 @@ fn read_search(s: &Section<'_>, available: Option<usize>) -> Option<SearchConfig
         images: images?,
         weight_share: weight_share?,
         augment: augment?,
+        recompute: recompute?,
         weights: weights?,
         alpha: alpha?,
         temperature: temperature?,
@@ -230,13 +233,20 @@ fn read_train(s: &Section<'_>, available: Option<usize>) -> Option<TrainConfig> 
     let optimizer = s.section("optimizer", read_sgd);
     let label_smoothing = s.real("label_smoothing", 0.0..1.0);
     let augment = read_augment(s);
+    let recompute = read_recompute(s);
     Some(TrainConfig {
         epochs: epochs?,
         batch_size: batch_size?,
         optimizer: optimizer?,
         label_smoothing: label_smoothing?,
         augment: augment?,
+        recompute: recompute?,
     })
+}
+
+/// No key, nothing recomputed.
+fn read_recompute(s: &Section<'_>) -> Option<Recompute> {
+    s.optional("recompute", |value| value.name(RECOMPUTES)).map(Option::unwrap_or_default)
 }
 
 /// A batch holds no more images than there are.

@@ -14,6 +14,7 @@ use crate::space::{Activation, ArchSpec, Head};
 use crate::tape::Value;
 use block::single;
 use candle_core::{Device, Result, Tensor};
+use std::rc::Rc;
 
 /// A network's layers; its numbers live in [`Params`].
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Net {
     stem: StemConv,
     stem_norm: BatchNorm,
     stem_activation: Activation,
-    blocks: Vec<Block>,
+    blocks: Vec<Rc<Block>>,
     head: HeadLayers,
 }
 
@@ -50,7 +51,7 @@ impl Net {
             blocks: plan
                 .blocks
                 .iter()
-                .map(|block| Block::new(params, block))
+                .map(|block| Block::new(params, block).map(Rc::new))
                 .collect::<Result<_>>()?,
             head: HeadLayers::new(params, plan)?,
         })
@@ -90,7 +91,8 @@ impl Net {
         let mut x = single(pass, candidate, None)?;
         let none = BlockGates::default();
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(pass, &x, gates.get(i).unwrap_or(&none))?;
+            let (block, gates) = (block.clone(), gates.get(i).unwrap_or(&none).clone());
+            x = pass.block(move |pass| block.forward(pass, &x, &gates))?;
         }
         self.head.forward(pass, x)
     }

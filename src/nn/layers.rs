@@ -156,7 +156,11 @@ impl BatchNorm {
             self.follow(pass, self.running_var, &unbiased)?;
             (mean, variance)
         } else {
-            (pass.buffer(self.running_mean).clone(), pass.buffer(self.running_var).clone())
+            let running = pass.buffer(self.running_mean).zip(pass.buffer(self.running_var));
+            let Some((mean, variance)) = running else {
+                candle_core::bail!("batch norm: neither batch statistics nor running ones")
+            };
+            (mean.clone(), variance.clone())
         };
         let inverse = norm::inverse_deviation(&variance)?;
         let (gamma, beta) = (pass.param(self.gamma), pass.param(self.beta));
@@ -181,7 +185,8 @@ impl BatchNorm {
 
     #[allow(clippy::unused_self)]
     fn follow(&self, pass: &mut Pass<'_>, id: BufferId, batch: &candle_core::Tensor) -> Result<()> {
-        let moved = ((pass.buffer(id) * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?;
+        let Some(running) = pass.buffer(id) else { return Ok(()) };
+        let moved = ((running * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?;
         pass.set_buffer(id, moved);
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! Parameters and buffers in the order of their creation, and the pass that uses them.
 
+use crate::recipe::Recompute;
 use crate::rng::Seed;
 use crate::tape::{Gradients, Tape, Value};
 use candle_core::{Device, Result, Tensor};
 use sha2::{Digest, Sha256};
+use std::rc::Rc;
 
 /// Names one parameter of a [`Params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,9 +134,12 @@ impl Params {
 /// One forward pass: the tape, the parameters as the pass sees them, and how batch norm behaves.
 pub struct Pass<'a> {
     pub tape: Tape,
-    values: Vec<Value>,
-    params: &'a mut Params,
+    values: Rc<Vec<Value>>,
+    /// Absent while forgotten calls are made again: running statistics have moved already.
+    params: Option<&'a mut Params>,
+    device: Device,
     training: bool,
+    recompute: Recompute,
 }
 
 impl<'a> Pass<'a> {
@@ -142,19 +147,53 @@ impl<'a> Pass<'a> {
     pub fn training(params: &'a mut Params) -> Self {
         let mut tape = Tape::new();
         let values = params.params.iter().map(|p| tape.watch(&p.tensor)).collect();
-        Self { tape, values, params, training: true }
+        Self::over(params, tape, values, true)
     }
 
     /// A pass with batch statistics whose weights are constants: for architecture parameters.
     pub fn frozen(params: &'a mut Params) -> Self {
         let values = Self::constants(params);
-        Self { tape: Tape::new(), values, params, training: true }
+        Self::over(params, Tape::new(), values, true)
     }
 
     /// A pass that only predicts, with the running statistics.
     pub fn inference(params: &'a mut Params) -> Self {
         let values = Self::constants(params);
-        Self { tape: Tape::new(), values, params, training: false }
+        Self::over(params, Tape::new(), values, false)
+    }
+
+    fn over(params: &'a mut Params, tape: Tape, values: Vec<Value>, training: bool) -> Self {
+        let (device, recompute) = (params.device.clone(), Recompute::None);
+        Self { tape, values: Rc::new(values), params: Some(params), device, training, recompute }
+    }
+
+    /// Keeps as much for the way back as `recompute` says.
+    #[must_use]
+    pub fn recomputing(self, recompute: Recompute) -> Self {
+        Self { recompute, ..self }
+    }
+
+    /// Runs one block of a network. Where blocks are recomputed, nothing that `block` records is
+    /// kept; the way back runs it once more.
+    ///
+    /// # Errors
+    /// Those of `block`.
+    pub fn block(
+        &mut self,
+        block: impl Fn(&mut Pass<'_>) -> Result<Value> + 'static,
+    ) -> Result<Value> {
+        let mark = self.tape.mark();
+        let y = block(self)?;
+        if self.recompute == Recompute::Block {
+            let (values, device) = (self.values.clone(), self.device.clone());
+            let (training, recompute) = (self.training, Recompute::None);
+            self.tape.forget(mark, move |tape| {
+                let mut pass = Pass { tape, values, params: None, device, training, recompute };
+                block(&mut pass)?;
+                Ok(pass.tape)
+            });
+        }
+        Ok(y)
     }
 
     fn constants(params: &Params) -> Vec<Value> {
@@ -172,12 +211,15 @@ impl<'a> Pass<'a> {
         self.training
     }
 
-    pub(super) fn buffer(&self, id: BufferId) -> &Tensor {
-        &self.params.buffers[id.0].1
+    /// A buffer; `None` while forgotten calls are made again.
+    pub(super) fn buffer(&self, id: BufferId) -> Option<&Tensor> {
+        self.params.as_ref().map(|params| &params.buffers[id.0].1)
     }
 
     pub(super) fn set_buffer(&mut self, id: BufferId, value: Tensor) {
-        self.params.buffers[id.0].1 = value;
+        if let Some(params) = &mut self.params {
+            params.buffers[id.0].1 = value;
+        }
     }
 
     /// A row of numbers (gates, a mask), its gradient wanted or not.
@@ -186,7 +228,7 @@ impl<'a> Pass<'a> {
     /// When the device has no room.
     pub fn row(&mut self, row: &[f64], wanted: bool) -> Result<Value> {
         let data: Vec<f32> = row.iter().map(|v| *v as f32).collect();
-        let tensor = Tensor::from_vec(data, row.len(), &self.params.device)?;
+        let tensor = Tensor::from_vec(data, row.len(), &self.device)?;
         Ok(if wanted { self.tape.watch(&tensor) } else { Value::constant(tensor) })
     }
 

@@ -137,7 +137,7 @@ impl<'a> Dmasking<'a> {
             propagate(supernet.space(), &drawn, &1.0).blocks.into_iter().map(|b| b.identity);
         let gates = gate_values(&drawn, identities);
         let target = (&batch.labels[..], 0.0);
-        Ok(sgd_step(params, optimizer, rate, target, |pass| {
+        Ok(sgd_step(params, optimizer, rate, target, self.config.recompute, |pass| {
             Ok(supernet.forward(pass, &batch.xs, &gates, false)?.0)
         })?)
     }
@@ -159,7 +159,7 @@ impl<'a> Dmasking<'a> {
         let cost = cost_node.value() / self.config.loss.cost_unit;
 
         let gates = gate_values(&drawn, shapes.blocks.iter().map(|b| b.identity.value()));
-        let mut pass = Pass::frozen(&mut self.params);
+        let mut pass = Pass::frozen(&mut self.params).recomputing(self.config.recompute);
         let (logits, bound) = self.supernet.forward(&mut pass, &batch.xs, &gates, true)?;
         let result = cross_entropy(logits.tensor(), &batch.labels, 0.0)?;
         let (_, mut gradients) = pass.backward(&logits, result.dlogits.clone())?;

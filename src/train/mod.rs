@@ -61,9 +61,10 @@ pub fn train(
             let step_start = Instant::now();
             let rate = learning_rate(&config.optimizer, step, steps);
             let target = (&batch.labels[..], config.label_smoothing);
-            let Step { result, .. } = sgd_step(params, &mut optimizer, rate, target, |pass| {
-                net.forward(pass, &batch.xs)
-            })?;
+            let Step { result, .. } =
+                sgd_step(params, &mut optimizer, rate, target, config.recompute, |pass| {
+                    net.forward(pass, &batch.xs)
+                })?;
             ensure_finite(result.loss, "training", step)?;
             mean.add(&result, batch.labels.len());
             watch.measure(

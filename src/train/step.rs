@@ -4,6 +4,7 @@
 use super::SgdState;
 use crate::nn::{Params, Pass};
 use crate::ops::loss::{CrossEntropy, cross_entropy};
+use crate::recipe::Recompute;
 use crate::tape::Value;
 use candle_core::Result;
 use std::time::Instant;
@@ -32,10 +33,11 @@ pub fn sgd_step(
     optimizer: &mut SgdState,
     learning_rate: f64,
     (labels, smoothing): (&[u32], f64),
+    recompute: Recompute,
     forward: impl FnOnce(&mut Pass<'_>) -> Result<Value>,
 ) -> Result<Step> {
     let start = Instant::now();
-    let mut pass = Pass::training(params);
+    let mut pass = Pass::training(params).recomputing(recompute);
     let logits = forward(&mut pass)?;
     let result = cross_entropy(logits.tensor(), labels, smoothing)?;
     let after_forward = Instant::now();

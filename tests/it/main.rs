@@ -13,6 +13,7 @@ mod operators;
 mod optimizers;
 mod published;
 mod pytorch;
+mod recompute;
 mod reference;
 mod refusals;
 mod spaces;

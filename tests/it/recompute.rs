@@ -1,0 +1,42 @@
+//! Blocks that are computed again instead of kept give the same bits.
+
+use crate::numbers::{random_map, scramble};
+use crate::spaces::{gate_values, random_probabilities, small};
+use candle_core::{Device, Tensor};
+use repro::net::Supernet;
+use repro::nn::Pass;
+use repro::ops::loss::cross_entropy;
+use repro::recipe::Recompute;
+use repro::rng::Seed;
+
+fn bits(tensor: &Tensor) -> Vec<u32> {
+    let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+/// Loss, gradients of weights and gates, and what became of weights and running statistics.
+fn step(recompute: Recompute, frozen: bool) -> (u64, Vec<Option<Vec<u32>>>, String, String) {
+    let space = small();
+    let gates = gate_values(&space, &random_probabilities(&space, "gates"));
+    let (supernet, mut params) = Supernet::new(&space, Seed(3), &Device::Cpu).unwrap();
+    scramble(&mut params, "weights");
+    let side = space.max_resolution();
+    let images = random_map("images", (3, side, side, space.image_channels)).tensor();
+    let pass = if frozen { Pass::frozen(&mut params) } else { Pass::training(&mut params) };
+    let mut pass = pass.recomputing(recompute);
+    let (logits, bound) = supernet.forward(&mut pass, &images, &gates, true).unwrap();
+    let result = cross_entropy(logits.tensor(), &[0, 1, 2], 0.0).unwrap();
+    let (weights, mut others) = pass.backward(&logits, result.dlogits.clone()).unwrap();
+    let gates = bound.gradients(&space, &mut others).unwrap();
+    let weights = weights.iter().map(|d| d.as_ref().map(bits)).collect();
+    (result.loss.to_bits(), weights, format!("{gates:?}"), params.sha256().unwrap())
+}
+
+#[test]
+fn blocks_that_are_recomputed_give_the_bits_of_blocks_that_are_kept() {
+    for frozen in [false, true] {
+        let kept = step(Recompute::None, frozen);
+        assert!(kept.1.iter().any(Option::is_some) != frozen);
+        assert!(step(Recompute::Block, frozen) == kept, "frozen: {frozen}");
+    }
+}
