@@ -48,6 +48,8 @@ pub fn scramble(params: &mut Params, label: &str) {
         let moved = noise.iter().zip(values(&old)).map(|(r, old)| match name.rsplit('.').next() {
             Some("running_var") => (0.4 * r).exp(),
             Some("weight") => old,
+            // Wide enough for closed and for fully open gates.
+            Some("bias") if name.ends_with("excite.bias") => 3.0 * r,
             _ => old + 0.3 * r,
         });
         params.set(&name, &tensor(&moved.collect::<Vec<_>>(), old.dims())).unwrap();
