@@ -104,8 +104,9 @@ impl ArchParams {
         tau: f64,
     ) {
         self.steps += 1;
-        let rate = config.learning_rate * (1.0 - config.beta2.powi(self.steps)).sqrt()
-            / (1.0 - config.beta1.powi(self.steps));
+        // The moments start from zero and are corrected for it.
+        let corrections =
+            [config.beta1, config.beta2].map(|beta| 1.0 / (1.0 - beta.powi(self.steps)));
         for ((block, gates), d) in self.blocks.iter_mut().zip(gates).zip(gradients) {
             let of_choice = [
                 (&gates.types, &d.types),
@@ -114,7 +115,7 @@ impl ArchParams {
             ];
             for (choice, (gates, d)) in block.iter_mut().zip(of_choice) {
                 if choice.logits.len() > 1 {
-                    choice.adam(config, rate, &logit_gradients(gates, d, tau));
+                    choice.adam(config, corrections, &logit_gradients(gates, d, tau));
                 }
             }
         }
@@ -150,12 +151,13 @@ impl ArchParams {
 }
 
 impl Choice {
-    fn adam(&mut self, config: &Adam, rate: f64, gradients: &[f64]) {
+    fn adam(&mut self, config: &Adam, corrections: [f64; 2], gradients: &[f64]) {
         for (i, gradient) in gradients.iter().enumerate() {
             let d = gradient + config.weight_decay * self.logits[i];
             self.first[i] = config.beta1 * self.first[i] + (1.0 - config.beta1) * d;
             self.second[i] = config.beta2 * self.second[i] + (1.0 - config.beta2) * d * d;
-            self.logits[i] -= rate * self.first[i] / (self.second[i].sqrt() + 1e-8);
+            let [mean, square] = [self.first[i] * corrections[0], self.second[i] * corrections[1]];
+            self.logits[i] -= config.learning_rate * mean / (square.sqrt() + 1e-8);
         }
     }
 }

@@ -135,11 +135,8 @@ impl PlainAdam {
         }
         for i in 0..self.logits.len() {
             let mean = self.first[i] / (1.0 - config.beta1.powi(t));
-            let corrected = 1.0 - config.beta2.powi(t);
-            let square = self.second[i] / corrected;
-            // The ε of the paper's section 2, which is beside the uncorrected moment.
-            let epsilon = 1e-8 / corrected.sqrt();
-            self.logits[i] -= config.learning_rate * mean / (square.sqrt() + epsilon);
+            let square = self.second[i] / (1.0 - config.beta2.powi(t));
+            self.logits[i] -= config.learning_rate * mean / (square.sqrt() + 1e-8);
         }
     }
 }
