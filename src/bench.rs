@@ -1,17 +1,20 @@
 //! How fast and how large: steps of a supernet, of a derived network, and evaluation, with the real
 //! operators, the real loader and the recipe of a manifest.
 
+use crate::cost;
 use crate::data::{Batch, Dataset, Loader};
 use crate::manifest::Manifest;
 use crate::memory;
 use crate::net::Net;
-use crate::nn::Pass;
+use crate::nn::{Params, Pass};
+use crate::ops;
 use crate::rng::Seed;
 use crate::search::Dmasking;
 use crate::space::ArchSpec;
 use crate::train::{SgdState, StepSeconds, sgd_step};
 use anyhow::{Context, Result};
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -37,17 +40,53 @@ pub struct Measured {
     pub step_ms: f64,
     pub step_ms_min: f64,
     pub step_ms_max: f64,
+    /// Up to the loss.
     pub forward_ms: f64,
     pub backward_ms: f64,
     pub optimizer_ms: f64,
     /// Making the batch, which is not part of the step.
     pub data_ms: f64,
     pub images_per_second: f64,
-    /// The most bytes allocated at once, above what was there before the network was built.
+    /// The network's multiply-accumulates in a step: those of its layers, three times where it
+    /// trains (forward, and backward to inputs and weights).
+    pub macs: u64,
+    pub macs_per_second: f64,
+    /// Of the machine's rate for a large matrix product.
+    pub share_of_peak: f64,
+    /// Of the machine's rate for copying, if every byte of the peak were read and written once.
+    pub share_of_bandwidth: f64,
+    /// The most bytes allocated at once, above what was there before the network was built; the sum
+    /// of `memory`.
     pub peak_bytes: u64,
+    pub memory: Memory,
     /// How far the resident size rose above that of the idle process; `None` where the operating
     /// system does not tell.
     pub resident_bytes: Option<u64>,
+    pub machine: Machine,
+}
+
+/// Whose bytes the peak is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Parameters and running statistics.
+    pub weights: u64,
+    /// Velocities.
+    pub optimizer: u64,
+    /// What the forward pass keeps for the way back, the batch included.
+    pub activations: u64,
+    /// Gradients of the weights.
+    pub gradients: u64,
+    /// The rest: gradients of activations, partial sums, tiles.
+    pub scratch: u64,
+}
+
+/// What the machine can do, measured beside the steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Machine {
+    /// Multiply-accumulates per second of a product of two matrices of side 1024.
+    pub macs_per_second: f64,
+    /// Bytes read and written per second by copying 64 MiB.
+    pub bytes_per_second: f64,
 }
 
 /// Steps before the timed ones.
@@ -58,6 +97,7 @@ struct Sample {
     data: f64,
     step: f64,
     parts: StepSeconds,
+    kept_bytes: u64,
 }
 
 /// Times `steps` steps of `batch` images on the CPU.
@@ -78,49 +118,100 @@ pub fn measure(
     let idle = (memory::live_bytes(), memory::resident_bytes());
     memory::reset_peak();
     memory::reset_high_water();
-    let samples = match what {
+    let (samples, macs, fixed) = match what {
         What::Supernet => {
             let config = &manifest.search;
             let mut state = Dmasking::new(&manifest.space, config, seed, &Device::Cpu)?;
+            let fixed = Memory::of(state.params(), true);
             let (tau, rate) = (config.temperature.initial, config.weights.learning_rate);
-            run(&loader, steps, |batch, step| {
-                Ok(state.weight_step(batch, step, tau, rate)?.seconds)
-            })?
+            let samples = run(&loader, steps, |batch, step| {
+                let step = state.weight_step(batch, step, tau, rate)?;
+                Ok((step.seconds, step.kept_bytes))
+            })?;
+            (samples, 3 * cost::supernet(&manifest.space).macs, fixed)
         }
         What::Network => {
             let arch = arch.context("no architecture to time")?;
             let (net, mut params) = Net::of_arch(arch, seed, &Device::Cpu)?;
+            let fixed = Memory::of(&params, true);
             let config = &manifest.train;
             let mut optimizer = SgdState::new(config.optimizer, &params)?;
-            let rate = config.optimizer.learning_rate;
-            run(&loader, steps, |batch, _| {
+            let (rate, keep) = (config.optimizer.learning_rate, config.recompute);
+            let samples = run(&loader, steps, |batch, _| {
                 let target = (&batch.labels[..], config.label_smoothing);
                 let forward = |pass: &mut Pass<'_>| net.forward(pass, &batch.xs);
-                Ok(sgd_step(&mut params, &mut optimizer, rate, target, config.recompute, forward)?
-                    .seconds)
-            })?
+                let step = sgd_step(&mut params, &mut optimizer, rate, target, keep, forward)?;
+                Ok((step.seconds, step.kept_bytes))
+            })?;
+            (samples, 3 * cost::count(arch).macs, fixed)
         }
         What::Eval => {
             let arch = arch.context("no architecture to time")?;
             let (net, mut params) = Net::of_arch(arch, seed, &Device::Cpu)?;
-            run(&loader, steps, |batch, _| {
+            let fixed = Memory::of(&params, false);
+            let samples = run(&loader, steps, |batch, _| {
                 let start = Instant::now();
                 net.forward(&mut Pass::inference(&mut params), &batch.xs)?;
                 let forward = start.elapsed().as_secs_f64();
-                Ok(StepSeconds { forward, ..StepSeconds::default() })
-            })?
+                Ok((StepSeconds { forward, ..StepSeconds::default() }, 0))
+            })?;
+            (samples, cost::count(arch).macs, fixed)
         }
     };
     let peak_bytes = memory::peak_bytes().saturating_sub(idle.0);
     let resident = memory::high_water_bytes().zip(idle.1);
     let resident_bytes = resident.map(|(peak, idle)| peak.saturating_sub(idle));
-    Ok(summary(what, batch, &samples, peak_bytes, resident_bytes))
+    let activations = samples.iter().map(|s| s.kept_bytes).max().unwrap_or_default();
+    let known = fixed.weights + fixed.optimizer + fixed.gradients + activations;
+    let scratch = peak_bytes.saturating_sub(known);
+    let memory = Memory { activations, scratch, ..fixed };
+    let machine = Machine::measure()?;
+    Ok(summary(what, batch, &samples, (macs, peak_bytes, memory, resident_bytes), machine))
+}
+
+impl Memory {
+    /// What a network and its optimizer always hold.
+    fn of(params: &Params, trains: bool) -> Self {
+        let trained = if trains { 4 * params.count() as u64 } else { 0 };
+        Self { weights: params.bytes(), optimizer: trained, gradients: trained, ..Self::default() }
+    }
+}
+
+impl Machine {
+    /// The best of a few tries each.
+    fn measure() -> Result<Self> {
+        const SIDE: usize = 1024;
+        const FLOATS: usize = 1 << 24;
+        let best = |work: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
+            let mut best = f64::INFINITY;
+            for _ in 0..5 {
+                let start = Instant::now();
+                work()?;
+                best = best.min(start.elapsed().as_secs_f64());
+            }
+            Ok(best)
+        };
+        let a = Tensor::ones((SIDE, SIDE), DType::F32, &Device::Cpu)?;
+        let product = best(&mut || Ok(drop(ops::matmul::forward(&a, &a)?)))?;
+        let (from, mut to) = (vec![1f32; FLOATS], vec![0f32; FLOATS]);
+        let piece = FLOATS.div_ceil(rayon::current_num_threads());
+        let copy = best(&mut || {
+            to.par_chunks_mut(piece).zip(from.par_chunks(piece)).for_each(|(to, from)| {
+                to.copy_from_slice(from);
+            });
+            Ok(())
+        })?;
+        Ok(Self {
+            macs_per_second: (SIDE * SIDE * SIDE) as f64 / product,
+            bytes_per_second: (2 * 4 * FLOATS) as f64 / copy,
+        })
+    }
 }
 
 fn run(
     loader: &Loader<'_>,
     steps: usize,
-    mut step: impl FnMut(&Batch, u64) -> Result<StepSeconds>,
+    mut step: impl FnMut(&Batch, u64) -> Result<(StepSeconds, u64)>,
 ) -> Result<Vec<Sample>> {
     let mut samples = Vec::with_capacity(steps);
     let mut number = 0;
@@ -131,11 +222,12 @@ fn run(
             let Some(batch) = batches.next() else { break };
             let batch = batch?;
             let ready = Instant::now();
-            let parts = step(&batch, number as u64)?;
+            let (parts, kept_bytes) = step(&batch, number as u64)?;
             let sample = Sample {
                 data: (ready - start).as_secs_f64(),
                 step: ready.elapsed().as_secs_f64(),
                 parts,
+                kept_bytes,
             };
             if number >= WARM_UP {
                 samples.push(sample);
@@ -153,8 +245,8 @@ fn summary(
     what: What,
     batch: usize,
     samples: &[Sample],
-    peak_bytes: u64,
-    resident_bytes: Option<u64>,
+    (macs, peak_bytes, memory, resident_bytes): (u64, u64, Memory, Option<u64>),
+    machine: Machine,
 ) -> Measured {
     let sorted = |of: &dyn Fn(&Sample) -> f64| {
         let mut all: Vec<f64> = samples.iter().map(|s| 1e3 * of(s)).collect();
@@ -167,6 +259,8 @@ fn summary(
     };
     let steps = sorted(&|s| s.step);
     let step_ms = median(&|s| s.step);
+    let per_second = 1e3 / step_ms;
+    let macs = macs * batch as u64;
     Measured {
         what,
         batch,
@@ -179,8 +273,14 @@ fn summary(
         backward_ms: median(&|s| s.parts.backward),
         optimizer_ms: median(&|s| s.parts.optimizer),
         data_ms: median(&|s| s.data),
-        images_per_second: batch as f64 / step_ms * 1e3,
+        images_per_second: batch as f64 * per_second,
+        macs,
+        macs_per_second: macs as f64 * per_second,
+        share_of_peak: macs as f64 * per_second / machine.macs_per_second,
+        share_of_bandwidth: 2.0 * peak_bytes as f64 * per_second / machine.bytes_per_second,
         peak_bytes,
+        memory,
         resident_bytes,
+        machine,
     }
 }

@@ -9,7 +9,9 @@ pub use effective::{BlockProbabilities, EffectiveBlock, Propagation, propagate};
 pub use formula::Cost;
 pub use number::{Derivatives, Graph, Number, Traced};
 
-use crate::space::{ArchSpec, BlockKind, ConvSpec, Head, SearchSpace, conv_out};
+use crate::space::{
+    ArchSpec, BlockKind, BlockType, ConvSpec, Expansion, Head, SearchSpace, conv_out, squeeze_width,
+};
 use formula::{MbConvShape, conv_head, dense_conv, irpool_head};
 
 /// The cost of a decided network for one image.
@@ -38,6 +40,42 @@ pub fn count(arch: &ArchSpec) -> Cost<u64> {
         input = width;
     }
     cost.plus(&head(&input, &arch.head, arch.classes, square(side)))
+}
+
+/// The cost of a supernet for one image: all branches of every block at their largest sizes.
+#[must_use]
+pub fn supernet(space: &SearchSpace) -> Cost<u64> {
+    let image = (space.image_channels, space.max_resolution());
+    let (mut cost, mut side) = stem(&1u64, &space.stem, image.0, image.1);
+    let mut input = space.stem.width as u64;
+    for block in &space.blocks {
+        let before = square(side);
+        side = side.div_ceil(block.stride);
+        let (after, width) = (square(side), block.width_max() as u64);
+        for block_type in &block.types {
+            cost = cost.plus(&match *block_type {
+                BlockType::Skip if !block.skip_needs_projection() => Cost::zero(&0),
+                BlockType::Skip => dense_conv(1, &input, &width, after),
+                BlockType::MbConv { kernel, squeeze_excite, .. } => {
+                    let mid = block.mid_max();
+                    let squeeze = squeeze_width(mid, space.channel_divisor) as u64;
+                    MbConvShape {
+                        kernel,
+                        input,
+                        mid: mid as u64,
+                        width,
+                        expand: !matches!(block.expansion, Expansion::None),
+                        squeeze: squeeze_excite.then_some(squeeze),
+                        pixels: (before, after),
+                    }
+                    .cost()
+                }
+            });
+        }
+        input = width;
+    }
+    let spec = Head::Conv { width: space.head.width, activation: space.head.activation };
+    cost.plus(&head(&input, &spec, space.classes, square(side)))
 }
 
 /// The least and the largest cost of any network of a space.

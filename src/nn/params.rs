@@ -98,6 +98,12 @@ impl Params {
         self.params.iter().map(|p| p.tensor.elem_count()).sum()
     }
 
+    /// Bytes of parameters and buffers.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.named().map(|(_, t)| (t.elem_count() * t.dtype().size_in_bytes()) as u64).sum()
+    }
+
     /// Replaces the value of the parameter or buffer of that name.
     ///
     /// # Errors

@@ -220,10 +220,11 @@ impl HostExpand<'_> {
     ) {
         let c_in = x.len() / g.in_pixels();
         let w = &self.packed[at * c_in..][..c_in * L];
-        let shape = (g.in_pixels(), c_in, L);
-        multiply::<FUSED>(shape, x, Layout::Rows(c_in), w, raw, Mode::Store);
         let (scale, shift) = self.norm.affine(at);
-        for (row, raw) in raw.chunks_exact(g.w * L).enumerate() {
+        // Row by row, so that the raw values are still at hand when they are activated.
+        let rows = x.chunks_exact(g.w * c_in).zip(raw.chunks_exact_mut(g.w * L));
+        for (row, (x, raw)) in rows.enumerate() {
+            multiply::<FUSED>((g.w, c_in, L), x, Layout::Rows(c_in), w, raw, Mode::Store);
             let tile = &mut tile[g.in_at(row, 0)..][..g.w * L];
             for (z, to) in raw.chunks_exact(L).zip(tile.chunks_exact_mut(L)) {
                 let z = load(z, 0);

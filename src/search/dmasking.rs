@@ -126,6 +126,12 @@ impl<'a> Dmasking<'a> {
         Ok(Self { config, seed, supernet, params, alpha, optimizer })
     }
 
+    /// The supernet's parameters.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
     /// One step of the weights at temperature τ; the gates are drawn anew and held.
     ///
     /// # Errors
