@@ -133,11 +133,11 @@ pub fn make_divisible(channels: f64, divisor: usize) -> usize {
     if channels % d == 0.0 {
         return channels as usize;
     }
-    let mut rounded = ((channels / d + 0.5).floor() * d).max(1.0);
+    let mut rounded = (channels / d + 0.5).floor().max(1.0) * d;
     if rounded < 0.95 * channels {
         rounded += d;
     }
-    rounded.max(d) as usize
+    rounded as usize
 }
 
 /// Channels inside a squeeze-excite: a quarter of the hidden ones.
