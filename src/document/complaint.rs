@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {
     pub file: PathBuf,
-    /// `None` where no text is to blame: a missing file, a missing key at the top level.
+    /// `None` where no text is to blame, as for a missing file.
     pub place: Option<Place>,
     /// Dotted path of the key, for example `search.weights.momentum`; members of a list are counted
     /// from 1, as stages are (`stage[2].width`). Empty for the file as a whole.
@@ -29,7 +29,7 @@ pub struct Place {
     pub column: usize,
     /// In characters, at least 1 and within the line.
     pub width: usize,
-    /// The whole line.
+    /// The whole line; empty where nothing in it is to blame.
     pub source: String,
 }
 
@@ -61,7 +61,9 @@ impl Place {
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let source = text[line_start..].lines().next().unwrap_or_default();
         let line_end = line_start + source.len();
-        let end = text.floor_char_boundary(end).clamp(start, line_end.max(start));
+        // A carriage return and the line's end belong to the line, but not to what is shown of it.
+        let start = start.min(line_end);
+        let end = text.floor_char_boundary(end).clamp(start, line_end);
         Self {
             line: Some(text[..line_start].matches('\n').count() + 1),
             column: text[line_start..start].chars().count() + 1,
@@ -87,22 +89,32 @@ impl fmt::Display for Complaint {
         if let Some(hint) = &self.hint {
             write!(f, " (did you mean \"{hint}\"?)")?;
         }
-        self.place.as_ref().map_or(Ok(()), |place| place.fmt(f))
+        match &self.place {
+            Some(place) if !place.source.is_empty() => place.fmt(f),
+            _ => Ok(()),
+        }
     }
+}
+
+/// So many characters of a line are shown.
+const SHOWN: usize = 120;
+
+fn steers(c: char) -> bool {
+    c.is_control() && c != '\t'
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let label = self.line.map_or_else(|| "--set".to_owned(), |line| line.to_string());
+        // Of a long line, what stands around the fault; nothing that would steer a terminal.
+        let first = (self.column - 1).saturating_sub(SHOWN / 2);
+        let shown = self.source.chars().skip(first).take(SHOWN);
+        let shown: String = shown.map(|c| if steers(c) { '\u{fffd}' } else { c }).collect();
         // Tabs stay tabs below, so that the caret stands where a terminal shows the fault.
-        let before: String = self
-            .source
-            .chars()
-            .take(self.column - 1)
-            .map(|c| if c == '\t' { '\t' } else { ' ' })
-            .collect();
-        write!(f, "\n{label:>6} | {}", self.source)?;
-        write!(f, "\n{:>6} | {before}{}", "", "^".repeat(self.width))
+        let before = shown.chars().take(self.column - 1 - first);
+        let before: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let carets = "^".repeat(self.width.min(SHOWN - (self.column - 1 - first)));
+        write!(f, "\n{label:>6} | {shown}\n{:>6} | {before}{carets}", "")
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod complaint;
 mod section;
+mod syntax;
 
 pub use complaint::{Complaint, Complaints, Place, nearest};
 pub use section::{Section, Value};
@@ -57,7 +58,11 @@ impl Document {
             Complaints::from(Complaint::of_file(path, problem, expected))
         };
         let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => refuse("there is no such file", "give the path of a TOML file"),
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                let problem = "there is no such file";
+                let complaint = Complaint::of_file(path, problem, "give the path of a TOML file");
+                Complaint { hint: nearest_file(path), ..complaint }.into()
+            }
             _ => refuse(&format!("cannot be read: {error}"), ""),
         })?;
         if metadata.is_dir() {
@@ -73,12 +78,10 @@ impl Document {
             std::fs::read(path).map_err(|error| refuse(&format!("cannot be read: {error}"), ""))?;
         String::from_utf8(bytes).map(|text| Self::new(path, &text)).map_err(|error| {
             let good = error.utf8_error().valid_up_to();
-            let before = String::from_utf8_lossy(&error.as_bytes()[..good]).into_owned();
-            let line = before.matches('\n').count() + 1;
-            refuse(
-                &format!("is not UTF-8 (byte {}, in line {line})", good + 1),
-                "give a text file in UTF-8",
-            )
+            let text = String::from_utf8_lossy(error.as_bytes());
+            let problem = format!("is not UTF-8 (byte {})", good + 1);
+            let complaint = Complaint::of_file(path, problem, "save the file as text in UTF-8");
+            Complaint { place: Some(Place::of(&text, good, good)), ..complaint }.into()
         })
     }
 
@@ -148,11 +151,11 @@ impl Document {
     /// Every problem that was found.
     pub fn read<T>(&self, read: impl FnOnce(&Section<'_>) -> Option<T>) -> Result<T, Complaints> {
         let table = self.parse()?;
-        let complaints = RefCell::new(Vec::new());
-        let root = Section::root(self, &table, &complaints);
+        let findings = RefCell::default();
+        let root = Section::root(self, &table, &findings);
         let result = read(&root);
         root.finish();
-        let mut complaints = complaints.into_inner();
+        let mut complaints = findings.into_inner().into_complaints();
         match result {
             Some(result) if complaints.is_empty() => Ok(result),
             _ => {
@@ -174,9 +177,8 @@ impl Document {
 
     fn parse_one<'a>(&self, text: &'a str) -> Result<DeTable<'a>, Complaints> {
         DeTable::parse(text).map(Spanned::into_inner).map_err(|error| {
-            let problem = format!("is not TOML: {}", error.message());
             let place = error.span().map(|span| self.place(span));
-            Complaint { place, ..Complaint::of_file(&self.path, problem, "") }.into()
+            syntax::complaint(&self.path, text, &error, place).into()
         })
     }
 
@@ -212,10 +214,28 @@ impl Document {
     }
 }
 
+/// The file in the same folder whose name is nearest, as a path.
+pub(crate) fn nearest_file(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).into_iter().flatten();
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.path().is_file())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    // The folder's own order is arbitrary.
+    names.sort();
+    let name = nearest(&path.file_name()?.to_string_lossy(), names.iter().map(String::as_str))?;
+    Some(path.with_file_name(name).display().to_string())
+}
+
 /// `key=value` as TOML; a value that is not TOML is a bare word and gets its quotes.
 fn complete_override(set: &str) -> Option<String> {
     let (key, value) = set.split_once('=')?;
     let (key, value) = (key.trim(), value.trim());
+    if value.contains(char::is_control) {
+        return None;
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if key.is_empty() || !key.chars().all(plain) {
         return None;

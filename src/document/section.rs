@@ -1,6 +1,6 @@
 //! One table of a document, read key by key.
 
-use super::{Complaint, Complaints, Document, nearest};
+use super::{Complaint, Complaints, Document, Place, nearest};
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 /// find the other problems.
 pub struct Section<'a> {
     document: &'a Document,
-    complaints: &'a RefCell<Vec<Complaint>>,
+    findings: &'a RefCell<Findings>,
     path: String,
     span: Range<usize>,
     table: &'a DeTable<'a>,
@@ -21,10 +21,44 @@ pub struct Section<'a> {
     missing: RefCell<Vec<(&'static str, String)>>,
 }
 
+/// What reading brought to light.
+#[derive(Default)]
+pub(super) struct Findings {
+    complaints: Vec<Complaint>,
+    /// Every section and the keys that it may have.
+    sections: Vec<(String, Vec<&'static str>)>,
+    /// Which complaints are of a key that its section does not have and whose name is near to
+    /// none: it may belong elsewhere.
+    strays: Vec<(usize, String)>,
+}
+
+impl Findings {
+    /// The complaints; those of stray keys say where such a key belongs, if anywhere.
+    pub(super) fn into_complaints(mut self) -> Vec<Complaint> {
+        for (index, key) in self.strays {
+            let owners = self.sections.iter().filter(|(_, keys)| keys.contains(&key.as_str()));
+            let mut homes: Vec<String> = owners
+                .map(|(path, _)| match path.as_str() {
+                    "" => "at the top, before the first section".to_owned(),
+                    path => format!("in [{path}]"),
+                })
+                .collect();
+            homes.dedup();
+            if !homes.is_empty() && homes.len() <= MAX_HOMES {
+                self.complaints[index].expected = format!("it belongs {}", homes.join(" or "));
+            }
+        }
+        self.complaints
+    }
+}
+
+/// A key of more sections than this belongs everywhere.
+const MAX_HOMES: usize = 4;
+
 /// A value and the key it stands under.
 pub struct Value<'a> {
     document: &'a Document,
-    complaints: &'a RefCell<Vec<Complaint>>,
+    findings: &'a RefCell<Findings>,
     path: String,
     node: &'a Spanned<DeValue<'a>>,
 }
@@ -33,28 +67,28 @@ impl<'a> Section<'a> {
     pub(super) fn root(
         document: &'a Document,
         table: &'a DeTable<'a>,
-        complaints: &'a RefCell<Vec<Complaint>>,
+        findings: &'a RefCell<Findings>,
     ) -> Self {
-        Self::new(document, complaints, String::new(), 0..0, table)
+        Self::new(document, findings, String::new(), 0..0, table)
     }
 
     fn new(
         document: &'a Document,
-        complaints: &'a RefCell<Vec<Complaint>>,
+        findings: &'a RefCell<Findings>,
         path: String,
         span: Range<usize>,
         table: &'a DeTable<'a>,
     ) -> Self {
         let (known, missing) = (RefCell::default(), RefCell::default());
-        Self { document, complaints, path, span, table, known, missing }
+        Self { document, findings, path, span, table, known, missing }
     }
 
     /// The value of a key that need not be there.
     pub fn get(&self, key: &'static str) -> Option<Value<'a>> {
         self.known.borrow_mut().push(key);
         let node = self.table.get(key)?;
-        let (document, complaints) = (self.document, self.complaints);
-        Some(Value { document, complaints, path: self.path_of(key), node })
+        let (document, findings) = (self.document, self.findings);
+        Some(Value { document, findings, path: self.path_of(key), node })
     }
 
     /// The value of a key that must be there; `expected` says what it should hold.
@@ -120,7 +154,7 @@ impl<'a> Section<'a> {
 
     /// Adds problems of another file.
     pub fn adopt<T>(&self, result: Result<T, Complaints>) -> Option<T> {
-        result.map_err(|other| self.complaints.borrow_mut().extend(other.0)).ok()
+        result.map_err(|other| self.findings.borrow_mut().complaints.extend(other.0)).ok()
     }
 
     /// Complains of keys that nobody asked for, and of required ones that are not there.
@@ -133,36 +167,49 @@ impl<'a> Section<'a> {
             if known.contains(&key.get_ref().as_ref()) {
                 continue;
             }
-            let hint = nearest(key.get_ref(), absent.iter().copied());
+            // What is not there yet is what was probably meant.
+            let hint = nearest(key.get_ref(), absent.iter().copied())
+                .or_else(|| nearest(key.get_ref(), known.iter().copied()));
             missing.retain(|(name, _)| Some(*name) != hint.as_deref());
             let keys = if hint.is_some() {
                 String::new()
             } else {
                 format!("the keys here are {}", known.join(", "))
             };
+            if hint.is_none() {
+                let mut findings = self.findings.borrow_mut();
+                let index = findings.complaints.len();
+                findings.strays.push((index, key.get_ref().to_string()));
+            }
+            let place = self.document.place(key.span());
             let path = self.path_of(key.get_ref());
-            self.complain_at(Some(key.span()), path, "there is no such key", keys, hint);
+            self.complain_at(place, path, "there is no such key", keys, hint);
         }
-        let header = (!self.path.is_empty()).then(|| self.span.clone());
+        let mut header = self.document.place(self.span.clone());
+        if self.path.is_empty() {
+            // A key of the top level would have to stand at the top, but no line there is wrong.
+            header.source.clear();
+        }
         for (key, expected) in missing {
-            let expected = format!("give {expected}");
-            self.complain_at(header.clone(), self.path_of(key), "is missing", expected, None);
+            let (place, expected) = (header.clone(), format!("give {expected}"));
+            self.complain_at(place, self.path_of(key), "is missing", expected, None);
         }
+        self.findings.borrow_mut().sections.push((self.path, known));
     }
 
     fn complain_at(
         &self,
-        span: Option<Range<usize>>,
+        place: Place,
         key: String,
         problem: &str,
         expected: String,
         hint: Option<String>,
     ) {
-        let place = span.map(|span| self.document.place(span));
+        let place = Some(place);
         let file = self.document.path().to_path_buf();
         let problem = problem.to_owned();
         let complaint = Complaint { file, place, key, problem, expected, hint };
-        self.complaints.borrow_mut().push(complaint);
+        self.findings.borrow_mut().complaints.push(complaint);
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -213,7 +260,7 @@ impl<'a> Value<'a> {
         let place = Some(self.document.place(self.node.span()));
         let key = self.path.clone();
         let complaint = Complaint { file, place, key, problem, expected, hint };
-        self.complaints.borrow_mut().push(complaint);
+        self.findings.borrow_mut().complaints.push(complaint);
         None
     }
 
@@ -222,6 +269,9 @@ impl<'a> Value<'a> {
             if matches!(self.node(), DeValue::Array(_) | DeValue::Integer(_)) { "an" } else { "a" };
         let problem = match self.node() {
             DeValue::Table(_) => "is a section".to_owned(),
+            DeValue::Array(_) if self.given().starts_with("[[") => {
+                format!("{} is a list", self.given())
+            }
             other => format!("{} is {article} {}", self.given(), other.type_str()),
         };
         self.complain(problem, format!("give {expected}"))
@@ -302,7 +352,10 @@ impl<'a> Value<'a> {
             return self.wrong_type(expected);
         };
         if !length.contains(&array.len()) {
-            let problem = format!("has {} members", array.len());
+            let problem = match array.len() {
+                0 => "is empty".to_owned(),
+                members => format!("has {members} members, more than {}", length.end()),
+            };
             return self.complain(problem, format!("give {expected}"));
         }
         let members = array.iter().enumerate().map(|(i, node)| Value {
@@ -322,7 +375,7 @@ impl<'a> Value<'a> {
             return self.wrong_type(format!("a section [{}]", self.path));
         };
         let (path, span) = (self.path.clone(), self.node.span());
-        let section = Section::new(self.document, self.complaints, path, span, table);
+        let section = Section::new(self.document, self.findings, path, span, table);
         let result = read(&section);
         section.finish();
         result
@@ -335,16 +388,21 @@ fn describe_whole(range: &RangeInclusive<u64>) -> String {
 
 fn describe_real(range: &impl RangeBounds<f64>) -> String {
     let low = match range.start_bound() {
-        Bound::Included(low) => format!(" of at least {low}"),
-        Bound::Excluded(low) => format!(" above {low}"),
+        Bound::Included(low) => format!(" of at least {}", tidy(*low)),
+        Bound::Excluded(low) => format!(" above {}", tidy(*low)),
         Bound::Unbounded => String::new(),
     };
     let high = match range.end_bound() {
-        Bound::Included(high) => format!(" and at most {high}"),
-        Bound::Excluded(high) => format!(" and below {high}"),
+        Bound::Included(high) => format!(" and at most {}", tidy(*high)),
+        Bound::Excluded(high) => format!(" and below {}", tidy(*high)),
         Bound::Unbounded => String::new(),
     };
     format!("a finite number{low}{high}")
+}
+
+/// Long rows of zeros cannot be counted by eye.
+fn tidy(number: f64) -> String {
+    if number.abs() >= 1e5 { format!("{number:e}") } else { number.to_string() }
 }
 
 fn describe_names<T>(names: &[(&str, T)]) -> String {

@@ -1,7 +1,8 @@
 //! Manifest files: TOML → [`Manifest`].
 
 use super::{Complaints, Manifest, Overrides};
-use crate::document::{Document, Section, Value, nearest};
+use crate::cost;
+use crate::document::{Document, Section, Value, nearest_file};
 use crate::recipe::{
     Adam, Augment, DataConfig, DatasetName, LossForm, Method, Objective, Recompute, Schedule,
     SearchConfig, SearchLoss, Sgd, Temperature, TrainConfig,
@@ -9,7 +10,7 @@ use crate::recipe::{
 use crate::space::{SearchSpace, parse_space};
 use std::ops::Bound::{Excluded, Included};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const MAX_EPOCHS: u64 = 100_000;
 const MAX_BATCH: u64 = 65_536;
@@ -66,7 +67,7 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Complaints> 
 
 fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
     let name = s.identifier("name");
-    let description = s.optional("description", |value| value.text("a description"));
+    let description = s.optional("description", |value| value.text("text in quotes"));
     let seeds = s.require("seeds", SEEDS).and_then(|value| read_seeds(&value));
     let space = s
         .require("space", "the path of a space file, from the manifest's folder")
@@ -77,7 +78,8 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
         (Some(data), Some(dataset)) => Some(dataset.train_images - data.validation_images),
         _ => None,
     };
-    let search = s.section("search", |s| read_search(s, available));
+    let searched = space.as_ref().map(|(_, space)| space);
+    let search = s.section("search", |s| read_search(s, available, searched));
     let train = s.section("train", |s| read_train(s, available));
     let (space_text, space) = space?;
     Some(Manifest {
@@ -117,33 +119,21 @@ fn read_space(
 ) -> Option<(String, SearchSpace)> {
     let given = value.text("the path of a space file, from the manifest's folder")?;
     let path = manifest.parent().unwrap_or(Path::new("")).join(given);
-    if given.is_empty() || !path.exists() {
-        let problem = format!("there is no file {}", path.display());
+    if given.is_empty() || !path.is_file() {
         let expected = "give the path of a space file, from the manifest's folder";
-        let names = names_beside(&path);
-        let hint = path
-            .file_name()
-            .and_then(|name| nearest(&name.to_string_lossy(), names.iter().map(String::as_str)))
+        if given.is_empty() || path.is_dir() {
+            return value.complain(format!("{} is not a file", value.given()), expected);
+        }
+        let problem = format!("there is no file {}", path.display());
+        // As seen from the manifest again.
+        let hint = nearest_file(&path)
+            .and_then(|near| Some(Path::new(&near).file_name()?.to_owned()))
             .map(|name| Path::new(given).with_file_name(name).display().to_string());
         return value.complain_with(problem, expected, hint);
     }
     let document = s.adopt(Document::load(&path))?;
     let space = s.adopt(parse_space(document.text(), &path))?;
     Some((document.text().to_owned(), space))
-}
-
-/// The names of the files in the same folder, in order.
-fn names_beside(path: &Path) -> Vec<String> {
-    let folder = path.parent().filter(|folder| *folder != Path::new("")).map(PathBuf::from);
-    let entries = std::fs::read_dir(folder.unwrap_or_else(|| PathBuf::from(".")));
-    let mut names: Vec<String> = entries
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
 }
 
 fn read_data(
@@ -159,8 +149,13 @@ fn read_data(
     };
     let validation_images = s.require("validation_images", "how many images to hold out");
     let validation_images = validation_images.and_then(|value| {
-        let most = dataset.map_or(MAX_IMAGES, |dataset| dataset.train_images as u64 - 1);
-        value.whole(0..=most)
+        let images = value.whole(0..=MAX_IMAGES)?;
+        let all = dataset.map_or(usize::MAX, |dataset| dataset.train_images);
+        if images >= all {
+            let problem = format!("{images} leaves none of the {all} training images");
+            return value.complain(problem, format!("give a whole number from 0 to {}", all - 1));
+        }
+        Some(images)
     });
     fits?;
     Some(DataConfig { dataset: dataset.as_ref()?.name, validation_images: validation_images? })
@@ -172,34 +167,37 @@ fn check_shape(value: &Value<'_>, dataset: &Dataset, space: &SearchSpace) -> Opt
     let mut fits = Some(());
     let mut complain = |what: &str, has: usize, takes: usize| {
         if has != takes {
-            let problem = format!("{name} has {what} {has}, the space \"{}\" {takes}", space.name);
+            let space = &space.name;
+            let problem =
+                format!("{name} has {what} of {has}, the space \"{space}\" takes {takes}");
             fits = value.complain(problem, "give a data set and a space that fit each other");
         }
     };
-    complain("image side", dataset.side, space.max_resolution());
-    complain("image channels", dataset.channels, space.image_channels);
-    complain("classes", dataset.classes, space.classes);
+    complain("an image side", dataset.side, space.max_resolution());
+    complain("a channel count", dataset.channels, space.image_channels);
+    complain("a class count", dataset.classes, space.classes);
     fits
 }
 
-fn read_search(s: &Section<'_>, available: Option<usize>) -> Option<SearchConfig> {
+fn read_search(
+    s: &Section<'_>,
+    available: Option<usize>,
+    space: Option<&SearchSpace>,
+) -> Option<SearchConfig> {
     let method = s.name("method", METHODS);
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
+    let warmup_epochs = s.require("warmup_epochs", "how many epochs move the weights only");
     let warmup_epochs =
-        s.whole("warmup_epochs", 0..=epochs.map_or(MAX_EPOCHS, |epochs| epochs as u64));
-    let most = available.map_or(MAX_IMAGES, |available| available as u64);
+        warmup_epochs.and_then(|value| at_most(&value, 0..=MAX_EPOCHS, epochs, "epochs"));
     // Two, because the weights and the architecture parameters each need one.
-    let images = s.optional("images", |value| value.whole(2..=most));
+    let images = s.optional("images", |value| {
+        at_most(value, 2..=MAX_IMAGES, available, "training images that are not held out")
+    });
     let seen = images.and_then(|images| images.or(available));
     let batch_size = read_batch(s, seen);
     let weight_share = s.require("weight_share", "a share").and_then(|value| {
         let share = value.real((Excluded(0.0), Excluded(1.0)))?;
-        let for_weights = seen.map(|seen| ((seen as f64 * share) as usize, seen));
-        if for_weights.is_some_and(|(part, seen)| part == 0 || part == seen) {
-            let problem = format!("{share} of {} images leaves one part empty", seen.unwrap_or(0));
-            return value.complain(problem, "give a share that leaves images on both sides");
-        }
-        Some(share)
+        check_share(&value, share, seen?, batch_size?)
     });
     let augment = read_augment(s);
     let recompute = read_recompute(s);
@@ -210,7 +208,7 @@ fn read_search(s: &Section<'_>, available: Option<usize>) -> Option<SearchConfig
         let decay = s.real("decay", (Excluded(0.0), Included(1.0)));
         Some(Temperature { initial: initial?, decay: decay? })
     });
-    let loss = s.section("loss", read_loss);
+    let loss = s.section("loss", |s| read_loss(s, space));
     Some(SearchConfig {
         method: method?,
         epochs: epochs?,
@@ -225,6 +223,24 @@ fn read_search(s: &Section<'_>, available: Option<usize>) -> Option<SearchConfig
         temperature: temperature?,
         loss: loss?,
     })
+}
+
+/// Each of the two parts must fill a batch, since what fills none is left out of an epoch.
+fn check_share(value: &Value<'_>, share: f64, images: usize, batch: usize) -> Option<f64> {
+    let for_weights = (images as f64 * share).round() as usize;
+    let for_alpha = images - for_weights;
+    if for_weights.min(for_alpha) >= batch {
+        return Some(share);
+    }
+    let problem = format!(
+        "{share} of {images} images makes {for_weights} for the weights and {for_alpha} for the \
+         architecture parameters, and a batch takes {batch}"
+    );
+    let mut expected = format!("give a batch_size of at most {}", images / 2);
+    if images >= 2 * batch {
+        expected = format!("give a share that leaves {batch} on both sides, or smaller batches");
+    }
+    value.complain(problem, expected)
 }
 
 fn read_train(s: &Section<'_>, available: Option<usize>) -> Option<TrainConfig> {
@@ -252,13 +268,24 @@ fn read_recompute(s: &Section<'_>) -> Option<Recompute> {
 /// A batch holds no more images than there are.
 fn read_batch(s: &Section<'_>, images: Option<usize>) -> Option<usize> {
     let value = s.require("batch_size", "how many images make a batch")?;
-    let size = value.whole(1..=MAX_BATCH)?;
-    match images {
-        Some(images) if size > images => {
-            let problem = format!("a batch of {size} is more than the {images} images");
-            value.complain(problem, format!("give a whole number from 1 to {images}"))
-        }
-        _ => Some(size),
+    at_most(&value, 1..=MAX_BATCH, images, "images")
+}
+
+/// A number of the range that is not above `most`, which counts `what`.
+fn at_most(
+    value: &Value<'_>,
+    range: RangeInclusive<u64>,
+    most: Option<usize>,
+    what: &str,
+) -> Option<usize> {
+    let least = *range.start();
+    let number = value.whole(range)?;
+    match most {
+        Some(most) if number > most => value.complain(
+            format!("{number} is more than the {most} {what}"),
+            format!("give a whole number from {least} to {most}"),
+        ),
+        _ => Some(number),
     }
 }
 
@@ -307,7 +334,7 @@ fn read_augment(s: &Section<'_>) -> Option<Augment> {
 }
 
 /// Each form has its own coefficients; those of the other form are refused.
-fn read_loss(s: &Section<'_>) -> Option<SearchLoss> {
+fn read_loss(s: &Section<'_>, space: Option<&SearchSpace>) -> Option<SearchLoss> {
     #[derive(Clone, Copy)]
     enum Form {
         LogPower,
@@ -339,6 +366,45 @@ fn read_loss(s: &Section<'_>) -> Option<SearchLoss> {
             None
         }
     };
-    let cost_unit = s.real("cost_unit", (Excluded(0.0), Included(MAX_COST_UNIT)));
+    let cost_unit = s.require("cost_unit", "the unit of the cost, as in 1e6 for millions");
+    let cost_unit = cost_unit.and_then(|value| {
+        let unit = value.real((Excluded(0.0), Included(MAX_COST_UNIT)))?;
+        match (form, objective, space) {
+            (Some(LossForm::LogPower { .. }), Some(objective), Some(space)) => {
+                check_unit(&value, unit, objective, space)
+            }
+            _ => Some(unit),
+        }
+    });
     Some(SearchLoss { objective: objective?, form: form?, cost_unit: cost_unit? })
+}
+
+/// The logarithm's power is flat below e units (see [`crate::search::slopes`]): a space that lies
+/// there as a whole would be searched without regard to its cost.
+fn check_unit(
+    value: &Value<'_>,
+    unit: f64,
+    objective: Objective,
+    space: &SearchSpace,
+) -> Option<f64> {
+    let extent = cost::extent(space);
+    let (_, most) = match objective {
+        Objective::Macs => extent.macs,
+        Objective::Params => extent.params,
+    };
+    if most as f64 / unit > std::f64::consts::E {
+        return Some(unit);
+    }
+    let counted = match objective {
+        Objective::Macs => "MACs",
+        Objective::Params => "parameters",
+    };
+    let problem = format!(
+        "{} is too large: no network of the space has more than {most} {counted}, and the form \
+         \"log_power\" knows no difference below 2.718 units",
+        value.given(),
+    );
+    // A power of ten, so that the largest network has at least ten units.
+    let enough = 10f64.powf((most as f64).log10().floor() - 1.0);
+    value.complain(problem, format!("give at most {enough:e}"))
 }

@@ -95,7 +95,7 @@ fn read_input(s: &Section<'_>) -> Option<(Vec<usize>, usize, usize)> {
 fn read_stem(s: &Section<'_>, flow: &mut Flow) -> Option<ConvSpec> {
     let kernel = s.require("kernel", "an odd kernel size").and_then(|value| {
         let kernel = value.whole(1..=11)?;
-        if kernel % 2 == 1 { Some(kernel) } else { value.refuse("an odd whole number") }
+        if kernel % 2 == 1 { Some(kernel) } else { value.refuse("an odd number from 1 to 11") }
     });
     let stride = s.require("stride", "1 or 2").and_then(|value| read_stride(&value, flow));
     let width = s.whole("width", 1..=MAX_CHANNELS);
@@ -266,8 +266,8 @@ fn span(value: &Value<'_>, low: f64, high: f64, step: f64) -> Option<Vec<f64>> {
     let tidy = |x: f64| (x * 1e9).round() / 1e9;
     let steps = ((high - low) / step).round();
     if steps >= MAX_OPTIONS as f64 {
-        let problem = format!("has {} members", steps + 1.0);
-        return value.complain(problem, format!("give a range of at most {MAX_OPTIONS}"));
+        let problem = format!("steps of {step:?} from {low} to {high} make too many options");
+        return value.complain(problem, format!("give at most {MAX_OPTIONS} options"));
     }
     if tidy(low + steps * step) != tidy(high) {
         let below = tidy(low + ((high - low) / step).floor() * step);
@@ -296,22 +296,25 @@ fn ascending<T: PartialOrd + std::fmt::Display>(
 }
 
 fn read_types(value: &Value<'_>) -> Option<Vec<BlockType>> {
-    let names = || BlockType::ALL.into_iter().map(BlockType::name);
+    let names = BlockType::ALL.map(BlockType::name);
+    let one_of_them = format!("one of {}", names.join(", "));
     if let DeValue::String(text) = value.node() {
         if text == "all" {
             return Some(BlockType::ALL.to_vec());
         }
         let problem = format!("{} is not a list", value.given());
-        return value.complain(problem, format!("give {TYPES}"));
+        if BlockType::from_name(text).is_some() {
+            return value.complain(problem, format!("give {TYPES}, as in [\"{text}\"]"));
+        }
+        return value.complain_with(problem, format!("give {TYPES}"), nearest(text, ["all"]));
     }
     let mut seen = Vec::new();
     value.list(1..=BlockType::ALL.len(), TYPES, |member| {
-        let name = member.text("the name of a block type")?;
+        let name = member.text(&one_of_them)?;
         let Some(kind) = BlockType::from_name(name) else {
-            let all: Vec<&str> = names().collect();
             let problem = format!("{} is not a block type", member.given());
-            let expected = format!("give one of {}", all.join(", "));
-            return member.complain_with(problem, expected, nearest(name, all));
+            let expected = format!("give {one_of_them}");
+            return member.complain_with(problem, expected, nearest(name, names));
         };
         if seen.contains(&kind) {
             let problem = format!("\"{name}\" is there twice");
@@ -355,6 +358,12 @@ mod tests {
         let second = &space.blocks[2];
         assert_eq!((second.in_max, second.stride, second.widths.len()), (28, 1, 4));
         assert_eq!(second.mid_max(), 104); // 3.75 * 28 = 105
+    }
+
+    #[test]
+    fn few_channels_become_one_multiple_of_the_divisor() {
+        assert_eq!([1.5, 2.0, 4.0, 8.4, 8.5].map(|c| make_divisible(c, 8)), [8, 8, 8, 8, 16]);
+        assert_eq!(crate::space::squeeze_width(8, 8), 8);
     }
 
     #[test]
