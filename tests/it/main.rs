@@ -18,3 +18,4 @@ mod reference;
 mod refusals;
 mod spaces;
 mod store;
+mod rooms;

@@ -1,16 +1,187 @@
-//! What is wrong with a manifest or a space is said with file, line, key and what is allowed.
+//! What is wrong with a manifest or a space is said with file, line, key, what was given and what
+//! is allowed. `snapshots/refusals.snap` holds every message, to be read as by the person who made
+//! the slip; `INSTA_UPDATE=always` writes it anew.
 
-use repro::manifest::{self, Overrides};
-use std::path::Path;
+mod mutations;
+mod slips;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+use repro::manifest::{self, Complaint, Complaints, Overrides};
+use repro::space::parse_space;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const MANIFEST: &str = include_str!("refusals/manifest.toml");
+const SPACE: &str = include_str!("refusals/space.toml");
+
+/// A folder with the good manifest and the good space.
+struct Bench(tempfile::TempDir);
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self(tempfile::tempdir().unwrap());
+        fs::write(bench.path("manifest.toml"), MANIFEST).unwrap();
+        fs::write(bench.path("space.toml"), SPACE).unwrap();
+        fs::create_dir(bench.path("folder")).unwrap();
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The complaints about a manifest of these bytes.
+    fn refusal(&self, what: &str, manifest: impl AsRef<[u8]>, overrides: &Overrides) -> Complaints {
+        let path = self.path("edited.toml");
+        fs::write(&path, manifest).unwrap();
+        refused(what, manifest::load(&path, overrides))
+    }
+
+    /// A message as it stands in the snapshot.
+    fn redact(&self, complaints: &Complaints) -> String {
+        let folder = format!("{}/", self.0.path().display());
+        complaints.to_string().replace(&folder, "").replace("edited.toml", "manifest.toml")
+    }
+}
+
+fn refused<T>(what: &str, result: Result<T, Complaints>) -> Complaints {
+    let Err(complaints) = result else { panic!("{what} must be refused") };
+    assert!(!complaints.0.is_empty(), "{what}");
+    complaints
+}
+
+/// The text with the one place that `find` names changed.
+fn edited(text: &str, find: &str, replace: &str) -> String {
+    assert_eq!(text.matches(find).count(), 1, "{find:?} must be there exactly once");
+    text.replace(find, replace)
+}
+
+fn assert_says_where(complaints: &Complaints, file: &Path) {
+    for complaint in &complaints.0 {
+        assert_eq!(complaint.file, file, "{complaint}");
+        let line = complaint.place.as_ref().and_then(|place| place.line);
+        assert!(line.is_some(), "no line: {complaint}");
+    }
+}
+
+fn assert_says_what(complaints: &Complaints) {
+    for complaint in &complaints.0 {
+        let Complaint { key, problem, expected, hint, .. } = complaint;
+        assert!(!key.is_empty() && !problem.is_empty(), "{complaint}");
+        assert!(!expected.is_empty() || hint.is_some(), "what is allowed? {complaint}");
+    }
+}
+
+/// One entry of the snapshot: the edit, then the message.
+fn enter(out: &mut String, what: &str, edit: &str, message: &str) {
+    write!(out, "## {what}\n{edit}{message}\n\n").unwrap();
+}
+
+/// The edit as `diff` shows it.
+fn diff((_, find, replace): &slips::Slip) -> String {
+    let signed = |sign, text: &str| {
+        text.lines().fold(String::new(), |out, line| out + &format!("{sign} {line}\n"))
+    };
+    signed('-', find) + &signed('+', replace)
 }
 
 #[test]
-fn the_shipped_manifest_is_accepted() {
-    let path = root().join("experiments/fbnetv2_f.toml");
-    let manifest = manifest::load(&path, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(manifest.text, std::fs::read_to_string(path).unwrap());
-    assert_eq!(manifest.seeds, [1]);
+fn the_shipped_manifests_are_accepted() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+    let mut manifests = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let manifest = manifest::load(&path, &Overrides::default());
+            let manifest = manifest.unwrap_or_else(|complaints| panic!("{complaints}"));
+            assert_eq!(manifest.text, fs::read_to_string(path).unwrap());
+            manifests += 1;
+        }
+    }
+    assert!(manifests > 0);
+}
+
+#[test]
+fn every_slip_is_refused_with_file_line_key_and_what_is_allowed() {
+    let bench = Bench::new();
+    let good = manifest::load(&bench.path("manifest.toml"), &Overrides::default());
+    assert!(good.is_ok(), "{}", good.unwrap_err());
+    let mut out = String::from("# Manifests\n\n");
+    for slip in slips::IN_MANIFEST {
+        let text = edited(MANIFEST, slip.1, slip.2);
+        let complaints = bench.refusal(slip.0, text, &Overrides::default());
+        assert_says_where(&complaints, &bench.path("edited.toml"));
+        assert_says_what(&complaints);
+        enter(&mut out, slip.0, &diff(slip), &bench.redact(&complaints));
+    }
+    out += "# Spaces\n\n";
+    let path = Path::new("space.toml");
+    for slip in slips::IN_SPACE {
+        let complaints = refused(slip.0, parse_space(&edited(SPACE, slip.1, slip.2), path));
+        assert_says_where(&complaints, path);
+        assert_says_what(&complaints);
+        enter(&mut out, slip.0, &diff(slip), &complaints.to_string());
+    }
+    out += "# Not TOML\n\n";
+    for slip in slips::IN_SYNTAX {
+        let text = edited(MANIFEST, slip.1, slip.2);
+        let complaints = bench.refusal(slip.0, text, &Overrides::default());
+        assert_says_where(&complaints, &bench.path("edited.toml"));
+        for complaint in &complaints.0 {
+            assert!(!complaint.expected.is_empty(), "what is allowed? {complaint}");
+        }
+        enter(&mut out, slip.0, &diff(slip), &bench.redact(&complaints));
+    }
+    out += "# The command line\n\n";
+    for (what, set) in slips::IN_OVERRIDE {
+        let overrides = Overrides { sets: vec![(*set).to_owned()], seeds: Vec::new() };
+        let complaints = bench.refusal(what, MANIFEST, &overrides);
+        enter(&mut out, what, &format!("--set {set:?}\n"), &bench.redact(&complaints));
+    }
+    let overrides = Overrides { sets: Vec::new(), seeds: vec![1, 1] };
+    let complaints = bench.refusal("a seed given twice", MANIFEST, &overrides);
+    enter(&mut out, "a seed given twice", "seeds 1, 1\n", &bench.redact(&complaints));
+    out += "# Files\n\n";
+    for (what, complaints) in odd_files(&bench) {
+        enter(&mut out, what, "", &bench.redact(&complaints));
+    }
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!("refusals", out));
+}
+
+/// Files that are not there, not text, or whole but the wrong ones.
+fn odd_files(bench: &Bench) -> Vec<(&'static str, Complaints)> {
+    let none = Overrides::default();
+    let load = |path: &str| refused(path, manifest::load(&bench.path(path), &none));
+    let latin1: Vec<u8> =
+        edited(MANIFEST, "seconds", "\u{e9}t\u{e9}").chars().map(|c| c as u8).collect();
+    let utf16: Vec<u8> =
+        format!("\u{feff}{MANIFEST}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let brackets = format!("a={}", "[".repeat(9999));
+    let elsewhere = edited(MANIFEST, "\"space.toml\"", "\"broken.toml\"");
+    let read = |what, bytes: &[u8]| (what, bench.refusal(what, bytes, &none));
+    let with_space = |what, space: &[u8]| {
+        fs::write(bench.path("broken.toml"), space).unwrap();
+        read(what, elsewhere.as_bytes())
+    };
+    vec![
+        ("no such file", load("nowhere.toml")),
+        ("a misspelt file", load("manifset.toml")),
+        ("a file in no folder", load("no/such/folder/manifest.toml")),
+        ("a file taken for a folder", load("manifest.toml/search")),
+        ("a folder", load("folder")),
+        ("a space for a manifest", load("space.toml")),
+        read("an empty file", b""),
+        read("Latin-1", &latin1),
+        read("UTF-16", &utf16),
+        read("a binary file", &[0, 1, 2, 0, 255, 254]),
+        read("a file too long", "#".repeat((1 << 20) + 1).as_bytes()),
+        read("brackets upon brackets", brackets.as_bytes()),
+        with_space("an empty space", b""),
+        with_space("a manifest for a space", MANIFEST.as_bytes()),
+        with_space("a space that is not UTF-8", b"name = \"caf\xe9\""),
+        with_space("a slip in the space", edited(SPACE, "[16, 24]", "[24, 16]").as_bytes()),
+    ]
 }
