@@ -9,7 +9,7 @@ use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 /// Rows whose products are summed in f32 before they are added up in f64.
-const CHUNK: usize = 512;
+const CHUNK: usize = 64;
 
 /// Mean and covariance over all but the last axis.
 #[derive(Clone, Debug)]

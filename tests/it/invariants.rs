@@ -304,10 +304,12 @@ fn blocks_without_expansion_take_the_channels_that_reach_them() {
 #[test]
 fn the_shipped_supernet_with_one_hot_choices_is_the_derived_network() {
     let space = shipped("fbnetv2_f_cifar.toml");
-    let made = decisions(&space, "one-hot", 8);
+    // The slope of h-swish jumps at ±3: one value among the half million within a rounding of it
+    // moves the gradients by a percent. These decisions have none.
+    let made = decisions(&space, "one-hot choices", 8);
     let mut supernet = Supernetwork::new(space, 4);
     for made in &made {
-        supernet.check(made, 5e-3);
+        supernet.check(made, 1e-4);
     }
 }
 

@@ -16,6 +16,6 @@ mod pytorch;
 mod recompute;
 mod reference;
 mod refusals;
+mod rooms;
 mod spaces;
 mod store;
-mod rooms;
