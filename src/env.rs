@@ -1,6 +1,8 @@
 //! Where a run happens: program, machine, device, clock. The only place that reads a wall clock.
 
 use serde::{Deserialize, Serialize};
+use std::fs;
+use std::process::Command;
 
 /// What may make two runs of one manifest differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,10 +34,155 @@ pub struct Environment {
     pub device: String,
 }
 
+impl Environment {
+    /// This program on this machine, computing on `device` (`cpu` or `cuda:N`) with `threads`
+    /// threads.
+    #[must_use]
+    pub fn detect(device: &str, threads: usize) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            git_revision: built_in(env!("REPRO_GIT_REVISION")),
+            git_dirty: built_in(env!("REPRO_GIT_DIRTY")).map(|dirty| dirty == "true"),
+            rustc: env!("REPRO_RUSTC").to_owned(),
+            libraries: env!("REPRO_LIBRARIES").to_owned(),
+            host: host().unwrap_or_else(unknown),
+            os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            cpu: cpu().unwrap_or_else(unknown),
+            instructions: instructions().to_owned(),
+            cores: cores() as u32,
+            memory_bytes: memory_bytes().unwrap_or(0),
+            threads: threads as u32,
+            device: device.to_owned(),
+        }
+    }
+}
+
+/// What `build.rs` left, unless it is empty.
+fn built_in(value: &str) -> Option<String> {
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+fn unknown() -> String {
+    "unknown".to_owned()
+}
+
+/// Processors that this process may use.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn host() -> Option<String> {
+    file("/proc/sys/kernel/hostname").or_else(|| command("hostname", &[]))
+}
+
+fn cpu() -> Option<String> {
+    let info = file("/proc/cpuinfo").unwrap_or_default();
+    // Only x86 has names; elsewhere `lscpu` knows them by number.
+    field(&info, "model name")
+        .or_else(|| field(&command("lscpu", &[])?, "Model name"))
+        .or_else(|| command("sysctl", &["-n", "machdep.cpu.brand_string"]))
+}
+
+fn memory_bytes() -> Option<u64> {
+    let kib = file("/proc/meminfo").and_then(|info| field(&info, "MemTotal"));
+    match kib {
+        Some(kib) => kib.strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024),
+        None => command("sysctl", &["-n", "hw.memsize"])?.parse().ok(),
+    }
+}
+
+/// The instruction set that [`crate::ops`] dispatches to, asked where it asks.
+fn instructions() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    match pulp::Arch::new() {
+        pulp::Arch::V4(_) => "AVX-512",
+        pulp::Arch::V3(_) => "AVX2+FMA",
+        _ => "baseline x86-64",
+    }
+    #[cfg(target_arch = "aarch64")]
+    match pulp::Arch::new() {
+        pulp::Arch::Neon(_) => "NEON",
+        _ => "baseline",
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    "baseline"
+}
+
+fn file(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|t| !t.is_empty())
+}
+
+fn command(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
+}
+
+/// The value of the first line `key : value`.
+fn field(text: &str, key: &str) -> Option<String> {
+    let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = fields.find(|(name, _)| name.trim() == key)?;
+    Some(value.trim().to_owned())
+}
+
 /// Seconds since 1970, UTC.
 #[must_use]
 #[allow(clippy::disallowed_methods)]
 pub fn now() -> f64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0.0, |d| d.as_secs_f64())
+}
+
+/// `2026-01-31 23:59:58`: the date and time of day of `seconds` since 1970, UTC.
+#[must_use]
+pub fn utc(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
+/// Year, month and day, `days` after 1 January 1970. Years are counted from March, so that the day
+/// that leaps is the last (Howard Hinnant, "chrono-compatible low-level date algorithms").
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(utc(0.0), "1970-01-01 00:00:00");
+        assert_eq!(utc(951_782_399.9), "2000-02-28 23:59:59");
+        assert_eq!(utc(951_782_400.0), "2000-02-29 00:00:00");
+        assert_eq!(utc(4_107_542_400.0), "2100-03-01 00:00:00");
+        assert_eq!(utc(1_769_903_998.0), "2026-01-31 23:59:58");
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_whole_name() {
+        let info = "model\t\t: 17\nmodel name\t: AMD EPYC\nflags : a b";
+        assert_eq!(field(info, "model name").as_deref(), Some("AMD EPYC"));
+        assert_eq!(field(info, "name"), None);
+    }
+
+    #[test]
+    fn the_machine_is_described() {
+        let environment = Environment::detect("cpu", 2);
+        assert!(environment.rustc.starts_with("rustc "), "{environment:?}");
+        assert!(environment.libraries.contains("candle-core 0."), "{environment:?}");
+        assert!(environment.cores >= 1 && environment.threads == 2, "{environment:?}");
+        assert!(environment.git_revision.is_none_or(|r| r.len() == 40));
+    }
 }

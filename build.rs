@@ -1,0 +1,70 @@
+//! Tells the program what it was built from: the git revision and whether `src` differed from it,
+//! the compiler, the versions of the libraries that do arithmetic. Read by `src/env.rs`. Without
+//! git, or outside a checkout, the revision stays empty.
+
+#![allow(clippy::print_stdout)]
+
+use std::path::Path;
+use std::process::Command;
+
+/// What decides what the program computes.
+const SOURCES: [&str; 5] = ["src", "migrations", "build.rs", "Cargo.toml", "Cargo.lock"];
+const LIBRARIES: [&str; 4] = ["candle-core", "gemm", "pulp", "rayon"];
+
+fn main() {
+    for source in SOURCES {
+        watch(source);
+    }
+    let [revision, dirty] = revision().unwrap_or_default();
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    println!("cargo::rustc-env=REPRO_GIT_REVISION={revision}");
+    println!("cargo::rustc-env=REPRO_GIT_DIRTY={dirty}");
+    println!("cargo::rustc-env=REPRO_RUSTC={}", output(&rustc, &["-V"]).unwrap_or_default());
+    println!("cargo::rustc-env=REPRO_LIBRARIES={}", libraries());
+}
+
+/// A path that does not exist would make every build start anew.
+fn watch(path: &str) {
+    if Path::new(path).exists() {
+        println!("cargo::rerun-if-changed={path}");
+    }
+}
+
+/// The checkout's revision, and `true` or `false`: whether the sources differ from it.
+fn revision() -> Option<[String; 2]> {
+    let top = output("git", &["rev-parse", "--show-toplevel"])?;
+    // Unpacked inside somebody else's checkout, the program is not of that revision.
+    if Path::new(&top).canonicalize().ok()? != Path::new(".").canonicalize().ok()? {
+        return None;
+    }
+    let branch = output("git", &["symbolic-ref", "--quiet", "HEAD"]);
+    // The log of HEAD also tells of the first commit after refs were packed.
+    for name in ["HEAD", "logs/HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
+        watch(&output("git", &["rev-parse", "--git-path", name])?);
+    }
+    let revision = output("git", &["rev-parse", "HEAD"])?;
+    // Without optional locks, since refreshing the index would itself be a change.
+    let status = ["--no-optional-locks", "status", "--porcelain", "--"];
+    let changes = output("git", &[&status[..], &SOURCES].concat())?;
+    Some([revision, (!changes.is_empty()).to_string()])
+}
+
+/// `name version, name version`, from the lock file.
+fn libraries() -> String {
+    let lock = std::fs::read_to_string("Cargo.lock").unwrap_or_default();
+    let value = |line: &str, key: &str| {
+        Some(line.strip_prefix(key)?.strip_prefix(" = \"")?.trim_end_matches('"').to_owned())
+    };
+    let lines: Vec<&str> = lock.lines().collect();
+    let packages = lines.windows(2).filter_map(|pair| {
+        let (name, version) = (value(pair[0], "name")?, value(pair[1], "version")?);
+        LIBRARIES.contains(&name.as_str()).then(|| format!("{name} {version}"))
+    });
+    packages.collect::<Vec<_>>().join(", ")
+}
+
+/// What a command says, if it succeeds.
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
