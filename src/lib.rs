@@ -14,6 +14,7 @@ pub mod ops;
 pub mod recipe;
 pub mod record;
 pub mod rng;
+pub mod runner;
 pub mod search;
 pub mod space;
 pub mod store;

@@ -38,28 +38,34 @@ pub struct Watch<'a> {
 }
 
 impl Watch<'_> {
+    /// Ends the run if it was asked to stop.
+    ///
+    /// # Errors
+    /// [`Interrupted`].
+    pub fn go_on(&self) -> Result<(), Interrupted> {
+        if self.stop.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
+    }
+
     /// Stores metrics of one step, and ends the loop if it was asked to.
     ///
     /// # Errors
     /// When they cannot be stored, or with [`Interrupted`].
     pub fn measure(&mut self, step: u64, metrics: &[(&str, f64)]) -> anyhow::Result<()> {
         self.recorder.measure(step, metrics)?;
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(Interrupted.into());
-        }
-        Ok(())
+        Ok(self.go_on()?)
     }
 
     /// Runs one phase and records what it took; `work` returns its result and the number of
     /// training images it processed.
     ///
     /// # Errors
-    /// Those of `work`, or when the phase cannot be recorded.
+    /// Those of `work`, when the phase cannot be recorded, or with [`Interrupted`].
     pub fn phase<T>(
         &mut self,
         phase: Phase,
         work: impl FnOnce(&mut Self) -> anyhow::Result<(T, u64)>,
     ) -> anyhow::Result<(T, PhaseUsage)> {
+        self.go_on()?;
         self.recorder.phase_started(phase)?;
         memory::reset_peak();
         let start = Instant::now();

@@ -1,0 +1,258 @@
+//! From a manifest to runs, and one run from beginning to end: read the data, search, derive, train
+//! from scratch, look at the test images once.
+
+use crate::cost;
+use crate::data::{self, Dataset, Silent};
+use crate::env::Environment;
+use crate::manifest::Manifest;
+use crate::memory;
+use crate::net::Net;
+use crate::recipe::Method;
+use crate::record::{FoundArchitecture, Phase};
+use crate::rng::Seed;
+use crate::search::{SearchOutcome, search};
+use crate::space::ArchSpec;
+use crate::store::{FinalResult, ManifestRecord, NewRun};
+use crate::train;
+use crate::watch::Watch;
+use anyhow::Result;
+use candle_core::Device;
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// One run of a manifest.
+#[derive(Clone, Copy, Debug)]
+pub struct RunPlan<'a> {
+    pub manifest: &'a Manifest,
+    pub seed: u64,
+}
+
+/// The data set in memory, and what each of its training images is for.
+struct Prepared {
+    dataset: Dataset,
+    search: Vec<usize>,
+    train: Vec<usize>,
+    validation: Vec<usize>,
+}
+
+/// The runs of a manifest: one per seed, in its order.
+pub fn plans(manifest: &Manifest) -> impl Iterator<Item = RunPlan<'_>> {
+    manifest.seeds.iter().map(move |&seed| RunPlan { manifest, seed })
+}
+
+/// The method's name in manifests and in the database.
+#[must_use]
+pub fn method_name(method: Method) -> String {
+    let name = serde_json::to_value(method).ok();
+    name.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+impl RunPlan<'_> {
+    /// What the database keeps of the run before it begins.
+    #[must_use]
+    pub fn record(&self, command: &str, environment: &Environment) -> NewRun {
+        NewRun {
+            manifest: manifest_record(self.manifest),
+            method: method_name(self.manifest.search.method),
+            dataset: data::describe(self.manifest.data.dataset).name.to_owned(),
+            seed: self.seed,
+            command: command.to_owned(),
+            environment: environment.clone(),
+        }
+    }
+
+    /// Does it all on `device`, with the data set from the folder `data_root`. The search and the
+    /// training from scratch draw from seeds of their own, so that no weight is inherited.
+    ///
+    /// # Errors
+    /// When the data set cannot be read, a phase fails, the recorder fails, or the run was asked to
+    /// stop (then it is [`crate::watch::Interrupted`]).
+    pub fn carry_out(
+        &self,
+        data_root: &Path,
+        device: &Device,
+        watch: &mut Watch<'_>,
+    ) -> Result<FinalResult> {
+        let (prepared, _) = watch.phase(Phase::Data, |_| Ok((self.prepare(data_root)?, 0)))?;
+        let (outcome, _) = watch.phase(Phase::Search, |watch| {
+            let outcome = self.search(&prepared, device, watch)?;
+            let images = outcome.images;
+            Ok((outcome, images))
+        })?;
+        let (arch, _) = watch.phase(Phase::Derive, |watch| Ok((derive(outcome, watch)?, 0)))?;
+        let result = self.train_and_test(&arch, prepared, device, watch)?;
+        if let Some(bytes) = memory::high_water_bytes() {
+            watch.recorder.measure(0, &[("memory.high_water_bytes", bytes as f64)])?;
+        }
+        Ok(result)
+    }
+
+    fn prepare(&self, data_root: &Path) -> Result<Prepared> {
+        let config = &self.manifest.data;
+        let dataset = data::load(config.dataset, data_root, &Silent)?;
+        let seed = Seed(self.seed);
+        let (train, validation) = dataset.partition(seed, config.validation_images)?;
+        let images = self.manifest.search.images.unwrap_or(train.len());
+        let search = data::draw(&train, images, seed, "data/subset")?;
+        Ok(Prepared { dataset, search, train, validation })
+    }
+
+    fn search(
+        &self,
+        prepared: &Prepared,
+        device: &Device,
+        watch: &mut Watch<'_>,
+    ) -> Result<SearchOutcome> {
+        let Manifest { space, search: config, .. } = self.manifest;
+        let seed = Seed(self.seed).child("search");
+        search(space, &prepared.dataset, &prepared.search, config, seed, device, watch)
+    }
+
+    fn train_and_test(
+        &self,
+        arch: &ArchSpec,
+        prepared: Prepared,
+        device: &Device,
+        watch: &mut Watch<'_>,
+    ) -> Result<FinalResult> {
+        let Prepared { dataset, train: images, validation, .. } = prepared;
+        let seed = Seed(self.seed).child("train");
+        let config = &self.manifest.train;
+        let ((net, mut params), _) = watch.phase(Phase::Train, |watch| {
+            let (net, mut params) = Net::of_arch(arch, seed, device)?;
+            let processed = train::train(
+                &net,
+                &mut params,
+                &dataset,
+                images,
+                &validation,
+                config,
+                seed,
+                watch,
+            )?;
+            Ok(((net, params), processed))
+        })?;
+        let all: Vec<usize> = (0..dataset.test.len()).collect();
+        let test_images = all.len() as u64;
+        let (score, _) = watch.phase(Phase::Test, |_| {
+            Ok((train::evaluate(&net, &mut params, &dataset, &dataset.test, all)?, 0))
+        })?;
+        train::ensure_finite(score.loss, "test", 0)?;
+        // Not through the watch: a run that has its result is finished, not interrupted.
+        watch.recorder.measure(0, &[("test.top1", score.top1), ("test.loss", score.loss)])?;
+        Ok(FinalResult {
+            test_top1: score.top1,
+            test_loss: score.loss,
+            test_images,
+            weights_sha256: params.sha256()?,
+        })
+    }
+}
+
+/// Counts and records what the search arrived at.
+fn derive(outcome: SearchOutcome, watch: &mut Watch<'_>) -> Result<ArchSpec> {
+    let cost = cost::count(&outcome.arch);
+    let costs = [("cost.macs", cost.macs as f64), ("cost.params", cost.params as f64)];
+    watch.recorder.measure(0, &costs)?;
+    let found = FoundArchitecture {
+        arch: outcome.arch,
+        macs: cost.macs,
+        params: cost.params,
+        probabilities: outcome.probabilities,
+    };
+    watch.recorder.architecture(&found)?;
+    Ok(found.arch)
+}
+
+fn manifest_record(manifest: &Manifest) -> ManifestRecord {
+    let size = manifest.space.size().total;
+    let digest = Sha256::new()
+        .chain_update(&manifest.text)
+        .chain_update([0])
+        .chain_update(&manifest.space_text)
+        .finalize();
+    ManifestRecord {
+        sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        name: manifest.name.clone(),
+        text: manifest.text.clone(),
+        space_name: manifest.space.name.clone(),
+        space_text: manifest.space_text.clone(),
+        space_candidates: size.to_string(),
+        space_log10: size.log10(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{self, Overrides};
+    use crate::record::{PhaseUsage, Recorder};
+    use crate::watch::{Interrupted, Quiet};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Keeps what it hears, and asks the run to stop once it has heard `stop_after`.
+    #[derive(Default)]
+    struct Log<'a> {
+        phases: Vec<(Phase, u64)>,
+        metrics: Vec<(String, f64)>,
+        found: Option<FoundArchitecture>,
+        stop_after: Option<(&'a str, &'a AtomicBool)>,
+    }
+
+    impl Recorder for Log<'_> {
+        fn measure(&mut self, _: u64, metrics: &[(&str, f64)]) -> Result<()> {
+            self.metrics.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), *value)));
+            if let Some((name, stop)) = self.stop_after {
+                stop.fetch_or(metrics.iter().any(|(n, _)| *n == name), Ordering::Relaxed);
+            }
+            Ok(())
+        }
+        fn phase_started(&mut self, _: Phase) -> Result<()> {
+            Ok(())
+        }
+        fn phase_finished(&mut self, phase: Phase, usage: PhaseUsage) -> Result<()> {
+            self.phases.push((phase, usage.images));
+            Ok(())
+        }
+        fn architecture(&mut self, found: &FoundArchitecture) -> Result<()> {
+            self.found = Some(found.clone());
+            Ok(())
+        }
+    }
+
+    fn smoke() -> Manifest {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
+        manifest::load(&path, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn carry_out(manifest: &Manifest, log: &mut Log<'_>, stop: &AtomicBool) -> Result<FinalResult> {
+        let plan = plans(manifest).next().unwrap();
+        let mut watch = Watch { recorder: log, progress: &Quiet, stop };
+        plan.carry_out(Path::new("/nowhere"), &Device::Cpu, &mut watch)
+    }
+
+    #[test]
+    fn a_run_records_its_phases_its_architecture_and_one_look_at_the_test_images() {
+        let (manifest, mut log, stop) = (smoke(), Log::default(), AtomicBool::new(false));
+        let result = carry_out(&manifest, &mut log, &stop).unwrap();
+        assert_eq!(log.phases.iter().map(|(phase, _)| *phase).collect::<Vec<_>>(), Phase::ALL);
+        let train_images = log.phases[3].1 as usize;
+        let batches = (1000 - manifest.data.validation_images) / manifest.train.batch_size;
+        assert_eq!(train_images, batches * manifest.train.batch_size * manifest.train.epochs);
+        let found = log.found.unwrap();
+        assert_eq!(found.macs, cost::count(&found.arch).macs);
+        let last = |name: &str| log.metrics.iter().filter(|(n, _)| n == name).collect::<Vec<_>>();
+        assert_eq!(last("test.top1"), [&("test.top1".to_owned(), result.test_top1)]);
+        assert_eq!(last("cost.params"), [&("cost.params".to_owned(), found.params as f64)]);
+        assert_eq!(result.test_images, 200);
+    }
+
+    #[test]
+    fn a_run_that_is_asked_to_stop_while_it_searches_never_trains() {
+        let (manifest, stop) = (smoke(), AtomicBool::new(false));
+        let mut log = Log { stop_after: Some(("search.step_loss", &stop)), ..Log::default() };
+        let error = carry_out(&manifest, &mut log, &stop).unwrap_err();
+        assert!(error.is::<Interrupted>(), "{error:#}");
+        assert_eq!(log.phases.len(), 1);
+    }
+}
