@@ -4,6 +4,7 @@
 
 mod blocks;
 mod costs;
+mod cli;
 mod data;
 mod harness;
 mod invariants;

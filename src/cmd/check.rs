@@ -1,0 +1,73 @@
+//! `repro check`: whether manifests and their spaces are right, and what they would do.
+
+use super::text;
+use anyhow::Result;
+use repro::data::describe;
+use repro::document::Complaints;
+use repro::manifest::{self, Manifest, Overrides};
+use repro::runner;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Check manifests with their spaces and say what they would do, without doing it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  repro check experiments/*.toml
+  repro check experiments/fbnetv2_f.toml --set search.epochs=20")]
+pub struct Args {
+    /// Experiment files.
+    #[arg(required = true, value_name = "MANIFEST")]
+    manifests: Vec<PathBuf>,
+    /// Let this value take the place of the manifests', as in search.epochs=3.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+/// Every manifest is looked at, also after one that is not right.
+///
+/// # Errors
+/// All complaints of all manifests.
+pub fn run(args: &Args) -> Result<()> {
+    let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
+    let mut complaints = Complaints::default();
+    let mut out = io::stdout().lock();
+    for path in &args.manifests {
+        match manifest::load(path, &overrides) {
+            Ok(manifest) => writeln!(out, "{}: ok\n{}", path.display(), summary(&manifest))?,
+            Err(found) => complaints.0.extend(found.0),
+        }
+    }
+    if complaints.0.is_empty() { Ok(()) } else { Err(complaints.into()) }
+}
+
+/// What the manifest does, in a few lines.
+pub fn summary(manifest: &Manifest) -> String {
+    let Manifest { space, data, search, train, seeds, .. } = manifest;
+    let size = space.size();
+    let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+    let runs = if seeds.len() == 1 { "1 run" } else { &format!("{} runs", seeds.len()) };
+    let set = describe(data.dataset);
+    let images = search.images.map_or("all".to_owned(), |images| images.to_string());
+    [
+        format!("  {}: {}", manifest.name, manifest.description),
+        format!(
+            "  runs    {runs}: {}, seed {}",
+            runner::method_name(search.method),
+            seeds.join(", ")
+        ),
+        format!("  data    {} ({}), {} held out", set.name, set.images, data.validation_images),
+        format!(
+            "  space   {}: {} networks, {} times the block types alone",
+            space.name,
+            text::ways(&size.total),
+            text::ways(&size.over_block_types)
+        ),
+        format!(
+            "  search  {} epochs of {images} images, {} a batch",
+            search.epochs, search.batch_size
+        ),
+        format!("  train   {} epochs, {} a batch", train.epochs, train.batch_size),
+    ]
+    .join("\n")
+}

@@ -1,0 +1,271 @@
+//! `repro run`: carries out a manifest and stores what comes of it.
+
+use super::progress::Display;
+use super::summary::Summary;
+use super::{Ending, check, message, say, signals, text};
+use anyhow::{Context, Error, Result, anyhow};
+use candle_core::Device;
+use repro::data::{self, Presence};
+use repro::env::Environment;
+use repro::manifest::{self, Manifest, Overrides};
+use repro::runner::{self, RunPlan};
+use repro::store::{RunRow, Store};
+use repro::watch::{Interrupted, Watch};
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Carry out a manifest: search, derive, train from scratch, test, once per seed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  repro run experiments/smoke.toml
+  repro run experiments/fbnetv2_f.toml --seed 1 --seed 2 --seed 3
+  repro run experiments/fbnetv2_f.toml --set search.epochs=20 --set train.epochs=30
+  repro run experiments/smoke.toml --json 2>/dev/null
+
+Every number is in the database as soon as it is measured. A run that fails is kept with its error
+and the other seeds still run. Ctrl-C ends the run and keeps what it had measured; a second Ctrl-C
+ends the program at once.")]
+pub struct Args {
+    /// The experiment file.
+    manifest: PathBuf,
+    /// Let this value take the place of the manifest's, as in search.epochs=3; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Run with this seed instead of the manifest's; may be repeated.
+    #[arg(long = "seed", value_name = "N")]
+    seeds: Vec<u64>,
+    /// Threads to compute with [default: all cores]; the results do not depend on it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Where to compute: cpu, or cuda:N for the GPU of that number.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = parse_device)]
+    device: DeviceChoice,
+    /// Print one line of JSON per run on standard output, and everything else on standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum DeviceChoice {
+    Cpu,
+    Cuda(usize),
+}
+
+fn parse_device(given: &str) -> Result<DeviceChoice, String> {
+    let cuda = given.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+    match (given, cuda) {
+        ("cpu", _) => Ok(DeviceChoice::Cpu),
+        (_, Some(_)) if !cfg!(feature = "cuda") => {
+            Err("this program cannot use GPUs; build with --features cuda".to_owned())
+        }
+        (_, Some(number)) => Ok(DeviceChoice::Cuda(number)),
+        _ => Err("give cpu or cuda:N, as in cuda:0".to_owned()),
+    }
+}
+
+impl DeviceChoice {
+    fn name(self) -> String {
+        match self {
+            Self::Cpu => "cpu".to_owned(),
+            Self::Cuda(number) => format!("cuda:{number}"),
+        }
+    }
+
+    fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(number) => Device::new_cuda(number)
+                .with_context(|| format!("--device cuda:{number}: the GPU cannot be used")),
+        }
+    }
+}
+
+/// What all runs of one call have in common.
+struct Session<'a> {
+    store: &'a Store,
+    data_root: &'a Path,
+    device: Device,
+    command: String,
+    environment: Environment,
+    stop: &'a AtomicBool,
+    display: Display,
+}
+
+/// Runs the command with the database at `database` and the data sets in `data_root`.
+///
+/// # Errors
+/// When the manifest is not right, the data set cannot be had, or the database cannot be used.
+pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
+    let overrides = Overrides { sets: args.sets.clone(), seeds: args.seeds.clone() };
+    let manifest = manifest::load(&args.manifest, &overrides)?;
+    let threads = set_threads(args.threads)?;
+    let device = args.device.open()?;
+    let store = Store::open(database)?;
+    let voice = Voice { json: args.json };
+    let device_name = args.device.name();
+    voice.tell(check::summary(&manifest));
+    voice.tell(format_args!("  device  {device_name}, {threads} threads"));
+    voice.tell(format_args!("  into    {}\n", database.display()));
+
+    let display = Display::new();
+    fetch_if_absent(&manifest, data_root, &display)?;
+    // Only now: before the runs, a signal ends the program as usual.
+    let stop = signals::stop_flag().context("cannot listen for signals")?;
+    let session = Session {
+        store: &store,
+        data_root,
+        device,
+        command: command_line(),
+        environment: Environment::detect(&device_name, threads),
+        stop: &stop,
+        display,
+    };
+    let runs = session.carry_out(&manifest, voice)?;
+    if let Some(last) = runs.rows.last() {
+        voice.tell(text::results_table(&runs.rows));
+        voice.tell(next_steps(last, database));
+    }
+    Ok(match (stop.load(Ordering::Relaxed) && !runs.complete, runs.failed) {
+        (true, _) => Ending::Interrupted,
+        (false, true) => Ending::Failed,
+        (false, false) => Ending::Done,
+    })
+}
+
+/// How the runs of a manifest ended.
+#[derive(Default)]
+struct Runs {
+    rows: Vec<RunRow>,
+    failed: bool,
+    /// Whether every run came to its own end.
+    complete: bool,
+}
+
+impl Session<'_> {
+    fn carry_out(&self, manifest: &Manifest, voice: Voice) -> Result<Runs> {
+        let mut runs = Runs::default();
+        let plans: Vec<_> = runner::plans(manifest).collect();
+        for (i, plan) in plans.iter().enumerate() {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(runs);
+            }
+            let (id, ending) = self.carry_out_one(*plan, i + 1, plans.len())?;
+            let row = self.store.run(id)?;
+            voice.json(&Summary::of(&row))?;
+            runs.rows.push(row);
+            match ending {
+                Ending::Done => {}
+                Ending::Failed => runs.failed = true,
+                Ending::Interrupted => return Ok(runs),
+            }
+        }
+        Ok(Runs { complete: true, ..runs })
+    }
+
+    /// The run's id, and how it ended.
+    fn carry_out_one(&self, plan: RunPlan<'_>, number: usize, of: usize) -> Result<(i64, Ending)> {
+        let mut recorder = self.store.begin(&plan.record(&self.command, &self.environment))?;
+        let id = recorder.run_id();
+        say(format_args!("run {id} ({number} of {of}): seed {}", plan.seed));
+        let watch =
+            &mut Watch { recorder: &mut recorder, progress: &self.display, stop: self.stop };
+        let result = catch(|| plan.carry_out(self.data_root, &self.device, watch));
+        self.display.clear();
+        let ending = match result {
+            Ok(result) => {
+                recorder.finish(&result)?;
+                Ending::Done
+            }
+            Err(error) if error.is::<Interrupted>() => {
+                recorder.interrupt()?;
+                say(format_args!("run {id}: {error}"));
+                Ending::Interrupted
+            }
+            Err(error) => {
+                let message = message(&error);
+                say(format_args!("run {id} failed: {message}"));
+                recorder.fail(&message)?;
+                Ending::Failed
+            }
+        };
+        Ok((id, ending))
+    }
+}
+
+/// A panic is a run's failure like any other: it is recorded, and the other seeds still run.
+fn catch<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(anyhow!("the program panicked, which is a mistake in it: {text}"))
+    })
+}
+
+/// Where text for people and lines for programs go. A listener who went away does not end a run.
+#[derive(Clone, Copy)]
+struct Voice {
+    json: bool,
+}
+
+impl Voice {
+    fn tell(self, text: impl std::fmt::Display) {
+        if self.json {
+            say(text);
+        } else {
+            let _ = writeln!(io::stdout(), "{text}");
+        }
+    }
+
+    fn json(self, summary: &Summary<'_>) -> Result<()> {
+        if self.json {
+            let line = serde_json::to_string(summary)?;
+            if let Err(error) = writeln!(io::stdout(), "{line}")
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
+                return Err(Error::from(error).context("standard output"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number of threads that the operators now run on.
+fn set_threads(threads: Option<u16>) -> Result<usize> {
+    if let Some(threads) = threads {
+        rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
+    }
+    Ok(rayon::current_num_threads())
+}
+
+/// Fetching is no part of a run: it happens once, and its time says nothing about the method.
+fn fetch_if_absent(manifest: &Manifest, root: &Path, display: &Display) -> Result<()> {
+    let dataset = manifest.data.dataset;
+    if data::presence(dataset, root) == Presence::Absent {
+        data::fetch(dataset, root, None, display)?;
+    }
+    Ok(())
+}
+
+/// The command line as one could type it.
+fn command_line() -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=,:+@%".contains(c);
+    let quoted = std::env::args().skip(1).map(|word| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    std::iter::once("repro".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
+}
+
+fn next_steps(last: &RunRow, database: &Path) -> String {
+    let db = match database.to_str() {
+        Some("results.db") => String::new(),
+        _ => format!(" --db {}", database.display()),
+    };
+    format!("\nnext: `repro show {}{db}` for one run, `repro list{db}` for all", last.id)
+}

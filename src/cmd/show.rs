@@ -1,0 +1,243 @@
+//! `repro show`: everything about one run.
+
+use super::summary::Summary;
+use super::text::{self, Table, or_dash};
+use anyhow::Result;
+use repro::env::{self, Environment};
+use repro::record::{ChoiceProbabilities, PhaseUsage};
+use repro::space::{BlockKind, BlockSpec, BlockType};
+use repro::store::{ArchitectureRow, Measurement, RunRow, Store};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+/// Show everything about one run.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  repro show 3
+  repro show 3 --json")]
+pub struct Args {
+    /// The run's number, as `repro list` shows it.
+    #[arg(value_name = "RUN")]
+    run: i64,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// # Errors
+/// When there is no such run, or nothing can be written.
+pub fn run(args: &Args, store: &Store) -> Result<()> {
+    let run = store.run(args.run)?;
+    let measurements = store.measurements(args.run)?;
+    let series = series(&measurements);
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&run, &series)?)?)?;
+    } else {
+        writeln!(out, "{}", as_text(&run, &series))?;
+    }
+    Ok(())
+}
+
+/// The measurements by metric; they come in that order.
+fn series(measurements: &[Measurement]) -> Vec<&[Measurement]> {
+    measurements.chunk_by(|a, b| a.metric == b.metric).collect()
+}
+
+fn as_json(run: &RunRow, series: &[&[Measurement]]) -> Result<Value> {
+    let mut value = serde_json::to_value(Summary::of(run))?;
+    let phases = run.phases.iter().map(|row| {
+        let usage = row.usage.map(|PhaseUsage { seconds, peak_bytes, images }| {
+            json!({ "seconds": seconds, "peak_bytes": peak_bytes, "images": images })
+        });
+        json!({ "phase": row.phase.name(), "usage": usage })
+    });
+    let metrics = series.iter().filter_map(|points| {
+        let last = points.last()?;
+        let about = json!({ "points": points.len(), "step": last.step, "last": last.value });
+        Some((last.metric.clone(), about))
+    });
+    let manifest = &run.manifest;
+    let rest = json!({
+        "attempt": run.attempt,
+        "started_at": run.started_at,
+        "last_seen_at": run.last_seen_at,
+        "command": run.command,
+        "test_images": run.result.as_ref().map(|result| result.test_images),
+        "phases": phases.collect::<Vec<_>>(),
+        "architecture": run.architecture.as_ref().map(|found| &found.arch),
+        "probabilities": run.architecture.as_ref().map(|found| &found.probabilities),
+        "metrics": metrics.collect::<serde_json::Map<_, _>>(),
+        "environment": run.environment,
+        "manifest": {
+            "sha256": manifest.sha256,
+            "text": manifest.text,
+            "space_name": manifest.space_name,
+            "space_text": manifest.space_text,
+            "space_candidates": manifest.space_candidates,
+            "space_log10": manifest.space_log10,
+        },
+    });
+    if let (Value::Object(value), Value::Object(rest)) = (&mut value, rest) {
+        value.extend(rest);
+    }
+    Ok(value)
+}
+
+fn as_text(run: &RunRow, series: &[&[Measurement]]) -> String {
+    let mut text = head(run);
+    let mut section = |title: &str, body: String| {
+        let _ = write!(text, "\n\n{title}\n{}", indent(&body));
+    };
+    if let Some(found) = &run.architecture {
+        let cost =
+            format!("{} MACs, {} params", text::count(found.macs), text::count(found.params));
+        section(&format!("architecture {}: {cost}", found.id), blocks(found).to_string());
+    }
+    if !run.phases.is_empty() {
+        section("phases", phases(run).to_string());
+    }
+    if !series.is_empty() {
+        section("metrics", metrics(series).to_string());
+    }
+    section("environment", environment(&run.environment));
+    let title = format!("manifest (space {}: see --json)", run.manifest.space_name);
+    section(&title, run.manifest.text.trim_end().to_owned());
+    text
+}
+
+fn head(run: &RunRow) -> String {
+    let started = env::utc(run.started_at);
+    let lasted = text::seconds(run.last_seen_at - run.started_at);
+    let mut lines = vec![
+        format!("run {}: {}", run.id, run.status.name()),
+        format!("  experiment  {}: {}, seed {}", run.experiment, run.method, run.seed),
+        format!("  data set    {}", run.dataset),
+        format!("  started     {started} UTC, lasted {lasted}, attempt {}", run.attempt),
+        format!("  command     {}", run.command),
+    ];
+    if let Some(result) = &run.result {
+        let (top1, n) = (text::percent(result.test_top1), result.test_images);
+        lines.push(format!("  test        top-1 {top1}, loss {:.4}, {n} images", result.test_loss));
+        lines.push(format!("  weights     sha256 {}", result.weights_sha256));
+    }
+    lines.extend(run.error.as_ref().map(|error| format!("  error       {error}")));
+    lines.join("\n")
+}
+
+/// One line per block; `sure` is the probability of what was chosen: type, expansion, width.
+fn blocks(found: &ArchitectureRow) -> Table {
+    let mut table = Table::new(&[
+        "block", "kind", ">stride", ">hidden", ">squeeze", ">width", "residual", "sure",
+    ]);
+    for (i, block) in found.arch.blocks.iter().enumerate() {
+        let [kind, hidden, squeeze, residual] = kind(block);
+        table.row([
+            block.label.clone(),
+            kind,
+            block.stride.to_string(),
+            hidden,
+            squeeze,
+            block.width.to_string(),
+            residual,
+            or_dash(found.probabilities.get(i).map(sureness)),
+        ]);
+    }
+    table
+}
+
+/// What a block is, its hidden and squeezed channels, whether it adds its input.
+fn kind(block: &BlockSpec) -> [String; 4] {
+    let dash = || or_dash(None::<usize>);
+    match &block.kind {
+        BlockKind::MbConv { kernel, activation, mid, squeeze, residual, .. } => {
+            let (kernel, activation, squeeze_excite) = (*kernel, *activation, squeeze.is_some());
+            [
+                BlockType::MbConv { kernel, activation, squeeze_excite }.to_string(),
+                mid.to_string(),
+                or_dash(*squeeze),
+                if *residual { "yes".to_owned() } else { dash() },
+            ]
+        }
+        BlockKind::Projection => ["1x1 projection".to_owned(), dash(), dash(), dash()],
+        BlockKind::Identity => ["skip".to_owned(), dash(), dash(), dash()],
+    }
+}
+
+fn sureness(p: &ChoiceProbabilities) -> String {
+    let largest = |p: &[f64]| 100.0 * p.iter().copied().fold(0.0, f64::max);
+    let [kind, expansion, width] = [&p.types, &p.expansions, &p.widths].map(|p| largest(p));
+    format!("{kind:.0} % {expansion:.0} % {width:.0} %")
+}
+
+fn phases(run: &RunRow) -> Table {
+    let mut table = Table::new(&["phase", ">time", ">peak memory", ">images", ">images/s"]);
+    for row in &run.phases {
+        let images = row.usage.filter(|usage| usage.images > 0);
+        table.row([
+            row.phase.name().to_owned(),
+            row.usage.map_or("not ended".to_owned(), |usage| text::seconds(usage.seconds)),
+            or_dash(row.usage.map(|usage| text::bytes(usage.peak_bytes))),
+            or_dash(images.map(|usage| usage.images)),
+            or_dash(images.map(|usage| format!("{:.1}", usage.images as f64 / usage.seconds))),
+        ]);
+    }
+    table
+}
+
+fn metrics(series: &[&[Measurement]]) -> Table {
+    const WIDTH: usize = 32;
+    let mut table = Table::new(&["metric", ">points", ">first", ">last", "course"]);
+    for points in series {
+        let (Some(first), Some(last)) = (points.first(), points.last()) else { continue };
+        let values: Vec<f64> = points.iter().map(|point| point.value).collect();
+        let course = if values.len() > 1 { text::sparkline(&values, WIDTH) } else { String::new() };
+        let cells = [first, last].map(|point| number(point.value));
+        let [first, last] = cells;
+        table.row([points[0].metric.clone(), points.len().to_string(), first, last, course]);
+    }
+    table
+}
+
+/// Whole numbers whole, others with five digits.
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        return format!("{value:.0}");
+    }
+    if value.abs() < 1e-3 || !value.is_finite() {
+        return format!("{value:.3e}");
+    }
+    let decimals = (4.0 - value.abs().log10().floor()).clamp(1.0, 7.0) as usize;
+    format!("{value:.decimals$}")
+}
+
+fn environment(e: &Environment) -> String {
+    let revision = e.git_revision.as_deref().unwrap_or("unknown revision");
+    let dirty = if e.git_dirty == Some(true) { ", with uncommitted changes" } else { "" };
+    let memory = text::bytes(e.memory_bytes);
+    [
+        format!("program   repro {}, {revision}{dirty}", e.version),
+        format!("built by  {}; {}", e.rustc, e.libraries),
+        format!("machine   {}, {}, {} ({})", e.host, e.os, e.cpu, e.instructions),
+        format!("computed  on {} with {} of {} cores, {memory}", e.device, e.threads, e.cores),
+    ]
+    .join("\n")
+}
+
+fn indent(text: &str) -> String {
+    let lines = text.lines().map(|line| format!("  {line}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn numbers_are_short_but_not_shortened_to_nothing() {
+        let shown = [7.0, 0.123_456_789, 2.345_678, 123_456.789, 0.000_012_3].map(number);
+        assert_eq!(shown, ["7", "0.12346", "2.3457", "123456.8", "1.230e-5"]);
+    }
+}

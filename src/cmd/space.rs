@@ -1,0 +1,143 @@
+//! `repro space`: how large a search space is, and what its networks cost.
+
+use super::text::{self, Table};
+use anyhow::Result;
+use repro::cost::{self, Extent};
+use repro::space::{
+    BlockChoices, BlockType, Count, Dimension, Expansion, SearchSpace, SpaceSize, load_space,
+};
+use serde_json::{Map, Value, json};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Say how large a search space is and what its networks cost.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  repro space experiments/spaces/fbnetv2_f.toml
+  repro space experiments/spaces/fbnetv2_f.toml --json")]
+pub struct Args {
+    /// The space file.
+    file: PathBuf,
+    /// Print one JSON object; exact numbers of any size are decimal strings.
+    #[arg(long)]
+    json: bool,
+}
+
+/// # Errors
+/// When the space is not right, or nothing can be written.
+pub fn run(args: &Args) -> Result<()> {
+    let space = load_space(&args.file)?;
+    let (size, extent) = (space.size(), cost::extent(&space));
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&space, &size, extent))?)?;
+    } else {
+        writeln!(out, "{}", as_text(&space, &size, extent))?;
+    }
+    Ok(())
+}
+
+fn as_text(space: &SearchSpace, size: &SpaceSize, extent: Extent) -> String {
+    let mut sizes = Table::new(&["choice", "log10", ">ways"]);
+    let mut line = |name: &str, count: &Count| {
+        sizes.row([name.to_owned(), format!("{:.3}", count.log10()), count.grouped()]);
+    };
+    for (dimension, count) in &size.by_dimension {
+        line(dimension.name(), count);
+    }
+    line("in all", &size.total);
+    line("in all / block types", &size.over_block_types);
+
+    let mut costs = Table::new(&["cost", ">least", ">largest"]);
+    for (name, (least, largest)) in [("MACs", extent.macs), ("params", extent.params)] {
+        costs.row([name.to_owned(), text::count(least), text::count(largest)]);
+    }
+    let mut blocks = Table::new(&[
+        "block",
+        ">stride",
+        "widths",
+        "expansions",
+        "hidden channels",
+        "block types",
+        ">ways",
+    ]);
+    for block in &space.blocks {
+        let (ratios, hidden) = expansions(block);
+        blocks.row([
+            block.label(),
+            block.stride.to_string(),
+            text::options(&channels(&block.widths)),
+            text::options(&ratios),
+            text::options(&channels(&hidden)),
+            types(block),
+            ways(block).to_string(),
+        ]);
+    }
+    let sides = text::options(&channels(&space.resolutions));
+    let SearchSpace { name, image_channels, classes, stem, head, .. } = space;
+    format!(
+        "{name}: {sides} pixels a side, {image_channels} channels, {classes} classes; \
+         stem {} channels, head {}\n\n{sizes}\n\n{costs}\n\n{blocks}",
+        stem.width, head.width
+    )
+}
+
+fn as_json(space: &SearchSpace, size: &SpaceSize, extent: Extent) -> Value {
+    let count = |c: &Count| json!({ "candidates": c.to_string(), "log10": c.log10() });
+    let range = |(least, largest): (u64, u64)| json!({ "least": least, "largest": largest });
+    let dimensions = size.by_dimension.iter();
+    let by_dimension: Map<String, Value> =
+        dimensions.map(|(dimension, c)| (dimension.name().to_owned(), count(c))).collect();
+    json!({
+        "name": space.name,
+        "candidates": size.total.to_string(),
+        "log10": size.total.log10(),
+        "by_dimension": by_dimension,
+        "over_block_types": count(&size.over_block_types),
+        "macs": range(extent.macs),
+        "params": range(extent.params),
+        "resolutions": space.resolutions,
+        "image_channels": space.image_channels,
+        "classes": space.classes,
+        "blocks": space.blocks.iter().map(block_json).collect::<Vec<_>>(),
+    })
+}
+
+fn block_json(block: &BlockChoices) -> Value {
+    let (ratios, hidden) = expansions(block);
+    json!({
+        "block": block.label(),
+        "stride": block.stride,
+        "widths": block.widths,
+        "expansions": ratios,
+        "hidden": hidden,
+        "types": block.types.iter().map(|kind| kind.name()).collect::<Vec<_>>(),
+        "candidates": ways(block).to_string(),
+    })
+}
+
+/// The ratios of the hidden to the widest input width, and the hidden widths. Without an expanding
+/// convolution the hidden width is the input's, whatever that is.
+fn expansions(block: &BlockChoices) -> (Vec<f64>, Vec<usize>) {
+    match &block.expansion {
+        Expansion::None => (vec![1.0], vec![block.in_max]),
+        Expansion::Options { ratios, mids } => (ratios.clone(), mids.clone()),
+    }
+}
+
+/// Ways to choose one block.
+fn ways(block: &BlockChoices) -> Count {
+    Dimension::ALL.into_iter().map(|dimension| block.options(dimension)).collect()
+}
+
+fn types(block: &BlockChoices) -> String {
+    if block.types.len() == BlockType::ALL.len() {
+        return "all".to_owned();
+    }
+    block.types.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" ")
+}
+
+fn channels(options: &[usize]) -> Vec<u32> {
+    options.iter().map(|&n| n as u32).collect()
+}

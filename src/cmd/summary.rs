@@ -1,0 +1,53 @@
+//! A run as one line of JSON, for programs.
+
+use super::text::peak_bytes;
+use repro::record::Phase;
+use repro::store::{RunRow, RunStatus};
+use serde::Serialize;
+
+/// The keys in their order; what the run has not reached is null.
+#[derive(Serialize)]
+pub struct Summary<'a> {
+    run_id: i64,
+    method: &'a str,
+    seed: u64,
+    status: RunStatus,
+    arch_id: Option<&'a str>,
+    /// In 0..=1.
+    test_top1: Option<f64>,
+    macs: Option<u64>,
+    params: Option<u64>,
+    search_seconds: Option<f64>,
+    train_seconds: Option<f64>,
+    /// The largest of the phases' peaks.
+    peak_bytes: Option<u64>,
+    weights_sha256: Option<&'a str>,
+    experiment: &'a str,
+    dataset: &'a str,
+    test_loss: Option<f64>,
+    error: Option<&'a str>,
+}
+
+impl<'a> Summary<'a> {
+    pub fn of(run: &'a RunRow) -> Self {
+        let (found, result) = (run.architecture.as_ref(), run.result.as_ref());
+        Self {
+            run_id: run.id,
+            method: &run.method,
+            seed: run.seed,
+            status: run.status,
+            arch_id: found.map(|found| found.id.as_str()),
+            test_top1: result.map(|result| result.test_top1),
+            macs: found.map(|found| found.macs),
+            params: found.map(|found| found.params),
+            search_seconds: run.usage(Phase::Search).map(|usage| usage.seconds),
+            train_seconds: run.usage(Phase::Train).map(|usage| usage.seconds),
+            peak_bytes: peak_bytes(run),
+            weights_sha256: result.map(|result| result.weights_sha256.as_str()),
+            experiment: &run.experiment,
+            dataset: &run.dataset,
+            test_loss: result.map(|result| result.test_loss),
+            error: run.error.as_deref(),
+        }
+    }
+}

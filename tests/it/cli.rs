@@ -1,0 +1,372 @@
+//! The program as one uses it: commands, exit codes, signals, and that a seed fixes the result.
+
+use assert_cmd::Command;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const SMOKE: &str = "experiments/smoke.toml";
+
+/// A database of its own, in a folder that goes when the test ends.
+struct Bench {
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn database(&self) -> PathBuf {
+        self.folder.path().join("results.db")
+    }
+
+    fn repro(&self, arguments: &[&str]) -> Command {
+        let mut command = repro(arguments);
+        command.env("REPRO_DB", self.database());
+        command
+    }
+
+    /// The lines that `repro run experiments/smoke.toml --json` prints.
+    fn smoke(&self, arguments: &[&str]) -> Vec<Value> {
+        let output = self.repro(&[&["run", SMOKE, "--json"], arguments].concat()).output().unwrap();
+        json_lines(&output.stdout)
+    }
+
+    fn show(&self, run: &Value) -> Value {
+        let output = self.repro(&["show", &run["run_id"].to_string(), "--json"]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+fn repro(arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("repro").unwrap();
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
+    command.env("COLUMNS", "100").env_remove("REPRO_DB");
+    // Tests run side by side; more threads than cores would spend their time waiting.
+    command.env("RAYON_NUM_THREADS", "1");
+    command
+}
+
+fn json_lines(bytes: &[u8]) -> Vec<Value> {
+    let text = std::str::from_utf8(bytes).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn exit_code(command: &mut Command) -> i32 {
+    command.output().unwrap().status.code().unwrap()
+}
+
+fn stderr(command: &mut Command) -> String {
+    String::from_utf8(command.output().unwrap().stderr).unwrap()
+}
+
+#[test]
+fn a_run_ends_with_its_result_in_the_database_and_on_one_line_of_json() {
+    let bench = Bench::new();
+    let lines = bench.smoke(&[]);
+    let [run] = &lines[..] else { panic!("{lines:?}") };
+    let keys: Vec<&str> = run.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        [
+            "run_id",
+            "method",
+            "seed",
+            "status",
+            "arch_id",
+            "test_top1",
+            "macs",
+            "params",
+            "search_seconds",
+            "train_seconds",
+            "peak_bytes",
+            "weights_sha256",
+            "experiment",
+            "dataset",
+            "test_loss",
+            "error",
+        ]
+    );
+    assert_eq!((&run["status"], &run["method"]), (&"finished".into(), &"dmasking".into()));
+    // Chance is 0.1.
+    assert!(run["test_top1"].as_f64().unwrap() > 0.4, "{run}");
+    let space = repro(&["space", "experiments/spaces/smoke.toml", "--json"]).output().unwrap();
+    let space: Value = serde_json::from_slice(&space.stdout).unwrap();
+    for cost in ["macs", "params"] {
+        let (least, largest) = (space[cost]["least"].as_u64(), space[cost]["largest"].as_u64());
+        assert!(least <= run[cost].as_u64() && run[cost].as_u64() <= largest, "{run}");
+    }
+
+    let shown = bench.show(run);
+    assert_eq!(shown["phases"].as_array().unwrap().len(), 5);
+    assert_eq!(shown["metrics"]["test.top1"]["last"], run["test_top1"]);
+    assert_eq!(shown["metrics"]["cost.macs"]["last"].as_f64(), run["macs"].as_f64());
+    let text = std::fs::read_to_string(SMOKE).unwrap();
+    assert_eq!(shown["manifest"]["text"], text);
+    let listed = bench.repro(&["list", "--json"]).output().unwrap();
+    assert_eq!(json_lines(&listed.stdout)[0]["weights_sha256"], run["weights_sha256"]);
+}
+
+#[test]
+fn a_seed_fixes_the_result_whatever_the_number_of_threads() {
+    let bench = Bench::new();
+    let first = bench.smoke(&["--seed", "7", "--seed", "8", "--threads", "2"]);
+    let again = bench.smoke(&["--seed", "7", "--threads", "2"]);
+    let alone = bench.smoke(&["--seed", "7", "--threads", "1"]);
+    let first_metrics = results(&bench.show(&first[0]));
+    assert!(first_metrics.len() > 20, "{first_metrics:?}");
+    for same in [&again[0], &alone[0]] {
+        for key in ["arch_id", "weights_sha256", "test_top1", "test_loss", "macs", "params"] {
+            assert_eq!(first[0][key], same[key], "{key}");
+        }
+        assert_eq!(first_metrics, results(&bench.show(same)));
+    }
+    assert_ne!(first[0]["weights_sha256"], first[1]["weights_sha256"]);
+}
+
+/// The metrics that do not depend on the machine and its mood.
+fn results(shown: &Value) -> Vec<(String, Value)> {
+    let metrics = shown["metrics"].as_object().unwrap().iter();
+    let measured = ["seconds", "per_second", "memory"];
+    metrics
+        .filter(|(name, _)| !measured.iter().any(|word| name.contains(word)))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+#[test]
+fn a_run_that_fails_is_kept_with_its_error_and_the_other_seeds_still_run() {
+    let bench = Bench::new();
+    // Each step multiplies the weights by -99, until they are no numbers any more.
+    let wild = ["search.weights.learning_rate=100", "search.weights.weight_decay=1"];
+    let arguments = ["--set", wild[0], "--set", wild[1], "--seed", "1", "--seed", "2"];
+    let mut command = bench.repro(&[&["run", SMOKE, "--json"], &arguments[..]].concat());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let lines = json_lines(&output.stdout);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for line in &lines {
+        assert_eq!((&line["status"], &line["test_top1"]), (&"failed".into(), &Value::Null));
+        assert!(line["error"].as_str().unwrap().contains("the loss became"), "{line}");
+        assert!(bench.show(line)["metrics"]["search.step_loss"]["points"].as_u64() > Some(0));
+    }
+}
+
+#[test]
+fn check_accepts_what_is_shipped_and_refuses_what_is_not_right() {
+    assert_eq!(exit_code(&mut repro(&["check", SMOKE, "experiments/fbnetv2_f.toml"])), 0);
+    let mut wrong = repro(&["check", SMOKE, "--set", "search.epoch=3"]);
+    assert_eq!(exit_code(&mut wrong), 2);
+    let said = stderr(&mut wrong);
+    assert!(said.contains("search.epoch: there is no such key"), "{said}");
+    assert_eq!(exit_code(&mut repro(&["check", SMOKE, "no-such.toml"])), 2);
+    assert_eq!(exit_code(&mut repro(&["space", SMOKE])), 2);
+}
+
+#[test]
+fn a_command_line_that_is_not_right_does_nothing() {
+    let bench = Bench::new();
+    for arguments in [
+        &["run", SMOKE, "--threads", "0"][..],
+        &["run", SMOKE, "--device", "gpu"],
+        &["run", SMOKE, "--seed", "-1"],
+        &["run", SMOKE, "--set", "seeds=[]"],
+        &["run"],
+        &["frobnicate"],
+    ] {
+        assert_eq!(exit_code(&mut bench.repro(arguments)), 2, "{arguments:?}");
+    }
+    assert!(!bench.database().exists());
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_gpu_is_refused_by_a_program_that_was_built_without() {
+    let mut command = repro(&["run", SMOKE, "--device", "cuda:0"]);
+    assert_eq!(exit_code(&mut command), 2);
+    assert!(stderr(&mut command).contains("build with --features cuda"));
+}
+
+#[test]
+fn looking_for_what_is_not_there_says_so_and_makes_no_database() {
+    let bench = Bench::new();
+    for arguments in [&["list"][..], &["show", "1"]] {
+        let mut command = bench.repro(arguments);
+        assert_eq!(exit_code(&mut command), 1);
+        let said = stderr(&mut command);
+        assert!(said.contains("there is no database") && said.contains("`repro run"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    assert!(!bench.database().exists());
+
+    bench.smoke(&["--set", "train.epochs=1"]);
+    let mut command = bench.repro(&["show", "12"]);
+    assert_eq!(exit_code(&mut command), 1);
+    assert!(stderr(&mut command).contains("12"));
+}
+
+#[test]
+fn the_size_of_a_space_is_exact() {
+    let space = repro(&["space", "experiments/spaces/fbnetv2_f.toml", "--json"]).output().unwrap();
+    let space: Value = serde_json::from_slice(&space.stdout).unwrap();
+    let ways = |of: &Value| of["candidates"].as_str().unwrap().parse::<u128>().unwrap();
+    let by = &space["by_dimension"];
+    // 9 types in each of 18 blocks.
+    assert_eq!(ways(&by["block_type"]), 9_u128.pow(18));
+    // 2, 4, 4, 7, 8 and 14 widths in 1, 3, 3, 3, 4 and 4 blocks.
+    let widths = [(2, 1), (4, 3), (4, 3), (7, 3), (8, 4), (14, 4)];
+    assert_eq!(ways(&by["width"]), widths.map(|(n, blocks)| u128::pow(n, blocks)).iter().product());
+    // The product has more than 128 bits; its factors have not.
+    let total = space["log10"].as_f64().unwrap();
+    let factors = ["width", "expansion", "block_type", "resolution"].map(|d| ways(&by[d]) as f64);
+    assert!((total - factors.map(f64::log10).iter().sum::<f64>()).abs() < 1e-9);
+    assert_eq!(space["candidates"].as_str().unwrap().len(), total as usize + 1);
+}
+
+#[test]
+fn help_says_what_each_command_does_and_lists_the_exit_codes() {
+    for name in ["", "run", "check", "list", "show", "space"] {
+        let arguments = if name.is_empty() { vec!["--help"] } else { vec![name, "--help"] };
+        let output = repro(&arguments).output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        insta::assert_snapshot!(format!("help_{name}").trim_end_matches('_'), help);
+    }
+}
+
+#[test]
+fn a_listener_who_goes_away_is_no_error_and_does_not_end_a_run() {
+    let bench = Bench::new();
+    let command = bench.repro(&["run", SMOKE, "--json"]);
+    assert_eq!(into_closed_pipe(&command), (Some(0), false));
+    let mut list = bench.repro(&["list", "--json"]);
+    assert_eq!(json_lines(&list.output().unwrap().stdout)[0]["status"], "finished");
+    assert_eq!(into_closed_pipe(&list), (Some(0), true));
+}
+
+/// The exit code, and whether nothing was said on standard error.
+fn into_closed_pipe(command: &Command) -> (Option<i32>, bool) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = plain(command).stdout(writer).output().unwrap();
+    (output.status.code(), output.stderr.is_empty())
+}
+
+/// The same command for the standard library, which can hand over any standard output.
+fn plain(command: &Command) -> std::process::Command {
+    let mut plain = std::process::Command::new(command.get_program());
+    plain.args(command.get_args()).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => plain.env(name, value),
+            None => plain.env_remove(name),
+        };
+    }
+    plain
+}
+
+#[cfg(unix)]
+mod signals {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, ExitStatus, Stdio};
+    use std::time::{Duration, Instant};
+
+    /// A run that would take an hour; ended with the test, however that ends.
+    struct Running(Child);
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    impl Running {
+        /// Begins the run, `before` it a piece of shell, and waits until it has measured something.
+        fn begin(bench: &Bench, before: &str) -> Self {
+            let line = format!("{before} exec \"$0\" run {SMOKE} --set search.epochs=100000");
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &line]).arg(bench.repro(&[]).get_program());
+            shell.current_dir(env!("CARGO_MANIFEST_DIR")).env("REPRO_DB", bench.database());
+            shell.env("RAYON_NUM_THREADS", "1");
+            let child = shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let running = Self(child);
+            wait_until(|| losses(bench) > 0);
+            running
+        }
+
+        fn signal(&self, name: &str) {
+            let pid = self.0.id().to_string();
+            assert!(
+                std::process::Command::new("kill").args([name, &pid]).status().unwrap().success()
+            );
+        }
+
+        fn wait(&mut self) -> ExitStatus {
+            let mut ended = None;
+            wait_until(|| {
+                ended = self.0.try_wait().unwrap();
+                ended.is_some()
+            });
+            ended.unwrap()
+        }
+    }
+
+    fn wait_until(mut done: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !done() {
+            assert!(start.elapsed() < Duration::from_mins(1), "waited for a minute");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn show(bench: &Bench) -> Value {
+        let output = bench.repro(&["show", "1", "--json"]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// How many losses of the search are in the database.
+    fn losses(bench: &Bench) -> u64 {
+        show(bench)["metrics"]["search.step_loss"]["points"].as_u64().unwrap_or(0)
+    }
+
+    #[test]
+    fn a_run_that_is_interrupted_ends_with_130_and_keeps_what_it_measured() {
+        for signal in ["-INT", "-TERM"] {
+            let bench = Bench::new();
+            let mut running = Running::begin(&bench, "");
+            running.signal(signal);
+            assert_eq!(running.wait().code(), Some(130));
+            assert_eq!(show(&bench)["status"], "interrupted");
+            assert!(losses(&bench) > 0);
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_killed_shows_as_interrupted_and_keeps_what_it_measured() {
+        let bench = Bench::new();
+        let mut running = Running::begin(&bench, "");
+        assert_eq!(show(&bench)["status"], "running");
+        running.signal("-KILL");
+        assert_eq!(running.wait().signal(), Some(9));
+        let listed = bench.repro(&["list"]).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        assert!(listed.contains("interrupted"), "{listed}");
+        assert!(losses(&bench) > 0);
+        // The database takes new runs.
+        assert_eq!(bench.smoke(&["--set", "train.epochs=1"])[0]["run_id"], 2);
+    }
+
+    #[test]
+    fn a_run_under_nohup_outlives_its_terminal() {
+        let bench = Bench::new();
+        let mut running = Running::begin(&bench, "trap '' HUP;");
+        running.signal("-HUP");
+        let before = losses(&bench);
+        wait_until(|| losses(&bench) > before);
+        assert_eq!(show(&bench)["status"], "running");
+        running.signal("-INT");
+        assert_eq!(running.wait().code(), Some(130));
+    }
+}
