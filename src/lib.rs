@@ -2,6 +2,7 @@
 //! with, and keeps every result in a database. See README.md for the picture of the rooms.
 
 pub mod bench;
+pub mod claim;
 pub mod cost;
 pub mod data;
 pub mod document;
