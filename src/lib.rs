@@ -14,6 +14,7 @@ pub mod nn;
 pub mod ops;
 pub mod recipe;
 pub mod record;
+pub mod report;
 pub mod rng;
 pub mod runner;
 pub mod search;

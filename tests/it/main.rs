@@ -20,3 +20,4 @@ mod refusals;
 mod rooms;
 mod spaces;
 mod store;
+mod report;

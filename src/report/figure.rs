@@ -1,0 +1,236 @@
+//! How a search went, as a picture: one panel per metric over the epochs, one line per run.
+
+use crate::store::Measurement;
+
+/// The line of one run.
+#[derive(Clone, Debug)]
+pub struct Series {
+    pub label: String,
+    pub measurements: Vec<Measurement>,
+}
+
+struct Panel {
+    metric: &'static str,
+    title: &'static str,
+    /// The axis counts in this many.
+    unit: f64,
+}
+
+const PANELS: [Panel; 6] = [
+    Panel { metric: "search.loss", title: "cross-entropy, weights' images [nats]", unit: 1.0 },
+    Panel { metric: "search.alpha.loss", title: "cross-entropy, alpha's images [nats]", unit: 1.0 },
+    Panel { metric: "search.expected_macs", title: "expected MACs [millions]", unit: 1e6 },
+    Panel {
+        metric: "search.entropy.type",
+        title: "entropy of types [share of largest]",
+        unit: 1.0,
+    },
+    Panel { metric: "search.entropy.expansion", title: "entropy of expansions", unit: 1.0 },
+    Panel { metric: "search.entropy.width", title: "entropy of widths", unit: 1.0 },
+];
+
+/// Told apart also by people who see few colours (Okabe and Ito); past the last come dashes.
+const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#555555"];
+
+// All in pixels.
+const PANEL: (f64, f64) = (300.0, 210.0);
+const COLUMNS: usize = 3;
+const LEFT: f64 = 52.0;
+/// Where the axes begin and end within a panel.
+const X_ENDS: (f64, f64) = (LEFT, PANEL.0 - 14.0);
+const Y_ENDS: (f64, f64) = (PANEL.1 - 38.0, 28.0);
+const LEGEND_LINE: f64 = 18.0;
+
+/// The picture as SVG; `None` if there is nothing to draw.
+#[must_use]
+pub fn search(title: &str, runs: &[Series]) -> Option<String> {
+    let measured = |run: &Series, panel: &Panel| !points(run, panel).is_empty();
+    let panels: Vec<&Panel> =
+        PANELS.iter().filter(|panel| runs.iter().any(|run| measured(run, panel))).collect();
+    let runs: Vec<&Series> =
+        runs.iter().filter(|run| panels.iter().any(|panel| measured(run, panel))).collect();
+    if panels.is_empty() {
+        return None;
+    }
+    let rows = panels.len().div_ceil(COLUMNS);
+    let (width, panels_height) = (PANEL.0 * COLUMNS as f64, PANEL.1 * rows as f64);
+    let height = panels_height + LEGEND_LINE * runs.len().div_ceil(COLUMNS) as f64 + 10.0;
+    let title = xml(title);
+    let mut svg = vec![format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"11\" \
+         fill=\"#222222\" role=\"img\" aria-label=\"{title}\">\n<title>{title}</title>\n\
+         <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
+    )];
+    for (i, panel) in panels.iter().enumerate() {
+        let ((x, row), drawn) = (place(i), draw(panel, &runs));
+        svg.push(format!("<g transform=\"translate({x} {})\">\n{drawn}</g>\n", row * PANEL.1));
+    }
+    for (i, run) in runs.iter().enumerate() {
+        let (x, row) = place(i);
+        let (x, y) = (x + LEFT, panels_height + LEGEND_LINE * row + 6.0);
+        svg.push(format!(
+            "<path d=\"M{x} {y}h24\" {}/><text x=\"{}\" y=\"{}\">{}</text>\n",
+            stroke(i),
+            x + 30.0,
+            y + 4.0,
+            xml(&run.label),
+        ));
+    }
+    svg.push("</svg>\n".to_owned());
+    Some(svg.concat())
+}
+
+/// The left edge in pixels and the row of the `i`-th thing.
+fn place(i: usize) -> (f64, f64) {
+    ((i % COLUMNS) as f64 * PANEL.0, (i / COLUMNS) as f64)
+}
+
+fn colour(i: usize) -> &'static str {
+    COLOURS[i % COLOURS.len()]
+}
+
+fn stroke(i: usize) -> String {
+    let dash = match i / COLOURS.len() {
+        0 => String::new(),
+        round => format!(" stroke-dasharray=\"{} 3\"", 3 * round),
+    };
+    format!("fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\"{dash}", colour(i))
+}
+
+/// Epoch and value of a panel's metric, in its unit.
+fn points(run: &Series, panel: &Panel) -> Vec<(f64, f64)> {
+    let of_panel = run.measurements.iter().filter(|m| m.metric == panel.metric);
+    let points = of_panel.map(|m| (m.step as f64, m.value / panel.unit));
+    points.filter(|(_, value)| value.is_finite()).collect()
+}
+
+/// One panel, its corner at the origin.
+fn draw(panel: &Panel, runs: &[&Series]) -> String {
+    let lines: Vec<Vec<(f64, f64)>> = runs.iter().map(|run| points(run, panel)).collect();
+    let x_axis = Axis::new(lines.iter().flatten().map(|p| p.0), 1.0);
+    let y_axis = Axis::new(lines.iter().flatten().map(|p| p.1), 0.0);
+    let mut svg = vec![frame(panel.title, &x_axis, &y_axis)];
+    for (i, line) in lines.iter().enumerate() {
+        let places: Vec<String> = line
+            .iter()
+            .map(|p| format!("{:.1} {:.1}", x_axis.at(p.0, X_ENDS), y_axis.at(p.1, Y_ENDS)))
+            .collect();
+        if let Some(last) = places.last() {
+            // The dot shows also a line of one point: a path of no length with round ends.
+            let (stroke, colour) = (stroke(i), colour(i));
+            svg.push(format!(
+                "<path d=\"M{}\" {stroke}/><path d=\"M{last}h0\" stroke=\"{colour}\" \
+                 stroke-width=\"4\" stroke-linecap=\"round\"/>\n",
+                places.join("L")
+            ));
+        }
+    }
+    svg.concat()
+}
+
+/// Title, axes, ticks and their labels.
+fn frame(title: &str, x_axis: &Axis, y_axis: &Axis) -> String {
+    let ((left, right), (bottom, top)) = (X_ENDS, Y_ENDS);
+    let y_ticks = y_axis.ticks().map(|(value, label)| {
+        let y = y_axis.at(value, Y_ENDS);
+        format!(
+            "<path d=\"M{left} {y:.1}H{right}\" stroke=\"#dddddd\"/>\
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>\n",
+            left - 6.0,
+            y + 4.0
+        )
+    });
+    let x_ticks = x_axis.ticks().map(|(value, label)| {
+        let x = x_axis.at(value, X_ENDS);
+        format!(
+            "<path d=\"M{x:.1} {bottom}v4\" stroke=\"#222222\"/>\
+             <text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>\n",
+            bottom + 16.0
+        )
+    });
+    let ticks: String = y_ticks.chain(x_ticks).collect();
+    format!(
+        "<text x=\"{left}\" y=\"18\" font-weight=\"bold\">{title}</text>\n{ticks}\
+         <path d=\"M{left} {top}V{bottom}H{right}\" fill=\"none\" stroke=\"#222222\"/>\
+         <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">epoch</text>\n",
+        f64::midpoint(left, right),
+        bottom + 30.0,
+    )
+}
+
+/// A range with round ends.
+struct Axis {
+    /// In steps.
+    first: f64,
+    last: f64,
+    step: f64,
+}
+
+impl Axis {
+    /// Holds all `values`; ticks are at least `least_step` apart.
+    fn new(values: impl Iterator<Item = f64>, least_step: f64) -> Self {
+        let (low, high) = values
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), value| (l.min(value), h.max(value)));
+        let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
+        // A line that does not move, or only by rounding, still gets an axis around it.
+        let span = (high - low).max(low.abs().max(high.abs()) * 1e-6).max(1e-9);
+        let power = 10_f64.powf((span / 5.0).log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| span / s <= 5.0);
+        let step = step.unwrap_or(10.0 * power).max(least_step);
+        let first = (low / step + 1e-9).floor();
+        let last = (high / step - 1e-9).ceil().max(first + 1.0);
+        Self { first, last, step }
+    }
+
+    /// The pixel of a value, on an axis that begins and ends at these pixels.
+    fn at(&self, value: f64, (from, to): (f64, f64)) -> f64 {
+        from + (value / self.step - self.first) / (self.last - self.first) * (to - from)
+    }
+
+    /// Values and their labels.
+    fn ticks(&self) -> impl Iterator<Item = (f64, String)> {
+        let decimals = (-self.step.log10().floor()).max(0.0) as usize;
+        let count = (self.last - self.first) as usize;
+        (0..=count).map(move |i| {
+            let value = (self.first + i as f64) * self.step;
+            (value, format!("{value:.decimals$}"))
+        })
+    }
+}
+
+fn xml(text: &str) -> String {
+    let text = super::cells::one_line(text);
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(values: &[f64], least_step: f64) -> Vec<String> {
+        let axis = Axis::new(values.iter().copied(), least_step);
+        axis.ticks().map(|(_, label)| label).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_and_hold_the_values() {
+        assert_eq!(labels(&[0.0, 7.0], 1.0), ["0", "2", "4", "6", "8"]);
+        assert_eq!(labels(&[0.0, 1.0], 1.0), ["0", "1"]);
+        assert_eq!(labels(&[1.61, 2.31], 0.0), ["1.6", "1.8", "2.0", "2.2", "2.4"]);
+        assert_eq!(labels(&[3.0], 1.0), ["3", "4"]);
+        assert_eq!(labels(&[], 1.0), ["0", "1"]);
+        assert!((2..=7).contains(&labels(&[1e300, 2e300], 0.0).len()));
+        assert!((2..=7).contains(&labels(&[5e8, 5e8 + 1e-3], 0.0).len()));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_left_out() {
+        let value = |step, value| Measurement { metric: "search.loss".to_owned(), step, value };
+        let measurements = vec![value(0, 2.0), value(1, f64::NAN), value(2, 1.0)];
+        let label = "a < b & c".to_owned();
+        let svg = search("t", &[Series { label, measurements }]).unwrap();
+        assert!(!svg.contains("NaN") && svg.contains("a &lt; b &amp; c"));
+        assert!(search("t", &[Series { label: String::new(), measurements: vec![] }]).is_none());
+    }
+}

@@ -1,0 +1,132 @@
+//! Reports: runs from the database become tables, pages and pictures.
+//!
+//! Everything is computed from the runs and their measurements alone, without a clock, so that the
+//! same database gives the same bytes.
+
+mod architecture;
+mod cells;
+mod claims;
+mod figure;
+mod files;
+mod frame;
+mod page;
+mod results;
+mod table;
+
+use crate::document::nearest;
+use crate::store::{Measurement, RunRow};
+use anyhow::{Context, Result, bail};
+use figure::Series;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The measurements of the run of that id.
+pub type MeasurementsOf<'a> = &'a dyn Fn(i64) -> Result<Vec<Measurement>>;
+
+/// The report of one experiment, not yet written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub experiment: String,
+    pub markdown: String,
+    /// One row per run, every number at full precision.
+    pub csv: String,
+    /// SVG, if any run has measured a search.
+    pub figure: Option<String>,
+}
+
+/// The paper-style table for a terminal: finished runs with their means, then the others with their
+/// errors.
+#[must_use]
+pub fn results_table(runs: &[RunRow]) -> String {
+    let tables = [results::results(runs), results::unfinished(runs)];
+    let shown: Vec<String> =
+        tables.iter().filter(|table| !table.is_empty()).map(table::Table::text).collect();
+    if shown.is_empty() { "no runs\n".to_owned() } else { shown.join("\n") }
+}
+
+/// The runs of these experiments and of these ids; all runs if neither is given.
+///
+/// # Errors
+/// When there is no such experiment or run.
+pub fn select(runs: Vec<RunRow>, experiments: &[String], ids: &[i64]) -> Result<Vec<RunRow>> {
+    let names = || runs.iter().map(|run| run.experiment.as_str());
+    if let Some(unknown) = experiments.iter().find(|name| !names().any(|known| known == *name)) {
+        match nearest(unknown, names()) {
+            Some(hint) => bail!("no run of experiment {unknown:?}; did you mean {hint:?}?"),
+            None => bail!("no run of experiment {unknown:?}"),
+        }
+    }
+    if let Some(unknown) = ids.iter().find(|id| !runs.iter().any(|run| run.id == **id)) {
+        bail!("there is no run {unknown}");
+    }
+    let all = experiments.is_empty() && ids.is_empty();
+    let wanted =
+        |run: &RunRow| all || experiments.contains(&run.experiment) || ids.contains(&run.id);
+    Ok(runs.into_iter().filter(wanted).collect())
+}
+
+/// One report per experiment, by name.
+///
+/// # Errors
+/// When measurements cannot be read.
+pub fn build(
+    runs: &[RunRow],
+    measurements_of: MeasurementsOf<'_>,
+    command_line: &str,
+) -> Result<Vec<Report>> {
+    let mut experiments: BTreeMap<&str, Vec<RunRow>> = BTreeMap::new();
+    for run in runs {
+        experiments.entry(&run.experiment).or_default().push(run.clone());
+    }
+    let reports = experiments.into_iter().map(|(experiment, mut runs)| {
+        runs.sort_by_key(|run| run.id);
+        let series = runs.iter().map(|run| series(run, measurements_of));
+        let figure = figure::search(experiment, &series.collect::<Result<Vec<_>>>()?);
+        let picture = figure.as_ref().map(|_| figure_name(experiment));
+        Ok(Report {
+            experiment: experiment.to_owned(),
+            markdown: page::markdown(&runs, picture.as_deref(), command_line),
+            csv: frame::csv(&runs).context("cannot write the runs as CSV")?,
+            figure,
+        })
+    });
+    reports.collect()
+}
+
+/// Writes the reports into `folder`, which is made if need be: `EXPERIMENT.md`, `EXPERIMENT.csv` and
+/// `EXPERIMENT-search.svg`. Nothing is touched before everything is computed. Returns what was
+/// written.
+///
+/// # Errors
+/// When measurements cannot be read, or a file cannot be written.
+pub fn write(
+    runs: &[RunRow],
+    measurements_of: MeasurementsOf<'_>,
+    folder: &Path,
+    command_line: &str,
+) -> Result<Vec<PathBuf>> {
+    let reports = build(runs, measurements_of, command_line)?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let mut written = Vec::new();
+    for report in reports {
+        let stem = files::stem(&report.experiment);
+        if let Some(figure) = &report.figure {
+            let name = figure_name(&report.experiment);
+            written.push(files::replace(folder, &name, figure)?);
+        }
+        written.push(files::replace(folder, &format!("{stem}.csv"), &report.csv)?);
+        written.push(files::replace(folder, &format!("{stem}.md"), &report.markdown)?);
+    }
+    Ok(written)
+}
+
+fn figure_name(experiment: &str) -> String {
+    format!("{}-search.svg", files::stem(experiment))
+}
+
+fn series(run: &RunRow, measurements_of: MeasurementsOf<'_>) -> Result<Series> {
+    let measurements = measurements_of(run.id)
+        .with_context(|| format!("cannot read the measurements of run {}", run.id))?;
+    let (id, method, seed, status) = (run.id, &run.method, run.seed, run.status.name());
+    Ok(Series { label: format!("run {id}: {method}, seed {seed}, {status}"), measurements })
+}

@@ -1,0 +1,150 @@
+//! The Markdown page of one experiment.
+
+use super::cells::{code, escape, power_of_ten, run_ids, utc};
+use super::results::{environment, finished, notes, results, unfinished};
+use super::{architecture, claims};
+use crate::claim::Mark;
+use crate::cost;
+use crate::store::{ArchitectureRow, RunRow, RunStatus};
+
+/// All of it. `runs` are those of one experiment, the oldest first.
+pub fn markdown(runs: &[RunRow], figure: Option<&str>, command_line: &str) -> String {
+    let experiment = runs.first().map_or("", |run| run.experiment.as_str());
+    let mut page = vec![format!("# {}\n", escape(experiment)), origin(runs, command_line)];
+    page.push(results_section(runs));
+    let unfinished = unfinished(runs);
+    if !unfinished.is_empty() {
+        page.push(format!("## Runs that did not finish\n\n{}", unfinished.markdown()));
+    }
+    if finished(runs).next().is_some() {
+        page.push(claims_section(runs));
+    }
+    if let Some(figure) = figure {
+        let alt = "Loss, expected cost and entropies of the searches";
+        page.push(format!("## Search\n\n![{alt}]({figure})\n"));
+    }
+    page.extend(architectures(runs));
+    page.join("\n")
+}
+
+/// What it takes to make the page and its runs again.
+fn origin(runs: &[RunRow], command_line: &str) -> String {
+    let written = format!(
+        "Written from the results database by {}. Every number comes from the run that is named \
+         beside it.\n\n",
+        code(command_line)
+    );
+    let statuses =
+        [RunStatus::Finished, RunStatus::Failed, RunStatus::Interrupted, RunStatus::Running];
+    let by_status = statuses.into_iter().filter_map(|status| {
+        let ids: Vec<i64> = runs.iter().filter(|r| r.status == status).map(|r| r.id).collect();
+        (!ids.is_empty()).then(|| format!("- {}: {}\n", status.name(), run_ids(ids)))
+    });
+    let begun = runs.iter().map(|run| run.started_at);
+    let begun = begun.clone().reduce(f64::min).zip(begun.reduce(f64::max));
+    let begun =
+        begun.map(|(first, last)| format!("- begun: {} to {} UTC\n", utc(first), utc(last)));
+    let facts = [
+        alike(runs, |run| format!("command: {}", code(&run.command))),
+        alike(runs, |run| {
+            let manifest = &run.manifest;
+            format!(
+                "manifest: sha256 {}, space {} of {} networks",
+                code(&manifest.sha256),
+                code(&manifest.space_name),
+                power_of_ten(manifest.space_log10)
+            )
+        }),
+        alike(runs, |run| format!("environment: {}", environment_line(run))),
+    ];
+    std::iter::once(written).chain(by_status).chain(begun).chain(facts).collect()
+}
+
+/// One line per distinct fact, with the runs that it holds for.
+fn alike(runs: &[RunRow], fact: impl Fn(&RunRow) -> String) -> String {
+    let mut facts: Vec<(String, Vec<i64>)> = Vec::new();
+    for run in runs {
+        let of_run = fact(run);
+        match facts.iter_mut().find(|(fact, _)| *fact == of_run) {
+            Some((_, ids)) => ids.push(run.id),
+            None => facts.push((of_run, vec![run.id])),
+        }
+    }
+    facts.into_iter().map(|(fact, ids)| format!("- {fact} ({})\n", run_ids(ids))).collect()
+}
+
+fn environment_line(run: &RunRow) -> String {
+    let e = environment(run);
+    let revision = e.git_revision.map_or("unknown".to_owned(), |revision| code(&revision));
+    let dirty = if e.git_dirty == Some(true) { " with uncommitted changes" } else { "" };
+    let gib = e.memory_bytes as f64 / 1_073_741_824.0;
+    let memory = if e.memory_bytes > 0 { format!("{gib:.1} GiB") } else { "unknown".to_owned() };
+    format!(
+        "repro {}, revision {revision}{dirty}; {}; {}; {}; {} ({}), {} cores, {} threads, memory \
+         {memory}; device {}",
+        escape(&e.version),
+        escape(&e.rustc),
+        escape(&e.libraries),
+        escape(&e.os),
+        escape(&e.cpu),
+        escape(&e.instructions),
+        e.cores,
+        e.threads,
+        escape(&e.device),
+    )
+}
+
+fn results_section(runs: &[RunRow]) -> String {
+    let table = results(runs);
+    if table.is_empty() {
+        return "## Results\n\nNo run has finished.\n".to_owned();
+    }
+    let notes: String = notes(runs).into_iter().map(|note| format!("\n{note}\n")).collect();
+    format!(
+        "## Results\n\n{}\nTop-1 is on the test images, looked at once. MACs and parameters are of \
+         the derived network. Space is the number of networks in it. MiB is the largest \
+         allocation during the phase. sd is with n - 1.\n{notes}",
+        table.markdown()
+    )
+}
+
+fn claims_section(runs: &[RunRow]) -> String {
+    let marks = Mark::ALL.map(|mark| format!("{} {}", escape(&mark.to_string()), mark.meaning()));
+    format!(
+        "## The paper's claims\n\n{}\nPublished numbers: {}. Tolerances are our own.\n",
+        claims::table(runs).markdown(),
+        marks.join("; ")
+    )
+}
+
+/// A section and its parts; nothing where no run has found an architecture.
+fn architectures(runs: &[RunRow]) -> Vec<String> {
+    let title = "## Architectures\n\nhidden is the number of hidden channels and its ratio to the \
+                 input's; side is in pixels; p is the search's final probability of what was \
+                 chosen, with the number of options in brackets.\n";
+    let found = finished(runs).filter_map(|run| Some((run, run.architecture.as_ref()?)));
+    let mut parts: Vec<String> = found
+        .map(|(run, found)| {
+            let table = architecture::table(found).markdown();
+            let doubt = recount(found).unwrap_or_default();
+            format!("### Run {}: {}\n\n{table}{doubt}", run.id, code(&found.id))
+        })
+        .collect();
+    if !parts.is_empty() {
+        parts.insert(0, title.to_owned());
+    }
+    parts
+}
+
+/// What to say where this program counts otherwise than the one that made the run.
+fn recount(found: &ArchitectureRow) -> Option<String> {
+    let counted = cost::count(&found.arch);
+    let differs = (counted.macs, counted.params) != (found.macs, found.params);
+    differs.then(|| {
+        format!(
+            "\nThe run counted {} MACs and {} parameters; this version of the program counts {} \
+             and {}.\n",
+            found.macs, found.params, counted.macs, counted.params
+        )
+    })
+}

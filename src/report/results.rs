@@ -1,0 +1,187 @@
+//! The paper-style table: one row per finished run, and mean ± sd where a method has several seeds.
+
+use super::cells::{NOTHING, Unit, power_of_ten, run_ids};
+use super::frame::mean_and_sd;
+use super::table::{Align::Left, Align::Right, Table};
+use crate::env::Environment;
+use crate::record::Phase;
+use crate::store::{RunRow, RunStatus};
+
+/// A column of numbers: of a run, and of the mean over seeds.
+struct Number {
+    title: &'static str,
+    unit: Unit,
+    of: fn(&RunRow) -> Option<f64>,
+}
+
+const NUMBERS: [Number; 7] = [
+    Number { title: "top-1 %", unit: Unit::Percent, of: top1 },
+    Number { title: "MACs", unit: Unit::Count, of: macs },
+    Number { title: "params", unit: Unit::Count, of: params },
+    Number { title: "search s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Search) },
+    Number { title: "train s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Train) },
+    Number { title: "search MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Search) },
+    Number { title: "train MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Train) },
+];
+
+/// Test accuracy, in 0..=1.
+pub fn top1(run: &RunRow) -> Option<f64> {
+    run.result.as_ref().map(|result| result.test_top1)
+}
+
+pub fn macs(run: &RunRow) -> Option<f64> {
+    run.architecture.as_ref().map(|found| found.macs as f64)
+}
+
+pub fn params(run: &RunRow) -> Option<f64> {
+    run.architecture.as_ref().map(|found| found.params as f64)
+}
+
+pub fn seconds(run: &RunRow, phase: Phase) -> Option<f64> {
+    run.usage(phase).map(|usage| usage.seconds)
+}
+
+pub fn peak_bytes(run: &RunRow, phase: Phase) -> Option<f64> {
+    run.usage(phase).map(|usage| usage.peak_bytes as f64)
+}
+
+/// Those that have finished.
+pub fn finished(runs: &[RunRow]) -> impl Iterator<Item = &RunRow> {
+    runs.iter().filter(|run| run.status == RunStatus::Finished)
+}
+
+/// One row per finished run, group by group; the experiment is named where there are several.
+pub fn results(runs: &[RunRow]) -> Table {
+    let several = runs.iter().any(|run| run.experiment != runs[0].experiment);
+    let experiment = several.then_some(("experiment", Left));
+    let names = [("method", Left), ("data", Left), ("space", Left), ("seed", Right)];
+    let numbers = NUMBERS.iter().map(|number| (number.title, Right));
+    let columns = experiment.into_iter().chain(names).chain(numbers).chain([("run", Right)]);
+    let mut table = Table::new(&columns.collect::<Vec<_>>());
+    for group in groups(runs) {
+        let mut push = |seed: String, number: &dyn Fn(&Number) -> Option<String>, ids: String| {
+            let run = group[0];
+            let experiment = several.then(|| run.experiment.clone());
+            let space = power_of_ten(run.manifest.space_log10);
+            let names = [run.method.clone(), run.dataset.clone(), space, seed];
+            let numbers = NUMBERS.iter().map(|n| number(n).unwrap_or_else(|| NOTHING.to_owned()));
+            table.push(experiment.into_iter().chain(names).chain(numbers).chain([ids]).collect());
+        };
+        for run in &group {
+            let cell = |number: &Number| (number.of)(run).map(|value| number.unit.cell(value));
+            push(run.seed.to_string(), &cell, run.id.to_string());
+        }
+        let seeds = one_run_per_seed(&group);
+        if seeds.len() > 1 {
+            let ids: Vec<String> = seeds.iter().map(|run| run.id.to_string()).collect();
+            let n = format!("mean ± sd, n = {}", seeds.len());
+            push(n, &|number| mean_cell(number, &seeds), ids.join(", "));
+        }
+    }
+    table
+}
+
+/// Says so where not all runs have the number.
+fn mean_cell(number: &Number, runs: &[&RunRow]) -> Option<String> {
+    let values: Vec<f64> = runs.iter().filter_map(|run| (number.of)(run)).collect();
+    let cell = match mean_and_sd(&values)? {
+        (mean, Some(sd)) => number.unit.spread(mean, sd),
+        (mean, None) => number.unit.cell(mean),
+    };
+    let all = values.len() == runs.len();
+    Some(if all { cell } else { format!("{cell} (n = {})", values.len()) })
+}
+
+/// What a reader of the means has to know.
+pub fn notes(runs: &[RunRow]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for group in groups(runs) {
+        let seeds = one_run_per_seed(&group);
+        let ids = || run_ids(seeds.iter().map(|run| run.id));
+        let first = environment(seeds[0]);
+        if seeds.iter().any(|run| environment(run) != first) {
+            notes.push(format!(
+                "The mean of {} is over more than one program version or machine: its times and \
+                 memory are not of one kind.",
+                ids()
+            ));
+        }
+        if seeds.len() < group.len() {
+            notes.push(format!(
+                "A seed that was run more than once counts by its last run: the mean is of {}.",
+                ids()
+            ));
+        }
+    }
+    notes
+}
+
+/// Everything about the place of a run but the machine's name.
+pub fn environment(run: &RunRow) -> Environment {
+    Environment { host: String::new(), ..run.environment.clone() }
+}
+
+/// Finished runs that differ in nothing but the seed, by seed and then age.
+fn groups(runs: &[RunRow]) -> Vec<Vec<&RunRow>> {
+    let mut groups: Vec<(Settings<'_>, Vec<&RunRow>)> = Vec::new();
+    for run in finished(runs) {
+        let settings = Settings::of(run);
+        match groups.iter_mut().find(|(of_group, _)| *of_group == settings) {
+            Some((_, group)) => group.push(run),
+            None => groups.push((settings, vec![run])),
+        }
+    }
+    let mut groups: Vec<_> = groups.into_iter().map(|(_, group)| group).collect();
+    for group in &mut groups {
+        group.sort_by_key(|run| (run.seed, run.id));
+    }
+    groups
+}
+
+/// The last run of each seed of a group.
+fn one_run_per_seed<'a>(group: &[&'a RunRow]) -> Vec<&'a RunRow> {
+    let by_seed = group.chunk_by(|a, b| a.seed == b.seed);
+    by_seed.filter_map(|of_seed| of_seed.last().copied()).collect()
+}
+
+/// What makes runs comparable.
+#[derive(PartialEq)]
+struct Settings<'a> {
+    names: [&'a str; 3],
+    space: &'a str,
+    /// The manifest less its seeds, which the command line may have chosen.
+    manifest: Result<toml::Table, &'a str>,
+}
+
+impl<'a> Settings<'a> {
+    fn of(run: &'a RunRow) -> Self {
+        let mut manifest = toml::from_str::<toml::Table>(&run.manifest.text);
+        if let Ok(table) = &mut manifest {
+            table.remove("seeds");
+        }
+        Self {
+            names: [&run.experiment, &run.method, &run.dataset],
+            space: &run.manifest.space_text,
+            manifest: manifest.map_err(|_| run.manifest.text.as_str()),
+        }
+    }
+}
+
+/// Runs that have not finished, and why.
+pub fn unfinished(runs: &[RunRow]) -> Table {
+    let columns = [("run", Right), ("method", Left), ("seed", Right), ("status", Left)];
+    let columns = columns.into_iter().chain([("in phase", Left), ("error", Left)]);
+    let mut table = Table::new(&columns.collect::<Vec<_>>());
+    for run in runs.iter().filter(|run| run.status != RunStatus::Finished) {
+        let or_nothing = |text: Option<&str>| text.unwrap_or(NOTHING).to_owned();
+        table.push(vec![
+            run.id.to_string(),
+            run.method.clone(),
+            run.seed.to_string(),
+            run.status.name().to_owned(),
+            or_nothing(run.phases.last().map(|row| row.phase.name())),
+            or_nothing(run.error.as_deref()),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,438 @@
+//! Reports over invented runs: what they say, that they say it twice alike, and that every number
+//! of the CSV is the run's.
+
+use repro::cost;
+use repro::env::Environment;
+use repro::record::{ChoiceProbabilities, Phase, PhaseUsage};
+use repro::report::{self, build, results_table, write};
+use repro::space::{BlockDecision, Decisions, parse_space};
+use repro::store::{
+    ArchitectureRow, FinalResult, ManifestRecord, Measurement, PhaseRow, RunRow, RunStatus,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const COMMAND: &str = "repro report --out reports";
+
+const SPACE: &str = r#"
+name = "small"
+channel_divisor = 4
+[input]
+resolutions = [32]
+channels = 3
+classes = 10
+[stem]
+kernel = 3
+stride = 1
+width = 8
+activation = "hswish"
+[[stage]]
+blocks = 1
+stride = 1
+expansion = 1
+width = { low = 8, high = 12, step = 4 }
+types = ["k3_hswish", "k5_hswish_se", "skip"]
+[[stage]]
+blocks = 3
+stride = 2
+expansion = { low = 1.5, high = 4.5, step = 1.5 }
+width = { low = 8, high = 20, step = 4 }
+types = ["k3_hswish", "k5_hswish_se", "skip"]
+[head]
+width = 64
+activation = "hswish"
+"#;
+
+fn manifest(seeds: &str) -> ManifestRecord {
+    ManifestRecord {
+        sha256: format!("{:0>64}", seeds.len()),
+        name: "small".to_owned(),
+        text: format!("name = \"small\"\nseeds = [{seeds}]\n[search]\nepochs = 2\n"),
+        space_name: "small".to_owned(),
+        space_text: SPACE.to_owned(),
+        space_candidates: "1119744".to_owned(),
+        space_log10: 1_119_744_f64.log10(),
+    }
+}
+
+fn environment() -> Environment {
+    Environment {
+        version: "0.1.0".to_owned(),
+        git_revision: Some("0123456789abcdef".to_owned()),
+        git_dirty: Some(true),
+        rustc: "rustc 1.95.0".to_owned(),
+        libraries: "candle-core 0.11.1".to_owned(),
+        host: "a-secret-name".to_owned(),
+        os: "linux x86_64".to_owned(),
+        cpu: "Some CPU @ 2.00GHz".to_owned(),
+        instructions: "AVX2+FMA".to_owned(),
+        cores: 2,
+        memory_bytes: 8 << 30,
+        threads: 2,
+        device: "cpu".to_owned(),
+    }
+}
+
+/// What a search over [`SPACE`] may find: a block, a wider one, a skip, one with squeeze-excite.
+fn architecture() -> ArchitectureRow {
+    let space = parse_space(SPACE, Path::new("small.toml")).unwrap_or_else(|e| panic!("{e}"));
+    let block = |block_type, expansion, width| BlockDecision { block_type, expansion, width };
+    let blocks = vec![block(0, 0, 0), block(0, 1, 3), block(2, 2, 0), block(1, 2, 2)];
+    let arch = space.decide(&Decisions { resolution: 0, blocks });
+    let probabilities = space.blocks.iter().map(|block| ChoiceProbabilities {
+        block: block.label(),
+        types: vec![0.5, 0.3, 0.2],
+        expansions: if block.expansions() == 1 { vec![1.0] } else { vec![0.1, 0.25, 0.65] },
+        widths: if block.widths.len() == 2 { vec![0.55, 0.45] } else { vec![0.1, 0.1, 0.1, 0.7] },
+    });
+    let cost = cost::count(&arch);
+    ArchitectureRow {
+        id: arch.id(),
+        macs: cost.macs,
+        params: cost.params,
+        probabilities: probabilities.collect(),
+        arch,
+    }
+}
+
+fn phases(search: Option<f64>, train: f64) -> Vec<PhaseRow> {
+    let usage = |seconds, peak_bytes| PhaseUsage { seconds, peak_bytes, images: 640 };
+    let row = |phase, usage| PhaseRow { phase, usage };
+    let search = search.map(|seconds| row(Phase::Search, Some(usage(seconds, 512 << 20))));
+    let train = row(Phase::Train, Some(usage(train, 100_000_001)));
+    search.into_iter().chain([train]).collect()
+}
+
+fn finished(id: i64, seed: u64, top1: f64) -> RunRow {
+    RunRow {
+        id,
+        experiment: "small".to_owned(),
+        manifest: manifest("1"),
+        method: "dmasking".to_owned(),
+        dataset: "cifar10".to_owned(),
+        seed,
+        attempt: 1,
+        status: RunStatus::Finished,
+        error: None,
+        started_at: 1_772_323_200.25 + id as f64,
+        last_seen_at: 1_772_326_800.5,
+        command: "repro run small.toml".to_owned(),
+        environment: environment(),
+        phases: phases(Some(100.0 + id as f64), 50.125),
+        architecture: Some(architecture()),
+        result: Some(FinalResult {
+            test_top1: top1,
+            test_loss: 0.1 + 0.2,
+            test_images: 10_000,
+            weights_sha256: "ab".repeat(32),
+        }),
+    }
+}
+
+fn unfinished(id: i64, status: RunStatus, error: Option<&str>, phases: Vec<PhaseRow>) -> RunRow {
+    let error = error.map(str::to_owned);
+    RunRow { status, error, phases, architecture: None, result: None, ..finished(id, 4, 0.0) }
+}
+
+/// Three seeds, of which the command line chose one and the last was resumed after its search; one
+/// run that failed in its search and one that was killed before it began anything.
+fn small() -> Vec<RunRow> {
+    let chosen = RunRow { manifest: manifest("1, 2"), ..finished(2, 2, 0.8123) };
+    let resumed = RunRow { phases: phases(None, 49.0), attempt: 2, ..finished(3, 3, 0.7999) };
+    let error = "search: the loss became NaN at step 3;\na \"lower\" learning_rate | `clip_norm`, \
+                 <b>helps</b> \u{1b}[31m";
+    let searching = vec![PhaseRow { phase: Phase::Search, usage: None }];
+    let failed = unfinished(4, RunStatus::Failed, Some(error), searching);
+    vec![
+        finished(1, 1, 0.8),
+        chosen,
+        resumed,
+        failed,
+        unfinished(5, RunStatus::Interrupted, None, vec![]),
+    ]
+}
+
+/// Names and numbers that no manifest would allow.
+fn odd() -> RunRow {
+    let mut run = finished(i64::MAX, u64::MAX, 1e-300);
+    "odd|name, \"quoted\"/../_x_".clone_into(&mut run.experiment);
+    "not a space".clone_into(&mut run.manifest.space_text);
+    run.manifest.space_log10 = 1234.5;
+    run.manifest.space_candidates = "9".repeat(100);
+    run.environment.git_revision = None;
+    run.environment.git_dirty = None;
+    "repro run 'odd`name.toml' --set x=\"\"".clone_into(&mut run.command);
+    let usage = PhaseUsage { seconds: 1e15, peak_bytes: u64::MAX, images: u64::MAX };
+    run.phases = vec![PhaseRow { phase: Phase::Search, usage: Some(usage) }];
+    if let Some(found) = &mut run.architecture {
+        (found.macs, found.params) = (u64::MAX, 1);
+    }
+    run
+}
+
+/// Three epochs of a search for the runs that got so far.
+#[allow(clippy::unnecessary_wraps)]
+fn measurements(id: i64) -> anyhow::Result<Vec<Measurement>> {
+    let value = |metric: &str, step: u64, value: f64| Measurement {
+        metric: metric.to_owned(),
+        step,
+        value,
+    };
+    let searched = if matches!(id, 1 | 2) { 3 } else { 0 };
+    let epochs = (0..searched).flat_map(|step| {
+        let x = (step as f64) / 3.0 + id as f64 / 10.0;
+        [
+            value("search.loss", step, 2.3 - x),
+            value("search.expected_macs", step, 2e6 - 5e5 * x),
+            value("search.entropy.type", step, 1.0 - x / 2.0),
+            value("train.loss", step, 1.0),
+        ]
+    });
+    Ok(epochs.collect())
+}
+
+/// A CSV reader of its own, after RFC 4180: rows of fields.
+fn parse_csv(text: &str) -> Vec<Vec<String>> {
+    let (mut rows, mut row, mut field, mut quoted) = (vec![], vec![], String::new(), false);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' if quoted && chars.peek() == Some(&'"') => field.extend(chars.next()),
+            '"' => quoted = !quoted,
+            ',' if !quoted => row.push(std::mem::take(&mut field)),
+            '\n' if !quoted => {
+                row.push(std::mem::take(&mut field));
+                rows.push(std::mem::take(&mut row));
+            }
+            c => field.push(c),
+        }
+    }
+    assert!(!quoted && field.is_empty() && row.is_empty(), "the last line is not complete");
+    rows
+}
+
+/// The rows by their column's name.
+fn records(csv: &str) -> Vec<BTreeMap<String, String>> {
+    let mut rows = parse_csv(csv).into_iter();
+    let titles = rows.next().unwrap();
+    rows.map(|row| {
+        assert_eq!(row.len(), titles.len());
+        titles.iter().cloned().zip(row).collect()
+    })
+    .collect()
+}
+
+fn report_of(runs: &[RunRow]) -> report::Report {
+    let mut reports = build(runs, &measurements, COMMAND).unwrap();
+    assert_eq!(reports.len(), 1);
+    reports.remove(0)
+}
+
+#[test]
+fn the_page_says_what_the_runs_measured() {
+    insta::assert_snapshot!("small_md", report_of(&small()).markdown);
+}
+
+#[test]
+fn the_page_shows_odd_names_as_they_are() {
+    insta::assert_snapshot!("odd_md", report_of(&[odd()]).markdown);
+}
+
+#[test]
+fn the_csv_holds_one_row_per_run() {
+    insta::assert_snapshot!("small_csv", report_of(&small()).csv);
+}
+
+#[test]
+fn the_picture_has_a_line_for_every_run_that_searched() {
+    let figure = report_of(&small()).figure.unwrap();
+    assert_eq!(figure.matches("seed ").count(), 2);
+    insta::assert_snapshot!("small_svg", figure);
+}
+
+#[test]
+fn the_terminal_shows_the_same_table() {
+    let runs: Vec<RunRow> = small().into_iter().chain([odd()]).collect();
+    insta::assert_snapshot!("terminal", results_table(&runs));
+}
+
+#[test]
+fn the_csv_is_read_back_as_the_runs() {
+    for runs in [small(), vec![odd()]] {
+        let records = records(&report_of(&runs).csv);
+        assert_eq!(records.len(), runs.len());
+        for (record, run) in records.iter().zip(&runs) {
+            let text = |key: &str| record[key].as_str();
+            let real = |key: &str| text(key).parse::<f64>().ok();
+            let whole = |key: &str| text(key).parse::<u64>().ok();
+            assert_eq!(text("run").parse(), Ok(run.id));
+            assert_eq!(text("experiment"), run.experiment);
+            assert_eq!(text("error"), run.error.as_deref().unwrap_or_default());
+            assert_eq!(text("status"), run.status.name());
+            assert_eq!(text("command"), run.command);
+            assert_eq!(text("space_candidates"), run.manifest.space_candidates);
+            assert_eq!(real("space_log10"), Some(run.manifest.space_log10));
+            assert_eq!(whole("seed"), Some(run.seed));
+            assert_eq!(real("started_at_unix_seconds"), Some(run.started_at));
+            assert_eq!(real("test_top1"), run.result.as_ref().map(|r| r.test_top1));
+            assert_eq!(real("test_loss_nats"), run.result.as_ref().map(|r| r.test_loss));
+            assert_eq!(whole("macs"), run.architecture.as_ref().map(|a| a.macs));
+            assert_eq!(whole("params"), run.architecture.as_ref().map(|a| a.params));
+            for phase in Phase::ALL {
+                let key = |what: &str| format!("{}_{what}", phase.name());
+                let usage = run.usage(phase);
+                assert_eq!(real(&key("seconds")), usage.map(|u| u.seconds));
+                assert_eq!(whole(&key("peak_bytes")), usage.map(|u| u.peak_bytes));
+                assert_eq!(whole(&key("processed_images")), usage.map(|u| u.images));
+            }
+            assert_eq!(text("git_dirty"), if run.id == i64::MAX { "" } else { "true" });
+        }
+    }
+}
+
+#[test]
+fn the_same_runs_give_the_same_bytes_in_any_order() {
+    let forwards = report_of(&small());
+    assert_eq!(forwards, report_of(&small()));
+    assert_eq!(forwards, report_of(&small().into_iter().rev().collect::<Vec<_>>()));
+}
+
+#[test]
+fn the_machine_is_described_but_not_named() {
+    let report = report_of(&small());
+    assert!(report.markdown.contains("Some CPU @ 2.00GHz"));
+    assert!(!report.markdown.contains("a-secret-name") && !report.csv.contains("a-secret-name"));
+}
+
+#[test]
+fn every_line_of_a_table_is_as_wide_as_its_title() {
+    let mut wide = finished(123_456_789, 2, 1.0);
+    wide.phases = phases(Some(1e12), 0.001);
+    let text = results_table(&[finished(1, 1, 0.05), wide]);
+    let lines: Vec<&str> = text.lines().collect();
+    // Title, rule, two runs, their mean.
+    assert_eq!(lines.len(), 5);
+    let gaps = lines[1].char_indices().filter(|(_, c)| *c == ' ').map(|(i, _)| i);
+    for gap in gaps {
+        for line in &lines {
+            assert_eq!(line.chars().nth(gap), Some(' '), "column {gap} of {line:?}");
+        }
+    }
+    assert!(lines.iter().all(|line| line.chars().count() == lines[1].len()), "{text}");
+}
+
+#[test]
+fn a_cell_cannot_break_the_markdown_table() {
+    let page = report_of(&small()).markdown;
+    let line = page.lines().find(|line| line.contains("the loss became NaN")).unwrap();
+    let bars = line.replace("\\|", "").matches('|').count();
+    assert_eq!(bars, 7, "{line}");
+    assert!(line.contains("learning_rate \\| \\`clip_norm\\`, \\<b>helps\\</b>"), "{line}");
+}
+
+#[test]
+fn runs_of_other_settings_are_not_averaged() {
+    let mut other = finished(2, 2, 0.9);
+    other.manifest.text = other.manifest.text.replace("epochs = 2", "epochs = 3");
+    let mean = |runs: &[RunRow]| results_table(runs).contains("mean");
+    assert!(!mean(&[finished(1, 1, 0.8), other.clone()]));
+    assert!(mean(&[finished(1, 1, 0.8), other, finished(3, 3, 0.8)]));
+    assert!(!mean(&[finished(1, 1, 0.8), finished(2, 1, 0.8)]));
+}
+
+#[test]
+fn a_mean_counts_each_seed_once_and_says_so() {
+    let runs = [finished(1, 1, 0.1), finished(2, 1, 0.8), finished(3, 2, 0.9)];
+    let page = report_of(&runs).markdown;
+    // Mean and sd of 80 and 90, by hand.
+    assert!(page.contains("mean ± sd, n = 2 | 85.00 ± 7.07 |"), "{page}");
+    assert!(page.contains("run more than once counts by its last run: the mean is of runs 2, 3."));
+}
+
+#[test]
+fn a_mean_over_machines_is_marked() {
+    let mut other = finished(2, 2, 0.9);
+    other.environment.threads = 1;
+    let marked =
+        |other| report_of(&[finished(1, 1, 0.8), other]).markdown.contains("not of one kind");
+    assert!(marked(other.clone()));
+    other.environment = Environment { host: "elsewhere".to_owned(), ..environment() };
+    assert!(!marked(other));
+}
+
+#[test]
+fn the_papers_space_reproduces_its_growth() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/spaces/fbnetv2_f.toml");
+    let mut run = finished(1, 1, 0.8);
+    run.manifest.space_text = std::fs::read_to_string(path).unwrap();
+    let page = report_of(&[run]).markdown;
+    let c1 = page.lines().find(|line| line.contains("C1: ")).unwrap();
+    assert!(c1.contains("10^14.6 by widths") && c1.contains("| reproduced"), "{c1}");
+}
+
+#[test]
+fn files_are_written_whole_and_named_for_their_experiment() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("new/reports");
+    let runs: Vec<RunRow> = small().into_iter().chain([odd()]).collect();
+    let written = write(&runs, &measurements, &out, COMMAND).unwrap();
+    let mut names: Vec<String> = std::fs::read_dir(&out)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let odd = "odd=7Cname=2C=20=22quoted=22=2F..=2F_x_";
+    let csv_and_md = [format!("{odd}.csv"), format!("{odd}.md")];
+    let small = ["small-search.svg", "small.csv", "small.md"].map(str::to_owned);
+    assert_eq!(names, csv_and_md.into_iter().chain(small).collect::<Vec<_>>());
+    assert_eq!(written.len(), names.len());
+    for report in
+        build(&runs, &measurements, COMMAND).unwrap().iter().filter(|r| r.experiment == "small")
+    {
+        let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+        assert_eq!(read("small.md"), report.markdown);
+        assert_eq!(read("small.csv"), report.csv);
+        assert_eq!(Some(read("small-search.svg")), report.figure);
+        assert!(report.markdown.contains("(small-search.svg)"));
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_made_leaves_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("small.md"), "old").unwrap();
+    let unreadable = |id| if id == 5 { anyhow::bail!("disk on fire") } else { Ok(vec![]) };
+    let error = write(&small(), &unreadable, folder.path(), COMMAND).unwrap_err();
+    assert_eq!(format!("{error:#}"), "cannot read the measurements of run 5: disk on fire");
+    assert_eq!(std::fs::read_to_string(folder.path().join("small.md")).unwrap(), "old");
+
+    std::fs::create_dir(folder.path().join("small.csv")).unwrap();
+    let error = write(&small(), &measurements, folder.path(), COMMAND).unwrap_err();
+    assert!(format!("{error:#}").starts_with("cannot write "), "{error:#}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("small.md")).unwrap(), "old");
+    let left = std::fs::read_dir(folder.path()).unwrap();
+    assert!(left.map(|e| e.unwrap().file_name()).all(|n| !n.to_string_lossy().contains("partial")));
+}
+
+#[test]
+fn runs_are_selected_by_experiment_and_by_id() {
+    let all = || small().into_iter().chain([odd()]).collect::<Vec<_>>();
+    let ids = |experiments: &[&str], ids: &[i64]| -> Result<Vec<i64>, String> {
+        let experiments: Vec<String> = experiments.iter().map(|name| (*name).to_owned()).collect();
+        let selected = report::select(all(), &experiments, ids).map_err(|e| e.to_string())?;
+        Ok(selected.iter().map(|run| run.id).collect())
+    };
+    assert_eq!(ids(&[], &[]), Ok(vec![1, 2, 3, 4, 5, i64::MAX]));
+    assert_eq!(ids(&[], &[4, 2]), Ok(vec![2, 4]));
+    assert_eq!(ids(&["small"], &[i64::MAX]), Ok(vec![1, 2, 3, 4, 5, i64::MAX]));
+    let error = ids(&["smal"], &[]).unwrap_err();
+    assert_eq!(error, "no run of experiment \"smal\"; did you mean \"small\"?");
+    assert_eq!(ids(&[], &[9]).unwrap_err(), "there is no run 9");
+}
+
+#[test]
+fn no_runs_make_no_files() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(write(&[], &measurements, folder.path(), COMMAND).unwrap().len(), 0);
+    assert_eq!(results_table(&[]), "no runs\n");
+}
