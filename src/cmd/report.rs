@@ -1,0 +1,64 @@
+//! `repro report`: tables, pages and pictures from the results database.
+
+use anyhow::Result;
+use repro::report;
+use repro::store::{RunStatus, Store};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Write reports from the results database.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The folder to write to.
+    #[arg(long, value_name = "DIR", default_value = "reports")]
+    out: PathBuf,
+    /// Only this experiment; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    experiment: Vec<String>,
+    /// Only this run; may be given more than once.
+    #[arg(long, value_name = "ID")]
+    run: Vec<i64>,
+    /// Show the results here instead of writing files.
+    #[arg(long)]
+    print: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the database cannot be read, holds no such run, or a file cannot be written.
+pub fn run(args: &Args, store: &Store) -> Result<()> {
+    let runs = report::select(store.runs()?, &args.experiment, &args.run)?;
+    let mut out = io::stdout().lock();
+    if runs.is_empty() {
+        writeln!(out, "The database holds no runs yet; `repro run MANIFEST` makes some.")?;
+        return Ok(());
+    }
+    if args.print {
+        out.write_all(report::results_table(&runs).as_bytes())?;
+        return Ok(());
+    }
+    let measurements_of = |id| Ok(store.measurements(id)?);
+    for path in report::write(&runs, &measurements_of, &args.out, &command_line())? {
+        writeln!(out, "wrote {}", path.display())?;
+    }
+    if !runs.iter().any(|run| run.status == RunStatus::Finished) {
+        writeln!(out, "None of the {} runs has finished; the report lists them.", runs.len())?;
+    }
+    Ok(())
+}
+
+/// The command line, as a shell would take it again.
+fn command_line() -> String {
+    let arguments = std::env::args_os().skip(1);
+    let words = arguments.map(|word| quoted(&word.to_string_lossy()));
+    std::iter::once("repro".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
