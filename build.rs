@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// What decides what the program computes.
 const SOURCES: [&str; 5] = ["src", "migrations", "build.rs", "Cargo.toml", "Cargo.lock"];
-const LIBRARIES: [&str; 4] = ["candle-core", "gemm", "pulp", "rayon"];
+const LIBRARIES: [&str; 2] = ["candle-core", "rayon"];
 
 fn main() {
     for source in SOURCES {

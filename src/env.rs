@@ -38,7 +38,7 @@ impl Environment {
     /// This program on this machine, computing on `device` (`cpu` or `cuda:N`) with `threads`
     /// threads.
     #[must_use]
-    pub fn detect(device: &str, threads: usize) -> Self {
+    pub fn detect(device: &str, threads: usize, instructions: &str) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             git_revision: built_in(env!("REPRO_GIT_REVISION")),
@@ -48,7 +48,7 @@ impl Environment {
             host: host().unwrap_or_else(unknown),
             os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             cpu: cpu().unwrap_or_else(unknown),
-            instructions: instructions().to_owned(),
+            instructions: instructions.to_owned(),
             cores: cores() as u32,
             memory_bytes: memory_bytes().unwrap_or(0),
             threads: threads as u32,
@@ -90,23 +90,6 @@ fn memory_bytes() -> Option<u64> {
         Some(kib) => kib.strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024),
         None => command("sysctl", &["-n", "hw.memsize"])?.parse().ok(),
     }
-}
-
-/// The instruction set that [`crate::ops`] dispatches to, asked where it asks.
-fn instructions() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    match pulp::Arch::new() {
-        pulp::Arch::V4(_) => "AVX-512",
-        pulp::Arch::V3(_) => "AVX2+FMA",
-        _ => "baseline x86-64",
-    }
-    #[cfg(target_arch = "aarch64")]
-    match pulp::Arch::new() {
-        pulp::Arch::Neon(_) => "NEON",
-        _ => "baseline",
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    "baseline"
 }
 
 fn file(path: &str) -> Option<String> {
@@ -179,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_machine_is_described() {
-        let environment = Environment::detect("cpu", 2);
+        let environment = Environment::detect("cpu", 2, "AVX2+FMA");
         assert!(environment.rustc.starts_with("rustc "), "{environment:?}");
         assert!(environment.libraries.contains("candle-core 0."), "{environment:?}");
         assert!(environment.cores >= 1 && environment.threads == 2, "{environment:?}");

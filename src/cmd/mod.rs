@@ -1,9 +1,11 @@
 //! The command line: one file per command, each with its `Args` and its `run`.
 
+mod bench;
 mod check;
 mod data;
 mod list;
 mod progress;
+mod report;
 mod run;
 mod show;
 mod signals;
@@ -58,8 +60,10 @@ enum Command {
     Check(check::Args),
     List(list::Args),
     Show(show::Args),
+    Report(report::Args),
     Space(space::Args),
     Data(data::Args),
+    Bench(bench::Args),
 }
 
 /// How a command ended that did not fail.
@@ -97,8 +101,10 @@ fn carry_out(cli: &Cli) -> Result<Ending> {
         Command::Check(args) => check::run(args)?,
         Command::List(args) => list::run(args, &existing(&database)?)?,
         Command::Show(args) => show::run(args, &existing(&database)?)?,
+        Command::Report(args) => report::run(args, &existing(&database)?)?,
         Command::Space(args) => space::run(args)?,
         Command::Data(args) => data::run(args, &data_root(cli.data.clone())?)?,
+        Command::Bench(args) => bench::run(args, &database, &data_root(cli.data.clone())?)?,
     }
     Ok(Ending::Done)
 }
@@ -134,6 +140,21 @@ fn message(error: &Error) -> String {
 fn is_broken_pipe(error: &Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The command line as a shell would take it again.
+fn command_line() -> String {
+    let arguments = std::env::args_os().skip(1);
+    let words = arguments.map(|word| quoted(&word.to_string_lossy()));
+    std::iter::once("repro".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Says it on standard error; that nobody listens is no reason to stop.

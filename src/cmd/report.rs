@@ -1,5 +1,6 @@
 //! `repro report`: tables, pages and pictures from the results database.
 
+use super::command_line;
 use anyhow::Result;
 use repro::report;
 use repro::store::{RunStatus, Store};
@@ -8,6 +9,11 @@ use std::path::PathBuf;
 
 /// Write reports from the results database.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  repro report
+  repro report --experiment fbnetv2_f --out elsewhere
+  repro report --run 3 --run 4 --print")]
 pub struct Args {
     /// The folder to write to.
     #[arg(long, value_name = "DIR", default_value = "reports")]
@@ -46,19 +52,4 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         writeln!(out, "None of the {} runs has finished; the report lists them.", runs.len())?;
     }
     Ok(())
-}
-
-/// The command line, as a shell would take it again.
-fn command_line() -> String {
-    let arguments = std::env::args_os().skip(1);
-    let words = arguments.map(|word| quoted(&word.to_string_lossy()));
-    std::iter::once("repro".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }

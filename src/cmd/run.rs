@@ -2,12 +2,14 @@
 
 use super::progress::Display;
 use super::summary::Summary;
-use super::{Ending, check, message, say, signals, text};
+use super::{Ending, check, command_line, message, say, signals};
 use anyhow::{Context, Error, Result, anyhow};
 use candle_core::Device;
 use repro::data::{self, Presence};
 use repro::env::Environment;
 use repro::manifest::{self, Manifest, Overrides};
+use repro::ops::instruction_set;
+use repro::report;
 use repro::runner::{self, RunPlan};
 use repro::store::{RunRow, Store};
 use repro::watch::{Interrupted, Watch};
@@ -119,13 +121,13 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
         data_root,
         device,
         command: command_line(),
-        environment: Environment::detect(&device_name, threads),
+        environment: Environment::detect(&device_name, threads, instruction_set()),
         stop: &stop,
         display,
     };
     let runs = session.carry_out(&manifest, voice)?;
     if let Some(last) = runs.rows.last() {
-        voice.tell(text::results_table(&runs.rows));
+        voice.tell(report::results_table(&runs.rows));
         voice.tell(next_steps(last, database));
     }
     Ok(match (stop.load(Ordering::Relaxed) && !runs.complete, runs.failed) {
@@ -233,7 +235,7 @@ impl Voice {
 }
 
 /// The number of threads that the operators now run on.
-fn set_threads(threads: Option<u16>) -> Result<usize> {
+pub(super) fn set_threads(threads: Option<u16>) -> Result<usize> {
     if let Some(threads) = threads {
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
     }
@@ -241,7 +243,7 @@ fn set_threads(threads: Option<u16>) -> Result<usize> {
 }
 
 /// Fetching is no part of a run: it happens once, and its time says nothing about the method.
-fn fetch_if_absent(manifest: &Manifest, root: &Path, display: &Display) -> Result<()> {
+pub(super) fn fetch_if_absent(manifest: &Manifest, root: &Path, display: &Display) -> Result<()> {
     let dataset = manifest.data.dataset;
     if data::presence(dataset, root) == Presence::Absent {
         data::fetch(dataset, root, None, display)?;
@@ -249,23 +251,14 @@ fn fetch_if_absent(manifest: &Manifest, root: &Path, display: &Display) -> Resul
     Ok(())
 }
 
-/// The command line as one could type it.
-fn command_line() -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=,:+@%".contains(c);
-    let quoted = std::env::args().skip(1).map(|word| {
-        if !word.is_empty() && word.chars().all(plain) {
-            word
-        } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
-    });
-    std::iter::once("repro".to_owned()).chain(quoted).collect::<Vec<_>>().join(" ")
-}
-
 fn next_steps(last: &RunRow, database: &Path) -> String {
     let db = match database.to_str() {
         Some("results.db") => String::new(),
         _ => format!(" --db {}", database.display()),
     };
-    format!("\nnext: `repro show {}{db}` for one run, `repro list{db}` for all", last.id)
+    format!(
+        "\nnext: `repro show {}{db}` for this run, `repro list{db}` for all, `repro report{db}` for \
+         pages and tables",
+        last.id
+    )
 }

@@ -1,7 +1,6 @@
 //! Text for people: numbers with units, tables, sparklines.
 
 use indicatif::HumanBytes;
-use repro::record::Phase;
 use repro::space::Count;
 use repro::store::RunRow;
 use std::fmt;
@@ -130,41 +129,6 @@ impl fmt::Display for Table {
         }
         Ok(())
     }
-}
-
-/// What the runs arrived at, one line each.
-pub fn results_table(runs: &[RunRow]) -> String {
-    let mut table = Table::new(&[
-        ">run",
-        "method",
-        ">seed",
-        "status",
-        ">top-1",
-        "arch",
-        ">MACs",
-        ">params",
-        ">search",
-        ">train",
-        ">peak memory",
-    ]);
-    for run in runs {
-        let found = run.architecture.as_ref();
-        let time = |phase| or_dash(run.usage(phase).map(|usage| seconds(usage.seconds)));
-        table.row([
-            run.id.to_string(),
-            run.method.clone(),
-            run.seed.to_string(),
-            run.status.name().to_owned(),
-            or_dash(run.result.as_ref().map(|result| percent(result.test_top1))),
-            or_dash(found.map(|found| &found.id)),
-            or_dash(found.map(|found| count(found.macs))),
-            or_dash(found.map(|found| count(found.params))),
-            time(Phase::Search),
-            time(Phase::Train),
-            or_dash(peak_bytes(run).map(bytes)),
-        ]);
-    }
-    table.to_string()
 }
 
 /// The largest of the phases' peaks.

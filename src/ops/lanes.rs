@@ -16,26 +16,67 @@ pub(super) trait Kernel {
     fn run<const FUSED: bool>(self);
 }
 
+/// What the kernels are compiled for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InstructionSet {
+    Avx512,
+    Avx2,
+    Neon,
+    Baseline,
+}
+
+impl InstructionSet {
+    /// The best that the processor has; the answer is cached by the standard library.
+    #[inline]
+    fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq") {
+                return Self::Avx512;
+            }
+            if has!("avx2") && has!("fma") {
+                return Self::Avx2;
+            }
+        }
+        if cfg!(target_arch = "aarch64") { Self::Neon } else { Self::Baseline }
+    }
+}
+
+/// The name of the instruction set that the operators use here.
+#[must_use]
+pub fn instruction_set() -> &'static str {
+    match InstructionSet::detect() {
+        InstructionSet::Avx512 => "AVX-512",
+        InstructionSet::Avx2 => "AVX2+FMA",
+        InstructionSet::Neon => "NEON",
+        InstructionSet::Baseline => "baseline",
+    }
+}
+
 /// Runs `kernel` with the best instruction set there is.
 #[inline]
 pub(super) fn dispatch(kernel: impl Kernel) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::is_x86_feature_detected as has;
-        if has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq") {
+    match InstructionSet::detect() {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => {
             // SAFETY: the processor has just been asked.
             #[allow(unsafe_code)]
-            return unsafe { x86::avx512(kernel) };
+            unsafe {
+                x86::avx512(kernel);
+            }
         }
-        if has!("avx2") && has!("fma") {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => {
             // SAFETY: the processor has just been asked.
             #[allow(unsafe_code)]
-            return unsafe { x86::avx2(kernel) };
+            unsafe {
+                x86::avx2(kernel);
+            }
         }
-        kernel.run::<false>();
+        InstructionSet::Neon => kernel.run::<true>(),
+        _ => kernel.run::<false>(),
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    kernel.run::<{ cfg!(target_arch = "aarch64") }>();
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -25,6 +25,7 @@ mod sums;
 mod tile;
 pub mod update;
 
+pub use lanes::instruction_set;
 pub use sums::Moments;
 
 use candle_core::{Device, Result, bail};

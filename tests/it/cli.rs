@@ -216,7 +216,10 @@ fn the_size_of_a_space_is_exact() {
     assert_eq!(ways(&by["block_type"]), 9_u128.pow(18));
     // 2, 4, 4, 7, 8 and 14 widths in 1, 3, 3, 3, 4 and 4 blocks.
     let widths = [(2, 1), (4, 3), (4, 3), (7, 3), (8, 4), (14, 4)];
-    assert_eq!(ways(&by["width"]), widths.map(|(n, blocks)| u128::pow(n, blocks)).iter().product());
+    assert_eq!(
+        ways(&by["width"]),
+        widths.map(|(n, blocks)| u128::pow(n, blocks)).iter().product::<u128>()
+    );
     // The product has more than 128 bits; its factors have not.
     let total = space["log10"].as_f64().unwrap();
     let factors = ["width", "expansion", "block_type", "resolution"].map(|d| ways(&by[d]) as f64);

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod blocks;
-mod costs;
 mod cli;
+mod costs;
 mod data;
 mod harness;
 mod invariants;
@@ -17,7 +17,7 @@ mod pytorch;
 mod recompute;
 mod reference;
 mod refusals;
+mod report;
 mod rooms;
 mod spaces;
 mod store;
-mod report;

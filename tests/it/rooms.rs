@@ -21,10 +21,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cost", &["space"]),
     ("ops", &["space"]),
     ("tape", &["ops", "space"]),
-    ("nn", &["ops", "rng", "space", "tape"]),
+    ("nn", &["ops", "recipe", "rng", "space", "tape"]),
     ("net", &["cost", "nn", "ops", "rng", "space", "tape"]),
     ("data", &["recipe", "rng"]),
-    ("train", &["data", "net", "nn", "ops", "recipe", "record", "rng", "tape", "watch"]),
+    ("train", &["data", "memory", "net", "nn", "ops", "recipe", "record", "rng", "tape", "watch"]),
     (
         "search",
         &[
@@ -41,13 +41,20 @@ const ROOMS: &[(&str, &[&str])] = &[
             "search", "space", "store", "train", "watch",
         ],
     ),
+    (
+        "bench",
+        &[
+            "cost", "data", "manifest", "memory", "net", "nn", "ops", "rng", "search", "space",
+            "train",
+        ],
+    ),
     ("report", &["claim", "cost", "document", "env", "record", "space", "store"]),
     (
         "cmd",
         &[
-            "claim", "cost", "data", "document", "env", "manifest", "memory", "net", "nn", "ops",
-            "recipe", "record", "report", "rng", "runner", "search", "space", "store", "tape",
-            "train", "watch",
+            "bench", "claim", "cost", "data", "document", "env", "manifest", "memory", "net", "nn",
+            "ops", "recipe", "record", "report", "rng", "runner", "search", "space", "store",
+            "tape", "train", "watch",
         ],
     ),
 ];

@@ -1,18 +1,18 @@
 //! The way back through the depthwise convolution and the expansion in front of it.
 
-use super::super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
-use super::super::gram::{self, Gram};
-use super::super::host::{Host, Scratch, expect, piece_rows, pieces, tensor, to_fill};
-use super::super::lanes::{
+use super::{Expand, Front, block_taps, shape};
+use crate::ops::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
+use crate::ops::gram::{self, Gram};
+use crate::ops::host::{Host, Scratch, expect, piece_rows, pieces, tensor, to_fill};
+use crate::ops::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, ROWS, add_some, blocks, dispatch, load, load_some,
     multiply, multiply_add, product, store, store_some,
 };
-use super::super::matmul::Product;
-use super::super::no_kernel;
-use super::super::norm::HostNorm;
-use super::super::sums::{ChannelSums, sum_parts};
-use super::super::tile::{Geometry, Taps};
-use super::{Expand, Front, block_taps, shape};
+use crate::ops::matmul::Product;
+use crate::ops::no_kernel;
+use crate::ops::norm::HostNorm;
+use crate::ops::sums::{ChannelSums, sum_parts};
+use crate::ops::tile::{Geometry, Taps};
 use crate::space::Activation;
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;

@@ -1,11 +1,11 @@
 //! The way back through the sum of candidates.
 
-use super::super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
-use super::super::host::{Host, expect, piece_rows, tensor, to_fill};
-use super::super::lanes::{Kernel, L, blocks, dispatch, load, load_some, multiply_add, store_some};
-use super::super::no_kernel;
-use super::super::sums::ChannelSums;
 use super::{HostCandidate, HostNorm, HostSum, Sum};
+use crate::ops::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
+use crate::ops::host::{Host, expect, piece_rows, tensor, to_fill};
+use crate::ops::lanes::{Kernel, L, blocks, dispatch, load, load_some, multiply_add, store_some};
+use crate::ops::no_kernel;
+use crate::ops::sums::ChannelSums;
 use crate::space::Activation;
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;

@@ -1,21 +1,21 @@
 //! The way back through the projection, the squeeze-excite, the mask and the norm.
 
-use super::super::activation::{
-    ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn, differentiate, evaluate,
-};
-use super::super::host::{Host, Scratch, expect, nhwc, piece_rows, pieces, tensor, to_fill};
-use super::super::lanes::{
-    self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
-    store_some,
-};
-use super::super::matmul::outer;
-use super::super::no_kernel;
-use super::super::norm::{Candidate, HostNorm};
-use super::super::sums::{ChannelSums, sum_parts};
 use super::{
     Gates, HostSqueezeExcite, Reader, SqueezeExcite, add_vector_matrix, check, group_rows,
     scale_rows,
 };
+use crate::ops::activation::{
+    ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn, differentiate, evaluate,
+};
+use crate::ops::host::{Host, Scratch, expect, nhwc, piece_rows, pieces, tensor, to_fill};
+use crate::ops::lanes::{
+    self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
+    store_some,
+};
+use crate::ops::matmul::outer;
+use crate::ops::no_kernel;
+use crate::ops::norm::{Candidate, HostNorm};
+use crate::ops::sums::{ChannelSums, sum_parts};
 use crate::space::Activation;
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;

@@ -1,0 +1,155 @@
+//! `repro bench`: how fast and how large a step is.
+
+use super::progress::Display;
+use super::run::{fetch_if_absent, set_threads};
+use super::text;
+use anyhow::{Context, Result, bail};
+use repro::bench::{self, Measured, What};
+use repro::data::{self, Silent};
+use repro::manifest::{self, Manifest, Overrides};
+use repro::space::ArchSpec;
+use repro::store::Store;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Time steps of a manifest's supernet, of a network, or of its evaluation.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  repro bench experiments/fbnetv2_f.toml
+  repro bench experiments/fbnetv2_f.toml --set search.recompute=block
+  repro bench experiments/fbnetv2_f.toml --what network --run 3
+  repro bench experiments/fbnetv2_f.toml --what eval --arch network.json --json
+
+Times are medians; the batch is made outside of the step. Compare only what ran in turns on one quiet
+machine: benches/compare does that with PyTorch.")]
+pub struct Args {
+    /// The experiment file.
+    manifest: PathBuf,
+    /// What to time: supernet (a step of its weights), network (a training step), eval.
+    #[arg(long, value_name = "WHAT", default_value = "supernet", value_parser = parse_what)]
+    what: What,
+    /// The network to time, as JSON (`repro show RUN --json` has it).
+    #[arg(long, value_name = "FILE", conflicts_with = "run")]
+    arch: Option<PathBuf>,
+    /// The network to time: what this run of the database arrived at.
+    #[arg(long, value_name = "ID")]
+    run: Option<i64>,
+    /// How many steps to time.
+    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
+    steps: u32,
+    /// Images in a step [default: the manifest's batch_size of the search or the training].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    batch: Option<u32>,
+    /// Let this value take the place of the manifest's; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Threads to compute with [default: all cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Print one object of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_what(given: &str) -> Result<What, String> {
+    match given {
+        "supernet" => Ok(What::Supernet),
+        "network" => Ok(What::Network),
+        "eval" => Ok(What::Eval),
+        _ => Err("give supernet, network or eval".to_owned()),
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the manifest is not right, the data set or the network cannot be had, or an operator fails.
+pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
+    let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
+    let manifest = manifest::load(&args.manifest, &overrides)?;
+    let arch = architecture(args, database)?;
+    set_threads(args.threads)?;
+    fetch_if_absent(&manifest, data_root, &Display::new())?;
+    let dataset = data::load(manifest.data.dataset, data_root, &Silent)?;
+    let batch = args.batch.map_or_else(|| usual_batch(&manifest, args.what), |n| n as usize);
+    let size = (batch, args.steps as usize);
+    let measured = bench::measure(&manifest, &dataset, args.what, arch.as_ref(), size)?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&measured)?)?;
+    } else {
+        write!(out, "{}", table(&measured))?;
+    }
+    Ok(())
+}
+
+fn usual_batch(manifest: &Manifest, what: What) -> usize {
+    match what {
+        What::Supernet => manifest.search.batch_size,
+        What::Network | What::Eval => manifest.train.batch_size,
+    }
+}
+
+fn architecture(args: &Args, database: &Path) -> Result<Option<ArchSpec>> {
+    if args.what == What::Supernet {
+        if args.arch.is_some() || args.run.is_some() {
+            bail!("--what supernet times the manifest's space; leave --arch and --run out");
+        }
+        return Ok(None);
+    }
+    if let Some(file) = &args.arch {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("--arch {}: cannot be read", file.display()))?;
+        let arch = serde_json::from_str(&text)
+            .with_context(|| format!("--arch {}: is no architecture", file.display()))?;
+        return Ok(Some(arch));
+    }
+    let Some(id) = args.run else {
+        bail!("say which network: --run ID of the database, or --arch FILE");
+    };
+    match Store::open(database)?.run(id)?.architecture {
+        Some(found) => Ok(Some(found.arch)),
+        None => bail!("run {id} arrived at no network"),
+    }
+}
+
+fn table(m: &Measured) -> String {
+    let (range, memory) = ((m.step_ms_min, m.step_ms_max), &m.memory);
+    let mut lines = vec![
+        format!(
+            "step       {:.1} ms ({:.1} to {:.1}, {} steps)",
+            m.step_ms, range.0, range.1, m.steps
+        ),
+        format!(
+            "of which   forward {:.1}, backward {:.1}, optimizer {:.1} ms; the batch {:.1} ms beside it",
+            m.forward_ms, m.backward_ms, m.optimizer_ms, m.data_ms
+        ),
+        format!(
+            "images     {:.0} a second, {} in a batch, {} threads",
+            m.images_per_second, m.batch, m.threads
+        ),
+        format!(
+            "MACs       {} a second, {:.0} % of a large matrix product's; bandwidth {:.0} % of a copy's",
+            text::count(m.macs_per_second as u64),
+            100.0 * m.share_of_peak,
+            100.0 * m.share_of_bandwidth
+        ),
+        format!("peak       {} above the idle process", text::bytes(m.peak_bytes)),
+    ];
+    let owners = [
+        ("weights", memory.weights),
+        ("optimizer", memory.optimizer),
+        ("activations", memory.activations),
+        ("gradients", memory.gradients),
+        ("scratch", memory.scratch),
+    ];
+    let owners: Vec<String> =
+        owners.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();
+    lines.push(format!("of which   {}", owners.join(", ")));
+    if let Some(bytes) = m.resident_bytes {
+        lines.push(format!("resident   {} more than the idle process", text::bytes(bytes)));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
