@@ -24,7 +24,7 @@ use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
 use super::host::{Host, Scratch, nhwc, pieces, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Layout, Mode, ROWS, blocks, dispatch, load, load_some, multiply, multiply_add,
-    store, store_some,
+    one_row_at_a_time, store, store_some,
 };
 use super::no_kernel;
 use super::norm::{HostNorm, Norm};
@@ -202,6 +202,7 @@ impl Front<'_> {
 fn copy<const FULL: bool>(g: &Geometry, x: &[f32], (at, valid): (usize, usize), tile: &mut [f32]) {
     for row in 0..g.h {
         for column in 0..g.w {
+            one_row_at_a_time();
             let pixel = load_some::<FULL>(x, (row * g.w + column) * g.c + at, valid);
             store(&pixel, tile, g.in_at(row, column));
         }
@@ -227,6 +228,7 @@ impl HostExpand<'_> {
             multiply::<FUSED>((g.w, c_in, L), x, Layout::Rows(c_in), w, raw, Mode::Store);
             let tile = &mut tile[g.in_at(row, 0)..][..g.w * L];
             for (z, to) in raw.chunks_exact(L).zip(tile.chunks_exact_mut(L)) {
+                one_row_at_a_time();
                 let z = load(z, 0);
                 let mut a = [0f32; L];
                 for l in 0..L {

@@ -2,7 +2,9 @@
 //! it, so that batch norm behind a 1x1 convolution needs no look at the convolution's output.
 
 use super::host::{Host, Scratch, rows_of};
-use super::lanes::{Kernel, L, Layout, ROWS, blocks, dispatch, load, load_some, product, store};
+use super::lanes::{
+    Kernel, L, Layout, ROWS, blocks, dispatch, load, load_some, one_row_at_a_time, product, store,
+};
 use super::no_kernel;
 use super::sums::Moments;
 use candle_core::{Device, Result, Tensor};
@@ -145,6 +147,7 @@ impl Kernel for Products<'_> {
             for (at, valid) in blocks(c) {
                 let mut sum = [0f32; L];
                 for row in 0..rows {
+                    one_row_at_a_time();
                     let values = match valid {
                         L => load(x, row * c + at),
                         _ => load_some::<false>(x, row * c + at, valid),

@@ -94,6 +94,18 @@ mod x86 {
     }
 }
 
+/// Stands in loops over rows whose body works on one block of channels: the compiler is to keep a
+/// block in a register and must not turn the loop around to vectorise over rows, which would gather
+/// and scatter. No instruction comes of it.
+#[inline(always)]
+pub(super) fn one_row_at_a_time() {
+    // SAFETY: it is empty.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::arch::asm!("", options(nomem, nostack, preserves_flags));
+    }
+}
+
 /// `a · b + c`, rounded once where the processor does that in one instruction.
 #[inline(always)]
 pub(super) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
@@ -228,6 +240,7 @@ pub(super) fn product<const FUSED: bool, const M: usize>(
                 *row = &a[m * pitch..][..depth];
             }
             for (k, b) in b.enumerate() {
+                one_row_at_a_time();
                 for m in 0..M {
                     for l in 0..L {
                         sums[m][l] = multiply_add::<FUSED>(rows[m][k], b[l], sums[m][l]);
@@ -237,6 +250,7 @@ pub(super) fn product<const FUSED: bool, const M: usize>(
         }
         Layout::Columns(pitch) => {
             for (k, b) in b.enumerate() {
+                one_row_at_a_time();
                 let column = &a[k * pitch..][..M];
                 for m in 0..M {
                     for l in 0..L {

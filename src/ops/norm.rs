@@ -15,7 +15,10 @@ pub use backward::{CandidateGradients, Gradients, Wanted, backward};
 
 use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
 use super::host::{Host, expect, piece_rows, rows_of, tensor, to_fill};
-use super::lanes::{Kernel, L, Lanes, blocks, dispatch, load, load_some, multiply_add, store_some};
+use super::lanes::{
+    Kernel, L, Lanes, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time,
+    store_some,
+};
 use super::no_kernel;
 use super::sums::{ChannelSums, Moments};
 use crate::space::Activation;
@@ -277,6 +280,7 @@ impl Forward<'_> {
         let x = &x[self.from..self.from + self.y.len()];
         let first = self.host.candidates.is_empty();
         for (y_row, x_row) in self.y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+            one_row_at_a_time();
             let x = load_some::<FULL>(x_row, at, valid);
             let mut y = if first { [0.0; L] } else { load_some::<FULL>(y_row, at, valid) };
             for l in 0..L {
@@ -302,6 +306,7 @@ impl Forward<'_> {
         }
         let z = &candidate.z[self.from..self.from + self.y.len()];
         for (y_row, z_row) in self.y.chunks_exact_mut(c).zip(z.chunks_exact(c)) {
+            one_row_at_a_time();
             let z = load_some::<FULL>(z_row, at, valid);
             let mut y = if accumulate { load_some::<FULL>(y_row, at, valid) } else { [0.0; L] };
             for l in 0..L {

@@ -15,7 +15,7 @@ use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn, 
 use super::host::{Host, Scratch, expect, nhwc, pieces, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
-    store_some,
+    one_row_at_a_time, store_some,
 };
 use super::no_kernel;
 use super::norm::{Candidate, HostNorm, padded};
@@ -192,6 +192,7 @@ impl<'a> Reader<'a> {
         let (scale, shift) = self.norm.affine(at);
         let mask = load(&self.mask, at);
         for (a, z) in a.chunks_exact_mut(self.c).zip(z.chunks_exact(self.c)) {
+            one_row_at_a_time();
             let z = load_some::<FULL>(z, at, valid);
             let mut out = [0f32; L];
             for l in 0..L {

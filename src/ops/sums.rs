@@ -1,7 +1,7 @@
 //! Sums over a batch: gathered piece by piece, added up in the order of the pieces.
 
 use super::host::tensor;
-use super::lanes::{L, Lanes, load_some, multiply_add};
+use super::lanes::{L, Lanes, load_some, multiply_add, one_row_at_a_time};
 use candle_core::{Result, Tensor};
 
 /// Mean and biased variance per channel, two rows `[c]`.
@@ -94,6 +94,7 @@ fn sums_of<const FUSED: bool, const FULL: bool>(
 ) -> (Lanes, Lanes) {
     let (mut sum, mut squares) = ([0f32; L], [0f32; L]);
     for row in z.chunks_exact(c) {
+        one_row_at_a_time();
         let z = load_some::<FULL>(row, at, valid);
         for l in 0..L {
             sum[l] += z[l];

@@ -1,7 +1,7 @@
 //! Padded tiles: one image, one block of channels, a border of zeros. A depthwise convolution over
 //! a tile needs no bounds; the tile lies in the processor's cache.
 
-use super::lanes::{L, Lanes, load, multiply_add};
+use super::lanes::{L, Lanes, load, multiply_add, one_row_at_a_time};
 use crate::space::conv_out;
 
 /// Sizes of a depthwise convolution with padding `k / 2`.
@@ -147,6 +147,7 @@ impl Taps {
     ) -> [Lanes; M] {
         let mut sums = [[0f32; L]; M];
         for (offset, weights) in self.offsets.iter().zip(self.weights.chunks_exact(L)) {
+            one_row_at_a_time();
             let tile = &tile[base + offset..][..(M - 1) * step + L];
             for m in 0..M {
                 let x = load(tile, m * step);

@@ -6,7 +6,7 @@ use crate::ops::gram::{self, Gram};
 use crate::ops::host::{Host, Scratch, expect, piece_rows, pieces, tensor, to_fill};
 use crate::ops::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, ROWS, add_some, blocks, dispatch, load, load_some,
-    multiply, multiply_add, product, store, store_some,
+    multiply, multiply_add, one_row_at_a_time, product, store, store_some,
 };
 use crate::ops::matmul::Product;
 use crate::ops::no_kernel;
@@ -269,6 +269,7 @@ fn spread<const FULL: bool>(
 ) {
     for row in 0..g.oh {
         for column in 0..g.ow {
+            one_row_at_a_time();
             let pixel = load_some::<FULL>(dy, (row * g.ow + column) * g.c + at, valid);
             store(&pixel, tile, g.out_at(row, column));
         }
@@ -285,24 +286,38 @@ fn filter<const FUSED: bool, const K: usize>(
     (at, valid): (usize, usize),
 ) {
     for kh in 0..K {
-        let mut sums = [[0f32; L]; K];
-        for row in 0..g.oh {
-            let tile = &tile[(row * g.stride + kh) * g.in_pitch()..][..g.in_pitch()];
-            let dy_row = &dy_tile[g.out_at(row, 0)..][..g.ow * L];
-            for (column, dy) in dy_row.chunks_exact(L).enumerate() {
-                let window = &tile[column * g.stride * L..][..K * L];
-                for kw in 0..K {
-                    for l in 0..L {
-                        let x = window[kw * L + l];
-                        sums[kw][l] = multiply_add::<FUSED>(x, dy[l], sums[kw][l]);
-                    }
+        let sums = filter_row::<FUSED, K>(g, tile, dy_tile, kh);
+        for kw in 0..K {
+            add_some(&sums[kw], part, (kh * K + kw) * g.c + at, valid);
+        }
+    }
+}
+
+/// Σ dy · tile for the taps of one row of the filter.
+#[inline(always)]
+fn filter_row<const FUSED: bool, const K: usize>(
+    g: &Geometry,
+    tile: &[f32],
+    dy_tile: &[f32],
+    kh: usize,
+) -> [Lanes; K] {
+    let mut sums = [[0f32; L]; K];
+    for row in 0..g.oh {
+        let tile = &tile[(row * g.stride + kh) * g.in_pitch()..][..g.in_pitch()];
+        let dy_row = &dy_tile[g.out_at(row, 0)..][..g.ow * L];
+        for (column, dy) in dy_row.chunks_exact(L).enumerate() {
+            one_row_at_a_time();
+            let dy = load(dy, 0);
+            let window = &tile[column * g.stride * L..][..K * L];
+            for kw in 0..K {
+                let x = load(window, kw * L);
+                for l in 0..L {
+                    sums[kw][l] = multiply_add::<FUSED>(x[l], dy[l], sums[kw][l]);
                 }
             }
         }
-        for (kw, sum) in sums.iter().enumerate() {
-            add_some(sum, part, (kh * K + kw) * g.c + at, valid);
-        }
     }
+    sums
 }
 
 /// dx of the inputs of one phase, without an expansion.
@@ -380,6 +395,7 @@ fn slopes_by<const FUSED: bool, A: ActivationFn>(
     let mean = load(&norm.mean, at);
     let (mut sum, mut sum_z) = ([0f32; L], [0f32; L]);
     for (d, q) in da.chunks_exact(L).zip(q.chunks_exact_mut(L)) {
+        one_row_at_a_time();
         let (d, z) = (load(d, 0), load(q, 0));
         let mut slope = [0f32; L];
         for l in 0..L {

@@ -3,7 +3,9 @@
 use super::{HostCandidate, HostNorm, HostSum, Sum};
 use crate::ops::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
 use crate::ops::host::{Host, expect, piece_rows, tensor, to_fill};
-use crate::ops::lanes::{Kernel, L, blocks, dispatch, load, load_some, multiply_add, store_some};
+use crate::ops::lanes::{
+    Kernel, L, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time, store_some,
+};
 use crate::ops::no_kernel;
 use crate::ops::sums::ChannelSums;
 use crate::space::Activation;
@@ -183,6 +185,7 @@ impl Sums<'_> {
         let (mut value, mut slope, mut slope_z) = ([0f32; L], [0f32; L], [0f32; L]);
         let rows = self.dy.chunks_exact(self.c).zip(self.z.chunks_exact(self.c));
         for (dy_row, z_row) in rows {
+            one_row_at_a_time();
             let (dy, z) =
                 (load_some::<FULL>(dy_row, at, valid), load_some::<FULL>(z_row, at, valid));
             for l in 0..L {
@@ -284,6 +287,7 @@ impl InputGradient<'_> {
         let (constant, linear) = (load(&self.rows.constant, at), load(&self.rows.linear, at));
         let rows = self.dy.chunks_exact(self.c).zip(self.z.chunks_exact(self.c));
         for (dz_row, (dy_row, z_row)) in self.dz.chunks_exact_mut(self.c).zip(rows) {
+            one_row_at_a_time();
             let (dy, z) =
                 (load_some::<FULL>(dy_row, at, valid), load_some::<FULL>(z_row, at, valid));
             let mut dz = [0f32; L];
@@ -369,6 +373,7 @@ impl Dots<'_> {
     fn block<const FUSED: bool, const FULL: bool>(&mut self, (at, valid): (usize, usize)) {
         let (mut sum, none) = ([0f32; L], [0f32; L]);
         for (dy, x) in self.dy.chunks_exact(self.c).zip(self.x.chunks_exact(self.c)) {
+            one_row_at_a_time();
             let (dy, x) = (load_some::<FULL>(dy, at, valid), load_some::<FULL>(x, at, valid));
             for l in 0..L {
                 sum[l] = multiply_add::<FUSED>(dy[l], x[l], sum[l]);

@@ -10,7 +10,7 @@ use crate::ops::activation::{
 use crate::ops::host::{Host, Scratch, expect, nhwc, piece_rows, pieces, tensor, to_fill};
 use crate::ops::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
-    store_some,
+    one_row_at_a_time, store_some,
 };
 use crate::ops::matmul::outer;
 use crate::ops::no_kernel;
@@ -363,6 +363,7 @@ impl Backward<'_> {
         let (mean, mask) = (load(&reader.norm.mean, at), load(&reader.mask, at));
         let (mut slope, mut slope_z, mut value) = ([0f32; L], [0f32; L], [0f32; L]);
         for (q, z) in q.chunks_exact_mut(c).zip(z.chunks_exact(c)) {
+            one_row_at_a_time();
             let (da, z) = (load_some::<FULL>(q, at, valid), load_some::<FULL>(z, at, valid));
             let mut out = [0f32; L];
             for l in 0..L {
@@ -435,6 +436,7 @@ impl Finish<'_> {
         let scale = load(&self.rows.scale, at);
         let (constant, linear) = (load(&self.rows.constant, at), load(&self.rows.linear, at));
         for (q, z) in self.q.chunks_exact_mut(self.c).zip(self.z.chunks_exact(self.c)) {
+            one_row_at_a_time();
             let (mut d, z) = (load_some::<FULL>(q, at, valid), load_some::<FULL>(z, at, valid));
             for l in 0..L {
                 let fixed = multiply_add::<FUSED>(z[l], linear[l], constant[l]);
