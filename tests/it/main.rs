@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod blocks;
+mod candle;
 mod cli;
 mod costs;
 mod data;
