@@ -115,6 +115,7 @@ pub fn measure(
     let indices: Vec<usize> = (0..dataset.train.len()).collect();
     let loader = Loader::training(dataset, indices, batch, manifest.search.augment, seed, "bench");
     anyhow::ensure!(loader.batches() > 0, "a batch of {batch} is more than all images");
+    memory::release_freed_memory();
     let idle = (memory::live_bytes(), memory::resident_bytes());
     memory::reset_peak();
     memory::reset_high_water();

@@ -8,6 +8,35 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
+/// Asks the system's allocator to keep what is freed: a step frees and allocates the same large
+/// buffers again and again, and pages that went back to the operating system come back zeroed, one
+/// fault each. Without glibc there is nothing to ask.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const LARGEST: libc::c_int = 1 << 30;
+        // SAFETY: mallopt only sets two numbers of the allocator, under its lock.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, LARGEST);
+        }
+    }
+}
+
+/// Gives what is freed back to the operating system, where it can be asked (glibc): the resident
+/// size then says what is in use.
+pub fn release_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: malloc_trim takes the allocator's lock and touches only what is free.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
 /// Bytes allocated now.
 #[must_use]
 pub fn live_bytes() -> u64 {

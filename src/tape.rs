@@ -281,6 +281,24 @@ impl Tape {
         Ok((y, moments))
     }
 
+    /// [`project::infer`]: the projection with the norm behind it and the sum with `x`, for values
+    /// that need no gradient.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn infer(
+        input: &Candidate,
+        squeeze_excite: Option<&SqueezeExcite>,
+        w: &Value,
+        norm: &Norm,
+        x: Option<&Value>,
+    ) -> Result<Value> {
+        let layers = squeeze_excite.map(SqueezeExcite::plain);
+        let (plain, x) = (input.plain(), x.map(Value::tensor));
+        let y = project::infer(&plain, layers.as_ref(), &w.tensor, &norm.plain(), x)?;
+        Ok(Value::constant(y))
+    }
+
     /// [`ops::norm`]: normalise, activate, weigh, add and mask.
     ///
     /// # Errors
@@ -300,16 +318,25 @@ impl Tape {
         }))
     }
 
-    /// [`ops::patches`]: the windows of a dense convolution as rows.
+    /// [`ops::dense`]: x `[n, h, w, c_in]`, w `[k·k·c_in, c_out]`. Gives the moments of the output,
+    /// too, if `statistics` are asked for.
     ///
     /// # Errors
     /// When the operator fails.
-    pub fn patches(&mut self, x: &Value, k: usize, stride: usize) -> Result<Value> {
-        let (_, h, w, c) = x.tensor.dims4()?;
-        let y = ops::patches::forward(&x.tensor, k, stride)?;
-        Ok(self.push(y, [x], move |[x], dy| {
-            Ok(vec![(x, ops::patches::backward(&dy, k, stride, (h, w, c))?)])
-        }))
+    pub fn dense(
+        &mut self,
+        x: &Value,
+        w: &Value,
+        shape: (usize, usize),
+        statistics: bool,
+    ) -> Result<(Value, Option<Moments>)> {
+        let (y, moments) = ops::dense::forward(&x.tensor, &w.tensor, shape, statistics)?;
+        let (xs, ws) = (x.tensor.clone(), w.tensor.clone());
+        let y = self.push(y, [x, w], move |[x, w], dy| {
+            let g = ops::dense::backward(&xs, &ws, shape, &dy, (x.is_some(), w.is_some()))?;
+            Ok([(x, g.dx), (w, g.dw)].into_iter().filter_map(|(s, d)| Some((s, d?))).collect())
+        });
+        Ok((y, moments))
     }
 
     /// [`ops::subsample`]: every `stride`-th pixel.

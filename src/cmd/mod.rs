@@ -77,6 +77,7 @@ enum Ending {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
+    repro::memory::keep_freed_memory();
     let result = carry_out(&Cli::parse()).and_then(|ending| {
         io::stdout().flush()?;
         Ok(ending)

@@ -8,7 +8,7 @@ use super::plan::{BlockPlan, Branch};
 use crate::nn::{BatchNorm, Conv1x1, Depthwise, Params, Pass, SqueezeExcite};
 use crate::ops::gram::Gram;
 use crate::space::Activation;
-use crate::tape::{Candidate, Expand, Sum, Value};
+use crate::tape::{Candidate, Expand, Sum, Tape, Value};
 use candle_core::Result;
 use std::rc::Rc;
 
@@ -79,6 +79,12 @@ impl Block {
     /// # Errors
     /// When an operator fails.
     pub fn forward(&self, pass: &mut Pass<'_>, x: &Value, gates: &BlockGates) -> Result<Value> {
+        if let ([BranchLayers::MbConv(block)], true) =
+            (&self.branches[..], self.is_plain(pass, gates))
+        {
+            let added = if self.identity { Some(pass.tape.cut(x, self.width)?) } else { None };
+            return block.infer(pass, x, added.as_ref());
+        }
         let mut sum = Sum { mask: gates.width.clone(), ..Sum::default() };
         if self.branches.len() > 1 || gates.branches.is_some() {
             sum.gates.clone_from(&gates.branches);
@@ -96,6 +102,14 @@ impl Block {
             sum.identity = Some((pass.tape.cut(x, self.width)?, rho));
         }
         pass.tape.norm(&sum)
+    }
+}
+
+impl Block {
+    /// Whether nothing is trained, weighed or masked: inference in a derived network.
+    fn is_plain(&self, pass: &Pass<'_>, gates: &BlockGates) -> bool {
+        let open = [&gates.branches, &gates.identity, &gates.mid, &gates.squeeze, &gates.width];
+        !pass.uses_batch_statistics() && open.into_iter().all(Option::is_none)
     }
 }
 
@@ -153,14 +167,7 @@ impl MbConv {
         gram: &mut Option<Rc<Gram>>,
         gates: &BlockGates,
     ) -> Result<Candidate> {
-        let expand = match &self.expand {
-            Some(layers) => Some(self.expand(pass, x, gram, layers)?),
-            None => None,
-        };
-        // [n, h/s, w/s, mid]
-        let (z, moments) = self.depthwise.forward(pass, x, expand.as_ref())?;
-        let norm = self.depthwise_norm.norm(pass, self.activation, moments)?;
-        let hidden = Candidate { z, norm };
+        let hidden = self.hidden(pass, x, gram)?;
         let squeeze_excite =
             self.squeeze_excite.as_ref().map(|layers| layers.layers(pass, gates.squeeze.clone()));
         let w = self.project.weight(pass);
@@ -173,6 +180,31 @@ impl MbConv {
             pass.tape.project(&hidden, mask, squeeze_excite.as_ref(), &w, statistics)?;
         let norm = self.project_norm.norm(pass, Activation::Identity, moments)?;
         Ok(Candidate { z, norm })
+    }
+
+    /// Expansion and depthwise convolution: the hidden channels, `[n, h/s, w/s, mid]`.
+    fn hidden(
+        &self,
+        pass: &mut Pass<'_>,
+        x: &Value,
+        gram: &mut Option<Rc<Gram>>,
+    ) -> Result<Candidate> {
+        let expand = match &self.expand {
+            Some(layers) => Some(self.expand(pass, x, gram, layers)?),
+            None => None,
+        };
+        let (z, moments) = self.depthwise.forward(pass, x, expand.as_ref())?;
+        let norm = self.depthwise_norm.norm(pass, self.activation, moments)?;
+        Ok(Candidate { z, norm })
+    }
+
+    /// The whole block in inference, `x` being added where there is a residual.
+    fn infer(&self, pass: &mut Pass<'_>, x: &Value, added: Option<&Value>) -> Result<Value> {
+        let hidden = self.hidden(pass, x, &mut None)?;
+        let layers = self.squeeze_excite.as_ref().map(|layers| layers.layers(pass, None));
+        let norm = self.project_norm.norm(pass, Activation::Identity, None)?;
+        let w = self.project.weight(pass);
+        Tape::infer(&hidden, layers.as_ref(), &w, &norm, added)
     }
 
     fn expand(

@@ -8,10 +8,10 @@ pub use block::{Block, BlockGates};
 pub use plan::{BlockPlan, Branch, Plan};
 pub use supernet::{BoundGates, GateGradients, GateValues, Supernet, inherited};
 
-use crate::nn::{BatchNorm, Conv1x1, Dense, Params, Pass, StemConv};
+use crate::nn::{BatchNorm, Conv, Conv1x1, Dense, Params, Pass};
 use crate::rng::Seed;
 use crate::space::{Activation, ArchSpec, Head};
-use crate::tape::Value;
+use crate::tape::{Candidate, Value};
 use block::single;
 use candle_core::{Device, Result, Tensor};
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use std::rc::Rc;
 /// A network's layers; its numbers live in [`Params`].
 #[derive(Debug)]
 pub struct Net {
-    stem: StemConv,
+    stem: Conv,
     stem_norm: BatchNorm,
     stem_activation: Activation,
     blocks: Vec<Rc<Block>>,
@@ -45,7 +45,7 @@ impl Net {
         let stem = &plan.stem;
         let channels = (plan.image_channels, stem.width);
         Ok(Self {
-            stem: StemConv::new(params, "stem", channels, (stem.kernel, stem.stride))?,
+            stem: Conv::new(params, "stem", channels, (stem.kernel, stem.stride))?,
             stem_norm: BatchNorm::new(params, "stem", stem.width)?,
             stem_activation: stem.activation,
             blocks: plan
@@ -86,8 +86,9 @@ impl Net {
         gates: &[BlockGates],
     ) -> Result<Value> {
         let images = Value::constant(images.clone());
-        let z = self.stem.forward(pass, &images)?;
-        let candidate = self.stem_norm.candidate(pass, z, self.stem_activation)?;
+        let (z, moments) = self.stem.forward(pass, &images)?;
+        let norm = self.stem_norm.norm(pass, self.stem_activation, moments)?;
+        let candidate = Candidate { z, norm };
         let mut x = single(pass, candidate, None)?;
         let none = BlockGates::default();
         for (i, block) in self.blocks.iter().enumerate() {

@@ -41,15 +41,15 @@ impl Conv1x1 {
     }
 }
 
-/// Dense k x k convolution without bias, as windows times a matrix.
+/// Dense k x k convolution without bias.
 #[derive(Clone, Debug)]
-pub struct StemConv {
-    matrix: Conv1x1,
+pub struct Conv {
+    weight: ParamId,
     kernel: usize,
     stride: usize,
 }
 
-impl StemConv {
+impl Conv {
     /// Kaiming-normal by fan-out.
     ///
     /// # Errors
@@ -63,16 +63,17 @@ impl StemConv {
         let taps = kernel * kernel;
         let init = Init::Normal((2.0 / (taps * c_out) as f64).sqrt());
         let weight = params.add(format!("{name}.weight"), &[taps * c_in, c_out], init)?;
-        Ok(Self { matrix: Conv1x1 { weight }, kernel, stride })
+        Ok(Self { weight, kernel, stride })
     }
 
-    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, c_out]`.
+    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, c_out]` with its moments where the pass uses them.
     ///
     /// # Errors
     /// When an operator fails.
-    pub fn forward(&self, pass: &mut Pass<'_>, x: &Value) -> Result<Value> {
-        let windows = pass.tape.patches(x, self.kernel, self.stride)?;
-        self.matrix.forward(pass, &windows)
+    pub fn forward(&self, pass: &mut Pass<'_>, x: &Value) -> Result<(Value, Option<Moments>)> {
+        let weight = pass.param(self.weight);
+        let statistics = pass.uses_batch_statistics();
+        pass.tape.dense(x, &weight, (self.kernel, self.stride), statistics)
     }
 }
 

@@ -9,6 +9,7 @@
 //! Only this room touches raw storage, and only this room holds `unsafe` code.
 
 mod activation;
+pub mod dense;
 pub mod depthwise;
 pub mod gram;
 mod host;
@@ -16,7 +17,6 @@ mod lanes;
 pub mod loss;
 pub mod matmul;
 pub mod norm;
-pub mod patches;
 pub mod pool;
 pub mod project;
 pub mod rows;

@@ -18,7 +18,7 @@ use super::lanes::{
     one_row_at_a_time, store_some,
 };
 use super::no_kernel;
-use super::norm::{Candidate, HostNorm, padded};
+use super::norm::{Candidate, HostNorm, Norm, padded};
 use super::sums::{ChannelSums, Moments};
 use crate::space::Activation;
 use candle_core::{Device, Result, Tensor};
@@ -61,30 +61,82 @@ pub fn forward(
     let c_out = check(c, mask, squeeze_excite, w)?;
     match input.z.device() {
         Device::Cpu => {
-            let zs = Host::of(&input.z)?;
-            let reader = Reader::of(input, mask, squeeze_excite)?;
-            let packed = lanes::pack(&Host::of(w)?, c, c_out);
-            let pixels = h * width;
-            // SAFETY: the product is stored for all rows.
-            #[allow(unsafe_code)]
-            let mut y = unsafe { to_fill(n * pixels * c_out) };
-            let piece = pieces(n) * pixels;
-            let sums = y
-                .par_chunks_mut(piece * c_out)
-                .zip(zs.par_chunks(piece * c))
-                .map(|(y, z)| {
-                    let mut sums = ChannelSums::new(c_out);
-                    let (reader, w, sums_of) = (&reader, &packed, statistics.then_some(&mut sums));
-                    dispatch(Forward { reader, pixels, c_out, w, z, y, sums: sums_of });
-                    sums
-                })
-                .collect();
-            let sums = ChannelSums::total(sums, c_out);
-            let moments = statistics.then(|| sums.moments(n * pixels)).transpose()?;
-            Ok((tensor(y, (n, h, width, c_out))?, moments))
+            let sums = statistics.then_some(Vec::new());
+            let (y, sums) = forward_cpu(input, mask, squeeze_excite, w, None, sums)?;
+            let sums = sums.map(|sums| ChannelSums::total(sums, c_out).moments(n * h * width));
+            Ok((tensor(y, (n, h, width, c_out))?, sums.transpose()?))
         }
         device => no_kernel("project", device),
     }
+}
+
+/// The same for inference, with the norm behind the projection and the input of the block in one
+/// go: y = (projection) · scale + shift + x, where there is an x.
+///
+/// # Errors
+/// As [`forward`].
+pub fn infer(
+    input: &Candidate,
+    squeeze_excite: Option<&SqueezeExcite>,
+    w: &Tensor,
+    norm: &Norm,
+    x: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (n, h, width, c) = nhwc(&input.z)?;
+    input.norm.check("project", c)?;
+    let c_out = check(c, None, squeeze_excite, w)?;
+    norm.check("project", c_out)?;
+    if let Some(x) = x {
+        expect("project", "x", x, &[n, h, width, c_out])?;
+    }
+    match input.z.device() {
+        Device::Cpu => {
+            let finish = Finish { norm: HostNorm::of(norm)?, x: x.map(Host::of).transpose()? };
+            let (y, _) = forward_cpu(input, None, squeeze_excite, w, Some(&finish), None)?;
+            tensor(y, (n, h, width, c_out))
+        }
+        device => no_kernel("project", device),
+    }
+}
+
+/// What inference does to a projection.
+struct Finish<'a> {
+    norm: HostNorm,
+    x: Option<Host<'a>>,
+}
+
+/// The output, and its sums piece by piece if there is a place for them.
+fn forward_cpu(
+    input: &Candidate,
+    mask: Option<&Tensor>,
+    squeeze_excite: Option<&SqueezeExcite>,
+    w: &Tensor,
+    finish: Option<&Finish<'_>>,
+    sums: Option<Vec<ChannelSums>>,
+) -> Result<(Vec<f32>, Option<Vec<ChannelSums>>)> {
+    let (n, h, width, c) = nhwc(&input.z)?;
+    let (pixels, c_out) = (h * width, w.dim(1)?);
+    let zs = Host::of(&input.z)?;
+    let reader = Reader::of(input, mask, squeeze_excite)?;
+    let packed = lanes::pack(&Host::of(w)?, c, c_out);
+    // SAFETY: the product is stored for all rows.
+    #[allow(unsafe_code)]
+    let mut y = unsafe { to_fill(n * pixels * c_out) };
+    let piece = pieces(n) * pixels;
+    let statistics = sums.is_some();
+    let sums: Vec<ChannelSums> = y
+        .par_chunks_mut(piece * c_out)
+        .zip(zs.par_chunks(piece * c))
+        .enumerate()
+        .map(|(i, (y, z))| {
+            let mut sums = ChannelSums::new(c_out);
+            let (reader, w, sums_of) = (&reader, &packed, statistics.then_some(&mut sums));
+            let finish = finish.map(|finish| (finish, i * piece * c_out));
+            dispatch(Forward { reader, pixels, c_out, w, z, y, sums: sums_of, finish });
+            sums
+        })
+        .collect();
+    Ok((y, statistics.then_some(sums)))
 }
 
 /// Output channels; the shapes fit.
@@ -285,6 +337,8 @@ struct Forward<'a> {
     y: &'a mut [f32],
     /// Where the statistics go, if they are asked for.
     sums: Option<&'a mut ChannelSums>,
+    /// In inference, with the place of the piece in the whole.
+    finish: Option<(&'a Finish<'a>, usize)>,
 }
 
 impl Kernel for Forward<'_> {
@@ -293,7 +347,8 @@ impl Kernel for Forward<'_> {
         let (c, c_out) = (self.reader.c, self.c_out);
         let group = group_rows(self.pixels);
         let mut tile = Scratch::new(group * c);
-        for (y, z) in self.y.chunks_mut(group * c_out).zip(self.z.chunks(group * c)) {
+        let groups = self.y.chunks_mut(group * c_out).zip(self.z.chunks(group * c));
+        for (i, (y, z)) in groups.enumerate() {
             let a = &mut tile[..z.len()];
             self.reader.read::<FUSED>(z, a);
             if let Some(squeeze_excite) = &self.reader.squeeze_excite {
@@ -308,6 +363,46 @@ impl Kernel for Forward<'_> {
                     sums.gather::<FUSED>(y, block);
                 }
             }
+            if let Some((finish, from)) = self.finish {
+                finish.apply::<FUSED>(y, from + i * group * c_out, c_out);
+            }
+        }
+    }
+}
+
+impl Finish<'_> {
+    /// y · scale + shift + x for rows that begin at `from` in the whole.
+    #[inline(always)]
+    fn apply<const FUSED: bool>(&self, y: &mut [f32], from: usize, c: usize) {
+        let x = self.x.as_ref().map(|x| &x[from..from + y.len()]);
+        for block in blocks(c) {
+            match block.1 {
+                L => self.block::<FUSED, true>(y, x, c, block),
+                _ => self.block::<FUSED, false>(y, x, c, block),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn block<const FUSED: bool, const FULL: bool>(
+        &self,
+        y: &mut [f32],
+        x: Option<&[f32]>,
+        c: usize,
+        (at, valid): (usize, usize),
+    ) {
+        let (scale, shift) = self.norm.affine(at);
+        for (i, row) in y.chunks_exact_mut(c).enumerate() {
+            one_row_at_a_time();
+            let z = load_some::<FULL>(row, at, valid);
+            let mut out = match x {
+                Some(x) => load_some::<FULL>(x, i * c + at, valid),
+                None => [0f32; L],
+            };
+            for l in 0..L {
+                out[l] += multiply_add::<FUSED>(z[l], scale[l], shift[l]);
+            }
+            store_some::<FULL>(&out, row, at, valid);
         }
     }
 }

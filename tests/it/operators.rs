@@ -3,7 +3,7 @@
 use crate::numbers::{assert_close, assert_gradient, random, random_map, row, tensor, values};
 use crate::reference::{self, Map};
 use candle_core::{DType, Tensor};
-use repro::ops::{Moments, depthwise, loss, matmul, norm, patches, pool, rows, subsample, update};
+use repro::ops::{Moments, dense, depthwise, loss, matmul, norm, pool, rows, subsample, update};
 use repro::space::Activation;
 
 /// f32 sums over at most a few thousand terms.
@@ -98,30 +98,34 @@ fn a_depthwise_convolution_filters_every_channel_by_itself() {
 }
 
 #[test]
-fn windows_times_a_matrix_are_a_dense_convolution() {
-    for (n, h, w, c) in [(2, 5, 7, 1), (2, 8, 5, 3), (2, 1, 2, 3), (3, 6, 6, 5)] {
-        for (k, stride) in [(1, 1), (1, 2), (3, 1), (3, 2), (5, 2), (7, 2)] {
-            let what = format!("patches k{k} s{stride} on {n} of {h}x{w}x{c}");
+fn a_dense_convolution_is_the_sum_over_its_windows() {
+    for (n, h, w, c) in [(2, 5, 7, 1), (2, 8, 5, 3), (2, 1, 2, 3), (35, 6, 6, 5)] {
+        for (k, stride, c_out) in
+            [(1, 1, 4), (1, 2, 4), (3, 1, 17), (3, 2, 5), (5, 2, 4), (7, 2, 3)]
+        {
+            let what = format!("dense k{k} s{stride} on {n} of {h}x{w}x{c}");
             let x = random_map("x", (n, h, w, c));
-            let weight = random("w", k * k * c * 4);
-            let y = reference::convolve(&x, &weight, k, stride, 4);
-            let windows = patches::forward(&x.tensor(), k, stride).unwrap();
-            assert_eq!(windows.dims(), [y.n, y.h, y.w, k * k * c], "{what}");
-            let ws = tensor(&weight, &[k * k * c, 4]);
-            let found = matmul::forward(&windows, &ws).unwrap();
+            let weight = random("w", k * k * c * c_out);
+            let y = reference::convolve(&x, &weight, k, stride, c_out);
+            let (xs, ws) = (x.tensor(), tensor(&weight, &[k * k * c, c_out]));
+            let (found, moments) = dense::forward(&xs, &ws, (k, stride), true).unwrap();
+            assert_eq!(found.dims(), [y.n, y.h, y.w, c_out], "{what}");
             assert_close(&what, &values(&found), &y.data, VALUE);
+            let direct = norm::moments(&found).unwrap();
+            let mean = moments.unwrap().mean;
+            assert_close(&format!("{what}, mean"), &values(&mean), &values(&direct.mean), 1e-4);
 
-            // The gradient of Σ dy · windows by finite differences of the convolution with the
-            // identity matrix, whose outputs are the windows.
-            let taps = k * k * c;
-            let dy = random("dy", y.n * y.h * y.w * taps);
-            let dys = tensor(&dy, &[y.n, y.h, y.w, taps]);
-            let dx = values(&patches::backward(&dys, k, stride, (h, w, c)).unwrap());
-            let one: Vec<f64> =
-                (0..taps * taps).map(|i| f64::from(u8::from(i / taps == i % taps))).collect();
+            let dy = random("dy", y.data.len());
+            let dys = tensor(&dy, found.dims());
+            let g = dense::backward(&xs, &ws, (k, stride), &dys, (true, true)).unwrap();
+            let dx = values(&g.dx.unwrap());
             assert_gradient(&format!("{what}, dx"), &dx, &x.data, 2, SLOPE, |moved| {
                 let moved = Map::new(shape(&x), moved.to_vec());
-                reference::convolve(&moved, &one, k, stride, taps).dot(&dy)
+                reference::convolve(&moved, &weight, k, stride, c_out).dot(&dy)
+            });
+            let dw = values(&g.dw.unwrap());
+            assert_gradient(&format!("{what}, dw"), &dw, &weight, 2, SLOPE, |moved| {
+                reference::convolve(&x, moved, k, stride, c_out).dot(&dy)
             });
         }
     }
@@ -477,7 +481,9 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
     let all = depthwise::Wanted { input: true, weights: true };
     let short_gradient = depthwise::backward(&x, None, &filter, 2, &x, all);
     assert_refused(short_gradient.map(drop), &["depthwise: dy", "2, 2, 2, 6"]);
-    assert_refused(patches::backward(&x, 3, 1, (4, 4, 6)), &["patches: dy", "2, 4, 4, 54"]);
+    assert_refused(dense::forward(&x, &zeros(&[9, 2]), (3, 1), false), &["dense: w", "54, 2"]);
+    let short_gradient = dense::backward(&x, &zeros(&[54, 2]), (3, 2), &x, (true, true));
+    assert_refused(short_gradient.map(drop), &["dense: dy", "2, 2, 2, 2"]);
     assert_refused(subsample::backward(&x, 2, (4, 4)), &["subsample: dy", "2, 2, 2, 6"]);
     let (bias, identity) = (zeros(&[6]), Activation::Identity);
     assert_refused(rows::forward(&x, &zeros(&[5]), identity, None), &["rows: bias", "5", "6"]);

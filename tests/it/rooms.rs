@@ -69,7 +69,7 @@ const KEPT_IN: &[(&[&str], &[&str], &str)] = &[
         &["cmd"],
         "return what there is to say, and let cmd print it",
     ),
-    (&["unsafe", "unsafe_code"], &["ops"], "make it an operator, with a safe signature"),
+    (&["unsafe", "unsafe_code"], &["ops", "memory"], "make it an operator, with a safe signature"),
     (&["cudarc"], &["ops", "memory"], "make it an operator"),
     (&["SystemTime", "UNIX_EPOCH"], &["env"], "use env::now"),
     (&["async", "await"], &["store"], "store's façade blocks: nothing else need wait"),

@@ -1,0 +1,240 @@
+//! Dense k x k convolution, padding k / 2: the windows of one image at a time as rows of a matrix
+//! (im2col), times the filters. The stem is one; its three input channels leave nothing to
+//! vectorise otherwise. The windows live in the cache and are made again on the way back.
+
+use super::host::{Host, Scratch, expect, nhwc, pieces, tensor, to_fill};
+use super::lanes::{self, Kernel, Layout, Mode, blocks, dispatch, multiply};
+use super::no_kernel;
+use super::sums::{ChannelSums, Moments, sum_parts};
+use crate::space::conv_out;
+use candle_core::{Device, Result, Tensor};
+use rayon::prelude::*;
+
+/// Gradients of [`forward`], those that were asked for.
+pub struct Gradients {
+    /// `[n, h, w, c_in]`
+    pub dx: Option<Tensor>,
+    /// `[k·k·c_in, c_out]`
+    pub dw: Option<Tensor>,
+}
+
+/// Sizes of one image.
+#[derive(Clone, Copy)]
+struct Geometry {
+    h: usize,
+    w: usize,
+    c: usize,
+    k: usize,
+    stride: usize,
+    oh: usize,
+    ow: usize,
+}
+
+/// x `[n, h, w, c_in]`, w `[k·k·c_in, c_out]` → y `[n, ⌈h/s⌉, ⌈w/s⌉, c_out]`, and its moments if
+/// `statistics` are asked for.
+///
+/// # Errors
+/// When the shapes do not fit or the device has no kernel.
+pub fn forward(
+    x: &Tensor,
+    w: &Tensor,
+    (k, stride): (usize, usize),
+    statistics: bool,
+) -> Result<(Tensor, Option<Moments>)> {
+    let (n, g, c_out) = shape(x, w, k, stride)?;
+    match x.device() {
+        Device::Cpu => {
+            let xs = Host::of(x)?;
+            let packed = lanes::pack(&Host::of(w)?, g.window(), c_out);
+            let pixels = g.oh * g.ow;
+            // SAFETY: every image's product is stored in full.
+            #[allow(unsafe_code)]
+            let mut y = unsafe { to_fill(n * pixels * c_out) };
+            let piece = pieces(n);
+            let sums = y
+                .par_chunks_mut(piece * pixels * c_out)
+                .zip(xs.par_chunks(piece * g.image()))
+                .map(|(y, x)| {
+                    let mut sums = ChannelSums::new(c_out);
+                    let sums_of = statistics.then_some(&mut sums);
+                    dispatch(Forward { g, c_out, w: &packed, x, y, sums: sums_of });
+                    sums
+                })
+                .collect();
+            let sums = ChannelSums::total(sums, c_out);
+            let moments = statistics.then(|| sums.moments(n * pixels)).transpose()?;
+            Ok((tensor(y, (n, g.oh, g.ow, c_out))?, moments))
+        }
+        device => no_kernel("dense", device),
+    }
+}
+
+/// The gradients of [`forward`] with respect to the input and the weights, as wanted.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward(
+    x: &Tensor,
+    w: &Tensor,
+    (k, stride): (usize, usize),
+    dy: &Tensor,
+    (input, weights): (bool, bool),
+) -> Result<Gradients> {
+    let (n, g, c_out) = shape(x, w, k, stride)?;
+    expect("dense", "dy", dy, &[n, g.oh, g.ow, c_out])?;
+    match dy.device() {
+        Device::Cpu => {
+            let (xs, dys) = (Host::of(x)?, Host::of(dy)?);
+            let (piece, out) = (pieces(n), g.oh * g.ow * c_out);
+            let mut gradients = Gradients { dx: None, dw: None };
+            if weights {
+                let parts: Vec<Vec<f32>> = xs
+                    .par_chunks(piece * g.image())
+                    .zip(dys.par_chunks(piece * out))
+                    .map(|(x, dy)| {
+                        let mut dw = vec![0f32; g.window() * c_out];
+                        dispatch(BackwardWeights { g, c_out, x, dy, dw: &mut dw });
+                        dw
+                    })
+                    .collect();
+                gradients.dw = Some(tensor(sum_parts(&parts), w.shape())?);
+            }
+            if input {
+                let packed = lanes::pack_transposed(&Host::of(w)?, g.window(), c_out);
+                let mut dx = vec![0f32; xs.len()];
+                dx.par_chunks_mut(piece * g.image())
+                    .zip(dys.par_chunks(piece * out))
+                    .for_each(|(dx, dy)| dispatch(BackwardInput { g, c_out, w: &packed, dy, dx }));
+                gradients.dx = Some(tensor(dx, x.shape())?);
+            }
+            Ok(gradients)
+        }
+        device => no_kernel("dense", device),
+    }
+}
+
+fn shape(x: &Tensor, w: &Tensor, k: usize, stride: usize) -> Result<(usize, Geometry, usize)> {
+    let (n, h, width, c) = nhwc(x)?;
+    let c_out = w.dims2()?.1;
+    expect("dense", "w", w, &[k * k * c, c_out])?;
+    let (oh, ow) = (conv_out(h, k, stride), conv_out(width, k, stride));
+    Ok((n, Geometry { h, w: width, c, k, stride, oh, ow }, c_out))
+}
+
+impl Geometry {
+    fn image(&self) -> usize {
+        self.h * self.w * self.c
+    }
+
+    /// Values that one output sees.
+    fn window(&self) -> usize {
+        self.k * self.k * self.c
+    }
+
+    /// Calls `visit(place in the windows, place in the image, values)` for every run of a window
+    /// that lies inside the image: part of one of its rows.
+    #[inline(always)]
+    fn runs(&self, mut visit: impl FnMut(usize, usize, usize)) {
+        let pad = self.k / 2;
+        for o in 0..self.oh * self.ow {
+            let (row, column) = (o / self.ow * self.stride, o % self.ow * self.stride);
+            // Taps whose column lies inside.
+            let from = pad.saturating_sub(column);
+            let to = self.k.min(self.w + pad - column);
+            for kh in 0..self.k {
+                let ih = (row + kh).wrapping_sub(pad);
+                if ih < self.h && from < to {
+                    let window = o * self.window() + (kh * self.k + from) * self.c;
+                    let image = (ih * self.w + column + from - pad) * self.c;
+                    visit(window, image, (to - from) * self.c);
+                }
+            }
+        }
+    }
+
+    /// The windows of one image, `[oh·ow, k·k·c]`.
+    #[inline(always)]
+    fn fill(&self, x: &[f32], windows: &mut [f32]) {
+        windows.fill(0.0);
+        self.runs(|window, image, len| {
+            windows[window..window + len].copy_from_slice(&x[image..image + len]);
+        });
+    }
+}
+
+struct Forward<'a> {
+    g: Geometry,
+    c_out: usize,
+    w: &'a [f32],
+    x: &'a [f32],
+    y: &'a mut [f32],
+    sums: Option<&'a mut ChannelSums>,
+}
+
+impl Kernel for Forward<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(mut self) {
+        let (g, pixels, depth) = (self.g, self.g.oh * self.g.ow, self.g.window());
+        let mut windows = Scratch::new(pixels * depth);
+        let images = self.x.chunks_exact(g.image());
+        for (x, y) in images.zip(self.y.chunks_exact_mut(pixels * self.c_out)) {
+            g.fill(x, &mut windows);
+            let shape = (pixels, depth, self.c_out);
+            multiply::<FUSED>(shape, &windows, Layout::Rows(depth), self.w, y, Mode::Store);
+            if let Some(sums) = &mut self.sums {
+                for block in blocks(self.c_out) {
+                    sums.gather::<FUSED>(y, block);
+                }
+            }
+        }
+    }
+}
+
+struct BackwardWeights<'a> {
+    g: Geometry,
+    c_out: usize,
+    x: &'a [f32],
+    dy: &'a [f32],
+    dw: &'a mut [f32],
+}
+
+impl Kernel for BackwardWeights<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let (g, pixels, depth) = (self.g, self.g.oh * self.g.ow, self.g.window());
+        let mut windows = Scratch::new(pixels * depth);
+        let images = self.x.chunks_exact(g.image());
+        for (x, dy) in images.zip(self.dy.chunks_exact(pixels * self.c_out)) {
+            g.fill(x, &mut windows);
+            let packed = lanes::pack(dy, pixels, self.c_out);
+            let (shape, layout) = ((depth, pixels, self.c_out), Layout::Columns(depth));
+            multiply::<FUSED>(shape, &windows, layout, &packed, self.dw, Mode::Add);
+        }
+    }
+}
+
+struct BackwardInput<'a> {
+    g: Geometry,
+    c_out: usize,
+    w: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Kernel for BackwardInput<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let (g, pixels, depth) = (self.g, self.g.oh * self.g.ow, self.g.window());
+        let mut windows = Scratch::new(pixels * depth);
+        let gradients = self.dy.chunks_exact(pixels * self.c_out);
+        for (dx, dy) in self.dx.chunks_exact_mut(g.image()).zip(gradients) {
+            let (shape, layout) = ((pixels, self.c_out, depth), Layout::Rows(self.c_out));
+            multiply::<FUSED>(shape, dy, layout, self.w, &mut windows, Mode::Store);
+            g.runs(|window, image, len| {
+                for (dx, d) in dx[image..image + len].iter_mut().zip(&windows[window..]) {
+                    *dx += d;
+                }
+            });
+        }
+    }
+}
