@@ -74,10 +74,8 @@ pub struct Memory {
     pub optimizer: u64,
     /// What the forward pass keeps for the way back, the batch included.
     pub activations: u64,
-    /// Gradients of the weights.
-    pub gradients: u64,
-    /// The rest: gradients of activations, partial sums, tiles.
-    pub scratch: u64,
+    /// The rest: gradients, partial sums, tiles.
+    pub gradients_and_scratch: u64,
 }
 
 /// What the machine can do, measured beside the steps.
@@ -163,9 +161,10 @@ pub fn measure(
     let resident = memory::high_water_bytes().zip(idle.1);
     let resident_bytes = resident.map(|(peak, idle)| peak.saturating_sub(idle));
     let activations = samples.iter().map(|s| s.kept_bytes).max().unwrap_or_default();
-    let known = fixed.weights + fixed.optimizer + fixed.gradients + activations;
-    let scratch = peak_bytes.saturating_sub(known);
-    let memory = Memory { activations, scratch, ..fixed };
+    // All of these are there at once, at the end of the forward pass.
+    let known = fixed.weights + fixed.optimizer + activations;
+    let gradients_and_scratch = peak_bytes.saturating_sub(known);
+    let memory = Memory { activations, gradients_and_scratch, ..fixed };
     let machine = Machine::measure()?;
     Ok(summary(what, batch, &samples, (macs, peak_bytes, memory, resident_bytes), machine))
 }
@@ -174,7 +173,7 @@ impl Memory {
     /// What a network and its optimizer always hold.
     fn of(params: &Params, trains: bool) -> Self {
         let trained = if trains { 4 * params.count() as u64 } else { 0 };
-        Self { weights: params.bytes(), optimizer: trained, gradients: trained, ..Self::default() }
+        Self { weights: params.bytes(), optimizer: trained, ..Self::default() }
     }
 }
 

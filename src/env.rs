@@ -15,7 +15,7 @@ pub struct Environment {
     pub git_dirty: Option<bool>,
     /// The compiler, as in `rustc 1.95.0`.
     pub rustc: String,
-    /// Versions of the libraries that do arithmetic, as in `candle-core 0.11.1, gemm 0.19.0`.
+    /// Versions of the libraries that do arithmetic, as in `candle-core 0.11.1, rayon 1.12.0`.
     pub libraries: String,
     pub host: String,
     /// Operating system and architecture, as in `linux x86_64`.

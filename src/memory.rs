@@ -14,12 +14,14 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        const LARGEST: libc::c_int = 1 << 30;
-        // SAFETY: mallopt only sets two numbers of the allocator, under its lock.
-        #[allow(unsafe_code)]
-        unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, LARGEST);
+        // The most that glibc documents for blocks taken from its heap; and never trim the heap.
+        const SETTINGS: [(libc::c_int, libc::c_int); 2] =
+            [(libc::M_MMAP_THRESHOLD, 32 << 20), (libc::M_TRIM_THRESHOLD, libc::c_int::MAX)];
+        for (which, value) in SETTINGS {
+            // A setting that is refused only costs time.
+            // SAFETY: mallopt sets one number of the allocator, under its lock.
+            #[allow(unsafe_code)]
+            let _ = unsafe { libc::mallopt(which, value) };
         }
     }
 }

@@ -73,6 +73,7 @@ impl RunPlan<'_> {
         device: &Device,
         watch: &mut Watch<'_>,
     ) -> Result<FinalResult> {
+        memory::reset_high_water();
         let (prepared, _) = watch.phase(Phase::Data, |_| Ok((self.prepare(data_root)?, 0)))?;
         let (outcome, _) = watch.phase(Phase::Search, |watch| {
             let outcome = self.search(&prepared, device, watch)?;

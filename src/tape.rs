@@ -72,7 +72,7 @@ enum Record {
     Call { output: usize, backward: Box<dyn FnOnce(Tensor) -> Result<Contributions>> },
     /// Calls that were forgotten and are made again: given a tape with the slots that there were
     /// before them, it gives that tape with the same calls recorded.
-    Again { slots: usize, replay: Box<dyn FnOnce(Tape) -> Result<Tape>> },
+    Again { slots: (usize, usize), replay: Box<dyn FnOnce(Tape) -> Result<Tape>> },
 }
 
 /// The records of one forward pass.
@@ -156,7 +156,8 @@ impl Tape {
     pub fn forget(&mut self, mark: Mark, replay: impl FnOnce(Self) -> Result<Self> + 'static) {
         if self.records.len() > mark.records {
             self.records.truncate(mark.records);
-            let again = Record::Again { slots: mark.slots, replay: Box::new(replay) };
+            let slots = (mark.slots, self.slots);
+            let again = Record::Again { slots, replay: Box::new(replay) };
             self.records.push(again);
         }
     }
@@ -293,6 +294,12 @@ impl Tape {
         norm: &Norm,
         x: Option<&Value>,
     ) -> Result<Value> {
+        let own = [input.z.slot, input.norm.gamma.slot, input.norm.beta.slot, w.slot];
+        let rest = [norm.gamma.slot, norm.beta.slot, x.and_then(|x| x.slot)];
+        let gates = squeeze_excite.map_or([None; 5], SqueezeExcite::slots);
+        if own.iter().chain(&rest).chain(&gates).any(Option::is_some) {
+            candle_core::bail!("inference keeps nothing for gradients, and one is watched");
+        }
         let layers = squeeze_excite.map(SqueezeExcite::plain);
         let (plain, x) = (input.plain(), x.map(Value::tensor));
         let y = project::infer(&plain, layers.as_ref(), &w.tensor, &norm.plain(), x)?;
@@ -417,8 +424,11 @@ fn run_back(records: Vec<Record>, slots: &mut [Option<Tensor>]) -> Result<()> {
                     }
                 }
             }
-            Record::Again { slots: before, replay } => {
+            Record::Again { slots: (before, after), replay } => {
                 let again = replay(Tape { records: Vec::new(), slots: before })?;
+                if again.slots != after {
+                    candle_core::bail!("a block that was recomputed made other calls than before");
+                }
                 run_back(again.records, slots)?;
             }
         }

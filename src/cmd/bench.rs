@@ -2,13 +2,12 @@
 
 use super::progress::Display;
 use super::run::{fetch_if_absent, set_threads};
-use super::text;
+use super::{Usage, existing, text};
 use anyhow::{Context, Result, bail};
 use repro::bench::{self, Measured, What};
 use repro::data::{self, Silent};
 use repro::manifest::{self, Manifest, Overrides};
 use repro::space::ArchSpec;
-use repro::store::Store;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -94,7 +93,7 @@ fn usual_batch(manifest: &Manifest, what: What) -> usize {
 fn architecture(args: &Args, database: &Path) -> Result<Option<ArchSpec>> {
     if args.what == What::Supernet {
         if args.arch.is_some() || args.run.is_some() {
-            bail!("--what supernet times the manifest's space; leave --arch and --run out");
+            bail!(Usage("--what supernet times the manifest's space; leave --arch and --run out"));
         }
         return Ok(None);
     }
@@ -106,9 +105,9 @@ fn architecture(args: &Args, database: &Path) -> Result<Option<ArchSpec>> {
         return Ok(Some(arch));
     }
     let Some(id) = args.run else {
-        bail!("say which network: --run ID of the database, or --arch FILE");
+        bail!(Usage("say which network: --run ID of the database, or --arch FILE"));
     };
-    match Store::open(database)?.run(id)?.architecture {
+    match existing(database)?.run(id)?.architecture {
         Some(found) => Ok(Some(found.arch)),
         None => bail!("run {id} arrived at no network"),
     }
@@ -141,8 +140,7 @@ fn table(m: &Measured) -> String {
         ("weights", memory.weights),
         ("optimizer", memory.optimizer),
         ("activations", memory.activations),
-        ("gradients", memory.gradients),
-        ("scratch", memory.scratch),
+        ("gradients and scratch", memory.gradients_and_scratch),
     ];
     let owners: Vec<String> =
         owners.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();

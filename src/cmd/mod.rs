@@ -66,6 +66,11 @@ enum Command {
     Bench(bench::Args),
 }
 
+/// The command line is not right in a way that its parser cannot tell.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(&'static str);
+
 /// How a command ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -90,7 +95,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             say(format_args!("error: {}", message(&error)));
-            ExitCode::from(if error.is::<Complaints>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<Complaints>() || error.is::<Usage>() { 2 } else { 1 })
         }
     }
 }

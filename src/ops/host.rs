@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, Device, Result, Shape, Storage, StorageRef, Tensor, bail};
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A read view of a contiguous f32 tensor on the CPU.
 pub(super) struct Host<'a> {
@@ -97,7 +98,18 @@ pub(super) unsafe fn to_fill(len: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(len);
     // SAFETY: the capacity is there, and the caller writes before anybody reads.
     unsafe { values.set_len(len) };
+    if POISON.load(Ordering::Relaxed) {
+        values.fill(f32::NAN);
+    }
     values
+}
+
+static POISON: AtomicBool = AtomicBool::new(false);
+
+/// For tests: from now on, outputs are full of NaN until a kernel fills them, so that a value that
+/// is read before it was written shows.
+pub fn poison_outputs() {
+    POISON.store(true, Ordering::Relaxed);
 }
 
 thread_local! {

@@ -61,10 +61,10 @@ pub fn forward(
     let c_out = check(c, mask, squeeze_excite, w)?;
     match input.z.device() {
         Device::Cpu => {
-            let sums = statistics.then_some(Vec::new());
-            let (y, sums) = forward_cpu(input, mask, squeeze_excite, w, None, sums)?;
-            let sums = sums.map(|sums| ChannelSums::total(sums, c_out).moments(n * h * width));
-            Ok((tensor(y, (n, h, width, c_out))?, sums.transpose()?))
+            let (y, sums) = forward_cpu(input, mask, squeeze_excite, w, None, statistics)?;
+            let sums = ChannelSums::total(sums, c_out);
+            let moments = statistics.then(|| sums.moments(n * h * width)).transpose()?;
+            Ok((tensor(y, (n, h, width, c_out))?, moments))
         }
         device => no_kernel("project", device),
     }
@@ -92,7 +92,7 @@ pub fn infer(
     match input.z.device() {
         Device::Cpu => {
             let finish = Finish { norm: HostNorm::of(norm)?, x: x.map(Host::of).transpose()? };
-            let (y, _) = forward_cpu(input, None, squeeze_excite, w, Some(&finish), None)?;
+            let (y, _) = forward_cpu(input, None, squeeze_excite, w, Some(&finish), false)?;
             tensor(y, (n, h, width, c_out))
         }
         device => no_kernel("project", device),
@@ -105,15 +105,15 @@ struct Finish<'a> {
     x: Option<Host<'a>>,
 }
 
-/// The output, and its sums piece by piece if there is a place for them.
+/// The output, and its sums piece by piece, which are zero unless `statistics` are asked for.
 fn forward_cpu(
     input: &Candidate,
     mask: Option<&Tensor>,
     squeeze_excite: Option<&SqueezeExcite>,
     w: &Tensor,
     finish: Option<&Finish<'_>>,
-    sums: Option<Vec<ChannelSums>>,
-) -> Result<(Vec<f32>, Option<Vec<ChannelSums>>)> {
+    statistics: bool,
+) -> Result<(Vec<f32>, Vec<ChannelSums>)> {
     let (n, h, width, c) = nhwc(&input.z)?;
     let (pixels, c_out) = (h * width, w.dim(1)?);
     let zs = Host::of(&input.z)?;
@@ -123,8 +123,7 @@ fn forward_cpu(
     #[allow(unsafe_code)]
     let mut y = unsafe { to_fill(n * pixels * c_out) };
     let piece = pieces(n) * pixels;
-    let statistics = sums.is_some();
-    let sums: Vec<ChannelSums> = y
+    let sums = y
         .par_chunks_mut(piece * c_out)
         .zip(zs.par_chunks(piece * c))
         .enumerate()
@@ -136,7 +135,7 @@ fn forward_cpu(
             sums
         })
         .collect();
-    Ok((y, statistics.then_some(sums)))
+    Ok((y, sums))
 }
 
 /// Output channels; the shapes fit.

@@ -13,6 +13,9 @@ pub struct Moments {
     pub count: usize,
 }
 
+/// Rows that are summed in f32 before they are added up in f64.
+const FLUSH: usize = 128;
+
 /// Two sums per channel, for example Σz and Σz².
 pub(super) struct ChannelSums {
     c: usize,
@@ -36,11 +39,14 @@ impl ChannelSums {
     /// Adds Σ z and Σ z² of one block of channels over the rows of `z` `[rows, c]`.
     #[inline(always)]
     pub(super) fn gather<const FUSED: bool>(&mut self, z: &[f32], (at, valid): (usize, usize)) {
-        let (sum, squares) = match valid {
-            L => sums_of::<FUSED, true>(z, self.c, (at, valid)),
-            _ => sums_of::<FUSED, false>(z, self.c, (at, valid)),
-        };
-        self.add(at, valid, &sum, &squares);
+        // Few rows in f32, many in f64: the variance is a difference of large numbers.
+        for z in z.chunks(FLUSH * self.c) {
+            let (sum, squares) = match valid {
+                L => sums_of::<FUSED, true>(z, self.c, (at, valid)),
+                _ => sums_of::<FUSED, false>(z, self.c, (at, valid)),
+            };
+            self.add(at, valid, &sum, &squares);
+        }
     }
 
     pub(super) fn total(parts: Vec<Self>, c: usize) -> Self {

@@ -108,24 +108,6 @@ pub fn code(text: &str) -> String {
     format!("{fence} {text} {fence}")
 }
 
-/// `2026-02-03 04:05:06` of seconds since 1970, UTC.
-#[must_use]
-pub fn utc(seconds: f64) -> String {
-    let seconds = seconds as i64;
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    // Years begin in March here, so that the leap day is their last; 400 years have 146,097 days.
-    let days = days + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let march_month = (5 * day + 2) / 153;
-    let day = day - (153 * march_month + 2) / 5 + 1;
-    let month = (march_month + 2) % 12 + 1;
-    let year = year + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,23 +128,6 @@ mod tests {
         assert_eq!(Unit::Percent.range(&[0.5, 0.25]).as_deref(), Some("25.00 to 50.00"));
         assert_eq!(Unit::Seconds.range(&[1.01, 0.99]).as_deref(), Some("1.0"));
         assert_eq!(Unit::Seconds.range(&[]), None);
-    }
-
-    #[test]
-    fn days_are_those_of_the_calendar() {
-        // As `date -u -d @SECONDS` says.
-        let cases = [
-            (0.0, "1970-01-01 00:00:00"),
-            (951_782_399.9, "2000-02-28 23:59:59"),
-            (951_782_400.0, "2000-02-29 00:00:00"),
-            (1_772_323_199.0, "2026-02-28 23:59:59"),
-            (1_772_323_200.0, "2026-03-01 00:00:00"),
-            (4_102_444_799.0, "2099-12-31 23:59:59"),
-            (-1.0, "1969-12-31 23:59:59"),
-        ];
-        for (seconds, expected) in cases {
-            assert_eq!(utc(seconds), expected);
-        }
     }
 
     #[test]

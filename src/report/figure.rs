@@ -18,7 +18,11 @@ struct Panel {
 
 const PANELS: [Panel; 6] = [
     Panel { metric: "search.loss", title: "cross-entropy, weights' images [nats]", unit: 1.0 },
-    Panel { metric: "search.alpha.loss", title: "cross-entropy, alpha's images [nats]", unit: 1.0 },
+    Panel {
+        metric: "search.alpha.cross_entropy",
+        title: "cross-entropy, alpha's images [nats]",
+        unit: 1.0,
+    },
     Panel { metric: "search.expected_macs", title: "expected MACs [millions]", unit: 1e6 },
     Panel {
         metric: "search.entropy.type",

@@ -27,7 +27,7 @@ fn frame(runs: &[RunRow]) -> PolarsResult<DataFrame> {
 
 fn identity(runs: &[RunRow]) -> Vec<Column> {
     vec![
-        column("run", runs, |r| r.id),
+        column("run_id", runs, |r| r.id),
         column("experiment", runs, |r| r.experiment.as_str()),
         column("method", runs, |r| r.method.as_str()),
         column("dataset", runs, |r| r.dataset.as_str()),
@@ -52,7 +52,7 @@ fn outcome(runs: &[RunRow]) -> Vec<Column> {
         column("test_top1", runs, |r| result(r, |result| result.test_top1)),
         column("test_loss_nats", runs, |r| result(r, |result| result.test_loss)),
         column("test_images", runs, |r| result(r, |result| result.test_images)),
-        column("architecture", runs, |r| r.architecture.as_ref().map(|found| found.id.as_str())),
+        column("arch_id", runs, |r| r.architecture.as_ref().map(|found| found.id.as_str())),
         column("macs", runs, |r| found(r, |found| found.macs)),
         column("params", runs, |r| found(r, |found| found.params)),
         column("weights_sha256", runs, |r| r.result.as_ref().map(|r| r.weights_sha256.as_str())),

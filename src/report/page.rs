@@ -1,10 +1,11 @@
 //! The Markdown page of one experiment.
 
-use super::cells::{code, escape, power_of_ten, run_ids, utc};
+use super::cells::{code, escape, power_of_ten, run_ids};
 use super::results::{environment, finished, notes, results, unfinished};
 use super::{architecture, claims};
 use crate::claim::Mark;
 use crate::cost;
+use crate::env::utc;
 use crate::store::{ArchitectureRow, RunRow, RunStatus};
 
 /// All of it. `runs` are those of one experiment, the oldest first.

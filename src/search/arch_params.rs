@@ -197,13 +197,4 @@ mod tests {
             assert!((found[i] - (value(moved[0]) - value(moved[1])) / (2.0 * h)).abs() < 1e-9);
         }
     }
-
-    #[test]
-    fn the_example_of_the_paper_gives_its_effective_width() {
-        // 0.8 · 16 + 0.2 · 12 = 15.2 channels (section 3.3).
-        let gates: [f64; 2] = [0.2, 0.8];
-        let width: f64 = gates.iter().zip([12.0, 16.0]).map(|(g, c)| g * c).sum();
-        assert!((width - 15.2).abs() < 1e-12);
-        assert!((entropy(&[0.5, 0.5]) - 2f64.ln()).abs() < 1e-12);
-    }
 }

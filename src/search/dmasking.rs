@@ -72,18 +72,20 @@ pub(super) fn search(
             step += 1;
             watch.progress.advanced(step + alpha_step, &mean.note());
         }
-        let mut alpha_mean = Mean::default();
+        let (mut alpha_mean, mut alpha_loss) = (Mean::default(), 0.0);
         if epoch >= config.warmup_epochs {
             for batch in alpha_batches.epoch(epoch as u64) {
                 let (batch, step_start) = (batch?, Instant::now());
                 let (result, loss, cost) = state.alpha_step(&batch, alpha_step, tau)?;
                 ensure_finite(loss, "search", alpha_step)?;
                 alpha_mean.add(&result, batch.labels.len());
+                alpha_loss += loss * batch.labels.len() as f64;
                 let seconds = step_start.elapsed().as_secs_f64();
                 watch.measure(
                     alpha_step,
                     &[
                         ("search.alpha.step_loss", loss),
+                        ("search.alpha.learning_rate", config.alpha.learning_rate),
                         ("search.alpha.step_cross_entropy", result.loss),
                         ("search.alpha.step_cost", cost),
                         ("search.alpha.step_seconds", seconds),
@@ -96,7 +98,7 @@ pub(super) fn search(
         let epoch_images = mean.images() + alpha_mean.images();
         images += epoch_images as u64;
         let rate = epoch_images as f64 / start.elapsed().as_secs_f64();
-        state.measure_epoch(epoch as u64, tau, mean, alpha_mean, rate, watch)?;
+        state.measure_epoch(epoch as u64, tau, mean, (alpha_mean, alpha_loss), rate, watch)?;
     }
     watch.progress.finished();
     let decisions = state.alpha.decide(space);
@@ -207,7 +209,7 @@ impl<'a> Dmasking<'a> {
         epoch: u64,
         tau: f64,
         weights: Mean,
-        alpha: Mean,
+        (alpha, alpha_loss): (Mean, f64),
         images_per_second: f64,
         watch: &mut Watch<'_>,
     ) -> Result<()> {
@@ -221,7 +223,8 @@ impl<'a> Dmasking<'a> {
             ("search.images_per_second", images_per_second),
         ];
         if alpha.images() > 0 {
-            metrics.push(("search.alpha.loss", alpha.score().loss));
+            metrics.push(("search.alpha.cross_entropy", alpha.score().loss));
+            metrics.push(("search.alpha.loss", alpha_loss / alpha.images() as f64));
             metrics.push(("search.alpha.top1", alpha.score().top1));
         }
         let names = ["search.entropy.type", "search.entropy.expansion", "search.entropy.width"];

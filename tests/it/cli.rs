@@ -2,6 +2,7 @@
 
 use assert_cmd::Command;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -227,9 +228,78 @@ fn the_size_of_a_space_is_exact() {
     assert_eq!(space["candidates"].as_str().unwrap().len(), total as usize + 1);
 }
 
+/// Every number becomes a `#`: how fast and how well differs from machine to machine.
+fn without_numbers(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '0'..='9' if out.ends_with('#') => {}
+            '0'..='9' => out.push('#'),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+#[test]
+fn a_run_becomes_a_report() {
+    let bench = Bench::new();
+    let [run] = &bench.smoke(&[])[..] else { panic!("no run") };
+    let out = bench.folder.path().join("reports");
+    let written = bench.repro(&["report", "--out", out.to_str().unwrap()]).output().unwrap();
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    let csv = std::fs::read_to_string(out.join("smoke.csv")).unwrap();
+    let (names, row) = csv.trim_end().split_once('\n').unwrap();
+    let row: BTreeMap<&str, &str> = names.split(',').zip(row.split(',')).collect();
+    for key in ["run_id", "arch_id", "test_top1", "macs", "params", "weights_sha256"] {
+        assert_eq!(row[key], run[key].to_string().trim_matches('"'), "{key}");
+    }
+    let page = std::fs::read_to_string(out.join("smoke.md")).unwrap();
+    let blocks = page.lines().filter(|line| line.contains("| MBConv") || line.contains("| skip"));
+    assert!(blocks.count() >= 2, "{page}");
+    // What is the same on every machine: headings, heads of tables, notes.
+    let frame: Vec<&str> = page
+        .lines()
+        .filter(|line| {
+            !line.starts_with("| ") || line.starts_with("| method") || line.starts_with("| block")
+        })
+        .filter(|line| !line.starts_with("- ") && !line.starts_with("### "))
+        .collect();
+    let place = out.display().to_string();
+    let frame = frame.join("\n").replace(&place, "OUT");
+    let frame: Vec<String> = without_numbers(&frame)
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ").replace("--", "-"))
+        .map(|line| line.replace("--", "-").replace("--", "-").replace("--", "-"))
+        .collect();
+    insta::assert_snapshot!("report_of_smoke", frame.join("\n"));
+}
+
+#[test]
+fn steps_are_timed_and_their_memory_adds_up() {
+    let bench = Bench::new();
+    let timed = |arguments: &[&str]| {
+        let all = [&["bench", SMOKE, "--steps", "2", "--json"], arguments].concat();
+        let output = bench.repro(&all).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        json_lines(&output.stdout).remove(0)
+    };
+    let step = timed(&[]);
+    for key in ["step_ms", "forward_ms", "backward_ms", "optimizer_ms", "images_per_second"] {
+        assert!(step[key].as_f64().unwrap() > 0.0, "{key}: {step}");
+    }
+    let owners = step["memory"].as_object().unwrap().values().map(|v| v.as_u64().unwrap());
+    assert_eq!(owners.sum::<u64>(), step["peak_bytes"].as_u64().unwrap(), "{step}");
+    let less = timed(&["--set", "search.recompute=block"]);
+    assert!(less["peak_bytes"].as_u64() < step["peak_bytes"].as_u64());
+    let mut no_network = bench.repro(&["bench", SMOKE, "--what", "eval"]);
+    assert_eq!(exit_code(&mut no_network), 2);
+    assert!(!bench.database().exists());
+}
+
 #[test]
 fn help_says_what_each_command_does_and_lists_the_exit_codes() {
-    for name in ["", "run", "check", "list", "show", "space"] {
+    for name in ["", "run", "check", "list", "show", "report", "space", "data", "bench"] {
         let arguments = if name.is_empty() { vec!["--help"] } else { vec![name, "--help"] };
         let output = repro(&arguments).output().unwrap();
         let help = String::from_utf8(output.stdout).unwrap();

@@ -265,7 +265,7 @@ fn the_csv_is_read_back_as_the_runs() {
             let text = |key: &str| record[key].as_str();
             let real = |key: &str| text(key).parse::<f64>().ok();
             let whole = |key: &str| text(key).parse::<u64>().ok();
-            assert_eq!(text("run").parse(), Ok(run.id));
+            assert_eq!(text("run_id").parse(), Ok(run.id));
             assert_eq!(text("experiment"), run.experiment);
             assert_eq!(text("error"), run.error.as_deref().unwrap_or_default());
             assert_eq!(text("status"), run.status.name());
