@@ -79,9 +79,7 @@ impl Block {
     /// # Errors
     /// When an operator fails.
     pub fn forward(&self, pass: &mut Pass<'_>, x: &Value, gates: &BlockGates) -> Result<Value> {
-        if let ([BranchLayers::MbConv(block)], true) =
-            (&self.branches[..], self.is_plain(pass, gates))
-        {
+        if let ([BranchLayers::MbConv(block)], true) = (&self.branches[..], is_plain(pass, gates)) {
             let added = if self.identity { Some(pass.tape.cut(x, self.width)?) } else { None };
             return block.infer(pass, x, added.as_ref());
         }
@@ -105,12 +103,10 @@ impl Block {
     }
 }
 
-impl Block {
-    /// Whether nothing is trained, weighed or masked: inference in a derived network.
-    fn is_plain(&self, pass: &Pass<'_>, gates: &BlockGates) -> bool {
-        let open = [&gates.branches, &gates.identity, &gates.mid, &gates.squeeze, &gates.width];
-        !pass.uses_batch_statistics() && open.into_iter().all(Option::is_none)
-    }
+/// Whether nothing is trained, weighed or masked: inference in a derived network.
+fn is_plain(pass: &Pass<'_>, gates: &BlockGates) -> bool {
+    let open = [&gates.branches, &gates.identity, &gates.mid, &gates.squeeze, &gates.width];
+    !pass.uses_batch_statistics() && open.into_iter().all(Option::is_none)
 }
 
 impl BranchLayers {

@@ -2,7 +2,7 @@
 
 use crate::harness::{block_params, block_plan, mbconv, run_block};
 use crate::numbers::{assert_close, random, random_map, values};
-use crate::reference::{BlockGates, Map};
+use crate::reference::{BlockGates, Map, Weights};
 use candle_core::{D, Result, Tensor, Var};
 use candle_nn::{Conv2d, Conv2dConfig, Module};
 use repro::nn::Params;
@@ -60,7 +60,7 @@ fn candle_block(
     x: &Map,
     dy: &[f64],
     (k, stride, residual): (usize, usize, bool),
-) -> Result<(Vec<f64>, BTreeMap<String, Vec<f64>>)> {
+) -> Result<(Vec<f64>, Weights)> {
     let x = x.tensor().permute((0, 3, 1, 2))?.contiguous()?;
     let u = hswish(&vars.norm("expand", &vars.pointwise("expand.weight")?.forward(&x)?)?)?;
     let z = vars.depthwise("depthwise.weight", k, stride)?.forward(&u)?;

@@ -340,7 +340,7 @@ fn every_room_has_a_place_in_the_table_once() {
     assert_eq!(here, names, "rooms of src, rooms of the table");
     let used: BTreeSet<(String, String)> = sources()
         .iter()
-        .flat_map(|source| uses(source).into_iter().map(|(to, _)| (source.room.clone(), to)))
+        .flat_map(|source| uses(source).into_keys().map(|to| (source.room.clone(), to)))
         .collect();
     let mut faults = String::new();
     for (room, allowed) in ROOMS {
