@@ -17,8 +17,10 @@
 //!   dx = q (W s)ᵀ - x W diag(s m₂/σ) Wᵀ - W (s m₁ - s m₂ μ/σ).
 
 mod backward;
+mod batch_sums;
 
-pub use backward::{ExpandGradients, Gradients, Wanted, backward};
+pub use backward::{Gradients, Wanted, backward};
+pub use batch_sums::ExpandGradients;
 
 use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
 use super::host::{Host, Scratch, nhwc, pieces, tensor, to_fill};

@@ -1,14 +1,14 @@
 //! The way back through the depthwise convolution and the expansion in front of it.
 
+use super::batch_sums::{BatchSums, ExpandGradients};
 use super::{Expand, Front, block_taps, shape};
 use crate::ops::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
-use crate::ops::gram::{self, Gram};
-use crate::ops::host::{Host, Scratch, expect, piece_rows, pieces, tensor, to_fill};
+use crate::ops::gram::Gram;
+use crate::ops::host::{Host, Scratch, expect, pieces, tensor, to_fill};
 use crate::ops::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, ROWS, add_some, blocks, dispatch, load, load_some,
     multiply, multiply_add, one_row_at_a_time, product, store, store_some,
 };
-use crate::ops::matmul::Product;
 use crate::ops::no_kernel;
 use crate::ops::norm::HostNorm;
 use crate::ops::sums::{ChannelSums, sum_parts};
@@ -32,16 +32,6 @@ pub struct Gradients {
     pub dfilter: Option<Tensor>,
     /// When weights are wanted and there is an expansion.
     pub expand: Option<ExpandGradients>,
-}
-
-/// Gradients of an [`Expand`].
-pub struct ExpandGradients {
-    /// `[c_in, c]`
-    pub dw: Tensor,
-    /// `[c]`
-    pub dgamma: Tensor,
-    /// `[c]`
-    pub dbeta: Tensor,
 }
 
 /// The gradients of [`super::forward`]; an expansion's statistics are seen as functions of its
@@ -90,7 +80,7 @@ pub fn backward(
             let mut expand_gradients = None;
             if let (Some(host), Some((_, gram))) = (&front.expand, expand) {
                 let Some(gram) = gram else { bail!("depthwise: no gram of the expanded input") };
-                let last = Last::new(&host.norm, &host.w, gram, &total.sums, rows);
+                let last = BatchSums::new(&host.norm, &host.w, gram, &total.sums, rows);
                 if wanted.input {
                     last.correct_input(&mut dx, &xs);
                 }
@@ -429,106 +419,5 @@ fn outer<const FUSED: bool>(
     for i in grouped..c_in {
         let sums = product::<FUSED, 1>(pixels, &x[i..], Layout::Columns(c_in), q);
         add_some(&sums[0], part, i * c + at, valid);
-    }
-}
-
-/// What the sums over the whole batch add, see the head of the parent file.
-struct Last<'a> {
-    norm: &'a HostNorm,
-    w: &'a [f32],
-    gram: &'a Gram,
-    rows: f64,
-    /// Σq and Σqẑ, per channel.
-    sum: Vec<f64>,
-    sum_normalised: Vec<f64>,
-}
-
-impl<'a> Last<'a> {
-    fn new(
-        norm: &'a HostNorm,
-        w: &'a [f32],
-        gram: &'a Gram,
-        sums: &ChannelSums,
-        rows: usize,
-    ) -> Self {
-        let normalised = sums.second().iter().zip(&norm.inverse);
-        Self {
-            norm,
-            w,
-            gram,
-            rows: rows as f64,
-            sum: sums.first().to_vec(),
-            sum_normalised: normalised.map(|(s, inverse)| s * f64::from(*inverse)).collect(),
-        }
-    }
-
-    /// m₂ s / σ and s (m₁ - m₂ μ/σ) of channel j.
-    fn slopes(&self, j: usize) -> (f64, f64) {
-        let scale = f64::from(self.norm.scale[j]);
-        let inverse = f64::from(self.norm.inverse[j]);
-        let (m1, m2) = (self.sum[j] / self.rows, self.sum_normalised[j] / self.rows);
-        (scale * m2 * inverse, scale * (m1 - m2 * inverse * f64::from(self.norm.mean[j])))
-    }
-
-    /// dx -= x W diag(s m₂/σ) Wᵀ + W (s m₁ - s m₂ μ/σ).
-    fn correct_input(&self, dx: &mut [f32], x: &[f32]) {
-        let c = self.sum.len();
-        let c_in = self.w.len() / c;
-        let slopes: Vec<(f64, f64)> = (0..c).map(|j| self.slopes(j)).collect();
-        let mut weighted = vec![0f32; c_in * c];
-        let mut constant = vec![0f32; c_in];
-        for (i, (row, w)) in weighted.chunks_exact_mut(c).zip(self.w.chunks_exact(c)).enumerate() {
-            let mut total = 0.0;
-            for ((to, w), (linear, fixed)) in row.iter_mut().zip(w).zip(&slopes) {
-                *to = -(f64::from(*w) * linear) as f32;
-                total -= f64::from(*w) * fixed;
-            }
-            constant[i] = total as f32;
-        }
-        // B = -W diag(s m₂/σ) Wᵀ, [c_in, c_in].
-        let mut b = vec![0f32; c_in * c_in];
-        let transposed = lanes::pack_transposed(self.w, c_in, c);
-        dispatch(Product {
-            shape: (c_in, c, c_in),
-            a: &weighted,
-            layout: Layout::Rows(c),
-            b: &transposed,
-            c: &mut b,
-            how: Mode::Store,
-        });
-        let packed = lanes::pack(&b, c_in, c_in);
-        let piece = piece_rows(c_in) * c_in;
-        dx.par_chunks_mut(piece).zip(x.par_chunks(piece)).for_each(|(dx, x)| {
-            for row in dx.chunks_exact_mut(c_in) {
-                for (to, constant) in row.iter_mut().zip(&constant) {
-                    *to += constant;
-                }
-            }
-            let shape = (x.len() / c_in, c_in, c_in);
-            let layout = Layout::Rows(c_in);
-            dispatch(Product { shape, a: x, layout, b: &packed, c: dx, how: Mode::Add });
-        });
-    }
-
-    /// dW, dγ, dβ.
-    fn weights(&self, products: &[f32]) -> Result<ExpandGradients> {
-        let c = self.sum.len();
-        let covariance = gram::times(self.gram, self.w, c);
-        let mut dw = vec![0f32; products.len()];
-        for (i, dw) in dw.chunks_exact_mut(c).enumerate() {
-            let mean = self.gram.mean[i];
-            for (j, dw) in dw.iter_mut().enumerate() {
-                let inverse = f64::from(self.norm.inverse[j]);
-                let normalised = self.sum_normalised[j] * inverse * covariance[i * c + j];
-                let d = f64::from(products[i * c + j]) - mean * self.sum[j] - normalised;
-                *dw = (f64::from(self.norm.scale[j]) * d) as f32;
-            }
-        }
-        let row = |values: &[f64]| tensor(values.iter().map(|v| *v as f32).collect(), c);
-        Ok(ExpandGradients {
-            dw: tensor(dw, (products.len() / c, c))?,
-            dgamma: row(&self.sum_normalised)?,
-            dbeta: row(&self.sum)?,
-        })
     }
 }

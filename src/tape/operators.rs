@@ -1,0 +1,232 @@
+//! Operator calls on the tape: each runs forward and records what its way back needs.
+
+use super::values::SumSlots;
+use super::{Candidate, Expand, Norm, SqueezeExcite, Sum, Tape, Value};
+use crate::ops::{self, Moments, depthwise, norm, project};
+use crate::space::Activation;
+use candle_core::Result;
+
+impl Tape {
+    /// [`ops::matmul`]: x `[…, c_in]` · w `[c_in, c_out]`.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn matmul(&mut self, x: &Value, w: &Value) -> Result<Value> {
+        let y = ops::matmul::forward(&x.tensor, &w.tensor)?;
+        let (xs, ws) = (x.tensor.clone(), w.tensor.clone());
+        Ok(self.push(y, [x, w], move |[x, w], dy| {
+            let mut parts = Vec::with_capacity(2);
+            if w.is_some() {
+                parts.push((w, ops::matmul::backward_weight(&xs, &dy)?));
+            }
+            if x.is_some() {
+                parts.push((x, ops::matmul::backward_input(&ws, &dy)?));
+            }
+            Ok(parts)
+        }))
+    }
+
+    /// [`ops::depthwise`]: x `[n, h, w, c_in]`, filter `[k·k, c]`, an expansion between. Gives the
+    /// moments of the output, too, if `statistics` are asked for.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn depthwise(
+        &mut self,
+        x: &Value,
+        expand: Option<&Expand>,
+        filter: &Value,
+        stride: usize,
+        statistics: bool,
+    ) -> Result<(Value, Option<Moments>)> {
+        let plain = expand.map(|e| (e.plain(), e.gram.clone()));
+        let in_front = plain.as_ref().map(|(e, _)| e);
+        let (y, moments) =
+            depthwise::forward(&x.tensor, in_front, &filter.tensor, stride, statistics)?;
+        let none = [None; 3];
+        let front = expand.map_or(none, |e| [e.w.slot, e.norm.gamma.slot, e.norm.beta.slot]);
+        let slots = [x.slot, filter.slot, front[0], front[1], front[2]];
+        let (xs, filters) = (x.tensor.clone(), filter.tensor.clone());
+        let y = self.record(y, &slots, move |dy| {
+            let wanted = depthwise::Wanted {
+                input: slots[0].is_some(),
+                weights: slots[1..].iter().any(Option::is_some),
+            };
+            let front = plain.as_ref().map(|(e, gram)| (e, gram.as_deref()));
+            let g = depthwise::backward(&xs, front, &filters, stride, &dy, wanted)?;
+            let mut parts = Vec::with_capacity(5);
+            parts.extend(g.dx.map(|d| (slots[0], d)));
+            parts.extend(g.dfilter.map(|d| (slots[1], d)));
+            if let Some(e) = g.expand {
+                parts.extend([(slots[2], e.dw), (slots[3], e.dgamma), (slots[4], e.dbeta)]);
+            }
+            Ok(parts)
+        });
+        Ok((y, moments))
+    }
+
+    /// [`ops::project`]: read, mask and gate the hidden channels, then a 1x1 convolution. Gives the
+    /// moments of the output, too, if `statistics` are asked for.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn project(
+        &mut self,
+        input: &Candidate,
+        mask: Option<&Value>,
+        squeeze_excite: Option<&SqueezeExcite>,
+        w: &Value,
+        statistics: bool,
+    ) -> Result<(Value, Option<Moments>)> {
+        let plain = input.plain();
+        let mask_row = mask.map(|m| m.tensor.clone());
+        let layers = squeeze_excite.map(SqueezeExcite::plain);
+        let (y, moments) =
+            project::forward(&plain, mask_row.as_ref(), layers.as_ref(), &w.tensor, statistics)?;
+        let own = [input.z.slot, input.norm.gamma.slot, input.norm.beta.slot, w.slot];
+        let mask_slot = mask.and_then(|m| m.slot);
+        let gate_slots = squeeze_excite.map_or([None; 5], SqueezeExcite::slots);
+        let slots: Vec<_> = own.into_iter().chain([mask_slot]).chain(gate_slots).collect();
+        let ws = w.tensor.clone();
+        let y = self.record(y, &slots, move |dy| {
+            let (mask, layers) = (mask_row.as_ref(), layers.as_ref());
+            let g = project::backward(&plain, mask, layers, &ws, &dy, own[3].is_some())?;
+            let mut parts = vec![(own[0], g.dz), (own[1], g.dgamma), (own[2], g.dbeta)];
+            parts.extend(g.dw.map(|d| (own[3], d)));
+            parts.push((mask_slot, g.dmask));
+            if let Some(g) = g.squeeze_excite {
+                let all = [g.squeeze, g.squeeze_bias, g.excite, g.excite_bias, g.mask];
+                parts.extend(gate_slots.into_iter().zip(all));
+            }
+            Ok(parts)
+        });
+        Ok((y, moments))
+    }
+
+    /// [`project::infer`]: the projection with the norm behind it and the sum with `x`, for values
+    /// that need no gradient.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn infer(
+        input: &Candidate,
+        squeeze_excite: Option<&SqueezeExcite>,
+        w: &Value,
+        norm: &Norm,
+        x: Option<&Value>,
+    ) -> Result<Value> {
+        let own = [input.z.slot, input.norm.gamma.slot, input.norm.beta.slot, w.slot];
+        let rest = [norm.gamma.slot, norm.beta.slot, x.and_then(|x| x.slot)];
+        let gates = squeeze_excite.map_or([None; 5], SqueezeExcite::slots);
+        if own.iter().chain(&rest).chain(&gates).any(Option::is_some) {
+            candle_core::bail!("inference keeps nothing for gradients, and one is watched");
+        }
+        let layers = squeeze_excite.map(SqueezeExcite::plain);
+        let (plain, x) = (input.plain(), x.map(Value::tensor));
+        let y = project::infer(&plain, layers.as_ref(), &w.tensor, &norm.plain(), x)?;
+        Ok(Value::constant(y))
+    }
+
+    /// [`ops::norm`]: normalise, activate, weigh, add and mask.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn norm(&mut self, sum: &Sum) -> Result<Value> {
+        let plain = norm::Sum {
+            candidates: sum.candidates.iter().map(Candidate::plain).collect(),
+            gates: sum.gates.as_ref().map(|v| v.tensor.clone()),
+            identity: sum.identity.as_ref().map(|(x, r)| (x.tensor.clone(), r.tensor.clone())),
+            mask: sum.mask.as_ref().map(|v| v.tensor.clone()),
+        };
+        let y = norm::forward(&plain)?;
+        let slots = SumSlots::of(sum);
+        Ok(self.record(y, &slots.all(), move |dy| {
+            let gradients = norm::backward(&plain, &dy, &slots.wanted())?;
+            Ok(slots.contributions(gradients))
+        }))
+    }
+
+    /// [`ops::dense`]: x `[n, h, w, c_in]`, w `[k·k·c_in, c_out]`. Gives the moments of the output,
+    /// too, if `statistics` are asked for.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn dense(
+        &mut self,
+        x: &Value,
+        w: &Value,
+        shape: (usize, usize),
+        statistics: bool,
+    ) -> Result<(Value, Option<Moments>)> {
+        let (y, moments) = ops::dense::forward(&x.tensor, &w.tensor, shape, statistics)?;
+        let (xs, ws) = (x.tensor.clone(), w.tensor.clone());
+        let y = self.push(y, [x, w], move |[x, w], dy| {
+            let g = ops::dense::backward(&xs, &ws, shape, &dy, (x.is_some(), w.is_some()))?;
+            Ok([(x, g.dx), (w, g.dw)].into_iter().filter_map(|(s, d)| Some((s, d?))).collect())
+        });
+        Ok((y, moments))
+    }
+
+    /// [`ops::subsample`]: every `stride`-th pixel.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn subsample(&mut self, x: &Value, stride: usize) -> Result<Value> {
+        if stride == 1 {
+            return Ok(x.clone());
+        }
+        let (_, h, w, _) = x.tensor.dims4()?;
+        let y = ops::subsample::forward(&x.tensor, stride)?;
+        Ok(self.push(y, [x], move |[x], dy| {
+            Ok(vec![(x, ops::subsample::backward(&dy, stride, (h, w))?)])
+        }))
+    }
+
+    /// [`ops::pool`]: the mean over pixels.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn pool(&mut self, x: &Value) -> Result<Value> {
+        let (_, h, w, _) = x.tensor.dims4()?;
+        let y = ops::pool::forward(&x.tensor)?;
+        Ok(self.push(y, [x], move |[x], dy| Ok(vec![(x, ops::pool::backward(&dy, (h, w))?)])))
+    }
+
+    /// [`ops::rows`]: bias, activation and mask on a matrix.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn rows(
+        &mut self,
+        x: &Value,
+        bias: &Value,
+        activation: Activation,
+        mask: Option<&Value>,
+    ) -> Result<Value> {
+        let mask_row = mask.map(|m| m.tensor.clone());
+        let y = ops::rows::forward(&x.tensor, &bias.tensor, activation, mask_row.as_ref())?;
+        let none = Value::constant(bias.tensor.clone());
+        let (xs, biases) = (x.tensor.clone(), bias.tensor.clone());
+        Ok(self.push(y, [x, bias, mask.unwrap_or(&none)], move |[x, bias, mask], dy| {
+            let g = ops::rows::backward(&xs, &biases, activation, mask_row.as_ref(), &dy)?;
+            let mut parts = vec![(x, g.dx), (bias, g.dbias)];
+            parts.extend(g.dmask.map(|dmask| (mask, dmask)));
+            Ok(parts)
+        }))
+    }
+
+    /// The first `width` channels of x `[n, h, w, c]`.
+    ///
+    /// # Errors
+    /// When x has fewer channels.
+    pub fn cut(&mut self, x: &Value, width: usize) -> Result<Value> {
+        let c = x.tensor.dim(3)?;
+        if width == c {
+            return Ok(x.clone());
+        }
+        let y = x.tensor.narrow(3, 0, width)?.contiguous()?;
+        Ok(self.push(y, [x], move |[x], dy| {
+            Ok(vec![(x, dy.pad_with_zeros(3, 0, c - width)?.contiguous()?)])
+        }))
+    }
+}
