@@ -92,6 +92,6 @@ pub struct PhaseUsage {
     pub seconds: f64,
     /// Largest number of bytes allocated at once during the phase, on the device that computes.
     pub peak_bytes: u64,
-    /// Training images processed.
+    /// Images processed.
     pub images: u64,
 }

@@ -136,7 +136,7 @@ impl RunPlan<'_> {
         let all: Vec<usize> = (0..dataset.test.len()).collect();
         let test_images = all.len() as u64;
         let (score, _) = watch.phase(Phase::Test, |_| {
-            Ok((train::evaluate(&net, &mut params, &dataset, &dataset.test, all)?, 0))
+            Ok((train::evaluate(&net, &mut params, &dataset, &dataset.test, all)?, test_images))
         })?;
         train::ensure_finite(score.loss, "test", 0)?;
         // Not through the watch: a run that has its result is finished, not interrupted.

@@ -28,7 +28,7 @@ pub struct Args {
     /// What to time: supernet (a step of its weights), network (a training step), eval.
     #[arg(long, value_name = "WHAT", default_value = "supernet", value_parser = parse_what)]
     what: What,
-    /// The network to time, as JSON (`repro show RUN --json` has it).
+    /// The network to time, as JSON: what `repro show RUN --json` has under `architecture`.
     #[arg(long, value_name = "FILE", conflicts_with = "run")]
     arch: Option<PathBuf>,
     /// The network to time: what this run of the database arrived at.
@@ -68,6 +68,20 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
     let manifest = manifest::load(&args.manifest, &overrides)?;
     let arch = architecture(args, database)?;
+    if let Some(arch) = &arch {
+        let given = (arch.resolution, arch.image_channels);
+        let taken = (manifest.space.max_resolution(), manifest.space.image_channels);
+        if given != taken {
+            bail!(
+                "the network takes images of side {} with {} channels, the manifest's data have \
+                 side {} with {}",
+                given.0,
+                given.1,
+                taken.0,
+                taken.1
+            );
+        }
+    }
     set_threads(args.threads)?;
     fetch_if_absent(&manifest, data_root, &Display::new())?;
     let dataset = data::load(manifest.data.dataset, data_root, &Silent)?;

@@ -6,7 +6,7 @@ use super::{Ending, check, command_line, message, say, signals};
 use anyhow::{Context, Error, Result, anyhow};
 use candle_core::Device;
 use repro::data::{self, Presence};
-use repro::env::Environment;
+use repro::env::{self, Environment};
 use repro::manifest::{self, Manifest, Overrides};
 use repro::ops::instruction_set;
 use repro::report;
@@ -234,10 +234,15 @@ impl Voice {
     }
 }
 
-/// The number of threads that the operators now run on.
+/// The number of threads that the operators now run on. More than there are cores would only wait
+/// for each other, and the results do not depend on it.
 pub(super) fn set_threads(threads: Option<u16>) -> Result<usize> {
     if let Some(threads) = threads {
-        rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
+        let (asked, cores) = (usize::from(threads), env::cores());
+        if asked > cores {
+            say(format_args!("--threads {asked}: there are {cores} cores, so {cores} it is"));
+        }
+        rayon::ThreadPoolBuilder::new().num_threads(asked.min(cores)).build_global()?;
     }
     Ok(rayon::current_num_threads())
 }
