@@ -41,17 +41,17 @@ mod tests {
 
     #[test]
     fn the_flag_wins_over_the_variable_and_that_over_the_cache_folders() {
-        let all = [("REPRO_DATA", "/env"), ("XDG_CACHE_HOME", "/xdg"), ("HOME", "/home/me")];
+        let all = [("REPRO_DATA", "/env"), ("XDG_CACHE_HOME", "/xdg"), ("HOME", "/someone")];
         assert_eq!(with(Some("/flag"), &all).unwrap(), Path::new("/flag"));
         assert_eq!(with(None, &all).unwrap(), Path::new("/env"));
         assert_eq!(with(None, &all[1..]).unwrap(), Path::new("/xdg/repro/data"));
-        assert_eq!(with(None, &all[2..]).unwrap(), Path::new("/home/me/.cache/repro/data"));
+        assert_eq!(with(None, &all[2..]).unwrap(), Path::new("/someone/.cache/repro/data"));
         assert!(matches!(with(None, &[]), Err(DataError::NoRoot)));
     }
 
     #[test]
     fn empty_and_relative_settings_count_as_none() {
-        let odd = [("REPRO_DATA", ""), ("XDG_CACHE_HOME", "here"), ("HOME", "/home/me")];
-        assert_eq!(with(None, &odd).unwrap(), Path::new("/home/me/.cache/repro/data"));
+        let odd = [("REPRO_DATA", ""), ("XDG_CACHE_HOME", "here"), ("HOME", "/someone")];
+        assert_eq!(with(None, &odd).unwrap(), Path::new("/someone/.cache/repro/data"));
     }
 }
