@@ -1,6 +1,7 @@
 //! Search methods: each finds an architecture in a space, and owns its loop.
 
 mod arch_params;
+mod bilevel;
 mod dmasking;
 mod loss;
 
@@ -43,6 +44,10 @@ pub fn search(
     watch: &mut Watch<'_>,
 ) -> Result<SearchOutcome> {
     match config.method {
-        Method::Dmasking => dmasking::search(space, dataset, indices, config, seed, device, watch),
+        Method::Dmasking => {
+            let mut state = Dmasking::new(space, config, seed, device)?;
+            let images = (dataset, indices);
+            bilevel::search(&mut state, space, images, config, seed, device, watch)
+        }
     }
 }
