@@ -4,7 +4,7 @@
 use crate::cost;
 use crate::data::{Batch, Dataset, Loader};
 use crate::manifest::Manifest;
-use crate::memory;
+use crate::memory::{self, Peak};
 use crate::net::Net;
 use crate::nn::{Params, Pass};
 use crate::ops;
@@ -72,16 +72,17 @@ pub struct Memory {
     pub weights: u64,
     /// Velocities.
     pub optimizer: u64,
-    /// What the forward pass keeps for the way back, the batch included.
+    /// What the forward pass left for the way back and is still there, and the batch.
     pub activations: u64,
-    /// The rest: gradients, partial sums, tiles.
-    pub gradients_and_scratch: u64,
+    pub gradients: u64,
+    /// What the operator at work holds besides: partial sums, tiles, maps that are computed again.
+    pub scratch: u64,
 }
 
 /// What the machine can do, measured beside the steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Machine {
-    /// Multiply-accumulates per second of a product of two matrices of side 1024.
+    /// Multiply-accumulates per second of a product of matrices of 4096 x 256 and 256 x 256.
     pub macs_per_second: f64,
     /// Bytes read and written per second by copying 64 MiB.
     pub bytes_per_second: f64,
@@ -95,7 +96,17 @@ struct Sample {
     data: f64,
     step: f64,
     parts: StepSeconds,
-    kept_bytes: u64,
+}
+
+/// What the steps of a run showed.
+struct Course {
+    samples: Vec<Sample>,
+    /// The most bytes live at once in the timed steps.
+    peak_bytes: u64,
+    high_water_bytes: Option<u64>,
+    /// Bytes live before the traced step.
+    base_bytes: u64,
+    traced: Peak,
 }
 
 /// Times `steps` steps of `batch` images on the CPU.
@@ -117,17 +128,16 @@ pub fn measure(
     let idle = (memory::live_bytes(), memory::resident_bytes());
     memory::reset_peak();
     memory::reset_high_water();
-    let (samples, macs, fixed) = match what {
+    let (course, macs, fixed) = match what {
         What::Supernet => {
             let config = &manifest.search;
             let mut state = Dmasking::new(&manifest.space, config, seed, &Device::Cpu)?;
             let fixed = Memory::of(state.params(), true);
             let (tau, rate) = (config.temperature.initial, config.weights.learning_rate);
-            let samples = run(&loader, steps, |batch, step| {
-                let step = state.weight_step(batch, step, tau, rate)?;
-                Ok((step.seconds, step.kept_bytes))
+            let course = run(&loader, steps, |batch, step| {
+                Ok(state.weight_step(batch, step, tau, rate)?.seconds)
             })?;
-            (samples, 3 * cost::supernet(&manifest.space).macs, fixed)
+            (course, 3 * cost::supernet(&manifest.space).macs, fixed)
         }
         What::Network => {
             let arch = arch.context("no architecture to time")?;
@@ -136,37 +146,35 @@ pub fn measure(
             let config = &manifest.train;
             let mut optimizer = SgdState::new(config.optimizer, &params)?;
             let (rate, keep) = (config.optimizer.learning_rate, config.recompute);
-            let samples = run(&loader, steps, |batch, _| {
+            let course = run(&loader, steps, |batch, _| {
                 let target = (&batch.labels[..], config.label_smoothing);
                 let forward = |pass: &mut Pass<'_>| net.forward(pass, &batch.xs);
                 let step = sgd_step(&mut params, &mut optimizer, rate, target, keep, forward)?;
-                Ok((step.seconds, step.kept_bytes))
+                Ok(step.seconds)
             })?;
-            (samples, 3 * cost::count(arch).macs, fixed)
+            (course, 3 * cost::count(arch).macs, fixed)
         }
         What::Eval => {
             let arch = arch.context("no architecture to time")?;
-            let (net, mut params) = Net::of_arch(arch, seed, &Device::Cpu)?;
+            let (net, params) = Net::of_arch(arch, seed, &Device::Cpu)?;
             let fixed = Memory::of(&params, false);
-            let samples = run(&loader, steps, |batch, _| {
+            let network = net.freeze(&params)?;
+            let course = run(&loader, steps, |batch, _| {
                 let start = Instant::now();
-                net.forward(&mut Pass::inference(&mut params), &batch.xs)?;
+                network.forward(&batch.xs)?;
                 let forward = start.elapsed().as_secs_f64();
-                Ok((StepSeconds { forward, ..StepSeconds::default() }, 0))
+                Ok(StepSeconds { forward, ..StepSeconds::default() })
             })?;
-            (samples, cost::count(arch).macs, fixed)
+            (course, cost::count(arch).macs, fixed)
         }
     };
-    let peak_bytes = memory::peak_bytes().saturating_sub(idle.0);
-    let resident = memory::high_water_bytes().zip(idle.1);
+    let peak_bytes = course.peak_bytes.saturating_sub(idle.0);
+    let resident = course.high_water_bytes.zip(idle.1);
     let resident_bytes = resident.map(|(peak, idle)| peak.saturating_sub(idle));
-    let activations = samples.iter().map(|s| s.kept_bytes).max().unwrap_or_default();
-    // All of these are there at once, at the end of the forward pass.
-    let known = fixed.weights + fixed.optimizer + activations;
-    let gradients_and_scratch = peak_bytes.saturating_sub(known);
-    let memory = Memory { activations, gradients_and_scratch, ..fixed };
+    let memory = fixed.with(&course, idle.0);
     let machine = Machine::measure()?;
-    Ok(summary(what, batch, &samples, (macs, peak_bytes, memory, resident_bytes), machine))
+    let sizes = (macs, peak_bytes, memory, resident_bytes);
+    Ok(summary(what, batch, &course.samples, sizes, machine))
 }
 
 impl Memory {
@@ -175,25 +183,38 @@ impl Memory {
         let trained = if trains { 4 * params.count() as u64 } else { 0 };
         Self { weights: params.bytes(), optimizer: trained, ..Self::default() }
     }
+
+    /// With the rest of the peak, where `idle` bytes were live before the network was there.
+    fn with(self, course: &Course, idle: u64) -> Self {
+        let Peak { gradients, activations, .. } = course.traced;
+        let held = self.weights + self.optimizer;
+        // The batch, and what little the search itself keeps.
+        let batch = course.base_bytes.saturating_sub(idle + held);
+        let known = held + batch + activations + gradients;
+        let scratch = course.peak_bytes.saturating_sub(idle + known);
+        Self { activations: activations + batch, gradients, scratch, ..self }
+    }
 }
 
 impl Machine {
     /// The best of a few tries each.
     fn measure() -> Result<Self> {
-        const SIDE: usize = 1024;
+        const ROWS: usize = 4096;
+        const SIDE: usize = 256;
         const FLOATS: usize = 1 << 24;
         let best = |work: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
             let mut best = f64::INFINITY;
-            for _ in 0..5 {
+            for _ in 0..10 {
                 let start = Instant::now();
                 work()?;
                 best = best.min(start.elapsed().as_secs_f64());
             }
             Ok(best)
         };
-        let a = Tensor::ones((SIDE, SIDE), DType::F32, &Device::Cpu)?;
+        let a = Tensor::ones((ROWS, SIDE), DType::F32, &Device::Cpu)?;
+        let b = Tensor::ones((SIDE, SIDE), DType::F32, &Device::Cpu)?;
         let product = best(&mut || {
-            ops::matmul::forward(&a, &a)?;
+            ops::matmul::forward(&a, &b)?;
             Ok(())
         })?;
         let (from, mut to) = (vec![1f32; FLOATS], vec![0f32; FLOATS]);
@@ -205,17 +226,18 @@ impl Machine {
             Ok(())
         })?;
         Ok(Self {
-            macs_per_second: (SIDE * SIDE * SIDE) as f64 / product,
+            macs_per_second: (ROWS * SIDE * SIDE) as f64 / product,
             bytes_per_second: (2 * 4 * FLOATS) as f64 / copy,
         })
     }
 }
 
+/// Times `steps` steps; one more is looked at for who holds its bytes.
 fn run(
     loader: &Loader<'_>,
     steps: usize,
-    mut step: impl FnMut(&Batch, u64) -> Result<(StepSeconds, u64)>,
-) -> Result<Vec<Sample>> {
+    mut step: impl FnMut(&Batch, u64) -> Result<StepSeconds>,
+) -> Result<Course> {
     let mut samples = Vec::with_capacity(steps);
     let mut number = 0;
     for epoch in 0.. {
@@ -225,23 +247,28 @@ fn run(
             let Some(batch) = batches.next() else { break };
             let batch = batch?;
             let ready = Instant::now();
-            let (parts, kept_bytes) = step(&batch, number as u64)?;
+            if samples.len() == steps {
+                let peak_bytes = memory::peak_bytes();
+                let high_water_bytes = memory::high_water_bytes();
+                let base_bytes = memory::live_bytes();
+                memory::begin_trace();
+                step(&batch, number as u64)?;
+                let traced = memory::end_trace();
+                return Ok(Course { samples, peak_bytes, high_water_bytes, base_bytes, traced });
+            }
+            let parts = step(&batch, number as u64)?;
             let sample = Sample {
                 data: (ready - start).as_secs_f64(),
                 step: ready.elapsed().as_secs_f64(),
                 parts,
-                kept_bytes,
             };
             if number >= WARM_UP {
                 samples.push(sample);
             }
             number += 1;
-            if samples.len() == steps {
-                return Ok(samples);
-            }
         }
     }
-    Ok(samples)
+    unreachable!("there is an epoch after every epoch")
 }
 
 fn summary(

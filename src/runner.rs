@@ -119,7 +119,7 @@ impl RunPlan<'_> {
         let Prepared { dataset, train: images, validation, .. } = prepared;
         let seed = Seed(self.seed).child("train");
         let config = &self.manifest.train;
-        let ((net, mut params), _) = watch.phase(Phase::Train, |watch| {
+        let ((net, params), _) = watch.phase(Phase::Train, |watch| {
             let (net, mut params) = Net::of_arch(arch, seed, device)?;
             let processed = train::train(
                 &net,
@@ -136,7 +136,7 @@ impl RunPlan<'_> {
         let all: Vec<usize> = (0..dataset.test.len()).collect();
         let test_images = all.len() as u64;
         let (score, _) = watch.phase(Phase::Test, |_| {
-            Ok((train::evaluate(&net, &mut params, &dataset, &dataset.test, all)?, test_images))
+            Ok((train::evaluate(&net, &params, &dataset, &dataset.test, all)?, test_images))
         })?;
         train::ensure_finite(score.loss, "test", 0)?;
         // Not through the watch: a run that has its result is finished, not interrupted.

@@ -154,7 +154,8 @@ fn table(m: &Measured) -> String {
         ("weights", memory.weights),
         ("optimizer", memory.optimizer),
         ("activations", memory.activations),
-        ("gradients and scratch", memory.gradients_and_scratch),
+        ("gradients", memory.gradients),
+        ("scratch", memory.scratch),
     ];
     let owners: Vec<String> =
         owners.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();

@@ -6,9 +6,11 @@
 
 use super::plan::{BlockPlan, Branch};
 use crate::nn::{BatchNorm, Conv1x1, Depthwise, Params, Pass, SqueezeExcite};
+use crate::ops::depthwise;
 use crate::ops::gram::Gram;
+use crate::ops::inference::{InvertedResidual, Layer};
 use crate::space::Activation;
-use crate::tape::{Candidate, Expand, Sum, Tape, Value};
+use crate::tape::{Candidate, Expand, Sum, Value};
 use candle_core::Result;
 use std::rc::Rc;
 
@@ -79,10 +81,6 @@ impl Block {
     /// # Errors
     /// When an operator fails.
     pub fn forward(&self, pass: &mut Pass<'_>, x: &Value, gates: &BlockGates) -> Result<Value> {
-        if let ([BranchLayers::MbConv(block)], true) = (&self.branches[..], is_plain(pass, gates)) {
-            let added = if self.identity { Some(pass.tape.cut(x, self.width)?) } else { None };
-            return block.infer(pass, x, added.as_ref());
-        }
         let mut sum = Sum { mask: gates.width.clone(), ..Sum::default() };
         if self.branches.len() > 1 || gates.branches.is_some() {
             sum.gates.clone_from(&gates.branches);
@@ -101,15 +99,30 @@ impl Block {
         }
         pass.tape.norm(&sum)
     }
-}
 
-/// Whether nothing is trained, weighed or masked: inference in a derived network.
-fn is_plain(pass: &Pass<'_>, gates: &BlockGates) -> bool {
-    let open = [&gates.branches, &gates.identity, &gates.mid, &gates.squeeze, &gates.width];
-    !pass.uses_batch_statistics() && open.into_iter().all(Option::is_none)
+    /// The block in a decided network at inference.
+    ///
+    /// # Errors
+    /// When there are several branches to choose from.
+    pub fn freeze(&self, params: &Params) -> Result<Layer> {
+        match &self.branches[..] {
+            [] => Ok(Layer::Cut { width: self.width }),
+            [branch] => branch.freeze(params, self.identity),
+            several => candle_core::bail!("a block of {} branches is not decided", several.len()),
+        }
+    }
 }
 
 impl BranchLayers {
+    fn freeze(&self, params: &Params, residual: bool) -> Result<Layer> {
+        match self {
+            Self::MbConv(block) => block.freeze(params, residual),
+            Self::Projection { conv, norm, stride } => {
+                conv.freeze(params, norm, Activation::Relu, *stride)
+            }
+        }
+    }
+
     fn forward(
         &self,
         pass: &mut Pass<'_>,
@@ -178,6 +191,26 @@ impl MbConv {
         Ok(Candidate { z, norm })
     }
 
+    fn freeze(&self, params: &Params, residual: bool) -> Result<Layer> {
+        let expand = match &self.expand {
+            Some((conv, norm)) => Some(depthwise::Expand {
+                w: params.value(conv.weight).clone(),
+                norm: norm.freeze(params, self.activation)?,
+            }),
+            None => None,
+        };
+        Ok(Layer::InvertedResidual(Box::new(InvertedResidual {
+            expand,
+            filter: params.value(self.depthwise.weight).clone(),
+            stride: self.depthwise.stride,
+            norm: self.depthwise_norm.freeze(params, self.activation)?,
+            squeeze_excite: self.squeeze_excite.as_ref().map(|layers| layers.freeze(params)),
+            project: params.value(self.project.weight).clone(),
+            project_norm: self.project_norm.freeze(params, Activation::Identity)?,
+            residual,
+        })))
+    }
+
     /// Expansion and depthwise convolution: the hidden channels, `[n, h/s, w/s, mid]`.
     fn hidden(
         &self,
@@ -192,15 +225,6 @@ impl MbConv {
         let (z, moments) = self.depthwise.forward(pass, x, expand.as_ref())?;
         let norm = self.depthwise_norm.norm(pass, self.activation, moments)?;
         Ok(Candidate { z, norm })
-    }
-
-    /// The whole block in inference, `x` being added where there is a residual.
-    fn infer(&self, pass: &mut Pass<'_>, x: &Value, added: Option<&Value>) -> Result<Value> {
-        let hidden = self.hidden(pass, x, &mut None)?;
-        let layers = self.squeeze_excite.as_ref().map(|layers| layers.layers(pass, None));
-        let norm = self.project_norm.norm(pass, Activation::Identity, None)?;
-        let w = self.project.weight(pass);
-        Tape::infer(&hidden, layers.as_ref(), &w, &norm, added)
     }
 
     fn expand(

@@ -1,6 +1,7 @@
 //! Networks: one builder for the supernet and for what is derived from it.
 
 mod block;
+mod freeze;
 mod plan;
 mod supernet;
 

@@ -1,7 +1,8 @@
 //! The layers of mobile networks, channels-last.
 
 use super::params::{BufferId, Init, ParamId, Params, Pass};
-use crate::ops::{Moments, norm};
+use crate::ops::inference::Layer;
+use crate::ops::{Moments, norm, project};
 use crate::space::Activation;
 use crate::tape::{self, Candidate, Expand, Norm, Value};
 use candle_core::Result;
@@ -12,7 +13,7 @@ const MOMENTUM: f64 = 0.1;
 /// 1x1 convolution without bias.
 #[derive(Clone, Debug)]
 pub struct Conv1x1 {
-    weight: ParamId,
+    pub(crate) weight: ParamId,
 }
 
 impl Conv1x1 {
@@ -32,6 +33,21 @@ impl Conv1x1 {
     pub fn forward(&self, pass: &mut Pass<'_>, x: &Value) -> Result<Value> {
         let weight = self.weight(pass);
         pass.tape.matmul(x, &weight)
+    }
+
+    /// The layer at inference, `norm` and `activation` behind it, on every `stride`-th pixel.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn freeze(
+        &self,
+        params: &Params,
+        norm: &BatchNorm,
+        activation: Activation,
+        stride: usize,
+    ) -> Result<Layer> {
+        let (w, norm) = (params.value(self.weight).clone(), norm.freeze(params, activation)?);
+        Ok(Layer::Conv1x1 { w, stride, norm })
     }
 
     /// `[c_in, c_out]`, as the pass sees it.
@@ -77,11 +93,27 @@ impl Conv {
     }
 }
 
+impl Conv {
+    /// The layer at inference, `norm` and `activation` behind it.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn freeze(
+        &self,
+        params: &Params,
+        norm: &BatchNorm,
+        activation: Activation,
+    ) -> Result<Layer> {
+        let (w, norm) = (params.value(self.weight).clone(), norm.freeze(params, activation)?);
+        Ok(Layer::Conv { w, kernel: self.kernel, stride: self.stride, norm })
+    }
+}
+
 /// Depthwise k x k convolution without bias.
 #[derive(Clone, Debug)]
 pub struct Depthwise {
-    weight: ParamId,
-    stride: usize,
+    pub(crate) weight: ParamId,
+    pub(crate) stride: usize,
 }
 
 impl Depthwise {
@@ -168,6 +200,20 @@ impl BatchNorm {
         Ok(Norm { mean, inverse, gamma, beta, activation })
     }
 
+    /// How z is read at inference.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn freeze(&self, params: &Params, activation: Activation) -> Result<norm::Norm> {
+        Ok(norm::Norm {
+            mean: params.buffer(self.running_mean).clone(),
+            inverse: norm::inverse_deviation(params.buffer(self.running_var))?,
+            gamma: params.value(self.gamma).clone(),
+            beta: params.value(self.beta).clone(),
+            activation,
+        })
+    }
+
     /// z with [`BatchNorm::norm`], its moments taken from z itself.
     ///
     /// # Errors
@@ -230,6 +276,15 @@ impl Dense {
     }
 }
 
+impl Dense {
+    /// The layer at inference.
+    #[must_use]
+    pub fn freeze(&self, params: &Params, activation: Activation) -> Layer {
+        let bias = Some(params.value(self.bias).clone());
+        Layer::Linear { w: params.value(self.weight).clone(), bias, activation }
+    }
+}
+
 /// Squeeze-excite (Hu et al. 2018) with a hard-sigmoid gate, as in the released networks.
 #[derive(Clone, Debug)]
 pub struct SqueezeExcite {
@@ -264,6 +319,19 @@ impl SqueezeExcite {
             excite: pass.param(self.excite.weight),
             excite_bias: pass.param(self.excite.bias),
             mask,
+            activation: self.activation,
+        }
+    }
+
+    /// The layers at inference.
+    #[must_use]
+    pub fn freeze(&self, params: &Params) -> project::SqueezeExcite {
+        project::SqueezeExcite {
+            squeeze: params.value(self.squeeze.weight).clone(),
+            squeeze_bias: params.value(self.squeeze.bias).clone(),
+            excite: params.value(self.excite.weight).clone(),
+            excite_bias: params.value(self.excite.bias).clone(),
+            mask: None,
             activation: self.activation,
         }
     }

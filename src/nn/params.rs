@@ -86,6 +86,18 @@ impl Params {
         self.params.iter().map(|p| (&p.tensor, p.decays))
     }
 
+    /// A parameter.
+    #[must_use]
+    pub fn value(&self, id: ParamId) -> &Tensor {
+        &self.params[id.0].tensor
+    }
+
+    /// A buffer.
+    #[must_use]
+    pub fn buffer(&self, id: BufferId) -> &Tensor {
+        &self.buffers[id.0].1
+    }
+
     /// Names and tensors of parameters, then of buffers.
     pub fn named(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         let params = self.params.iter().map(|p| (p.name.as_str(), &p.tensor));

@@ -66,22 +66,38 @@ impl ActivationFn for HsigmoidFn {
     }
 }
 
+/// Compiles `$body` for each nonlinearity, called `$F` in it, and runs the one of `$activation`.
+macro_rules! by_activation {
+    ($activation:expr, $F:ident => $body:expr) => {
+        match $activation {
+            $crate::space::Activation::Identity => {
+                type $F = $crate::ops::activation::IdentityFn;
+                $body
+            }
+            $crate::space::Activation::Relu => {
+                type $F = $crate::ops::activation::ReluFn;
+                $body
+            }
+            $crate::space::Activation::Hswish => {
+                type $F = $crate::ops::activation::HswishFn;
+                $body
+            }
+            $crate::space::Activation::Hsigmoid => {
+                type $F = $crate::ops::activation::HsigmoidFn;
+                $body
+            }
+        }
+    };
+}
+
+pub(super) use by_activation;
+
 /// The activation of one number.
 pub(super) fn evaluate(activation: Activation, u: f32) -> f32 {
-    match activation {
-        Activation::Identity => IdentityFn::value(u),
-        Activation::Relu => ReluFn::value(u),
-        Activation::Hswish => HswishFn::value(u),
-        Activation::Hsigmoid => HsigmoidFn::value(u),
-    }
+    by_activation!(activation, A => A::value(u))
 }
 
 /// The derivative of the activation at one number.
 pub(super) fn differentiate(activation: Activation, u: f32) -> f32 {
-    match activation {
-        Activation::Identity => IdentityFn::slope(u),
-        Activation::Relu => ReluFn::slope(u),
-        Activation::Hswish => HswishFn::slope(u),
-        Activation::Hsigmoid => HsigmoidFn::slope(u),
-    }
+    by_activation!(activation, A => A::slope(u))
 }

@@ -20,14 +20,14 @@ pub struct Gradients {
 
 /// Sizes of one image.
 #[derive(Clone, Copy)]
-struct Geometry {
+pub(super) struct Geometry {
     h: usize,
     w: usize,
     c: usize,
     k: usize,
     stride: usize,
-    oh: usize,
-    ow: usize,
+    pub oh: usize,
+    pub ow: usize,
 }
 
 /// x `[n, h, w, c_in]`, w `[k·k·c_in, c_out]` → y `[n, ⌈h/s⌉, ⌈w/s⌉, c_out]`, and its moments if
@@ -117,17 +117,20 @@ fn shape(x: &Tensor, w: &Tensor, k: usize, stride: usize) -> Result<(usize, Geom
     let (n, h, width, c) = nhwc(x)?;
     let c_out = w.dims2()?.1;
     expect("dense", "w", w, &[k * k * c, c_out])?;
-    let (oh, ow) = (conv_out(h, k, stride), conv_out(width, k, stride));
-    Ok((n, Geometry { h, w: width, c, k, stride, oh, ow }, c_out))
+    Ok((n, Geometry::new((h, width, c), k, stride), c_out))
 }
 
 impl Geometry {
-    fn image(&self) -> usize {
+    pub(super) fn new((h, w, c): (usize, usize, usize), k: usize, stride: usize) -> Self {
+        Self { h, w, c, k, stride, oh: conv_out(h, k, stride), ow: conv_out(w, k, stride) }
+    }
+
+    pub(super) fn image(&self) -> usize {
         self.h * self.w * self.c
     }
 
     /// Values that one output sees.
-    fn window(&self) -> usize {
+    pub(super) fn window(&self) -> usize {
         self.k * self.k * self.c
     }
 
@@ -154,7 +157,7 @@ impl Geometry {
 
     /// The windows of one image, `[oh·ow, k·k·c]`.
     #[inline(always)]
-    fn fill(&self, x: &[f32], windows: &mut [f32]) {
+    pub(super) fn fill(&self, x: &[f32], windows: &mut [f32]) {
         windows.fill(0.0);
         self.runs(|window, image, len| {
             windows[window..window + len].copy_from_slice(&x[image..image + len]);

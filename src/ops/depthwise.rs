@@ -22,7 +22,7 @@ mod batch_sums;
 pub use backward::{Gradients, Wanted, backward};
 pub use batch_sums::ExpandGradients;
 
-use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
+use super::activation::{ActivationFn, by_activation};
 use super::host::{Host, Scratch, nhwc, pieces, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Layout, Mode, ROWS, blocks, dispatch, load, load_some, multiply, multiply_add,
@@ -32,7 +32,6 @@ use super::no_kernel;
 use super::norm::{HostNorm, Norm};
 use super::sums::{ChannelSums, Moments};
 use super::tile::{BlockWeights, Geometry, Taps};
-use crate::space::Activation;
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -95,12 +94,7 @@ fn shape(
     stride: usize,
 ) -> Result<(usize, Geometry)> {
     let (n, h, w, c_in) = nhwc(x)?;
-    let (taps, c) = filter.dims2()?;
-    let k = match taps {
-        9 => 3,
-        25 => 5,
-        _ => bail!("depthwise: kernels are 3x3 or 5x5, got {taps} taps"),
-    };
+    let (k, c) = (kernel_of(filter)?, filter.dim(1)?);
     let fits = expand.map_or(c_in == c, |expand| expand.w.dims() == [c_in, c]);
     if !fits {
         bail!("depthwise: x has {c_in} channels, the filter {c}, and no expansion fits between");
@@ -109,6 +103,18 @@ fn shape(
         expand.norm.check("depthwise", c)?;
     }
     Ok((n, Geometry::new((h, w), c, k, stride)))
+}
+
+/// The side of a filter `[k·k, c]`.
+///
+/// # Errors
+/// When it is neither 3 nor 5.
+pub(super) fn kernel_of(filter: &Tensor) -> Result<usize> {
+    match filter.dims2()? {
+        (9, _) => Ok(3),
+        (25, _) => Ok(5),
+        (taps, _) => bail!("depthwise: kernels are 3x3 or 5x5, got {taps} taps"),
+    }
 }
 
 /// What makes the tile that the filter reads.
@@ -135,7 +141,7 @@ impl<'a> Front<'a> {
     }
 }
 
-fn block_taps<T>(filter: &[f32], c: usize, of: impl Fn(&BlockWeights) -> T) -> Vec<T> {
+pub(super) fn block_taps<T>(filter: &[f32], c: usize, of: impl Fn(&BlockWeights) -> T) -> Vec<T> {
     blocks(c).map(|block| of(&BlockWeights::new(filter, c, block))).collect()
 }
 
@@ -191,17 +197,20 @@ impl Front<'_> {
                 _ => copy::<false>(g, x, block, tile),
             };
         };
-        match expand.norm.activation {
-            Activation::Identity => expand.fill::<FUSED, IdentityFn>(g, x, block, tile, raw),
-            Activation::Relu => expand.fill::<FUSED, ReluFn>(g, x, block, tile, raw),
-            Activation::Hswish => expand.fill::<FUSED, HswishFn>(g, x, block, tile, raw),
-            Activation::Hsigmoid => expand.fill::<FUSED, HsigmoidFn>(g, x, block, tile, raw),
-        }
+        by_activation!(expand.norm.activation, A => {
+            expand.fill::<FUSED, A>(g, x, block, tile, raw);
+        });
     }
 }
 
+/// One block of the channels of x, as they are.
 #[inline(always)]
-fn copy<const FULL: bool>(g: &Geometry, x: &[f32], (at, valid): (usize, usize), tile: &mut [f32]) {
+pub(super) fn copy<const FULL: bool>(
+    g: &Geometry,
+    x: &[f32],
+    (at, valid): (usize, usize),
+    tile: &mut [f32],
+) {
     for row in 0..g.h {
         for column in 0..g.w {
             one_row_at_a_time();

@@ -14,6 +14,7 @@ pub mod dense;
 pub mod depthwise;
 pub mod gram;
 mod host;
+pub mod inference;
 mod lanes;
 pub mod loss;
 pub mod matmul;

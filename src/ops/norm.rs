@@ -13,7 +13,7 @@ mod backward;
 
 pub use backward::{CandidateGradients, Gradients, Wanted, backward};
 
-use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
+use super::activation::{ActivationFn, by_activation};
 use super::host::{Host, expect, piece_rows, rows_of, tensor, to_fill};
 use super::lanes::{
     Kernel, L, Lanes, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time,
@@ -264,16 +264,9 @@ impl Forward<'_> {
         let c = self.host.c;
         let (at, valid) = block;
         for (t, candidate) in self.host.candidates.iter().enumerate() {
-            match candidate.norm.activation {
-                Activation::Identity => {
-                    self.add::<FUSED, FULL, IdentityFn>(candidate, block, t > 0);
-                }
-                Activation::Relu => self.add::<FUSED, FULL, ReluFn>(candidate, block, t > 0),
-                Activation::Hswish => self.add::<FUSED, FULL, HswishFn>(candidate, block, t > 0),
-                Activation::Hsigmoid => {
-                    self.add::<FUSED, FULL, HsigmoidFn>(candidate, block, t > 0);
-                }
-            }
+            by_activation!(candidate.norm.activation, A => {
+                self.add::<FUSED, FULL, A>(candidate, block, t > 0);
+            });
         }
         let Some((x, rho)) = &self.host.identity else { return };
         let mask = load(&self.host.mask, at);

@@ -15,20 +15,27 @@ pub fn forward(x: &Tensor) -> Result<Tensor> {
         Device::Cpu => {
             let xs = Host::of(x)?;
             let mut y = vec![0f32; n * c];
-            let share = 1.0 / (h * w) as f32;
             y.par_chunks_mut(c).zip(xs.par_chunks(h * w * c)).for_each(|(y, x)| {
-                for pixel in x.chunks_exact(c) {
-                    for (y, x) in y.iter_mut().zip(pixel) {
-                        *y += x;
-                    }
-                }
-                for y in y.iter_mut() {
-                    *y *= share;
-                }
+                mean_of_rows(x, y);
             });
             tensor(y, (n, c))
         }
         device => no_kernel("pool", device),
+    }
+}
+
+/// The mean of the rows of `x`, each as long as `mean`.
+#[inline(always)]
+pub(super) fn mean_of_rows(x: &[f32], mean: &mut [f32]) {
+    mean.fill(0.0);
+    for row in x.chunks_exact(mean.len()) {
+        for (sum, x) in mean.iter_mut().zip(row) {
+            *sum += x;
+        }
+    }
+    let share = 1.0 / (x.len() / mean.len()) as f32;
+    for mean in mean {
+        *mean *= share;
     }
 }
 

@@ -11,14 +11,15 @@ mod backward;
 
 pub use backward::{Gradients, SqueezeExciteGradients, backward};
 
-use super::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn, evaluate};
+use super::activation::{ActivationFn, by_activation, evaluate};
 use super::host::{Host, Scratch, expect, nhwc, pieces, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
     one_row_at_a_time, store_some,
 };
 use super::no_kernel;
-use super::norm::{Candidate, HostNorm, Norm, padded};
+use super::norm::{Candidate, HostNorm, padded};
+use super::pool::mean_of_rows;
 use super::sums::{ChannelSums, Moments};
 use crate::space::Activation;
 use candle_core::{Device, Result, Tensor};
@@ -61,7 +62,7 @@ pub fn forward(
     let c_out = check(c, mask, squeeze_excite, w)?;
     match input.z.device() {
         Device::Cpu => {
-            let (y, sums) = forward_cpu(input, mask, squeeze_excite, w, None, statistics)?;
+            let (y, sums) = forward_cpu(input, mask, squeeze_excite, w, statistics)?;
             let sums = ChannelSums::total(sums, c_out);
             let moments = statistics.then(|| sums.moments(n * h * width)).transpose()?;
             Ok((tensor(y, (n, h, width, c_out))?, moments))
@@ -70,48 +71,12 @@ pub fn forward(
     }
 }
 
-/// The same for inference, with the norm behind the projection and the input of the block in one
-/// go: y = (projection) · scale + shift + x, where there is an x.
-///
-/// # Errors
-/// As [`forward`].
-pub fn infer(
-    input: &Candidate,
-    squeeze_excite: Option<&SqueezeExcite>,
-    w: &Tensor,
-    norm: &Norm,
-    x: Option<&Tensor>,
-) -> Result<Tensor> {
-    let (n, h, width, c) = nhwc(&input.z)?;
-    input.norm.check("project", c)?;
-    let c_out = check(c, None, squeeze_excite, w)?;
-    norm.check("project", c_out)?;
-    if let Some(x) = x {
-        expect("project", "x", x, &[n, h, width, c_out])?;
-    }
-    match input.z.device() {
-        Device::Cpu => {
-            let finish = Finish { norm: HostNorm::of(norm)?, x: x.map(Host::of).transpose()? };
-            let (y, _) = forward_cpu(input, None, squeeze_excite, w, Some(&finish), false)?;
-            tensor(y, (n, h, width, c_out))
-        }
-        device => no_kernel("project", device),
-    }
-}
-
-/// What inference does to a projection.
-struct Finish<'a> {
-    norm: HostNorm,
-    x: Option<Host<'a>>,
-}
-
 /// The output, and its sums piece by piece, which are zero unless `statistics` are asked for.
 fn forward_cpu(
     input: &Candidate,
     mask: Option<&Tensor>,
     squeeze_excite: Option<&SqueezeExcite>,
     w: &Tensor,
-    finish: Option<&Finish<'_>>,
     statistics: bool,
 ) -> Result<(Vec<f32>, Vec<ChannelSums>)> {
     let (n, h, width, c) = nhwc(&input.z)?;
@@ -126,12 +91,10 @@ fn forward_cpu(
     let sums = y
         .par_chunks_mut(piece * c_out)
         .zip(zs.par_chunks(piece * c))
-        .enumerate()
-        .map(|(i, (y, z))| {
+        .map(|(y, z)| {
             let mut sums = ChannelSums::new(c_out);
             let (reader, w, sums_of) = (&reader, &packed, statistics.then_some(&mut sums));
-            let finish = finish.map(|finish| (finish, i * piece * c_out));
-            dispatch(Forward { reader, pixels, c_out, w, z, y, sums: sums_of, finish });
+            dispatch(Forward { reader, pixels, c_out, w, z, y, sums: sums_of });
             sums
         })
         .collect();
@@ -139,7 +102,7 @@ fn forward_cpu(
 }
 
 /// Output channels; the shapes fit.
-fn check(
+pub(super) fn check(
     c: usize,
     mask: Option<&Tensor>,
     squeeze_excite: Option<&SqueezeExcite>,
@@ -164,27 +127,27 @@ fn check(
 }
 
 /// Makes a ∘ s(a) from z.
-struct Reader<'a> {
+struct Reader {
     c: usize,
     norm: HostNorm,
     /// Padded; ones where there is no mask.
     mask: Vec<f32>,
-    squeeze_excite: Option<HostSqueezeExcite<'a>>,
+    squeeze_excite: Option<HostSqueezeExcite>,
 }
 
-struct HostSqueezeExcite<'a> {
+pub(super) struct HostSqueezeExcite {
     squeezed: usize,
-    squeeze: Host<'a>,
-    squeeze_bias: Host<'a>,
-    excite: Host<'a>,
-    excite_bias: Host<'a>,
+    squeeze: Vec<f32>,
+    squeeze_bias: Vec<f32>,
+    excite: Vec<f32>,
+    excite_bias: Vec<f32>,
     mask: Vec<f32>,
     activation: Activation,
 }
 
 /// What a squeeze-excite computes for one image.
 #[derive(Clone, Default)]
-struct Gates {
+pub(super) struct Gates {
     /// mean(a) `[c]`
     pooled: Vec<f32>,
     /// Before the activation `[squeezed]`.
@@ -194,14 +157,14 @@ struct Gates {
     /// Before the hard sigmoid `[c]`.
     raw: Vec<f32>,
     /// s `[c]`
-    gates: Vec<f32>,
+    pub gates: Vec<f32>,
 }
 
-impl<'a> Reader<'a> {
+impl Reader {
     fn of(
         input: &Candidate,
         mask: Option<&Tensor>,
-        squeeze_excite: Option<&'a SqueezeExcite>,
+        squeeze_excite: Option<&SqueezeExcite>,
     ) -> Result<Self> {
         let c = input.z.dim(3)?;
         Ok(Self {
@@ -215,12 +178,7 @@ impl<'a> Reader<'a> {
     /// a for some rows.
     #[inline(always)]
     fn read<const FUSED: bool>(&self, z: &[f32], a: &mut [f32]) {
-        match self.norm.activation {
-            Activation::Identity => self.read_by::<FUSED, IdentityFn>(z, a),
-            Activation::Relu => self.read_by::<FUSED, ReluFn>(z, a),
-            Activation::Hswish => self.read_by::<FUSED, HswishFn>(z, a),
-            Activation::Hsigmoid => self.read_by::<FUSED, HsigmoidFn>(z, a),
-        }
+        by_activation!(self.norm.activation, A => self.read_by::<FUSED, A>(z, a));
     }
 
     #[inline(always)]
@@ -255,17 +213,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl<'a> HostSqueezeExcite<'a> {
-    fn of(layers: &'a SqueezeExcite) -> Result<Self> {
+impl HostSqueezeExcite {
+    pub(super) fn of(layers: &SqueezeExcite) -> Result<Self> {
         let squeezed = layers.squeeze.dim(1)?;
+        let values = |tensor| Ok::<_, candle_core::Error>(Host::of(tensor)?.to_vec());
         Ok(Self {
             squeezed,
-            squeeze: Host::of(&layers.squeeze)?,
-            squeeze_bias: Host::of(&layers.squeeze_bias)?,
-            excite: Host::of(&layers.excite)?,
-            excite_bias: Host::of(&layers.excite_bias)?,
+            squeeze: values(&layers.squeeze)?,
+            squeeze_bias: values(&layers.squeeze_bias)?,
+            excite: values(&layers.excite)?,
+            excite_bias: values(&layers.excite_bias)?,
             mask: match &layers.mask {
-                Some(mask) => Host::of(mask)?.to_vec(),
+                Some(mask) => values(mask)?,
                 None => vec![1.0; squeezed],
             },
             activation: layers.activation,
@@ -276,22 +235,20 @@ impl<'a> HostSqueezeExcite<'a> {
     #[inline(always)]
     fn gates(&self, a: &[f32], c: usize) -> Gates {
         let mut pooled = vec![0f32; c];
-        for row in a.chunks_exact(c) {
-            for (sum, a) in pooled.iter_mut().zip(row) {
-                *sum += a;
-            }
-        }
-        let share = c as f32 / a.len() as f32;
-        for mean in &mut pooled {
-            *mean *= share;
-        }
-        let mut hidden = self.squeeze_bias.to_vec();
+        mean_of_rows(a, &mut pooled);
+        self.gates_of(pooled)
+    }
+
+    /// The gates of one image whose mean over pixels is given.
+    #[inline(always)]
+    pub(super) fn gates_of(&self, pooled: Vec<f32>) -> Gates {
+        let mut hidden = self.squeeze_bias.clone();
         add_vector_matrix(&pooled, &self.squeeze, &mut hidden);
         let mut masked = vec![0f32; self.squeezed];
         for ((to, hidden), mask) in masked.iter_mut().zip(&hidden).zip(&self.mask) {
             *to = evaluate(self.activation, *hidden) * mask;
         }
-        let mut raw = self.excite_bias.to_vec();
+        let mut raw = self.excite_bias.clone();
         add_vector_matrix(&masked, &self.excite, &mut raw);
         let mut gates = raw.clone();
         for gate in &mut gates {
@@ -311,10 +268,10 @@ fn add_vector_matrix(v: &[f32], matrix: &[f32], to: &mut [f32]) {
     }
 }
 
-/// Every row times the gates.
+/// Every row, `pitch` values long, times the gates, which may be fewer.
 #[inline(always)]
-fn scale_rows(rows: &mut [f32], gates: &[f32]) {
-    for row in rows.chunks_exact_mut(gates.len()) {
+pub(super) fn scale_rows(rows: &mut [f32], pitch: usize, gates: &[f32]) {
+    for row in rows.chunks_exact_mut(pitch) {
         for (value, gate) in row.iter_mut().zip(gates) {
             *value *= gate;
         }
@@ -328,7 +285,7 @@ fn group_rows(pixels: usize) -> usize {
 
 /// One piece of the batch on one thread.
 struct Forward<'a> {
-    reader: &'a Reader<'a>,
+    reader: &'a Reader,
     pixels: usize,
     c_out: usize,
     w: &'a [f32],
@@ -336,8 +293,6 @@ struct Forward<'a> {
     y: &'a mut [f32],
     /// Where the statistics go, if they are asked for.
     sums: Option<&'a mut ChannelSums>,
-    /// In inference, with the place of the piece in the whole.
-    finish: Option<(&'a Finish<'a>, usize)>,
 }
 
 impl Kernel for Forward<'_> {
@@ -347,13 +302,13 @@ impl Kernel for Forward<'_> {
         let group = group_rows(self.pixels);
         let mut tile = Scratch::new(group * c);
         let groups = self.y.chunks_mut(group * c_out).zip(self.z.chunks(group * c));
-        for (i, (y, z)) in groups.enumerate() {
+        for (y, z) in groups {
             let a = &mut tile[..z.len()];
             self.reader.read::<FUSED>(z, a);
             if let Some(squeeze_excite) = &self.reader.squeeze_excite {
                 for a in a.chunks_exact_mut(self.pixels * c) {
                     let gates = squeeze_excite.gates(a, c);
-                    scale_rows(a, &gates.gates);
+                    scale_rows(a, c, &gates.gates);
                 }
             }
             multiply::<FUSED>((a.len() / c, c, c_out), a, Layout::Rows(c), self.w, y, Mode::Store);
@@ -362,46 +317,6 @@ impl Kernel for Forward<'_> {
                     sums.gather::<FUSED>(y, block);
                 }
             }
-            if let Some((finish, from)) = self.finish {
-                finish.apply::<FUSED>(y, from + i * group * c_out, c_out);
-            }
-        }
-    }
-}
-
-impl Finish<'_> {
-    /// y · scale + shift + x for rows that begin at `from` in the whole.
-    #[inline(always)]
-    fn apply<const FUSED: bool>(&self, y: &mut [f32], from: usize, c: usize) {
-        let x = self.x.as_ref().map(|x| &x[from..from + y.len()]);
-        for block in blocks(c) {
-            match block.1 {
-                L => self.block::<FUSED, true>(y, x, c, block),
-                _ => self.block::<FUSED, false>(y, x, c, block),
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn block<const FUSED: bool, const FULL: bool>(
-        &self,
-        y: &mut [f32],
-        x: Option<&[f32]>,
-        c: usize,
-        (at, valid): (usize, usize),
-    ) {
-        let (scale, shift) = self.norm.affine(at);
-        for (i, row) in y.chunks_exact_mut(c).enumerate() {
-            one_row_at_a_time();
-            let z = load_some::<FULL>(row, at, valid);
-            let mut out = match x {
-                Some(x) => load_some::<FULL>(x, i * c + at, valid),
-                None => [0f32; L],
-            };
-            for l in 0..L {
-                out[l] += multiply_add::<FUSED>(z[l], scale[l], shift[l]);
-            }
-            store_some::<FULL>(&out, row, at, valid);
         }
     }
 }

@@ -11,6 +11,7 @@ mod values;
 
 pub use values::{Candidate, Expand, Norm, SqueezeExcite, Sum};
 
+use crate::memory;
 use crate::ops;
 use candle_core::{Result, Tensor};
 
@@ -143,13 +144,23 @@ impl Tape {
     }
 }
 
+fn bytes(tensor: &Tensor) -> u64 {
+    (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64
+}
+
+fn held_bytes(slots: &[Option<Tensor>]) -> u64 {
+    slots.iter().flatten().map(bytes).sum()
+}
+
 /// Runs records backwards; gradients that nobody asks for any more are dropped as they are used.
 fn run_back(records: Vec<Record>, slots: &mut [Option<Tensor>]) -> Result<()> {
     for record in records.into_iter().rev() {
         match record {
             Record::Call { output, backward } => {
                 let Some(dy) = slots[output].take() else { continue };
-                for (slot, part) in backward(dy)? {
+                let held = bytes(&dy) + held_bytes(slots);
+                let made = |parts: &Contributions| parts.iter().map(|(_, part)| bytes(part)).sum();
+                for (slot, part) in memory::traced(held, made, || backward(dy))? {
                     let Some(slot) = slot else { continue };
                     match &slots[slot] {
                         Some(total) => ops::update::accumulate(total, &part)?,
@@ -158,7 +169,8 @@ fn run_back(records: Vec<Record>, slots: &mut [Option<Tensor>]) -> Result<()> {
                 }
             }
             Record::Again { slots: (before, after), replay } => {
-                let again = replay(Tape { records: Vec::new(), slots: before })?;
+                let replay = || replay(Tape { records: Vec::new(), slots: before });
+                let again = memory::traced(held_bytes(slots), |_| 0, replay)?;
                 if again.slots != after {
                     candle_core::bail!("a block that was recomputed made other calls than before");
                 }

@@ -1,7 +1,7 @@
 //! Operator calls on the tape: each runs forward and records what its way back needs.
 
 use super::values::SumSlots;
-use super::{Candidate, Expand, Norm, SqueezeExcite, Sum, Tape, Value};
+use super::{Candidate, Expand, SqueezeExcite, Sum, Tape, Value};
 use crate::ops::{self, Moments, depthwise, norm, project};
 use crate::space::Activation;
 use candle_core::Result;
@@ -101,30 +101,6 @@ impl Tape {
             Ok(parts)
         });
         Ok((y, moments))
-    }
-
-    /// [`project::infer`]: the projection with the norm behind it and the sum with `x`, for values
-    /// that need no gradient.
-    ///
-    /// # Errors
-    /// When the operator fails.
-    pub fn infer(
-        input: &Candidate,
-        squeeze_excite: Option<&SqueezeExcite>,
-        w: &Value,
-        norm: &Norm,
-        x: Option<&Value>,
-    ) -> Result<Value> {
-        let own = [input.z.slot, input.norm.gamma.slot, input.norm.beta.slot, w.slot];
-        let rest = [norm.gamma.slot, norm.beta.slot, x.and_then(|x| x.slot)];
-        let gates = squeeze_excite.map_or([None; 5], SqueezeExcite::slots);
-        if own.iter().chain(&rest).chain(&gates).any(Option::is_some) {
-            candle_core::bail!("inference keeps nothing for gradients, and one is watched");
-        }
-        let layers = squeeze_excite.map(SqueezeExcite::plain);
-        let (plain, x) = (input.plain(), x.map(Value::tensor));
-        let y = project::infer(&plain, layers.as_ref(), &w.tensor, &norm.plain(), x)?;
-        Ok(Value::constant(y))
     }
 
     /// [`ops::norm`]: normalise, activate, weigh, add and mask.

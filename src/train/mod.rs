@@ -8,7 +8,7 @@ pub use step::{Step, StepSeconds, sgd_step};
 
 use crate::data::{Dataset, Loader, Split};
 use crate::net::Net;
-use crate::nn::{Params, Pass};
+use crate::nn::Params;
 use crate::ops::loss::{CrossEntropy, cross_entropy};
 use crate::recipe::TrainConfig;
 use crate::rng::Seed;
@@ -102,19 +102,19 @@ pub fn train(
 /// When an operator fails.
 pub fn evaluate(
     net: &Net,
-    params: &mut Params,
+    params: &Params,
     dataset: &Dataset,
     split: &Split,
     indices: Vec<usize>,
 ) -> Result<Score> {
     let device = params.device().clone();
     let loader = Loader::evaluation(dataset, split, indices, EVALUATION_BATCH).on(&device);
+    let network = net.freeze(params)?;
     let mut mean = Mean::default();
     for batch in loader.epoch(0) {
         let batch = batch?;
-        let mut pass = Pass::inference(params);
-        let logits = net.forward(&mut pass, &batch.xs)?;
-        let result = cross_entropy(logits.tensor(), &batch.labels, 0.0)?;
+        let logits = network.forward(&batch.xs)?;
+        let result = cross_entropy(&logits, &batch.labels, 0.0)?;
         mean.add(&result, batch.labels.len());
     }
     Ok(mean.score())

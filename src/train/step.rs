@@ -2,7 +2,6 @@
 //! a network both take it.
 
 use super::SgdState;
-use crate::memory;
 use crate::nn::{Params, Pass};
 use crate::ops::loss::{CrossEntropy, cross_entropy};
 use crate::recipe::Recompute;
@@ -14,8 +13,6 @@ use std::time::Instant;
 pub struct Step {
     pub result: CrossEntropy,
     pub seconds: StepSeconds,
-    /// Bytes that the forward pass left allocated for the way back.
-    pub kept_bytes: u64,
 }
 
 /// Seconds.
@@ -40,12 +37,10 @@ pub fn sgd_step(
     forward: impl FnOnce(&mut Pass<'_>) -> Result<Value>,
 ) -> Result<Step> {
     let start = Instant::now();
-    let before = memory::live_bytes();
     let mut pass = Pass::training(params).recomputing(recompute);
     let logits = forward(&mut pass)?;
     let result = cross_entropy(logits.tensor(), labels, smoothing)?;
     let after_forward = Instant::now();
-    let kept_bytes = memory::live_bytes().saturating_sub(before);
     let (gradients, _) = pass.backward(&logits, result.dlogits.clone())?;
     let after_backward = Instant::now();
     optimizer.step(params, &gradients, learning_rate)?;
@@ -54,5 +49,5 @@ pub fn sgd_step(
         backward: (after_backward - after_forward).as_secs_f64(),
         optimizer: after_backward.elapsed().as_secs_f64(),
     };
-    Ok(Step { result, seconds, kept_bytes })
+    Ok(Step { result, seconds })
 }

@@ -116,8 +116,22 @@ fn inference_uses_the_running_statistics_and_leaves_them() {
         let weights = weights(&params);
         let expected = Reference::new(&weights, Statistics::Running).net(&plan, &images, &[]);
         assert_close(what, &values(logits.tensor()), &expected, VALUE);
+        let frozen = net.freeze(&params).unwrap().forward(&images.tensor()).unwrap();
+        assert_close(what, &values(&frozen), &expected, VALUE);
         assert_eq!(params.sha256().unwrap(), before);
     }
+}
+
+#[test]
+fn a_supernet_cannot_be_frozen_and_a_frozen_network_refuses_other_maps() {
+    let s = Gated::new(small(), "freeze");
+    let (net, params) = scrambled_net(&s.plan, "freeze");
+    let error = net.freeze(&params).err().unwrap().to_string();
+    assert!(error.contains("not decided"), "{error}");
+    let (net, params) = scrambled_net(&Plan::network(&irpool_arch()), "freeze");
+    let images = random_map("images", (2, 11, 11, 4)).tensor();
+    let error = net.freeze(&params).unwrap().forward(&images).err().unwrap().to_string();
+    assert!(error.contains("reads"), "{error}");
 }
 
 #[test]

@@ -263,6 +263,8 @@ fn networks_train_step_by_step_as_in_pytorch() {
         let mut pass = Pass::inference(&mut params);
         let logits = net.forward(&mut pass, &images).unwrap();
         assert_logits("logits at inference", logits.tensor(), &case.inference_logits);
+        let logits = net.freeze(&params).unwrap().forward(&images).unwrap();
+        assert_logits("logits of the frozen network", &logits, &case.inference_logits);
     }
 }
 

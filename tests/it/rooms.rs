@@ -20,11 +20,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch", &["memory", "record"]),
     ("cost", &["space"]),
     ("ops", &["space"]),
-    ("tape", &["ops", "space"]),
+    ("tape", &["memory", "ops", "space"]),
     ("nn", &["ops", "recipe", "rng", "space", "tape"]),
     ("net", &["cost", "nn", "ops", "rng", "space", "tape"]),
     ("data", &["recipe", "rng"]),
-    ("train", &["data", "memory", "net", "nn", "ops", "recipe", "rng", "tape", "watch"]),
+    ("train", &["data", "net", "nn", "ops", "recipe", "rng", "tape", "watch"]),
     (
         "search",
         &["cost", "data", "net", "nn", "ops", "recipe", "record", "rng", "space", "train", "watch"],

@@ -2,7 +2,7 @@
 
 use super::batch_sums::{BatchSums, ExpandGradients};
 use super::{Expand, Front, block_taps, shape};
-use crate::ops::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
+use crate::ops::activation::{ActivationFn, by_activation};
 use crate::ops::gram::Gram;
 use crate::ops::host::{Host, Scratch, expect, pieces, tensor, to_fill};
 use crate::ops::lanes::{
@@ -13,7 +13,6 @@ use crate::ops::no_kernel;
 use crate::ops::norm::HostNorm;
 use crate::ops::sums::{ChannelSums, sum_parts};
 use crate::ops::tile::{Geometry, Taps};
-use crate::space::Activation;
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -365,12 +364,7 @@ fn slopes<const FUSED: bool>(
     q: &mut [f32],
     sums: &mut ChannelSums,
 ) {
-    let (sum, sum_z) = match norm.activation {
-        Activation::Identity => slopes_by::<FUSED, IdentityFn>(norm, at, da, q),
-        Activation::Relu => slopes_by::<FUSED, ReluFn>(norm, at, da, q),
-        Activation::Hswish => slopes_by::<FUSED, HswishFn>(norm, at, da, q),
-        Activation::Hsigmoid => slopes_by::<FUSED, HsigmoidFn>(norm, at, da, q),
-    };
+    let (sum, sum_z) = by_activation!(norm.activation, A => slopes_by::<FUSED, A>(norm, at, da, q));
     sums.add(at, valid, &sum, &sum_z);
 }
 

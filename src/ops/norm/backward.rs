@@ -1,14 +1,13 @@
 //! The way back through the sum of candidates.
 
 use super::{HostCandidate, HostNorm, HostSum, Sum};
-use crate::ops::activation::{ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn};
+use crate::ops::activation::{ActivationFn, by_activation};
 use crate::ops::host::{Host, expect, piece_rows, tensor, to_fill};
 use crate::ops::lanes::{
     Kernel, L, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time, store_some,
 };
 use crate::ops::no_kernel;
 use crate::ops::sums::ChannelSums;
-use crate::space::Activation;
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
@@ -155,12 +154,7 @@ struct Sums<'a> {
 impl Kernel for Sums<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
-        match self.norm.activation {
-            Activation::Identity => self.gather::<FUSED, IdentityFn>(),
-            Activation::Relu => self.gather::<FUSED, ReluFn>(),
-            Activation::Hswish => self.gather::<FUSED, HswishFn>(),
-            Activation::Hsigmoid => self.gather::<FUSED, HsigmoidFn>(),
-        }
+        by_activation!(self.norm.activation, A => self.gather::<FUSED, A>());
     }
 }
 
@@ -257,12 +251,7 @@ struct InputGradient<'a> {
 impl Kernel for InputGradient<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
-        match self.norm.activation {
-            Activation::Identity => self.write::<FUSED, IdentityFn>(),
-            Activation::Relu => self.write::<FUSED, ReluFn>(),
-            Activation::Hswish => self.write::<FUSED, HswishFn>(),
-            Activation::Hsigmoid => self.write::<FUSED, HsigmoidFn>(),
-        }
+        by_activation!(self.norm.activation, A => self.write::<FUSED, A>());
     }
 }
 

@@ -4,9 +4,7 @@ use super::{
     Gates, HostSqueezeExcite, Reader, SqueezeExcite, add_vector_matrix, check, group_rows,
     scale_rows,
 };
-use crate::ops::activation::{
-    ActivationFn, HsigmoidFn, HswishFn, IdentityFn, ReluFn, differentiate, evaluate,
-};
+use crate::ops::activation::{ActivationFn, by_activation, differentiate, evaluate};
 use crate::ops::host::{Host, Scratch, expect, nhwc, piece_rows, pieces, tensor, to_fill};
 use crate::ops::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
@@ -109,7 +107,7 @@ pub fn backward(
 
 /// What all pieces read.
 struct Shared<'a> {
-    reader: &'a Reader<'a>,
+    reader: &'a Reader,
     back: Option<Transposed>,
     pixels: usize,
     c_out: usize,
@@ -126,7 +124,7 @@ struct Transposed {
 }
 
 impl Transposed {
-    fn of(layers: &HostSqueezeExcite<'_>) -> Self {
+    fn of(layers: &HostSqueezeExcite) -> Self {
         let squeezed = layers.squeezed;
         let c = layers.excite_bias.len();
         let transpose = |m: &[f32], rows: usize, columns: usize| {
@@ -211,7 +209,7 @@ impl ImageRows {
         }
     }
 
-    fn gradients(self, layers: &HostSqueezeExcite<'_>, c: usize) -> Result<SqueezeExciteGradients> {
+    fn gradients(self, layers: &HostSqueezeExcite, c: usize) -> Result<SqueezeExciteGradients> {
         let squeezed = layers.squeezed;
         let columns = |rows: &[f32], n: usize| {
             let mut sums = vec![0f64; n];
@@ -262,7 +260,7 @@ impl Kernel for Backward<'_> {
                 for (a, da) in images {
                     let gates = layers.gates(a, c);
                     through_gates(layers, back, &gates, a, da, &mut self.parts.images);
-                    scale_rows(a, &gates.gates);
+                    scale_rows(a, c, &gates.gates);
                 }
             }
             if !self.parts.w.is_empty() {
@@ -289,7 +287,7 @@ fn accumulate_outer<const FUSED: bool>(
 /// layers are made of.
 #[inline(always)]
 fn through_gates(
-    layers: &HostSqueezeExcite<'_>,
+    layers: &HostSqueezeExcite,
     back: &Transposed,
     gates: &Gates,
     a: &[f32],
@@ -332,12 +330,7 @@ impl Backward<'_> {
     /// Turns dL/da in `q` into q = dL/da · m · act'(u), and gathers sums.
     #[inline(always)]
     fn slopes<const FUSED: bool>(&mut self, z: &[f32], q: &mut [f32]) {
-        match self.shared.reader.norm.activation {
-            Activation::Identity => self.slopes_by::<FUSED, IdentityFn>(z, q),
-            Activation::Relu => self.slopes_by::<FUSED, ReluFn>(z, q),
-            Activation::Hswish => self.slopes_by::<FUSED, HswishFn>(z, q),
-            Activation::Hsigmoid => self.slopes_by::<FUSED, HsigmoidFn>(z, q),
-        }
+        by_activation!(self.shared.reader.norm.activation, A => self.slopes_by::<FUSED, A>(z, q));
     }
 
     #[inline(always)]

@@ -1,0 +1,227 @@
+//! A decided network at inference: batch norm folded into the convolutions, weights laid out for the
+//! kernels once, and a few images at a time taken through all layers while their maps are in the
+//! cache. Nothing is kept, so nothing need be written that the next layer can take over.
+
+mod inverted_residual;
+mod matrix;
+
+use super::depthwise::Expand;
+use super::host::{Host, Scratch, nhwc, pieces, tensor, to_fill};
+use super::lanes::{Kernel, dispatch};
+use super::no_kernel;
+use super::norm::Norm;
+use super::pool::mean_of_rows;
+use super::project::SqueezeExcite;
+use crate::space::Activation;
+use candle_core::{Device, Result, Tensor, bail};
+use inverted_residual::HostInvertedResidual;
+use matrix::{HostConv, HostConv1x1, Matrix};
+use rayon::prelude::*;
+
+/// One layer, its batch norm behind it.
+pub enum Layer {
+    /// Dense k x k convolution, w `[k·k·c_in, c_out]`.
+    Conv {
+        w: Tensor,
+        kernel: usize,
+        stride: usize,
+        norm: Norm,
+    },
+    /// 1x1 convolution of every `stride`-th pixel, w `[c_in, c_out]`.
+    Conv1x1 {
+        w: Tensor,
+        stride: usize,
+        norm: Norm,
+    },
+    InvertedResidual(Box<InvertedResidual>),
+    /// The first `width` channels.
+    Cut {
+        width: usize,
+    },
+    /// The mean over pixels.
+    Pool,
+    /// Fully connected, w `[c_in, c_out]`, bias `[c_out]`.
+    Linear {
+        w: Tensor,
+        bias: Option<Tensor>,
+        activation: Activation,
+    },
+}
+
+/// Expansion, depthwise convolution, squeeze-excite, projection (Sandler et al. 2018; Hu et al.
+/// 2018).
+pub struct InvertedResidual {
+    pub expand: Option<Expand>,
+    /// `[k·k, c]`
+    pub filter: Tensor,
+    pub stride: usize,
+    /// Behind the depthwise convolution.
+    pub norm: Norm,
+    pub squeeze_excite: Option<SqueezeExcite>,
+    /// `[c, c_out]`
+    pub project: Tensor,
+    /// Behind the projection.
+    pub project_norm: Norm,
+    /// Whether the first c_out channels of the input are added to the output.
+    pub residual: bool,
+}
+
+/// Layers one behind the other, ready to run.
+pub struct Network {
+    layers: Vec<Box<dyn HostLayer>>,
+}
+
+/// Height, width and channels of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub h: usize,
+    pub w: usize,
+    pub c: usize,
+}
+
+impl Shape {
+    pub(super) fn pixels(self) -> usize {
+        self.h * self.w
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.pixels() * self.c
+    }
+}
+
+/// A layer in host memory.
+pub(super) trait HostLayer: Send + Sync {
+    /// The shape that it makes of this one.
+    ///
+    /// # Errors
+    /// When it cannot read it.
+    fn shape_behind(&self, shape: Shape) -> Result<Shape>;
+
+    /// Some images of `shape` one after another; every value of `y` is written.
+    fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]);
+}
+
+impl Network {
+    /// Folds and lays out `layers`, which are on one device.
+    ///
+    /// # Errors
+    /// When a layer's shapes do not fit each other or the device has no kernel.
+    pub fn new(layers: &[Layer], device: &Device) -> Result<Self> {
+        match device {
+            Device::Cpu => {
+                let layers = layers.iter().map(host_layer).collect::<Result<_>>()?;
+                Ok(Self { layers })
+            }
+            device => no_kernel("inference", device),
+        }
+    }
+
+    /// Images `[n, h, w, c]` → what the last layer makes of them, `[n, h', w', c']`, or `[n, c']`
+    /// where one pixel is left.
+    ///
+    /// # Errors
+    /// When the images do not fit the layers or are not in host memory.
+    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        let (n, h, w, c) = nhwc(images)?;
+        let mut shapes = vec![Shape { h, w, c }];
+        for layer in &self.layers {
+            shapes.push(layer.shape_behind(shapes[shapes.len() - 1])?);
+        }
+        let (first, last) = (shapes[0], shapes[shapes.len() - 1]);
+        let xs = Host::of(images)?;
+        // SAFETY: every layer writes all of its output.
+        #[allow(unsafe_code)]
+        let mut y = unsafe { to_fill(n * last.len()) };
+        let piece = pieces(n);
+        y.par_chunks_mut(piece * last.len())
+            .zip(xs.par_chunks(piece * first.len()))
+            .for_each(|(y, x)| self.run(&shapes, x, y));
+        match last.pixels() {
+            1 => tensor(y, (n, last.c)),
+            _ => tensor(y, (n, last.h, last.w, last.c)),
+        }
+    }
+
+    /// A few images through all layers.
+    fn run(&self, shapes: &[Shape], x: &[f32], y: &mut [f32]) {
+        let images = x.len() / shapes[0].len();
+        let largest = shapes.iter().map(|shape| shape.len()).max().unwrap_or_default();
+        let mut maps = [Scratch::new(images * largest), Scratch::new(images * largest)];
+        maps[0][..x.len()].copy_from_slice(x);
+        for (layer, pair) in self.layers.iter().zip(shapes.windows(2)) {
+            let [from, to] = &mut maps;
+            layer.run(pair[0], &from[..images * pair[0].len()], &mut to[..images * pair[1].len()]);
+            maps.swap(0, 1);
+        }
+        y.copy_from_slice(&maps[0][..y.len()]);
+    }
+}
+
+fn host_layer(layer: &Layer) -> Result<Box<dyn HostLayer>> {
+    Ok(match layer {
+        Layer::Conv { w, kernel, stride, norm } => {
+            Box::new(HostConv::new(Matrix::folded(w, norm)?, (*kernel, *stride))?)
+        }
+        Layer::Conv1x1 { w, stride, norm } => {
+            Box::new(HostConv1x1 { matrix: Matrix::folded(w, norm)?, stride: *stride })
+        }
+        Layer::InvertedResidual(block) => Box::new(HostInvertedResidual::new(block)?),
+        Layer::Cut { width } => Box::new(HostCut { width: *width }),
+        Layer::Pool => Box::new(HostPool),
+        Layer::Linear { w, bias, activation } => {
+            let matrix = Matrix::with_bias(w, bias.as_ref(), *activation)?;
+            Box::new(HostConv1x1 { matrix, stride: 1 })
+        }
+    })
+}
+
+struct HostCut {
+    width: usize,
+}
+
+impl HostLayer for HostCut {
+    fn shape_behind(&self, shape: Shape) -> Result<Shape> {
+        if self.width > shape.c {
+            bail!("inference: {} of {} channels cannot be kept", self.width, shape.c);
+        }
+        Ok(Shape { c: self.width, ..shape })
+    }
+
+    fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]) {
+        for (x, y) in x.chunks_exact(shape.c).zip(y.chunks_exact_mut(self.width)) {
+            y.copy_from_slice(&x[..self.width]);
+        }
+    }
+}
+
+struct HostPool;
+
+impl HostLayer for HostPool {
+    fn shape_behind(&self, shape: Shape) -> Result<Shape> {
+        if shape.pixels() == 0 {
+            bail!("inference: there is no pixel to take the mean of");
+        }
+        Ok(Shape { h: 1, w: 1, ..shape })
+    }
+
+    fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]) {
+        dispatch(Pool { shape, x, y });
+    }
+}
+
+struct Pool<'a> {
+    shape: Shape,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Kernel for Pool<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        for (x, y) in
+            self.x.chunks_exact(self.shape.len()).zip(self.y.chunks_exact_mut(self.shape.c))
+        {
+            mean_of_rows(x, y);
+        }
+    }
+}

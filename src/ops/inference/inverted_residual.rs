@@ -1,0 +1,203 @@
+//! An inverted residual image by image: its hidden map lives in the cache, twice: as tiles that the
+//! filter reads, and as rows that the projection reads.
+
+use super::matrix::{Matrix, Pitch};
+use super::{HostLayer, InvertedResidual, Shape};
+use crate::ops::activation::{ActivationFn, by_activation};
+use crate::ops::depthwise::{block_taps, copy, kernel_of};
+use crate::ops::host::{Host, Scratch, expect};
+use crate::ops::lanes::{Kernel, L, ROWS, blocks, dispatch, load, store};
+use crate::ops::norm::HostNorm;
+use crate::ops::pool::mean_of_rows;
+use crate::ops::project::{HostSqueezeExcite, check, scale_rows};
+use crate::ops::tile::{Geometry, Taps};
+use crate::space::Activation;
+use candle_core::{Result, bail};
+
+pub(super) struct HostInvertedResidual {
+    /// Channels of the input.
+    c_in: usize,
+    /// Hidden channels.
+    c: usize,
+    expand: Option<Matrix>,
+    /// The filter times the scale of the norm behind it, `[k·k, c]`.
+    filter: Vec<f32>,
+    kernel: usize,
+    stride: usize,
+    /// Behind the filter, padded.
+    bias: Vec<f32>,
+    activation: Activation,
+    squeeze_excite: Option<HostSqueezeExcite>,
+    project: Matrix,
+    residual: bool,
+}
+
+impl HostInvertedResidual {
+    pub(super) fn new(block: &InvertedResidual) -> Result<Self> {
+        let c = block.filter.dim(1)?;
+        block.norm.check("inference", c)?;
+        check(c, None, block.squeeze_excite.as_ref(), &block.project)?;
+        let expand = match &block.expand {
+            Some(expand) => {
+                expect("inference", "the expansion", &expand.w, &[expand.w.dim(0)?, c])?;
+                Some(Matrix::folded(&expand.w, &expand.norm)?)
+            }
+            None => None,
+        };
+        let HostNorm { scale, shift, activation, .. } = HostNorm::of(&block.norm)?;
+        let mut filter = Host::of(&block.filter)?.to_vec();
+        for tap in filter.chunks_exact_mut(c) {
+            for (w, scale) in tap.iter_mut().zip(&scale) {
+                *w *= scale;
+            }
+        }
+        Ok(Self {
+            c_in: expand.as_ref().map_or(c, |expand| expand.c_in),
+            c,
+            expand,
+            filter,
+            kernel: kernel_of(&block.filter)?,
+            stride: block.stride,
+            bias: shift,
+            activation,
+            squeeze_excite: block.squeeze_excite.as_ref().map(HostSqueezeExcite::of).transpose()?,
+            project: Matrix::folded(&block.project, &block.project_norm)?,
+            residual: block.residual,
+        })
+    }
+
+    fn geometry(&self, shape: Shape) -> Geometry {
+        Geometry::new((shape.h, shape.w), self.c, self.kernel, self.stride)
+    }
+}
+
+impl HostLayer for HostInvertedResidual {
+    fn shape_behind(&self, shape: Shape) -> Result<Shape> {
+        let (g, c) = (self.geometry(shape), self.project.c_out);
+        if shape.c != self.c_in {
+            bail!("inference: a map has {} channels, its block reads {}", shape.c, self.c_in);
+        }
+        if self.residual && (self.stride != 1 || c > shape.c) {
+            bail!("inference: {c} channels at stride {} cannot add their input", self.stride);
+        }
+        Ok(Shape { h: g.oh, w: g.ow, c })
+    }
+
+    fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]) {
+        let g = self.geometry(shape);
+        let taps = block_taps(&self.filter, g.c, |w| Taps::forward(&g, w));
+        dispatch(Forward { layer: self, g, taps, x, y });
+    }
+}
+
+struct Forward<'a> {
+    layer: &'a HostInvertedResidual,
+    g: Geometry,
+    taps: Vec<Taps>,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let (layer, g) = (self.layer, &self.g);
+        let (c_in, c_out) = (layer.c_in, layer.project.c_out);
+        // Rows of hidden channels are padded to full blocks.
+        let pitch = layer.c.next_multiple_of(L);
+        let mut tile = Scratch::new(g.in_tile());
+        g.clear_in_border(&mut tile);
+        let mut hidden = Scratch::new(g.out_pixels() * pitch);
+        let mut pooled = Scratch::new(pitch);
+        let images = self.x.chunks_exact(g.in_pixels() * c_in);
+        for (x, y) in images.zip(self.y.chunks_exact_mut(g.out_pixels() * c_out)) {
+            for (block, taps) in blocks(g.c).zip(&self.taps) {
+                layer.fill::<FUSED>(g, x, block, &mut tile);
+                layer.convolve::<FUSED>(g, taps, &tile, block.0, &mut hidden[block.0..], pitch);
+            }
+            if let Some(squeeze_excite) = &layer.squeeze_excite {
+                mean_of_rows(&hidden, &mut pooled);
+                let gates = squeeze_excite.gates_of(pooled[..layer.c].to_vec());
+                scale_rows(&mut hidden, pitch, &gates.gates);
+            }
+            let added = layer.residual.then_some((x, c_in));
+            let pitch = Pitch { x: pitch, y: c_out };
+            layer.project.apply::<FUSED>(g.out_pixels(), &hidden, y, pitch, added);
+        }
+    }
+}
+
+impl HostInvertedResidual {
+    /// The tile of one block of hidden channels.
+    #[inline(always)]
+    fn fill<const FUSED: bool>(
+        &self,
+        g: &Geometry,
+        x: &[f32],
+        (at, valid): (usize, usize),
+        tile: &mut [f32],
+    ) {
+        let Some(expand) = &self.expand else {
+            return match valid {
+                L => copy::<true>(g, x, (at, valid), tile),
+                _ => copy::<false>(g, x, (at, valid), tile),
+            };
+        };
+        for (row, x) in x.chunks_exact(g.w * self.c_in).enumerate() {
+            let to = &mut tile[g.in_at(row, 0)..][..g.w * L];
+            expand.apply_block::<FUSED>(at, g.w, x, to, Pitch { x: self.c_in, y: L });
+        }
+    }
+
+    /// One block of act(filter(tile) + bias), pixels `pitch` floats apart.
+    #[inline(always)]
+    fn convolve<const FUSED: bool>(
+        &self,
+        g: &Geometry,
+        taps: &Taps,
+        tile: &[f32],
+        at: usize,
+        hidden: &mut [f32],
+        pitch: usize,
+    ) {
+        by_activation!(self.activation, A => {
+            let grouped = g.ow - g.ow % ROWS;
+            for row in 0..g.oh {
+                let base = row * g.in_pitch() * g.stride;
+                for column in (0..grouped).step_by(ROWS) {
+                    let to = &mut hidden[(row * g.ow + column) * pitch..];
+                    let from = base + column * g.stride * L;
+                    self.outputs::<FUSED, A, ROWS>(g, taps, tile, from, at, to, pitch);
+                }
+                for column in grouped..g.ow {
+                    let to = &mut hidden[(row * g.ow + column) * pitch..];
+                    let from = base + column * g.stride * L;
+                    self.outputs::<FUSED, A, 1>(g, taps, tile, from, at, to, pitch);
+                }
+            }
+        });
+    }
+
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn outputs<const FUSED: bool, A: ActivationFn, const M: usize>(
+        &self,
+        g: &Geometry,
+        taps: &Taps,
+        tile: &[f32],
+        from: usize,
+        at: usize,
+        to: &mut [f32],
+        pitch: usize,
+    ) {
+        let z = taps.correlate::<FUSED, M>(tile, from, g.stride * L);
+        let bias = load(&self.bias, at);
+        for (m, z) in z.iter().enumerate() {
+            let mut a = [0f32; L];
+            for l in 0..L {
+                a[l] = A::value(z[l] + bias[l]);
+            }
+            store(&a, to, m * pitch);
+        }
+    }
+}
