@@ -10,7 +10,8 @@ pub use formula::Cost;
 pub use number::{Derivatives, Graph, Number, Traced};
 
 use crate::space::{
-    ArchSpec, BlockKind, BlockType, ConvSpec, Expansion, Head, SearchSpace, conv_out, squeeze_width,
+    ArchSpec, BlockChoices, BlockKind, BlockType, ConvSpec, Expansion, Head, SearchSpace, conv_out,
+    squeeze_width,
 };
 use formula::{MbConvShape, conv_head, dense_conv, irpool_head};
 
@@ -42,37 +43,54 @@ pub fn count(arch: &ArchSpec) -> Cost<u64> {
     cost.plus(&head(&input, &arch.head, arch.classes, square(side)))
 }
 
-/// The cost of a supernet for one image: all branches of every block at their largest sizes.
+/// The cost of the masked supernet for one image: all types of every block at their largest sizes.
 #[must_use]
 pub fn supernet(space: &SearchSpace) -> Cost<u64> {
+    instantiated(space, |block| (vec![block.mid_max()], vec![block.width_max()]))
+}
+
+/// The cost of the explicit supernet for one image: all types of every block in all sizes.
+#[must_use]
+pub fn explicit_supernet(space: &SearchSpace) -> Cost<u64> {
+    instantiated(space, |block| match &block.expansion {
+        Expansion::None => (vec![block.in_max], block.widths.clone()),
+        Expansion::Options { mids, .. } => (mids.clone(), block.widths.clone()),
+    })
+}
+
+/// The cost of a block of every type for each of the hidden and output widths that `sizes` names.
+fn instantiated(
+    space: &SearchSpace,
+    sizes: impl Fn(&BlockChoices) -> (Vec<usize>, Vec<usize>),
+) -> Cost<u64> {
     let image = (space.image_channels, space.max_resolution());
     let (mut cost, mut side) = stem(&1u64, &space.stem, image.0, image.1);
     let mut input = space.stem.width as u64;
     for block in &space.blocks {
         let before = square(side);
         side = side.div_ceil(block.stride);
-        let (after, width) = (square(side), block.width_max() as u64);
-        for block_type in &block.types {
-            cost = cost.plus(&match *block_type {
-                BlockType::Skip if !block.skip_needs_projection() => Cost::zero(&0),
-                BlockType::Skip => dense_conv(1, &input, &width, after),
-                BlockType::MbConv { kernel, squeeze_excite, .. } => {
-                    let mid = block.mid_max();
-                    let squeeze = squeeze_width(mid, space.channel_divisor) as u64;
-                    MbConvShape {
-                        kernel,
-                        input,
-                        mid: mid as u64,
-                        width,
-                        expand: !matches!(block.expansion, Expansion::None),
-                        squeeze: squeeze_excite.then_some(squeeze),
-                        pixels: (before, after),
+        let (mids, widths) = sizes(block);
+        let mbconv = |kernel, mid: usize, width, squeeze_excite: bool| {
+            let squeeze = squeeze_width(mid, space.channel_divisor) as u64;
+            let expand = !matches!(block.expansion, Expansion::None);
+            let (mid, squeeze) = (mid as u64, squeeze_excite.then_some(squeeze));
+            let pixels = (before, square(side));
+            MbConvShape { kernel, input, mid, width, expand, squeeze, pixels }.cost()
+        };
+        for width in widths.into_iter().map(|width| width as u64) {
+            for block_type in &block.types {
+                cost = match *block_type {
+                    BlockType::Skip if !block.skip_needs_projection() => cost,
+                    BlockType::Skip => cost.plus(&dense_conv(1, &input, &width, square(side))),
+                    BlockType::MbConv { kernel, squeeze_excite, .. } => {
+                        let each =
+                            mids.iter().map(|mid| mbconv(kernel, *mid, width, squeeze_excite));
+                        each.fold(cost, |cost, one| cost.plus(&one))
                     }
-                    .cost()
-                }
-            });
+                };
+            }
         }
-        input = width;
+        input = block.width_max() as u64;
     }
     let spec = Head::Conv { width: space.head.width, activation: space.head.activation };
     cost.plus(&head(&input, &spec, space.classes, square(side)))

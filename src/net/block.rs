@@ -32,6 +32,7 @@ pub struct BlockGates {
 /// A block with its parameters.
 #[derive(Debug)]
 pub struct Block {
+    /// All read the same input, whose covariance is taken once.
     branches: Vec<BranchLayers>,
     identity: bool,
     width: usize,
@@ -81,14 +82,24 @@ impl Block {
     /// # Errors
     /// When an operator fails.
     pub fn forward(&self, pass: &mut Pass<'_>, x: &Value, gates: &BlockGates) -> Result<Value> {
+        self.forward_beside(pass, x, &mut None, gates)
+    }
+
+    /// [`Block::forward`] for one of several blocks that read the same input: the first to need its
+    /// covariance leaves it in `gram` for the others.
+    pub(super) fn forward_beside(
+        &self,
+        pass: &mut Pass<'_>,
+        x: &Value,
+        gram: &mut Option<Rc<Gram>>,
+        gates: &BlockGates,
+    ) -> Result<Value> {
         let mut sum = Sum { mask: gates.width.clone(), ..Sum::default() };
         if self.branches.len() > 1 || gates.branches.is_some() {
             sum.gates.clone_from(&gates.branches);
         }
-        // All branches read the same input: its covariance is taken once.
-        let mut gram = None;
         for branch in &self.branches {
-            sum.candidates.push(branch.forward(pass, x, &mut gram, gates)?);
+            sum.candidates.push(branch.forward(pass, x, gram, gates)?);
         }
         if self.identity {
             let rho = match &gates.identity {

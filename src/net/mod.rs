@@ -1,40 +1,33 @@
-//! Networks: one builder for the supernet and for what is derived from it.
+//! Networks: one builder for the supernets and for what is derived from them.
 
 mod block;
+mod ends;
+mod explicit;
 mod freeze;
+mod gated;
 mod plan;
 mod supernet;
 
 pub use block::{Block, BlockGates};
+pub use explicit::{BoundOptions, ExplicitSupernet, option_plans};
+pub use gated::Gated;
 pub use plan::{BlockPlan, Branch, Plan};
 pub use supernet::{BoundGates, GateGradients, GateValues, Supernet, inherited};
 
-use crate::nn::{BatchNorm, Conv, Conv1x1, Dense, Params, Pass};
+use crate::nn::{Params, Pass};
 use crate::rng::Seed;
-use crate::space::{Activation, ArchSpec, Head};
-use crate::tape::{Candidate, Value};
-use block::single;
+use crate::space::ArchSpec;
+use crate::tape::Value;
 use candle_core::{Device, Result, Tensor};
+use ends::{HeadLayers, Stem};
 use std::rc::Rc;
 
 /// A network's layers; its numbers live in [`Params`].
 #[derive(Debug)]
 pub struct Net {
-    stem: Conv,
-    stem_norm: BatchNorm,
-    stem_activation: Activation,
+    stem: Stem,
     blocks: Vec<Rc<Block>>,
     head: HeadLayers,
-}
-
-#[derive(Debug)]
-struct HeadLayers {
-    conv: Conv1x1,
-    norm: BatchNorm,
-    activation: Activation,
-    /// The released networks' 1x1 convolution behind the pooling.
-    after_pool: Option<Conv1x1>,
-    classifier: Dense,
 }
 
 impl Net {
@@ -43,12 +36,8 @@ impl Net {
     /// # Errors
     /// When the device has no room.
     pub fn new(params: &mut Params, plan: &Plan) -> Result<Self> {
-        let stem = &plan.stem;
-        let channels = (plan.image_channels, stem.width);
         Ok(Self {
-            stem: Conv::new(params, "stem", channels, (stem.kernel, stem.stride))?,
-            stem_norm: BatchNorm::new(params, "stem", stem.width)?,
-            stem_activation: stem.activation,
+            stem: Stem::new(params, plan)?,
             blocks: plan
                 .blocks
                 .iter()
@@ -86,51 +75,12 @@ impl Net {
         images: &Tensor,
         gates: &[BlockGates],
     ) -> Result<Value> {
-        let images = Value::constant(images.clone());
-        let (z, moments) = self.stem.forward(pass, &images)?;
-        let norm = self.stem_norm.norm(pass, self.stem_activation, moments)?;
-        let candidate = Candidate { z, norm };
-        let mut x = single(pass, candidate, None)?;
+        let mut x = self.stem.forward(pass, images)?;
         let none = BlockGates::default();
         for (i, block) in self.blocks.iter().enumerate() {
             let (block, gates) = (block.clone(), gates.get(i).unwrap_or(&none).clone());
             x = pass.block(move |pass| block.forward(pass, &x, &gates))?;
         }
         self.head.forward(pass, x)
-    }
-}
-
-impl HeadLayers {
-    fn new(params: &mut Params, plan: &Plan) -> Result<Self> {
-        let input = plan.blocks.last().map_or(plan.stem.width, |block| block.width);
-        let (mid, width, activation) = match plan.head {
-            Head::Conv { width, activation } => (width, None, activation),
-            Head::IrPool { mid, width, activation } => (mid, Some(width), activation),
-        };
-        let after_pool = match width {
-            Some(width) => Some(Conv1x1::new(params, "head.after_pool", mid, width)?),
-            None => None,
-        };
-        Ok(Self {
-            conv: Conv1x1::new(params, "head", input, mid)?,
-            norm: BatchNorm::new(params, "head", mid)?,
-            activation,
-            after_pool,
-            classifier: Dense::new(params, "classifier", width.unwrap_or(mid), plan.classes)?,
-        })
-    }
-
-    fn forward(&self, pass: &mut Pass<'_>, x: Value) -> Result<Value> {
-        let z = self.conv.forward(pass, &x)?;
-        drop(x);
-        let candidate = self.norm.candidate(pass, z, self.activation)?;
-        let x = single(pass, candidate, None)?;
-        let mut x = pass.tape.pool(&x)?; // [n, c]
-        if let Some(conv) = &self.after_pool {
-            let z = conv.forward(pass, &x)?;
-            let zero = pass.row(&vec![0.0; z.tensor().dim(1)?], false)?;
-            x = pass.tape.rows(&z, &zero, self.activation, None)?;
-        }
-        self.classifier.forward(pass, &x, Activation::Identity, None)
     }
 }

@@ -95,20 +95,29 @@ impl Plan {
     }
 }
 
+/// The branch of a type with `mid` hidden channels; none for a skip that keeps the shape.
+pub(super) fn branch(
+    space: &SearchSpace,
+    choices: &BlockChoices,
+    block_type: BlockType,
+    mid: usize,
+) -> Option<Branch> {
+    match block_type {
+        BlockType::Skip if !choices.skip_needs_projection() => None,
+        BlockType::Skip => Some(Branch::Projection),
+        BlockType::MbConv { kernel, activation, squeeze_excite } => Some(Branch::MbConv {
+            kernel,
+            activation,
+            mid,
+            expand: !matches!(choices.expansion, Expansion::None),
+            squeeze: squeeze_excite.then(|| squeeze_width(mid, space.channel_divisor)),
+        }),
+    }
+}
+
 fn block_of_choices(space: &SearchSpace, choices: &BlockChoices) -> BlockPlan {
     let branches = choices.types.iter().filter_map(|block_type| {
-        let branch = match *block_type {
-            BlockType::Skip if !choices.skip_needs_projection() => return None,
-            BlockType::Skip => Branch::Projection,
-            BlockType::MbConv { kernel, activation, squeeze_excite } => Branch::MbConv {
-                kernel,
-                activation,
-                mid: choices.mid_max(),
-                expand: !matches!(choices.expansion, Expansion::None),
-                squeeze: squeeze_excite
-                    .then(|| squeeze_width(choices.mid_max(), space.channel_divisor)),
-            },
-        };
+        let branch = branch(space, choices, *block_type, choices.mid_max())?;
         Some((block_type.name().to_owned(), branch))
     });
     BlockPlan {

@@ -27,6 +27,18 @@ pub struct GateValues {
 /// d loss / d gate, in the shape of [`GateValues`].
 pub type GateGradients = GateValues;
 
+impl GateValues {
+    /// In the shape of a block's choices.
+    pub(super) fn zeros(choices: &BlockChoices) -> Self {
+        Self {
+            types: vec![0.0; choices.types.len()],
+            expansions: vec![0.0; choices.expansions()],
+            widths: vec![0.0; choices.widths.len()],
+            identity: 0.0,
+        }
+    }
+}
+
 /// The network with all options.
 #[derive(Debug)]
 pub struct Supernet {
@@ -42,10 +54,10 @@ pub struct BoundGates {
 
 /// How many channels reach each block, with their probabilities, as functions of the gates: the
 /// hidden channels of a block without expansion.
-struct Inputs {
+pub(super) struct Inputs {
     graph: Graph,
     gates: Vec<BlockProbabilities<Traced>>,
-    widths: Vec<Vec<(usize, Traced)>>,
+    pub(super) widths: Vec<Vec<(usize, Traced)>>,
 }
 
 impl Supernet {
@@ -96,7 +108,6 @@ impl Supernet {
         incoming: &[(usize, Traced)],
         wanted: bool,
     ) -> Result<BlockGates> {
-        let divisor = self.space.channel_divisor;
         let mut gates = BlockGates::default();
         if choices.types.len() > 1 {
             let branches: Vec<f64> =
@@ -112,11 +123,7 @@ impl Supernet {
             Expansion::None => incoming.iter().map(|(c, p)| (*c, p.value())).unzip(),
             Expansion::Options { mids, .. } => (mids.clone(), values.expansions.clone()),
         };
-        if mids.len() > 1 {
-            let squeezes: Vec<usize> = mids.iter().map(|m| squeeze_width(*m, divisor)).collect();
-            gates.mid = Some(pass.row(&prefix_mask(&mids, &shares), wanted)?);
-            gates.squeeze = Some(pass.row(&prefix_mask(&squeezes, &shares), wanted)?);
-        }
+        mask_hidden(pass, &mut gates, (&mids, &shares), self.space.channel_divisor, wanted)?;
         if choices.widths.len() > 1 {
             gates.width = Some(pass.row(&prefix_mask(&choices.widths, &values.widths), wanted)?);
         }
@@ -124,8 +131,24 @@ impl Supernet {
     }
 }
 
+/// Masks the hidden channels and the squeezed ones, where there are several widths `mids` of them.
+pub(super) fn mask_hidden(
+    pass: &mut Pass<'_>,
+    gates: &mut BlockGates,
+    (mids, shares): (&[usize], &[f64]),
+    divisor: usize,
+    wanted: bool,
+) -> Result<()> {
+    if mids.len() > 1 {
+        let squeezes: Vec<usize> = mids.iter().map(|m| squeeze_width(*m, divisor)).collect();
+        gates.mid = Some(pass.row(&prefix_mask(mids, shares), wanted)?);
+        gates.squeeze = Some(pass.row(&prefix_mask(&squeezes, shares), wanted)?);
+    }
+    Ok(())
+}
+
 impl Inputs {
-    fn new(space: &SearchSpace, gates: &[GateValues]) -> Self {
+    pub(super) fn new(space: &SearchSpace, gates: &[GateValues]) -> Self {
         let graph = Graph::default();
         let leaves = |values: &[f64]| values.iter().map(|v| graph.leaf(*v)).collect();
         let gates: Vec<_> = gates
@@ -139,6 +162,21 @@ impl Inputs {
         let shapes = propagate(space, &gates, &graph.leaf(1.0)).blocks;
         let widths = shapes.into_iter().map(|block| block.incoming).collect();
         Self { graph, gates, widths }
+    }
+
+    /// Adds what the probabilities of the widths that reach the blocks, with the gradients
+    /// `by_inputs`, owe to the types and widths before.
+    pub(super) fn add_to(&self, found: &mut [GateGradients], by_inputs: &[Vec<f64>]) {
+        let widths = self.widths.iter().flatten().map(|(_, p)| p);
+        let weighted: Vec<_> = widths.zip(by_inputs.iter().flatten().copied()).collect();
+        let derivatives = self.graph.derivatives(&weighted);
+        for (block, gates) in found.iter_mut().zip(&self.gates) {
+            let types = block.types.iter_mut().zip(&gates.types);
+            let widths = block.widths.iter_mut().zip(&gates.widths);
+            for (total, gate) in types.chain(widths) {
+                *total += derivatives.to(gate);
+            }
+        }
     }
 }
 
@@ -158,18 +196,10 @@ impl BoundGates {
             space.blocks.iter().zip(&self.blocks).zip(&self.inputs.widths)
         {
             let (block, by_input) = block_gradients(space, choices, gates, incoming, gradients)?;
-            by_inputs.extend(incoming.iter().map(|(_, p)| p).zip(by_input));
+            by_inputs.push(by_input);
             found.push(block);
         }
-        // The channels that reach a block are a matter of the types and widths before it.
-        let derivatives = self.inputs.graph.derivatives(&by_inputs);
-        for (block, gates) in found.iter_mut().zip(&self.inputs.gates) {
-            let types = block.types.iter_mut().zip(&gates.types);
-            let widths = block.widths.iter_mut().zip(&gates.widths);
-            for (total, gate) in types.chain(widths) {
-                *total += derivatives.to(gate);
-            }
-        }
+        self.inputs.add_to(&mut found, &by_inputs);
         Ok(found)
     }
 }
@@ -182,54 +212,60 @@ fn block_gradients(
     incoming: &[(usize, Traced)],
     gradients: &mut Gradients,
 ) -> Result<(GateGradients, Vec<f64>)> {
-    let mut row = |value: &Option<Value>| -> Result<Option<Vec<f32>>> {
-        match value.as_ref().and_then(|v| gradients.take(v)) {
-            Some(gradient) => Ok(Some(gradient.to_vec1()?)),
-            None => Ok(None),
-        }
-    };
-    let mut found = GateGradients {
-        types: vec![0.0; choices.types.len()],
-        expansions: vec![0.0; choices.expansions()],
-        widths: vec![0.0; choices.widths.len()],
-        identity: 0.0,
-    };
+    let mut found = GateGradients::zeros(choices);
     let mut by_input = vec![0.0; incoming.len()];
-    if let Some(branches) = row(&gates.branches)? {
+    if let Some(branches) = row(gates.branches.as_ref(), gradients)? {
         for ((type_index, _), gradient) in branch_types(choices).zip(branches) {
             found.types[type_index] = f64::from(gradient);
         }
     }
-    if let Some(identity) = row(&gates.identity)? {
+    if let Some(identity) = row(gates.identity.as_ref(), gradients)? {
         found.identity = f64::from(identity[0]);
     }
-    if let Some(mask) = row(&gates.width)? {
+    if let Some(mask) = row(gates.width.as_ref(), gradients)? {
         add_prefix_sums(&mut found.widths, &choices.widths, &mask);
     }
     let (by_mid, mids) = match &choices.expansion {
         Expansion::None => (&mut by_input, incoming.iter().map(|(c, _)| *c).collect()),
         Expansion::Options { mids, .. } => (&mut found.expansions, mids.clone()),
     };
-    if let Some(mask) = row(&gates.mid)? {
-        add_prefix_sums(by_mid, &mids, &mask);
-    }
-    if let Some(mask) = row(&gates.squeeze)? {
-        let squeezes: Vec<usize> =
-            mids.iter().map(|m| squeeze_width(*m, space.channel_divisor)).collect();
-        add_prefix_sums(by_mid, &squeezes, &mask);
-    }
+    add_hidden(by_mid, gates, &mids, space.channel_divisor, gradients)?;
     Ok((found, by_input))
 }
 
+/// d g_i of the hidden widths `mids`, through both masks of [`mask_hidden`].
+pub(super) fn add_hidden(
+    by_mid: &mut [f64],
+    gates: &BlockGates,
+    mids: &[usize],
+    divisor: usize,
+    gradients: &mut Gradients,
+) -> Result<()> {
+    if let Some(mask) = row(gates.mid.as_ref(), gradients)? {
+        add_prefix_sums(by_mid, mids, &mask);
+    }
+    if let Some(mask) = row(gates.squeeze.as_ref(), gradients)? {
+        let squeezes: Vec<usize> = mids.iter().map(|m| squeeze_width(*m, divisor)).collect();
+        add_prefix_sums(by_mid, &squeezes, &mask);
+    }
+    Ok(())
+}
+
+/// The gradient of a row of gates, where there is one.
+pub(super) fn row(value: Option<&Value>, gradients: &mut Gradients) -> Result<Option<Vec<f32>>> {
+    let gradient = value.and_then(|v| gradients.take(v));
+    gradient.map(|gradient| gradient.to_vec1()).transpose()
+}
+
 /// The types of a block that have layers, with their positions among its types.
-fn branch_types(choices: &BlockChoices) -> impl Iterator<Item = (usize, BlockType)> {
+pub(super) fn branch_types(choices: &BlockChoices) -> impl Iterator<Item = (usize, BlockType)> {
     let keeps = !choices.skip_needs_projection();
     let types = choices.types.iter().copied().enumerate();
     types.filter(move |(_, t)| !(keeps && *t == BlockType::Skip))
 }
 
 /// M = Σ_i g_i 1_i: entry c is the sum of the gates of all options wider than c.
-fn prefix_mask(options: &[usize], gates: &[f64]) -> Vec<f64> {
+pub(super) fn prefix_mask(options: &[usize], gates: &[f64]) -> Vec<f64> {
     let widest = options.iter().copied().max().unwrap_or(0);
     (0..widest)
         .map(|c| options.iter().zip(gates).filter(|(w, _)| **w > c).map(|(_, g)| g).sum())
@@ -237,7 +273,7 @@ fn prefix_mask(options: &[usize], gates: &[f64]) -> Vec<f64> {
 }
 
 /// d g_i += Σ_{c < w_i} d M_c.
-fn add_prefix_sums(gates: &mut [f64], options: &[usize], mask: &[f32]) {
+pub(super) fn add_prefix_sums(gates: &mut [f64], options: &[usize], mask: &[f32]) {
     for (gate, option) in gates.iter_mut().zip(options) {
         *gate += mask[..*option].iter().map(|d| f64::from(*d)).sum::<f64>();
     }

@@ -19,6 +19,7 @@ mod lanes;
 pub mod loss;
 pub mod matmul;
 pub mod norm;
+pub mod pad;
 pub mod pool;
 pub mod project;
 pub mod rows;

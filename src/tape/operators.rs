@@ -191,6 +191,21 @@ impl Tape {
         }))
     }
 
+    /// [`ops::pad`]: the sum of values `[n, h, w, c_i]`, filled up with zeros to `width` channels.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn sum_padded(&mut self, parts: &[Value], width: usize) -> Result<Value> {
+        let tensors: Vec<_> = parts.iter().map(Value::tensor).collect();
+        let y = ops::pad::sum(&tensors, width)?;
+        let slots: Vec<_> = parts.iter().map(|part| part.slot).collect();
+        let widths = tensors.iter().map(|x| x.dim(3)).collect::<Result<Vec<_>>>()?;
+        Ok(self.record(y, &slots.clone(), move |dy| {
+            let parts = slots.into_iter().zip(widths).filter(|(slot, _)| slot.is_some());
+            parts.map(|(slot, width)| Ok((slot, ops::pad::backward(&dy, width)?))).collect()
+        }))
+    }
+
     /// The first `width` channels of x `[n, h, w, c]`.
     ///
     /// # Errors

@@ -7,8 +7,9 @@ use crate::spaces::{
     unexpanded,
 };
 use candle_core::Device;
-use repro::cost::{BlockProbabilities, Cost, Graph, Traced, count, extent, propagate};
-use repro::net::Net;
+use repro::cost::{self, BlockProbabilities, Cost, Graph, Traced, count, extent, propagate};
+use repro::net::{ExplicitSupernet, Net, Supernet};
+use repro::nn::Params;
 use repro::rng::Seed;
 use repro::space::{
     ArchSpec, BlockDecision, BlockKind, BlockType, Decisions, Expansion, Head, SearchSpace,
@@ -94,6 +95,22 @@ fn counted_weights_are_those_that_a_network_is_built_with() {
             let built: usize = weights.map(|(_, tensor)| tensor.elem_count()).sum();
             assert_eq!(count(&arch).params, built as u64, "{made:?}");
         }
+    }
+}
+
+#[test]
+fn the_weights_of_a_supernet_are_counted_as_it_is_built() {
+    let built = |params: &Params| -> usize {
+        let weights = params.named().filter(|(name, _)| name.ends_with(".weight"));
+        weights.map(|(_, tensor)| tensor.elem_count()).sum()
+    };
+    for space in [unexpanded(), small(), sparse(), shipped("smoke.toml")] {
+        let (_, masked) = Supernet::new(&space, Seed(0), &Device::Cpu).unwrap();
+        assert_eq!(cost::supernet(&space).params, built(&masked) as u64, "{}", space.name);
+        let (_, explicit) = ExplicitSupernet::new(&space, Seed(0), &Device::Cpu).unwrap();
+        let counted = cost::explicit_supernet(&space);
+        assert_eq!(counted.params, built(&explicit) as u64, "{}", space.name);
+        assert!(counted.macs > cost::supernet(&space).macs, "{}", space.name);
     }
 }
 

@@ -17,7 +17,7 @@ use repro::space::{Decisions, SearchSpace};
 use std::collections::BTreeMap;
 
 /// The first entries of `x` along every axis.
-fn cut(x: &Tensor, dims: &[usize]) -> Tensor {
+pub fn cut(x: &Tensor, dims: &[usize]) -> Tensor {
     let mut x = x.clone();
     for (axis, size) in dims.iter().enumerate() {
         x = x.narrow(axis, 0, *size).unwrap();
@@ -26,7 +26,7 @@ fn cut(x: &Tensor, dims: &[usize]) -> Tensor {
 }
 
 /// Zeros up to `dims` along every axis.
-fn pad(x: &Tensor, dims: &[usize]) -> Tensor {
+pub fn pad(x: &Tensor, dims: &[usize]) -> Tensor {
     let mut x = x.clone();
     for (axis, size) in dims.iter().enumerate() {
         let more = size - x.dims()[axis];

@@ -7,6 +7,7 @@ mod candle;
 mod cli;
 mod costs;
 mod data;
+mod explicit;
 mod harness;
 mod invariants;
 mod networks;

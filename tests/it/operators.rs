@@ -3,7 +3,9 @@
 use crate::numbers::{assert_close, assert_gradient, random, random_map, row, tensor, values};
 use crate::reference::{self, Map};
 use candle_core::{DType, Tensor};
-use repro::ops::{Moments, dense, depthwise, loss, matmul, norm, pool, rows, subsample, update};
+use repro::ops::{
+    Moments, dense, depthwise, loss, matmul, norm, pad, pool, rows, subsample, update,
+};
 use repro::space::Activation;
 
 /// f32 sums over at most a few thousand terms.
@@ -473,6 +475,9 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
     assert_refused(depthwise::forward(&x, None, &zeros(&[49, 6]), 1, false), &["depthwise", "49"]);
     assert_refused(depthwise::forward(&zeros(&[4, 6]), None, &zeros(&[9, 6]), 1, false), &[]);
     assert_refused(pool::forward(&zeros(&[4, 6])), &[]);
+    assert_refused(pad::sum(&[], 6), &["pad", "nothing"]);
+    assert_refused(pad::sum(&[&x], 5), &["pad: a summand", "5", "6"]);
+    assert_refused(pad::sum(&[&x, &zeros(&[2, 4, 3, 6])], 6), &["pad: a summand", "4, 3, 6]"]);
     assert_refused(norm::forward(&norm::Sum::default()), &["nothing to sum"]);
     let (shape, short) = ([2, 4, 4, 6], [2, 4, 4, 5]);
     assert_refused(matmul::backward_input(&zeros(&[6, 3]), &x), &["matmul: dy", "3"]);
@@ -518,6 +523,34 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
     let logits = zeros(&[2, 3]);
     assert_refused(loss::cross_entropy(&logits, &[0, 3], 0.0), &["2", "3 classes"]);
     assert_refused(loss::cross_entropy(&logits, &[0], 0.0), &["1 labels", "2 images"]);
+}
+
+#[test]
+fn a_padded_sum_adds_the_channels_that_there_are() {
+    // More than one piece of work; the widest summand need not fill the sum.
+    let shape = |c: usize| (2, 31, 37, c);
+    for (widths, width) in [(vec![3, 17, 8], 17), (vec![5], 9), (vec![12, 12], 12)] {
+        let what = format!("{widths:?} to {width}");
+        let parts: Vec<Map> =
+            widths.iter().map(|c| random_map(&format!("{what}/{c}"), shape(*c))).collect();
+        let mut expected = Map::zeros(2, 31, 37, width);
+        for part in &parts {
+            expected.add(1.0, &part.padded_to(width));
+        }
+        let tensors: Vec<Tensor> = parts.iter().map(Map::tensor).collect();
+        let found = pad::sum(&tensors.iter().collect::<Vec<_>>(), width).unwrap();
+        assert_eq!(found.dims(), [2, 31, 37, width]);
+        assert_close(&what, &values(&found), &expected.data, VALUE);
+        let dy = random_map("dy", shape(width));
+        let dys = dy.tensor();
+        for c in widths {
+            let dx = pad::backward(&dys, c).unwrap();
+            assert_close(&what, &values(&dx), &dy.cut(c).data, 0.0);
+            // In memory of its own: gradients are added to in place.
+            update::accumulate(&dx, &dx.ones_like().unwrap()).unwrap();
+        }
+        assert_close(&what, &values(&dys), &dy.data, 0.0);
+    }
 }
 
 #[test]

@@ -310,11 +310,23 @@ impl<'a> Reference<'a> {
 
     /// Images → logits `[n, classes]`; blocks beyond the gates' list have none.
     pub fn net(&self, plan: &Plan, images: &Map, gates: &[BlockGates]) -> Vec<f64> {
+        self.net_of(plan, images, |i, x| {
+            self.block(&plan.blocks[i], x, gates.get(i).unwrap_or(&BlockGates::default()))
+        })
+    }
+
+    /// [`Reference::net`] whose i-th block is `block(i, x)`.
+    pub fn net_of(
+        &self,
+        plan: &Plan,
+        images: &Map,
+        block: impl Fn(usize, &Map) -> Map,
+    ) -> Vec<f64> {
         let stem = &plan.stem;
         let shape = (stem.kernel, stem.stride, stem.width);
         let mut x = self.conv_norm("stem", images, shape, stem.activation);
-        for (i, block) in plan.blocks.iter().enumerate() {
-            x = self.block(block, &x, gates.get(i).unwrap_or(&BlockGates::default()));
+        for i in 0..plan.blocks.len() {
+            x = block(i, &x);
         }
         let (width, activation) = match plan.head {
             Head::Conv { width, activation } => (width, activation),

@@ -1,0 +1,288 @@
+//! The explicit supernet: every option of every block is a block with weights of its own, and all
+//! of them run (DARTS, Liu et al. 2019; FBNet v1). It is what FBNetV2 (section 3.1) compares masking
+//! with.
+//!
+//! An option of a block is a block type with an expansion and a width:
+//!
+//! y = Σ_t Σ_e Σ_w g_t g_e g_w pad(b_tew(x)) + ρ x ∘ Σ_w g_w 1_w
+//!
+//! Each b_tew has w output and m_e hidden channels, its batch norms included; pad fills up with
+//! zeros to the block's largest width. Three things are no options of a block, and therefore as in
+//! the masked supernet: a skip that needs a projection has no expansion, so there is one for each
+//! width; the input itself has no weights, so it is added once, with ρ and the mask of the widths;
+//! the hidden channels of a block without expansion are those that reach it, under their mask.
+//!
+//! With one-hot gates it is the derived network. In between, the sum of options equals a mask over
+//! shared weights up to the next batch norm, which each option has for itself.
+//!
+//! The tape keeps for each option what it keeps for a branch of the masked supernet: the output of
+//! the depthwise convolution and that of the projection. Padded copies are not kept.
+
+use super::Gated;
+use super::block::{Block, BlockGates};
+use super::ends::{HeadLayers, Stem};
+use super::plan::{self, BlockPlan, Plan};
+use super::supernet::{
+    GateGradients, GateValues, Inputs, add_hidden, add_prefix_sums, branch_types, mask_hidden,
+    prefix_mask, row,
+};
+use crate::cost::Traced;
+use crate::nn::{Params, Pass};
+use crate::rng::Seed;
+use crate::space::{BlockChoices, BlockType, Expansion, SearchSpace};
+use crate::tape::{Gradients, Value};
+use candle_core::{Device, Result, Tensor};
+use std::rc::Rc;
+
+/// The network with a block for every option.
+#[derive(Debug)]
+pub struct ExplicitSupernet {
+    stem: Stem,
+    blocks: Vec<Rc<Options>>,
+    head: HeadLayers,
+    space: SearchSpace,
+}
+
+/// One block of the network: blocks whose padded outputs are summed.
+#[derive(Debug)]
+struct Options {
+    /// In the order of [`option_plans`].
+    parts: Vec<Block>,
+    width: usize,
+}
+
+/// Gates on a tape, for each part of each block, to ask for their gradients afterwards.
+pub struct BoundOptions {
+    blocks: Vec<Vec<BlockGates>>,
+    values: Vec<GateValues>,
+    inputs: Inputs,
+}
+
+/// A block type with an expansion: by their positions among the options of a block.
+#[derive(Clone, Copy, Debug)]
+struct Path {
+    block_type: usize,
+    /// `None` where the expansion makes no difference.
+    expansion: Option<usize>,
+}
+
+impl Path {
+    /// g_t g_e
+    fn weight(self, gates: &GateValues) -> f64 {
+        gates.types[self.block_type] * self.expansion.map_or(1.0, |e| gates.expansions[e])
+    }
+}
+
+/// What a block does with its input at any one width.
+fn paths(choices: &BlockChoices) -> Vec<Path> {
+    let mut paths = Vec::new();
+    for (block_type, kind) in branch_types(choices) {
+        match (kind, &choices.expansion) {
+            (BlockType::MbConv { .. }, Expansion::Options { mids, .. }) => {
+                let each = (0..mids.len()).map(|e| Path { block_type, expansion: Some(e) });
+                paths.extend(each);
+            }
+            _ => paths.push(Path { block_type, expansion: None }),
+        }
+    }
+    paths
+}
+
+/// The blocks that a block consists of: one for each width, whose branches are the types with their
+/// expansions, then one that adds the input, where that fits.
+#[must_use]
+pub fn option_plans(space: &SearchSpace, choices: &BlockChoices) -> Vec<BlockPlan> {
+    let part = |label: String, width: usize| BlockPlan {
+        label,
+        stride: choices.stride,
+        input: choices.in_max,
+        width,
+        branches: Vec::new(),
+        identity: false,
+    };
+    let paths = paths(choices);
+    let mut plans = Vec::new();
+    for width in choices.widths.iter().filter(|_| !paths.is_empty()) {
+        let branches = paths.iter().filter_map(|path| {
+            let block_type = choices.types[path.block_type];
+            let (name, mid) = match (&choices.expansion, path.expansion) {
+                (Expansion::Options { mids, .. }, Some(e)) => {
+                    (format!("{}.m{}", block_type.name(), mids[e]), mids[e])
+                }
+                _ => (block_type.name().to_owned(), choices.mid_max()),
+            };
+            Some((name, plan::branch(space, choices, block_type, mid)?))
+        });
+        let plan = part(format!("{}.w{width}", choices.label()), *width);
+        plans.push(BlockPlan { branches: branches.collect(), ..plan });
+    }
+    if choices.can_be_residual() {
+        let plan = part(choices.label(), choices.width_max());
+        plans.push(BlockPlan { identity: true, ..plan });
+    }
+    plans
+}
+
+impl Options {
+    fn new(params: &mut Params, space: &SearchSpace, choices: &BlockChoices) -> Result<Self> {
+        let plans = option_plans(space, choices);
+        let parts = plans.iter().map(|plan| Block::new(params, plan)).collect::<Result<_>>()?;
+        Ok(Self { parts, width: choices.width_max() })
+    }
+
+    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, width]`.
+    fn forward(&self, pass: &mut Pass<'_>, x: &Value, gates: &[BlockGates]) -> Result<Value> {
+        let mut gram = None;
+        let parts = self.parts.iter().zip(gates);
+        let parts = parts.map(|(part, gates)| part.forward_beside(pass, x, &mut gram, gates));
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        pass.tape.sum_padded(&parts, self.width)
+    }
+}
+
+impl ExplicitSupernet {
+    /// Adds the supernet's parameters to `params`.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<(Self, Params)> {
+        let mut params = Params::new(seed, device);
+        let plan = Plan::supernet(space);
+        let stem = Stem::new(&mut params, &plan)?;
+        let blocks = space.blocks.iter();
+        let blocks = blocks.map(|choices| Options::new(&mut params, space, choices).map(Rc::new));
+        let blocks = blocks.collect::<Result<_>>()?;
+        let head = HeadLayers::new(&mut params, &plan)?;
+        Ok((Self { stem, blocks, head, space: space.clone() }, params))
+    }
+
+    /// The gates of the parts of one block.
+    fn bind(
+        &self,
+        pass: &mut Pass<'_>,
+        choices: &BlockChoices,
+        values: &GateValues,
+        incoming: &[(usize, Traced)],
+        wanted: bool,
+    ) -> Result<Vec<BlockGates>> {
+        let mut hidden = BlockGates::default();
+        if matches!(choices.expansion, Expansion::None) {
+            let (mids, shares): (Vec<_>, Vec<_>) =
+                incoming.iter().map(|(c, p)| (*c, p.value())).unzip();
+            let divisor = self.space.channel_divisor;
+            mask_hidden(pass, &mut hidden, (&mids, &shares), divisor, wanted)?;
+        }
+        let paths = paths(choices);
+        let mut parts = Vec::new();
+        for width in values.widths.iter().filter(|_| !paths.is_empty()) {
+            let products: Vec<f64> = paths.iter().map(|path| path.weight(values) * width).collect();
+            let branches = Some(pass.row(&products, wanted)?);
+            parts.push(BlockGates { branches, ..hidden.clone() });
+        }
+        if choices.can_be_residual() {
+            let mask = prefix_mask(&choices.widths, &values.widths);
+            parts.push(BlockGates {
+                identity: Some(pass.row(&[values.identity], wanted)?),
+                width: Some(pass.row(&mask, wanted)?),
+                ..BlockGates::default()
+            });
+        }
+        Ok(parts)
+    }
+
+    /// The gradients of a block's own gates, and of the probabilities of its inputs' widths.
+    fn block_gradients(
+        &self,
+        choices: &BlockChoices,
+        (parts, values): (&[BlockGates], &GateValues),
+        incoming: &[(usize, Traced)],
+        gradients: &mut Gradients,
+    ) -> Result<(GateGradients, Vec<f64>)> {
+        let mut found = GateGradients::zeros(choices);
+        let mut by_input = vec![0.0; incoming.len()];
+        let paths = paths(choices);
+        for (w, part) in parts.iter().enumerate() {
+            for (path, by_product) in
+                paths.iter().zip(row(part.branches.as_ref(), gradients)?.unwrap_or_default())
+            {
+                add_product(&mut found, values, (*path, w), f64::from(by_product));
+            }
+            if let Some(identity) = row(part.identity.as_ref(), gradients)? {
+                found.identity = f64::from(identity[0]);
+            }
+            if let Some(mask) = row(part.width.as_ref(), gradients)? {
+                add_prefix_sums(&mut found.widths, &choices.widths, &mask);
+            }
+        }
+        // All parts share the masks of the hidden channels.
+        if let Some(part) = parts.first() {
+            let mids: Vec<usize> = incoming.iter().map(|(c, _)| *c).collect();
+            add_hidden(&mut by_input, part, &mids, self.space.channel_divisor, gradients)?;
+        }
+        Ok((found, by_input))
+    }
+}
+
+/// Adds d g_t, d g_e and d g_w of the product g_t g_e g_w.
+fn add_product(
+    found: &mut GateGradients,
+    values: &GateValues,
+    (path, width): (Path, usize),
+    by_product: f64,
+) {
+    let Path { block_type, expansion } = path;
+    let (g_t, g_w) = (values.types[block_type], values.widths[width]);
+    let g_e = expansion.map_or(1.0, |e| values.expansions[e]);
+    found.types[block_type] += by_product * g_e * g_w;
+    found.widths[width] += by_product * g_t * g_e;
+    if let Some(e) = expansion {
+        found.expansions[e] += by_product * g_t * g_w;
+    }
+}
+
+impl Gated for ExplicitSupernet {
+    type Bound = BoundOptions;
+
+    fn space(&self) -> &SearchSpace {
+        &self.space
+    }
+
+    fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        images: &Tensor,
+        gates: &[GateValues],
+        gradients_wanted: bool,
+    ) -> Result<(Value, BoundOptions)> {
+        let inputs = Inputs::new(&self.space, gates);
+        let mut bound = Vec::with_capacity(gates.len());
+        for ((choices, values), incoming) in self.space.blocks.iter().zip(gates).zip(&inputs.widths)
+        {
+            bound.push(self.bind(pass, choices, values, incoming, gradients_wanted)?);
+        }
+        let mut x = self.stem.forward(pass, images)?;
+        for (block, gates) in self.blocks.iter().zip(&bound) {
+            let (block, gates) = (block.clone(), gates.clone());
+            x = pass.block(move |pass| block.forward(pass, &x, &gates))?;
+        }
+        let logits = self.head.forward(pass, x)?;
+        Ok((logits, BoundOptions { blocks: bound, values: gates.to_vec(), inputs }))
+    }
+
+    fn gate_gradients(
+        &self,
+        bound: &BoundOptions,
+        gradients: &mut Gradients,
+    ) -> Result<Vec<GateGradients>> {
+        let gates = bound.blocks.iter().zip(&bound.values).zip(&bound.inputs.widths);
+        let (mut found, mut by_inputs) = (Vec::new(), Vec::new());
+        for (choices, ((parts, values), incoming)) in self.space.blocks.iter().zip(gates) {
+            let parts = (&parts[..], values);
+            let (block, by_input) = self.block_gradients(choices, parts, incoming, gradients)?;
+            found.push(block);
+            by_inputs.push(by_input);
+        }
+        bound.inputs.add_to(&mut found, &by_inputs);
+        Ok(found)
+    }
+}
