@@ -1,15 +1,16 @@
 //! How fast and how large: steps of a supernet, of a derived network, and evaluation, with the real
 //! operators, the real loader and the recipe of a manifest.
 
-use crate::cost;
+use crate::cost::{self, Cost};
 use crate::data::{Batch, Dataset, Loader};
 use crate::manifest::Manifest;
 use crate::memory::{self, Peak};
 use crate::net::Net;
 use crate::nn::{Params, Pass};
 use crate::ops;
+use crate::recipe::Method;
 use crate::rng::Seed;
-use crate::search::Dmasking;
+use crate::search::relaxation;
 use crate::space::ArchSpec;
 use crate::train::{SgdState, StepSeconds, sgd_step};
 use anyhow::{Context, Result};
@@ -131,13 +132,13 @@ pub fn measure(
     let (course, macs, fixed) = match what {
         What::Supernet => {
             let config = &manifest.search;
-            let mut state = Dmasking::new(&manifest.space, config, seed, &Device::Cpu)?;
+            let mut state = relaxation(&manifest.space, config, seed, &Device::Cpu)?;
             let fixed = Memory::of(state.params(), true);
             let (tau, rate) = (config.temperature.initial, config.weights.learning_rate);
             let course = run(&loader, steps, |batch, step| {
                 Ok(state.weight_step(batch, step, tau, rate)?.seconds)
             })?;
-            (course, 3 * cost::supernet(&manifest.space).macs, fixed)
+            (course, 3 * supernet_cost(manifest).macs, fixed)
         }
         What::Network => {
             let arch = arch.context("no architecture to time")?;
@@ -175,6 +176,14 @@ pub fn measure(
     let machine = Machine::measure()?;
     let sizes = (macs, peak_bytes, memory, resident_bytes);
     Ok(summary(what, batch, &course.samples, sizes, machine))
+}
+
+/// The cost of the supernet that the manifest's method searches.
+fn supernet_cost(manifest: &Manifest) -> Cost<u64> {
+    match manifest.search.method {
+        Method::Dmasking => cost::supernet(&manifest.space),
+        Method::Dnas | Method::Darts | Method::Darts2 => cost::explicit_supernet(&manifest.space),
+    }
 }
 
 impl Memory {

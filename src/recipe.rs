@@ -50,6 +50,13 @@ pub struct SearchConfig {
 pub enum Method {
     /// `DMaskingNAS`: one block per type, all widths by masks (FBNetV2, section 3).
     Dmasking,
+    /// DNAS (FBNet v1): a block per option, otherwise as `Dmasking`.
+    Dnas,
+    /// DARTS (Liu et al. 2019), first order: a block per option, gates without noise, weights and
+    /// architecture parameters in turns by minibatch.
+    Darts,
+    /// DARTS, second order: the gradient looks through one step of the weights.
+    Darts2,
 }
 
 /// Stochastic gradient descent with momentum (Sutskever's form, as in common frameworks):

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 Examples:
   repro bench experiments/fbnetv2_f.toml
   repro bench experiments/fbnetv2_f.toml --set search.recompute=block
+  repro bench experiments/smoke.toml --set search.method=dnas
   repro bench experiments/fbnetv2_f.toml --what network --run 3
   repro bench experiments/fbnetv2_f.toml --what eval --arch network.json --json
 

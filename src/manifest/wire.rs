@@ -24,7 +24,12 @@ const LEARNING_RATES: OpenRange = (Excluded(0.0), Included(100.0));
 const DECAYS: std::ops::Range<f64> = 0.0..1.0;
 const WEIGHT_DECAYS: RangeInclusive<f64> = 0.0..=1.0;
 
-const METHODS: &[(&str, Method)] = &[("dmasking", Method::Dmasking)];
+const METHODS: &[(&str, Method)] = &[
+    ("dmasking", Method::Dmasking),
+    ("dnas", Method::Dnas),
+    ("darts", Method::Darts),
+    ("darts2", Method::Darts2),
+];
 const OBJECTIVES: &[(&str, Objective)] =
     &[("macs", Objective::Macs), ("params", Objective::Params)];
 const SCHEDULES: &[(&str, Schedule)] = &[

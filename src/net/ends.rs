@@ -86,6 +86,7 @@ impl HeadLayers {
         }
         self.classifier.forward(pass, &x, Activation::Identity, None)
     }
+
     /// The layers at inference.
     pub(super) fn freeze(&self, params: &Params) -> Result<Vec<Layer>> {
         let conv = self.conv.freeze(params, &self.norm, self.activation, 1)?;

@@ -76,6 +76,28 @@ impl Params {
         Ok(BufferId(self.buffers.len() - 1))
     }
 
+    /// A copy whose parameters lie `factor` · `along` away from these; `along` comes in their order,
+    /// and `None` in it leaves one where it is.
+    ///
+    /// # Errors
+    /// When numbers or shapes differ or the device has no room.
+    pub fn moved(&self, along: &[Option<Tensor>], factor: f64) -> Result<Self> {
+        if along.len() != self.params.len() {
+            candle_core::bail!("{} directions for {} parameters", along.len(), self.params.len());
+        }
+        let params = self.params.iter().zip(along).map(|(param, along)| {
+            let tensor = match along {
+                Some(along) => (&param.tensor + (along * factor)?)?,
+                None => param.tensor.copy()?,
+            };
+            Ok(Param { name: param.name.clone(), tensor, decays: param.decays })
+        });
+        let params = params.collect::<Result<_>>()?;
+        // Buffers are replaced, never written to.
+        let buffers = self.buffers.clone();
+        Ok(Self { seed: self.seed, device: self.device.clone(), params, buffers })
+    }
+
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device

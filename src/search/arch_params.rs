@@ -66,6 +66,14 @@ impl ArchParams {
         })
     }
 
+    /// Softmax of the logits over τ, without noise.
+    #[must_use]
+    pub fn softened(&self, tau: f64) -> Vec<BlockProbabilities<f64>> {
+        self.map(|choice| {
+            softmax(&choice.logits.iter().map(|alpha| alpha / tau).collect::<Vec<_>>())
+        })
+    }
+
     /// Softmax of the logits, without noise.
     #[must_use]
     pub fn probabilities(&self) -> Vec<BlockProbabilities<f64>> {

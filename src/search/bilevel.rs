@@ -1,33 +1,52 @@
-//! The loop of the methods that learn architecture parameters by gradients: epoch by epoch the
-//! weights on one part of the images, then α on the other, while the temperature falls (FBNet v1 and
-//! FBNetV2, section 3); the likeliest option of every choice is the result.
+//! The loop of the methods that learn architecture parameters by gradients: the weights on one part
+//! of the images, α on the other, in turns, while the temperature falls; the likeliest option of every
+//! choice is the result. The turns are epochs (FBNet v1 and FBNetV2, section 3) or minibatches (DARTS).
 
+use super::hypergradient::Upcoming;
 use super::{ArchParams, SearchOutcome};
 use crate::cost::propagate;
 use crate::data::{Batch, Dataset, Loader};
+use crate::nn::Params;
 use crate::ops::loss::CrossEntropy;
-use crate::recipe::SearchConfig;
+use crate::recipe::{Method, SearchConfig};
 use crate::rng::Seed;
 use crate::space::SearchSpace;
 use crate::train::{Mean, Step, ensure_finite, learning_rate};
 use crate::watch::Watch;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::Device;
+use std::iter;
 use std::time::Instant;
 
 /// A network whose choices are weighed by gates that follow from α.
-pub(super) trait Relaxation {
+pub trait Relaxation {
     /// One step of the weights at temperature τ; α is held.
+    ///
+    /// # Errors
+    /// When an operator fails.
     fn weight_step(&mut self, batch: &Batch, step: u64, tau: f64, rate: f64) -> Result<Step>;
 
-    /// One step of α; the weights are held.
-    fn alpha_step(&mut self, batch: &Batch, step: u64, tau: f64) -> Result<AlphaStep>;
+    /// One step of α on held-out images; the weights are held. `upcoming` is what the weights are
+    /// about to learn from, where the turns are minibatches.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    fn alpha_step(
+        &mut self,
+        batch: &Batch,
+        upcoming: Option<Upcoming<'_>>,
+        step: u64,
+        tau: f64,
+    ) -> Result<AlphaStep>;
 
     fn alpha(&self) -> &ArchParams;
+
+    /// The weights.
+    fn params(&self) -> &Params;
 }
 
 /// What a step of α found.
-pub(super) struct AlphaStep {
+pub struct AlphaStep {
     pub result: CrossEntropy,
     /// The search loss.
     pub loss: f64,
@@ -50,11 +69,36 @@ impl Epoch {
     }
 }
 
-/// The loop's two kinds of steps, counted.
+/// How long weights and α each have their turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turns {
+    /// All of the weights' images, then all of α's.
+    Epochs,
+    /// One minibatch of α, then one of the weights; an epoch is one of the weights' images.
+    Minibatches,
+}
+
+impl Turns {
+    fn of(method: Method) -> Self {
+        match method {
+            Method::Dmasking | Method::Dnas => Self::Epochs,
+            Method::Darts | Method::Darts2 => Self::Minibatches,
+        }
+    }
+}
+
+/// The images of the two kinds of steps.
+struct Parts<'a> {
+    weights: Loader<'a>,
+    alpha: Loader<'a>,
+}
+
+/// The two kinds of steps, counted.
 struct Loop<'a, 'w> {
+    relaxation: &'a mut dyn Relaxation,
     config: &'a SearchConfig,
-    weight_batches: Loader<'a>,
-    alpha_batches: Loader<'a>,
+    /// Steps of the weights in the whole search.
+    steps: u64,
     step: u64,
     alpha_step: u64,
     watch: &'a mut Watch<'w>,
@@ -62,7 +106,7 @@ struct Loop<'a, 'w> {
 
 /// Runs the whole search on the training images `indices`.
 pub(super) fn search(
-    relaxation: &mut impl Relaxation,
+    relaxation: &mut dyn Relaxation,
     space: &SearchSpace,
     (dataset, indices): (&Dataset, &[usize]),
     config: &SearchConfig,
@@ -70,104 +114,152 @@ pub(super) fn search(
     device: &Device,
     watch: &mut Watch<'_>,
 ) -> Result<SearchOutcome> {
-    let split = (indices.len() as f64 * config.weight_share).round() as usize;
-    let (for_weights, for_alpha) = indices.split_at(split);
-    let loader = |images: &[usize], label: &str| {
-        let (size, augment) = (config.batch_size, config.augment);
-        Loader::training(dataset, images.to_vec(), size, augment, seed, label).on(device)
+    let parts = Parts::of(dataset, indices, config, seed, device)?;
+    let turns = Turns::of(config.method);
+    let steps = (config.epochs * parts.weights.batches()) as u64;
+    let per_epoch = match turns {
+        Turns::Epochs => parts.alpha.batches(),
+        Turns::Minibatches => parts.weights.batches(),
     };
-    let mut state = Loop {
-        config,
-        weight_batches: loader(for_weights, "search/weights"),
-        alpha_batches: loader(for_alpha, "search/alpha"),
-        step: 0,
-        alpha_step: 0,
-        watch,
-    };
-    let alpha_epochs = config.epochs - config.warmup_epochs;
-    let alpha_steps = (alpha_epochs * state.alpha_batches.batches()) as u64;
-    state.watch.progress.started("searching", state.weight_steps() + alpha_steps);
+    let alpha_steps = ((config.epochs - config.warmup_epochs) * per_epoch) as u64;
+    let mut state = Loop { relaxation, config, steps, step: 0, alpha_step: 0, watch };
+    state.watch.progress.started("searching", steps + alpha_steps);
+    // Where the turns are minibatches, α's images go round as they last.
+    let mut round = (0..).flat_map(|pass| parts.alpha.epoch(pass));
     let mut images = 0;
     for epoch in 0..config.epochs {
         let tau = config.temperature.initial * config.temperature.decay.powi(epoch as i32);
         let start = Instant::now();
-        let mut means = Epoch::default();
-        state.train_weights(relaxation, epoch as u64, tau, &mut means)?;
-        if epoch >= config.warmup_epochs {
-            state.train_alpha(relaxation, epoch as u64, tau, &mut means)?;
-        }
+        let weights = parts.weights.epoch(epoch as u64);
+        let means = match turns {
+            _ if epoch < config.warmup_epochs => state.epoch(weights, iter::empty(), tau)?,
+            Turns::Epochs => state.epoch(weights, parts.alpha.epoch(epoch as u64), tau)?,
+            Turns::Minibatches => state.alternating_epoch(weights, &mut round, tau)?,
+        };
         images += means.images() as u64;
-        let mut metrics = epoch_metrics(space, relaxation.alpha(), &means);
+        let mut metrics = epoch_metrics(space, state.relaxation.alpha(), &means);
         let rate = means.images() as f64 / start.elapsed().as_secs_f64();
         metrics.extend([("search.tau", tau), ("search.images_per_second", rate)]);
         state.watch.measure(epoch as u64, &metrics)?;
     }
     state.watch.progress.finished();
-    let decisions = relaxation.alpha().decide(space);
+    let alpha = state.relaxation.alpha();
+    let decisions = alpha.decide(space);
     let arch = space.decide(&decisions);
-    let probabilities = relaxation.alpha().named_probabilities(space);
+    let probabilities = alpha.named_probabilities(space);
     Ok(SearchOutcome { decisions, arch, probabilities, images })
 }
 
+impl<'a> Parts<'a> {
+    fn of(
+        dataset: &'a Dataset,
+        indices: &[usize],
+        config: &SearchConfig,
+        seed: Seed,
+        device: &Device,
+    ) -> Result<Self> {
+        let split = (indices.len() as f64 * config.weight_share).round() as usize;
+        let (for_weights, for_alpha) = indices.split_at(split);
+        let loader = |images: &[usize], label: &str| {
+            let (size, augment) = (config.batch_size, config.augment);
+            Loader::training(dataset, images.to_vec(), size, augment, seed, label).on(device)
+        };
+        let weights = loader(for_weights, "search/weights");
+        let alpha = loader(for_alpha, "search/alpha");
+        ensure!(
+            weights.batches() > 0 && alpha.batches() > 0,
+            "{} images for the weights and {} for the architecture parameters do not both fill a \
+             batch of {}",
+            for_weights.len(),
+            for_alpha.len(),
+            config.batch_size
+        );
+        Ok(Self { weights, alpha })
+    }
+}
+
 impl Loop<'_, '_> {
-    fn weight_steps(&self) -> u64 {
-        (self.config.epochs * self.weight_batches.batches()) as u64
+    /// All weight steps of an epoch, then all steps of α.
+    fn epoch(
+        &mut self,
+        weights: impl Iterator<Item = candle_core::Result<Batch>>,
+        alpha: impl Iterator<Item = candle_core::Result<Batch>>,
+        tau: f64,
+    ) -> Result<Epoch> {
+        let mut means = Epoch::default();
+        for batch in weights {
+            self.weight_turn(&batch?, tau, &mut means)?;
+        }
+        for batch in alpha {
+            self.alpha_turn(&batch?, None, tau, &mut means)?;
+        }
+        Ok(means)
     }
 
-    fn train_weights(
+    /// Before each weight step one of α, which knows what the weights are about to learn from.
+    fn alternating_epoch(
         &mut self,
-        relaxation: &mut impl Relaxation,
-        epoch: u64,
+        weights: impl Iterator<Item = candle_core::Result<Batch>>,
+        alpha: impl Iterator<Item = candle_core::Result<Batch>>,
         tau: f64,
-        means: &mut Epoch,
-    ) -> Result<()> {
-        let steps = self.weight_steps();
-        for batch in self.weight_batches.epoch(epoch) {
-            let (batch, start) = (batch?, Instant::now());
-            let rate = learning_rate(&self.config.weights, self.step, steps);
-            let result = relaxation.weight_step(&batch, self.step, tau, rate)?.result;
-            ensure_finite(result.loss, "search", self.step)?;
-            means.weights.add(&result, batch.labels.len());
-            self.watch.measure(
-                self.step,
-                &[
-                    ("search.step_loss", result.loss),
-                    ("search.learning_rate", rate),
-                    ("search.step_seconds", start.elapsed().as_secs_f64()),
-                ],
-            )?;
-            self.step += 1;
-            self.watch.progress.advanced(self.step + self.alpha_step, &means.weights.note());
+    ) -> Result<Epoch> {
+        let mut means = Epoch::default();
+        for (batch, held_out) in weights.zip(alpha) {
+            let (batch, held_out) = (batch?, held_out?);
+            let upcoming = Upcoming { batch: &batch, rate: self.rate() };
+            self.alpha_turn(&held_out, Some(upcoming), tau, &mut means)?;
+            self.weight_turn(&batch, tau, &mut means)?;
         }
+        Ok(means)
+    }
+
+    /// The learning rate of the weights' next step.
+    fn rate(&self) -> f64 {
+        learning_rate(&self.config.weights, self.step, self.steps)
+    }
+
+    fn weight_turn(&mut self, batch: &Batch, tau: f64, means: &mut Epoch) -> Result<()> {
+        let (rate, start) = (self.rate(), Instant::now());
+        let result = self.relaxation.weight_step(batch, self.step, tau, rate)?.result;
+        ensure_finite(result.loss, "search", self.step)?;
+        means.weights.add(&result, batch.labels.len());
+        self.watch.measure(
+            self.step,
+            &[
+                ("search.step_loss", result.loss),
+                ("search.learning_rate", rate),
+                ("search.step_seconds", start.elapsed().as_secs_f64()),
+            ],
+        )?;
+        self.step += 1;
+        self.watch.progress.advanced(self.step + self.alpha_step, &means.weights.note());
         Ok(())
     }
 
-    fn train_alpha(
+    fn alpha_turn(
         &mut self,
-        relaxation: &mut impl Relaxation,
-        epoch: u64,
+        batch: &Batch,
+        upcoming: Option<Upcoming<'_>>,
         tau: f64,
         means: &mut Epoch,
     ) -> Result<()> {
-        for batch in self.alpha_batches.epoch(epoch) {
-            let (batch, start) = (batch?, Instant::now());
-            let found = relaxation.alpha_step(&batch, self.alpha_step, tau)?;
-            ensure_finite(found.loss, "search", self.alpha_step)?;
-            means.alpha.add(&found.result, batch.labels.len());
-            means.alpha_loss += found.loss * batch.labels.len() as f64;
-            self.watch.measure(
-                self.alpha_step,
-                &[
-                    ("search.alpha.step_loss", found.loss),
-                    ("search.alpha.learning_rate", self.config.alpha.learning_rate),
-                    ("search.alpha.step_cross_entropy", found.result.loss),
-                    ("search.alpha.step_cost", found.cost),
-                    ("search.alpha.step_seconds", start.elapsed().as_secs_f64()),
-                ],
-            )?;
-            self.alpha_step += 1;
-            self.watch.progress.advanced(self.step + self.alpha_step, &means.alpha.note());
-        }
+        let start = Instant::now();
+        let found = self.relaxation.alpha_step(batch, upcoming, self.alpha_step, tau)?;
+        ensure_finite(found.loss, "search", self.alpha_step)?;
+        means.alpha.add(&found.result, batch.labels.len());
+        means.alpha_loss += found.loss * batch.labels.len() as f64;
+        self.watch.measure(
+            self.alpha_step,
+            &[
+                ("search.alpha.step_loss", found.loss),
+                ("search.alpha.learning_rate", self.config.alpha.learning_rate),
+                ("search.alpha.step_cross_entropy", found.result.loss),
+                ("search.alpha.step_cost", found.cost),
+                ("search.alpha.step_seconds", start.elapsed().as_secs_f64()),
+            ],
+        )?;
+        self.alpha_step += 1;
+        self.watch.progress.advanced(self.step + self.alpha_step, &means.alpha.note());
         Ok(())
     }
 }

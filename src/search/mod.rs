@@ -2,12 +2,15 @@
 
 mod arch_params;
 mod bilevel;
-mod dmasking;
+mod hypergradient;
 mod loss;
+mod relaxed;
 
 pub use arch_params::ArchParams;
-pub use dmasking::Dmasking;
+pub use bilevel::{AlphaStep, Relaxation};
+pub use hypergradient::Upcoming;
 pub use loss::{LossSlopes, slopes};
+pub use relaxed::{AlphaGradient, Relaxed};
 
 use crate::data::Dataset;
 use crate::recipe::{Method, SearchConfig};
@@ -43,11 +46,24 @@ pub fn search(
     device: &Device,
     watch: &mut Watch<'_>,
 ) -> Result<SearchOutcome> {
-    match config.method {
-        Method::Dmasking => {
-            let mut state = Dmasking::new(space, config, seed, device)?;
-            let images = (dataset, indices);
-            bilevel::search(&mut state, space, images, config, seed, device, watch)
+    let mut state = relaxation(space, config, seed, device)?;
+    bilevel::search(&mut *state, space, (dataset, indices), config, seed, device, watch)
+}
+
+/// The fresh supernet of a method, with its architecture parameters.
+///
+/// # Errors
+/// When the device has no room.
+pub fn relaxation<'a>(
+    space: &SearchSpace,
+    config: &'a SearchConfig,
+    seed: Seed,
+    device: &Device,
+) -> Result<Box<dyn Relaxation + 'a>> {
+    Ok(match config.method {
+        Method::Dmasking => Box::new(Relaxed::masked(space, config, seed, device)?),
+        Method::Dnas | Method::Darts | Method::Darts2 => {
+            Box::new(Relaxed::explicit(space, config, seed, device)?)
         }
-    }
+    })
 }

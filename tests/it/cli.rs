@@ -126,6 +126,41 @@ fn a_seed_fixes_the_result_whatever_the_number_of_threads() {
     assert_ne!(first[0]["weights_sha256"], first[1]["weights_sha256"]);
 }
 
+#[test]
+fn every_gradient_method_runs_to_its_end_and_its_seed_fixes_the_result() {
+    for method in ["dnas", "darts", "darts2"] {
+        let bench = Bench::new();
+        let method_key = format!("search.method={method}");
+        let mut short = vec!["--set", &method_key, "--set", "search.epochs=2"];
+        short.extend(["--set", "search.images=80", "--set", "search.batch_size=16"]);
+        short.extend(["--set", "train.epochs=1"]);
+        let run = |threads| bench.smoke(&[&short[..], &["--threads", threads]].concat());
+        let (one, two) = (run("1"), run("2"));
+        assert_eq!((&one[0]["status"], &one[0]["method"]), (&"finished".into(), &method.into()));
+        for key in ["arch_id", "weights_sha256", "test_loss", "macs"] {
+            assert_eq!(one[0][key], two[0][key], "{method}: {key}");
+        }
+        assert_eq!(results(&bench.show(&one[0])), results(&bench.show(&two[0])), "{method}");
+    }
+}
+
+#[test]
+fn a_bench_compares_the_memory_of_masking_and_of_options() {
+    let peak = |method: &str, recompute: &str| {
+        let mut command = repro(&["bench", SMOKE, "--json", "--steps", "2"]);
+        command.args(["--set", &format!("search.method={method}")]);
+        command.args(["--set", &format!("search.recompute={recompute}")]);
+        let measured: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        (measured["peak_bytes"].as_f64().unwrap(), measured["macs"].as_u64().unwrap())
+    };
+    let masked = peak("dmasking", "none");
+    let [dnas, darts2] = ["dnas", "darts2"].map(|method| peak(method, "none"));
+    assert!(dnas.0 > 2.0 * masked.0, "{dnas:?} {masked:?}");
+    assert_eq!(dnas.1, darts2.1);
+    assert!(dnas.1 > 3 * masked.1, "{dnas:?} {masked:?}");
+    assert!(peak("dnas", "block").0 < 0.7 * dnas.0);
+}
+
 /// The metrics that do not depend on the machine and its mood.
 fn results(shown: &Value) -> Vec<(String, Value)> {
     let metrics = shown["metrics"].as_object().unwrap().iter();

@@ -6,6 +6,7 @@ mod blocks;
 mod candle;
 mod cli;
 mod costs;
+mod darts;
 mod data;
 mod explicit;
 mod harness;

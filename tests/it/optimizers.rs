@@ -63,6 +63,29 @@ fn sgd_is_momentum_with_decay_of_filters_only_and_a_clipped_norm() {
 }
 
 #[test]
+fn moved_parameters_lie_where_they_were_sent_and_leave_the_others_behind() {
+    let mut params = three_params();
+    params.add_buffer("mean".to_owned(), 2, 0.25).unwrap();
+    let before = params.sha256().unwrap();
+    let (filter, bias) = (random("filter", 12), random("bias", 5));
+    let along = [Some(row(&filter).reshape((3, 4)).unwrap()), Some(row(&bias)), None];
+    let moved = params.moved(&along, -0.5).unwrap();
+    let after: Vec<Vec<f64>> = moved.named().map(|(_, t)| values(t)).collect();
+    for (i, (_, at)) in params.named().enumerate() {
+        let none = vec![0.0; at.elem_count()];
+        let along = [&filter, &bias, &none, &none][i];
+        let expected: Vec<f64> = values(at).iter().zip(along).map(|(w, d)| w - 0.5 * d).collect();
+        assert_close(&format!("parameter {i}"), &after[i], &expected, 1e-6);
+    }
+    // Steps are taken in place: nothing is shared.
+    let ones: Vec<Option<Tensor>> =
+        moved.tensors().map(|(t, _)| Some(t.ones_like().unwrap())).collect();
+    SgdState::new(sgd(0.0, None), &moved).unwrap().step(&moved, &ones, 0.5).unwrap();
+    assert_eq!(params.sha256().unwrap(), before);
+    assert!(params.moved(&along[..2], 1.0).is_err());
+}
+
+#[test]
 fn weight_decay_spares_norms_and_biases_of_a_network() {
     let space = small();
     let mut params = Params::new(Seed(1), &Device::Cpu);

@@ -41,8 +41,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "bench",
         &[
-            "cost", "data", "manifest", "memory", "net", "nn", "ops", "rng", "search", "space",
-            "train",
+            "cost", "data", "manifest", "memory", "net", "nn", "ops", "recipe", "rng", "search",
+            "space", "train",
         ],
     ),
     ("report", &["claim", "cost", "document", "env", "record", "space", "store"]),

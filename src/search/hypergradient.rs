@@ -1,0 +1,110 @@
+//! How the cross-entropy on held-out images depends on the gates: with the weights held (first
+//! order), or through the step that the weights are about to take (second order, DARTS section 2.3).
+
+use crate::data::Batch;
+use crate::net::{GateGradients, GateValues, Gated};
+use crate::nn::{Params, Pass};
+use crate::ops::loss::{CrossEntropy, cross_entropy};
+use crate::ops::update::sum_of_squares;
+use crate::recipe::Recompute;
+use anyhow::Result;
+use candle_core::Tensor;
+
+/// The minibatch that the weights are about to learn from.
+#[derive(Clone, Copy, Debug)]
+pub struct Upcoming<'b> {
+    pub batch: &'b Batch,
+    /// ξ, the learning rate of that step.
+    pub rate: f64,
+}
+
+/// Length in weight space, ε ‖v‖, of the steps that the Hessian's product with v is measured by.
+const PROBE: f64 = 0.01;
+
+/// A supernet with its gates.
+pub(super) struct Point<'a, N> {
+    pub net: &'a N,
+    pub gates: &'a [GateValues],
+    pub recompute: Recompute,
+}
+
+impl<N: Gated> Point<'_, N> {
+    /// The cross-entropy L on `held_out`, and ∂L/∂g.
+    pub(super) fn first_order(
+        &self,
+        params: &mut Params,
+        held_out: &Batch,
+    ) -> Result<(CrossEntropy, Vec<GateGradients>)> {
+        let (result, _, by_gates) = self.slopes(Pass::frozen(params), held_out, true)?;
+        Ok((result, by_gates))
+    }
+
+    /// L(w') on `held_out`, and dL(w')/dg with w' = w - ξ ∇_w T(w), T being the cross-entropy on the
+    /// upcoming minibatch: ∂L/∂g - ξ ∂²T/∂g∂w · v, v = ∇L(w'). The product is taken as
+    /// (∂T/∂g(w + εv) - ∂T/∂g(w - εv)) / 2ε with ε = 0.01 / ‖v‖.
+    ///
+    /// The step has neither momentum nor decay, as in the paper's formula (the authors' program has
+    /// both).
+    pub(super) fn second_order(
+        &self,
+        params: &mut Params,
+        held_out: &Batch,
+        upcoming: Upcoming<'_>,
+    ) -> Result<(CrossEntropy, Vec<GateGradients>)> {
+        let Upcoming { batch, rate } = upcoming;
+        let (_, down, _) = self.slopes(Pass::training(params), batch, false)?;
+        let mut ahead = params.moved(&down, -rate)?;
+        drop(down);
+        let (result, v, mut total) = self.slopes(Pass::training(&mut ahead), held_out, true)?;
+        drop(ahead);
+        let epsilon = PROBE / norm(&v)?;
+        // At a minimum of L there is nothing to look through the step for.
+        if epsilon.is_finite() {
+            for side in [epsilon, -epsilon] {
+                let mut beside = params.moved(&v, side)?;
+                let (_, by_gates) = self.first_order(&mut beside, batch)?;
+                add_scaled(&mut total, -rate / (2.0 * side), &by_gates);
+            }
+        }
+        Ok((result, total))
+    }
+
+    /// The cross-entropy on a batch, with its gradients by weights (where the pass trains them) and
+    /// by gates (where they are wanted).
+    fn slopes(
+        &self,
+        pass: Pass<'_>,
+        batch: &Batch,
+        gates_wanted: bool,
+    ) -> Result<(CrossEntropy, Vec<Option<Tensor>>, Vec<GateGradients>)> {
+        let mut pass = pass.recomputing(self.recompute);
+        let (logits, bound) = self.net.forward(&mut pass, &batch.xs, self.gates, gates_wanted)?;
+        let result = cross_entropy(logits.tensor(), &batch.labels, 0.0)?;
+        let (by_weights, mut others) = pass.backward(&logits, result.dlogits.clone())?;
+        let by_gates = self.net.gate_gradients(&bound, &mut others)?;
+        Ok((result, by_weights, by_gates))
+    }
+}
+
+/// The length of a direction in weight space.
+fn norm(direction: &[Option<Tensor>]) -> Result<f64> {
+    let mut squares = 0.0;
+    for part in direction.iter().flatten() {
+        squares += sum_of_squares(part)?;
+    }
+    Ok(squares.sqrt())
+}
+
+fn add_scaled(total: &mut [GateGradients], factor: f64, part: &[GateGradients]) {
+    for (total, part) in total.iter_mut().zip(part) {
+        let kinds = [
+            (&mut total.types, &part.types),
+            (&mut total.expansions, &part.expansions),
+            (&mut total.widths, &part.widths),
+        ];
+        for (total, part) in kinds {
+            total.iter_mut().zip(part).for_each(|(total, part)| *total += factor * part);
+        }
+        total.identity += factor * part.identity;
+    }
+}

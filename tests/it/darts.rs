@@ -1,0 +1,273 @@
+//! The gradient methods beside DMaskingNAS: DARTS' second order against brute force, whose turn it is
+//! when, and that an explicit supernet learns.
+
+use crate::numbers::random_map;
+use crate::spaces::{gate_values, parse};
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+use repro::cost::{BlockProbabilities, propagate};
+use repro::data::{self, Batch, Silent};
+use repro::manifest::{self, Overrides};
+use repro::net::{ExplicitSupernet, Gated};
+use repro::nn::{Params, Pass};
+use repro::ops::loss::{CrossEntropy, cross_entropy};
+use repro::ops::update::accumulate;
+use repro::recipe::{LossForm, Method, SearchConfig};
+use repro::record::{FoundArchitecture, Phase, PhaseUsage, Recorder};
+use repro::rng::Seed;
+use repro::search::{Relaxation, Relaxed, SearchOutcome, Upcoming, search};
+use repro::space::SearchSpace;
+use repro::watch::{Quiet, Watch};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+const TINY: &str = r#"
+name = "tiny"
+channel_divisor = 1
+types = ["k3_hswish", "skip"]
+[input]
+resolutions = [6]
+channels = 2
+classes = 3
+[stem]
+kernel = 3
+stride = 1
+width = 4
+activation = "hswish"
+[[stage]]
+blocks = 2
+stride = 1
+expansion = [1.0, 2.0]
+width = [2, 4]
+[head]
+width = 8
+activation = "hswish"
+"#;
+
+/// The search loss: CE + λ · MACs / unit, the cost kept small beside the cross-entropy.
+const LAMBDA: f64 = 0.01;
+const UNIT: f64 = 1e4;
+
+fn smoke() -> manifest::Manifest {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
+    manifest::load(&path, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn tiny_config(method: Method) -> SearchConfig {
+    let mut config = smoke().search;
+    config.method = method;
+    config.loss.form = LossForm::Linear { lambda: LAMBDA };
+    config.loss.cost_unit = UNIT;
+    config
+}
+
+fn batch(space: &SearchSpace, label: &str) -> Batch {
+    let (n, side) = (9, space.max_resolution());
+    let xs = random_map(label, (n, side, side, space.image_channels)).tensor();
+    Batch { xs, labels: (0..n).map(|i| (i % space.classes) as u32).collect() }
+}
+
+/// Logits that give these probabilities: their logarithms.
+fn logits(p: &[BlockProbabilities<f64>]) -> Vec<Vec<f64>> {
+    let choices = p.iter().flat_map(|p| [&p.types, &p.expansions, &p.widths]);
+    choices.map(|p| p.iter().map(|p| p.ln()).collect()).collect()
+}
+
+/// Softmax of the logits over τ, choice by choice.
+fn gates(logits: &[Vec<f64>], tau: f64) -> Vec<BlockProbabilities<f64>> {
+    let softmax = |logits: &Vec<f64>| -> Vec<f64> {
+        let weights: Vec<f64> = logits.iter().map(|v| (v / tau).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        weights.iter().map(|w| w / total).collect()
+    };
+    let blocks = logits.chunks_exact(3);
+    blocks
+        .map(|block| BlockProbabilities {
+            types: softmax(&block[0]),
+            expansions: softmax(&block[1]),
+            widths: softmax(&block[2]),
+        })
+        .collect()
+}
+
+/// Cross-entropy under these gates, and its gradient by the weights.
+fn descend(
+    net: &ExplicitSupernet,
+    params: &mut Params,
+    batch: &Batch,
+    p: &[BlockProbabilities<f64>],
+) -> (CrossEntropy, Vec<Option<Tensor>>) {
+    let gates = gate_values(net.space(), p);
+    let mut pass = Pass::training(params);
+    let (logits, _) = net.forward(&mut pass, &batch.xs, &gates, false).unwrap();
+    let result = cross_entropy(logits.tensor(), &batch.labels, 0.0).unwrap();
+    let (by_weights, _) = pass.backward(&logits, result.dlogits.clone()).unwrap();
+    (result, by_weights)
+}
+
+const TAU: f64 = 1.5;
+const RATE: f64 = 1.0;
+
+/// The search loss on `held_out` after w' = w - ξ ∇T(w, α), as a function of the logits.
+fn loss_ahead(
+    net: &ExplicitSupernet,
+    params: &Params,
+    (held_out, training): (&Batch, &Batch),
+    logits: &[Vec<f64>],
+) -> f64 {
+    let p = gates(logits, TAU);
+    let none = vec![None; params.tensors().count()];
+    let mut here = params.moved(&none, 0.0).unwrap();
+    let (_, down) = descend(net, &mut here, training, &p);
+    let mut ahead = params.moved(&down, -RATE).unwrap();
+    let (result, _) = descend(net, &mut ahead, held_out, &p);
+    result.loss + LAMBDA * propagate(net.space(), &p, &1.0).cost.macs / UNIT
+}
+
+/// d loss / d logits of an alpha step, choice by choice.
+fn found(
+    relaxed: &mut Relaxed<'_, ExplicitSupernet>,
+    (held_out, training): (&Batch, &Batch),
+) -> Vec<Vec<f64>> {
+    let upcoming = Upcoming { batch: training, rate: RATE };
+    let gradient = relaxed.alpha_gradient(held_out, Some(upcoming), 0, TAU).unwrap();
+    let mut all = Vec::new();
+    for (p, d) in gradient.gates.iter().zip(&gradient.by_gates) {
+        for (g, d) in [(&p.types, &d.types), (&p.expansions, &d.expansions), (&p.widths, &d.widths)]
+        {
+            let mean: f64 = g.iter().zip(d).map(|(g, d)| g * d).sum();
+            all.push(g.iter().zip(d).map(|(g, d)| g / TAU * (d - mean)).collect());
+        }
+    }
+    all
+}
+
+/// Narrows all norms: no value reaches ±3, where the slope of h-swish jumps. What remains is smooth.
+fn keep_clear_of_kinks(params: &Params) {
+    let is_gamma = |name: &str| name.rsplit('.').next() == Some("gamma");
+    for (name, tensor) in params.named().filter(|(name, _)| is_gamma(name)) {
+        let less = (tensor.ones_like().unwrap() * -0.7).unwrap();
+        accumulate(tensor, &less).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+#[test]
+fn the_second_order_is_the_slope_of_the_loss_behind_a_step_of_the_weights() {
+    let space = parse(TINY);
+    let batches = (&batch(&space, "held out"), &batch(&space, "training"));
+    let by_method = [Method::Darts, Method::Darts2].map(|method| {
+        let config = tiny_config(method);
+        let mut relaxed = Relaxed::explicit(&space, &config, Seed(1), &Device::Cpu).unwrap();
+        keep_clear_of_kinks(relaxed.params());
+        // Away from equal gates and initial weights, by the same steps.
+        for step in 0..4 {
+            relaxed.alpha_step(batches.0, None, step, TAU).unwrap();
+            relaxed.weight_step(batches.1, step, TAU, 0.05).unwrap();
+        }
+        let slopes = found(&mut relaxed, batches);
+        let at = logits(&relaxed.alpha().probabilities());
+        let (net, params) = (relaxed.supernet(), relaxed.params());
+        let h = 0.02;
+        let brute: Vec<Vec<f64>> = (0..at.len())
+            .map(|choice| {
+                let slope = |option: usize| {
+                    let ahead = |h: f64| {
+                        let mut moved = at.clone();
+                        moved[choice][option] += h;
+                        loss_ahead(net, params, batches, &moved)
+                    };
+                    (ahead(h) - ahead(-h)) / (2.0 * h)
+                };
+                (0..at[choice].len()).map(slope).collect()
+            })
+            .collect();
+        let apart = |a: &f64, b: &f64| (a - b).powi(2);
+        let pairs = || slopes.iter().flatten().zip(brute.iter().flatten());
+        let scale = brute.iter().flatten().map(|b| b * b).sum::<f64>().sqrt();
+        pairs().map(|(a, b)| apart(a, b)).sum::<f64>().sqrt() / scale
+    });
+    let [first, second] = by_method;
+    assert!(second < 1e-3, "the second order is {second} of the slope away");
+    assert!(first > 0.3, "the first order is {first} away: the test cannot tell them apart");
+}
+
+#[test]
+fn the_loss_of_an_explicit_supernet_falls_on_a_batch_that_it_sees_again_and_again() {
+    let space = parse(TINY);
+    let config = tiny_config(Method::Dnas);
+    let mut relaxed = Relaxed::explicit(&space, &config, Seed(5), &Device::Cpu).unwrap();
+    let batch = batch(&space, "again");
+    let losses: Vec<f64> = (0..60)
+        .map(|step| relaxed.weight_step(&batch, step, 5.0, 0.2).unwrap().result.loss)
+        .collect();
+    assert!(losses[59] < 0.3 * losses[0], "{losses:?}");
+}
+
+/// Keeps the values of every metric.
+#[derive(Default)]
+struct Log(BTreeMap<String, Vec<f64>>);
+
+impl Recorder for Log {
+    fn measure(&mut self, _: u64, metrics: &[(&str, f64)]) -> Result<()> {
+        for (name, value) in metrics {
+            self.0.entry((*name).to_owned()).or_default().push(*value);
+        }
+        Ok(())
+    }
+    fn phase_started(&mut self, _: Phase) -> Result<()> {
+        Ok(())
+    }
+    fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> Result<()> {
+        Ok(())
+    }
+    fn architecture(&mut self, _: &FoundArchitecture) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A search of two epochs, the first of them without α: 128 images for the weights, 32 for α, in
+/// batches of 16.
+fn short_search(method: Method) -> (SearchOutcome, Log) {
+    let manifest = smoke();
+    let dataset = data::load(manifest.data.dataset, Path::new("/nowhere"), &Silent).unwrap();
+    let (epochs, warmup_epochs, batch_size) = (2, 1, 16);
+    let config = SearchConfig { method, epochs, warmup_epochs, batch_size, ..manifest.search };
+    let (images, stop) = ((0..160).collect::<Vec<_>>(), AtomicBool::new(false));
+    let mut log = Log::default();
+    let mut watch = Watch { recorder: &mut log, progress: &Quiet, stop: &stop };
+    let (seed, device) = (Seed(1), Device::Cpu);
+    let outcome =
+        search(&manifest.space, &dataset, &images, &config, seed, &device, &mut watch).unwrap();
+    (outcome, log)
+}
+
+#[test]
+fn weights_and_alpha_take_turns_by_epoch_or_by_minibatch() {
+    // DNAS: α's two minibatches at the end of an epoch. DARTS: one beside each of the weights'.
+    for (method, steps) in [(Method::Dnas, 2), (Method::Darts, 8)] {
+        let (outcome, log) = short_search(method);
+        assert_eq!(log.0["search.step_loss"].len(), 16, "{method:?}");
+        assert_eq!(log.0["search.alpha.step_loss"].len(), steps, "{method:?}");
+        assert_eq!(outcome.images, 16 * (16 + steps as u64), "{method:?}");
+        let entropies = &log.0["search.entropy.width"];
+        assert!((entropies[0] - 1.0).abs() < 1e-12, "{method:?}: α moved while it was to wait");
+        assert!(entropies[1] < 1.0 - 1e-6, "{method:?}: {entropies:?}");
+    }
+}
+
+#[test]
+fn the_methods_on_one_supernet_differ_in_what_they_find() {
+    let found = [Method::Dnas, Method::Darts, Method::Darts2].map(|method| {
+        let (outcome, log) = short_search(method);
+        (format!("{:?}", outcome.probabilities), log.0["search.step_loss"].clone())
+    });
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        assert_ne!(found[a].0, found[b].0);
+    }
+    // Without α there is only the noise to tell them apart.
+    assert_ne!(found[0].1[..8], found[1].1[..8]);
+    assert_eq!(found[1].1[..8], found[2].1[..8]);
+    let (_, darts) = short_search(Method::Darts);
+    assert_eq!(darts.0["search.step_loss"], found[1].1);
+}
