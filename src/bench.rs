@@ -27,7 +27,7 @@ pub enum What {
     Supernet,
     /// One training step of a decided network.
     Network,
-    /// A decided network in inference.
+    /// A decided network in inference, frozen beforehand.
     Eval,
 }
 
@@ -73,10 +73,13 @@ pub struct Memory {
     pub weights: u64,
     /// Velocities.
     pub optimizer: u64,
-    /// What the forward pass left for the way back and is still there, and the batch.
+    /// What the forward pass left for the way back and is still there, maps that were computed
+    /// again, the batch, and what is kept from step to step: the tiles of each thread and, in
+    /// inference, the weights as the kernels read them.
     pub activations: u64,
     pub gradients: u64,
-    /// What the operator at work holds besides: partial sums, tiles, maps that are computed again.
+    /// What the operator at work holds besides, and what the highest peak had beyond the backward
+    /// pass that was looked at.
     pub scratch: u64,
 }
 

@@ -63,9 +63,11 @@ pub struct Peak {
     pub bytes: u64,
     /// Gradients that are there, and those that the operator at work gives.
     pub gradients: u64,
-    /// What the forward pass left for the operators that have not run back yet.
+    /// What the forward pass, or a block that was computed again, left for the operators that have
+    /// not run back yet.
     pub activations: u64,
-    /// What the operator at work holds besides.
+    /// What the operator at work holds besides; a lower bound, for a gradient that it gives need
+    /// not be there yet.
     pub scratch: u64,
 }
 
@@ -96,14 +98,14 @@ pub fn end_trace() -> Peak {
 /// # Errors
 /// Those of the operator.
 pub fn traced<T, E>(
-    held: u64,
+    held: impl Fn() -> u64,
     made: impl Fn(&T) -> u64,
     operator: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
     if TRACE.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
         return operator();
     }
-    let before = live_bytes();
+    let (held, before) = (held(), live_bytes());
     reset_peak();
     let output = operator()?;
     let peak = peak_bytes();

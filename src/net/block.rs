@@ -128,6 +128,9 @@ impl BranchLayers {
     fn freeze(&self, params: &Params, residual: bool) -> Result<Layer> {
         match self {
             Self::MbConv(block) => block.freeze(params, residual),
+            Self::Projection { .. } if residual => {
+                candle_core::bail!("a projecting skip that adds its input is not decided")
+            }
             Self::Projection { conv, norm, stride } => {
                 conv.freeze(params, norm, Activation::Relu, *stride)
             }

@@ -48,6 +48,16 @@ pub enum Layer {
     },
 }
 
+impl Layer {
+    fn stride(&self) -> usize {
+        match self {
+            Self::Conv { stride, .. } | Self::Conv1x1 { stride, .. } => *stride,
+            Self::InvertedResidual(block) => block.stride,
+            Self::Cut { .. } | Self::Pool | Self::Linear { .. } => 1,
+        }
+    }
+}
+
 /// Expansion, depthwise convolution, squeeze-excite, projection (Sandler et al. 2018; Hu et al.
 /// 2018).
 pub struct InvertedResidual {
@@ -107,6 +117,9 @@ impl Network {
     /// # Errors
     /// When a layer's shapes do not fit each other or the device has no kernel.
     pub fn new(layers: &[Layer], device: &Device) -> Result<Self> {
+        if layers.iter().any(|layer| layer.stride() == 0) {
+            bail!("inference: a layer has a stride of 0");
+        }
         match device {
             Device::Cpu => {
                 let layers = layers.iter().map(host_layer).collect::<Result<_>>()?;
@@ -129,7 +142,7 @@ impl Network {
         }
         let (first, last) = (shapes[0], shapes[shapes.len() - 1]);
         let xs = Host::of(images)?;
-        // SAFETY: every layer writes all of its output.
+        // SAFETY: `run` copies into all of y, and scratch is initialised.
         #[allow(unsafe_code)]
         let mut y = unsafe { to_fill(n * last.len()) };
         let piece = pieces(n);

@@ -158,7 +158,8 @@ fn run_back(records: Vec<Record>, slots: &mut [Option<Tensor>]) -> Result<()> {
         match record {
             Record::Call { output, backward } => {
                 let Some(dy) = slots[output].take() else { continue };
-                let held = bytes(&dy) + held_bytes(slots);
+                let input = bytes(&dy);
+                let held = || input + held_bytes(slots);
                 let made = |parts: &Contributions| parts.iter().map(|(_, part)| bytes(part)).sum();
                 for (slot, part) in memory::traced(held, made, || backward(dy))? {
                     let Some(slot) = slot else { continue };
@@ -170,7 +171,7 @@ fn run_back(records: Vec<Record>, slots: &mut [Option<Tensor>]) -> Result<()> {
             }
             Record::Again { slots: (before, after), replay } => {
                 let replay = || replay(Tape { records: Vec::new(), slots: before });
-                let again = memory::traced(held_bytes(slots), |_| 0, replay)?;
+                let again = memory::traced(|| held_bytes(slots), |_| 0, replay)?;
                 if again.slots != after {
                     candle_core::bail!("a block that was recomputed made other calls than before");
                 }

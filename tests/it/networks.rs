@@ -123,6 +123,26 @@ fn inference_uses_the_running_statistics_and_leaves_them() {
 }
 
 #[test]
+fn a_frozen_network_gives_every_image_the_same_bits_in_any_company() {
+    let plan = Plan::network(&irpool_arch());
+    let (net, params) = scrambled_net(&plan, "company");
+    let frozen = net.freeze(&params).unwrap();
+    // Pieces of two and of three images, the last one short.
+    for n in [17, 33] {
+        let images = random_map("images", (n, 11, 11, 3));
+        let together = values(&frozen.forward(&images.tensor()).unwrap());
+        let expected =
+            Reference::new(&weights(&params), Statistics::Running).net(&plan, &images, &[]);
+        assert_close("company", &together, &expected, VALUE);
+        let classes = together.len() / n;
+        for (i, row) in together.chunks_exact(classes).enumerate() {
+            let alone = images.tensor().narrow(0, i, 1).unwrap().contiguous().unwrap();
+            assert_eq!(values(&frozen.forward(&alone).unwrap()), row, "image {i} of {n}");
+        }
+    }
+}
+
+#[test]
 fn a_supernet_cannot_be_frozen_and_a_frozen_network_refuses_other_maps() {
     let s = Gated::new(small(), "freeze");
     let (net, params) = scrambled_net(&s.plan, "freeze");
