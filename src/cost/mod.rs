@@ -10,8 +10,8 @@ pub use formula::Cost;
 pub use number::{Derivatives, Graph, Number, Traced};
 
 use crate::space::{
-    ArchSpec, BlockChoices, BlockKind, BlockType, ConvSpec, Expansion, Head, SearchSpace, conv_out,
-    squeeze_width,
+    ArchSpec, BlockChoices, BlockKind, BlockSpec, BlockType, ConvSpec, Expansion, Head,
+    SearchSpace, conv_out, squeeze_width,
 };
 use formula::{MbConvShape, conv_head, dense_conv, irpool_head};
 
@@ -19,28 +19,50 @@ use formula::{MbConvShape, conv_head, dense_conv, irpool_head};
 #[must_use]
 pub fn count(arch: &ArchSpec) -> Cost<u64> {
     let (mut cost, mut side) = stem(&1u64, &arch.stem, arch.image_channels, arch.resolution);
-    let mut input = arch.stem.width as u64;
+    let mut input = arch.stem.width;
     for block in &arch.blocks {
-        let before = square(side);
-        side = side.div_ceil(block.stride);
-        let (after, width) = (square(side), block.width as u64);
-        cost = cost.plus(&match &block.kind {
-            BlockKind::Identity => Cost::zero(&0),
-            BlockKind::Projection => dense_conv(1, &input, &width, after),
-            BlockKind::MbConv { kernel, mid, expand, squeeze, .. } => MbConvShape {
-                kernel: *kernel,
-                input,
-                mid: *mid as u64,
-                width,
-                expand: *expand,
-                squeeze: squeeze.map(|s| s as u64),
-                pixels: (before, after),
-            }
-            .cost(),
-        });
-        input = width;
+        let (of_block, after) = count_block(block, input, side);
+        cost = cost.plus(&of_block);
+        (input, side) = (block.width, after);
     }
-    cost.plus(&head(&input, &arch.head, arch.classes, square(side)))
+    cost.plus(&head(&(input as u64), &arch.head, arch.classes, square(side)))
+}
+
+/// The cost of one block that gets `input` channels on a map of `side` pixels a side, and the side
+/// of its output.
+#[must_use]
+pub fn count_block(block: &BlockSpec, input: usize, side: usize) -> (Cost<u64>, usize) {
+    let after = side.div_ceil(block.stride);
+    let (input, width) = (input as u64, block.width as u64);
+    let cost = match &block.kind {
+        BlockKind::Identity => Cost::zero(&0),
+        BlockKind::Projection => dense_conv(1, &input, &width, square(after)),
+        BlockKind::MbConv { kernel, mid, expand, squeeze, .. } => MbConvShape {
+            kernel: *kernel,
+            input,
+            mid: *mid as u64,
+            width,
+            expand: *expand,
+            squeeze: squeeze.map(|s| s as u64),
+            pixels: (square(side), square(after)),
+        }
+        .cost(),
+    };
+    (cost, after)
+}
+
+/// The cost of a space's stem for one image of `resolution` pixels a side, and the side of its
+/// output.
+#[must_use]
+pub fn count_stem(space: &SearchSpace, resolution: usize) -> (Cost<u64>, usize) {
+    stem(&1u64, &space.stem, space.image_channels, resolution)
+}
+
+/// The cost of a space's head that gets `input` channels on a map of `side` pixels a side.
+#[must_use]
+pub fn count_head(space: &SearchSpace, input: usize, side: usize) -> Cost<u64> {
+    let spec = Head::Conv { width: space.head.width, activation: space.head.activation };
+    head(&(input as u64), &spec, space.classes, square(side))
 }
 
 /// The cost of the masked supernet for one image: all types of every block at their largest sizes.

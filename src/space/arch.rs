@@ -1,6 +1,6 @@
 //! One network of a space: every choice decided.
 
-use super::{Activation, BlockType, ConvSpec, Expansion, SearchSpace, squeeze_width};
+use super::{Activation, BlockChoices, BlockType, ConvSpec, Expansion, SearchSpace, squeeze_width};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -104,26 +104,9 @@ impl SearchSpace {
     pub fn decide(&self, decisions: &Decisions) -> ArchSpec {
         let mut input = self.stem_width();
         let blocks = self.blocks.iter().zip(&decisions.blocks).map(|(choices, decision)| {
-            let selected = choices.widths[decision.width];
-            let (width, kind) = match choices.types[decision.block_type] {
-                BlockType::Skip if choices.skip_needs_projection() => {
-                    (selected, BlockKind::Projection)
-                }
-                BlockType::Skip => (selected.min(input), BlockKind::Identity),
-                BlockType::MbConv { kernel, activation, squeeze_excite } => {
-                    let (mid, expand) = match &choices.expansion {
-                        Expansion::None => (input, false),
-                        Expansion::Options { mids, .. } => (mids[decision.expansion], true),
-                    };
-                    let squeeze = squeeze_excite.then(|| squeeze_width(mid, self.channel_divisor));
-                    let residual = choices.can_be_residual() && input == selected;
-                    let kind =
-                        BlockKind::MbConv { kernel, activation, mid, expand, squeeze, residual };
-                    (selected, kind)
-                }
-            };
-            input = width;
-            BlockSpec { label: choices.label(), stride: choices.stride, width, kind }
+            let block = self.decide_block(choices, *decision, input);
+            input = block.width;
+            block
         });
         ArchSpec {
             resolution: self.resolutions[decisions.resolution],
@@ -133,5 +116,30 @@ impl SearchSpace {
             blocks: blocks.collect(),
             head: Head::Conv { width: self.head.width, activation: self.head.activation },
         }
+    }
+
+    /// One block of [`SearchSpace::decide`], which gets `input` channels.
+    #[must_use]
+    pub fn decide_block(
+        &self,
+        choices: &BlockChoices,
+        decision: BlockDecision,
+        input: usize,
+    ) -> BlockSpec {
+        let selected = choices.widths[decision.width];
+        let (width, kind) = match choices.types[decision.block_type] {
+            BlockType::Skip if choices.skip_needs_projection() => (selected, BlockKind::Projection),
+            BlockType::Skip => (selected.min(input), BlockKind::Identity),
+            BlockType::MbConv { kernel, activation, squeeze_excite } => {
+                let (mid, expand) = match &choices.expansion {
+                    Expansion::None => (input, false),
+                    Expansion::Options { mids, .. } => (mids[decision.expansion], true),
+                };
+                let squeeze = squeeze_excite.then(|| squeeze_width(mid, self.channel_divisor));
+                let residual = choices.can_be_residual() && input == selected;
+                (selected, BlockKind::MbConv { kernel, activation, mid, expand, squeeze, residual })
+            }
+        };
+        BlockSpec { label: choices.label(), stride: choices.stride, width, kind }
     }
 }
