@@ -6,12 +6,14 @@ mod explicit;
 mod freeze;
 mod gated;
 mod plan;
+mod shared;
 mod supernet;
 
 pub use block::{Block, BlockGates};
 pub use explicit::{BoundOptions, ExplicitSupernet, option_plans};
 pub use gated::Gated;
 pub use plan::{BlockPlan, Branch, Plan};
+pub use shared::{Cut, SharedWeights};
 pub use supernet::{BoundGates, GateGradients, GateValues, Supernet, inherited};
 
 use crate::nn::{Params, Pass};

@@ -308,7 +308,7 @@ pub fn inherited(
 }
 
 /// The supernet's name of a derived network's tensor: the branch is called by its type.
-fn source_name(space: &SearchSpace, decisions: &[BlockDecision], name: &str) -> String {
+pub(super) fn source_name(space: &SearchSpace, decisions: &[BlockDecision], name: &str) -> String {
     for (choices, decision) in space.blocks.iter().zip(decisions) {
         for branch in ["mbconv", "skip"] {
             let prefix = format!("blocks.{}.{branch}.", choices.label());

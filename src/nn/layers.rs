@@ -7,9 +7,6 @@ use crate::space::Activation;
 use crate::tape::{self, Candidate, Expand, Norm, Value};
 use candle_core::Result;
 
-/// How far running statistics move towards the batch's (the released networks' momentum).
-const MOMENTUM: f64 = 0.1;
-
 /// 1x1 convolution without bias.
 #[derive(Clone, Debug)]
 pub struct Conv1x1 {
@@ -233,7 +230,8 @@ impl BatchNorm {
     #[allow(clippy::unused_self)]
     fn follow(&self, pass: &mut Pass<'_>, id: BufferId, batch: &candle_core::Tensor) -> Result<()> {
         let Some(running) = pass.buffer(id) else { return Ok(()) };
-        let moved = ((running * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?;
+        let momentum = pass.momentum();
+        let moved = ((running * (1.0 - momentum))? + (batch * momentum)?)?;
         pass.set_buffer(id, moved);
         Ok(())
     }

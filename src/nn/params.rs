@@ -25,6 +25,21 @@ pub enum Init {
     Constant(f32),
 }
 
+impl Init {
+    /// `count` numbers, from the stream of the parameter's name.
+    fn draw(self, seed: Seed, name: &str, count: usize) -> Vec<f32> {
+        let mut stream = seed.stream(&format!("weights/{name}"), 0);
+        match self {
+            Self::Normal(sd) => (0..count).map(|_| (stream.normal() * sd) as f32).collect(),
+            Self::Uniform(b) => {
+                (0..count).map(|_| ((stream.uniform() * 2.0 - 1.0) * b) as f32).collect()
+            }
+            Self::Constant(value) => vec![value; count],
+        }
+    }
+}
+
+#[derive(Clone)]
 struct Param {
     name: String,
     tensor: Tensor,
@@ -32,9 +47,12 @@ struct Param {
     decays: bool,
 }
 
-/// The trainable tensors of a network, and its running statistics.
+/// The trainable tensors of a network, and its running statistics. A clone has the same tensors: what
+/// changes them in place changes both.
+#[derive(Clone)]
 pub struct Params {
-    seed: Seed,
+    /// `None`: all begin as zeros.
+    seed: Option<Seed>,
     device: Device,
     params: Vec<Param>,
     buffers: Vec<(String, Tensor)>,
@@ -44,7 +62,13 @@ impl Params {
     /// No parameters yet; those to come start from `seed`, each from a stream of its own name.
     #[must_use]
     pub fn new(seed: Seed, device: &Device) -> Self {
-        Self { seed, device: device.clone(), params: Vec::new(), buffers: Vec::new() }
+        Self { seed: Some(seed), ..Self::zeros(device) }
+    }
+
+    /// No parameters yet; those to come are zero, until they are given values.
+    #[must_use]
+    pub fn zeros(device: &Device) -> Self {
+        Self { seed: None, device: device.clone(), params: Vec::new(), buffers: Vec::new() }
     }
 
     /// Adds a parameter.
@@ -53,14 +77,7 @@ impl Params {
     /// When the device has no room.
     pub fn add(&mut self, name: String, shape: &[usize], init: Init) -> Result<ParamId> {
         let count = shape.iter().product();
-        let mut stream = self.seed.stream(&format!("weights/{name}"), 0);
-        let data: Vec<f32> = match init {
-            Init::Normal(sd) => (0..count).map(|_| (stream.normal() * sd) as f32).collect(),
-            Init::Uniform(b) => {
-                (0..count).map(|_| ((stream.uniform() * 2.0 - 1.0) * b) as f32).collect()
-            }
-            Init::Constant(value) => vec![value; count],
-        };
+        let data = self.seed.map_or(vec![0.0; count], |seed| init.draw(seed, &name, count));
         let tensor = Tensor::from_vec(data, shape, &self.device)?;
         self.params.push(Param { name, tensor, decays: !matches!(init, Init::Constant(_)) });
         Ok(ParamId(self.params.len() - 1))
@@ -155,6 +172,20 @@ impl Params {
         }
     }
 
+    /// Lets `tensor` itself, not a copy, take the place of the parameter at `position` in the order of
+    /// [`Params::tensors`].
+    ///
+    /// # Errors
+    /// When there is none, or its shape is another.
+    pub fn replace(&mut self, position: usize, tensor: Tensor) -> Result<()> {
+        match self.params.get_mut(position) {
+            Some(param) if param.tensor.dims() == tensor.dims() => param.tensor = tensor,
+            Some(param) => candle_core::bail!("{}: not the shape of {tensor:?}", param.name),
+            None => candle_core::bail!("no parameter {position}"),
+        }
+        Ok(())
+    }
+
     /// SHA-256 over names and little-endian values of all parameters and buffers, in hex.
     ///
     /// # Errors
@@ -179,8 +210,13 @@ pub struct Pass<'a> {
     params: Option<&'a mut Params>,
     device: Device,
     training: bool,
+    /// How far running statistics move towards the batch's.
+    momentum: f64,
     recompute: Recompute,
 }
+
+/// The released networks' momentum of running statistics.
+const MOMENTUM: f64 = 0.1;
 
 impl<'a> Pass<'a> {
     /// A pass that trains the weights: batch statistics, running statistics updated.
@@ -202,9 +238,17 @@ impl<'a> Pass<'a> {
         Self::over(params, Tape::new(), values, false)
     }
 
+    /// A pass with batch statistics that only moves the running ones: after passes with `seen` = 0, 1,
+    /// 2, … those are the mean over the batches.
+    pub fn calibrating(params: &'a mut Params, seen: usize) -> Self {
+        let momentum = 1.0 / (seen + 1) as f64;
+        Self { momentum, ..Self::frozen(params) }
+    }
+
     fn over(params: &'a mut Params, tape: Tape, values: Vec<Value>, training: bool) -> Self {
         let (device, recompute) = (params.device.clone(), Recompute::None);
-        Self { tape, values: Rc::new(values), params: Some(params), device, training, recompute }
+        let (values, params, momentum) = (Rc::new(values), Some(params), MOMENTUM);
+        Self { tape, values, params, device, training, momentum, recompute }
     }
 
     /// Keeps as much for the way back as `recompute` says.
@@ -228,7 +272,8 @@ impl<'a> Pass<'a> {
             let (values, device) = (self.values.clone(), self.device.clone());
             let (training, recompute) = (self.training, Recompute::None);
             self.tape.forget(mark, move |tape| {
-                let mut pass = Pass { tape, values, params: None, device, training, recompute };
+                let (params, momentum) = (None, MOMENTUM);
+                let mut pass = Pass { tape, values, params, device, training, momentum, recompute };
                 block(&mut pass)?;
                 Ok(pass.tape)
             });
@@ -254,6 +299,10 @@ impl<'a> Pass<'a> {
     /// A buffer; `None` while forgotten calls are made again.
     pub(super) fn buffer(&self, id: BufferId) -> Option<&Tensor> {
         self.params.as_ref().map(|params| &params.buffers[id.0].1)
+    }
+
+    pub(super) fn momentum(&self) -> f64 {
+        self.momentum
     }
 
     pub(super) fn set_buffer(&mut self, id: BufferId, value: Tensor) {

@@ -33,6 +33,19 @@ impl SgdState {
         Ok(Self { config, velocities: velocities.collect::<Result<_>>()? })
     }
 
+    /// As it would go on from these velocities, which are in the parameters' order and are moved in
+    /// place.
+    #[must_use]
+    pub fn resumed(config: Sgd, velocities: Vec<Tensor>) -> Self {
+        Self { config, velocities }
+    }
+
+    /// In the parameters' order.
+    #[must_use]
+    pub fn velocities(&self) -> &[Tensor] {
+        &self.velocities
+    }
+
     /// Moves the parameters along `gradients`, which come in the parameters' order. A parameter
     /// that the loss does not depend on stays where it is.
     ///

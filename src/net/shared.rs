@@ -1,0 +1,162 @@
+//! Weights that all networks of a space share: any of them can be cut out of the supernet's, trained
+//! or scored as the network it is, and put back.
+//!
+//! The supernet with one-hot gates is the network that is cut out (the tests hold it, logits and
+//! gradients), so nothing of the other options need run. What is cut is of every tensor the first
+//! channels, as under the channel masks.
+
+use super::supernet::source_name;
+use super::{Net, Plan};
+use crate::nn::Params;
+use crate::rng::Seed;
+use crate::space::{Decisions, SearchSpace};
+use candle_core::{Device, Result, Tensor};
+use std::collections::BTreeMap;
+
+/// The supernet's weights; its batch norms' running statistics mix all networks and are not used.
+pub struct SharedWeights {
+    space: SearchSpace,
+    params: Params,
+    /// The position of each parameter among those of `params`.
+    positions: BTreeMap<String, usize>,
+}
+
+/// One network with weights of its own, and where they belong.
+pub struct Cut {
+    pub net: Net,
+    pub params: Params,
+    /// The position among the shared weights of each of the parameters.
+    sources: Vec<usize>,
+}
+
+impl SharedWeights {
+    /// Fresh ones.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<Self> {
+        let mut params = Params::new(seed, device);
+        Net::new(&mut params, &Plan::supernet(space))?;
+        Ok(Self::of(space, params))
+    }
+
+    /// Those of a supernet of `space`.
+    #[must_use]
+    pub fn of(space: &SearchSpace, params: Params) -> Self {
+        let weights = params.tensors().count();
+        let names = params.named().take(weights).map(|(name, _)| name.to_owned());
+        let positions = names.enumerate().map(|(i, name)| (name, i)).collect();
+        Self { space: space.clone(), params, positions }
+    }
+
+    #[must_use]
+    pub fn space(&self) -> &SearchSpace {
+        &self.space
+    }
+
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The network that `decisions` name, with copies of its weights.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn cut_out(&self, decisions: &Decisions) -> Result<Cut> {
+        let mut params = Params::zeros(self.params.device());
+        let net = Net::new(&mut params, &Plan::network(&self.space.decide(decisions)))?;
+        let mut sources = Vec::new();
+        for (name, _) in params.named().take(params.tensors().count()) {
+            let from = source_name(&self.space, &decisions.blocks, name);
+            let Some(&source) = self.positions.get(&from) else {
+                candle_core::bail!("the supernet has no {from:?} for {name:?}")
+            };
+            sources.push(source);
+        }
+        let mut cut = Cut { net, params, sources };
+        let whole: Vec<Tensor> = self.tensors().cloned().collect();
+        for (position, tensor) in cut.first_of(&whole)?.into_iter().enumerate() {
+            cut.params.replace(position, tensor)?;
+        }
+        Ok(cut)
+    }
+
+    /// Lets the cut's weights take the place of those that they were copied from.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn put_back(&mut self, cut: &Cut) -> Result<()> {
+        let mut whole: Vec<Tensor> = self.tensors().cloned().collect();
+        let parts: Vec<Tensor> = cut.params.tensors().map(|(part, _)| part.clone()).collect();
+        cut.put_into(&mut whole, &parts)?;
+        for &source in &cut.sources {
+            self.params.replace(source, whole[source].clone())?;
+        }
+        Ok(())
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.params.tensors().map(|(tensor, _)| tensor)
+    }
+}
+
+impl Cut {
+    /// Copies, in the cut's order and shapes, of tensors that stand in the shared weights' order.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn first_of(&self, whole: &[Tensor]) -> Result<Vec<Tensor>> {
+        let shapes = self.params.tensors().map(|(like, _)| like.dims());
+        let parts = self.sources.iter().zip(shapes);
+        parts.map(|(&source, dims)| first(&whole[source], dims)).collect()
+    }
+
+    /// The way back of [`Cut::first_of`].
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn put_into(&self, whole: &mut [Tensor], parts: &[Tensor]) -> Result<()> {
+        for (&source, part) in self.sources.iter().zip(parts) {
+            whole[source] = with_first(&whole[source], part, 0)?;
+        }
+        Ok(())
+    }
+}
+
+/// A copy of the first entries along every axis.
+fn first(whole: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    let mut part = whole.clone();
+    for (axis, size) in dims.iter().enumerate() {
+        part = part.narrow(axis, 0, *size)?;
+    }
+    part.force_contiguous()
+}
+
+/// `whole` with `part` for its first entries along `axis` and those after it.
+fn with_first(whole: &Tensor, part: &Tensor, axis: usize) -> Result<Tensor> {
+    if axis == whole.rank() {
+        return Ok(part.clone());
+    }
+    let (size, all) = (part.dim(axis)?, whole.dim(axis)?);
+    let begin = with_first(&whole.narrow(axis, 0, size)?, part, axis + 1)?;
+    if size == all {
+        return Ok(begin);
+    }
+    Tensor::cat(&[&begin, &whole.narrow(axis, size, all - size)?], axis)?.contiguous()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_goes_back_to_where_it_was_cut_from() {
+        let whole = Tensor::arange(0f32, 12.0, &Device::Cpu).unwrap().reshape((3, 4)).unwrap();
+        let part = first(&whole, &[2, 3]).unwrap();
+        assert_eq!(part.to_vec2::<f32>().unwrap(), [[0.0, 1.0, 2.0], [4.0, 5.0, 6.0]]);
+        let back = with_first(&whole, &(part * -1.0).unwrap(), 0).unwrap();
+        let expected = [[0.0, -1.0, -2.0, 3.0], [-4.0, -5.0, -6.0, 7.0], [8.0, 9.0, 10.0, 11.0]];
+        assert_eq!(back.to_vec2::<f32>().unwrap(), expected);
+    }
+}
