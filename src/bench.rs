@@ -1,7 +1,7 @@
 //! How fast and how large: steps of a supernet, of a derived network, and evaluation, with the real
 //! operators, the real loader and the recipe of a manifest.
 
-use crate::cost::{self, Cost};
+use crate::cost;
 use crate::data::{Batch, Dataset, Loader};
 use crate::manifest::Manifest;
 use crate::memory::{self, Peak};
@@ -9,8 +9,9 @@ use crate::net::Net;
 use crate::nn::{Params, Pass};
 use crate::ops;
 use crate::recipe::Method;
+use crate::record::Work;
 use crate::rng::Seed;
-use crate::search::relaxation;
+use crate::search::{Paths, draw, relaxation};
 use crate::space::ArchSpec;
 use crate::train::{SgdState, StepSeconds, sgd_step};
 use anyhow::{Context, Result};
@@ -95,11 +96,12 @@ pub struct Machine {
 /// Steps before the timed ones.
 const WARM_UP: usize = 3;
 
-/// One timed step: the batch, its parts and the whole, in seconds.
+/// One timed step: the batch, its parts and the whole, in seconds, and what it executed.
 struct Sample {
     data: f64,
     step: f64,
     parts: StepSeconds,
+    macs: u64,
 }
 
 /// What the steps of a run showed.
@@ -132,17 +134,11 @@ pub fn measure(
     let idle = (memory::live_bytes(), memory::resident_bytes());
     memory::reset_peak();
     memory::reset_high_water();
-    let (course, macs, fixed) = match what {
-        What::Supernet => {
-            let config = &manifest.search;
-            let mut state = relaxation(&manifest.space, config, seed, &Device::Cpu)?;
-            let fixed = Memory::of(state.params(), true);
-            let (tau, rate) = (config.temperature.initial, config.weights.learning_rate);
-            let course = run(&loader, steps, |batch, step| {
-                Ok(state.weight_step(batch, step, tau, rate)?.seconds)
-            })?;
-            (course, 3 * supernet_cost(manifest).macs, fixed)
-        }
+    let (course, fixed) = match what {
+        What::Supernet => match manifest.search.method {
+            Method::RsWs | Method::Evolution => paths(manifest, seed, &loader, steps)?,
+            _ => supernet(manifest, seed, &loader, steps)?,
+        },
         What::Network => {
             let arch = arch.context("no architecture to time")?;
             let (net, mut params) = Net::of_arch(arch, seed, &Device::Cpu)?;
@@ -154,9 +150,11 @@ pub fn measure(
                 let target = (&batch.labels[..], config.label_smoothing);
                 let forward = |pass: &mut Pass<'_>| net.forward(pass, &batch.xs);
                 let step = sgd_step(&mut params, &mut optimizer, rate, target, keep, forward)?;
-                Ok(step.seconds)
+                let mut work = Work::default();
+                work.trained(cost::count(arch).macs, batch.labels.len());
+                Ok((step.seconds, work.macs))
             })?;
-            (course, 3 * cost::count(arch).macs, fixed)
+            (course, fixed)
         }
         What::Eval => {
             let arch = arch.context("no architecture to time")?;
@@ -167,9 +165,11 @@ pub fn measure(
                 let start = Instant::now();
                 network.forward(&batch.xs)?;
                 let forward = start.elapsed().as_secs_f64();
-                Ok(StepSeconds { forward, ..StepSeconds::default() })
+                let mut work = Work::default();
+                work.predicted(cost::count(arch).macs, batch.labels.len());
+                Ok((StepSeconds { forward, ..StepSeconds::default() }, work.macs))
             })?;
-            (course, cost::count(arch).macs, fixed)
+            (course, fixed)
         }
     };
     let peak_bytes = course.peak_bytes.saturating_sub(idle.0);
@@ -177,16 +177,48 @@ pub fn measure(
     let resident_bytes = resident.map(|(peak, idle)| peak.saturating_sub(idle));
     let memory = fixed.with(&course, idle.0);
     let machine = Machine::measure()?;
-    let sizes = (macs, peak_bytes, memory, resident_bytes);
+    let sizes = (peak_bytes, memory, resident_bytes);
     Ok(summary(what, batch, &course.samples, sizes, machine))
 }
 
-/// The cost of the supernet that the manifest's method searches.
-fn supernet_cost(manifest: &Manifest) -> Cost<u64> {
-    match manifest.search.method {
-        Method::Dmasking => cost::supernet(&manifest.space),
-        Method::Dnas | Method::Darts | Method::Darts2 => cost::explicit_supernet(&manifest.space),
-    }
+/// Steps of the weights of a supernet under gates, all options at once.
+fn supernet(
+    manifest: &Manifest,
+    seed: Seed,
+    loader: &Loader<'_>,
+    steps: usize,
+) -> Result<(Course, Memory)> {
+    let config = &manifest.search;
+    let mut state = relaxation(&manifest.space, config, seed, &Device::Cpu)
+        .context("there is no supernet to time: time a network, or take another search.method")?;
+    let fixed = Memory::of(state.params(), true);
+    let (tau, rate) = (config.temperature.initial, config.weights.learning_rate);
+    let course = run(loader, steps, |batch, step| {
+        let before = state.work().macs;
+        let seconds = state.weight_step(batch, step, tau, rate)?.seconds;
+        Ok((seconds, state.work().macs - before))
+    })?;
+    Ok((course, fixed))
+}
+
+/// Steps of shared weights, each of one network that is drawn for it.
+fn paths(
+    manifest: &Manifest,
+    seed: Seed,
+    loader: &Loader<'_>,
+    steps: usize,
+) -> Result<(Course, Memory)> {
+    let Manifest { space, search: config, .. } = manifest;
+    let mut paths = Paths::new(space, config, seed, &Device::Cpu)?;
+    let fixed = Memory::of(paths.weights().params(), true);
+    let course = run(loader, steps, |batch, step| {
+        let path = draw(space, None, &mut seed.stream("paths/draw", step))?;
+        let seconds = paths.step(&path, batch, config.weights.learning_rate)?.seconds;
+        let mut work = Work::default();
+        work.trained(cost::count(&space.decide(&path)).macs, batch.labels.len());
+        Ok((seconds, work.macs))
+    })?;
+    Ok((course, fixed))
 }
 
 impl Memory {
@@ -244,11 +276,12 @@ impl Machine {
     }
 }
 
-/// Times `steps` steps; one more is looked at for who holds its bytes.
+/// Times `steps` steps, which say how many multiply-accumulates they executed; one more is looked at
+/// for who holds its bytes.
 fn run(
     loader: &Loader<'_>,
     steps: usize,
-    mut step: impl FnMut(&Batch, u64) -> Result<StepSeconds>,
+    mut step: impl FnMut(&Batch, u64) -> Result<(StepSeconds, u64)>,
 ) -> Result<Course> {
     let mut samples = Vec::with_capacity(steps);
     let mut number = 0;
@@ -268,11 +301,12 @@ fn run(
                 let traced = memory::end_trace();
                 return Ok(Course { samples, peak_bytes, high_water_bytes, base_bytes, traced });
             }
-            let parts = step(&batch, number as u64)?;
+            let (parts, macs) = step(&batch, number as u64)?;
             let sample = Sample {
                 data: (ready - start).as_secs_f64(),
                 step: ready.elapsed().as_secs_f64(),
                 parts,
+                macs,
             };
             if number >= WARM_UP {
                 samples.push(sample);
@@ -287,7 +321,7 @@ fn summary(
     what: What,
     batch: usize,
     samples: &[Sample],
-    (macs, peak_bytes, memory, resident_bytes): (u64, u64, Memory, Option<u64>),
+    (peak_bytes, memory, resident_bytes): (u64, Memory, Option<u64>),
     machine: Machine,
 ) -> Measured {
     let sorted = |of: &dyn Fn(&Sample) -> f64| {
@@ -302,7 +336,7 @@ fn summary(
     let steps = sorted(&|s| s.step);
     let step_ms = median(&|s| s.step);
     let per_second = 1e3 / step_ms;
-    let macs = macs * batch as u64;
+    let macs = samples.iter().map(|s| s.macs).sum::<u64>() / samples.len().max(1) as u64;
     Measured {
         what,
         batch,

@@ -42,6 +42,14 @@ pub struct SearchConfig {
     pub alpha: Adam,
     pub temperature: Temperature,
     pub loss: SearchLoss,
+    /// What the found network may cost; anything when `None`.
+    pub budget: Option<Budget>,
+    /// Always there for `Method::RandomSearch`.
+    pub random: Option<RandomSearch>,
+    /// Always there for `Method::RsWs` and `Method::Evolution`.
+    pub shared: Option<SharedScores>,
+    /// Always there for `Method::Evolution`.
+    pub evolution: Option<Evolution>,
 }
 
 /// The search methods.
@@ -57,6 +65,26 @@ pub enum Method {
     Darts,
     /// DARTS, second order: the gradient looks through one step of the weights.
     Darts2,
+    /// One uniform draw: the mean of the space.
+    Random,
+    /// The best of several draws, each trained by itself for a short time.
+    RandomSearch,
+    /// The best of several draws under shared weights that were trained along random paths (Li &
+    /// Talwalkar 2019).
+    RsWs,
+    /// Ageing evolution (Real et al. 2019) under the same shared weights.
+    Evolution,
+}
+
+impl Method {
+    /// Whether it ends with weights that all networks of the space share.
+    #[must_use]
+    pub fn shares_weights(self) -> bool {
+        match self {
+            Self::Dmasking | Self::RsWs | Self::Evolution => true,
+            Self::Dnas | Self::Darts | Self::Darts2 | Self::Random | Self::RandomSearch => false,
+        }
+    }
 }
 
 /// Stochastic gradient descent with momentum (Sutskever's form, as in common frameworks):
@@ -170,4 +198,52 @@ pub struct Augment {
     pub flip: bool,
     /// Pad with this many zero pixels (after normalisation) and crop back at a random offset.
     pub crop_padding: usize,
+}
+
+/// What the found network may cost: from `bound · (1 - tolerance)` to `bound`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Budget {
+    pub objective: Objective,
+    pub bound: f64,
+    pub tolerance: f64,
+}
+
+impl Budget {
+    /// The costs that are allowed.
+    #[must_use]
+    pub fn band(&self) -> std::ops::RangeInclusive<u64> {
+        (self.bound * (1.0 - self.tolerance)).ceil() as u64..=self.bound.floor() as u64
+    }
+}
+
+/// How many networks a random search trains, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RandomSearch {
+    pub candidates: usize,
+    /// Epochs of the weights' images, for each of them.
+    pub epochs: usize,
+}
+
+/// How networks are scored under shared weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedScores {
+    /// How many networks a search scores.
+    pub candidates: usize,
+    /// Training batches over which each network's batch norms take their statistics.
+    pub calibration_batches: usize,
+}
+
+/// Ageing evolution (Real et al. 2019).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evolution {
+    /// How many networks live at once.
+    pub population: usize,
+    /// How many of them compete to be the parent.
+    pub sample: usize,
+}
+
+/// How well shared weights rank networks: a sample is scored with them and trained by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RankCorrelation {
+    pub architectures: usize,
 }

@@ -12,6 +12,9 @@ pub enum Phase {
     Search,
     /// From choices to an architecture.
     Derive,
+    /// Scoring networks with the search's shared weights and training each by itself, where a run is
+    /// asked to.
+    Rank,
     /// Training the derived network from scratch.
     Train,
     /// The single look at the test images.
@@ -19,7 +22,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub const ALL: [Self; 5] = [Self::Data, Self::Search, Self::Derive, Self::Train, Self::Test];
+    pub const ALL: [Self; 6] =
+        [Self::Data, Self::Search, Self::Derive, Self::Rank, Self::Train, Self::Test];
 
     /// The name in the database and in metric paths.
     #[must_use]
@@ -28,6 +32,7 @@ impl Phase {
             Self::Data => "data",
             Self::Search => "search",
             Self::Derive => "derive",
+            Self::Rank => "rank",
             Self::Train => "train",
             Self::Test => "test",
         }
@@ -94,4 +99,42 @@ pub struct PhaseUsage {
     pub peak_bytes: u64,
     /// Images processed.
     pub images: u64,
+    /// See [`Work::macs`]; `None` where a version recorded the phase that did not count them.
+    pub macs: Option<u64>,
+    /// Networks evaluated; `None` likewise.
+    pub architectures: Option<u64>,
+}
+
+/// What a phase worked through.
+///
+/// Multiply-accumulates are those of convolutions and fully connected layers of what really ran: once
+/// for the way forward, once more for the gradients of activations, and once more for those of
+/// weights. What is computed again to save memory is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Images that went through a network, counted each time.
+    pub images: u64,
+    pub macs: u64,
+    /// Networks that were evaluated.
+    pub architectures: u64,
+}
+
+impl Work {
+    /// Adds steps that trained a network's weights on `images`; `macs` is its cost for one.
+    pub fn trained(&mut self, macs: u64, images: usize) {
+        self.images += images as u64;
+        self.macs += 3 * macs * images as u64;
+    }
+
+    /// Adds steps that had the gradients of a network's activations on `images`, not of its weights.
+    pub fn steered(&mut self, macs: u64, images: usize) {
+        self.images += images as u64;
+        self.macs += 2 * macs * images as u64;
+    }
+
+    /// Adds `images` that a network only looked at.
+    pub fn predicted(&mut self, macs: u64, images: usize) {
+        self.images += images as u64;
+        self.macs += macs * images as u64;
+    }
 }

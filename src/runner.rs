@@ -1,5 +1,7 @@
-//! From a manifest to runs, and one run from beginning to end: read the data, search, derive, train
-//! from scratch, look at the test images once.
+//! From a manifest to runs, and one run from beginning to end: read the data, search, derive, rank
+//! where that is asked for, train from scratch, look at the test images once.
+
+mod rank;
 
 use crate::cost;
 use crate::data::{self, Dataset, Silent};
@@ -8,9 +10,9 @@ use crate::manifest::Manifest;
 use crate::memory;
 use crate::net::Net;
 use crate::recipe::Method;
-use crate::record::{FoundArchitecture, Phase};
+use crate::record::{FoundArchitecture, Phase, Work};
 use crate::rng::Seed;
-use crate::search::{SearchOutcome, search};
+use crate::search::{Images, SearchOutcome, search};
 use crate::space::ArchSpec;
 use crate::store::{FinalResult, ManifestRecord, NewRun};
 use crate::train;
@@ -74,13 +76,17 @@ impl RunPlan<'_> {
         watch: &mut Watch<'_>,
     ) -> Result<FinalResult> {
         memory::reset_high_water();
-        let (prepared, _) = watch.phase(Phase::Data, |_| Ok((self.prepare(data_root)?, 0)))?;
-        let (outcome, _) = watch.phase(Phase::Search, |watch| {
+        let (prepared, _) =
+            watch.phase(Phase::Data, |_| Ok((self.prepare(data_root)?, Work::default())))?;
+        let (mut outcome, _) = watch.phase(Phase::Search, |watch| {
             let outcome = self.search(&prepared, device, watch)?;
-            let images = outcome.images;
-            Ok((outcome, images))
+            let work = outcome.work;
+            Ok((outcome, work))
         })?;
-        let (arch, _) = watch.phase(Phase::Derive, |watch| Ok((derive(outcome, watch)?, 0)))?;
+        let shared = outcome.shared.take();
+        let (arch, _) =
+            watch.phase(Phase::Derive, |watch| Ok((derive(outcome, watch)?, Work::default())))?;
+        self.rank(shared, &prepared, device, watch)?;
         let result = self.train_and_test(&arch, prepared, device, watch)?;
         if let Some(bytes) = memory::high_water_bytes() {
             watch.recorder.measure(0, &[("memory.high_water_bytes", bytes as f64)])?;
@@ -106,7 +112,8 @@ impl RunPlan<'_> {
     ) -> Result<SearchOutcome> {
         let Manifest { space, search: config, .. } = self.manifest;
         let seed = Seed(self.seed).child("search");
-        search(space, &prepared.dataset, &prepared.search, config, seed, device, watch)
+        let images = Images { dataset: &prepared.dataset, indices: &prepared.search, device };
+        search(space, images, config, seed, watch)
     }
 
     fn train_and_test(
@@ -131,12 +138,16 @@ impl RunPlan<'_> {
                 seed,
                 watch,
             )?;
-            Ok(((net, params), processed))
+            let mut work = Work::default();
+            work.trained(cost::count(arch).macs, processed as usize);
+            Ok(((net, params), work))
         })?;
         let all: Vec<usize> = (0..dataset.test.len()).collect();
         let test_images = all.len() as u64;
         let (score, _) = watch.phase(Phase::Test, |_| {
-            Ok((train::evaluate(&net, &params, &dataset, &dataset.test, all)?, test_images))
+            let mut work = Work::default();
+            work.predicted(cost::count(arch).macs, all.len());
+            Ok((train::evaluate(&net, &params, &dataset, &dataset.test, all)?, work))
         })?;
         train::ensure_finite(score.loss, "test", 0)?;
         // Not through the watch: a run that has its result is finished, not interrupted.
@@ -236,7 +247,11 @@ mod tests {
     fn a_run_records_its_phases_its_architecture_and_one_look_at_the_test_images() {
         let (manifest, mut log, stop) = (smoke(), Log::default(), AtomicBool::new(false));
         let result = carry_out(&manifest, &mut log, &stop).unwrap();
-        assert_eq!(log.phases.iter().map(|(phase, _)| *phase).collect::<Vec<_>>(), Phase::ALL);
+        let phases: Vec<Phase> = log.phases.iter().map(|(phase, _)| *phase).collect();
+        assert_eq!(
+            phases,
+            Phase::ALL.into_iter().filter(|p| *p != Phase::Rank).collect::<Vec<_>>()
+        );
         let train_images = log.phases[3].1 as usize;
         let batches = (1000 - manifest.data.validation_images) / manifest.train.batch_size;
         assert_eq!(train_images, batches * manifest.train.batch_size * manifest.train.epochs);

@@ -2,7 +2,7 @@
 //! far it is, and the flag that asks it to stop.
 
 use crate::memory;
-use crate::record::{Phase, PhaseUsage, Recorder};
+use crate::record::{Phase, PhaseUsage, Recorder, Work};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -55,25 +55,27 @@ impl Watch<'_> {
         Ok(self.go_on()?)
     }
 
-    /// Runs one phase and records what it took; `work` returns its result and the number of
-    /// training images it processed.
+    /// Runs one phase and records what it took; `work` returns its result and what it worked
+    /// through.
     ///
     /// # Errors
     /// Those of `work`, when the phase cannot be recorded, or with [`Interrupted`].
     pub fn phase<T>(
         &mut self,
         phase: Phase,
-        work: impl FnOnce(&mut Self) -> anyhow::Result<(T, u64)>,
+        work: impl FnOnce(&mut Self) -> anyhow::Result<(T, Work)>,
     ) -> anyhow::Result<(T, PhaseUsage)> {
         self.go_on()?;
         self.recorder.phase_started(phase)?;
         memory::reset_peak();
         let start = Instant::now();
-        let (result, images) = work(self)?;
+        let (result, done) = work(self)?;
         let usage = PhaseUsage {
             seconds: start.elapsed().as_secs_f64(),
             peak_bytes: memory::peak_bytes(),
-            images,
+            images: done.images,
+            macs: Some(done.macs),
+            architectures: Some(done.architectures),
         };
         self.recorder.phase_finished(phase, usage)?;
         Ok((result, usage))

@@ -49,7 +49,11 @@ pub fn summary(manifest: &Manifest) -> String {
     let runs = if seeds.len() == 1 { "1 run" } else { &format!("{} runs", seeds.len()) };
     let set = describe(data.dataset);
     let images = search.images.map_or("all".to_owned(), |images| images.to_string());
-    [
+    let budget = search.budget.map(|budget| {
+        let (band, of) = (budget.band(), budget.objective.name());
+        format!("\n  budget  {} to {} {of}", text::count(*band.start()), text::count(*band.end()))
+    });
+    let lines = [
         format!("  {}: {}", manifest.name, manifest.description),
         format!(
             "  runs    {runs}: {}, seed {}",
@@ -68,6 +72,6 @@ pub fn summary(manifest: &Manifest) -> String {
             search.epochs, search.batch_size
         ),
         format!("  train   {} epochs, {} a batch", train.epochs, train.batch_size),
-    ]
-    .join("\n")
+    ];
+    lines.join("\n") + &budget.unwrap_or_default()
 }

@@ -49,8 +49,15 @@ fn series(measurements: &[Measurement]) -> Vec<&[Measurement]> {
 fn as_json(run: &RunRow, series: &[&[Measurement]]) -> Result<Value> {
     let mut value = serde_json::to_value(Summary::of(run))?;
     let phases = run.phases.iter().map(|row| {
-        let usage = row.usage.map(|PhaseUsage { seconds, peak_bytes, images }| {
-            json!({ "seconds": seconds, "peak_bytes": peak_bytes, "images": images })
+        let usage = row.usage.map(|usage| {
+            let PhaseUsage { seconds, peak_bytes, images, macs, architectures } = usage;
+            json!({
+                "seconds": seconds,
+                "peak_bytes": peak_bytes,
+                "images": images,
+                "macs": macs,
+                "architectures": architectures,
+            })
         });
         json!({ "phase": row.phase.name(), "usage": usage })
     });
@@ -127,7 +134,8 @@ fn head(run: &RunRow) -> String {
     lines.join("\n")
 }
 
-/// One line per block; `sure` is the probability of what was chosen: type, expansion, width.
+/// One line per block; `sure` is the probability of the likeliest type, expansion and width, which were
+/// chosen unless a budget asked for others.
 fn blocks(found: &ArchitectureRow) -> Table {
     let mut table = Table::new(&[
         "block", "kind", ">stride", ">hidden", ">squeeze", ">width", "residual", "sure",
@@ -173,7 +181,15 @@ fn sureness(p: &ChoiceProbabilities) -> String {
 }
 
 fn phases(run: &RunRow) -> Table {
-    let mut table = Table::new(&["phase", ">time", ">peak memory", ">images", ">images/s"]);
+    let mut table = Table::new(&[
+        "phase",
+        ">time",
+        ">peak memory",
+        ">images",
+        ">images/s",
+        ">MACs executed",
+        ">networks",
+    ]);
     for row in &run.phases {
         let images = row.usage.filter(|usage| usage.images > 0);
         table.row([
@@ -182,6 +198,8 @@ fn phases(run: &RunRow) -> Table {
             or_dash(row.usage.map(|usage| text::bytes(usage.peak_bytes))),
             or_dash(images.map(|usage| usage.images)),
             or_dash(images.map(|usage| format!("{:.1}", usage.images as f64 / usage.seconds))),
+            or_dash(row.usage.and_then(|usage| usage.macs).filter(|n| *n > 0).map(text::count)),
+            or_dash(row.usage.and_then(|usage| usage.architectures).filter(|n| *n > 0)),
         ]);
     }
     table

@@ -26,11 +26,18 @@ pub struct Summary<'a> {
     dataset: &'a str,
     test_loss: Option<f64>,
     error: Option<&'a str>,
+    /// Images that went through a network during the search.
+    search_images: Option<u64>,
+    /// Multiply-accumulates that the search executed.
+    search_macs: Option<u64>,
+    /// Networks that it evaluated.
+    search_architectures: Option<u64>,
 }
 
 impl<'a> Summary<'a> {
     pub fn of(run: &'a RunRow) -> Self {
         let (found, result) = (run.architecture.as_ref(), run.result.as_ref());
+        let search = run.usage(Phase::Search);
         Self {
             run_id: run.id,
             method: &run.method,
@@ -40,7 +47,7 @@ impl<'a> Summary<'a> {
             test_top1: result.map(|result| result.test_top1),
             macs: found.map(|found| found.macs),
             params: found.map(|found| found.params),
-            search_seconds: run.usage(Phase::Search).map(|usage| usage.seconds),
+            search_seconds: search.map(|usage| usage.seconds),
             train_seconds: run.usage(Phase::Train).map(|usage| usage.seconds),
             peak_bytes: peak_bytes(run),
             weights_sha256: result.map(|result| result.weights_sha256.as_str()),
@@ -48,6 +55,9 @@ impl<'a> Summary<'a> {
             dataset: &run.dataset,
             test_loss: result.map(|result| result.test_loss),
             error: run.error.as_deref(),
+            search_images: search.map(|usage| usage.images),
+            search_macs: search.and_then(|usage| usage.macs),
+            search_architectures: search.and_then(|usage| usage.architectures),
         }
     }
 }

@@ -4,12 +4,13 @@
 //! own shape lives in `wire`, the strict reading and the messages for its editor in
 //! [`crate::document`].
 
+mod sampling;
 mod wire;
 
 pub use crate::document::{Complaint, Complaints, Overrides};
 pub use wire::load;
 
-use crate::recipe::{DataConfig, SearchConfig, TrainConfig};
+use crate::recipe::{DataConfig, RankCorrelation, SearchConfig, TrainConfig};
 use crate::space::SearchSpace;
 use std::path::PathBuf;
 
@@ -29,4 +30,6 @@ pub struct Manifest {
     pub data: DataConfig,
     pub search: SearchConfig,
     pub train: TrainConfig,
+    /// Whether the run also asks how well its shared weights rank networks.
+    pub rank_correlation: Option<RankCorrelation>,
 }

@@ -1,5 +1,6 @@
 //! Manifest files: TOML → [`Manifest`].
 
+use super::sampling::{read_budget, read_evolution, read_random, read_rank, read_shared};
 use super::{Complaints, Manifest, Overrides};
 use crate::cost;
 use crate::document::{Document, Section, Value, nearest_file};
@@ -29,6 +30,10 @@ const METHODS: &[(&str, Method)] = &[
     ("dnas", Method::Dnas),
     ("darts", Method::Darts),
     ("darts2", Method::Darts2),
+    ("random", Method::Random),
+    ("random_search", Method::RandomSearch),
+    ("rs_ws", Method::RsWs),
+    ("evolution", Method::Evolution),
 ];
 const OBJECTIVES: &[(&str, Objective)] =
     &[("macs", Objective::Macs), ("params", Objective::Params)];
@@ -86,6 +91,9 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
     let searched = space.as_ref().map(|(_, space)| space);
     let search = s.section("search", |s| read_search(s, available, searched));
     let train = s.section("train", |s| read_train(s, available));
+    let rank_correlation = s.optional("rank_correlation", |value| {
+        value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), searched))
+    });
     let (space_text, space) = space?;
     Some(Manifest {
         path: path.to_path_buf(),
@@ -98,6 +106,7 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
         data: data?,
         search: search?,
         train: train?,
+        rank_correlation: rank_correlation?,
     })
 }
 
@@ -214,6 +223,20 @@ fn read_search(
         Some(Temperature { initial: initial?, decay: decay? })
     });
     let loss = s.section("loss", |s| read_loss(s, space));
+    let budget = s.optional("budget", |value| value.section(|s| read_budget(s, value, space)));
+    let is = |one_of: &[Method]| method.is_some_and(|method| one_of.contains(&method));
+    let random = section_if(s, "random", is(&[Method::RandomSearch]), read_random);
+    let by_weights = is(&[Method::RsWs, Method::Evolution]);
+    let batches = match (seen, weight_share, batch_size) {
+        (Some(seen), Some(share), Some(batch)) => {
+            Some((seen as f64 * share).round() as usize / batch)
+        }
+        _ => None,
+    };
+    let shared = section_if(s, "shared", by_weights, |s| read_shared(s, batches));
+    let candidates = shared.flatten().map(|shared| shared.candidates);
+    let evolves = is(&[Method::Evolution]);
+    let evolution = section_if(s, "evolution", evolves, |s| read_evolution(s, candidates));
     Some(SearchConfig {
         method: method?,
         epochs: epochs?,
@@ -227,7 +250,23 @@ fn read_search(
         alpha: alpha?,
         temperature: temperature?,
         loss: loss?,
+        budget: budget?,
+        random: random?,
+        shared: shared?,
+        evolution: evolution?,
     })
+}
+
+/// A section that some methods need: theirs must be there, the others' may be, so that one manifest
+/// serves every method. As [`Section::optional`]: `Some(None)` if it is not there.
+#[allow(clippy::option_option)]
+fn section_if<'a, T>(
+    s: &Section<'a>,
+    key: &'static str,
+    needed: bool,
+    read: impl FnOnce(&Section<'a>) -> Option<T>,
+) -> Option<Option<T>> {
+    if needed { s.section(key, read).map(Some) } else { s.optional(key, |v| v.section(read)) }
 }
 
 /// Each of the two parts must fill a batch, since what fills none is left out of an epoch.
@@ -277,7 +316,7 @@ fn read_batch(s: &Section<'_>, images: Option<usize>) -> Option<usize> {
 }
 
 /// A number of the range that is not above `most`, which counts `what`.
-fn at_most(
+pub(super) fn at_most(
     value: &Value<'_>,
     range: RangeInclusive<u64>,
     most: Option<usize>,

@@ -26,7 +26,7 @@ use super::supernet::{
     GateGradients, GateValues, Inputs, add_hidden, add_prefix_sums, branch_types, mask_hidden,
     prefix_mask, row,
 };
-use crate::cost::Traced;
+use crate::cost::{self, Cost, Traced};
 use crate::nn::{Params, Pass};
 use crate::rng::Seed;
 use crate::space::{BlockChoices, BlockType, Expansion, SearchSpace};
@@ -245,6 +245,10 @@ impl Gated for ExplicitSupernet {
 
     fn space(&self) -> &SearchSpace {
         &self.space
+    }
+
+    fn cost(&self) -> Cost<u64> {
+        cost::explicit_supernet(&self.space)
     }
 
     fn forward(

@@ -1,6 +1,7 @@
 //! What the supernets have in common: a network under the gates of its choices.
 
 use super::{BoundGates, GateGradients, GateValues, Supernet};
+use crate::cost::{self, Cost};
 use crate::nn::Pass;
 use crate::space::SearchSpace;
 use crate::tape::{Gradients, Value};
@@ -12,6 +13,9 @@ pub trait Gated {
     type Bound;
 
     fn space(&self) -> &SearchSpace;
+
+    /// What one image costs, all options included.
+    fn cost(&self) -> Cost<u64>;
 
     /// Images `[n, h, w, c]` → logits `[n, classes]` under the given gates.
     ///
@@ -41,6 +45,10 @@ impl Gated for Supernet {
 
     fn space(&self) -> &SearchSpace {
         self.space()
+    }
+
+    fn cost(&self) -> Cost<u64> {
+        cost::supernet(self.space())
     }
 
     fn forward(

@@ -129,8 +129,8 @@ fn head(head: &Head, input: usize, classes: usize) -> (String, String) {
     }
 }
 
-/// Final probabilities of the chosen type, expansion and width: the largest of each, for that is
-/// how they are chosen. In brackets the number of options.
+/// Final probabilities of the likeliest type, expansion and width, which are the chosen ones unless a
+/// budget asked for others. In brackets the number of options.
 fn sureness(found: &ArchitectureRow, block: &BlockSpec) -> [String; 3] {
     let likeliest = |of: fn(&ChoiceProbabilities) -> &[f64]| {
         let named = found.probabilities.iter().find(|choice| choice.block == block.label);

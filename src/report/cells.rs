@@ -15,7 +15,8 @@ pub enum Unit {
     Mebibytes,
 }
 
-const COUNTS: [(f64, &str); 4] = [(1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")];
+const COUNTS: [(f64, &str); 5] =
+    [(1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")];
 
 impl Unit {
     /// One number.

@@ -1,7 +1,7 @@
 //! The paper's claims beside what the runs measured.
 
 use super::cells::{NOTHING, Unit, power_of_ten, run_ids};
-use super::results::{finished, macs, params, peak_bytes, seconds, top1};
+use super::results::{self, macs, params, peak_bytes, seconds, top1};
 use super::table::{Align::Left, Table};
 use crate::claim::{self, Evidence, Growth};
 use crate::record::Phase;
@@ -9,6 +9,11 @@ use crate::space::{Dimension, parse_space};
 use crate::store::RunRow;
 use std::collections::BTreeSet;
 use std::path::Path;
+
+/// The finished runs that the claims are about: the method's, not those that it is compared with.
+fn finished(runs: &[RunRow]) -> impl Iterator<Item = &RunRow> {
+    results::finished(runs).filter(|run| run.method == "dmasking")
+}
 
 /// One row per claim.
 pub fn table(runs: &[RunRow]) -> Table {

@@ -1,4 +1,5 @@
-//! How a search went, as a picture: one panel per metric over the epochs, one line per run.
+//! How a search went, as a picture: one panel per metric over the epochs or candidates, one line per
+//! run.
 
 use crate::store::Measurement;
 
@@ -12,38 +13,51 @@ pub struct Series {
 struct Panel {
     metric: &'static str,
     title: &'static str,
+    /// What a step is.
+    step: &'static str,
     /// The axis counts in this many.
     unit: f64,
 }
 
-const PANELS: [Panel; 6] = [
-    Panel { metric: "search.loss", title: "cross-entropy, weights' images [nats]", unit: 1.0 },
+impl Panel {
+    /// Over the epochs.
+    const fn epochs(metric: &'static str, title: &'static str, unit: f64) -> Self {
+        Self { metric, title, step: "epoch", unit }
+    }
+}
+
+const PANELS: [Panel; 8] = [
+    Panel::epochs("search.loss", "cross-entropy, weights' images [nats]", 1.0),
+    Panel::epochs("search.alpha.cross_entropy", "cross-entropy, alpha's images [nats]", 1.0),
+    Panel::epochs("search.expected_macs", "expected MACs [millions]", 1e6),
+    Panel::epochs("search.entropy.type", "entropy of types [share of largest]", 1.0),
+    Panel::epochs("search.entropy.expansion", "entropy of expansions", 1.0),
+    Panel::epochs("search.entropy.width", "entropy of widths", 1.0),
     Panel {
-        metric: "search.alpha.cross_entropy",
-        title: "cross-entropy, alpha's images [nats]",
-        unit: 1.0,
+        metric: "search.candidate.top1",
+        title: "held-out top-1 of each candidate [%]",
+        step: "candidate",
+        unit: 0.01,
     },
-    Panel { metric: "search.expected_macs", title: "expected MACs [millions]", unit: 1e6 },
     Panel {
-        metric: "search.entropy.type",
-        title: "entropy of types [share of largest]",
-        unit: 1.0,
+        metric: "search.best.top1",
+        title: "held-out top-1 of the best so far [%]",
+        step: "candidate",
+        unit: 0.01,
     },
-    Panel { metric: "search.entropy.expansion", title: "entropy of expansions", unit: 1.0 },
-    Panel { metric: "search.entropy.width", title: "entropy of widths", unit: 1.0 },
 ];
 
 /// Told apart also by people who see few colours (Okabe and Ito); past the last come dashes.
 const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#555555"];
 
 // All in pixels.
-const PANEL: (f64, f64) = (300.0, 210.0);
-const COLUMNS: usize = 3;
-const LEFT: f64 = 52.0;
+pub(super) const PANEL: (f64, f64) = (300.0, 210.0);
+pub(super) const COLUMNS: usize = 3;
+pub(super) const LEFT: f64 = 52.0;
 /// Where the axes begin and end within a panel.
-const X_ENDS: (f64, f64) = (LEFT, PANEL.0 - 14.0);
-const Y_ENDS: (f64, f64) = (PANEL.1 - 38.0, 28.0);
-const LEGEND_LINE: f64 = 18.0;
+pub(super) const X_ENDS: (f64, f64) = (LEFT, PANEL.0 - 14.0);
+pub(super) const Y_ENDS: (f64, f64) = (PANEL.1 - 38.0, 28.0);
+pub(super) const LEGEND_LINE: f64 = 18.0;
 
 /// The picture as SVG; `None` if there is nothing to draw.
 #[must_use]
@@ -59,13 +73,7 @@ pub fn search(title: &str, runs: &[Series]) -> Option<String> {
     let rows = panels.len().div_ceil(COLUMNS);
     let (width, panels_height) = (PANEL.0 * COLUMNS as f64, PANEL.1 * rows as f64);
     let height = panels_height + LEGEND_LINE * runs.len().div_ceil(COLUMNS) as f64 + 10.0;
-    let title = xml(title);
-    let mut svg = vec![format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"11\" \
-         fill=\"#222222\" role=\"img\" aria-label=\"{title}\">\n<title>{title}</title>\n\
-         <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
-    )];
+    let mut svg = vec![head(title, (width, height))];
     for (i, panel) in panels.iter().enumerate() {
         let ((x, row), drawn) = (place(i), draw(panel, &runs));
         svg.push(format!("<g transform=\"translate({x} {})\">\n{drawn}</g>\n", row * PANEL.1));
@@ -85,12 +93,23 @@ pub fn search(title: &str, runs: &[Series]) -> Option<String> {
     Some(svg.concat())
 }
 
+/// The beginning of a picture of this size in pixels.
+pub(super) fn head(title: &str, (width, height): (f64, f64)) -> String {
+    let title = xml(title);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"11\" \
+         fill=\"#222222\" role=\"img\" aria-label=\"{title}\">\n<title>{title}</title>\n\
+         <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
+    )
+}
+
 /// The left edge in pixels and the row of the `i`-th thing.
 fn place(i: usize) -> (f64, f64) {
     ((i % COLUMNS) as f64 * PANEL.0, (i / COLUMNS) as f64)
 }
 
-fn colour(i: usize) -> &'static str {
+pub(super) fn colour(i: usize) -> &'static str {
     COLOURS[i % COLOURS.len()]
 }
 
@@ -114,7 +133,7 @@ fn draw(panel: &Panel, runs: &[&Series]) -> String {
     let lines: Vec<Vec<(f64, f64)>> = runs.iter().map(|run| points(run, panel)).collect();
     let x_axis = Axis::new(lines.iter().flatten().map(|p| p.0), 1.0);
     let y_axis = Axis::new(lines.iter().flatten().map(|p| p.1), 0.0);
-    let mut svg = vec![frame(panel.title, &x_axis, &y_axis)];
+    let mut svg = vec![frame(panel.title, (panel.step, &x_axis), &y_axis)];
     for (i, line) in lines.iter().enumerate() {
         let places: Vec<String> = line
             .iter()
@@ -134,7 +153,7 @@ fn draw(panel: &Panel, runs: &[&Series]) -> String {
 }
 
 /// Title, axes, ticks and their labels.
-fn frame(title: &str, x_axis: &Axis, y_axis: &Axis) -> String {
+pub(super) fn frame(title: &str, (x_title, x_axis): (&str, &Axis), y_axis: &Axis) -> String {
     let ((left, right), (bottom, top)) = (X_ENDS, Y_ENDS);
     let y_ticks = y_axis.ticks().map(|(value, label)| {
         let y = y_axis.at(value, Y_ENDS);
@@ -157,14 +176,14 @@ fn frame(title: &str, x_axis: &Axis, y_axis: &Axis) -> String {
     format!(
         "<text x=\"{left}\" y=\"18\" font-weight=\"bold\">{title}</text>\n{ticks}\
          <path d=\"M{left} {top}V{bottom}H{right}\" fill=\"none\" stroke=\"#222222\"/>\
-         <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">epoch</text>\n",
+         <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{x_title}</text>\n",
         f64::midpoint(left, right),
         bottom + 30.0,
     )
 }
 
 /// A range with round ends.
-struct Axis {
+pub(super) struct Axis {
     /// In steps.
     first: f64,
     last: f64,
@@ -173,7 +192,7 @@ struct Axis {
 
 impl Axis {
     /// Holds all `values`; ticks are at least `least_step` apart.
-    fn new(values: impl Iterator<Item = f64>, least_step: f64) -> Self {
+    pub(super) fn new(values: impl Iterator<Item = f64>, least_step: f64) -> Self {
         let (low, high) = values
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), value| (l.min(value), h.max(value)));
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
@@ -188,7 +207,7 @@ impl Axis {
     }
 
     /// The pixel of a value, on an axis that begins and ends at these pixels.
-    fn at(&self, value: f64, (from, to): (f64, f64)) -> f64 {
+    pub(super) fn at(&self, value: f64, (from, to): (f64, f64)) -> f64 {
         from + (value / self.step - self.first) / (self.last - self.first) * (to - from)
     }
 
@@ -203,7 +222,7 @@ impl Axis {
     }
 }
 
-fn xml(text: &str) -> String {
+pub(super) fn xml(text: &str) -> String {
     let text = super::cells::one_line(text);
     text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }

@@ -59,12 +59,16 @@ fn outcome(runs: &[RunRow]) -> Vec<Column> {
     ]
 }
 
-fn usage(runs: &[RunRow], phase: Phase) -> [Column; 3] {
+fn usage(runs: &[RunRow], phase: Phase) -> [Column; 5] {
     let name = |what: &str| format!("{}_{what}", phase.name());
     [
         column(&name("seconds"), runs, |r| r.usage(phase).map(|usage| usage.seconds)),
         column(&name("peak_bytes"), runs, |r| r.usage(phase).map(|usage| usage.peak_bytes)),
         column(&name("processed_images"), runs, |r| r.usage(phase).map(|usage| usage.images)),
+        column(&name("executed_macs"), runs, |r| r.usage(phase).and_then(|usage| usage.macs)),
+        column(&name("architectures"), runs, |r| {
+            r.usage(phase).and_then(|usage| usage.architectures)
+        }),
     ]
 }
 

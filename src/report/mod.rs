@@ -10,13 +10,16 @@ mod figure;
 mod files;
 mod frame;
 mod page;
+mod rank;
 mod results;
+mod scatter;
 mod table;
 
 use crate::document::nearest;
 use crate::store::{Measurement, RunRow};
 use anyhow::{Context, Result, bail};
 use figure::Series;
+use rank::Pair;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +35,8 @@ pub struct Report {
     pub csv: String,
     /// SVG, if any run has measured a search.
     pub figure: Option<String>,
+    /// SVG, if any run has ranked networks.
+    pub rank_figure: Option<String>,
 }
 
 /// The paper-style table for a terminal: finished runs with their means, then the others with their
@@ -81,20 +86,30 @@ pub fn build(
     let reports = experiments.into_iter().map(|(experiment, mut runs)| {
         runs.sort_by_key(|run| run.id);
         let series = runs.iter().map(|run| series(run, measurements_of));
-        let figure = figure::search(experiment, &series.collect::<Result<Vec<_>>>()?);
-        let picture = figure.as_ref().map(|_| figure_name(experiment));
+        let series = series.collect::<Result<Vec<_>>>()?;
+        let figure = figure::search(experiment, &series);
+        let pairs: Vec<Vec<Pair>> = series.iter().map(|s| rank::pairs(&s.measurements)).collect();
+        let labelled: Vec<_> =
+            series.iter().map(|s| s.label.clone()).zip(pairs.iter().cloned()).collect();
+        let rank_figure = scatter::scatter(experiment, &labelled);
+        let ranked: Vec<(&RunRow, Vec<Pair>)> = runs.iter().zip(pairs).collect();
+        let pictures = page::Pictures {
+            search: figure.as_ref().map(|_| figure_name(experiment, "search")),
+            rank: rank_figure.as_ref().map(|_| figure_name(experiment, "rank")),
+        };
         Ok(Report {
             experiment: experiment.to_owned(),
-            markdown: page::markdown(&runs, picture.as_deref(), command_line),
+            markdown: page::markdown(&runs, &ranked, &pictures, command_line),
             csv: frame::csv(&runs).context("cannot write the runs as CSV")?,
             figure,
+            rank_figure,
         })
     });
     reports.collect()
 }
 
-/// Writes the reports into `folder`, which is made if need be: `EXPERIMENT.md`, `EXPERIMENT.csv` and
-/// `EXPERIMENT-search.svg`. Nothing is touched before everything is computed. Returns what was
+/// Writes the reports into `folder`, which is made if need be: `EXPERIMENT.md`, `EXPERIMENT.csv`,
+/// `EXPERIMENT-search.svg` and `EXPERIMENT-rank.svg`. Nothing is touched before everything is computed. Returns what was
 /// written.
 ///
 /// # Errors
@@ -110,9 +125,11 @@ pub fn write(
     let mut written = Vec::new();
     for report in reports {
         let stem = files::stem(&report.experiment);
-        if let Some(figure) = &report.figure {
-            let name = figure_name(&report.experiment);
-            written.push(files::replace(folder, &name, figure)?);
+        for (figure, kind) in [(&report.figure, "search"), (&report.rank_figure, "rank")] {
+            if let Some(figure) = figure {
+                let name = figure_name(&report.experiment, kind);
+                written.push(files::replace(folder, &name, figure)?);
+            }
         }
         written.push(files::replace(folder, &format!("{stem}.csv"), &report.csv)?);
         written.push(files::replace(folder, &format!("{stem}.md"), &report.markdown)?);
@@ -120,8 +137,8 @@ pub fn write(
     Ok(written)
 }
 
-fn figure_name(experiment: &str) -> String {
-    format!("{}-search.svg", files::stem(experiment))
+fn figure_name(experiment: &str, kind: &str) -> String {
+    format!("{}-{kind}.svg", files::stem(experiment))
 }
 
 fn series(run: &RunRow, measurements_of: MeasurementsOf<'_>) -> Result<Series> {

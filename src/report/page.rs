@@ -1,6 +1,7 @@
 //! The Markdown page of one experiment.
 
 use super::cells::{code, escape, power_of_ten, run_ids};
+use super::rank::{self, Pair};
 use super::results::{environment, finished, notes, results, unfinished};
 use super::{architecture, claims};
 use crate::claim::Mark;
@@ -8,8 +9,20 @@ use crate::cost;
 use crate::env::utc;
 use crate::store::{ArchitectureRow, RunRow, RunStatus};
 
-/// All of it. `runs` are those of one experiment, the oldest first.
-pub fn markdown(runs: &[RunRow], figure: Option<&str>, command_line: &str) -> String {
+/// The names of the pictures' files, of those there are.
+pub struct Pictures {
+    pub search: Option<String>,
+    pub rank: Option<String>,
+}
+
+/// All of it. `runs` are those of one experiment, the oldest first; `ranked` has the networks that
+/// each of them ranked.
+pub fn markdown(
+    runs: &[RunRow],
+    ranked: &[(&RunRow, Vec<Pair>)],
+    pictures: &Pictures,
+    command_line: &str,
+) -> String {
     let experiment = runs.first().map_or("", |run| run.experiment.as_str());
     let mut page = vec![format!("# {}\n", escape(experiment)), origin(runs, command_line)];
     page.push(results_section(runs));
@@ -20,9 +33,12 @@ pub fn markdown(runs: &[RunRow], figure: Option<&str>, command_line: &str) -> St
     if finished(runs).next().is_some() {
         page.push(claims_section(runs));
     }
-    if let Some(figure) = figure {
-        let alt = "Loss, expected cost and entropies of the searches";
+    if let Some(figure) = &pictures.search {
+        let alt = "Loss, expected cost, entropies and candidates of the searches";
         page.push(format!("## Search\n\n![{alt}]({figure})\n"));
+    }
+    if let Some(figure) = &pictures.rank {
+        page.push(rank_section(ranked, figure));
     }
     page.extend(architectures(runs));
     page.join("\n")
@@ -103,7 +119,8 @@ fn results_section(runs: &[RunRow]) -> String {
     let notes: String = notes(runs).into_iter().map(|note| format!("\n{note}\n")).collect();
     format!(
         "## Results\n\n{}\nTop-1 is on the test images, looked at once. MACs and parameters are of \
-         the derived network. Space is the number of networks in it. MiB is the largest \
+         the derived network. Search MACs are what the search executed, forward and backward; \
+         networks is how many it evaluated one by one. Space is the number of networks in it. MiB is the largest \
          allocation during the phase. sd is with n - 1.\n{notes}",
         table.markdown()
     )
@@ -118,11 +135,23 @@ fn claims_section(runs: &[RunRow]) -> String {
     )
 }
 
+fn rank_section(ranked: &[(&RunRow, Vec<Pair>)], figure: &str) -> String {
+    let alt = "Accuracy with shared weights and trained from scratch";
+    format!(
+        "## Rank correlation\n\n{}\nKendall's τ-b between the accuracy of networks under the search's \
+         shared weights, on the images that it held out, and of the same networks trained from \
+         scratch, on the validation images. The interval is the percentile bootstrap's over \
+         networks.\n\n![{alt}]({figure})\n",
+        rank::table(ranked).markdown()
+    )
+}
+
 /// A section and its parts; nothing where no run has found an architecture.
 fn architectures(runs: &[RunRow]) -> Vec<String> {
     let title = "## Architectures\n\nhidden is the number of hidden channels and its ratio to the \
-                 input's; side is in pixels; p is the search's final probability of what was \
-                 chosen, with the number of options in brackets.\n";
+                 input's; side is in pixels; p is the search's final probability of the \
+                 likeliest option, which is what was chosen unless a budget asked for another, with \
+                 the number of options in brackets.\n";
     let found = finished(runs).filter_map(|run| Some((run, run.architecture.as_ref()?)));
     let mut parts: Vec<String> = found
         .map(|(run, found)| {

@@ -14,11 +14,13 @@ struct Number {
     of: fn(&RunRow) -> Option<f64>,
 }
 
-const NUMBERS: [Number; 7] = [
+const NUMBERS: [Number; 9] = [
     Number { title: "top-1 %", unit: Unit::Percent, of: top1 },
     Number { title: "MACs", unit: Unit::Count, of: macs },
     Number { title: "params", unit: Unit::Count, of: params },
     Number { title: "search s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Search) },
+    Number { title: "search MACs", unit: Unit::Count, of: search_macs },
+    Number { title: "networks", unit: Unit::Count, of: networks },
     Number { title: "train s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Train) },
     Number { title: "search MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Search) },
     Number { title: "train MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Train) },
@@ -39,6 +41,17 @@ pub fn params(run: &RunRow) -> Option<f64> {
 
 pub fn seconds(run: &RunRow, phase: Phase) -> Option<f64> {
     run.usage(phase).map(|usage| usage.seconds)
+}
+
+/// Multiply-accumulates that the search executed.
+fn search_macs(run: &RunRow) -> Option<f64> {
+    run.usage(Phase::Search).and_then(|usage| usage.macs).map(|macs| macs as f64)
+}
+
+/// Networks that the search evaluated; a supernet that learns choices evaluates none by itself.
+fn networks(run: &RunRow) -> Option<f64> {
+    let networks = run.usage(Phase::Search).and_then(|usage| usage.architectures);
+    networks.filter(|networks| *networks > 0).map(|networks| networks as f64)
 }
 
 pub fn peak_bytes(run: &RunRow, phase: Phase) -> Option<f64> {

@@ -3,18 +3,20 @@
 //! choice is the result. The turns are epochs (FBNet v1 and FBNetV2, section 3) or minibatches (DARTS).
 
 use super::hypergradient::Upcoming;
-use super::{ArchParams, SearchOutcome};
+use super::score::split;
+use super::{ArchParams, Images, Preferences, SearchOutcome, most_probable, relaxation};
 use crate::cost::propagate;
-use crate::data::{Batch, Dataset, Loader};
+use crate::data::{Batch, Loader};
+use crate::net::SharedWeights;
 use crate::nn::Params;
 use crate::ops::loss::CrossEntropy;
 use crate::recipe::{Method, SearchConfig};
+use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
 use crate::train::{Mean, Step, ensure_finite, learning_rate};
 use crate::watch::Watch;
 use anyhow::{Result, ensure};
-use candle_core::Device;
 use std::iter;
 use std::time::Instant;
 
@@ -43,6 +45,9 @@ pub trait Relaxation {
 
     /// The weights.
     fn params(&self) -> &Params;
+
+    /// What all steps so far worked through.
+    fn work(&self) -> Work;
 }
 
 /// What a step of α found.
@@ -81,8 +86,8 @@ enum Turns {
 impl Turns {
     fn of(method: Method) -> Self {
         match method {
-            Method::Dmasking | Method::Dnas => Self::Epochs,
             Method::Darts | Method::Darts2 => Self::Minibatches,
+            _ => Self::Epochs,
         }
     }
 }
@@ -104,17 +109,17 @@ struct Loop<'a, 'w> {
     watch: &'a mut Watch<'w>,
 }
 
-/// Runs the whole search on the training images `indices`.
+/// Runs the whole search.
 pub(super) fn search(
-    relaxation: &mut dyn Relaxation,
     space: &SearchSpace,
-    (dataset, indices): (&Dataset, &[usize]),
+    images: Images<'_>,
     config: &SearchConfig,
     seed: Seed,
-    device: &Device,
     watch: &mut Watch<'_>,
 ) -> Result<SearchOutcome> {
-    let parts = Parts::of(dataset, indices, config, seed, device)?;
+    let mut relaxation = relaxation(space, config, seed, images.device)?;
+    let relaxation = &mut *relaxation;
+    let parts = Parts::of(images, config, seed)?;
     let turns = Turns::of(config.method);
     let steps = (config.epochs * parts.weights.batches()) as u64;
     let per_epoch = match turns {
@@ -126,7 +131,6 @@ pub(super) fn search(
     state.watch.progress.started("searching", steps + alpha_steps);
     // Where the turns are minibatches, α's images go round as they last.
     let mut round = (0..).flat_map(|pass| parts.alpha.epoch(pass));
-    let mut images = 0;
     for epoch in 0..config.epochs {
         let tau = config.temperature.initial * config.temperature.decay.powi(epoch as i32);
         let start = Instant::now();
@@ -136,7 +140,6 @@ pub(super) fn search(
             Turns::Epochs => state.epoch(weights, parts.alpha.epoch(epoch as u64), tau)?,
             Turns::Minibatches => state.alternating_epoch(weights, &mut round, tau)?,
         };
-        images += means.images() as u64;
         let mut metrics = epoch_metrics(space, state.relaxation.alpha(), &means);
         let rate = means.images() as f64 / start.elapsed().as_secs_f64();
         metrics.extend([("search.tau", tau), ("search.images_per_second", rate)]);
@@ -144,22 +147,25 @@ pub(super) fn search(
     }
     state.watch.progress.finished();
     let alpha = state.relaxation.alpha();
-    let decisions = alpha.decide(space);
-    let arch = space.decide(&decisions);
     let probabilities = alpha.named_probabilities(space);
-    Ok(SearchOutcome { decisions, arch, probabilities, images })
+    let decisions = match &config.budget {
+        Some(budget) => {
+            let preferences: Vec<_> = probabilities.iter().map(Preferences::of).collect();
+            most_probable(space, &preferences, budget)?
+        }
+        None => alpha.decide(space),
+    };
+    let arch = space.decide(&decisions);
+    let work = state.relaxation.work();
+    let shares = config.method.shares_weights();
+    let shared = shares.then(|| SharedWeights::of(space, state.relaxation.params().clone()));
+    Ok(SearchOutcome { decisions, arch, probabilities, work, shared })
 }
 
 impl<'a> Parts<'a> {
-    fn of(
-        dataset: &'a Dataset,
-        indices: &[usize],
-        config: &SearchConfig,
-        seed: Seed,
-        device: &Device,
-    ) -> Result<Self> {
-        let split = (indices.len() as f64 * config.weight_share).round() as usize;
-        let (for_weights, for_alpha) = indices.split_at(split);
+    fn of(images: Images<'a>, config: &SearchConfig, seed: Seed) -> Result<Self> {
+        let Images { dataset, indices, device } = images;
+        let (for_weights, for_alpha) = split(indices, config);
         let loader = |images: &[usize], label: &str| {
             let (size, augment) = (config.batch_size, config.augment);
             Loader::training(dataset, images.to_vec(), size, augment, seed, label).on(device)

@@ -7,6 +7,7 @@ use crate::nn::{Params, Pass};
 use crate::ops::loss::{CrossEntropy, cross_entropy};
 use crate::ops::update::sum_of_squares;
 use crate::recipe::Recompute;
+use crate::record::Work;
 use anyhow::Result;
 use candle_core::Tensor;
 
@@ -26,16 +27,20 @@ pub(super) struct Point<'a, N> {
     pub net: &'a N,
     pub gates: &'a [GateValues],
     pub recompute: Recompute,
+    /// Multiply-accumulates of the supernet for one image.
+    pub macs: u64,
 }
 
 impl<N: Gated> Point<'_, N> {
-    /// The cross-entropy L on `held_out`, and ∂L/∂g.
+    /// The cross-entropy L on `held_out`, and ∂L/∂g; adds to `work` what it took.
     pub(super) fn first_order(
         &self,
         params: &mut Params,
         held_out: &Batch,
+        work: &mut Work,
     ) -> Result<(CrossEntropy, Vec<GateGradients>)> {
         let (result, _, by_gates) = self.slopes(Pass::frozen(params), held_out, true)?;
+        work.steered(self.macs, held_out.labels.len());
         Ok((result, by_gates))
     }
 
@@ -50,19 +55,22 @@ impl<N: Gated> Point<'_, N> {
         params: &mut Params,
         held_out: &Batch,
         upcoming: Upcoming<'_>,
+        work: &mut Work,
     ) -> Result<(CrossEntropy, Vec<GateGradients>)> {
         let Upcoming { batch, rate } = upcoming;
         let (_, down, _) = self.slopes(Pass::training(params), batch, false)?;
+        work.trained(self.macs, batch.labels.len());
         let mut ahead = params.moved(&down, -rate)?;
         drop(down);
         let (result, v, mut total) = self.slopes(Pass::training(&mut ahead), held_out, true)?;
+        work.trained(self.macs, held_out.labels.len());
         drop(ahead);
         let epsilon = PROBE / norm(&v)?;
         // At a minimum of L there is nothing to look through the step for.
         if epsilon.is_finite() {
             for side in [epsilon, -epsilon] {
                 let mut beside = params.moved(&v, side)?;
-                let (_, by_gates) = self.first_order(&mut beside, batch)?;
+                let (_, by_gates) = self.first_order(&mut beside, batch, work)?;
                 add_scaled(&mut total, -rate / (2.0 * side), &by_gates);
             }
         }

@@ -2,58 +2,92 @@
 
 mod arch_params;
 mod bilevel;
+mod budget;
+mod draw;
+mod evolution;
 mod hypergradient;
+mod incumbent;
 mod loss;
+mod paths;
+mod random;
 mod relaxed;
+mod score;
 
 pub use arch_params::ArchParams;
 pub use bilevel::{AlphaStep, Relaxation};
+pub use budget::{Preferences, most_probable};
+pub use draw::{draw, mutate};
 pub use hypergradient::Upcoming;
 pub use loss::{LossSlopes, slopes};
+pub use paths::Paths;
 pub use relaxed::{AlphaGradient, Relaxed};
+pub use score::{Scorer, split};
 
 use crate::data::Dataset;
+use crate::net::SharedWeights;
 use crate::recipe::{Method, SearchConfig};
-use crate::record::ChoiceProbabilities;
+use crate::record::{ChoiceProbabilities, Work};
 use crate::rng::Seed;
 use crate::space::{ArchSpec, Decisions, SearchSpace};
 use crate::watch::Watch;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use candle_core::Device;
+use paths::Candidates;
+
+/// The training images that a search sees, and where it computes.
+#[derive(Clone, Copy)]
+pub struct Images<'a> {
+    pub dataset: &'a Dataset,
+    pub indices: &'a [usize],
+    pub device: &'a Device,
+}
 
 /// What a search arrived at.
-#[derive(Clone, Debug)]
 pub struct SearchOutcome {
     pub decisions: Decisions,
     pub arch: ArchSpec,
-    /// The final probabilities, block by block.
+    /// The final probabilities, block by block; none where the method has no probabilities.
     pub probabilities: Vec<ChoiceProbabilities>,
-    /// Training images processed.
-    pub images: u64,
+    pub work: Work,
+    /// Weights that networks can be scored with, where the method has such.
+    pub shared: Option<SharedWeights>,
 }
 
-/// Searches `space` on the training images `indices`.
+impl SearchOutcome {
+    /// Of a method without probabilities and shared weights.
+    fn decided(space: &SearchSpace, decisions: Decisions, work: Work) -> Self {
+        let arch = space.decide(&decisions);
+        Self { decisions, arch, probabilities: Vec::new(), work, shared: None }
+    }
+}
+
+/// Searches `space`. What is found is within the budget, if there is one.
 ///
 /// # Errors
-/// When an operator fails, a loss is no longer a number, the recorder fails, or the run was asked
-/// to stop.
+/// When an operator fails, a loss is no longer a number, no network was found within the budget, the
+/// recorder fails, or the run was asked to stop.
 pub fn search(
     space: &SearchSpace,
-    dataset: &Dataset,
-    indices: &[usize],
+    images: Images<'_>,
     config: &SearchConfig,
     seed: Seed,
-    device: &Device,
     watch: &mut Watch<'_>,
 ) -> Result<SearchOutcome> {
-    let mut state = relaxation(space, config, seed, device)?;
-    bilevel::search(&mut *state, space, (dataset, indices), config, seed, device, watch)
+    match config.method {
+        Method::Dmasking | Method::Dnas | Method::Darts | Method::Darts2 => {
+            bilevel::search(space, images, config, seed, watch)
+        }
+        Method::Random => random::one(space, config, seed),
+        Method::RandomSearch => random::search(space, images, config, seed, watch),
+        Method::RsWs => paths::search(Candidates::Drawn, space, images, config, seed, watch),
+        Method::Evolution => paths::search(Candidates::Evolved, space, images, config, seed, watch),
+    }
 }
 
-/// The fresh supernet of a method, with its architecture parameters.
+/// The fresh supernet of a method that learns architecture parameters, with these.
 ///
 /// # Errors
-/// When the device has no room.
+/// When the method learns none, or the device has no room.
 pub fn relaxation<'a>(
     space: &SearchSpace,
     config: &'a SearchConfig,
@@ -64,6 +98,9 @@ pub fn relaxation<'a>(
         Method::Dmasking => Box::new(Relaxed::masked(space, config, seed, device)?),
         Method::Dnas | Method::Darts | Method::Darts2 => {
             Box::new(Relaxed::explicit(space, config, seed, device)?)
+        }
+        Method::Random | Method::RandomSearch | Method::RsWs | Method::Evolution => {
+            bail!("the method learns no architecture parameters")
         }
     })
 }

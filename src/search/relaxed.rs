@@ -11,6 +11,7 @@ use crate::data::Batch;
 use crate::net::{ExplicitSupernet, GateGradients, GateValues, Gated, Supernet};
 use crate::nn::Params;
 use crate::recipe::{Method, Objective, SearchConfig};
+use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
 use crate::train::{SgdState, Step, sgd_step};
@@ -25,6 +26,9 @@ pub struct Relaxed<'a, N> {
     params: Params,
     alpha: ArchParams,
     optimizer: SgdState,
+    /// Multiply-accumulates of the supernet for one image.
+    macs: u64,
+    work: Work,
 }
 
 /// The gradient of the search loss by the gates, and where it was taken.
@@ -75,7 +79,8 @@ impl<'a, N: Gated> Relaxed<'a, N> {
     ) -> Result<Self> {
         let optimizer = SgdState::new(config.weights, &params)?;
         let alpha = ArchParams::new(supernet.space());
-        Ok(Self { config, seed, supernet, params, alpha, optimizer })
+        let (macs, work) = (supernet.cost().macs, Work::default());
+        Ok(Self { config, seed, supernet, params, alpha, optimizer, macs, work })
     }
 
     #[must_use]
@@ -86,8 +91,8 @@ impl<'a, N: Gated> Relaxed<'a, N> {
     /// The gates of one step.
     fn gates(&self, label: &str, step: u64, tau: f64) -> Vec<BlockProbabilities<f64>> {
         match self.config.method {
-            Method::Dmasking | Method::Dnas => self.alpha.gates(self.seed, label, step, tau),
             Method::Darts | Method::Darts2 => self.alpha.softened(tau),
+            _ => self.alpha.gates(self.seed, label, step, tau),
         }
     }
 
@@ -110,13 +115,14 @@ impl<'a, N: Gated> Relaxed<'a, N> {
         let cost = cost_node.value() / self.config.loss.cost_unit;
 
         let gates = gate_values(&drawn, shapes.blocks.iter().map(|b| b.identity.value()));
-        let recompute = self.config.recompute;
-        let point = Point { net: &self.supernet, gates: &gates, recompute };
+        let (recompute, macs) = (self.config.recompute, self.macs);
+        let point = Point { net: &self.supernet, gates: &gates, recompute, macs };
+        let (params, work) = (&mut self.params, &mut self.work);
         let (result, by_gates) = match upcoming {
             Some(upcoming) if self.config.method == Method::Darts2 => {
-                point.second_order(&mut self.params, batch, upcoming)?
+                point.second_order(params, batch, upcoming, work)?
             }
-            _ => point.first_order(&mut self.params, batch)?,
+            _ => point.first_order(params, batch, work)?,
         };
 
         let loss = slopes(self.config.loss.form, result.loss, cost);
@@ -154,11 +160,12 @@ impl<'a, N: Gated> Relaxed<'a, N> {
 impl<N: Gated> Relaxation for Relaxed<'_, N> {
     fn weight_step(&mut self, batch: &Batch, step: u64, tau: f64, rate: f64) -> Result<Step> {
         let drawn = self.gates("gumbel/weights", step, tau);
-        let Self { supernet, params, optimizer, .. } = self;
+        let Self { supernet, params, optimizer, macs, work, .. } = self;
         let identities =
             propagate(supernet.space(), &drawn, &1.0).blocks.into_iter().map(|b| b.identity);
         let gates = gate_values(&drawn, identities);
         let target = (&batch.labels[..], 0.0);
+        work.trained(*macs, batch.labels.len());
         Ok(sgd_step(params, optimizer, rate, target, self.config.recompute, |pass| {
             Ok(supernet.forward(pass, &batch.xs, &gates, false)?.0)
         })?)
@@ -182,6 +189,10 @@ impl<N: Gated> Relaxation for Relaxed<'_, N> {
 
     fn params(&self) -> &Params {
         &self.params
+    }
+
+    fn work(&self) -> Work {
+        self.work
     }
 }
 

@@ -33,7 +33,7 @@ const RUNS: &str = "
     ORDER BY r.id";
 
 const PHASES: &str = "
-    SELECT p.run, p.phase, p.seconds, p.peak_bytes, p.images
+    SELECT p.run, p.phase, p.seconds, p.peak_bytes, p.images, p.macs, p.architectures
     FROM phases AS p JOIN last_attempts AS a ON a.run = p.run AND a.number = p.attempt
     WHERE ?1 IS NULL OR p.run = ?1";
 
@@ -159,6 +159,8 @@ async fn phases(
                 seconds,
                 peak_bytes: count(&row, "peak_bytes")?,
                 images: count(&row, "images")?,
+                macs: maybe_count(&row, "macs")?,
+                architectures: maybe_count(&row, "architectures")?,
             }),
             None => None,
         };
@@ -254,8 +256,14 @@ fn status(name: &str) -> Result<RunStatus, sqlx::Error> {
 
 /// A column that holds no negative numbers.
 fn count(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
-    let value: i64 = row.try_get(column)?;
-    u64::try_from(value).map_err(|_| unreadable(&format!("{column} {value}")))
+    maybe_count(row, column)?.ok_or_else(|| unreadable(&format!("no {column}")))
+}
+
+/// A column that holds no negative numbers, or nothing.
+fn maybe_count(row: &SqliteRow, column: &str) -> Result<Option<u64>, sqlx::Error> {
+    let value: Option<i64> = row.try_get(column)?;
+    let count = |value| u64::try_from(value).map_err(|_| unreadable(&format!("{column} {value}")));
+    value.map(count).transpose()
 }
 
 /// Someone else has changed the tables' contents.

@@ -1,7 +1,7 @@
 //! What can only be seen, or brought about, with SQL. The rest is in `tests/it/store.rs`.
 
 use super::*;
-use crate::record::{FoundArchitecture, Phase, Recorder};
+use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder};
 use crate::space::{Activation, ArchSpec, ConvSpec, Head};
 use sqlx::{AssertSqlSafe, query_scalar, raw_sql};
 use std::path::PathBuf;
@@ -113,7 +113,7 @@ fn a_database_of_a_newer_program_is_refused() {
         error.to_string(),
         format!(
             "{} was written by a newer version of this program: its tables are at migration 99, \
-             this version knows 1; use the newer program, or name another database",
+             this version knows 2; use the newer program, or name another database",
             path.display()
         )
     );
@@ -152,7 +152,7 @@ fn opening_again_migrates_nothing() {
     let tables: String = value(&path, "SELECT group_concat(sql) FROM sqlite_schema");
     Store::open(&path).unwrap();
     assert_eq!(value::<String>(&path, "SELECT group_concat(sql) FROM sqlite_schema"), tables);
-    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 1);
+    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 2);
     assert_eq!(value::<String>(&path, "PRAGMA journal_mode"), "wal");
 }
 
@@ -329,4 +329,40 @@ fn one_architecture_cannot_have_two_costs() {
     );
     assert_eq!(store.run(2).unwrap().architecture, store.run(1).unwrap().architecture);
     assert_eq!(store.run(3).unwrap().architecture, None);
+}
+
+#[test]
+fn a_database_from_before_work_was_counted_keeps_its_phases() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    let mut recorder = store.begin(&new_run()).unwrap();
+    recorder.phase_started(Phase::Data).unwrap();
+    recorder.interrupt().unwrap();
+    // Back to the first tables, with phases as that version wrote them.
+    let first = include_str!("../../migrations/0001_runs.sql");
+    let begin = first.find("CREATE TABLE phases").unwrap();
+    let length = first[begin..].find(';').unwrap() + 1;
+    let old = format!(
+        "DELETE FROM _sqlx_migrations WHERE version > 1; DROP TABLE phases; {} \
+         INSERT INTO phases VALUES (1, 1, 'data', 5.0, 0.5, 100, 0), \
+                                   (1, 1, 'search', 6.0, 2.5, 1000, 64), \
+                                   (1, 1, 'derive', 7.0, NULL, NULL, NULL);",
+        &first[begin..begin + length]
+    );
+    drop(store);
+    sql(&path, &old);
+    let phases = Store::open(&path).unwrap().run(1).unwrap().phases;
+    let usage = |seconds, peak_bytes, images| {
+        Some(PhaseUsage { seconds, peak_bytes, images, macs: None, architectures: None })
+    };
+    let expected = [
+        (Phase::Data, usage(0.5, 100, 0)),
+        (Phase::Search, usage(2.5, 1000, 64)),
+        (Phase::Derive, None),
+    ];
+    assert_eq!(phases, expected.map(|(phase, usage)| PhaseRow { phase, usage }));
+    let store = Store::open(&path).unwrap();
+    let mut recorder = store.begin(&new_run()).unwrap();
+    recorder.phase_started(Phase::Rank).unwrap();
+    recorder.interrupt().unwrap();
 }

@@ -205,7 +205,8 @@ pub async fn phase_finished(
 ) -> Result<(), Fault> {
     let what = |of: &str| format!("{of} of phase `{}`", phase.name());
     let changed = query(
-        "UPDATE phases SET seconds = ?4, peak_bytes = ?5, images = ?6
+        "UPDATE phases
+         SET seconds = ?4, peak_bytes = ?5, images = ?6, macs = ?7, architectures = ?8
          WHERE run = ?1 AND attempt = ?2 AND phase = ?3",
     )
     .bind(key.run)
@@ -214,6 +215,8 @@ pub async fn phase_finished(
     .bind(finite(what("the duration"), usage.seconds)?)
     .bind(integer(what("the peak memory"), usage.peak_bytes)?)
     .bind(integer(what("the number of images"), usage.images)?)
+    .bind(usage.macs.map(|macs| integer(what("the number of MACs"), macs)).transpose()?)
+    .bind(usage.architectures.map(|n| integer(what("the number of networks"), n)).transpose()?)
     .execute(connection)
     .await?;
     if changed.rows_affected() == 0 {

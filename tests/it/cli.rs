@@ -87,6 +87,9 @@ fn a_run_ends_with_its_result_in_the_database_and_on_one_line_of_json() {
             "dataset",
             "test_loss",
             "error",
+            "search_images",
+            "search_macs",
+            "search_architectures",
         ]
     );
     assert_eq!((&run["status"], &run["method"]), (&"finished".into(), &"dmasking".into()));
@@ -477,4 +480,29 @@ mod signals {
         running.signal("-INT");
         assert_eq!(running.wait().code(), Some(130));
     }
+}
+
+#[test]
+fn the_rank_correlation_of_shared_weights_is_measured_and_reported() {
+    let bench = Bench::new();
+    let sets = ["search.method=rs_ws", "rank_correlation.architectures=5", "train.epochs=2"];
+    let arguments: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
+    let lines = bench.smoke(&arguments);
+    let [run] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!(run["status"], "finished", "{run}");
+    let shown = bench.show(run);
+    let rank = shown["phases"].as_array().unwrap().iter().find(|p| p["phase"] == "rank").unwrap();
+    // Each is scored, then trained and looked at.
+    assert_eq!(rank["usage"]["architectures"], 10);
+    for metric in ["rank.shared.top1", "rank.alone.top1", "rank.macs"] {
+        assert_eq!(shown["metrics"][metric]["points"], 5, "{metric}");
+    }
+    // Its trainings are not the run's.
+    assert_eq!(shown["metrics"]["train.loss"]["points"], 2);
+    let out = bench.folder.path().join("reports");
+    bench.repro(&["report", "--out", out.to_str().unwrap()]).assert().success();
+    let page = std::fs::read_to_string(out.join("smoke.md")).unwrap();
+    assert!(page.contains("## Rank correlation") && page.contains("smoke-rank.svg"), "{page}");
+    let picture = std::fs::read_to_string(out.join("smoke-rank.svg")).unwrap();
+    assert_eq!(picture.matches("<circle").count(), 5 + 1);
 }

@@ -5,7 +5,7 @@ use crate::numbers::random_map;
 use crate::spaces::{gate_values, parse};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
-use repro::cost::{BlockProbabilities, propagate};
+use repro::cost::{self, BlockProbabilities, propagate};
 use repro::data::{self, Batch, Silent};
 use repro::manifest::{self, Overrides};
 use repro::net::{ExplicitSupernet, Gated};
@@ -13,9 +13,9 @@ use repro::nn::{Params, Pass};
 use repro::ops::loss::{CrossEntropy, cross_entropy};
 use repro::ops::update::accumulate;
 use repro::recipe::{LossForm, Method, SearchConfig};
-use repro::record::{FoundArchitecture, Phase, PhaseUsage, Recorder};
+use repro::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
 use repro::rng::Seed;
-use repro::search::{Relaxation, Relaxed, SearchOutcome, Upcoming, search};
+use repro::search::{Images, Relaxation, Relaxed, SearchOutcome, Upcoming, search};
 use repro::space::SearchSpace;
 use repro::watch::{Quiet, Watch};
 use std::collections::BTreeMap;
@@ -236,9 +236,8 @@ fn short_search(method: Method) -> (SearchOutcome, Log) {
     let (images, stop) = ((0..160).collect::<Vec<_>>(), AtomicBool::new(false));
     let mut log = Log::default();
     let mut watch = Watch { recorder: &mut log, progress: &Quiet, stop: &stop };
-    let (seed, device) = (Seed(1), Device::Cpu);
-    let outcome =
-        search(&manifest.space, &dataset, &images, &config, seed, &device, &mut watch).unwrap();
+    let images = Images { dataset: &dataset, indices: &images, device: &Device::Cpu };
+    let outcome = search(&manifest.space, images, &config, Seed(1), &mut watch).unwrap();
     (outcome, log)
 }
 
@@ -249,10 +248,29 @@ fn weights_and_alpha_take_turns_by_epoch_or_by_minibatch() {
         let (outcome, log) = short_search(method);
         assert_eq!(log.0["search.step_loss"].len(), 16, "{method:?}");
         assert_eq!(log.0["search.alpha.step_loss"].len(), steps, "{method:?}");
-        assert_eq!(outcome.images, 16 * (16 + steps as u64), "{method:?}");
+        assert_eq!(outcome.work.images, 16 * (16 + steps as u64), "{method:?}");
         let entropies = &log.0["search.entropy.width"];
         assert!((entropies[0] - 1.0).abs() < 1e-12, "{method:?}: α moved while it was to wait");
         assert!(entropies[1] < 1.0 - 1e-6, "{method:?}: {entropies:?}");
+    }
+}
+
+#[test]
+fn all_passes_through_the_explicit_supernet_are_counted() {
+    // Minibatches, and the multiply-accumulates of the supernet for an image of each: a step of the
+    // weights takes 3, a way back without theirs 2. The second order looks at the upcoming minibatch,
+    // at the held-out one ahead, and at the upcoming one on both sides.
+    let weights = (16, 16 * 3);
+    for (method, passes, macs) in [
+        (Method::Dnas, 2, 2 * 2),
+        (Method::Darts, 8, 8 * 2),
+        (Method::Darts2, 8 * 4, 8 * (3 + 3 + 2 * 2)),
+    ] {
+        let (outcome, _) = short_search(method);
+        let images = 16 * (weights.0 + passes);
+        let macs = 16 * (weights.1 + macs) * cost::explicit_supernet(&smoke().space).macs;
+        assert_eq!(outcome.work, Work { images, macs, architectures: 0 }, "{method:?}");
+        assert!(outcome.shared.is_none());
     }
 }
 

@@ -22,5 +22,6 @@ mod reference;
 mod refusals;
 mod report;
 mod rooms;
+mod sampling;
 mod spaces;
 mod store;

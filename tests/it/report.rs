@@ -96,7 +96,13 @@ fn architecture() -> ArchitectureRow {
 }
 
 fn phases(search: Option<f64>, train: f64) -> Vec<PhaseRow> {
-    let usage = |seconds, peak_bytes| PhaseUsage { seconds, peak_bytes, images: 640 };
+    let usage = |seconds, peak_bytes| PhaseUsage {
+        seconds,
+        peak_bytes,
+        images: 640,
+        macs: Some(12_345_678_901),
+        architectures: Some(0),
+    };
     let row = |phase, usage| PhaseRow { phase, usage };
     let search = search.map(|seconds| row(Phase::Search, Some(usage(seconds, 512 << 20))));
     let train = row(Phase::Train, Some(usage(train, 100_000_001)));
@@ -162,7 +168,13 @@ fn odd() -> RunRow {
     run.environment.git_revision = None;
     run.environment.git_dirty = None;
     "repro run 'odd`name.toml' --set x=\"\"".clone_into(&mut run.command);
-    let usage = PhaseUsage { seconds: 1e15, peak_bytes: u64::MAX, images: u64::MAX };
+    let usage = PhaseUsage {
+        seconds: 1e15,
+        peak_bytes: u64::MAX,
+        images: u64::MAX,
+        macs: None,
+        architectures: Some(u64::MAX),
+    };
     run.phases = vec![PhaseRow { phase: Phase::Search, usage: Some(usage) }];
     if let Some(found) = &mut run.architecture {
         (found.macs, found.params) = (u64::MAX, 1);
@@ -284,6 +296,8 @@ fn the_csv_is_read_back_as_the_runs() {
                 assert_eq!(real(&key("seconds")), usage.map(|u| u.seconds));
                 assert_eq!(whole(&key("peak_bytes")), usage.map(|u| u.peak_bytes));
                 assert_eq!(whole(&key("processed_images")), usage.map(|u| u.images));
+                assert_eq!(whole(&key("executed_macs")), usage.and_then(|u| u.macs));
+                assert_eq!(whole(&key("architectures")), usage.and_then(|u| u.architectures));
             }
             assert_eq!(text("git_dirty"), if run.id == i64::MAX { "" } else { "true" });
         }

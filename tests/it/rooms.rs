@@ -41,11 +41,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "bench",
         &[
-            "cost", "data", "manifest", "memory", "net", "nn", "ops", "recipe", "rng", "search",
-            "space", "train",
+            "cost", "data", "manifest", "memory", "net", "nn", "ops", "recipe", "record", "rng",
+            "search", "space", "train",
         ],
     ),
-    ("report", &["claim", "cost", "document", "env", "record", "space", "store"]),
+    ("report", &["claim", "cost", "document", "env", "record", "rng", "space", "store"]),
     (
         "cmd",
         &[

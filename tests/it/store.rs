@@ -160,7 +160,13 @@ fn everything_a_run_reports_comes_back() {
     let new = new_run(i64::MAX as u64);
     let mut recorder = store.begin(&new).unwrap();
     assert_eq!(recorder.run_id(), 1);
-    let usage = PhaseUsage { seconds: 1.25, peak_bytes: 1 << 40, images: 50_000 };
+    let usage = PhaseUsage {
+        seconds: 1.25,
+        peak_bytes: 1 << 40,
+        images: 50_000,
+        macs: Some(1 << 50),
+        architectures: Some(20),
+    };
     // The order of reading is that of the phases, and that of the metrics' names.
     recorder.phase_started(Phase::Search).unwrap();
     recorder.measure(10, &[("search.loss", 0.1), ("cost.macs", 1e300)]).unwrap();

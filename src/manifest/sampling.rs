@@ -1,0 +1,124 @@
+//! The sections of what draws networks instead of learning choices: the cost budget, random search,
+//! scores under shared weights, evolution, and the rank correlation.
+
+use super::wire::at_most;
+use crate::cost;
+use crate::document::{Section, Value};
+use crate::recipe::{
+    Budget, DataConfig, Evolution, Objective, RandomSearch, RankCorrelation, SearchConfig,
+    SharedScores,
+};
+use crate::space::SearchSpace;
+use std::ops::Bound::{Excluded, Included};
+
+/// Networks that one search looks at.
+const MAX_CANDIDATES: u64 = 100_000;
+const MAX_EPOCHS: u64 = 100_000;
+const MAX_BATCHES: u64 = 10_000;
+/// Networks of a rank correlation, each of which is trained from scratch.
+const MAX_RANKED: u64 = 1_000;
+
+/// `macs` or `params`, and the tolerance below it.
+pub(super) fn read_budget(
+    s: &Section<'_>,
+    section: &Value<'_>,
+    space: Option<&SearchSpace>,
+) -> Option<Budget> {
+    let bound = |key| s.optional(key, |value| value.real((Included(1.0), Included(1e18))));
+    let (macs, params) = (bound("macs"), bound("params"));
+    let tolerance = s.real("tolerance", (Excluded(0.0), Excluded(1.0)));
+    let (objective, bound) = match (macs?, params?) {
+        (Some(macs), None) => (Objective::Macs, macs),
+        (None, Some(params)) => (Objective::Params, params),
+        (given, _) => {
+            let problem = if given.is_some() { "has two bounds" } else { "has no bound" };
+            return section.complain(problem, "give macs or params, as in macs = 4e6");
+        }
+    };
+    let budget = Budget { objective, bound, tolerance: tolerance? };
+    check_band(section, &budget, space)
+}
+
+/// Whether the space can reach the band at all; that a network lies in it is seen when one is drawn.
+fn check_band(section: &Value<'_>, budget: &Budget, space: Option<&SearchSpace>) -> Option<Budget> {
+    let extent = cost::extent(space?);
+    let ((least, most), counted) = match budget.objective {
+        Objective::Macs => (extent.macs, "MACs"),
+        Objective::Params => (extent.params, "parameters"),
+    };
+    let band = budget.band();
+    let (low, high) = (*band.start(), *band.end());
+    if band.is_empty() {
+        let problem = format!("holds no whole number of {counted}");
+        return section.complain(problem, "give a larger tolerance");
+    }
+    if high < least || low > most {
+        let problem = format!(
+            "asks for {low} to {high} {counted}, and the networks of the space have {least} to {most}"
+        );
+        return section.complain(problem, format!("give a bound from {least} to {most}"));
+    }
+    Some(*budget)
+}
+
+pub(super) fn read_random(s: &Section<'_>) -> Option<RandomSearch> {
+    let candidates = s.whole("candidates", 1..=MAX_CANDIDATES);
+    let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
+    Some(RandomSearch { candidates: candidates?, epochs: epochs? })
+}
+
+/// `batches`: of the images that train the weights.
+pub(super) fn read_shared(s: &Section<'_>, batches: Option<usize>) -> Option<SharedScores> {
+    let candidates = s.whole("candidates", 1..=MAX_CANDIDATES);
+    let calibration = s.require("calibration_batches", "how many batches calibrate batch norm");
+    let what = "batches that train the weights";
+    let calibration = calibration.and_then(|value| at_most(&value, 1..=MAX_BATCHES, batches, what));
+    Some(SharedScores { candidates: candidates?, calibration_batches: calibration? })
+}
+
+/// `candidates`: how many networks are scored in all.
+pub(super) fn read_evolution(s: &Section<'_>, candidates: Option<usize>) -> Option<Evolution> {
+    let population = s.require("population", "how many networks live at once");
+    let what = "candidates of [search.shared]";
+    let population =
+        population.and_then(|value| at_most(&value, 2..=MAX_CANDIDATES, candidates, what));
+    let sample = s.require("sample", "how many networks compete to be the parent");
+    let sample =
+        sample.and_then(|value| at_most(&value, 1..=MAX_CANDIDATES, population, "that live"));
+    Some(Evolution { population: population?, sample: sample? })
+}
+
+/// Networks are scored by the run's shared weights, and by themselves on held-out images.
+pub(super) fn read_rank(
+    s: &Section<'_>,
+    section: &Value<'_>,
+    data: Option<&DataConfig>,
+    search: Option<&SearchConfig>,
+    space: Option<&SearchSpace>,
+) -> Option<RankCorrelation> {
+    let architectures =
+        s.require("architectures", "how many networks to rank; 20 or more say much");
+    let architectures = architectures.and_then(|value| {
+        let architectures = value.whole(2..=MAX_RANKED)?;
+        let size = &space?.size().total;
+        if size.log10() < (architectures as f64).log10() - 1e-9 {
+            let problem = format!("the space holds only {} networks", size.grouped());
+            return value.complain(problem, "give at most as many");
+        }
+        Some(architectures)
+    });
+    let search = search?;
+    if !search.method.shares_weights() {
+        let problem = "needs a method whose networks share weights";
+        return section.complain(problem, "take another method, or take the section out");
+    }
+    if search.shared.is_none() {
+        let problem = "needs to know how networks are scored under shared weights";
+        return section.complain(problem, "give the section [search.shared]");
+    }
+    if data?.validation_images == 0 {
+        let problem = "needs held-out images to score the trained networks on";
+        return section.complain(problem, "give data.validation_images of 1 or more");
+    }
+    Some(RankCorrelation { architectures: architectures? })
+}

@@ -1,0 +1,141 @@
+//! How well shared weights rank networks: Kendall's τ-b between the accuracies under shared weights
+//! and after training from scratch, with a bootstrap interval.
+
+use super::cells::NOTHING;
+use super::table::{Align::Left, Align::Right, Table};
+use crate::rng::Seed;
+use crate::store::{Measurement, RunRow};
+
+/// Resamples of the bootstrap.
+const RESAMPLES: u64 = 10_000;
+
+/// Accuracies of one network: under shared weights, and trained by itself.
+pub type Pair = (f64, f64);
+
+/// The pairs that a run has measured, in the order of their numbers.
+pub fn pairs(measurements: &[Measurement]) -> Vec<Pair> {
+    let of = |metric: &'static str| measurements.iter().filter(move |m| m.metric == metric);
+    let alone = |step| of("rank.alone.top1").find(|m| m.step == step).map(|m| m.value);
+    of("rank.shared.top1").filter_map(|m| Some((m.value, alone(m.step)?))).collect()
+}
+
+/// One row per run that has pairs.
+pub fn table(runs: &[(&RunRow, Vec<Pair>)]) -> Table {
+    let columns = [("method", Left), ("seed", Right), ("networks", Right)];
+    let numbers = [("τ-b", Right), ("95 % interval", Left), ("run", Right)];
+    let mut table = Table::new(&columns.into_iter().chain(numbers).collect::<Vec<_>>());
+    for (run, pairs) in runs.iter().filter(|(_, pairs)| !pairs.is_empty()) {
+        let interval = interval(pairs);
+        table.push(vec![
+            run.method.clone(),
+            run.seed.to_string(),
+            pairs.len().to_string(),
+            tau_b(pairs).map_or(NOTHING.to_owned(), |tau| format!("{tau:.2}")),
+            interval.map_or(NOTHING.to_owned(), |(l, h)| format!("{l:.2} to {h:.2}")),
+            run.id.to_string(),
+        ]);
+    }
+    table
+}
+
+/// Kendall's τ-b (Kendall 1945): concordant less discordant pairs of pairs, over the geometric mean of
+/// those that are not tied in the first and in the second. `None` where all are tied in either.
+#[must_use]
+pub fn tau_b(pairs: &[Pair]) -> Option<f64> {
+    let (mut balance, mut untied) = (0_i64, [0_i64; 2]);
+    for (i, a) in pairs.iter().enumerate() {
+        for b in &pairs[..i] {
+            let signs = [sign(a.0 - b.0), sign(a.1 - b.1)];
+            balance += signs[0] * signs[1];
+            untied = [untied[0] + signs[0].abs(), untied[1] + signs[1].abs()];
+        }
+    }
+    let scale = (untied[0] as f64 * untied[1] as f64).sqrt();
+    (scale > 0.0).then(|| balance as f64 / scale)
+}
+
+fn sign(difference: f64) -> i64 {
+    i64::from(difference > 0.0) - i64::from(difference < 0.0)
+}
+
+/// The percentile bootstrap's 95 % interval of τ-b. Networks are drawn with replacement, always from
+/// the same stream; resamples without a τ-b are left out.
+#[must_use]
+pub fn interval(pairs: &[Pair]) -> Option<(f64, f64)> {
+    if pairs.is_empty() {
+        return None;
+    }
+    let resample = |i| {
+        let mut stream = Seed(0).stream("report/bootstrap", i);
+        let drawn: Vec<Pair> = pairs.iter().map(|_| pairs[stream.below(pairs.len())]).collect();
+        tau_b(&drawn)
+    };
+    let mut taus: Vec<f64> = (0..RESAMPLES).filter_map(resample).collect();
+    taus.sort_by(f64::total_cmp);
+    quantile(&taus, 0.025).zip(quantile(&taus, 0.975))
+}
+
+/// By linear interpolation between the values, which are ascending.
+fn quantile(values: &[f64], share: f64) -> Option<f64> {
+    let at = share * values.len().checked_sub(1)? as f64;
+    let (below, above) = (at.floor() as usize, at.ceil() as usize);
+    Some(values[below] + (at - at.floor()) * (values[above] - values[below]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tau(a: &[f64], b: &[f64]) -> Option<f64> {
+        tau_b(&a.iter().copied().zip(b.iter().copied()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn tau_b_has_the_known_values() {
+        let up = [1.0, 2.0, 3.0, 4.0, 5.0];
+        assert_eq!(tau(&up, &up), Some(1.0));
+        assert_eq!(tau(&up, &[5.0, 4.0, 3.0, 2.0, 1.0]), Some(-1.0));
+        // One neighbouring swap: (9 - 1) / 10.
+        assert_eq!(tau(&up, &[1.0, 3.0, 2.0, 4.0, 5.0]), Some(0.8));
+        // With ties, the example of scipy.stats.kendalltau: -0.4714045207910316.
+        let (a, b) = ([12.0, 2.0, 1.0, 12.0, 2.0], [1.0, 4.0, 7.0, 1.0, 0.0]);
+        assert!((tau(&a, &b).unwrap() + 0.471_404_520_791_031_6).abs() < 1e-15);
+        assert_eq!(tau(&up, &[3.0; 5]), None);
+        assert_eq!(tau(&[1.0], &[1.0]), None);
+        assert_eq!(tau(&[], &[]), None);
+    }
+
+    #[test]
+    fn the_interval_holds_the_value_and_narrows_with_more_networks() {
+        let sample = |n: u64| -> Vec<Pair> {
+            let mut stream = Seed(4).stream("sample", 0);
+            let pair = |_| {
+                let x = stream.normal();
+                (x, x + stream.normal())
+            };
+            (0..n).map(pair).collect()
+        };
+        let width = |n| {
+            let (pairs, tau) = (sample(n), tau_b(&sample(n)).unwrap());
+            let (low, high) = interval(&pairs).unwrap();
+            assert!(low < tau && tau < high, "{low} {tau} {high}");
+            assert_eq!(interval(&pairs), Some((low, high)));
+            high - low
+        };
+        // By the square root of the number of networks: 2.
+        let ratio = width(20) / width(80);
+        assert!((1.5..3.0).contains(&ratio), "{ratio}");
+        assert_eq!(interval(&[]), None);
+    }
+
+    #[test]
+    fn pairs_are_those_with_both_sides() {
+        let m = |metric: &str, step, value| Measurement { metric: metric.into(), step, value };
+        let measured = [
+            m("rank.alone.top1", 0, 0.5),
+            m("rank.shared.top1", 0, 0.2),
+            m("rank.shared.top1", 1, 0.3),
+        ];
+        assert_eq!(pairs(&measured), [(0.2, 0.5)]);
+    }
+}

@@ -1,0 +1,159 @@
+//! How well shared weights rank networks (Yu et al. 2020): a sample of the space is scored with the
+//! search's shared weights, then each is trained by itself with the run's recipe.
+
+use super::{Prepared, RunPlan};
+use crate::cost;
+use crate::net::{Net, SharedWeights};
+use crate::recipe::RankCorrelation;
+use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
+use crate::rng::Seed;
+use crate::search::{Scorer, draw, split};
+use crate::space::{Decisions, SearchSpace};
+use crate::train::{self, Score};
+use crate::watch::{Quiet, Watch};
+use anyhow::{Context, Result, ensure};
+use candle_core::Device;
+
+/// Draws that may repeat a network before the sample counts as larger than what there is.
+const REPEATS: usize = 1_000;
+
+/// Keeps nothing: the trainings of the sample are told by their end alone.
+struct Unrecorded;
+
+impl Recorder for Unrecorded {
+    fn measure(&mut self, _: u64, _: &[(&str, f64)]) -> Result<()> {
+        Ok(())
+    }
+    fn phase_started(&mut self, _: Phase) -> Result<()> {
+        Ok(())
+    }
+    fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> Result<()> {
+        Ok(())
+    }
+    fn architecture(&mut self, _: &FoundArchitecture) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl RunPlan<'_> {
+    /// The phase, where the manifest asks for it. Shared scores are on the images that the search
+    /// held out from its weights, scores of trained networks on the run's validation images.
+    pub(super) fn rank(
+        &self,
+        shared: Option<SharedWeights>,
+        prepared: &Prepared,
+        device: &Device,
+        watch: &mut Watch<'_>,
+    ) -> Result<()> {
+        let Some(config) = self.manifest.rank_correlation else { return Ok(()) };
+        let weights = shared.context("the search left no shared weights to rank networks with")?;
+        let seed = Seed(self.seed).child("rank");
+        watch.phase(Phase::Rank, |watch| {
+            let mut work = Work::default();
+            let sample = self.sample(config, seed)?;
+            let mut scores = Vec::with_capacity(sample.len());
+            let scorer = self.scorer(prepared, device)?;
+            for decisions in &sample {
+                watch.go_on()?;
+                scores.push(scorer.score(&weights, decisions, &mut work)?);
+            }
+            drop((weights, scorer));
+            watch.progress.started("training ranked networks", sample.len() as u64);
+            for (i, (decisions, score)) in (0..).zip(sample.iter().zip(&scores)) {
+                let own = seed.child(&format!("train/{i}"));
+                let trained =
+                    self.train_alone(decisions, prepared, (own, device), &mut work, watch)?;
+                record(&self.manifest.space, i, decisions, [score, &trained], watch)?;
+                let note = format!("top-1 {:.1} %", 100.0 * trained.top1);
+                watch.progress.advanced(i + 1, &note);
+            }
+            watch.progress.finished();
+            Ok(((), work))
+        })?;
+        Ok(())
+    }
+
+    /// Different networks of the space, within the budget if there is one.
+    fn sample(&self, config: RankCorrelation, seed: Seed) -> Result<Vec<Decisions>> {
+        let (space, budget) = (&self.manifest.space, self.manifest.search.budget.as_ref());
+        let (mut sample, mut seen) = (Vec::new(), Vec::new());
+        for i in 0.. {
+            if sample.len() == config.architectures {
+                break;
+            }
+            ensure!(
+                i < config.architectures + REPEATS,
+                "only {} different networks were found to rank, not {}; ask for fewer in \
+                 [rank_correlation]",
+                sample.len(),
+                config.architectures
+            );
+            let decisions = draw(space, budget, &mut seed.stream("draw", i as u64))?;
+            let id = space.decide(&decisions).id();
+            if !seen.contains(&id) {
+                seen.push(id);
+                sample.push(decisions);
+            }
+        }
+        Ok(sample)
+    }
+
+    fn scorer<'d>(&self, prepared: &'d Prepared, device: &Device) -> Result<Scorer<'d>> {
+        let search = &self.manifest.search;
+        let shared = search.shared.context("ranking needs [search.shared]")?;
+        let (parts, size) = (split(&prepared.search, search), search.batch_size);
+        Scorer::new(&prepared.dataset, parts, size, shared.calibration_batches, device)
+    }
+
+    /// Trains the network from scratch and scores it on the validation images.
+    fn train_alone(
+        &self,
+        decisions: &Decisions,
+        prepared: &Prepared,
+        (seed, device): (Seed, &Device),
+        work: &mut Work,
+        watch: &Watch<'_>,
+    ) -> Result<Score> {
+        let Prepared { dataset, train: images, validation, .. } = prepared;
+        let arch = self.manifest.space.decide(decisions);
+        let (net, mut params) = Net::of_arch(&arch, seed, device)?;
+        let config = &self.manifest.train;
+        let mut quiet = Watch { recorder: &mut Unrecorded, progress: &Quiet, stop: watch.stop };
+        let processed = train::train(
+            &net,
+            &mut params,
+            dataset,
+            images.clone(),
+            &[],
+            config,
+            seed,
+            &mut quiet,
+        )?;
+        let macs = cost::count(&arch).macs;
+        work.trained(macs, processed as usize);
+        work.predicted(macs, validation.len());
+        work.architectures += 1;
+        train::evaluate(&net, &params, dataset, &dataset.train, validation.clone())
+    }
+}
+
+fn record(
+    space: &SearchSpace,
+    i: u64,
+    decisions: &Decisions,
+    [shared, alone]: [&Score; 2],
+    watch: &mut Watch<'_>,
+) -> Result<()> {
+    let cost = cost::count(&space.decide(decisions));
+    watch.measure(
+        i,
+        &[
+            ("rank.shared.top1", shared.top1),
+            ("rank.shared.loss", shared.loss),
+            ("rank.alone.top1", alone.top1),
+            ("rank.alone.loss", alone.loss),
+            ("rank.macs", cost.macs as f64),
+            ("rank.params", cost.params as f64),
+        ],
+    )
+}

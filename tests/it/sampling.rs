@@ -1,0 +1,422 @@
+//! Methods that draw networks: uniformity, budgets, shared weights, and each of them end to end.
+
+use crate::numbers::{random_map, values};
+use candle_core::{Device, Tensor};
+use repro::cost;
+use repro::data::{self, Batch, Dataset, Silent};
+use repro::manifest::{self, Manifest, Overrides};
+use repro::net::{Net, SharedWeights};
+use repro::nn::{Params, Pass};
+use repro::recipe::{Budget, DatasetName, Objective};
+use repro::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
+use repro::rng::Seed;
+use repro::search::{
+    Images, Paths, Preferences, Scorer, SearchOutcome, draw, most_probable, mutate, search, split,
+};
+use repro::space::{BlockDecision, Decisions, SearchSpace, load_space};
+use repro::train::{self, SgdState, sgd_step};
+use repro::watch::{Quiet, Watch};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+fn experiments(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments").join(name)
+}
+
+fn space(name: &str) -> SearchSpace {
+    load_space(&experiments(&format!("spaces/{name}.toml"))).unwrap()
+}
+
+fn smoke(sets: &[&str]) -> Manifest {
+    let sets = sets.iter().map(|set| (*set).to_owned()).collect();
+    let overrides = Overrides { sets, seeds: Vec::new() };
+    manifest::load(&experiments("smoke.toml"), &overrides).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn dataset() -> Dataset {
+    data::load(DatasetName::FashionMnistSlice, Path::new("/nowhere"), &Silent).unwrap()
+}
+
+fn macs(space: &SearchSpace, decisions: &Decisions) -> u64 {
+    cost::count(&space.decide(decisions)).macs
+}
+
+fn budget(bound: f64, tolerance: f64) -> Budget {
+    Budget { objective: Objective::Macs, bound, tolerance }
+}
+
+/// Every network of a space.
+fn all(space: &SearchSpace) -> Vec<Decisions> {
+    let mut all = vec![Vec::new()];
+    for block in &space.blocks {
+        let mut longer = Vec::new();
+        for blocks in &all {
+            for block_type in 0..block.types.len() {
+                for expansion in 0..block.expansions() {
+                    for width in 0..block.widths.len() {
+                        let mut blocks: Vec<BlockDecision> = blocks.clone();
+                        blocks.push(BlockDecision { block_type, expansion, width });
+                        longer.push(blocks);
+                    }
+                }
+            }
+        }
+        all = longer;
+    }
+    all.into_iter().map(|blocks| Decisions { resolution: 0, blocks }).collect()
+}
+
+#[test]
+fn draws_are_uniform_over_every_choice_and_over_pairs() {
+    let space = space("smoke");
+    let draws: Vec<Decisions> =
+        (0..20_000).map(|i| draw(&space, None, &mut Seed(5).stream("draw", i)).unwrap()).collect();
+    let mut tests = 0;
+    let mut check = |options: usize, of: &dyn Fn(&Decisions) -> usize| {
+        let mut counts = vec![0.0; options];
+        for made in &draws {
+            counts[of(made)] += 1.0;
+        }
+        let expected = draws.len() as f64 / options as f64;
+        let chi2: f64 = counts.iter().map(|n| (n - expected) * (n - expected) / expected).sum();
+        let freedom = options as f64 - 1.0;
+        // Four standard deviations of a chi-square: seldom in 20,000 tests, let alone in these.
+        assert!(chi2 < freedom + 4.0 * (2.0 * freedom).sqrt() + 4.0, "{chi2} of {options} options");
+        tests += 1;
+    };
+    for (i, block) in space.blocks.iter().enumerate() {
+        let (types, widths) = (block.types.len(), block.widths.len());
+        check(types, &|made| made.blocks[i].block_type);
+        check(block.expansions(), &|made| made.blocks[i].expansion);
+        check(types * widths, &|made| made.blocks[i].block_type * widths + made.blocks[i].width);
+        let first = space.blocks[0].types.len();
+        if i > 0 {
+            check(types * first, &|m| m.blocks[i].block_type * first + m.blocks[0].block_type);
+        }
+    }
+    assert_eq!(tests, 4 * 3 + 3);
+}
+
+#[test]
+fn a_draw_within_a_budget_is_uniform_among_the_networks_within() {
+    let (space, budget) = (space("smoke"), budget(2e5, 0.05));
+    let within: Vec<Decisions> =
+        all(&space).into_iter().filter(|d| budget.band().contains(&macs(&space, d))).collect();
+    let mut counts: BTreeMap<Vec<usize>, f64> = BTreeMap::new();
+    let key = |made: &Decisions| -> Vec<usize> {
+        made.blocks.iter().flat_map(|b| [b.block_type, b.expansion, b.width]).collect()
+    };
+    let draws = 40 * within.len();
+    for i in 0..draws as u64 {
+        let made = draw(&space, Some(&budget), &mut Seed(6).stream("draw", i)).unwrap();
+        assert!(budget.band().contains(&macs(&space, &made)));
+        *counts.entry(key(&made)).or_default() += 1.0;
+    }
+    let expected = 40.0;
+    let chi2: f64 = within
+        .iter()
+        .map(|made| counts.get(&key(made)).copied().unwrap_or(0.0) - expected)
+        .map(|apart| apart * apart / expected)
+        .sum();
+    let freedom = within.len() as f64 - 1.0;
+    assert!(within.len() > 100 && (chi2 - freedom).abs() < 4.0 * (2.0 * freedom).sqrt(), "{chi2}");
+}
+
+#[test]
+fn a_band_that_rejection_does_not_hit_is_reached_all_the_same() {
+    let space = space("fbnetv2_f_cifar");
+    // Small networks need many small choices at once.
+    let (least, _) = cost::extent(&space).macs;
+    let budget = budget(1.1 * least as f64, 0.02);
+    let drawn: Vec<Decisions> = (0..2)
+        .map(|i| draw(&space, Some(&budget), &mut Seed(7).stream("draw", i)).unwrap())
+        .collect();
+    for made in &drawn {
+        assert!(budget.band().contains(&macs(&space, made)), "{}", macs(&space, made));
+    }
+    assert_ne!(drawn[0], drawn[1]);
+}
+
+/// Log probabilities of random softmaxes.
+fn preferences(space: &SearchSpace, seed: u64) -> Vec<Preferences> {
+    let mut stream = Seed(seed).stream("preferences", 0);
+    let mut logs = |options: usize| -> Vec<f64> {
+        let p: Vec<f64> = (0..options).map(|_| stream.normal().exp()).collect();
+        let total: f64 = p.iter().sum();
+        p.iter().map(|p| (p / total).ln()).collect()
+    };
+    let of = |b: &repro::space::BlockChoices| Preferences {
+        types: logs(b.types.len()),
+        expansions: logs(b.expansions()),
+        widths: logs(b.widths.len()),
+    };
+    space.blocks.iter().map(of).collect()
+}
+
+fn log_p(preferences: &[Preferences], made: &Decisions) -> f64 {
+    preferences.iter().zip(&made.blocks).map(|(p, decision)| p.sum(*decision)).sum()
+}
+
+#[test]
+fn the_most_probable_network_within_a_budget_is_the_one_that_a_full_search_finds() {
+    let space = space("smoke");
+    let all: Vec<(u64, Decisions)> =
+        all(&space).into_iter().map(|made| (macs(&space, &made), made)).collect();
+    for seed in 0..10 {
+        let preferences = preferences(&space, seed);
+        for (bound, tolerance) in [(1.2e5, 0.05), (2e5, 0.05), (3e5, 0.01), (4.5e5, 0.9)] {
+            let budget = budget(bound, tolerance);
+            let found = most_probable(&space, &preferences, &budget).unwrap();
+            assert!(budget.band().contains(&macs(&space, &found)));
+            let within = all.iter().filter(|(macs, _)| budget.band().contains(macs));
+            let best = within.map(|(_, made)| log_p(&preferences, made)).fold(f64::MIN, f64::max);
+            let found = log_p(&preferences, &found);
+            assert!((found - best).abs() < 1e-9, "seed {seed}, {bound}: {found} of {best}");
+        }
+    }
+}
+
+#[test]
+fn a_band_between_two_networks_is_refused_in_words() {
+    let space = space("smoke");
+    let mut costs: Vec<u64> = all(&space).iter().map(|made| macs(&space, made)).collect();
+    costs.sort_unstable();
+    let gap = costs.windows(2).max_by_key(|pair| pair[1] - pair[0]).unwrap();
+    let budget = budget((gap[1] - 1) as f64, 0.5 * (gap[1] - gap[0]) as f64 / gap[1] as f64);
+    let error = draw(&space, Some(&budget), &mut Seed(1).stream("draw", 0)).unwrap_err();
+    assert!(error.to_string().contains("give a larger search.budget.tolerance"), "{error}");
+}
+
+#[test]
+fn a_mutation_changes_one_choice_and_stays_within_the_budget() {
+    let (space, budget) = (space("fbnetv2_f_cifar"), budget(4e6, 0.1));
+    let parent = draw(&space, Some(&budget), &mut Seed(1).stream("draw", 0)).unwrap();
+    for i in 0..50 {
+        let mut stream = Seed(2).stream("mutate", i);
+        let child = mutate(&space, Some(&budget), &parent, &mut stream).unwrap();
+        assert!(budget.band().contains(&macs(&space, &child)));
+        let changed = parent.blocks.iter().zip(&child.blocks).map(|(a, b)| {
+            usize::from(a.block_type != b.block_type)
+                + usize::from(a.expansion != b.expansion)
+                + usize::from(a.width != b.width)
+        });
+        assert_eq!(changed.sum::<usize>(), 1);
+    }
+}
+
+fn batch(space: &SearchSpace, label: &str, n: usize) -> Batch {
+    let side = space.max_resolution();
+    let xs = random_map(label, (n, side, side, space.image_channels)).tensor();
+    Batch { xs, labels: (0..n).map(|i| (i % space.classes) as u32).collect() }
+}
+
+fn copies(params: &Params) -> Vec<(String, Tensor)> {
+    let named = params.named().take(params.tensors().count());
+    named.map(|(name, tensor)| (name.to_owned(), tensor.copy().unwrap())).collect()
+}
+
+#[test]
+fn a_step_along_a_path_moves_the_weights_of_that_network_and_no_other() {
+    let manifest = smoke(&["search.method=rs_ws"]);
+    let space = &manifest.space;
+    let mut paths = Paths::new(space, &manifest.search, Seed(3), &Device::Cpu).unwrap();
+    let path = |i| draw(space, None, &mut Seed(3).stream("draw", i)).unwrap();
+    // Others go first, so that there are velocities that must rest.
+    for i in 0..4 {
+        paths.step(&path(i), &batch(space, "images", 8), 0.1).unwrap();
+    }
+    let before = copies(paths.weights().params());
+    let chosen = path(9);
+    let mut own = paths.weights().cut_out(&chosen).unwrap();
+    paths.step(&chosen, &batch(space, "more images", 8), 0.1).unwrap();
+    let after = copies(paths.weights().params());
+
+    // What belongs to the network: every entry that its cut was copied from.
+    let ones: Vec<Tensor> = before.iter().map(|(_, t)| t.zeros_like().unwrap()).collect();
+    let part: Vec<Tensor> =
+        own.params.tensors().map(|(tensor, _)| tensor.ones_like().unwrap()).collect();
+    let mut belongs = ones;
+    own.put_into(&mut belongs, &part).unwrap();
+    let (mut moved, mut inside, mut outside) = (0, 0, 0);
+    for (((name, before), (_, after)), belongs) in before.iter().zip(&after).zip(&belongs) {
+        for ((b, a), own) in values(before).iter().zip(values(after)).zip(values(belongs)) {
+            if own == 0.0 {
+                assert_eq!(*b, a, "{name} is not of this network");
+                outside += 1;
+            } else {
+                moved += usize::from(*b != a);
+                inside += 1;
+            }
+        }
+    }
+    assert!(outside > 1000 && moved * 10 > inside * 9, "{moved} of {inside}, {outside}");
+
+    // The first step from rest is that of the network by itself.
+    let mut fresh = Paths::new(space, &manifest.search, Seed(3), &Device::Cpu).unwrap();
+    own = fresh.weights().cut_out(&chosen).unwrap();
+    let images = batch(space, "images", 8);
+    let mut optimizer = SgdState::new(manifest.search.weights, &own.params).unwrap();
+    let (net, target, none) = (&own.net, (&images.labels[..], 0.0), manifest.search.recompute);
+    sgd_step(&mut own.params, &mut optimizer, 0.1, target, none, |pass| {
+        net.forward(pass, &images.xs)
+    })
+    .unwrap();
+    fresh.step(&chosen, &images, 0.1).unwrap();
+    let cut = fresh.weights().cut_out(&chosen).unwrap();
+    for ((name, expected), (_, found)) in copies(&own.params).iter().zip(&copies(&cut.params)) {
+        assert_eq!(values(expected), values(found), "{name}");
+    }
+}
+
+#[test]
+fn calibration_takes_the_mean_of_the_batches_statistics() {
+    let space = space("smoke");
+    let shared = SharedWeights::new(&space, Seed(1), &Device::Cpu).unwrap();
+    let path = draw(&space, None, &mut Seed(1).stream("draw", 0)).unwrap();
+    let statistics = |labels: &[&str]| -> Vec<f64> {
+        let mut cut = shared.cut_out(&path).unwrap();
+        for (seen, label) in labels.iter().enumerate() {
+            let mut pass = Pass::calibrating(&mut cut.params, seen);
+            cut.net.forward(&mut pass, &batch(&space, label, 8).xs).unwrap();
+        }
+        let buffers = cut.params.named().skip(cut.params.tensors().count());
+        buffers.flat_map(|(_, tensor)| values(tensor)).collect()
+    };
+    let (a, b, both) = (statistics(&["a"]), statistics(&["b"]), statistics(&["a", "b"]));
+    assert!(a.len() > 100 && a != b);
+    for ((a, b), both) in a.iter().zip(&b).zip(both) {
+        let mean = f64::midpoint(*a, *b);
+        assert!((mean - both).abs() <= 1e-5 * (1.0 + mean.abs()), "{mean} {both}");
+    }
+}
+
+#[test]
+fn a_score_is_that_of_the_calibrated_network_on_the_held_out_images() {
+    let (manifest, dataset) = (smoke(&[]), dataset());
+    let indices: Vec<usize> = (0..400).collect();
+    let (weights, held_out) = split(&indices, &manifest.search);
+    assert_eq!((weights.len(), held_out.len()), (320, 80));
+    let scorer = Scorer::new(&dataset, (weights, held_out), 32, 2, &Device::Cpu).unwrap();
+    let shared = SharedWeights::new(&manifest.space, Seed(1), &Device::Cpu).unwrap();
+    let path = draw(&manifest.space, None, &mut Seed(1).stream("draw", 3)).unwrap();
+    let mut work = Work::default();
+    let score = scorer.score(&shared, &path, &mut work).unwrap();
+    let macs = macs(&manifest.space, &path);
+    let images = 2 * 32 + 80;
+    assert_eq!(work, Work { images, macs: images * macs, architectures: 1 });
+
+    // The same by hand: all calibration images as one, whose mean is the mean of equal batches'.
+    let arch = manifest.space.decide(&path);
+    let (net, mut params) = Net::of_arch(&arch, Seed(9), &Device::Cpu).unwrap();
+    for (name, tensor) in shared.cut_out(&path).unwrap().params.named() {
+        params.set(name, tensor).unwrap();
+    }
+    for seen in 0..2 {
+        let of_batch = weights[seen * 32..][..32].to_vec();
+        let loader = data::Loader::evaluation(&dataset, &dataset.train, of_batch, 32);
+        let batch = loader.epoch(0).next().unwrap().unwrap();
+        net.forward(&mut Pass::calibrating(&mut params, seen), &batch.xs).unwrap();
+    }
+    let by_hand =
+        train::evaluate(&net, &params, &dataset, &dataset.train, held_out.to_vec()).unwrap();
+    assert_eq!(score, by_hand);
+}
+
+/// Keeps every metric in the order of its steps.
+#[derive(Default)]
+struct Log(BTreeMap<String, Vec<f64>>);
+
+impl Recorder for Log {
+    fn measure(&mut self, _: u64, metrics: &[(&str, f64)]) -> anyhow::Result<()> {
+        for (name, value) in metrics {
+            self.0.entry((*name).to_owned()).or_default().push(*value);
+        }
+        Ok(())
+    }
+    fn phase_started(&mut self, _: Phase) -> anyhow::Result<()> {
+        Ok(())
+    }
+    fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> anyhow::Result<()> {
+        Ok(())
+    }
+    fn architecture(&mut self, _: &FoundArchitecture) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+fn run(manifest: &Manifest, seed: u64) -> (SearchOutcome, BTreeMap<String, Vec<f64>>) {
+    let (dataset, mut log, stop) = (dataset(), Log::default(), AtomicBool::new(false));
+    let indices: Vec<usize> = (0..400).collect();
+    let images = Images { dataset: &dataset, indices: &indices, device: &Device::Cpu };
+    let mut watch = Watch { recorder: &mut log, progress: &Quiet, stop: &stop };
+    let found = search(&manifest.space, images, &manifest.search, Seed(seed), &mut watch).unwrap();
+    (found, log.0)
+}
+
+/// What does not depend on the machine's mood.
+fn results(log: &BTreeMap<String, Vec<f64>>) -> Vec<(&String, &Vec<f64>)> {
+    log.iter().filter(|(name, _)| !name.contains("second")).collect()
+}
+
+#[test]
+fn every_method_gives_the_same_bits_for_the_same_seed_and_keeps_to_the_budget() {
+    let gradients = ["dmasking", "dnas", "darts", "darts2"];
+    let draws = ["random", "random_search", "rs_ws", "evolution"];
+    for method in gradients.iter().chain(&draws) {
+        let method_set = format!("search.method={method}");
+        let sets = [method_set.as_str(), "search.budget.macs=2e5", "search.budget.tolerance=0.05"];
+        let manifest = smoke(&sets);
+        let [(a, log_a), (b, log_b), (other, log_other)] = [1, 1, 2].map(|s| run(&manifest, s));
+        assert_eq!(a.decisions, b.decisions, "{method}");
+        assert_eq!(results(&log_a), results(&log_b), "{method}");
+        // α begins alike, so that a short gradient search may well end alike.
+        assert!(gradients.contains(method) || a.decisions != other.decisions, "{method}");
+        assert!(*method == "random" || results(&log_a) != results(&log_other), "{method}");
+        for found in [&a, &other] {
+            let macs = macs(&manifest.space, &found.decisions);
+            assert!((190_000..=200_000).contains(&macs), "{method}: {macs}");
+            assert_eq!(found.arch, manifest.space.decide(&found.decisions));
+        }
+    }
+}
+
+#[test]
+fn the_best_candidate_is_returned_and_the_work_is_what_was_done() {
+    let scored = |sets: &[&str]| {
+        let manifest = smoke(sets);
+        let (found, log) = run(&manifest, 1);
+        let best = &log["search.candidate.top1"];
+        let top = best.iter().copied().fold(0.0, f64::max);
+        assert_eq!(log["search.best.top1"].last(), Some(&top));
+        let own = macs(&manifest.space, &found.decisions) as f64;
+        let is_best = |i: usize| best[i] == top && log["search.candidate.macs"][i] == own;
+        assert!((0..best.len()).any(is_best), "{sets:?}");
+        (found, log)
+    };
+    // 400 images: 320 for the weights, 80 held out.
+    let (found, log) = scored(&["search.method=random_search", "search.random.epochs=2"]);
+    let total: f64 = log["search.candidate.macs"].iter().sum();
+    assert_eq!(log["search.candidate.macs"].len(), 4);
+    let images = 4 * (2 * 320 + 80);
+    let macs = (total * f64::from(3 * 2 * 320 + 80)) as u64;
+    assert_eq!(found.work, Work { images, macs, architectures: 4 });
+
+    for method in ["search.method=rs_ws", "search.method=evolution"] {
+        let (found, log) = scored(&[method]);
+        assert_eq!((found.work.architectures, log["search.candidate.macs"].len()), (12, 12));
+        assert_eq!(found.work.images, 4 * 320 + 12 * (2 * 32 + 80));
+        let scoring = log["search.candidate.macs"].iter().sum::<f64>() * f64::from(2 * 32 + 80);
+        assert!(found.work.macs as f64 > scoring && found.shared.is_some());
+        // Training along paths: three times the images, of networks of the space.
+        let mean = (found.work.macs as f64 - scoring) / f64::from(3 * 4 * 320);
+        let (least, most) = cost::extent(&space("smoke")).macs;
+        assert!((least as f64..most as f64).contains(&mean), "{mean}");
+    }
+
+    let (found, _) = run(&smoke(&[]), 1);
+    // Four epochs of the weights, three of α; 80 images hold two batches of 32.
+    let (weights, alpha) = (4 * 320, 3 * 64);
+    let macs = cost::supernet(&space("smoke")).macs * (3 * weights + 2 * alpha);
+    assert_eq!(found.work, Work { images: weights + alpha, macs, architectures: 0 });
+}
