@@ -41,6 +41,8 @@ pub struct SearchConfig {
     pub weights: Sgd,
     pub alpha: Adam,
     pub temperature: Temperature,
+    pub gates: GateKind,
+    pub masks: MaskPlace,
     pub loss: SearchLoss,
     /// What the found network may cost; anything when `None`.
     pub budget: Option<Budget>,
@@ -123,12 +125,61 @@ pub struct Adam {
     pub weight_decay: f64,
 }
 
-/// Gumbel-Softmax temperature: τ = initial · decay^epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Gumbel-Softmax temperature τ, epoch by epoch from 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Temperature {
     pub initial: f64,
-    pub decay: f64,
+    pub schedule: TemperatureSchedule,
+}
+
+/// How τ moves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum TemperatureSchedule {
+    /// τ = initial · decay^epoch (FBNet v1 and FBNetV2).
+    Exponential {
+        decay: f64,
+    },
+    /// From initial in the first epoch to `last` in the last, in equal steps.
+    Linear {
+        last: f64,
+    },
+    Constant,
+}
+
+impl Temperature {
+    /// τ in the epoch `epoch` of `epochs`.
+    #[must_use]
+    pub fn at(&self, epoch: usize, epochs: usize) -> f64 {
+        match self.schedule {
+            TemperatureSchedule::Exponential { decay } => self.initial * decay.powi(epoch as i32),
+            TemperatureSchedule::Linear { last } => {
+                let way = epoch as f64 / epochs.saturating_sub(1).max(1) as f64;
+                self.initial + (last - self.initial) * way
+            }
+            TemperatureSchedule::Constant => self.initial,
+        }
+    }
+}
+
+/// What a drawn vector of Gumbel-Softmax weights becomes in the forward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GateKind {
+    /// The weights themselves: all options are mixed.
+    #[default]
+    Soft,
+    /// One for the largest weight, zero for the others; the gradient goes to the weights as if
+    /// they had been used (straight-through Gumbel-Softmax, Jang et al. 2017).
+    StraightThrough,
+}
+
+/// Where the masks of a supernet's widths and hidden channels act.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaskPlace {
+    /// Behind batch norm and activation.
+    #[default]
+    AfterNorm,
+    /// In front of batch norm, which takes out again what they put in, as any factor of a channel.
+    BeforeNorm,
 }
 
 /// How cross-entropy (CE) and expected cost become one number to minimise.
@@ -138,6 +189,18 @@ pub struct SearchLoss {
     pub form: LossForm,
     /// The cost is counted in this many (1e6: millions of MACs or parameters).
     pub cost_unit: f64,
+    pub input_channels: InputChannels,
+}
+
+/// The number of input channels that the expected cost of a layer counts with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InputChannels {
+    /// The expected output channels of the layer before (FBNetV2 section 3.3).
+    #[default]
+    Effective,
+    /// The supernet's, as if the layer before had kept its largest width: the choice of one layer
+    /// does not show in the cost of the next.
+    Nominal,
 }
 
 /// What is to be small.
@@ -166,6 +229,8 @@ pub enum LossForm {
     LogPower { a: f64, b: f64 },
     /// CE + λ · cost.
     Linear { lambda: f64 },
+    /// CE + λ · max(0, cost / target - 1), the target counted as the cost is.
+    Hinge { lambda: f64, target: f64 },
 }
 
 /// The recipe for the derived network.
@@ -246,4 +311,20 @@ pub struct Evolution {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RankCorrelation {
     pub architectures: usize,
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temperatures_begin_and_end_where_they_should() {
+        let at = |schedule, epoch| Temperature { initial: 10.0, schedule }.at(epoch, 5);
+        let exponential = TemperatureSchedule::Exponential { decay: 0.5 };
+        assert_eq!([0, 1, 4].map(|epoch| at(exponential, epoch)), [10.0, 5.0, 0.625]);
+        let linear = TemperatureSchedule::Linear { last: 2.0 };
+        assert_eq!([0, 1, 4].map(|epoch| at(linear, epoch)), [10.0, 8.0, 2.0]);
+        assert_eq!([0, 4].map(|epoch| at(TemperatureSchedule::Constant, epoch)), [10.0, 10.0]);
+        // A single epoch has the first temperature, not none.
+        assert_eq!(Temperature { initial: 3.0, schedule: linear }.at(0, 1), 3.0);
+    }
 }

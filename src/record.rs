@@ -79,6 +79,16 @@ pub struct FoundArchitecture {
     /// How sure the search was of each choice, block by block; empty where a method has no
     /// probabilities.
     pub probabilities: Vec<ChoiceProbabilities>,
+    /// How sure it was of each input resolution, ascending; empty where there was no choice.
+    pub resolutions: Vec<ResolutionProbability>,
+}
+
+/// The final probability of an input resolution.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResolutionProbability {
+    /// Pixels a side.
+    pub side: usize,
+    pub probability: f64,
 }
 
 /// Final probabilities of the options of one block, in the order of the space.

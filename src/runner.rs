@@ -171,6 +171,7 @@ fn derive(outcome: SearchOutcome, watch: &mut Watch<'_>) -> Result<ArchSpec> {
         macs: cost.macs,
         params: cost.params,
         probabilities: outcome.probabilities,
+        resolutions: outcome.resolutions,
     };
     watch.recorder.architecture(&found)?;
     Ok(found.arch)

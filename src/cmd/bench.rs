@@ -72,7 +72,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     if let Some(arch) = &arch {
         let given = (arch.resolution, arch.image_channels);
         let taken = (manifest.space.max_resolution(), manifest.space.image_channels);
-        if given != taken {
+        if given.0 > taken.0 || given.1 != taken.1 {
             bail!(
                 "the network takes images of side {} with {} channels, the manifest's data have \
                  side {} with {}",

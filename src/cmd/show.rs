@@ -76,6 +76,7 @@ fn as_json(run: &RunRow, series: &[&[Measurement]]) -> Result<Value> {
         "phases": phases.collect::<Vec<_>>(),
         "architecture": run.architecture.as_ref().map(|found| &found.arch),
         "probabilities": run.architecture.as_ref().map(|found| &found.probabilities),
+        "resolutions": run.architecture.as_ref().map(|found| &found.resolutions),
         "metrics": metrics.collect::<serde_json::Map<_, _>>(),
         "environment": run.environment,
         "manifest": {
@@ -101,7 +102,8 @@ fn as_text(run: &RunRow, series: &[&[Measurement]]) -> String {
     if let Some(found) = &run.architecture {
         let cost =
             format!("{} MACs, {} params", text::count(found.macs), text::count(found.params));
-        section(&format!("architecture {}: {cost}", found.id), blocks(found).to_string());
+        let body = format!("{}\n{}", resolution(found), blocks(found));
+        section(&format!("architecture {}: {cost}", found.id), body);
     }
     if !run.phases.is_empty() {
         section("phases", phases(run).to_string());
@@ -132,6 +134,20 @@ fn head(run: &RunRow) -> String {
     }
     lines.extend(run.error.as_ref().map(|error| format!("  error       {error}")));
     lines.join("\n")
+}
+
+/// The side of the images, and how sure the search was of each that it could have taken.
+fn resolution(found: &ArchitectureRow) -> String {
+    let side = found.arch.resolution;
+    let options: Vec<String> = found
+        .resolutions
+        .iter()
+        .map(|option| format!("{} ({:.0} %)", option.side, 100.0 * option.probability))
+        .collect();
+    match &options[..] {
+        [] => format!("input {side}x{side}"),
+        options => format!("input {side}x{side}, chosen of {}", options.join(", ")),
+    }
 }
 
 /// One line per block; `sure` is the probability of the likeliest type, expansion and width, which were

@@ -4,16 +4,27 @@
 //! A block's width is a distribution over its options. A skip that keeps the shape passes on the
 //! smaller of what comes in and what was chosen, as the derived network does, so the distribution
 //! and not only its mean is carried along; with one-hot probabilities everything here is the count
-//! of the decided network, to the unit.
+//! of the decided network, to the unit. Height and width are expectations over the resolutions, h̄ =
+//! w̄ = Σ g_r h_r, and a map has h̄ · w̄ pixels, which is the paper's rule and, in between one-hot
+//! gates, less than the expected number of pixels.
 
 use super::number::Number;
-use super::{Cost, Extent, MbConvShape, count, dense_conv, head, square, stem};
+use super::{Cost, Extent, MbConvShape, count, dense_conv, head, square, stem, stem_side};
+use crate::recipe::InputChannels;
 use crate::space::{
     BlockChoices, BlockDecision, BlockType, Decisions, Expansion, Head, SearchSpace, squeeze_width,
 };
 
+/// The probability of every option of a space.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probabilities<N> {
+    /// In the order of the space, summing to one.
+    pub resolutions: Vec<N>,
+    pub blocks: Vec<BlockProbabilities<N>>,
+}
+
 /// The probability of each option of a block; each list sums to one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BlockProbabilities<N> {
     pub types: Vec<N>,
     pub expansions: Vec<N>,
@@ -43,29 +54,92 @@ pub struct Propagation<N> {
     pub cost: Cost<N>,
 }
 
+impl<N> Probabilities<N> {
+    /// The same of another kind of number.
+    #[must_use]
+    pub fn map<M>(&self, mut of: impl FnMut(&N) -> M) -> Probabilities<M> {
+        let mut all = |values: &[N]| values.iter().map(&mut of).collect::<Vec<M>>();
+        let blocks = self.blocks.iter().map(|block| BlockProbabilities {
+            types: all(&block.types),
+            expansions: all(&block.expansions),
+            widths: all(&block.widths),
+        });
+        let blocks = blocks.collect();
+        Probabilities { resolutions: all(&self.resolutions), blocks }
+    }
+}
+
 /// Carries the probabilities through the space. `one` is the number 1 of the wanted kind.
 #[must_use]
 pub fn propagate<N: Number>(
     space: &SearchSpace,
-    probabilities: &[BlockProbabilities<N>],
+    probabilities: &Probabilities<N>,
     one: &N,
 ) -> Propagation<N> {
-    let (mut cost, mut side) = stem(one, &space.stem, space.image_channels, space.max_resolution());
+    propagate_counting(space, probabilities, one, InputChannels::Effective)
+}
+
+/// [`propagate`], the cost counting with other input channels.
+#[must_use]
+pub fn propagate_counting<N: Number>(
+    space: &SearchSpace,
+    probabilities: &Probabilities<N>,
+    one: &N,
+    inputs: InputChannels,
+) -> Propagation<N> {
+    let mut sides = Sides::of(space, &probabilities.resolutions, one);
+    let mut before = sides.pixels();
+    let mut cost = stem(&space.stem, space.image_channels, &before);
     let mut widths: Widths<N> = vec![(space.stem.width, one.clone())];
     let mut blocks = Vec::with_capacity(space.blocks.len());
-    for (choices, probabilities) in space.blocks.iter().zip(probabilities) {
-        let before = square(side);
-        side = side.div_ceil(choices.stride);
-        let step = Step { space, choices, probabilities, one, pixels: (before, square(side)) };
+    for (choices, probabilities) in space.blocks.iter().zip(&probabilities.blocks) {
+        sides.stride(choices.stride);
+        let after = sides.pixels();
+        let pixels = (before, after.clone());
+        let step = Step { space, choices, probabilities, one, pixels, inputs };
         let (block, block_cost, out) = step.take(&widths);
         cost = cost.plus(&block_cost);
         blocks.push(block);
-        widths = out;
+        (widths, before) = (out, after);
     }
-    let last = mean(&widths, one);
+    let last = match (inputs, space.blocks.last()) {
+        (InputChannels::Nominal, Some(block)) => one.constant(block.width_max() as u64),
+        _ => mean(&widths, one),
+    };
     let spec = Head::Conv { width: space.head.width, activation: space.head.activation };
-    let cost = cost.plus(&head(&last, &spec, space.classes, square(side)));
+    let cost = cost.plus(&head(&last, &spec, space.classes, &before));
     Propagation { blocks, cost }
+}
+
+/// The sides of a map at every resolution.
+struct Sides<'a, N> {
+    sides: Vec<usize>,
+    probabilities: &'a [N],
+    one: &'a N,
+}
+
+impl<'a, N: Number> Sides<'a, N> {
+    /// Behind the stem.
+    fn of(space: &SearchSpace, probabilities: &'a [N], one: &'a N) -> Self {
+        let sides = space.resolutions.iter().map(|side| stem_side(&space.stem, *side));
+        Self { sides: sides.collect(), probabilities, one }
+    }
+
+    fn stride(&mut self, stride: usize) {
+        for side in &mut self.sides {
+            *side = side.div_ceil(stride);
+        }
+    }
+
+    /// h̄ · w̄.
+    fn pixels(&self) -> N {
+        if let [only] = self.sides[..] {
+            return self.one.constant(square(only));
+        }
+        let weighed = self.sides.iter().zip(self.probabilities);
+        let side = sum(weighed.map(|(side, p)| p.scaled(*side as u64)), self.one);
+        side.times(&side)
+    }
 }
 
 /// Channels with their probabilities.
@@ -85,7 +159,8 @@ struct Step<'a, N> {
     choices: &'a BlockChoices,
     probabilities: &'a BlockProbabilities<N>,
     one: &'a N,
-    pixels: (u64, u64),
+    pixels: (N, N),
+    inputs: InputChannels,
 }
 
 impl<N: Number> Step<'_, N> {
@@ -105,7 +180,14 @@ impl<N: Number> Step<'_, N> {
         let input = mean(incoming, self.one);
         let (mid, squeeze) = self.hidden(incoming);
         let width = mean(&selected, self.one);
-        let cost = self.cost(&input, &mid, &squeeze, &width);
+        let cost = match self.inputs {
+            InputChannels::Effective => self.cost(&input, &mid, &squeeze, &width),
+            InputChannels::Nominal => {
+                let nominal = vec![(self.choices.in_max, self.one.clone())];
+                let (mid, squeeze) = self.hidden(&nominal);
+                self.cost(&mean(&nominal, self.one), &mid, &squeeze, &width)
+            }
+        };
         let block = EffectiveBlock {
             incoming: incoming.clone(),
             input,
@@ -168,7 +250,7 @@ impl<N: Number> Step<'_, N> {
         for (block_type, p) in self.choices.types.iter().zip(&self.probabilities.types) {
             let cost = match *block_type {
                 BlockType::Skip if !self.choices.skip_needs_projection() => continue,
-                BlockType::Skip => dense_conv(1, input, width, self.pixels.1),
+                BlockType::Skip => dense_conv(1, input, width, &self.pixels.1),
                 BlockType::MbConv { kernel, squeeze_excite, .. } => MbConvShape {
                     kernel,
                     input: input.clone(),
@@ -176,7 +258,7 @@ impl<N: Number> Step<'_, N> {
                     width: width.clone(),
                     expand: !matches!(self.choices.expansion, Expansion::None),
                     squeeze: squeeze_excite.then(|| squeeze.clone()),
-                    pixels: self.pixels,
+                    pixels: self.pixels.clone(),
                 }
                 .cost(),
             };
@@ -221,19 +303,18 @@ pub(super) fn extent(space: &SearchSpace) -> Extent {
                 })
                 .collect(),
         };
-        for (i, block) in space.blocks.iter().enumerate() {
-            let cost_of = |block_type: usize| {
+        for together in space.type_groups() {
+            let with_type = |block_type: usize| {
                 let mut trial = decisions.clone();
-                trial.blocks[i].block_type = block_type;
-                of(&count(&space.decide(&trial)))
+                for block in &mut trial.blocks[together.clone()] {
+                    block.block_type = block_type;
+                }
+                trial
             };
-            let types = 0..block.types.len();
-            let best = if largest {
-                types.max_by_key(|t| cost_of(*t))
-            } else {
-                types.min_by_key(|t| cost_of(*t))
-            };
-            decisions.blocks[i].block_type = best.unwrap_or(0);
+            let cost_of = |block_type: &usize| of(&count(&space.decide(&with_type(*block_type))));
+            let types = 0..space.blocks[together.start].types.len();
+            let best = if largest { types.max_by_key(cost_of) } else { types.min_by_key(cost_of) };
+            decisions = with_type(best.unwrap_or(0));
         }
         of(&count(&space.decide(&decisions)))
     };

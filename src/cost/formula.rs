@@ -5,6 +5,7 @@
 //! reals it is the differentiable expectation over effective shapes.
 
 use super::number::Number;
+use crate::recipe::Objective;
 
 /// Costs of a part of a network for one image.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +16,17 @@ pub struct Cost<N> {
     pub params: N,
     /// Elements read by pooling; the released networks' FLOP totals are `macs + pooled`.
     pub pooled: N,
+}
+
+impl<N> Cost<N> {
+    /// The part that an objective is about.
+    #[must_use]
+    pub fn of(&self, objective: Objective) -> &N {
+        match objective {
+            Objective::Macs => &self.macs,
+            Objective::Params => &self.params,
+        }
+    }
 }
 
 impl<N: Number> Cost<N> {
@@ -45,9 +57,15 @@ impl<N: Number> Cost<N> {
     }
 
     /// A convolution with `weights` weights, each used at `pixels` places.
-    fn conv(weights: N, pixels: u64) -> Self {
+    fn conv(weights: N, pixels: &N) -> Self {
         let zero = weights.constant(0);
-        Self { macs: weights.scaled(pixels), params: weights, pooled: zero }
+        Self { macs: weights.times(pixels), params: weights, pooled: zero }
+    }
+
+    /// A fully connected layer.
+    fn dense(weights: N) -> Self {
+        let zero = weights.constant(0);
+        Self { macs: weights.clone(), params: weights, pooled: zero }
     }
 
     /// Global pooling of `elements`.
@@ -69,20 +87,20 @@ pub struct MbConvShape<N> {
     /// Channels inside the squeeze-excite.
     pub squeeze: Option<N>,
     /// Pixels before and after the stride.
-    pub pixels: (u64, u64),
+    pub pixels: (N, N),
 }
 
 impl<N: Number> MbConvShape<N> {
     #[must_use]
     pub fn cost(&self) -> Cost<N> {
-        let (before, after) = self.pixels;
+        let (before, after) = &self.pixels;
         let mut cost = Cost::conv(self.mid.scaled((self.kernel * self.kernel) as u64), after);
         if self.expand {
             cost = cost.plus(&Cost::conv(self.input.times(&self.mid), before));
         }
         if let Some(squeeze) = &self.squeeze {
             let both = self.mid.times(squeeze).scaled(2);
-            cost = cost.plus(&Cost::conv(both, 1)).plus(&Cost::pool(self.mid.scaled(after)));
+            cost = cost.plus(&Cost::dense(both)).plus(&Cost::pool(self.mid.times(after)));
         }
         cost.plus(&Cost::conv(self.mid.times(&self.width), after))
     }
@@ -90,16 +108,16 @@ impl<N: Number> MbConvShape<N> {
 
 /// A dense k x k convolution with `pixels` outputs.
 #[must_use]
-pub fn dense_conv<N: Number>(kernel: usize, input: &N, width: &N, pixels: u64) -> Cost<N> {
+pub fn dense_conv<N: Number>(kernel: usize, input: &N, width: &N, pixels: &N) -> Cost<N> {
     Cost::conv(input.times(width).scaled((kernel * kernel) as u64), pixels)
 }
 
 /// 1x1 convolution, pooling, fully connected layer.
 #[must_use]
-pub fn conv_head<N: Number>(input: &N, width: u64, classes: u64, pixels: u64) -> Cost<N> {
+pub fn conv_head<N: Number>(input: &N, width: u64, classes: u64, pixels: &N) -> Cost<N> {
     Cost::conv(input.scaled(width), pixels)
-        .plus(&Cost::pool(input.constant(width * pixels)))
-        .plus(&Cost::conv(input.constant(width * classes), 1))
+        .plus(&Cost::pool(pixels.scaled(width)))
+        .plus(&Cost::dense(input.constant(width * classes)))
 }
 
 /// 1x1 convolution, pooling, 1x1 convolution on the single pixel, pooling of that pixel, fully
@@ -111,9 +129,9 @@ pub fn irpool_head<N: Number>(
     mid: u64,
     width: u64,
     classes: u64,
-    pixels: u64,
+    pixels: &N,
 ) -> Cost<N> {
     Cost::conv(input.scaled(mid), pixels)
-        .plus(&Cost::pool(input.constant(mid * pixels + width)))
-        .plus(&Cost::conv(input.constant(mid * width + width * classes), 1))
+        .plus(&Cost::pool(pixels.scaled(mid).plus(&input.constant(width))))
+        .plus(&Cost::dense(input.constant(mid * width + width * classes)))
 }

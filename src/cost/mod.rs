@@ -5,10 +5,13 @@ mod effective;
 mod formula;
 mod number;
 
-pub use effective::{BlockProbabilities, EffectiveBlock, Propagation, propagate};
+pub use effective::{
+    BlockProbabilities, EffectiveBlock, Probabilities, Propagation, propagate, propagate_counting,
+};
 pub use formula::Cost;
 pub use number::{Derivatives, Graph, Number, Traced};
 
+use crate::recipe::Objective;
 use crate::space::{
     ArchSpec, BlockChoices, BlockKind, BlockSpec, BlockType, ConvSpec, Expansion, Head,
     SearchSpace, conv_out, squeeze_width,
@@ -18,14 +21,15 @@ use formula::{MbConvShape, conv_head, dense_conv, irpool_head};
 /// The cost of a decided network for one image.
 #[must_use]
 pub fn count(arch: &ArchSpec) -> Cost<u64> {
-    let (mut cost, mut side) = stem(&1u64, &arch.stem, arch.image_channels, arch.resolution);
+    let mut side = stem_side(&arch.stem, arch.resolution);
+    let mut cost = stem(&arch.stem, arch.image_channels, &square(side));
     let mut input = arch.stem.width;
     for block in &arch.blocks {
         let (of_block, after) = count_block(block, input, side);
         cost = cost.plus(&of_block);
         (input, side) = (block.width, after);
     }
-    cost.plus(&head(&(input as u64), &arch.head, arch.classes, square(side)))
+    cost.plus(&head(&(input as u64), &arch.head, arch.classes, &square(side)))
 }
 
 /// The cost of one block that gets `input` channels on a map of `side` pixels a side, and the side
@@ -36,7 +40,7 @@ pub fn count_block(block: &BlockSpec, input: usize, side: usize) -> (Cost<u64>, 
     let (input, width) = (input as u64, block.width as u64);
     let cost = match &block.kind {
         BlockKind::Identity => Cost::zero(&0),
-        BlockKind::Projection => dense_conv(1, &input, &width, square(after)),
+        BlockKind::Projection => dense_conv(1, &input, &width, &square(after)),
         BlockKind::MbConv { kernel, mid, expand, squeeze, .. } => MbConvShape {
             kernel: *kernel,
             input,
@@ -55,26 +59,33 @@ pub fn count_block(block: &BlockSpec, input: usize, side: usize) -> (Cost<u64>, 
 /// output.
 #[must_use]
 pub fn count_stem(space: &SearchSpace, resolution: usize) -> (Cost<u64>, usize) {
-    stem(&1u64, &space.stem, space.image_channels, resolution)
+    let side = stem_side(&space.stem, resolution);
+    (stem(&space.stem, space.image_channels, &square(side)), side)
 }
 
 /// The cost of a space's head that gets `input` channels on a map of `side` pixels a side.
 #[must_use]
 pub fn count_head(space: &SearchSpace, input: usize, side: usize) -> Cost<u64> {
     let spec = Head::Conv { width: space.head.width, activation: space.head.activation };
-    head(&(input as u64), &spec, space.classes, square(side))
+    head(&(input as u64), &spec, space.classes, &square(side))
 }
 
-/// The cost of the masked supernet for one image: all types of every block at their largest sizes.
+/// The cost of the masked supernet for one image: all types of every block at their largest sizes, at
+/// every resolution; its parameters are the same ones at each.
 #[must_use]
 pub fn supernet(space: &SearchSpace) -> Cost<u64> {
-    instantiated(space, |block| (vec![block.mid_max()], vec![block.width_max()]))
+    let largest = |block: &BlockChoices| (vec![block.mid_max()], vec![block.width_max()]);
+    let each = space.resolutions.iter().map(|side| instantiated(space, *side, largest));
+    let Cost { params, .. } = instantiated(space, space.max_resolution(), largest);
+    let all = each.fold(Cost::zero(&0), |all, one| all.plus(&one));
+    Cost { params, ..all }
 }
 
-/// The cost of the explicit supernet for one image: all types of every block in all sizes.
+/// The cost of the explicit supernet for one image of the largest resolution: all types of every block
+/// in all sizes.
 #[must_use]
 pub fn explicit_supernet(space: &SearchSpace) -> Cost<u64> {
-    instantiated(space, |block| match &block.expansion {
+    instantiated(space, space.max_resolution(), |block| match &block.expansion {
         Expansion::None => (vec![block.in_max], block.widths.clone()),
         Expansion::Options { mids, .. } => (mids.clone(), block.widths.clone()),
     })
@@ -83,10 +94,10 @@ pub fn explicit_supernet(space: &SearchSpace) -> Cost<u64> {
 /// The cost of a block of every type for each of the hidden and output widths that `sizes` names.
 fn instantiated(
     space: &SearchSpace,
+    resolution: usize,
     sizes: impl Fn(&BlockChoices) -> (Vec<usize>, Vec<usize>),
 ) -> Cost<u64> {
-    let image = (space.image_channels, space.max_resolution());
-    let (mut cost, mut side) = stem(&1u64, &space.stem, image.0, image.1);
+    let (mut cost, mut side) = count_stem(space, resolution);
     let mut input = space.stem.width as u64;
     for block in &space.blocks {
         let before = square(side);
@@ -103,7 +114,7 @@ fn instantiated(
             for block_type in &block.types {
                 cost = match *block_type {
                     BlockType::Skip if !block.skip_needs_projection() => cost,
-                    BlockType::Skip => cost.plus(&dense_conv(1, &input, &width, square(side))),
+                    BlockType::Skip => cost.plus(&dense_conv(1, &input, &width, &square(side))),
                     BlockType::MbConv { kernel, squeeze_excite, .. } => {
                         let each =
                             mids.iter().map(|mid| mbconv(kernel, *mid, width, squeeze_excite));
@@ -114,8 +125,7 @@ fn instantiated(
         }
         input = block.width_max() as u64;
     }
-    let spec = Head::Conv { width: space.head.width, activation: space.head.activation };
-    cost.plus(&head(&input, &spec, space.classes, square(side)))
+    cost.plus(&count_head(space, input as usize, side))
 }
 
 /// The least and the largest cost of any network of a space.
@@ -123,6 +133,17 @@ fn instantiated(
 pub struct Extent {
     pub macs: (u64, u64),
     pub params: (u64, u64),
+}
+
+impl Extent {
+    /// The part that an objective is about.
+    #[must_use]
+    pub fn of(&self, objective: Objective) -> (u64, u64) {
+        match objective {
+            Objective::Macs => self.macs,
+            Objective::Params => self.params,
+        }
+    }
 }
 
 /// See [`Extent`]. Cost grows with every width, expansion, kernel and resolution, so the extremes
@@ -136,19 +157,18 @@ fn square(side: usize) -> u64 {
     (side * side) as u64
 }
 
-/// The stem's cost and the side of its output.
-fn stem<N: Number>(
-    like: &N,
-    spec: &ConvSpec,
-    image_channels: usize,
-    resolution: usize,
-) -> (Cost<N>, usize) {
-    let side = conv_out(resolution, spec.kernel, spec.stride);
-    let (input, width) = (like.constant(image_channels as u64), like.constant(spec.width as u64));
-    (dense_conv(spec.kernel, &input, &width, square(side)), side)
+/// The side of the stem's output.
+fn stem_side(spec: &ConvSpec, resolution: usize) -> usize {
+    conv_out(resolution, spec.kernel, spec.stride)
 }
 
-fn head<N: Number>(input: &N, head: &Head, classes: usize, pixels: u64) -> Cost<N> {
+/// The stem's cost for so many pixels of output.
+fn stem<N: Number>(spec: &ConvSpec, image_channels: usize, pixels: &N) -> Cost<N> {
+    let input = pixels.constant(image_channels as u64);
+    dense_conv(spec.kernel, &input, &pixels.constant(spec.width as u64), pixels)
+}
+
+fn head<N: Number>(input: &N, head: &Head, classes: usize, pixels: &N) -> Cost<N> {
     let classes = classes as u64;
     match head {
         Head::Conv { width, .. } => conv_head(input, *width as u64, classes, pixels),

@@ -4,6 +4,7 @@
 //! own shape lives in `wire`, the strict reading and the messages for its editor in
 //! [`crate::document`].
 
+mod loss;
 mod sampling;
 mod wire;
 

@@ -1,8 +1,8 @@
 //! The sections of what draws networks instead of learning choices: the cost budget, random search,
 //! scores under shared weights, evolution, and the rank correlation.
 
+use super::loss::extent;
 use super::wire::at_most;
-use crate::cost;
 use crate::document::{Section, Value};
 use crate::recipe::{
     Budget, DataConfig, Evolution, Objective, RandomSearch, RankCorrelation, SearchConfig,
@@ -41,11 +41,7 @@ pub(super) fn read_budget(
 
 /// Whether the space can reach the band at all; that a network lies in it is seen when one is drawn.
 fn check_band(section: &Value<'_>, budget: &Budget, space: Option<&SearchSpace>) -> Option<Budget> {
-    let extent = cost::extent(space?);
-    let ((least, most), counted) = match budget.objective {
-        Objective::Macs => (extent.macs, "MACs"),
-        Objective::Params => (extent.params, "parameters"),
-    };
+    let ((least, most), counted) = extent(space?, budget.objective);
     let band = budget.band();
     let (low, high) = (*band.start(), *band.end());
     if band.is_empty() {

@@ -1,12 +1,12 @@
 //! Manifest files: TOML → [`Manifest`].
 
+use super::loss::read_loss;
 use super::sampling::{read_budget, read_evolution, read_random, read_rank, read_shared};
 use super::{Complaints, Manifest, Overrides};
-use crate::cost;
 use crate::document::{Document, Section, Value, nearest_file};
 use crate::recipe::{
-    Adam, Augment, DataConfig, DatasetName, LossForm, Method, Objective, Recompute, Schedule,
-    SearchConfig, SearchLoss, Sgd, Temperature, TrainConfig,
+    Adam, Augment, DataConfig, DatasetName, GateKind, MaskPlace, Method, Recompute, Schedule,
+    SearchConfig, Sgd, Temperature, TemperatureSchedule, TrainConfig,
 };
 use crate::space::{SearchSpace, parse_space};
 use std::ops::Bound::{Excluded, Included};
@@ -16,8 +16,6 @@ use std::path::Path;
 const MAX_EPOCHS: u64 = 100_000;
 const MAX_BATCH: u64 = 65_536;
 const MAX_IMAGES: u64 = 100_000_000;
-const MAX_COST_UNIT: f64 = 1e15;
-const MAX_COEFFICIENT: f64 = 1e6;
 
 type OpenRange = (std::ops::Bound<f64>, std::ops::Bound<f64>);
 const LEARNING_RATES: OpenRange = (Excluded(0.0), Included(100.0));
@@ -35,13 +33,15 @@ const METHODS: &[(&str, Method)] = &[
     ("rs_ws", Method::RsWs),
     ("evolution", Method::Evolution),
 ];
-const OBJECTIVES: &[(&str, Objective)] =
-    &[("macs", Objective::Macs), ("params", Objective::Params)];
 const SCHEDULES: &[(&str, Schedule)] = &[
     ("constant", Schedule::Constant),
     ("cosine", Schedule::Cosine),
     ("triangle", Schedule::Triangle),
 ];
+const GATES: &[(&str, GateKind)] =
+    &[("soft", GateKind::Soft), ("straight_through", GateKind::StraightThrough)];
+const MASKS: &[(&str, MaskPlace)] =
+    &[("after_norm", MaskPlace::AfterNorm), ("before_norm", MaskPlace::BeforeNorm)];
 const RECOMPUTES: &[(&str, Recompute)] = &[("none", Recompute::None), ("block", Recompute::Block)];
 const DATASETS: &[(&str, Dataset)] = &[
     ("cifar10", Dataset::new(DatasetName::Cifar10, 50_000, 32, 3)),
@@ -214,14 +214,15 @@ fn read_search(
         check_share(&value, share, seen?, batch_size?)
     });
     let augment = read_augment(s);
-    let recompute = read_recompute(s);
+    let recompute = optional_name(s, "recompute", RECOMPUTES);
     let weights = s.section("weights", read_sgd);
     let alpha = s.section("alpha", read_adam);
-    let temperature = s.section("temperature", |s| {
-        let initial = s.real("initial", (Excluded(0.0), Included(1e6)));
-        let decay = s.real("decay", (Excluded(0.0), Included(1.0)));
-        Some(Temperature { initial: initial?, decay: decay? })
-    });
+    let temperature = s.section("temperature", read_temperature);
+    let gates = optional_name(s, "gates", GATES);
+    let masks = optional_name(s, "masks", MASKS);
+    if let (Some(method), Some(gates), Some(masks)) = (method, gates, masks) {
+        check_method(s, method, gates, masks, space);
+    }
     let loss = s.section("loss", |s| read_loss(s, space));
     let budget = s.optional("budget", |value| value.section(|s| read_budget(s, value, space)));
     let is = |one_of: &[Method]| method.is_some_and(|method| one_of.contains(&method));
@@ -249,12 +250,56 @@ fn read_search(
         weights: weights?,
         alpha: alpha?,
         temperature: temperature?,
+        gates: gates?,
+        masks: masks?,
         loss: loss?,
         budget: budget?,
         random: random?,
         shared: shared?,
         evolution: evolution?,
     })
+}
+
+/// Refuses what a method cannot do.
+fn check_method(
+    s: &Section<'_>,
+    method: Method,
+    gates: GateKind,
+    masks: MaskPlace,
+    space: Option<&SearchSpace>,
+) {
+    let is_darts = matches!(method, Method::Darts | Method::Darts2);
+    let is_explicit = is_darts || method == Method::Dnas;
+    let complain = |key, problem: &str, expected: &str| {
+        s.get(key).and_then(|value| {
+            value.complain::<()>(format!("{} {problem}", value.given()), expected)
+        });
+    };
+    if let (true, Some(space)) = (is_explicit, space)
+        && space.resolutions.len() > 1
+    {
+        let problem =
+            format!("searches no resolution, and the space \"{}\" has several", space.name);
+        complain(
+            "method",
+            &problem,
+            "take another method, or a space with one of input.resolutions",
+        );
+    }
+    if is_explicit && masks == MaskPlace::BeforeNorm {
+        complain(
+            "masks",
+            "is about masks, and the explicit supernet of this method has none",
+            "take it out, or search.method = \"dmasking\"",
+        );
+    }
+    if is_darts && gates == GateKind::StraightThrough {
+        complain(
+            "gates",
+            "is about drawn gates, and this method draws none",
+            "take it out, or another method",
+        );
+    }
 }
 
 /// A section that some methods need: theirs must be there, the others' may be, so that one manifest
@@ -293,7 +338,7 @@ fn read_train(s: &Section<'_>, available: Option<usize>) -> Option<TrainConfig> 
     let optimizer = s.section("optimizer", read_sgd);
     let label_smoothing = s.real("label_smoothing", 0.0..1.0);
     let augment = read_augment(s);
-    let recompute = read_recompute(s);
+    let recompute = optional_name(s, "recompute", RECOMPUTES);
     Some(TrainConfig {
         epochs: epochs?,
         batch_size: batch_size?,
@@ -304,9 +349,60 @@ fn read_train(s: &Section<'_>, available: Option<usize>) -> Option<TrainConfig> 
     })
 }
 
-/// No key, nothing recomputed.
-fn read_recompute(s: &Section<'_>) -> Option<Recompute> {
-    s.optional("recompute", |value| value.name(RECOMPUTES)).map(Option::unwrap_or_default)
+/// A name; no key, the default.
+pub(super) fn optional_name<T: Copy + Default>(
+    s: &Section<'_>,
+    key: &'static str,
+    names: &[(&str, T)],
+) -> Option<T> {
+    s.optional(key, |value| value.name(names)).map(Option::unwrap_or_default)
+}
+
+/// Each schedule has its own second number; that of another one is refused. No schedule, τ decays
+/// exponentially.
+fn read_temperature(s: &Section<'_>) -> Option<Temperature> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Course {
+        Exponential,
+        Linear,
+        Constant,
+    }
+    const COURSES: &[(&str, Course)] = &[
+        ("exponential", Course::Exponential),
+        ("linear", Course::Linear),
+        ("constant", Course::Constant),
+    ];
+    let range = (Excluded(0.0), Included(1e6));
+    let initial = s.real("initial", range);
+    let course = s.optional("schedule", |value| value.name(COURSES));
+    let forbid = |key, name: &str, own: &str| {
+        let problem = format!("is no number of the schedule \"{name}\", which is {own}");
+        s.forbid(key, &problem, "take it out, or change the schedule");
+    };
+    let schedule = match course.map(|course| course.unwrap_or(Course::Exponential)) {
+        Some(Course::Exponential) => {
+            forbid("last", "exponential", "initial * decay^epoch");
+            let decay = s.real("decay", (Excluded(0.0), Included(1.0)));
+            decay.map(|decay| TemperatureSchedule::Exponential { decay })
+        }
+        Some(Course::Linear) => {
+            forbid("decay", "linear", "from initial to last in equal steps");
+            s.real("last", range).map(|last| TemperatureSchedule::Linear { last })
+        }
+        Some(Course::Constant) => {
+            forbid("decay", "constant", "initial in every epoch");
+            forbid("last", "constant", "initial in every epoch");
+            Some(TemperatureSchedule::Constant)
+        }
+        // Without a schedule it cannot be told which keys belong.
+        None => {
+            for key in ["decay", "last"] {
+                s.get(key);
+            }
+            None
+        }
+    };
+    Some(Temperature { initial: initial?, schedule: schedule? })
 }
 
 /// A batch holds no more images than there are.
@@ -375,80 +471,4 @@ fn read_augment(s: &Section<'_>) -> Option<Augment> {
         })
     });
     augment.map(Option::unwrap_or_default)
-}
-
-/// Each form has its own coefficients; those of the other form are refused.
-fn read_loss(s: &Section<'_>, space: Option<&SearchSpace>) -> Option<SearchLoss> {
-    #[derive(Clone, Copy)]
-    enum Form {
-        LogPower,
-        Linear,
-    }
-    let coefficient = |key| s.real(key, 0.0..=MAX_COEFFICIENT);
-    let forbid = |key, form: &str, own: &str| {
-        let problem = format!("is no coefficient of the form \"{form}\", which is {own}");
-        s.forbid(key, &problem, "take it out, or change the form");
-    };
-    let objective = s.name("objective", OBJECTIVES);
-    let form = s.name("form", &[("log_power", Form::LogPower), ("linear", Form::Linear)]);
-    let form = match form {
-        Some(Form::LogPower) => {
-            forbid("lambda", "log_power", "CE * a * ln(cost)^b");
-            let (a, b) = (coefficient("a"), coefficient("b"));
-            a.zip(b).map(|(a, b)| LossForm::LogPower { a, b })
-        }
-        Some(Form::Linear) => {
-            forbid("a", "linear", "CE + lambda * cost");
-            forbid("b", "linear", "CE + lambda * cost");
-            coefficient("lambda").map(|lambda| LossForm::Linear { lambda })
-        }
-        // Without a form it cannot be told which keys belong.
-        None => {
-            for key in ["a", "b", "lambda"] {
-                s.get(key);
-            }
-            None
-        }
-    };
-    let cost_unit = s.require("cost_unit", "the unit of the cost, as in 1e6 for millions");
-    let cost_unit = cost_unit.and_then(|value| {
-        let unit = value.real((Excluded(0.0), Included(MAX_COST_UNIT)))?;
-        match (form, objective, space) {
-            (Some(LossForm::LogPower { .. }), Some(objective), Some(space)) => {
-                check_unit(&value, unit, objective, space)
-            }
-            _ => Some(unit),
-        }
-    });
-    Some(SearchLoss { objective: objective?, form: form?, cost_unit: cost_unit? })
-}
-
-/// The logarithm's power is flat below e units (see [`crate::search::slopes`]): a space that lies
-/// there as a whole would be searched without regard to its cost.
-fn check_unit(
-    value: &Value<'_>,
-    unit: f64,
-    objective: Objective,
-    space: &SearchSpace,
-) -> Option<f64> {
-    let extent = cost::extent(space);
-    let (_, most) = match objective {
-        Objective::Macs => extent.macs,
-        Objective::Params => extent.params,
-    };
-    if most as f64 / unit > std::f64::consts::E {
-        return Some(unit);
-    }
-    let counted = match objective {
-        Objective::Macs => "MACs",
-        Objective::Params => "parameters",
-    };
-    let problem = format!(
-        "{} is too large: no network of the space has more than {most} {counted}, and the form \
-         \"log_power\" knows no difference below 2.718 units",
-        value.given(),
-    );
-    // A power of ten, so that the largest network has at least ten units.
-    let enough = 10f64.powf((most as f64).log10().floor() - 1.0);
-    value.complain(problem, format!("give at most {enough:e}"))
 }

@@ -9,6 +9,7 @@ use crate::nn::{BatchNorm, Conv1x1, Depthwise, Params, Pass, SqueezeExcite};
 use crate::ops::depthwise;
 use crate::ops::gram::Gram;
 use crate::ops::inference::{InvertedResidual, Layer};
+use crate::ops::subsample::Grid;
 use crate::space::Activation;
 use crate::tape::{Candidate, Expand, Sum, Value};
 use candle_core::Result;
@@ -27,6 +28,19 @@ pub struct BlockGates {
     pub squeeze: Option<Value>,
     /// Mask of the output channels `[width]`.
     pub width: Option<Value>,
+    /// Masks of channels in front of their batch norm, instead of behind it.
+    pub filters: FilterMasks,
+}
+
+/// Masks in front of a batch norm are masks of the filters in front of it. Where its statistics are
+/// the batch's it divides them out again, as it does any factor of a channel: this is there to be
+/// compared with.
+#[derive(Clone, Debug, Default)]
+pub struct FilterMasks {
+    /// Of the depthwise filters `[mid]`.
+    pub depthwise: Option<Value>,
+    /// Of the last filters of every branch `[width]`.
+    pub project: Option<Value>,
 }
 
 /// A block with its parameters.
@@ -147,8 +161,10 @@ impl BranchLayers {
         match self {
             Self::MbConv(block) => block.forward(pass, x, gram, gates),
             Self::Projection { conv, norm, stride } => {
-                let x = pass.tape.subsample(x, *stride)?;
-                let z = conv.forward(pass, &x)?;
+                let (_, h, w, _) = x.tensor().dims4()?;
+                let x = pass.tape.subsample(x, Grid::strided(*stride, (h, w)))?;
+                let w = conv.masked_weight(pass, gates.filters.project.as_ref())?;
+                let z = pass.tape.matmul(&x, &w)?;
                 norm.candidate(pass, z, Activation::Relu)
             }
         }
@@ -190,10 +206,10 @@ impl MbConv {
         gram: &mut Option<Rc<Gram>>,
         gates: &BlockGates,
     ) -> Result<Candidate> {
-        let hidden = self.hidden(pass, x, gram)?;
+        let hidden = self.hidden(pass, x, gram, gates.filters.depthwise.as_ref())?;
         let squeeze_excite =
             self.squeeze_excite.as_ref().map(|layers| layers.layers(pass, gates.squeeze.clone()));
-        let w = self.project.weight(pass);
+        let w = self.project.masked_weight(pass, gates.filters.project.as_ref())?;
         // The mask right before the projection (and the squeeze-excite) is exactly a narrower
         // expansion: depthwise convolution and batch norm work channel by channel.
         let mask = gates.mid.as_ref();
@@ -231,12 +247,13 @@ impl MbConv {
         pass: &mut Pass<'_>,
         x: &Value,
         gram: &mut Option<Rc<Gram>>,
+        mask: Option<&Value>,
     ) -> Result<Candidate> {
         let expand = match &self.expand {
             Some(layers) => Some(self.expand(pass, x, gram, layers)?),
             None => None,
         };
-        let (z, moments) = self.depthwise.forward(pass, x, expand.as_ref())?;
+        let (z, moments) = self.depthwise.forward(pass, x, expand.as_ref(), mask)?;
         let norm = self.depthwise_norm.norm(pass, self.activation, moments)?;
         Ok(Candidate { z, norm })
     }

@@ -1,4 +1,4 @@
-//! What every network begins and ends with: the stem in front of its blocks, the head behind them.
+//! What stands before the blocks and behind them: the stem, and the head with its classifier.
 
 use super::block::single;
 use super::plan::Plan;
@@ -6,9 +6,9 @@ use crate::nn::{BatchNorm, Conv, Conv1x1, Dense, Params, Pass};
 use crate::ops::inference::Layer;
 use crate::space::{Activation, Head};
 use crate::tape::{Candidate, Value};
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 
-/// Dense convolution, batch norm, activation.
+/// Convolution, batch norm, activation.
 #[derive(Debug)]
 pub(super) struct Stem {
     conv: Conv,
@@ -16,15 +16,20 @@ pub(super) struct Stem {
     activation: Activation,
 }
 
-/// 1x1 convolution, pooling and classifier.
+/// 1x1 convolution, batch norm, activation, pooling.
 #[derive(Debug)]
 pub(super) struct HeadLayers {
     conv: Conv1x1,
     norm: BatchNorm,
     activation: Activation,
+}
+
+/// From pooled features to logits.
+#[derive(Debug)]
+pub(super) struct Classifier {
     /// The released networks' 1x1 convolution behind the pooling.
-    after_pool: Option<Conv1x1>,
-    classifier: Dense,
+    after_pool: Option<(Conv1x1, Activation)>,
+    dense: Dense,
 }
 
 impl Stem {
@@ -38,12 +43,16 @@ impl Stem {
         })
     }
 
-    /// Images `[n, h, w, c]` → `[n, h/s, w/s, width]`.
-    pub(super) fn forward(&self, pass: &mut Pass<'_>, images: &Tensor) -> Result<Value> {
-        let images = Value::constant(images.clone());
-        let (z, moments) = self.conv.forward(pass, &images)?;
+    /// Images `[n, h, w, c]` → `[n, ⌈h/s⌉, ⌈w/s⌉, width]`, times the mask `[width]`.
+    pub(super) fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        images: &Value,
+        mask: Option<Value>,
+    ) -> Result<Value> {
+        let (z, moments) = self.conv.forward(pass, images)?;
         let norm = self.norm.norm(pass, self.activation, moments)?;
-        single(pass, Candidate { z, norm }, None)
+        single(pass, Candidate { z, norm }, mask)
     }
 
     /// The layer at inference.
@@ -53,49 +62,66 @@ impl Stem {
 }
 
 impl HeadLayers {
-    pub(super) fn new(params: &mut Params, plan: &Plan) -> Result<Self> {
+    /// With the classifier, which comes after it.
+    pub(super) fn new(params: &mut Params, plan: &Plan) -> Result<(Self, Classifier)> {
         let input = plan.blocks.last().map_or(plan.stem.width, |block| block.width);
         let (mid, width, activation) = match plan.head {
             Head::Conv { width, activation } => (width, None, activation),
             Head::IrPool { mid, width, activation } => (mid, Some(width), activation),
         };
         let after_pool = match width {
-            Some(width) => Some(Conv1x1::new(params, "head.after_pool", mid, width)?),
+            Some(width) => {
+                let conv = Conv1x1::new(params, "head.after_pool", mid, width)?;
+                Some((conv, activation))
+            }
             None => None,
         };
-        Ok(Self {
+        let head = Self {
             conv: Conv1x1::new(params, "head", input, mid)?,
             norm: BatchNorm::new(params, "head", mid)?,
             activation,
-            after_pool,
-            classifier: Dense::new(params, "classifier", width.unwrap_or(mid), plan.classes)?,
-        })
+        };
+        let dense = Dense::new(params, "classifier", width.unwrap_or(mid), plan.classes)?;
+        Ok((head, Classifier { after_pool, dense }))
     }
 
-    /// x `[n, h, w, c]` → logits `[n, classes]`.
-    pub(super) fn forward(&self, pass: &mut Pass<'_>, x: Value) -> Result<Value> {
-        let z = self.conv.forward(pass, &x)?;
-        drop(x);
+    /// x `[n, h, w, c]` → features `[n, mid]`, times the mask `[mid]`.
+    pub(super) fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        x: &Value,
+        mask: Option<Value>,
+    ) -> Result<Value> {
+        let z = self.conv.forward(pass, x)?;
         let candidate = self.norm.candidate(pass, z, self.activation)?;
-        let x = single(pass, candidate, None)?;
-        let mut x = pass.tape.pool(&x)?; // [n, c]
-        if let Some(conv) = &self.after_pool {
-            let z = conv.forward(pass, &x)?;
-            let zero = pass.row(&vec![0.0; z.tensor().dim(1)?], false)?;
-            x = pass.tape.rows(&z, &zero, self.activation, None)?;
-        }
-        self.classifier.forward(pass, &x, Activation::Identity, None)
+        let x = single(pass, candidate, mask)?;
+        pass.tape.pool(&x)
     }
 
     /// The layers at inference.
-    pub(super) fn freeze(&self, params: &Params) -> Result<Vec<Layer>> {
-        let conv = self.conv.freeze(params, &self.norm, self.activation, 1)?;
-        let mut layers = vec![conv, Layer::Pool];
-        if let Some(conv) = &self.after_pool {
-            let w = params.value(conv.weight).clone();
-            layers.push(Layer::Linear { w, bias: None, activation: self.activation });
+    pub(super) fn freeze(&self, params: &Params) -> Result<[Layer; 2]> {
+        Ok([self.conv.freeze(params, &self.norm, self.activation, 1)?, Layer::Pool])
+    }
+}
+
+impl Classifier {
+    /// Features `[n, mid]` → logits `[n, classes]`.
+    pub(super) fn forward(&self, pass: &mut Pass<'_>, mut x: Value) -> Result<Value> {
+        if let Some((conv, activation)) = &self.after_pool {
+            let z = conv.forward(pass, &x)?;
+            let zero = pass.row(&vec![0.0; z.tensor().dim(1)?], false)?;
+            x = pass.tape.rows(&z, &zero, *activation, None)?;
         }
-        layers.push(self.classifier.freeze(params, Activation::Identity));
-        Ok(layers)
+        self.dense.forward(pass, &x, Activation::Identity, None)
+    }
+
+    /// The layers at inference.
+    pub(super) fn freeze(&self, params: &Params) -> Vec<Layer> {
+        let after_pool = self.after_pool.as_ref().map(|(conv, activation)| {
+            let w = params.value(conv.weight).clone();
+            Layer::Linear { w, bias: None, activation: *activation }
+        });
+        let dense = self.dense.freeze(params, Activation::Identity);
+        after_pool.into_iter().chain([dense]).collect()
     }
 }

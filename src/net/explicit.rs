@@ -20,18 +20,19 @@
 
 use super::Gated;
 use super::block::{Block, BlockGates};
-use super::ends::{HeadLayers, Stem};
-use super::plan::{self, BlockPlan, Plan};
-use super::supernet::{
-    GateGradients, GateValues, Inputs, add_hidden, add_prefix_sums, branch_types, mask_hidden,
-    prefix_mask, row,
+use super::ends::{Classifier, HeadLayers, Stem};
+use super::gates::{
+    GateGradients, GateValues, Inputs, NetGates, add_hidden, add_prefix_sums, branch_types,
+    mask_hidden, prefix_mask, taken,
 };
+use super::plan::{self, BlockPlan, Plan};
 use crate::cost::{self, Cost, Traced};
 use crate::nn::{Params, Pass};
+use crate::recipe::MaskPlace;
 use crate::rng::Seed;
 use crate::space::{BlockChoices, BlockType, Expansion, SearchSpace};
 use crate::tape::{Gradients, Value};
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, bail};
 use std::rc::Rc;
 
 /// The network with a block for every option.
@@ -40,6 +41,7 @@ pub struct ExplicitSupernet {
     stem: Stem,
     blocks: Vec<Rc<Options>>,
     head: HeadLayers,
+    classifier: Classifier,
     space: SearchSpace,
 }
 
@@ -141,19 +143,22 @@ impl Options {
 }
 
 impl ExplicitSupernet {
-    /// Adds the supernet's parameters to `params`.
+    /// A fresh one of a space with one resolution.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When there are several resolutions, or the device has no room.
     pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<(Self, Params)> {
+        if space.resolutions.len() > 1 {
+            bail!("an explicit supernet has one resolution, not {:?}", space.resolutions);
+        }
         let mut params = Params::new(seed, device);
         let plan = Plan::supernet(space);
         let stem = Stem::new(&mut params, &plan)?;
         let blocks = space.blocks.iter();
         let blocks = blocks.map(|choices| Options::new(&mut params, space, choices).map(Rc::new));
         let blocks = blocks.collect::<Result<_>>()?;
-        let head = HeadLayers::new(&mut params, &plan)?;
-        Ok((Self { stem, blocks, head, space: space.clone() }, params))
+        let (head, classifier) = HeadLayers::new(&mut params, &plan)?;
+        Ok((Self { stem, blocks, head, classifier, space: space.clone() }, params))
     }
 
     /// The gates of the parts of one block.
@@ -165,13 +170,15 @@ impl ExplicitSupernet {
         incoming: &[(usize, Traced)],
         wanted: bool,
     ) -> Result<Vec<BlockGates>> {
-        let mut hidden = BlockGates::default();
-        if matches!(choices.expansion, Expansion::None) {
-            let (mids, shares): (Vec<_>, Vec<_>) =
-                incoming.iter().map(|(c, p)| (*c, p.value())).unzip();
-            let divisor = self.space.channel_divisor;
-            mask_hidden(pass, &mut hidden, (&mids, &shares), divisor, wanted)?;
-        }
+        let hidden = match &choices.expansion {
+            Expansion::None => {
+                let (mids, shares): (Vec<_>, Vec<_>) =
+                    incoming.iter().map(|(c, p)| (*c, p.value())).unzip();
+                let (divisor, place) = (self.space.channel_divisor, MaskPlace::default());
+                mask_hidden(pass, (&mids, &shares), divisor, place, wanted)?
+            }
+            Expansion::Options { .. } => BlockGates::default(),
+        };
         let paths = paths(choices);
         let mut parts = Vec::new();
         for width in values.widths.iter().filter(|_| !paths.is_empty()) {
@@ -203,14 +210,14 @@ impl ExplicitSupernet {
         let paths = paths(choices);
         for (w, part) in parts.iter().enumerate() {
             for (path, by_product) in
-                paths.iter().zip(row(part.branches.as_ref(), gradients)?.unwrap_or_default())
+                paths.iter().zip(taken(part.branches.as_ref(), gradients)?.unwrap_or_default())
             {
-                add_product(&mut found, values, (*path, w), f64::from(by_product));
+                add_product(&mut found, values, (*path, w), by_product);
             }
-            if let Some(identity) = row(part.identity.as_ref(), gradients)? {
-                found.identity = f64::from(identity[0]);
+            if let Some(identity) = taken(part.identity.as_ref(), gradients)? {
+                found.identity = identity[0];
             }
-            if let Some(mask) = row(part.width.as_ref(), gradients)? {
+            if let Some(mask) = taken(part.width.as_ref(), gradients)? {
                 add_prefix_sums(&mut found.widths, &choices.widths, &mask);
             }
         }
@@ -255,29 +262,27 @@ impl Gated for ExplicitSupernet {
         &self,
         pass: &mut Pass<'_>,
         images: &Tensor,
-        gates: &[GateValues],
+        gates: &NetGates,
         gradients_wanted: bool,
     ) -> Result<(Value, BoundOptions)> {
         let inputs = Inputs::new(&self.space, gates);
-        let mut bound = Vec::with_capacity(gates.len());
-        for ((choices, values), incoming) in self.space.blocks.iter().zip(gates).zip(&inputs.widths)
-        {
+        let mut bound = Vec::with_capacity(gates.blocks.len());
+        let choices = self.space.blocks.iter().zip(&gates.blocks);
+        for ((choices, values), incoming) in choices.zip(&inputs.widths) {
             bound.push(self.bind(pass, choices, values, incoming, gradients_wanted)?);
         }
-        let mut x = self.stem.forward(pass, images)?;
+        let mut x = self.stem.forward(pass, &Value::constant(images.clone()), None)?;
         for (block, gates) in self.blocks.iter().zip(&bound) {
             let (block, gates) = (block.clone(), gates.clone());
             x = pass.block(move |pass| block.forward(pass, &x, &gates))?;
         }
-        let logits = self.head.forward(pass, x)?;
-        Ok((logits, BoundOptions { blocks: bound, values: gates.to_vec(), inputs }))
+        let features = self.head.forward(pass, &x, None)?;
+        drop(x);
+        let logits = self.classifier.forward(pass, features)?;
+        Ok((logits, BoundOptions { blocks: bound, values: gates.blocks.clone(), inputs }))
     }
 
-    fn gate_gradients(
-        &self,
-        bound: &BoundOptions,
-        gradients: &mut Gradients,
-    ) -> Result<Vec<GateGradients>> {
+    fn gate_gradients(&self, bound: &BoundOptions, gradients: &mut Gradients) -> Result<NetGates> {
         let gates = bound.blocks.iter().zip(&bound.values).zip(&bound.inputs.widths);
         let (mut found, mut by_inputs) = (Vec::new(), Vec::new());
         for (choices, ((parts, values), incoming)) in self.space.blocks.iter().zip(gates) {
@@ -287,6 +292,6 @@ impl Gated for ExplicitSupernet {
             by_inputs.push(by_input);
         }
         bound.inputs.add_to(&mut found, &by_inputs);
-        Ok(found)
+        Ok(NetGates { resolutions: vec![0.0], blocks: found })
     }
 }

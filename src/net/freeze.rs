@@ -1,9 +1,15 @@
 //! A decided network with fixed weights, for inference.
 
-use super::Net;
+use super::{Net, resolution};
 use crate::nn::Params;
 use crate::ops::inference::Network;
-use candle_core::Result;
+use candle_core::{Result, Tensor};
+
+/// What [`Net::freeze`] gives.
+pub struct Frozen {
+    resolution: usize,
+    network: Network,
+}
 
 impl Net {
     /// The network under the present weights and running statistics: what the layers compute, fused
@@ -11,12 +17,25 @@ impl Net {
     ///
     /// # Errors
     /// When a block has several branches (a supernet), or the device has no kernel.
-    pub fn freeze(&self, params: &Params) -> Result<Network> {
+    pub fn freeze(&self, params: &Params) -> Result<Frozen> {
         let mut layers = vec![self.stem.freeze(params)?];
         for block in &self.blocks {
             layers.push(block.freeze(params)?);
         }
         layers.extend(self.head.freeze(params)?);
-        Network::new(&layers, params.device())
+        layers.extend(self.classifier.freeze(params));
+        let network = Network::new(&layers, params.device())?;
+        Ok(Frozen { resolution: self.resolution, network })
+    }
+}
+
+impl Frozen {
+    /// Images `[n, h, w, c]` → logits `[n, classes]`; of larger images it sees what [`Net::forward`]
+    /// does.
+    ///
+    /// # Errors
+    /// When the images do not fit the network.
+    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        self.network.forward(&resolution::seen(images, self.resolution)?)
     }
 }

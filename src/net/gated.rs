@@ -1,6 +1,6 @@
 //! What the supernets have in common: a network under the gates of its choices.
 
-use super::{BoundGates, GateGradients, GateValues, Supernet};
+use super::{BoundGates, NetGates, Supernet};
 use crate::cost::{self, Cost};
 use crate::nn::Pass;
 use crate::space::SearchSpace;
@@ -25,7 +25,7 @@ pub trait Gated {
         &self,
         pass: &mut Pass<'_>,
         images: &Tensor,
-        gates: &[GateValues],
+        gates: &NetGates,
         gradients_wanted: bool,
     ) -> Result<(Value, Self::Bound)>;
 
@@ -33,11 +33,7 @@ pub trait Gated {
     ///
     /// # Errors
     /// When a gradient cannot be read from the device.
-    fn gate_gradients(
-        &self,
-        bound: &Self::Bound,
-        gradients: &mut Gradients,
-    ) -> Result<Vec<GateGradients>>;
+    fn gate_gradients(&self, bound: &Self::Bound, gradients: &mut Gradients) -> Result<NetGates>;
 }
 
 impl Gated for Supernet {
@@ -55,17 +51,13 @@ impl Gated for Supernet {
         &self,
         pass: &mut Pass<'_>,
         images: &Tensor,
-        gates: &[GateValues],
+        gates: &NetGates,
         gradients_wanted: bool,
     ) -> Result<(Value, BoundGates)> {
         self.forward(pass, images, gates, gradients_wanted)
     }
 
-    fn gate_gradients(
-        &self,
-        bound: &BoundGates,
-        gradients: &mut Gradients,
-    ) -> Result<Vec<GateGradients>> {
+    fn gate_gradients(&self, bound: &BoundGates, gradients: &mut Gradients) -> Result<NetGates> {
         bound.gradients(self.space(), gradients)
     }
 }

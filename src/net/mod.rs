@@ -5,31 +5,40 @@ mod ends;
 mod explicit;
 mod freeze;
 mod gated;
+mod gates;
 mod plan;
+mod resolution;
 mod shared;
 mod supernet;
 
-pub use block::{Block, BlockGates};
+pub use block::{Block, BlockGates, FilterMasks};
 pub use explicit::{BoundOptions, ExplicitSupernet, option_plans};
+pub use freeze::Frozen;
 pub use gated::Gated;
+pub use gates::{GateGradients, GateValues, NetGates};
 pub use plan::{BlockPlan, Branch, Plan};
-pub use shared::{Cut, SharedWeights};
-pub use supernet::{BoundGates, GateGradients, GateValues, Supernet, inherited};
+pub use resolution::Path;
+pub use shared::{Cut, SharedWeights, inherited};
+pub use supernet::{BoundGates, Supernet};
 
 use crate::nn::{Params, Pass};
 use crate::rng::Seed;
 use crate::space::ArchSpec;
 use crate::tape::Value;
 use candle_core::{Device, Result, Tensor};
-use ends::{HeadLayers, Stem};
+use ends::{Classifier, HeadLayers, Stem};
+use resolution::Flow;
 use std::rc::Rc;
 
 /// A network's layers; its numbers live in [`Params`].
 #[derive(Debug)]
 pub struct Net {
-    stem: Stem,
+    /// Pixels a side of the images that it sees.
+    resolution: usize,
+    stem: Rc<Stem>,
     blocks: Vec<Rc<Block>>,
-    head: HeadLayers,
+    head: Rc<HeadLayers>,
+    classifier: Classifier,
 }
 
 impl Net {
@@ -38,15 +47,11 @@ impl Net {
     /// # Errors
     /// When the device has no room.
     pub fn new(params: &mut Params, plan: &Plan) -> Result<Self> {
-        Ok(Self {
-            stem: Stem::new(params, plan)?,
-            blocks: plan
-                .blocks
-                .iter()
-                .map(|block| Block::new(params, block).map(Rc::new))
-                .collect::<Result<_>>()?,
-            head: HeadLayers::new(params, plan)?,
-        })
+        let stem = Rc::new(Stem::new(params, plan)?);
+        let blocks = plan.blocks.iter().map(|block| Block::new(params, block).map(Rc::new));
+        let blocks = blocks.collect::<Result<_>>()?;
+        let (head, classifier) = HeadLayers::new(params, plan)?;
+        Ok(Self { resolution: plan.resolution, stem, blocks, head: Rc::new(head), classifier })
     }
 
     /// The derived network with fresh weights.
@@ -59,15 +64,19 @@ impl Net {
         Ok((net, params))
     }
 
-    /// Images `[n, h, w, c]` → logits `[n, classes]`.
+    /// Images `[n, h, w, c]` → logits `[n, classes]`. Of larger images it sees the pixels of the
+    /// uniform grid that the supernet chose its resolution on: a network is trained and tested on
+    /// what it was chosen for, however good another way of resizing may be.
     ///
     /// # Errors
-    /// When an operator fails.
+    /// When an operator fails, or the images are too small.
     pub fn forward(&self, pass: &mut Pass<'_>, images: &Tensor) -> Result<Value> {
-        self.forward_gated(pass, images, &[])
+        let only = [Rc::new(Path::only(Vec::new()))];
+        self.forward_gated(pass, &resolution::seen(images, self.resolution)?, &only)
     }
 
-    /// [`Net::forward`] with the gates of each block; blocks beyond the list have none.
+    /// [`Net::forward`] with the gates of each resolution, the largest first; images are of the
+    /// size that the first one sees.
     ///
     /// # Errors
     /// When an operator fails.
@@ -75,14 +84,18 @@ impl Net {
         &self,
         pass: &mut Pass<'_>,
         images: &Tensor,
-        gates: &[BlockGates],
+        paths: &[Rc<Path>],
     ) -> Result<Value> {
-        let mut x = self.stem.forward(pass, images)?;
-        let none = BlockGates::default();
+        let mut flow = Flow::of(images, paths)?;
+        let stem = self.stem.clone();
+        flow.stage(pass, false, move |pass, x, path| stem.forward(pass, x, path.stem.clone()))?;
         for (i, block) in self.blocks.iter().enumerate() {
-            let (block, gates) = (block.clone(), gates.get(i).unwrap_or(&none).clone());
-            x = pass.block(move |pass| block.forward(pass, &x, &gates))?;
+            let block = block.clone();
+            flow.stage(pass, true, move |pass, x, path| block.forward(pass, x, &path.block(i)))?;
         }
-        self.head.forward(pass, x)
+        let head = self.head.clone();
+        let features =
+            flow.pool(pass, move |pass, x, path| head.forward(pass, x, path.head.clone()))?;
+        self.classifier.forward(pass, features)
     }
 }

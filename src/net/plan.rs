@@ -9,6 +9,8 @@ use crate::space::{
 /// A network to build.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// Pixels a side of the images that it sees.
+    pub resolution: usize,
     pub image_channels: usize,
     pub classes: usize,
     pub stem: ConvSpec,
@@ -47,6 +49,7 @@ impl Plan {
     #[must_use]
     pub fn supernet(space: &SearchSpace) -> Self {
         Self {
+            resolution: space.max_resolution(),
             image_channels: space.image_channels,
             classes: space.classes,
             stem: space.stem.clone(),
@@ -86,6 +89,7 @@ impl Plan {
             plan
         });
         Self {
+            resolution: arch.resolution,
             image_channels: arch.image_channels,
             classes: arch.classes,
             stem: arch.stem.clone(),

@@ -5,11 +5,10 @@
 //! gradients), so nothing of the other options need run. What is cut is of every tensor the first
 //! channels, as under the channel masks.
 
-use super::supernet::source_name;
 use super::{Net, Plan};
 use crate::nn::Params;
 use crate::rng::Seed;
-use crate::space::{Decisions, SearchSpace};
+use crate::space::{ArchSpec, BlockDecision, Decisions, SearchSpace};
 use candle_core::{Device, Result, Tensor};
 use std::collections::BTreeMap;
 
@@ -122,6 +121,44 @@ impl Cut {
         }
         Ok(())
     }
+}
+
+/// Weights for the derived network `arch`, cut out of the supernet's: of every tensor the first
+/// channels. The result has the derived network's names.
+///
+/// # Errors
+/// When `arch` was not derived from `space` by `decisions`.
+pub fn inherited(
+    space: &SearchSpace,
+    decisions: &Decisions,
+    arch: &ArchSpec,
+    params: &Params,
+) -> Result<Vec<(String, Tensor)>> {
+    let (_, target) = Net::of_arch(arch, Seed(0), params.device())?;
+    let sources: Vec<(&str, &Tensor)> = params.named().collect();
+    let mut found = Vec::new();
+    for (name, like) in target.named() {
+        let from = source_name(space, &decisions.blocks, name);
+        let Some((_, tensor)) = sources.iter().find(|(n, _)| *n == from) else {
+            candle_core::bail!("the supernet has no {from:?} for {name:?}")
+        };
+        found.push((name.to_owned(), first(tensor, like.dims())?));
+    }
+    Ok(found)
+}
+
+/// The supernet's name of a derived network's tensor: the branch is called by its type.
+fn source_name(space: &SearchSpace, decisions: &[BlockDecision], name: &str) -> String {
+    for (choices, decision) in space.blocks.iter().zip(decisions) {
+        for branch in ["mbconv", "skip"] {
+            let prefix = format!("blocks.{}.{branch}.", choices.label());
+            if let Some(rest) = name.strip_prefix(&prefix) {
+                let chosen = choices.types[decision.block_type];
+                return format!("blocks.{}.{chosen}.{rest}", choices.label());
+            }
+        }
+    }
+    name.to_owned()
 }
 
 /// A copy of the first entries along every axis.

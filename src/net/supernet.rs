@@ -3,61 +3,36 @@
 
 use super::Net;
 use super::block::BlockGates;
-use super::plan::Plan;
-use crate::cost::{BlockProbabilities, Graph, Traced, propagate};
-use crate::nn::{Params, Pass};
-use crate::rng::Seed;
-use crate::space::{
-    ArchSpec, BlockChoices, BlockDecision, BlockType, Decisions, Expansion, SearchSpace,
-    squeeze_width,
+use super::gates::{
+    GateGradients, GateValues, Inputs, NetGates, add_hidden, add_prefix_sums, branch_types,
+    mask_hidden, prefix_mask, taken,
 };
+use super::plan::Plan;
+use super::resolution::Path;
+use crate::cost::Traced;
+use crate::nn::{Params, Pass};
+use crate::recipe::MaskPlace;
+use crate::rng::Seed;
+use crate::space::{BlockChoices, Expansion, SearchSpace};
 use crate::tape::{Gradients, Value};
 use candle_core::{Device, Result, Tensor};
-
-/// The gates of one block, and how much of the input its output adds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GateValues {
-    pub types: Vec<f64>,
-    pub expansions: Vec<f64>,
-    pub widths: Vec<f64>,
-    /// ρ, from [`crate::cost::propagate`].
-    pub identity: f64,
-}
-
-/// d loss / d gate, in the shape of [`GateValues`].
-pub type GateGradients = GateValues;
-
-impl GateValues {
-    /// In the shape of a block's choices.
-    pub(super) fn zeros(choices: &BlockChoices) -> Self {
-        Self {
-            types: vec![0.0; choices.types.len()],
-            expansions: vec![0.0; choices.expansions()],
-            widths: vec![0.0; choices.widths.len()],
-            identity: 0.0,
-        }
-    }
-}
+use std::rc::Rc;
 
 /// The network with all options.
 #[derive(Debug)]
 pub struct Supernet {
     net: Net,
     space: SearchSpace,
+    masks: MaskPlace,
 }
 
 /// Gates on a tape, to ask for their gradients afterwards.
 pub struct BoundGates {
-    blocks: Vec<BlockGates>,
+    /// One per resolution, the largest first.
+    paths: Vec<Rc<Path>>,
+    values: NetGates,
+    masks: MaskPlace,
     inputs: Inputs,
-}
-
-/// How many channels reach each block, with their probabilities, as functions of the gates: the
-/// hidden channels of a block without expansion.
-pub(super) struct Inputs {
-    graph: Graph,
-    gates: Vec<BlockProbabilities<Traced>>,
-    pub(super) widths: Vec<Vec<(usize, Traced)>>,
 }
 
 impl Supernet {
@@ -68,7 +43,14 @@ impl Supernet {
     pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<(Self, Params)> {
         let mut params = Params::new(seed, device);
         let net = Net::new(&mut params, &Plan::supernet(space))?;
-        Ok((Self { net, space: space.clone() }, params))
+        let masks = MaskPlace::default();
+        Ok((Self { net, space: space.clone(), masks }, params))
+    }
+
+    /// Puts the masks of widths and hidden channels elsewhere.
+    #[must_use]
+    pub fn masked(self, masks: MaskPlace) -> Self {
+        Self { masks, ..self }
     }
 
     #[must_use]
@@ -76,7 +58,8 @@ impl Supernet {
         &self.space
     }
 
-    /// Images `[n, h, w, c]` → logits `[n, classes]` under the given gates.
+    /// Images `[n, h, w, c]` of the largest resolution → logits `[n, classes]` under the given
+    /// gates.
     ///
     /// # Errors
     /// When an operator fails.
@@ -84,22 +67,61 @@ impl Supernet {
         &self,
         pass: &mut Pass<'_>,
         images: &Tensor,
-        gates: &[GateValues],
+        gates: &NetGates,
         gradients_wanted: bool,
     ) -> Result<(Value, BoundGates)> {
         let inputs = Inputs::new(&self.space, gates);
-        let mut blocks: Vec<BlockGates> = Vec::with_capacity(gates.len());
-        for ((choices, values), incoming) in self.space.blocks.iter().zip(gates).zip(&inputs.widths)
-        {
+        let mut blocks: Vec<BlockGates> = Vec::with_capacity(gates.blocks.len());
+        let choices = self.space.blocks.iter().zip(&gates.blocks);
+        for ((choices, values), incoming) in choices.zip(&inputs.widths) {
             blocks.push(self.bind(pass, choices, values, incoming, gradients_wanted)?);
         }
-        let logits = self.net.forward_gated(pass, images, &blocks)?;
-        Ok((logits, BoundGates { blocks, inputs }))
+        let paths = self.paths(pass, &blocks, gates, gradients_wanted)?;
+        let logits = self.net.forward_gated(pass, images, &paths)?;
+        Ok((logits, BoundGates { paths, values: gates.clone(), masks: self.masks, inputs }))
     }
 
-    /// Masks and factors of one block. A mask exists where there is something to choose; the hidden
-    /// channels of a block without expansion are its input's, as many as the blocks before let
-    /// through.
+    /// One path per resolution, the largest first. They share `blocks` and differ in the rows that
+    /// end a stage, which are times the resolution's gate.
+    fn paths(
+        &self,
+        pass: &mut Pass<'_>,
+        blocks: &[BlockGates],
+        gates: &NetGates,
+        wanted: bool,
+    ) -> Result<Vec<Rc<Path>>> {
+        let several = self.space.resolutions.len() > 1;
+        let resolutions = self.space.resolutions.iter().zip(&gates.resolutions).rev();
+        let path = |(i, (side, gate)): (usize, (&usize, &f64))| {
+            let mut own = Vec::with_capacity(blocks.len());
+            for ((block, choices), values) in
+                blocks.iter().zip(&self.space.blocks).zip(&gates.blocks)
+            {
+                let mut block = block.clone();
+                let mask = end_mask(self.masks, choices, values);
+                if several {
+                    let mask = mask.unwrap_or_else(|| vec![1.0; choices.width_max()]);
+                    let row: Vec<f64> = mask.iter().map(|entry| entry * gate).collect();
+                    block.width = Some(pass.row(&row, wanted)?);
+                } else if let Some(mask) = mask {
+                    block.width = Some(pass.row(&mask, wanted)?);
+                }
+                own.push(block);
+            }
+            if !several {
+                return Ok(Rc::new(Path::only(own)));
+            }
+            let mut row = |width: usize| pass.row(&vec![*gate; width], wanted).map(Some);
+            let (stem, head) = (row(self.space.stem.width)?, row(self.space.head.width)?);
+            let side = (i > 0).then_some(*side);
+            Ok(Rc::new(Path { side, share: *gate, stem, head, blocks: own }))
+        };
+        resolutions.enumerate().map(path).collect()
+    }
+
+    /// Masks and factors of one block, but for the mask that ends it. A mask exists where there is
+    /// something to choose; the hidden channels of a block without expansion are its input's, as
+    /// many as the blocks before let through.
     fn bind(
         &self,
         pass: &mut Pass<'_>,
@@ -108,7 +130,12 @@ impl Supernet {
         incoming: &[(usize, Traced)],
         wanted: bool,
     ) -> Result<BlockGates> {
-        let mut gates = BlockGates::default();
+        let (mids, shares): (Vec<usize>, Vec<f64>) = match &choices.expansion {
+            Expansion::None => incoming.iter().map(|(c, p)| (*c, p.value())).unzip(),
+            Expansion::Options { mids, .. } => (mids.clone(), values.expansions.clone()),
+        };
+        let divisor = self.space.channel_divisor;
+        let mut gates = mask_hidden(pass, (&mids, &shares), divisor, self.masks, wanted)?;
         if choices.types.len() > 1 {
             let branches: Vec<f64> =
                 branch_types(choices).map(|(type_index, _)| values.types[type_index]).collect();
@@ -119,65 +146,18 @@ impl Supernet {
         if choices.can_be_residual() {
             gates.identity = Some(pass.row(&[values.identity], wanted)?);
         }
-        let (mids, shares): (Vec<usize>, Vec<f64>) = match &choices.expansion {
-            Expansion::None => incoming.iter().map(|(c, p)| (*c, p.value())).unzip(),
-            Expansion::Options { mids, .. } => (mids.clone(), values.expansions.clone()),
-        };
-        mask_hidden(pass, &mut gates, (&mids, &shares), self.space.channel_divisor, wanted)?;
-        if choices.widths.len() > 1 {
-            gates.width = Some(pass.row(&prefix_mask(&choices.widths, &values.widths), wanted)?);
+        if choices.widths.len() > 1 && self.masks == MaskPlace::BeforeNorm {
+            let row = pass.row(&prefix_mask(&choices.widths, &values.widths), wanted)?;
+            gates.filters.project = Some(row);
         }
         Ok(gates)
     }
 }
 
-/// Masks the hidden channels and the squeezed ones, where there are several widths `mids` of them.
-pub(super) fn mask_hidden(
-    pass: &mut Pass<'_>,
-    gates: &mut BlockGates,
-    (mids, shares): (&[usize], &[f64]),
-    divisor: usize,
-    wanted: bool,
-) -> Result<()> {
-    if mids.len() > 1 {
-        let squeezes: Vec<usize> = mids.iter().map(|m| squeeze_width(*m, divisor)).collect();
-        gates.mid = Some(pass.row(&prefix_mask(mids, shares), wanted)?);
-        gates.squeeze = Some(pass.row(&prefix_mask(&squeezes, shares), wanted)?);
-    }
-    Ok(())
-}
-
-impl Inputs {
-    pub(super) fn new(space: &SearchSpace, gates: &[GateValues]) -> Self {
-        let graph = Graph::default();
-        let leaves = |values: &[f64]| values.iter().map(|v| graph.leaf(*v)).collect();
-        let gates: Vec<_> = gates
-            .iter()
-            .map(|block| BlockProbabilities {
-                types: leaves(&block.types),
-                expansions: leaves(&block.expansions),
-                widths: leaves(&block.widths),
-            })
-            .collect();
-        let shapes = propagate(space, &gates, &graph.leaf(1.0)).blocks;
-        let widths = shapes.into_iter().map(|block| block.incoming).collect();
-        Self { graph, gates, widths }
-    }
-
-    /// Adds what the probabilities of the widths that reach the blocks, with the gradients
-    /// `by_inputs`, owe to the types and widths before.
-    pub(super) fn add_to(&self, found: &mut [GateGradients], by_inputs: &[Vec<f64>]) {
-        let widths = self.widths.iter().flatten().map(|(_, p)| p);
-        let weighted: Vec<_> = widths.zip(by_inputs.iter().flatten().copied()).collect();
-        let derivatives = self.graph.derivatives(&weighted);
-        for (block, gates) in found.iter_mut().zip(&self.gates) {
-            let types = block.types.iter_mut().zip(&gates.types);
-            let widths = block.widths.iter_mut().zip(&gates.widths);
-            for (total, gate) in types.chain(widths) {
-                *total += derivatives.to(gate);
-            }
-        }
-    }
+/// The mask that ends a block, without the resolution's gate; `None` where there is none.
+fn end_mask(masks: MaskPlace, choices: &BlockChoices, values: &GateValues) -> Option<Vec<f64>> {
+    (masks == MaskPlace::AfterNorm && choices.widths.len() > 1)
+        .then(|| prefix_mask(&choices.widths, &values.widths))
 }
 
 impl BoundGates {
@@ -185,26 +165,64 @@ impl BoundGates {
     ///
     /// # Errors
     /// When a gradient cannot be read from the device.
-    pub fn gradients(
-        &self,
-        space: &SearchSpace,
-        gradients: &mut Gradients,
-    ) -> Result<Vec<GateGradients>> {
-        let mut found = Vec::with_capacity(self.blocks.len());
+    pub fn gradients(&self, space: &SearchSpace, gradients: &mut Gradients) -> Result<NetGates> {
+        let mut by_resolutions = vec![0.0; self.paths.len()];
+        let mut blocks = Vec::with_capacity(space.blocks.len());
         let mut by_inputs = Vec::new();
-        for ((choices, gates), incoming) in
-            space.blocks.iter().zip(&self.blocks).zip(&self.inputs.widths)
-        {
-            let (block, by_input) = block_gradients(space, choices, gates, incoming, gradients)?;
+        let inputs = space.blocks.iter().zip(&self.inputs.widths);
+        for (i, (choices, incoming)) in inputs.enumerate() {
+            let shared = self.paths[0].block(i);
+            let (mut block, by_input) =
+                block_gradients(space, choices, &shared, incoming, gradients)?;
+            let mask = end_mask(self.masks, choices, &self.values.blocks[i]);
+            let chosen = mask.is_some();
+            let mask = mask.unwrap_or_else(|| vec![1.0; choices.width_max()]);
+            let ends = self.paths.iter().map(|path| path.block(i).width);
+            let by_mask = self.end_gradients(&mask, ends, &mut by_resolutions, gradients)?;
+            if chosen {
+                add_prefix_sums(&mut block.widths, &choices.widths, &by_mask);
+            }
             by_inputs.push(by_input);
-            found.push(block);
+            blocks.push(block);
         }
-        self.inputs.add_to(&mut found, &by_inputs);
-        Ok(found)
+        let (stem, head) = (vec![1.0; space.stem.width], vec![1.0; space.head.width]);
+        let stems = self.paths.iter().map(|path| path.stem.clone());
+        self.end_gradients(&stem, stems, &mut by_resolutions, gradients)?;
+        let heads = self.paths.iter().map(|path| path.head.clone());
+        self.end_gradients(&head, heads, &mut by_resolutions, gradients)?;
+        // The channels that reach a block are a matter of the types and widths before it.
+        self.inputs.add_to(&mut blocks, &by_inputs);
+        if self.paths.len() == 1 {
+            // A single resolution weighs nothing.
+            by_resolutions.fill(0.0);
+        }
+        by_resolutions.reverse();
+        Ok(NetGates { resolutions: by_resolutions, blocks })
+    }
+
+    /// The gradient of the mask that ends a stage, whose rows are g_r · mask, one per path; those of
+    /// the gates g_r are added to theirs, in the order of the paths.
+    fn end_gradients(
+        &self,
+        mask: &[f64],
+        rows: impl Iterator<Item = Option<Value>>,
+        by_resolutions: &mut [f64],
+        gradients: &mut Gradients,
+    ) -> Result<Vec<f64>> {
+        let mut by_mask = vec![0.0; mask.len()];
+        for ((row, by_gate), path) in rows.zip(by_resolutions).zip(&self.paths) {
+            let Some(by_row) = taken(row.as_ref(), gradients)? else { continue };
+            for ((total, d), mask) in by_mask.iter_mut().zip(by_row).zip(mask) {
+                *total += path.share * d;
+                *by_gate += mask * d;
+            }
+        }
+        Ok(by_mask)
     }
 }
 
-/// The gradients of a block's own gates, and of the probabilities of its inputs' widths.
+/// The gradients of a block's own gates, and of the probabilities of its inputs' widths; without
+/// what comes by the mask that ends the block.
 fn block_gradients(
     space: &SearchSpace,
     choices: &BlockChoices,
@@ -214,15 +232,15 @@ fn block_gradients(
 ) -> Result<(GateGradients, Vec<f64>)> {
     let mut found = GateGradients::zeros(choices);
     let mut by_input = vec![0.0; incoming.len()];
-    if let Some(branches) = row(gates.branches.as_ref(), gradients)? {
+    if let Some(branches) = taken(gates.branches.as_ref(), gradients)? {
         for ((type_index, _), gradient) in branch_types(choices).zip(branches) {
-            found.types[type_index] = f64::from(gradient);
+            found.types[type_index] = gradient;
         }
     }
-    if let Some(identity) = row(gates.identity.as_ref(), gradients)? {
-        found.identity = f64::from(identity[0]);
+    if let Some(identity) = taken(gates.identity.as_ref(), gradients)? {
+        found.identity = identity[0];
     }
-    if let Some(mask) = row(gates.width.as_ref(), gradients)? {
+    if let Some(mask) = taken(gates.filters.project.as_ref(), gradients)? {
         add_prefix_sums(&mut found.widths, &choices.widths, &mask);
     }
     let (by_mid, mids) = match &choices.expansion {
@@ -231,92 +249,4 @@ fn block_gradients(
     };
     add_hidden(by_mid, gates, &mids, space.channel_divisor, gradients)?;
     Ok((found, by_input))
-}
-
-/// d g_i of the hidden widths `mids`, through both masks of [`mask_hidden`].
-pub(super) fn add_hidden(
-    by_mid: &mut [f64],
-    gates: &BlockGates,
-    mids: &[usize],
-    divisor: usize,
-    gradients: &mut Gradients,
-) -> Result<()> {
-    if let Some(mask) = row(gates.mid.as_ref(), gradients)? {
-        add_prefix_sums(by_mid, mids, &mask);
-    }
-    if let Some(mask) = row(gates.squeeze.as_ref(), gradients)? {
-        let squeezes: Vec<usize> = mids.iter().map(|m| squeeze_width(*m, divisor)).collect();
-        add_prefix_sums(by_mid, &squeezes, &mask);
-    }
-    Ok(())
-}
-
-/// The gradient of a row of gates, where there is one.
-pub(super) fn row(value: Option<&Value>, gradients: &mut Gradients) -> Result<Option<Vec<f32>>> {
-    let gradient = value.and_then(|v| gradients.take(v));
-    gradient.map(|gradient| gradient.to_vec1()).transpose()
-}
-
-/// The types of a block that have layers, with their positions among its types.
-pub(super) fn branch_types(choices: &BlockChoices) -> impl Iterator<Item = (usize, BlockType)> {
-    let keeps = !choices.skip_needs_projection();
-    let types = choices.types.iter().copied().enumerate();
-    types.filter(move |(_, t)| !(keeps && *t == BlockType::Skip))
-}
-
-/// M = Σ_i g_i 1_i: entry c is the sum of the gates of all options wider than c.
-pub(super) fn prefix_mask(options: &[usize], gates: &[f64]) -> Vec<f64> {
-    let widest = options.iter().copied().max().unwrap_or(0);
-    (0..widest)
-        .map(|c| options.iter().zip(gates).filter(|(w, _)| **w > c).map(|(_, g)| g).sum())
-        .collect()
-}
-
-/// d g_i += Σ_{c < w_i} d M_c.
-pub(super) fn add_prefix_sums(gates: &mut [f64], options: &[usize], mask: &[f32]) {
-    for (gate, option) in gates.iter_mut().zip(options) {
-        *gate += mask[..*option].iter().map(|d| f64::from(*d)).sum::<f64>();
-    }
-}
-
-/// Weights for the derived network `arch`, cut out of the supernet's: of every tensor the first
-/// channels. The result has the derived network's names.
-///
-/// # Errors
-/// When `arch` was not derived from `space` by `decisions`.
-pub fn inherited(
-    space: &SearchSpace,
-    decisions: &Decisions,
-    arch: &ArchSpec,
-    params: &Params,
-) -> Result<Vec<(String, Tensor)>> {
-    let (_, target) = Net::of_arch(arch, Seed(0), params.device())?;
-    let sources: Vec<(&str, &Tensor)> = params.named().collect();
-    let mut found = Vec::new();
-    for (name, like) in target.named() {
-        let from = source_name(space, &decisions.blocks, name);
-        let Some((_, tensor)) = sources.iter().find(|(n, _)| *n == from) else {
-            candle_core::bail!("the supernet has no {from:?} for {name:?}")
-        };
-        let mut cut = (*tensor).clone();
-        for (axis, size) in like.dims().iter().enumerate() {
-            cut = cut.narrow(axis, 0, *size)?;
-        }
-        found.push((name.to_owned(), cut.contiguous()?));
-    }
-    Ok(found)
-}
-
-/// The supernet's name of a derived network's tensor: the branch is called by its type.
-pub(super) fn source_name(space: &SearchSpace, decisions: &[BlockDecision], name: &str) -> String {
-    for (choices, decision) in space.blocks.iter().zip(decisions) {
-        for branch in ["mbconv", "skip"] {
-            let prefix = format!("blocks.{}.{branch}.", choices.label());
-            if let Some(rest) = name.strip_prefix(&prefix) {
-                let chosen = choices.types[decision.block_type];
-                return format!("blocks.{}.{chosen}.{rest}", choices.label());
-            }
-        }
-    }
-    name.to_owned()
 }

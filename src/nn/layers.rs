@@ -52,6 +52,22 @@ impl Conv1x1 {
     pub fn weight(&self, pass: &Pass<'_>) -> Value {
         pass.param(self.weight)
     }
+
+    /// [`Conv1x1::weight`] with the filters weighed by a mask `[c_out]`.
+    ///
+    /// # Errors
+    /// When the mask is of another size.
+    pub fn masked_weight(&self, pass: &mut Pass<'_>, mask: Option<&Value>) -> Result<Value> {
+        masked(pass, self.weight(pass), mask)
+    }
+}
+
+/// Filters `[…, c]` times a mask `[c]`: what they give is the masked output of the whole filters.
+fn masked(pass: &mut Pass<'_>, filters: Value, mask: Option<&Value>) -> Result<Value> {
+    match mask {
+        Some(mask) => pass.tape.scale_columns(&filters, mask),
+        None => Ok(filters),
+    }
 }
 
 /// Dense k x k convolution without bias.
@@ -130,7 +146,7 @@ impl Depthwise {
     }
 
     /// x `[n, h, w, c_in]`, expanded where there is an expansion → `[n, ⌈h/s⌉, ⌈w/s⌉, c]` with its
-    /// moments where the pass uses them.
+    /// moments where the pass uses them; `mask` `[c]` weighs the filters.
     ///
     /// # Errors
     /// When an operator fails.
@@ -139,8 +155,9 @@ impl Depthwise {
         pass: &mut Pass<'_>,
         x: &Value,
         expand: Option<&Expand>,
+        mask: Option<&Value>,
     ) -> Result<(Value, Option<Moments>)> {
-        let filter = pass.param(self.weight);
+        let filter = masked(pass, pass.param(self.weight), mask)?;
         let statistics = pass.uses_batch_statistics();
         pass.tape.depthwise(x, expand, &filter, self.stride, statistics)
     }

@@ -212,6 +212,8 @@ pub struct Pass<'a> {
     training: bool,
     /// How far running statistics move towards the batch's.
     momentum: f64,
+    /// See [`Pass::share_statistics`].
+    share: f64,
     recompute: Recompute,
 }
 
@@ -246,9 +248,16 @@ impl<'a> Pass<'a> {
     }
 
     fn over(params: &'a mut Params, tape: Tape, values: Vec<Value>, training: bool) -> Self {
-        let (device, recompute) = (params.device.clone(), Recompute::None);
-        let (values, params, momentum) = (Rc::new(values), Some(params), MOMENTUM);
-        Self { tape, values, params, device, training, momentum, recompute }
+        Self {
+            tape,
+            values: Rc::new(values),
+            device: params.device.clone(),
+            params: Some(params),
+            training,
+            momentum: MOMENTUM,
+            share: 1.0,
+            recompute: Recompute::None,
+        }
     }
 
     /// Keeps as much for the way back as `recompute` says.
@@ -257,8 +266,7 @@ impl<'a> Pass<'a> {
         Self { recompute, ..self }
     }
 
-    /// Runs one block of a network. Where blocks are recomputed, nothing that `block` records is
-    /// kept; the way back runs it once more.
+    /// Runs one block of a network, [`Pass::recomputed`] where blocks are.
     ///
     /// # Errors
     /// Those of `block`.
@@ -266,19 +274,39 @@ impl<'a> Pass<'a> {
         &mut self,
         block: impl Fn(&mut Pass<'_>) -> Result<Value> + 'static,
     ) -> Result<Value> {
-        let mark = self.tape.mark();
-        let y = block(self)?;
-        if self.recompute == Recompute::Block {
-            let (values, device) = (self.values.clone(), self.device.clone());
-            let (training, recompute) = (self.training, Recompute::None);
-            self.tape.forget(mark, move |tape| {
-                let (params, momentum) = (None, MOMENTUM);
-                let mut pass = Pass { tape, values, params, device, training, momentum, recompute };
-                block(&mut pass)?;
-                Ok(pass.tape)
-            });
+        match self.recompute {
+            Recompute::None => block(self),
+            Recompute::Block => self.recomputed(block),
         }
+    }
+
+    /// Runs a part of a network and keeps nothing of what it records: the way back runs it once
+    /// more.
+    ///
+    /// # Errors
+    /// Those of `part`.
+    pub fn recomputed(
+        &mut self,
+        part: impl Fn(&mut Pass<'_>) -> Result<Value> + 'static,
+    ) -> Result<Value> {
+        let mark = self.tape.mark();
+        let y = part(self)?;
+        let (values, device, training) = (self.values.clone(), self.device.clone(), self.training);
+        self.tape.forget(mark, move |tape| {
+            let (params, recompute) = (None, Recompute::None);
+            let (momentum, share) = (MOMENTUM, 1.0);
+            let mut pass =
+                Pass { tape, values, params, device, training, momentum, share, recompute };
+            part(&mut pass)?;
+            Ok(pass.tape)
+        });
         Ok(y)
+    }
+
+    /// Until this is said again, running statistics go only this share of the way that they go
+    /// towards a batch's: where a network runs several times in one pass, its shares sum to one.
+    pub fn share_statistics(&mut self, share: f64) {
+        self.share = share;
     }
 
     fn constants(params: &Params) -> Vec<Value> {
@@ -302,7 +330,7 @@ impl<'a> Pass<'a> {
     }
 
     pub(super) fn momentum(&self) -> f64 {
-        self.momentum
+        self.momentum * self.share
     }
 
     pub(super) fn set_buffer(&mut self, id: BufferId, value: Tensor) {

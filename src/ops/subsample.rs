@@ -1,28 +1,67 @@
-//! Every s-th pixel in both directions: what a strided 1x1 convolution reads.
+//! Pixels of a uniform grid: what a strided 1x1 convolution reads, and what a smaller resolution of
+//! the same map is (FBNetV2 section 3.2).
+//!
+//! Nearest neighbour, rounding down, as common frameworks resize: pixel i of the small map is pixel
+//! ⌊i · ratio⌋ of the large one, along both axes. [`forward`] reads these pixels, [`merge`] puts
+//! them back among zeros and sums.
 
 use super::host::{Host, expect, nhwc, tensor};
 use super::no_kernel;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
-/// x `[n, h, w, c]` → `[n, ⌈h/s⌉, ⌈w/s⌉, c]`.
+/// Which pixels of a map are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Large pixels for so many small ones: (3, 2) reads pixels 0, 1, 3, 4, 6, …
+    pub ratio: (usize, usize),
+    /// Height and width of the small map.
+    pub size: (usize, usize),
+}
+
+impl Grid {
+    /// Every `stride`-th pixel of a map of `(h, w)`.
+    #[must_use]
+    pub fn strided(stride: usize, (h, w): (usize, usize)) -> Self {
+        Self { ratio: (stride, 1), size: (h.div_ceil(stride), w.div_ceil(stride)) }
+    }
+
+    /// Where pixel `i` of the small map is in the large one.
+    #[must_use]
+    pub fn at(&self, i: usize) -> usize {
+        i * self.ratio.0 / self.ratio.1
+    }
+
+    /// Refuses a grid that has a pixel twice, or one outside a map of `(h, w)`.
+    fn check(&self, (h, w): (usize, usize)) -> Result<()> {
+        let (from, to) = self.ratio;
+        let fits = |small: usize, large: usize| small > 0 && self.at(small - 1) < large;
+        if to == 0 || from < to || !fits(self.size.0, h) || !fits(self.size.1, w) {
+            bail!("subsample: {self:?} is no grid of a map of {h}x{w}");
+        }
+        Ok(())
+    }
+}
+
+/// x `[n, h, w, c]` → the pixels of the grid `[n, h', w', c]`.
 ///
 /// # Errors
-/// When x is not an activation or the device has no kernel.
-pub fn forward(x: &Tensor, stride: usize) -> Result<Tensor> {
+/// When x is not an activation, the grid does not fit or the device has no kernel.
+pub fn forward(x: &Tensor, grid: Grid) -> Result<Tensor> {
     let (n, h, w, c) = nhwc(x)?;
-    let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
+    grid.check((h, w))?;
+    let (rows, columns) = grid.size;
     match x.device() {
         Device::Cpu => {
             let xs = Host::of(x)?;
-            let mut y = vec![0f32; n * oh * ow * c];
-            y.par_chunks_mut(ow * c).enumerate().for_each(|(row, y)| {
-                let from = (row / oh * h + row % oh * stride) * w * c;
+            let mut y = vec![0f32; n * rows * columns * c];
+            y.par_chunks_mut(columns * c).enumerate().for_each(|(row, y)| {
+                let from = (row / rows * h + grid.at(row % rows)) * w * c;
                 for (i, y) in y.chunks_exact_mut(c).enumerate() {
-                    y.copy_from_slice(&xs[from + i * stride * c..][..c]);
+                    y.copy_from_slice(&xs[from + grid.at(i) * c..][..c]);
                 }
             });
-            tensor(y, (n, oh, ow, c))
+            tensor(y, (n, rows, columns, c))
         }
         device => no_kernel("subsample", device),
     }
@@ -31,21 +70,38 @@ pub fn forward(x: &Tensor, stride: usize) -> Result<Tensor> {
 /// Puts dy back where [`forward`] read and zero elsewhere.
 ///
 /// # Errors
-/// As [`forward`], and when dy has other sizes than [`forward`] gives.
-pub fn backward(dy: &Tensor, stride: usize, (h, w): (usize, usize)) -> Result<Tensor> {
-    let (n, oh, ow, c) = nhwc(dy)?;
-    expect("subsample", "dy", dy, &[n, h.div_ceil(stride), w.div_ceil(stride), c])?;
-    match dy.device() {
+/// As [`forward`], and when dy is not of the grid's size.
+pub fn backward(dy: &Tensor, grid: Grid, size: (usize, usize)) -> Result<Tensor> {
+    merge(&[(dy, grid)], size)
+}
+
+/// Σ of the parts `[n, h', w', c]`, each put back on its grid among zeros: `[n, h, w, c]`.
+///
+/// # Errors
+/// When there is no part, a grid does not fit or the device has no kernel.
+pub fn merge(parts: &[(&Tensor, Grid)], (h, w): (usize, usize)) -> Result<Tensor> {
+    let Some((first, _)) = parts.first() else { bail!("subsample: nothing to put back") };
+    let (n, _, _, c) = nhwc(first)?;
+    for (part, grid) in parts {
+        grid.check((h, w))?;
+        expect("subsample", "dy", part, &[n, grid.size.0, grid.size.1, c])?;
+    }
+    match first.device() {
         Device::Cpu => {
-            let dys = Host::of(dy)?;
-            let mut dx = vec![0f32; n * h * w * c];
-            dx.par_chunks_mut(h * w * c).zip(dys.par_chunks(oh * ow * c)).for_each(|(dx, dy)| {
-                for (i, dy) in dy.chunks_exact(c).enumerate() {
-                    let to = (i / ow * stride * w + i % ow * stride) * c;
-                    dx[to..to + c].copy_from_slice(dy);
-                }
-            });
-            tensor(dx, (n, h, w, c))
+            let mut y = vec![0f32; n * h * w * c];
+            for (part, grid) in parts {
+                let ((rows, columns), part) = (grid.size, Host::of(part)?);
+                let images = y.par_chunks_mut(h * w * c).zip(part.par_chunks(rows * columns * c));
+                images.for_each(|(y, part)| {
+                    for (i, part) in part.chunks_exact(c).enumerate() {
+                        let to = (grid.at(i / columns) * w + grid.at(i % columns)) * c;
+                        for (y, part) in y[to..to + c].iter_mut().zip(part) {
+                            *y += part;
+                        }
+                    }
+                });
+            }
+            tensor(y, (n, h, w, c))
         }
         device => no_kernel("subsample", device),
     }

@@ -157,13 +157,26 @@ fn architectures(runs: &[RunRow]) -> Vec<String> {
         .map(|(run, found)| {
             let table = architecture::table(found).markdown();
             let doubt = recount(found).unwrap_or_default();
-            format!("### Run {}: {}\n\n{table}{doubt}", run.id, code(&found.id))
+            let input = input(found).unwrap_or_default();
+            format!("### Run {}: {}\n\n{input}{table}{doubt}", run.id, code(&found.id))
         })
         .collect();
     if !parts.is_empty() {
         parts.insert(0, title.to_owned());
     }
     parts
+}
+
+/// The resolution, where it was chosen.
+fn input(found: &ArchitectureRow) -> Option<String> {
+    let side = found.arch.resolution;
+    let sides: Vec<String> = found.resolutions.iter().map(|r| r.side.to_string()).collect();
+    let chosen = found.resolutions.iter().find(|r| r.side == side)?;
+    Some(format!(
+        "Input {side} pixels a side, with p = {:.2}, chosen of {}.\n\n",
+        chosen.probability,
+        sides.join(", ")
+    ))
 }
 
 /// What to say where this program counts otherwise than the one that made the run.

@@ -3,20 +3,29 @@
 //! g = softmax((α + ε) / τ) with ε ~ Gumbel(0, 1) (Jang et al. 2017; FBNetV2 section 3): one
 //! vector of logits per choice, all on the host in f64: there are a few hundred numbers.
 
-use crate::cost::BlockProbabilities;
-use crate::net::GateGradients;
+use crate::cost::{BlockProbabilities, Probabilities};
+use crate::net::NetGates;
 use crate::recipe::Adam;
-use crate::record::ChoiceProbabilities;
+use crate::record::{ChoiceProbabilities, ResolutionProbability};
 use crate::rng::Seed;
 use crate::space::{BlockDecision, Decisions, SearchSpace};
-
-const KINDS: [&str; 3] = ["type", "expansion", "width"];
 
 /// The logits of every choice, and Adam's memory of them.
 #[derive(Clone, Debug)]
 pub struct ArchParams {
-    blocks: Vec<[Choice; 3]>,
+    /// One choice per group of blocks that share their type.
+    types: Vec<Choice>,
+    blocks: Vec<BlockChoice>,
+    resolution: Choice,
     steps: i32,
+}
+
+#[derive(Clone, Debug)]
+struct BlockChoice {
+    /// Position among the choices of types.
+    group: usize,
+    expansion: Choice,
+    width: Choice,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -33,6 +42,11 @@ impl Choice {
         Self { logits: zeros.clone(), first: zeros.clone(), second: zeros }
     }
 
+    fn is_open(&self) -> bool {
+        self.logits.len() > 1
+    }
+
+    /// The likeliest option; of equals the first.
     fn best(&self) -> usize {
         let better = |best, (i, v): (usize, &f64)| if *v > self.logits[best] { i } else { best };
         self.logits.iter().enumerate().fold(0, better)
@@ -43,22 +57,26 @@ impl ArchParams {
     /// All options alike.
     #[must_use]
     pub fn new(space: &SearchSpace) -> Self {
-        let blocks = space
-            .blocks
-            .iter()
-            .map(|b| [b.types.len(), b.expansions(), b.widths.len()].map(Choice::new));
-        Self { blocks: blocks.collect(), steps: 0 }
+        let groups = space.type_groups();
+        let types = groups.iter().map(|group| Choice::new(space.blocks[group.start].types.len()));
+        let blocks = groups.iter().enumerate().flat_map(|(group, blocks)| {
+            space.blocks[blocks.clone()].iter().map(move |b| BlockChoice {
+                group,
+                expansion: Choice::new(b.expansions()),
+                width: Choice::new(b.widths.len()),
+            })
+        });
+        Self {
+            types: types.collect(),
+            blocks: blocks.collect(),
+            resolution: Choice::new(space.resolutions.len()),
+            steps: 0,
+        }
     }
 
     /// Gates for one step, by Gumbel-Softmax at temperature τ.
     #[must_use]
-    pub fn gates(
-        &self,
-        seed: Seed,
-        label: &str,
-        step: u64,
-        tau: f64,
-    ) -> Vec<BlockProbabilities<f64>> {
+    pub fn gates(&self, seed: Seed, label: &str, step: u64, tau: f64) -> Probabilities<f64> {
         let mut noise = seed.stream(label, step);
         self.map(|choice| {
             let scaled = choice.logits.iter().map(|alpha| (alpha + noise.gumbel()) / tau);
@@ -68,7 +86,7 @@ impl ArchParams {
 
     /// Softmax of the logits over τ, without noise.
     #[must_use]
-    pub fn softened(&self, tau: f64) -> Vec<BlockProbabilities<f64>> {
+    pub fn softened(&self, tau: f64) -> Probabilities<f64> {
         self.map(|choice| {
             softmax(&choice.logits.iter().map(|alpha| alpha / tau).collect::<Vec<_>>())
         })
@@ -76,77 +94,112 @@ impl ArchParams {
 
     /// Softmax of the logits, without noise.
     #[must_use]
-    pub fn probabilities(&self) -> Vec<BlockProbabilities<f64>> {
+    pub fn probabilities(&self) -> Probabilities<f64> {
         self.map(|choice| softmax(&choice.logits))
     }
 
-    fn map(&self, mut of: impl FnMut(&Choice) -> Vec<f64>) -> Vec<BlockProbabilities<f64>> {
-        self.blocks
-            .iter()
-            .map(|[types, expansions, widths]| BlockProbabilities {
-                types: of(types),
-                expansions: of(expansions),
-                widths: of(widths),
-            })
-            .collect()
+    /// Block by block its type (the first block of a group for all of them), expansion and width,
+    /// then the resolution: the order in which noise is drawn.
+    fn map(&self, mut of: impl FnMut(&Choice) -> Vec<f64>) -> Probabilities<f64> {
+        let mut types: Vec<Vec<f64>> = Vec::with_capacity(self.types.len());
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            if block.group == types.len() {
+                types.push(of(&self.types[block.group]));
+            }
+            blocks.push(BlockProbabilities {
+                types: types[block.group].clone(),
+                expansions: of(&block.expansion),
+                widths: of(&block.width),
+            });
+        }
+        Probabilities { resolutions: of(&self.resolution), blocks }
     }
 
-    /// The likeliest option of every choice; the largest resolution.
+    /// The likeliest option of every choice. While all are alike these are the first ones; for the
+    /// resolution it is the largest.
     #[must_use]
-    pub fn decide(&self, space: &SearchSpace) -> Decisions {
-        let blocks = self.blocks.iter().map(|[types, expansions, widths]| BlockDecision {
-            block_type: types.best(),
-            expansion: expansions.best(),
-            width: widths.best(),
+    pub fn decide(&self) -> Decisions {
+        let blocks = self.blocks.iter().map(|block| BlockDecision {
+            block_type: self.types[block.group].best(),
+            expansion: block.expansion.best(),
+            width: block.width.best(),
         });
-        Decisions { resolution: space.resolutions.len() - 1, blocks: blocks.collect() }
+        let logits = &self.resolution.logits;
+        let largest = (0..logits.len()).rev();
+        let better = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
+        let resolution = largest.reduce(better).unwrap_or_default();
+        Decisions { resolution, blocks: blocks.collect() }
     }
 
-    /// One step of Adam along d loss / d gate, at the `gates` of temperature τ that the loss was
-    /// taken at.
+    /// One step of Adam along d loss / d gate, at the soft `gates` of temperature τ that the loss
+    /// was taken at. What a choice shared by several blocks gets is the sum of their gradients.
     pub fn step(
         &mut self,
         config: &Adam,
-        gates: &[BlockProbabilities<f64>],
-        gradients: &[GateGradients],
+        gates: &Probabilities<f64>,
+        gradients: &NetGates,
         tau: f64,
     ) {
         self.steps += 1;
         // The moments start from zero and are corrected for it.
         let corrections =
             [config.beta1, config.beta2].map(|beta| 1.0 / (1.0 - beta.powi(self.steps)));
-        for ((block, gates), d) in self.blocks.iter_mut().zip(gates).zip(gradients) {
-            let of_choice = [
-                (&gates.types, &d.types),
-                (&gates.expansions, &d.expansions),
-                (&gates.widths, &d.widths),
-            ];
-            for (choice, (gates, d)) in block.iter_mut().zip(of_choice) {
-                if choice.logits.len() > 1 {
-                    choice.adam(config, corrections, &logit_gradients(gates, d, tau));
+        let move_along = |choice: &mut Choice, gates: &[f64], d: &[f64]| {
+            if choice.is_open() {
+                choice.adam(config, corrections, &logit_gradients(gates, d, tau));
+            }
+        };
+        let blocks = self.blocks.iter_mut().zip(&gates.blocks).zip(&gradients.blocks);
+        for ((block, gates), d) in blocks {
+            move_along(&mut block.expansion, &gates.expansions, &d.expansions);
+            move_along(&mut block.width, &gates.widths, &d.widths);
+        }
+        for (group, choice) in self.types.iter_mut().enumerate() {
+            let mut gates_of_group: &[f64] = &[];
+            let mut total = vec![0.0; choice.logits.len()];
+            let blocks = self.blocks.iter().zip(&gates.blocks).zip(&gradients.blocks);
+            for ((_, gates), d) in blocks.filter(|((block, _), _)| block.group == group) {
+                gates_of_group = &gates.types;
+                for (total, d) in total.iter_mut().zip(&d.types) {
+                    *total += d;
                 }
             }
+            move_along(choice, gates_of_group, &total);
         }
+        move_along(&mut self.resolution, &gates.resolutions, &gradients.resolutions);
     }
 
     /// Mean entropy of the choices of each kind that have something to choose, divided by the
-    /// largest it could be: 1 is undecided, 0 decided.
+    /// largest it could be: 1 is undecided, 0 decided. By the name of its metric; the resolution's
+    /// only where there are several.
     #[must_use]
-    pub fn entropies(&self) -> [(&'static str, f64); 3] {
-        let mut out = [0, 1, 2].map(|kind| (KINDS[kind], 0.0));
-        for (kind, (_, mean)) in out.iter_mut().enumerate() {
-            let open = self.blocks.iter().map(|b| &b[kind]).filter(|c| c.logits.len() > 1);
-            let all: Vec<f64> =
-                open.map(|c| entropy(&softmax(&c.logits)) / (c.logits.len() as f64).ln()).collect();
-            *mean = all.iter().sum::<f64>() / all.len().max(1) as f64;
+    pub fn entropies(&self) -> Vec<(&'static str, f64)> {
+        let mean = |choices: &mut dyn Iterator<Item = &Choice>| {
+            let (sum, open) = choices.filter(|choice| choice.is_open()).fold(
+                (0.0, 0),
+                |(sum, open): (f64, usize), choice| {
+                    let largest = (choice.logits.len() as f64).ln();
+                    (sum + entropy(&softmax(&choice.logits)) / largest, open + 1)
+                },
+            );
+            sum / open.max(1) as f64
+        };
+        let mut means = vec![
+            ("search.entropy.type", mean(&mut self.types.iter())),
+            ("search.entropy.expansion", mean(&mut self.blocks.iter().map(|b| &b.expansion))),
+            ("search.entropy.width", mean(&mut self.blocks.iter().map(|b| &b.width))),
+        ];
+        if self.resolution.is_open() {
+            means.push(("search.entropy.resolution", mean(&mut [&self.resolution].into_iter())));
         }
-        out
+        means
     }
 
     /// The probabilities with the blocks' names.
     #[must_use]
     pub fn named_probabilities(&self, space: &SearchSpace) -> Vec<ChoiceProbabilities> {
-        let named = space.blocks.iter().zip(self.probabilities());
+        let named = space.blocks.iter().zip(self.probabilities().blocks);
         named
             .map(|(block, p)| ChoiceProbabilities {
                 block: block.label(),
@@ -156,6 +209,32 @@ impl ArchParams {
             })
             .collect()
     }
+
+    /// The probabilities of the resolutions; none where there is nothing to choose.
+    #[must_use]
+    pub fn resolution_probabilities(&self, space: &SearchSpace) -> Vec<ResolutionProbability> {
+        if !self.resolution.is_open() {
+            return Vec::new();
+        }
+        let all = space.resolutions.iter().zip(softmax(&self.resolution.logits));
+        all.map(|(side, probability)| ResolutionProbability { side: *side, probability }).collect()
+    }
+}
+
+/// One for the largest of the gates of every choice (of equals the first), zero for the others.
+#[must_use]
+pub fn hardened(soft: &Probabilities<f64>) -> Probabilities<f64> {
+    let hard = |gates: &[f64]| -> Vec<f64> {
+        let better = |best, (i, g): (usize, &f64)| if *g > gates[best] { i } else { best };
+        let best = gates.iter().enumerate().fold(0, better);
+        (0..gates.len()).map(|i| f64::from(u8::from(i == best))).collect()
+    };
+    let blocks = soft.blocks.iter().map(|block| BlockProbabilities {
+        types: hard(&block.types),
+        expansions: hard(&block.expansions),
+        widths: hard(&block.widths),
+    });
+    Probabilities { resolutions: hard(&soft.resolutions), blocks: blocks.collect() }
 }
 
 impl Choice {

@@ -4,7 +4,7 @@
 
 use super::hypergradient::Upcoming;
 use super::score::split;
-use super::{ArchParams, Images, Preferences, SearchOutcome, most_probable, relaxation};
+use super::{ArchParams, Images, SearchOutcome, most_probable, preferences, relaxation};
 use crate::cost::propagate;
 use crate::data::{Batch, Loader};
 use crate::net::SharedWeights;
@@ -132,7 +132,7 @@ pub(super) fn search(
     // Where the turns are minibatches, α's images go round as they last.
     let mut round = (0..).flat_map(|pass| parts.alpha.epoch(pass));
     for epoch in 0..config.epochs {
-        let tau = config.temperature.initial * config.temperature.decay.powi(epoch as i32);
+        let tau = config.temperature.at(epoch, config.epochs);
         let start = Instant::now();
         let weights = parts.weights.epoch(epoch as u64);
         let means = match turns {
@@ -147,19 +147,17 @@ pub(super) fn search(
     }
     state.watch.progress.finished();
     let alpha = state.relaxation.alpha();
-    let probabilities = alpha.named_probabilities(space);
     let decisions = match &config.budget {
-        Some(budget) => {
-            let preferences: Vec<_> = probabilities.iter().map(Preferences::of).collect();
-            most_probable(space, &preferences, budget)?
-        }
-        None => alpha.decide(space),
+        Some(budget) => most_probable(space, &preferences(&alpha.probabilities()), budget)?,
+        None => alpha.decide(),
     };
     let arch = space.decide(&decisions);
+    let probabilities = alpha.named_probabilities(space);
+    let resolutions = alpha.resolution_probabilities(space);
     let work = state.relaxation.work();
     let shares = config.method.shares_weights();
     let shared = shares.then(|| SharedWeights::of(space, state.relaxation.params().clone()));
-    Ok(SearchOutcome { decisions, arch, probabilities, work, shared })
+    Ok(SearchOutcome { decisions, arch, probabilities, resolutions, work, shared })
 }
 
 impl<'a> Parts<'a> {
@@ -288,7 +286,6 @@ fn epoch_metrics(
         metrics.push(("search.alpha.loss", means.alpha_loss / means.alpha.images() as f64));
         metrics.push(("search.alpha.top1", means.alpha.score().top1));
     }
-    let names = ["search.entropy.type", "search.entropy.expansion", "search.entropy.width"];
-    metrics.extend(names.into_iter().zip(alpha.entropies().map(|(_, h)| h)));
+    metrics.extend(alpha.entropies());
     metrics
 }

@@ -5,11 +5,11 @@
 //! nothing and the bound), only the most probable goes on, with its exact cost. In the end the most
 //! probable way whose exact cost lies in the band is taken. What is lost are ways that share a cell
 //! with a more probable one and would have ended on the other side of the band's edge; where no way
-//! is left, finer cells are tried.
+//! is left, finer cells are tried. Every resolution has its own walk. Where blocks share their type,
+//! ways of different types are kept apart until the last of these blocks, and the type counts once.
 
-use crate::cost::{self, Cost};
+use crate::cost::{self, BlockProbabilities, Probabilities};
 use crate::recipe::{Budget, Objective};
-use crate::record::ChoiceProbabilities;
 use crate::space::{BlockChoices, BlockDecision, Decisions, SearchSpace};
 use anyhow::{Result, bail};
 use std::ops::RangeInclusive;
@@ -17,43 +17,13 @@ use std::ops::RangeInclusive;
 /// Between a cost of zero and the bound, at the first and at the last try.
 const CELLS: [usize; 3] = [512, 4096, 16_384];
 
-/// Logarithms of the probabilities of a block's options, up to a constant of each choice.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Preferences {
-    pub types: Vec<f64>,
-    pub expansions: Vec<f64>,
-    pub widths: Vec<f64>,
-}
+/// Logarithms of the probabilities of a space's options, up to a constant of each choice.
+pub type Preferences = Probabilities<f64>;
 
-impl Preferences {
-    /// A probability of zero counts as the smallest that there is.
-    #[must_use]
-    pub fn of(probabilities: &ChoiceProbabilities) -> Self {
-        let logs =
-            |p: &[f64]| p.iter().map(|p| p.max(f64::MIN_POSITIVE).ln()).collect::<Vec<f64>>();
-        Self {
-            types: logs(&probabilities.types),
-            expansions: logs(&probabilities.expansions),
-            widths: logs(&probabilities.widths),
-        }
-    }
-
-    /// The logarithm for all three choices.
-    #[must_use]
-    pub fn sum(&self, decision: BlockDecision) -> f64 {
-        self.types[decision.block_type]
-            + self.expansions[decision.expansion]
-            + self.widths[decision.width]
-    }
-}
-
-/// The part of a cost that a budget bounds.
+/// A probability of zero counts as the smallest that there is.
 #[must_use]
-pub fn measured(cost: &Cost<u64>, objective: Objective) -> u64 {
-    match objective {
-        Objective::Macs => cost.macs,
-        Objective::Params => cost.params,
-    }
+pub fn preferences(probabilities: &Probabilities<f64>) -> Preferences {
+    probabilities.map(|p| p.max(f64::MIN_POSITIVE).ln())
 }
 
 /// Whether the network of these decisions is within the budget; all are where there is none.
@@ -61,24 +31,34 @@ pub fn measured(cost: &Cost<u64>, objective: Objective) -> u64 {
 pub fn allows(budget: Option<&Budget>, space: &SearchSpace, decisions: &Decisions) -> bool {
     budget.is_none_or(|budget| {
         let cost = cost::count(&space.decide(decisions));
-        budget.band().contains(&measured(&cost, budget.objective))
+        budget.band().contains(cost.of(budget.objective))
     })
 }
 
-/// The decisions of the largest Σ log p among the networks within the budget, at the largest
-/// resolution; see the head of this file. `preferences` are in the order of the space's blocks.
+/// The decisions of the largest Σ log p among the networks within the budget; see the head of this
+/// file. Of resolutions that are as good the largest is taken.
 ///
 /// # Errors
 /// When no network was found within it.
 pub fn most_probable(
     space: &SearchSpace,
-    preferences: &[Preferences],
+    preferences: &Preferences,
     budget: &Budget,
 ) -> Result<Decisions> {
     for cells in CELLS {
-        let walk = Walk { space, objective: budget.objective, band: budget.band(), cells };
-        if let Some(blocks) = walk.run(preferences) {
-            return Ok(Decisions { resolution: space.resolutions.len() - 1, blocks });
+        let mut best: Option<(f64, Decisions)> = None;
+        for (resolution, of_resolution) in preferences.resolutions.iter().enumerate().rev() {
+            let side = space.resolutions[resolution];
+            let walk =
+                Walk { space, side, objective: budget.objective, band: budget.band(), cells };
+            let Some((of_blocks, blocks)) = walk.run(&preferences.blocks) else { continue };
+            let log_p = of_resolution + of_blocks;
+            if best.as_ref().is_none_or(|(best, _)| log_p > *best) {
+                best = Some((log_p, Decisions { resolution, blocks }));
+            }
+        }
+        if let Some((_, decisions)) = best {
+            return Ok(decisions);
         }
     }
     bail!(
@@ -94,6 +74,8 @@ pub fn most_probable(
 /// One walk through the blocks.
 struct Walk<'a> {
     space: &'a SearchSpace,
+    /// Pixels of the input.
+    side: usize,
     objective: Objective,
     band: RangeInclusive<u64>,
     cells: usize,
@@ -110,50 +92,66 @@ struct Way {
     decision: BlockDecision,
 }
 
-/// What may come out of a block: for each width, one way per cell.
+/// What the next block must know: the width that comes in, and the type that it shares with the block
+/// before, where it does.
+type End = (usize, Option<usize>);
+
+/// What may come out of a block: for each end, one way per cell.
 struct Layer {
-    widths: Vec<usize>,
+    ends: Vec<End>,
     ways: Vec<Option<Way>>,
 }
 
 /// One way to decide a block, given its input width.
 struct Candidate {
     decision: BlockDecision,
-    width: usize,
+    end: End,
     cost: u64,
     log_p: f64,
 }
 
+/// Where a block stands among those that share its type.
+#[derive(Clone, Copy)]
+struct Place {
+    is_first: bool,
+    is_last: bool,
+}
+
 impl Walk<'_> {
-    fn run(&self, preferences: &[Preferences]) -> Option<Vec<BlockDecision>> {
-        let (stem, mut side) = cost::count_stem(self.space, self.space.max_resolution());
-        let mut first = self.layer(vec![self.space.stem_width()]);
+    /// The most probable way within the band, with its Σ log p.
+    fn run(&self, preferences: &[BlockProbabilities<f64>]) -> Option<(f64, Vec<BlockDecision>)> {
+        let (stem, mut side) = cost::count_stem(self.space, self.side);
+        let mut first = self.layer(vec![(self.space.stem_width(), None)]);
         let decision = BlockDecision { block_type: 0, expansion: 0, width: 0 };
-        let way = Way { log_p: 0.0, cost: measured(&stem, self.objective), from: 0, decision };
+        let way = Way { log_p: 0.0, cost: *stem.of(self.objective), from: 0, decision };
         self.offer(&mut first, 0, way);
         let mut layers = vec![first];
-        for (choices, preferences) in self.space.blocks.iter().zip(preferences) {
-            let next = self.step(layers.last()?, choices, preferences, side);
-            layers.push(next);
-            side = side.div_ceil(choices.stride);
+        for group in self.space.type_groups() {
+            for i in group.clone() {
+                let place = Place { is_first: i == group.start, is_last: i + 1 == group.end };
+                let next = self.step(layers.last()?, i, &preferences[i], place, side);
+                layers.push(next);
+                side = side.div_ceil(self.space.blocks[i].stride);
+            }
         }
-        trace(&layers, self.best(layers.last()?, side)?)
+        let (log_p, position) = self.best(layers.last()?, side)?;
+        Some((log_p, trace(&layers, position)?))
     }
 
-    fn layer(&self, widths: Vec<usize>) -> Layer {
-        let ways = vec![None; widths.len() * self.cells];
-        Layer { widths, ways }
+    fn layer(&self, ends: Vec<End>) -> Layer {
+        let ways = vec![None; ends.len() * self.cells];
+        Layer { ends, ways }
     }
 
     /// Keeps the way where it is the most probable of its cell, and none beyond the bound: cost only
     /// grows.
-    fn offer(&self, layer: &mut Layer, width: usize, way: Way) {
+    fn offer(&self, layer: &mut Layer, end: usize, way: Way) {
         let high = *self.band.end();
         if way.cost > high {
             return;
         }
         let cell = (u128::from(way.cost) * self.cells as u128 / (u128::from(high) + 1)) as usize;
-        let slot = &mut layer.ways[width * self.cells + cell];
+        let slot = &mut layer.ways[end * self.cells + cell];
         if slot.is_none_or(|kept| way.log_p > kept.log_p) {
             *slot = Some(way);
         }
@@ -162,23 +160,22 @@ impl Walk<'_> {
     fn step(
         &self,
         before: &Layer,
-        choices: &BlockChoices,
-        preferences: &Preferences,
+        block: usize,
+        preferences: &BlockProbabilities<f64>,
+        place: Place,
         side: usize,
     ) -> Layer {
-        let candidates: Vec<Vec<Candidate>> = before
-            .widths
-            .iter()
-            .map(|input| self.candidates(choices, preferences, *input, side))
-            .collect();
-        let mut widths: Vec<usize> = candidates.iter().flatten().map(|c| c.width).collect();
-        widths.sort_unstable();
-        widths.dedup();
-        let mut next = self.layer(widths);
+        let choices = &self.space.blocks[block];
+        let behind = |end: &End| self.candidates(choices, preferences, place, *end, side);
+        let candidates: Vec<Vec<Candidate>> = before.ends.iter().map(behind).collect();
+        let mut ends: Vec<End> = candidates.iter().flatten().map(|c| c.end).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        let mut next = self.layer(ends);
         for (from, way) in before.ways.iter().enumerate() {
             let Some(way) = way else { continue };
             for candidate in &candidates[from / self.cells] {
-                let position = next.widths.partition_point(|width| *width < candidate.width);
+                let position = next.ends.partition_point(|end| *end < candidate.end);
                 let (cost, decision) = (way.cost + candidate.cost, candidate.decision);
                 let log_p = way.log_p + candidate.log_p;
                 self.offer(&mut next, position, Way { log_p, cost, from, decision });
@@ -187,44 +184,47 @@ impl Walk<'_> {
         next
     }
 
-    /// All decisions of one block behind `input` channels.
+    /// All decisions of one block behind `end`.
     fn candidates(
         &self,
         choices: &BlockChoices,
-        preferences: &Preferences,
-        input: usize,
+        preferences: &BlockProbabilities<f64>,
+        place: Place,
+        (input, shared): End,
         side: usize,
     ) -> Vec<Candidate> {
-        let decision = |index: usize| {
-            let (expansions, widths) = (choices.expansions(), choices.widths.len());
-            BlockDecision {
-                block_type: index / (expansions * widths),
-                expansion: index / widths % expansions,
-                width: index % widths,
-            }
+        let (expansions, widths) = (choices.expansions(), choices.widths.len());
+        let decision = |index: usize| BlockDecision {
+            block_type: index / (expansions * widths),
+            expansion: index / widths % expansions,
+            width: index % widths,
         };
-        let all = choices.types.len() * choices.expansions() * choices.widths.len();
-        let candidate = |decision| {
+        let candidate = |decision: BlockDecision| {
+            let BlockDecision { block_type, expansion, width } = decision;
             let block = self.space.decide_block(choices, decision, input);
             let (cost, _) = cost::count_block(&block, input, side);
-            let (cost, log_p) = (measured(&cost, self.objective), preferences.sum(decision));
-            Candidate { decision, width: block.width, cost, log_p }
+            let of_type = if place.is_first { preferences.types[block_type] } else { 0.0 };
+            let log_p = of_type + preferences.expansions[expansion] + preferences.widths[width];
+            let end = (block.width, (!place.is_last).then_some(block_type));
+            Candidate { decision, end, cost: *cost.of(self.objective), log_p }
         };
-        (0..all).map(decision).map(candidate).collect()
+        let all = (0..choices.types.len() * expansions * widths).map(decision);
+        let fits = |decision: &BlockDecision| shared.is_none_or(|t| t == decision.block_type);
+        all.filter(fits).map(candidate).collect()
     }
 
-    /// The position of the most probable way that ends in the band.
-    fn best(&self, last: &Layer, side: usize) -> Option<usize> {
+    /// Σ log p and the position of the most probable way that ends in the band.
+    fn best(&self, last: &Layer, side: usize) -> Option<(f64, usize)> {
         let mut best: Option<(f64, usize)> = None;
         for (position, way) in last.ways.iter().enumerate() {
             let Some(way) = way else { continue };
-            let head = cost::count_head(self.space, last.widths[position / self.cells], side);
-            let total = way.cost + measured(&head, self.objective);
+            let (width, _) = last.ends[position / self.cells];
+            let total = way.cost + cost::count_head(self.space, width, side).of(self.objective);
             if self.band.contains(&total) && best.is_none_or(|(log_p, _)| way.log_p > log_p) {
                 best = Some((way.log_p, position));
             }
         }
-        best.map(|(_, position)| position)
+        best
     }
 }
 

@@ -1,17 +1,19 @@
 //! Networks drawn from a space, and small changes of a network.
 
 use super::budget::{Preferences, allows, most_probable};
+use crate::cost::BlockProbabilities;
 use crate::recipe::Budget;
 use crate::rng::Stream;
-use crate::space::{BlockDecision, Decisions, Dimension, SearchSpace};
+use crate::space::{BlockDecision, Decisions, SearchSpace};
 use anyhow::Result;
+use std::ops::Range;
 
 /// Draws before a band counts as rare.
 const DRAWS: usize = 10_000;
 /// Mutations of one parent before it counts as having none within the budget.
 const MUTATIONS: usize = 1_000;
 
-/// One network, every option of every choice equally likely, at the largest resolution.
+/// One network, every option of every choice equally likely.
 ///
 /// With a budget, draws are rejected until one is within it (TuNAS's cost-matched random search):
 /// uniform among those networks. After 10,000 rejections every option gets Gumbel noise for its log
@@ -31,16 +33,15 @@ pub fn draw(
             return Ok(drawn);
         }
     }
-    let mut noise = |options: usize| (0..options).map(|_| stream.gumbel()).collect();
-    let preferences: Vec<Preferences> = space
-        .blocks
-        .iter()
-        .map(|block| Preferences {
-            types: noise(block.types.len()),
-            expansions: noise(block.expansions()),
-            widths: noise(block.widths.len()),
-        })
-        .collect();
+    let mut noise =
+        |options: usize| -> Vec<f64> { (0..options).map(|_| stream.gumbel()).collect() };
+    let blocks = space.blocks.iter().map(|block| BlockProbabilities {
+        types: noise(block.types.len()),
+        expansions: noise(block.expansions()),
+        widths: noise(block.widths.len()),
+    });
+    let blocks = blocks.collect();
+    let preferences = Preferences { resolutions: noise(space.resolutions.len()), blocks };
     match budget {
         Some(budget) => most_probable(space, &preferences, budget),
         None => Ok(uniform(space, stream)),
@@ -48,13 +49,39 @@ pub fn draw(
 }
 
 fn uniform(space: &SearchSpace, stream: &mut Stream) -> Decisions {
-    let blocks = space.blocks.iter().map(|block| BlockDecision {
-        block_type: stream.below(block.types.len()),
-        expansion: stream.below(block.expansions()),
-        width: stream.below(block.widths.len()),
-    });
-    let blocks = blocks.collect();
-    Decisions { resolution: space.resolutions.len() - 1, blocks }
+    let mut blocks: Vec<BlockDecision> = Vec::with_capacity(space.blocks.len());
+    for group in space.type_groups() {
+        let block_type = stream.below(space.blocks[group.start].types.len());
+        blocks.extend(space.blocks[group].iter().map(|block| BlockDecision {
+            block_type,
+            expansion: stream.below(block.expansions()),
+            width: stream.below(block.widths.len()),
+        }));
+    }
+    Decisions { resolution: stream.below(space.resolutions.len()), blocks }
+}
+
+/// A choice, by the blocks that it is about.
+enum Choice {
+    Resolution,
+    Type(Range<usize>),
+    Expansion(usize),
+    Width(usize),
+}
+
+/// The choices that have several options, with their number.
+fn open_choices(space: &SearchSpace) -> Vec<(Choice, usize)> {
+    let mut all = vec![(Choice::Resolution, space.resolutions.len())];
+    for group in space.type_groups() {
+        let options = space.blocks[group.start].types.len();
+        all.push((Choice::Type(group), options));
+    }
+    for (i, block) in space.blocks.iter().enumerate() {
+        all.push((Choice::Expansion(i), block.expansions()));
+        all.push((Choice::Width(i), block.widths.len()));
+    }
+    all.retain(|(_, options)| *options > 1);
+    all
 }
 
 /// `parent` with another option in one choice; both are drawn uniformly. With a budget, mutations
@@ -68,23 +95,23 @@ pub fn mutate(
     parent: &Decisions,
     stream: &mut Stream,
 ) -> Result<Decisions> {
-    let kinds = [Dimension::BlockType, Dimension::Expansion, Dimension::Width];
-    let all = space.blocks.iter().enumerate();
-    let choices = all.flat_map(|(i, block)| kinds.map(|kind| (i, kind, block.options(kind))));
-    let open: Vec<_> = choices.filter(|(_, _, options)| *options > 1).collect();
+    let open = open_choices(space);
     if open.is_empty() {
         return Ok(parent.clone());
     }
     for _ in 0..MUTATIONS {
         let mut child = parent.clone();
-        let (block, kind, options) = open[stream.below(open.len())];
-        let decision = &mut child.blocks[block];
-        let option = match kind {
-            Dimension::BlockType => &mut decision.block_type,
-            Dimension::Expansion => &mut decision.expansion,
-            _ => &mut decision.width,
-        };
-        *option = (*option + 1 + stream.below(options - 1)) % options;
+        let (choice, options) = &open[stream.below(open.len())];
+        let step = 1 + stream.below(options - 1);
+        let change = |option: &mut usize| *option = (*option + step) % options;
+        match choice {
+            Choice::Resolution => change(&mut child.resolution),
+            Choice::Type(group) => {
+                child.blocks[group.clone()].iter_mut().for_each(|b| change(&mut b.block_type));
+            }
+            Choice::Expansion(i) => change(&mut child.blocks[*i].expansion),
+            Choice::Width(i) => change(&mut child.blocks[*i].width),
+        }
         if allows(budget, space, &child) {
             return Ok(child);
         }

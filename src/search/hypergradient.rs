@@ -2,7 +2,7 @@
 //! order), or through the step that the weights are about to take (second order, DARTS section 2.3).
 
 use crate::data::Batch;
-use crate::net::{GateGradients, GateValues, Gated};
+use crate::net::{Gated, NetGates};
 use crate::nn::{Params, Pass};
 use crate::ops::loss::{CrossEntropy, cross_entropy};
 use crate::ops::update::sum_of_squares;
@@ -25,7 +25,7 @@ const PROBE: f64 = 0.01;
 /// A supernet with its gates.
 pub(super) struct Point<'a, N> {
     pub net: &'a N,
-    pub gates: &'a [GateValues],
+    pub gates: &'a NetGates,
     pub recompute: Recompute,
     /// Multiply-accumulates of the supernet for one image.
     pub macs: u64,
@@ -38,7 +38,7 @@ impl<N: Gated> Point<'_, N> {
         params: &mut Params,
         held_out: &Batch,
         work: &mut Work,
-    ) -> Result<(CrossEntropy, Vec<GateGradients>)> {
+    ) -> Result<(CrossEntropy, NetGates)> {
         let (result, _, by_gates) = self.slopes(Pass::frozen(params), held_out, true)?;
         work.steered(self.macs, held_out.labels.len());
         Ok((result, by_gates))
@@ -56,7 +56,7 @@ impl<N: Gated> Point<'_, N> {
         held_out: &Batch,
         upcoming: Upcoming<'_>,
         work: &mut Work,
-    ) -> Result<(CrossEntropy, Vec<GateGradients>)> {
+    ) -> Result<(CrossEntropy, NetGates)> {
         let Upcoming { batch, rate } = upcoming;
         let (_, down, _) = self.slopes(Pass::training(params), batch, false)?;
         work.trained(self.macs, batch.labels.len());
@@ -84,7 +84,7 @@ impl<N: Gated> Point<'_, N> {
         pass: Pass<'_>,
         batch: &Batch,
         gates_wanted: bool,
-    ) -> Result<(CrossEntropy, Vec<Option<Tensor>>, Vec<GateGradients>)> {
+    ) -> Result<(CrossEntropy, Vec<Option<Tensor>>, NetGates)> {
         let mut pass = pass.recomputing(self.recompute);
         let (logits, bound) = self.net.forward(&mut pass, &batch.xs, self.gates, gates_wanted)?;
         let result = cross_entropy(logits.tensor(), &batch.labels, 0.0)?;
@@ -103,16 +103,15 @@ fn norm(direction: &[Option<Tensor>]) -> Result<f64> {
     Ok(squares.sqrt())
 }
 
-fn add_scaled(total: &mut [GateGradients], factor: f64, part: &[GateGradients]) {
-    for (total, part) in total.iter_mut().zip(part) {
-        let kinds = [
-            (&mut total.types, &part.types),
-            (&mut total.expansions, &part.expansions),
-            (&mut total.widths, &part.widths),
-        ];
-        for (total, part) in kinds {
-            total.iter_mut().zip(part).for_each(|(total, part)| *total += factor * part);
-        }
+fn add_scaled(total: &mut NetGates, factor: f64, part: &NetGates) {
+    let add = |total: &mut [f64], part: &[f64]| {
+        total.iter_mut().zip(part).for_each(|(total, part)| *total += factor * part);
+    };
+    add(&mut total.resolutions, &part.resolutions);
+    for (total, part) in total.blocks.iter_mut().zip(&part.blocks) {
+        add(&mut total.types, &part.types);
+        add(&mut total.expansions, &part.expansions);
+        add(&mut total.widths, &part.widths);
         total.identity += factor * part.identity;
     }
 }

@@ -33,6 +33,11 @@ pub fn slopes(form: LossForm, cross_entropy: f64, cost: f64) -> LossSlopes {
             by_cross_entropy: 1.0,
             by_cost: lambda,
         },
+        LossForm::Hinge { lambda, target } => LossSlopes {
+            value: cross_entropy + lambda * (cost / target - 1.0).max(0.0),
+            by_cross_entropy: 1.0,
+            by_cost: if cost > target { lambda / target } else { 0.0 },
+        },
     }
 }
 
@@ -43,7 +48,12 @@ mod tests {
     #[test]
     fn slopes_are_the_derivatives() {
         let h = 1e-6;
-        for form in [LossForm::LogPower { a: 0.2, b: 0.6 }, LossForm::Linear { lambda: 0.3 }] {
+        let forms = [
+            LossForm::LogPower { a: 0.2, b: 0.6 },
+            LossForm::Linear { lambda: 0.3 },
+            LossForm::Hinge { lambda: 0.7, target: 20.0 },
+        ];
+        for form in forms {
             for (ce, cost) in [(2.3, 4.0), (0.7, 45.0)] {
                 let at = |ce, cost| slopes(form, ce, cost).value;
                 let s = slopes(form, ce, cost);
@@ -53,6 +63,14 @@ mod tests {
                 assert!((s.by_cost - by_cost).abs() < 1e-8, "{form:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_hinge_presses_only_above_its_target() {
+        let form = LossForm::Hinge { lambda: 0.5, target: 4.0 };
+        let [below, above] = [3.0, 6.0].map(|cost| slopes(form, 1.25, cost));
+        assert_eq!((below.value, below.by_cost), (1.25, 0.0));
+        assert_eq!((above.value, above.by_cost), (1.5, 0.125));
     }
 
     #[test]

@@ -13,9 +13,9 @@ mod random;
 mod relaxed;
 mod score;
 
-pub use arch_params::ArchParams;
+pub use arch_params::{ArchParams, hardened};
 pub use bilevel::{AlphaStep, Relaxation};
-pub use budget::{Preferences, most_probable};
+pub use budget::{Preferences, most_probable, preferences};
 pub use draw::{draw, mutate};
 pub use hypergradient::Upcoming;
 pub use loss::{LossSlopes, slopes};
@@ -26,7 +26,7 @@ pub use score::{Scorer, split};
 use crate::data::Dataset;
 use crate::net::SharedWeights;
 use crate::recipe::{Method, SearchConfig};
-use crate::record::{ChoiceProbabilities, Work};
+use crate::record::{ChoiceProbabilities, ResolutionProbability, Work};
 use crate::rng::Seed;
 use crate::space::{ArchSpec, Decisions, SearchSpace};
 use crate::watch::Watch;
@@ -48,6 +48,8 @@ pub struct SearchOutcome {
     pub arch: ArchSpec,
     /// The final probabilities, block by block; none where the method has no probabilities.
     pub probabilities: Vec<ChoiceProbabilities>,
+    /// Those of the input resolutions; empty where there is no choice.
+    pub resolutions: Vec<ResolutionProbability>,
     pub work: Work,
     /// Weights that networks can be scored with, where the method has such.
     pub shared: Option<SharedWeights>,
@@ -57,7 +59,8 @@ impl SearchOutcome {
     /// Of a method without probabilities and shared weights.
     fn decided(space: &SearchSpace, decisions: Decisions, work: Work) -> Self {
         let arch = space.decide(&decisions);
-        Self { decisions, arch, probabilities: Vec::new(), work, shared: None }
+        let (probabilities, resolutions) = Default::default();
+        Self { decisions, arch, probabilities, resolutions, work, shared: None }
     }
 }
 

@@ -5,12 +5,12 @@
 //! noise), and in how far the gradient of α looks (at the weights, or through one step of theirs).
 
 use super::hypergradient::{Point, Upcoming};
-use super::{AlphaStep, ArchParams, Relaxation, slopes};
-use crate::cost::{BlockProbabilities, Cost, Graph, Number, Traced, propagate};
+use super::{AlphaStep, ArchParams, Relaxation, hardened, slopes};
+use crate::cost::{Graph, Probabilities, Traced, propagate, propagate_counting};
 use crate::data::Batch;
-use crate::net::{ExplicitSupernet, GateGradients, GateValues, Gated, Supernet};
+use crate::net::{ExplicitSupernet, GateGradients, GateValues, Gated, NetGates, Supernet};
 use crate::nn::Params;
-use crate::recipe::{Method, Objective, SearchConfig};
+use crate::recipe::{GateKind, Method, SearchConfig};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
@@ -35,10 +35,11 @@ pub struct Relaxed<'a, N> {
 pub struct AlphaGradient {
     /// Its cross-entropy, loss and cost.
     pub at: AlphaStep,
-    /// g, the gates that the step had.
-    pub gates: Vec<BlockProbabilities<f64>>,
-    /// d loss / d g in full: ρ is a function of the gates, and its part is among theirs.
-    pub by_gates: Vec<GateGradients>,
+    /// The soft gates, whose softmax the gradient goes through.
+    pub soft: Probabilities<f64>,
+    /// d loss / d g in full, g being the gates that the step had: ρ is a function of them, and its
+    /// part is among theirs.
+    pub by_gates: NetGates,
 }
 
 impl<'a> Relaxed<'a, Supernet> {
@@ -52,7 +53,8 @@ impl<'a> Relaxed<'a, Supernet> {
         seed: Seed,
         device: &Device,
     ) -> Result<Self> {
-        Self::fresh(Supernet::new(space, seed, device)?, config, seed)
+        let (supernet, params) = Supernet::new(space, seed, device)?;
+        Self::fresh((supernet.masked(config.masks), params), config, seed)
     }
 }
 
@@ -60,7 +62,7 @@ impl<'a> Relaxed<'a, ExplicitSupernet> {
     /// A fresh explicit supernet, all options alike.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the space has several resolutions, or the device has no room.
     pub fn explicit(
         space: &SearchSpace,
         config: &'a SearchConfig,
@@ -88,12 +90,17 @@ impl<'a, N: Gated> Relaxed<'a, N> {
         &self.supernet
     }
 
-    /// The gates of one step.
-    fn gates(&self, label: &str, step: u64, tau: f64) -> Vec<BlockProbabilities<f64>> {
-        match self.config.method {
+    /// Soft gates of one step, and what the forward pass uses of them.
+    fn gates(&self, label: &str, step: u64, tau: f64) -> (Probabilities<f64>, Probabilities<f64>) {
+        let soft = match self.config.method {
             Method::Darts | Method::Darts2 => self.alpha.softened(tau),
             _ => self.alpha.gates(self.seed, label, step, tau),
-        }
+        };
+        let used = match self.config.gates {
+            GateKind::Soft => soft.clone(),
+            GateKind::StraightThrough => hardened(&soft),
+        };
+        (soft, used)
     }
 
     /// The gradient that [`Relaxation::alpha_step`] goes along.
@@ -107,14 +114,15 @@ impl<'a, N: Gated> Relaxed<'a, N> {
         step: u64,
         tau: f64,
     ) -> Result<AlphaGradient> {
-        let drawn = self.gates("gumbel/alpha", step, tau);
+        let (soft, used) = self.gates("gumbel/alpha", step, tau);
         let graph = Graph::default();
-        let leaves = traced(&graph, &drawn);
-        let shapes = propagate(self.supernet.space(), &leaves, &graph.leaf(1.0));
-        let cost_node = self.objective(&shapes.cost);
-        let cost = cost_node.value() / self.config.loss.cost_unit;
+        let leaves = used.map(|gate| graph.leaf(*gate));
+        let (space, config) = (self.supernet.space(), &self.config.loss);
+        let shapes = propagate_counting(space, &leaves, &graph.leaf(1.0), config.input_channels);
+        let cost_node = shapes.cost.of(config.objective);
+        let cost = cost_node.value() / config.cost_unit;
 
-        let gates = gate_values(&drawn, shapes.blocks.iter().map(|b| b.identity.value()));
+        let gates = net_gates(&used, shapes.blocks.iter().map(|b| b.identity.value()));
         let (recompute, macs) = (self.config.recompute, self.macs);
         let point = Point { net: &self.supernet, gates: &gates, recompute, macs };
         let (params, work) = (&mut self.params, &mut self.work);
@@ -125,9 +133,9 @@ impl<'a, N: Gated> Relaxed<'a, N> {
             _ => point.first_order(params, batch, work)?,
         };
 
-        let loss = slopes(self.config.loss.form, result.loss, cost);
-        let mut seeds = vec![(cost_node, loss.by_cost / self.config.loss.cost_unit)];
-        for (block, d) in shapes.blocks.iter().zip(&by_gates) {
+        let loss = slopes(config.form, result.loss, cost);
+        let mut seeds = vec![(cost_node, loss.by_cost / config.cost_unit)];
+        for (block, d) in shapes.blocks.iter().zip(&by_gates.blocks) {
             seeds.push((&block.identity, loss.by_cross_entropy * d.identity));
         }
         let derivatives = graph.derivatives(&seeds);
@@ -135,35 +143,28 @@ impl<'a, N: Gated> Relaxed<'a, N> {
             let pairs = leaves.iter().zip(direct);
             pairs.map(|(l, d)| derivatives.to(l) + loss.by_cross_entropy * d).collect()
         };
-        let total = leaves.iter().zip(&by_gates).map(|(leaf, direct)| GateGradients {
+        let blocks = leaves.blocks.iter().zip(&by_gates.blocks);
+        let blocks = blocks.map(|(leaf, direct)| GateGradients {
             types: combine(&leaf.types, &direct.types),
             expansions: combine(&leaf.expansions, &direct.expansions),
             widths: combine(&leaf.widths, &direct.widths),
             identity: 0.0,
         });
-        let by_gates = total.collect();
-        Ok(AlphaGradient {
-            at: AlphaStep { result, loss: loss.value, cost },
-            gates: drawn,
-            by_gates,
-        })
-    }
-
-    fn objective<'c, M: Number>(&self, cost: &'c Cost<M>) -> &'c M {
-        match self.config.loss.objective {
-            Objective::Macs => &cost.macs,
-            Objective::Params => &cost.params,
-        }
+        let by_gates = NetGates {
+            resolutions: combine(&leaves.resolutions, &by_gates.resolutions),
+            blocks: blocks.collect(),
+        };
+        Ok(AlphaGradient { at: AlphaStep { result, loss: loss.value, cost }, soft, by_gates })
     }
 }
 
 impl<N: Gated> Relaxation for Relaxed<'_, N> {
     fn weight_step(&mut self, batch: &Batch, step: u64, tau: f64, rate: f64) -> Result<Step> {
-        let drawn = self.gates("gumbel/weights", step, tau);
+        let (_, used) = self.gates("gumbel/weights", step, tau);
         let Self { supernet, params, optimizer, macs, work, .. } = self;
         let identities =
-            propagate(supernet.space(), &drawn, &1.0).blocks.into_iter().map(|b| b.identity);
-        let gates = gate_values(&drawn, identities);
+            propagate(supernet.space(), &used, &1.0).blocks.into_iter().map(|b| b.identity);
+        let gates = net_gates(&used, identities);
         let target = (&batch.labels[..], 0.0);
         work.trained(*macs, batch.labels.len());
         Ok(sgd_step(params, optimizer, rate, target, self.config.recompute, |pass| {
@@ -179,7 +180,7 @@ impl<N: Gated> Relaxation for Relaxed<'_, N> {
         tau: f64,
     ) -> Result<AlphaStep> {
         let found = self.alpha_gradient(batch, upcoming, step, tau)?;
-        self.alpha.step(&self.config.alpha, &found.gates, &found.by_gates, tau);
+        self.alpha.step(&self.config.alpha, &found.soft, &found.by_gates, tau);
         Ok(found.at)
     }
 
@@ -196,30 +197,70 @@ impl<N: Gated> Relaxation for Relaxed<'_, N> {
     }
 }
 
-fn traced(graph: &Graph, drawn: &[BlockProbabilities<f64>]) -> Vec<BlockProbabilities<Traced>> {
-    let leaves = |values: &[f64]| values.iter().map(|v| graph.leaf(*v)).collect();
-    drawn
-        .iter()
-        .map(|block| BlockProbabilities {
-            types: leaves(&block.types),
-            expansions: leaves(&block.expansions),
-            widths: leaves(&block.widths),
-        })
-        .collect()
+fn net_gates(drawn: &Probabilities<f64>, identities: impl Iterator<Item = f64>) -> NetGates {
+    let blocks = drawn.blocks.iter().zip(identities).map(|(block, identity)| GateValues {
+        types: block.types.clone(),
+        expansions: block.expansions.clone(),
+        widths: block.widths.clone(),
+        identity,
+    });
+    NetGates { resolutions: drawn.resolutions.clone(), blocks: blocks.collect() }
 }
 
-fn gate_values(
-    drawn: &[BlockProbabilities<f64>],
-    identities: impl Iterator<Item = f64>,
-) -> Vec<GateValues> {
-    drawn
-        .iter()
-        .zip(identities)
-        .map(|(block, identity)| GateValues {
-            types: block.types.clone(),
-            expansions: block.expansions.clone(),
-            widths: block.widths.clone(),
-            identity,
-        })
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{self, Overrides};
+    use crate::net::{Net, inherited};
+    use crate::nn::Pass;
+    use crate::ops::loss::cross_entropy;
+    use crate::space::{BlockDecision, Decisions};
+    use candle_core::Tensor;
+    use std::path::Path;
+
+    fn batch(space: &SearchSpace) -> Batch {
+        let (side, channels) = (space.max_resolution(), space.image_channels);
+        let mut noise = Seed(3).stream("images", 0);
+        let pixels: Vec<f32> =
+            (0..4 * side * side * channels).map(|_| noise.normal() as f32).collect();
+        let xs = Tensor::from_vec(pixels, (4, side, side, channels), &Device::Cpu).unwrap();
+        Batch { xs, labels: vec![0, 1, 2, 3] }
+    }
+
+    /// The options whose gates are one.
+    fn decisions(hard: &Probabilities<f64>) -> Decisions {
+        let one = |gates: &[f64]| gates.iter().position(|g| *g == 1.0).unwrap();
+        let blocks = hard.blocks.iter().map(|block| BlockDecision {
+            block_type: one(&block.types),
+            expansion: one(&block.expansions),
+            width: one(&block.widths),
+        });
+        Decisions { resolution: one(&hard.resolutions), blocks: blocks.collect() }
+    }
+
+    #[test]
+    fn straight_through_gates_run_the_network_that_was_drawn() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke_resolutions.toml");
+        let manifest = manifest::load(&path, &Overrides::default()).unwrap();
+        let (space, mut config) = (manifest.space, manifest.search);
+        let batch = batch(&space);
+        let losses = [GateKind::StraightThrough, GateKind::Soft].map(|kind| {
+            config.gates = kind;
+            let mut search = Relaxed::masked(&space, &config, Seed(5), &Device::Cpu).unwrap();
+            let (soft, _) = search.gates("gumbel/weights", 7, 2.0);
+            let made = decisions(&hardened(&soft));
+            let arch = space.decide(&made);
+            let (net, mut own) = Net::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();
+            for (name, tensor) in inherited(&space, &made, &arch, search.params()).unwrap() {
+                own.set(&name, &tensor).unwrap();
+            }
+            let logits = net.forward(&mut Pass::training(&mut own), &batch.xs).unwrap();
+            let alone = cross_entropy(logits.tensor(), &batch.labels, 0.0).unwrap().loss;
+            let step = search.weight_step(&batch, 7, 2.0, 0.1).unwrap();
+            (step.result.loss, alone)
+        });
+        let [(hard, of_drawn), (soft, _)] = losses;
+        assert!((hard - of_drawn).abs() < 1e-4, "{hard} {of_drawn}");
+        assert!((soft - of_drawn).abs() > 1e-3, "{soft} {of_drawn}");
+    }
 }

@@ -15,6 +15,7 @@ pub use size::{Count, Dimension, SpaceSize};
 pub use wire::{load_space, parse_space};
 
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// A network family: fixed stem and head, and a list of blocks with options.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,8 @@ pub struct SearchSpace {
     pub classes: usize,
     /// Derived channel counts (expanded and squeezed ones) are multiples of this.
     pub channel_divisor: usize,
+    /// Whether the blocks of a stage are all of the same type.
+    pub share_types: bool,
     pub stem: ConvSpec,
     pub blocks: Vec<BlockChoices>,
     pub head: ConvSpec,
@@ -72,6 +75,20 @@ impl SearchSpace {
     #[must_use]
     pub fn stem_width(&self) -> usize {
         self.stem.width
+    }
+
+    /// The blocks that choose their type together: those of a stage where they share it, otherwise
+    /// each on its own. Together they are all blocks, in order.
+    #[must_use]
+    pub fn type_groups(&self) -> Vec<Range<usize>> {
+        let mut groups: Vec<Range<usize>> = Vec::new();
+        for (i, block) in self.blocks.iter().enumerate() {
+            match groups.last_mut() {
+                Some(group) if self.share_types && block.index > 0 => group.end = i + 1,
+                _ => groups.push(i..i + 1),
+            }
+        }
+        groups
     }
 
     /// The largest resolution: what the supernet runs at.

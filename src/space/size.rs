@@ -2,6 +2,7 @@
 
 use super::{BlockChoices, SearchSpace};
 use std::fmt;
+use std::ops::Range;
 
 /// A non-negative integer of any size: a product of small factors.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +147,10 @@ impl SearchSpace {
     fn factors(&self, dimension: Dimension) -> Vec<usize> {
         match dimension {
             Dimension::Resolution => vec![self.resolutions.len()],
+            Dimension::BlockType => {
+                let first = |group: Range<usize>| self.blocks[group.start].types.len();
+                self.type_groups().into_iter().map(first).collect()
+            }
             _ => self.blocks.iter().map(|block| block.options(dimension)).collect(),
         }
     }

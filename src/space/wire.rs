@@ -59,6 +59,7 @@ fn read(s: &Section<'_>) -> Option<SearchSpace> {
     let mut flow = Flow { side: smallest, channels: None, divisor, blocks: 0 };
     let stem = s.section("stem", |s| read_stem(s, &mut flow));
     let types = s.optional("types", read_types);
+    let share_types = s.optional("share_types", Value::flag);
     let stages = s.require("stage", "at least one [[stage]]").and_then(|stages| {
         let mut number = 0;
         stages.list(1..=MAX_BLOCKS, "1 to 64 sections [[stage]]", |stage| {
@@ -74,6 +75,7 @@ fn read(s: &Section<'_>) -> Option<SearchSpace> {
         image_channels,
         classes,
         channel_divisor: divisor?,
+        share_types: share_types?.unwrap_or_default(),
         stem: stem?,
         blocks: stages?.into_iter().flatten().collect(),
         head: head?,

@@ -6,7 +6,7 @@ use super::rows::{
     ArchitectureRow, FinalResult, ManifestRecord, Measurement, PhaseRow, RunRow, RunStatus,
 };
 use crate::env::Environment;
-use crate::record::{ChoiceProbabilities, Phase, PhaseUsage};
+use crate::record::{ChoiceProbabilities, Phase, PhaseUsage, ResolutionProbability};
 use crate::space::ArchSpec;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, query, query_as, query_scalar};
@@ -45,6 +45,12 @@ const CHOICES: &str = "
     WHERE ?1 IS NULL OR c.run = ?1
     ORDER BY c.run, c.position, p.choice, p.option";
 
+const RESOLUTIONS: &str = "
+    SELECT s.run, s.side, s.probability
+    FROM final_resolutions AS s JOIN last_attempts AS a ON a.run = s.run AND a.number = s.attempt
+    WHERE ?1 IS NULL OR s.run = ?1
+    ORDER BY s.run, s.side";
+
 /// All runs, or the one called `only`, in the order of their ids; statuses as of `now`.
 pub async fn runs(
     connection: &mut SqliteConnection,
@@ -53,6 +59,7 @@ pub async fn runs(
 ) -> Result<Vec<RunRow>, Fault> {
     let mut phases = phases(connection, only).await?;
     let mut probabilities = probabilities(connection, only).await?;
+    let mut resolutions = resolutions(connection, only).await?;
     let table = process_table();
     let mut runs = Vec::new();
     for row in query(RUNS).bind(only).fetch_all(connection).await? {
@@ -60,6 +67,7 @@ pub async fn runs(
         run.phases = phases.remove(&run.id).unwrap_or_default();
         if let Some(architecture) = &mut run.architecture {
             architecture.probabilities = probabilities.remove(&run.id).unwrap_or_default();
+            architecture.resolutions = resolutions.remove(&run.id).unwrap_or_default();
         }
         runs.push(run);
     }
@@ -131,7 +139,8 @@ fn architecture(row: &SqliteRow) -> Result<Option<ArchitectureRow>, sqlx::Error>
     let arch: ArchSpec = serde_json::from_str(row.try_get("spec")?)
         .map_err(|e| unreadable(&format!("architecture {id}: {e}")))?;
     let (macs, params) = (count(row, "macs")?, count(row, "params")?);
-    Ok(Some(ArchitectureRow { id, arch, macs, params, probabilities: Vec::new() }))
+    let (probabilities, resolutions) = Default::default();
+    Ok(Some(ArchitectureRow { id, arch, macs, params, probabilities, resolutions }))
 }
 
 fn result(row: &SqliteRow) -> Result<Option<FinalResult>, sqlx::Error> {
@@ -195,6 +204,21 @@ async fn probabilities(
             None => continue,
         };
         values.push(row.try_get("probability")?);
+    }
+    Ok(runs)
+}
+
+/// The probabilities of each run's resolutions, the smallest first.
+async fn resolutions(
+    connection: &mut SqliteConnection,
+    only: Option<i64>,
+) -> Result<BTreeMap<i64, Vec<ResolutionProbability>>, Fault> {
+    let mut runs: BTreeMap<i64, Vec<ResolutionProbability>> = BTreeMap::new();
+    for row in query(RESOLUTIONS).bind(only).fetch_all(connection).await? {
+        let side = count(&row, "side")? as usize;
+        let probability = row.try_get("probability")?;
+        let run = runs.entry(row.try_get("run")?).or_default();
+        run.push(ResolutionProbability { side, probability });
     }
     Ok(runs)
 }

@@ -1,7 +1,7 @@
 //! What goes into the database and what comes out of it, as plain data.
 
 use crate::env::Environment;
-use crate::record::{ChoiceProbabilities, Phase, PhaseUsage};
+use crate::record::{ChoiceProbabilities, Phase, PhaseUsage, ResolutionProbability};
 use crate::space::ArchSpec;
 use serde::Serialize;
 
@@ -99,6 +99,8 @@ pub struct ArchitectureRow {
     pub macs: u64,
     pub params: u64,
     pub probabilities: Vec<ChoiceProbabilities>,
+    /// Ascending; empty where there was no choice.
+    pub resolutions: Vec<ResolutionProbability>,
 }
 
 /// One number.

@@ -113,7 +113,7 @@ fn a_database_of_a_newer_program_is_refused() {
         error.to_string(),
         format!(
             "{} was written by a newer version of this program: its tables are at migration 99, \
-             this version knows 2; use the newer program, or name another database",
+             this version knows 3; use the newer program, or name another database",
             path.display()
         )
     );
@@ -152,7 +152,7 @@ fn opening_again_migrates_nothing() {
     let tables: String = value(&path, "SELECT group_concat(sql) FROM sqlite_schema");
     Store::open(&path).unwrap();
     assert_eq!(value::<String>(&path, "SELECT group_concat(sql) FROM sqlite_schema"), tables);
-    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 2);
+    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 3);
     assert_eq!(value::<String>(&path, "PRAGMA journal_mode"), "wal");
 }
 
@@ -316,7 +316,8 @@ fn one_architecture_cannot_have_two_costs() {
         blocks: vec![],
         head: Head::Conv { width: 16, activation: Activation::Relu },
     };
-    let mut found = FoundArchitecture { arch, macs: 10, params: 20, probabilities: vec![] };
+    let (probabilities, resolutions) = Default::default();
+    let mut found = FoundArchitecture { arch, macs: 10, params: 20, probabilities, resolutions };
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
     store.begin(&new_run()).unwrap().architecture(&found).unwrap();
@@ -332,18 +333,20 @@ fn one_architecture_cannot_have_two_costs() {
 }
 
 #[test]
-fn a_database_from_before_work_was_counted_keeps_its_phases() {
+fn a_database_of_the_first_version_is_brought_up_to_date_with_its_runs() {
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
     let mut recorder = store.begin(&new_run()).unwrap();
     recorder.phase_started(Phase::Data).unwrap();
+    recorder.measure(0, &[("search.loss", 2.5)]).unwrap();
     recorder.interrupt().unwrap();
     // Back to the first tables, with phases as that version wrote them.
     let first = include_str!("../../migrations/0001_runs.sql");
     let begin = first.find("CREATE TABLE phases").unwrap();
     let length = first[begin..].find(';').unwrap() + 1;
     let old = format!(
-        "DELETE FROM _sqlx_migrations WHERE version > 1; DROP TABLE phases; {} \
+        "DELETE FROM _sqlx_migrations WHERE version > 1; DROP TABLE phases; \
+         DROP TABLE final_resolutions; {} \
          INSERT INTO phases VALUES (1, 1, 'data', 5.0, 0.5, 100, 0), \
                                    (1, 1, 'search', 6.0, 2.5, 1000, 64), \
                                    (1, 1, 'derive', 7.0, NULL, NULL, NULL);",
@@ -351,7 +354,8 @@ fn a_database_from_before_work_was_counted_keeps_its_phases() {
     );
     drop(store);
     sql(&path, &old);
-    let phases = Store::open(&path).unwrap().run(1).unwrap().phases;
+    let store = Store::open(&path).unwrap();
+    let phases = store.run(1).unwrap().phases;
     let usage = |seconds, peak_bytes, images| {
         Some(PhaseUsage { seconds, peak_bytes, images, macs: None, architectures: None })
     };
@@ -361,7 +365,9 @@ fn a_database_from_before_work_was_counted_keeps_its_phases() {
         (Phase::Derive, None),
     ];
     assert_eq!(phases, expected.map(|(phase, usage)| PhaseRow { phase, usage }));
-    let store = Store::open(&path).unwrap();
+    assert_eq!(store.measurements(1).unwrap()[0].value, 2.5);
+    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM final_resolutions"), 0);
+    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 3);
     let mut recorder = store.begin(&new_run()).unwrap();
     recorder.phase_started(Phase::Rank).unwrap();
     recorder.interrupt().unwrap();

@@ -4,7 +4,9 @@ use super::error::{Fault, StoreError};
 use super::process::Process;
 use super::rows::{FinalResult, ManifestRecord, NewRun};
 use crate::env::Environment;
-use crate::record::{ChoiceProbabilities, FoundArchitecture, Phase, PhaseUsage};
+use crate::record::{
+    ChoiceProbabilities, FoundArchitecture, Phase, PhaseUsage, ResolutionProbability,
+};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_as, query_scalar};
 use std::path::Path;
@@ -248,6 +250,19 @@ pub async fn architecture(
             .execute(&mut *connection)
             .await?;
         probabilities(connection, key, position, block).await?;
+    }
+    for ResolutionProbability { side, probability } in &found.resolutions {
+        let what = format!("the probability of resolution {side}");
+        query(
+            "INSERT INTO final_resolutions (run, attempt, side, probability)
+             VALUES (?1, ?2, ?3, ?4)",
+        )
+        .bind(key.run)
+        .bind(key.number)
+        .bind(integer("the resolution", *side as u64)?)
+        .bind(finite(what, *probability)?)
+        .execute(&mut *connection)
+        .await?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 //! watched value.
 
 mod operators;
+mod sums;
 mod values;
 
 pub use values::{Candidate, Expand, Norm, SqueezeExcite, Sum};

@@ -143,21 +143,6 @@ impl Tape {
         Ok((y, moments))
     }
 
-    /// [`ops::subsample`]: every `stride`-th pixel.
-    ///
-    /// # Errors
-    /// When the operator fails.
-    pub fn subsample(&mut self, x: &Value, stride: usize) -> Result<Value> {
-        if stride == 1 {
-            return Ok(x.clone());
-        }
-        let (_, h, w, _) = x.tensor.dims4()?;
-        let y = ops::subsample::forward(&x.tensor, stride)?;
-        Ok(self.push(y, [x], move |[x], dy| {
-            Ok(vec![(x, ops::subsample::backward(&dy, stride, (h, w))?)])
-        }))
-    }
-
     /// [`ops::pool`]: the mean over pixels.
     ///
     /// # Errors

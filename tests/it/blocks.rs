@@ -72,6 +72,10 @@ fn check_gates(
         check("squeeze", &found.squeeze, &gates.squeeze, &|g, v| g.squeeze = Some(v));
     }
     check("width", &found.width, &gates.width, &|g, v| g.width = Some(v));
+    let (found_mid, at_mid) = (&found.mid_before_norm, &gates.mid_before_norm);
+    check("mid before norm", found_mid, at_mid, &|g, v| g.mid_before_norm = Some(v));
+    let (found_width, at_width) = (&found.width_before_norm, &gates.width_before_norm);
+    check("width before norm", found_width, at_width, &|g, v| g.width_before_norm = Some(v));
 }
 
 /// Gates with something in every entry, the masks falling as in a search.
@@ -141,6 +145,42 @@ fn a_sum_of_all_kinds_of_branches_has_the_gradients_of_its_formula() {
         check(&what, &plan, (2, 5, 7), &all_gates(&plan));
         check(&format!("ungated {what}"), &plan, (2, 5, 7), &BlockGates::default());
     }
+}
+
+#[test]
+fn masks_in_front_of_batch_norm_have_the_gradients_of_their_formula() {
+    let branches = [mbconv(3, Hswish, 10, true, Some(3)), Branch::Projection];
+    for (stride, input, width, identity) in [(1, 6, 6, true), (2, 6, 9, false)] {
+        let plan = block_plan((stride, input, width), &branches, identity);
+        let all = all_gates(&plan);
+        // So small that batch norm's ε counts, without which these masks had no gradient.
+        let small = |mask: &Option<Vec<f64>>| {
+            mask.as_ref().map(|mask| mask.iter().map(|m| 0.01 * m).collect())
+        };
+        let gates = BlockGates {
+            mid_before_norm: small(&all.mid),
+            width_before_norm: small(&all.width),
+            mid: None,
+            width: None,
+            ..all
+        };
+        check(&format!("masks before norm, stride {stride}"), &plan, (2, 5, 7), &gates);
+    }
+}
+
+#[test]
+fn batch_norm_takes_out_a_mask_in_front_of_it_and_keeps_one_behind_it() {
+    let plan = block_plan((1, 6, 9), &[mbconv(3, Relu, 10, true, None)], false);
+    let (params, x) = (block_params(&plan, "cancelled"), random_map("x", (3, 5, 7, 6)));
+    let dy = random("dy", 3 * 5 * 7 * 9);
+    let run = |gates: &BlockGates| run_block(&plan, &params, &x, gates, &dy).y;
+    let (plain, mask) = (run(&BlockGates::default()), vec![0.5; 9]);
+    let none = BlockGates::default;
+    let before = run(&BlockGates { width_before_norm: Some(mask.clone()), ..none() });
+    let behind = run(&BlockGates { width: Some(mask), ..none() });
+    assert_close("in front", &before, &plain, 1e-3);
+    let halves: Vec<f64> = plain.iter().map(|y| 0.5 * y).collect();
+    assert_close("behind", &behind, &halves, 1e-5);
 }
 
 #[test]

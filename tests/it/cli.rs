@@ -336,6 +336,98 @@ fn steps_are_timed_and_their_memory_adds_up() {
 }
 
 #[test]
+fn the_number_of_resolutions_does_not_show_in_what_a_step_keeps() {
+    let bench = Bench::new();
+    let timed = |manifest: &str| {
+        let all = ["bench", manifest, "--steps", "2", "--json"];
+        let output = bench.repro(&all).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let step = json_lines(&output.stdout).remove(0);
+        let of = |value: &Value| value.as_f64().unwrap();
+        (of(&step["memory"]["activations"]), of(&step["peak_bytes"]), of(&step["macs"]))
+    };
+    let (one, three) = (timed(SMOKE), timed("experiments/smoke_resolutions.toml"));
+    // Three quarters more to compute: (20/28)^2 and (14/28)^2.
+    assert!(three.2 > 1.7 * one.2, "{one:?} {three:?}");
+    assert!(three.0 < 1.02 * one.0, "{one:?} {three:?}");
+    assert!(three.1 < 1.10 * one.1, "{one:?} {three:?}");
+}
+
+#[test]
+fn a_search_chooses_its_resolution_and_says_so() {
+    let bench = Bench::new();
+    let manifest = "experiments/smoke_resolutions.toml";
+    let output = bench.repro(&["run", manifest, "--json"]).output().unwrap();
+    let run = json_lines(&output.stdout).remove(0);
+    assert_eq!(run["status"], "finished", "{run}");
+    assert!(run["test_top1"].as_f64().unwrap() > 0.4, "{run}");
+    let shown = bench.show(&run);
+    let options = shown["resolutions"].as_array().unwrap();
+    let of = |key: &str| -> Vec<f64> {
+        options.iter().map(|option| option[key].as_f64().unwrap()).collect()
+    };
+    let (sides, p) = (of("side"), of("probability"));
+    assert_eq!(sides, [14.0, 20.0, 28.0]);
+    assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{p:?}");
+    let best = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let chosen = sides[p.iter().position(|p| *p == best).unwrap()];
+    assert_eq!(shown["architecture"]["resolution"].as_f64(), Some(chosen));
+    assert!(shown["metrics"]["search.entropy.resolution"]["last"].as_f64().unwrap() < 1.0);
+    let text = bench.repro(&["show", "1"]).output().unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains(&format!("input {chosen}x{chosen}, chosen of 14 (")), "{text}");
+    let out = bench.folder.path().join("reports");
+    bench.repro(&["report", "--out", out.to_str().unwrap()]).assert().success();
+    let page = std::fs::read_to_string(out.join("smoke_resolutions.md")).unwrap();
+    let sentence =
+        format!("Input {chosen} pixels a side, with p = {best:.2}, chosen of 14, 20, 28.");
+    assert!(page.contains(&sentence), "{page}");
+}
+
+#[test]
+fn every_ablation_runs_and_changes_the_search() {
+    let bench = Bench::new();
+    let course = |run: &Value| -> Vec<(String, Value)> {
+        assert_eq!(run["status"], "finished", "{run}");
+        let all = results(&bench.show(run));
+        all.into_iter().filter(|(name, _)| name.starts_with("search.")).collect()
+    };
+    let usual = course(&bench.smoke(&[]).remove(0));
+    for setting in [
+        "search.gates=straight_through",
+        "search.masks=before_norm",
+        "search.loss.input_channels=nominal",
+    ] {
+        let run = bench.smoke(&["--set", setting]).remove(0);
+        assert_ne!(course(&run), usual, "{setting}");
+    }
+    // What is no single value of the file: edits of it, and of its space.
+    let edits = [
+        ("decay = 0.5", "schedule = \"linear\"\nlast = 0.1", ""),
+        ("a = 0.2\nb = 0.6", "lambda = 0.5\ntarget = 8.0", ""),
+        ("\"spaces/smoke.toml\"", "\"space.toml\"", "share_types = true\n"),
+    ];
+    for (find, replace, of_space) in edits {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap();
+        let space = format!("{of_space}{}", read("experiments/spaces/smoke.toml"));
+        let mut manifest = read(SMOKE).replace(find, replace);
+        assert!(manifest.contains(replace), "{replace}");
+        manifest = manifest.replace("spaces/smoke.toml", "space.toml");
+        if replace.contains("target") {
+            manifest = manifest.replace("log_power", "hinge");
+        }
+        let path = |name: &str| bench.folder.path().join(name);
+        std::fs::write(path("space.toml"), space).unwrap();
+        std::fs::write(path("edited.toml"), manifest).unwrap();
+        let edited = path("edited.toml").display().to_string();
+        let output = bench.repro(&["run", &edited, "--json"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let run = json_lines(&output.stdout).remove(0);
+        assert_ne!(course(&run), usual, "{replace}");
+    }
+}
+
+#[test]
 fn help_says_what_each_command_does_and_lists_the_exit_codes() {
     for name in ["", "run", "check", "list", "show", "report", "space", "data", "bench"] {
         let arguments = if name.is_empty() { vec!["--help"] } else { vec![name, "--help"] };

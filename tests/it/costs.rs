@@ -7,7 +7,9 @@ use crate::spaces::{
     unexpanded,
 };
 use candle_core::Device;
-use repro::cost::{self, BlockProbabilities, Cost, Graph, Traced, count, extent, propagate};
+use repro::cost::{
+    self, Cost, Graph, Probabilities, Traced, count, extent, propagate, propagate_counting,
+};
 use repro::net::{ExplicitSupernet, Net, Supernet};
 use repro::nn::Params;
 use repro::rng::Seed;
@@ -107,6 +109,7 @@ fn the_weights_of_a_supernet_are_counted_as_it_is_built() {
     for space in [unexpanded(), small(), sparse(), shipped("smoke.toml")] {
         let (_, masked) = Supernet::new(&space, Seed(0), &Device::Cpu).unwrap();
         assert_eq!(cost::supernet(&space).params, built(&masked) as u64, "{}", space.name);
+        let space = SearchSpace { resolutions: vec![space.max_resolution()], ..space };
         let (_, explicit) = ExplicitSupernet::new(&space, Seed(0), &Device::Cpu).unwrap();
         let counted = cost::explicit_supernet(&space);
         assert_eq!(counted.params, built(&explicit) as u64, "{}", space.name);
@@ -174,9 +177,9 @@ activation = "relu"
 }
 
 /// Every network of a space with its probability.
-fn all_networks(space: &SearchSpace, p: &[BlockProbabilities<f64>]) -> Vec<(Decisions, f64)> {
+fn all_networks(space: &SearchSpace, p: &Probabilities<f64>) -> Vec<(Decisions, f64)> {
     let mut all = vec![(Decisions { resolution: 0, blocks: vec![] }, 1.0)];
-    for (choices, p) in space.blocks.iter().zip(p) {
+    for (choices, p) in space.blocks.iter().zip(&p.blocks) {
         let mut longer = vec![];
         for (made, q) in &all {
             for block_type in 0..choices.types.len() {
@@ -232,22 +235,30 @@ fn effective_shapes_are_expectations_over_the_networks_of_a_space() {
 }
 
 /// The expected cost written out: Σ_t p_t · cost of type t at expected channels.
-fn plain_expectation(space: &SearchSpace, p: &[BlockProbabilities<f64>]) -> [f64; 3] {
+fn plain_expectation(space: &SearchSpace, p: &Probabilities<f64>) -> [f64; 3] {
     let shapes = propagate(space, p, &1.0).blocks;
     let mut total = [0.0; 3];
-    let mut conv = |share: f64, weights: f64, side: usize| {
-        total[0] += share * weights * (side * side) as f64;
+    let mut conv = |share: f64, weights: f64, side: f64| {
+        total[0] += share * weights * side * side;
         total[1] += share * weights;
     };
     let mut pooled = 0.0;
-    let mut side = (space.max_resolution() + 2 * (space.stem.kernel / 2) - space.stem.kernel)
-        / space.stem.stride
-        + 1;
+    // The expected side at every resolution's own.
+    let padding = 2 * (space.stem.kernel / 2);
+    let behind_stem = |side| (side + padding - space.stem.kernel) / space.stem.stride + 1;
+    let mut sides: Vec<usize> = space.resolutions.iter().copied().map(behind_stem).collect();
+    let expected = |sides: &[usize]| -> f64 {
+        sides.iter().zip(&p.resolutions).map(|(side, q)| *side as f64 * q).sum()
+    };
+    let mut side = expected(&sides);
     let taps = space.stem.kernel.pow(2);
     conv(1.0, (taps * space.image_channels * space.stem.width) as f64, side);
-    for ((choices, p), shape) in space.blocks.iter().zip(p).zip(&shapes) {
+    for ((choices, p), shape) in space.blocks.iter().zip(&p.blocks).zip(&shapes) {
         let before = side;
-        side = before.div_ceil(choices.stride);
+        for side in &mut sides {
+            *side = side.div_ceil(choices.stride);
+        }
+        side = expected(&sides);
         let width: f64 = choices.widths.iter().zip(&p.widths).map(|(w, q)| *w as f64 * q).sum();
         let keeps = choices.stride == 1 && choices.in_max == choices.width_max();
         let (mid, squeezed, expands) = match &choices.expansion {
@@ -275,8 +286,8 @@ fn plain_expectation(space: &SearchSpace, p: &[BlockProbabilities<f64>]) -> [f64
                     }
                     conv(*q, (kernel * kernel) as f64 * mid, side);
                     if *squeeze_excite {
-                        conv(*q, 2.0 * mid * squeezed, 1);
-                        pooled += q * mid * (side * side) as f64;
+                        conv(*q, 2.0 * mid * squeezed, 1.0);
+                        pooled += q * mid * side * side;
                     }
                     conv(*q, mid * width, side);
                 }
@@ -285,8 +296,8 @@ fn plain_expectation(space: &SearchSpace, p: &[BlockProbabilities<f64>]) -> [f64
     }
     let (head, last) = (space.head.width as f64, shapes.last().unwrap().width);
     conv(1.0, last * head, side);
-    conv(1.0, head * space.classes as f64, 1);
-    pooled += head * (side * side) as f64;
+    conv(1.0, head * space.classes as f64, 1.0);
+    pooled += head * side * side;
     [total[0], total[1], pooled]
 }
 
@@ -305,21 +316,15 @@ fn the_expected_cost_is_the_formula_at_the_expected_shapes() {
 }
 
 /// All probabilities in one list, and back.
-fn flat(p: &[BlockProbabilities<f64>]) -> Vec<f64> {
-    let all = p.iter().flat_map(|b| b.types.iter().chain(&b.expansions).chain(&b.widths));
-    all.copied().collect()
+fn flat(p: &Probabilities<f64>) -> Vec<f64> {
+    let mut all = vec![];
+    let _ = p.map(|v| all.push(*v));
+    all
 }
 
-fn shaped<N: Clone>(like: &[BlockProbabilities<f64>], flat: &[N]) -> Vec<BlockProbabilities<N>> {
+fn shaped<N: Clone>(like: &Probabilities<f64>, flat: &[N]) -> Probabilities<N> {
     let mut rest = flat.iter().cloned();
-    let mut next = |n: usize| rest.by_ref().take(n).collect();
-    like.iter()
-        .map(|b| BlockProbabilities {
-            types: next(b.types.len()),
-            expansions: next(b.expansions.len()),
-            widths: next(b.widths.len()),
-        })
-        .collect()
+    like.map(|_| rest.next().unwrap())
 }
 
 #[test]
@@ -400,10 +405,100 @@ fn the_papers_example_has_its_effective_width() {
     // .8 · 16 + .2 · 12 = 15.2 channels (section 3.3).
     let space = shipped("fbnetv2_f.toml");
     let mut p = random_probabilities(&space, "example");
-    p[0].widths = vec![0.2, 0.8];
+    p.blocks[0].widths = vec![0.2, 0.8];
     let skip = space.blocks[0].types.iter().position(|t| *t == BlockType::Skip).unwrap();
-    p[0].types = vec![0.0; space.blocks[0].types.len()];
-    p[0].types[(skip + 1) % space.blocks[0].types.len()] = 1.0;
+    p.blocks[0].types = vec![0.0; space.blocks[0].types.len()];
+    p.blocks[0].types[(skip + 1) % space.blocks[0].types.len()] = 1.0;
     assert!((propagate(&space, &p, &1.0).blocks[0].width - 15.2).abs() < 1e-12);
-    assert_eq!(gate_values(&space, &p)[0].widths, [0.2, 0.8]);
+    assert_eq!(gate_values(&space, &p).blocks[0].widths, [0.2, 0.8]);
+}
+
+#[test]
+fn height_and_width_are_expected_sides() {
+    // Half 20 and half 28 pixels: a map of 24 x 24, not the mean of both areas.
+    let space = two_resolutions();
+    let made = &decisions(&space, "sides", 1)[0];
+    let mut p = one_hot(&space, made, &0.0, &1.0);
+    p.resolutions = vec![0.5, 0.5];
+    let stem_weights = (9 * space.image_channels * space.stem.width) as f64;
+    let stem_macs = |p: &Probabilities<f64>| {
+        let mut first = space.clone();
+        first.blocks.clear();
+        first.head.width = 0;
+        propagate(&first, p, &1.0).cost.macs
+    };
+    assert_eq!(stem_macs(&p), stem_weights * 24.0 * 24.0);
+    for (resolution, side) in [(vec![1.0, 0.0], 20.0), (vec![0.0, 1.0], 28.0)] {
+        p.resolutions = resolution;
+        assert_eq!(stem_macs(&p), stem_weights * side * side);
+    }
+}
+
+fn two_resolutions() -> SearchSpace {
+    let mut space = small();
+    space.resolutions = vec![20, 28];
+    space
+}
+
+#[test]
+fn nominal_input_channels_hide_a_width_from_the_layer_behind_it() {
+    use repro::recipe::InputChannels::{Effective, Nominal};
+    let space = tiny();
+    let graph = Graph::default();
+    let p = random_probabilities(&space, "inputs");
+    let leaves = p.map(|v| graph.leaf(*v));
+    let macs =
+        |p: &Probabilities<f64>, inputs| propagate_counting(&space, p, &1.0, inputs).cost.macs;
+    assert_eq!(macs(&p, Effective), propagate(&space, &p, &1.0).cost.macs);
+    assert!(macs(&p, Nominal) > macs(&p, Effective));
+    // With the largest widths and no skip, nominal channels are the effective ones.
+    let mut widest = p.clone();
+    for block in &mut widest.blocks {
+        (block.widths, block.types) = (vec![0.0, 1.0], vec![0.3, 0.7, 0.0]);
+    }
+    assert_eq!(macs(&widest, Nominal), macs(&widest, Effective));
+    for inputs in [Effective, Nominal] {
+        let cost = propagate_counting(&space, &leaves, &graph.leaf(1.0), inputs).cost.macs;
+        let derivatives = graph.derivatives(&[(&cost, 1.0)]);
+        let mut by_leaf = vec![];
+        let _ = leaves.map(|leaf| by_leaf.push(derivatives.to(leaf)));
+        let at = flat(&p);
+        assert_gradient(&format!("{inputs:?}"), &by_leaf, &at, 4, (1e-7, 1.0), |moved| {
+            macs(&shaped(&p, moved), inputs)
+        });
+    }
+    // What the first block's width costs in the second block's expansion.
+    let slope = |inputs| {
+        let mut narrow = p.clone();
+        narrow.blocks[0].widths = vec![1.0, 0.0];
+        let mut wide = p.clone();
+        wide.blocks[0].widths = vec![0.0, 1.0];
+        macs(&wide, inputs) - macs(&narrow, inputs)
+    };
+    assert!(slope(Nominal) < 0.8 * slope(Effective), "{} {}", slope(Nominal), slope(Effective));
+}
+
+#[test]
+fn the_extent_of_a_space_with_shared_types_is_that_of_its_networks() {
+    let space = SearchSpace { share_types: true, ..tiny() };
+    let p = random_probabilities(&space, "any");
+    let alike = |made: &Decisions| {
+        made.blocks.iter().all(|block| block.block_type == made.blocks[0].block_type)
+    };
+    let costs: Vec<u64> = all_networks(&space, &p)
+        .iter()
+        .filter(|(made, _)| alike(made))
+        .map(|(made, _)| count(&space.decide(made)).macs)
+        .collect();
+    let range = (*costs.iter().min().unwrap(), *costs.iter().max().unwrap());
+    assert_eq!(extent(&space).macs, range);
+}
+
+#[test]
+fn a_supernet_costs_all_resolutions_and_has_the_weights_of_one() {
+    let space = two_resolutions();
+    let alone = |side: usize| SearchSpace { resolutions: vec![side], ..space.clone() };
+    let [both, small, large] = [&space, &alone(20), &alone(28)].map(cost::supernet);
+    assert_eq!(both.macs, small.macs + large.macs);
+    assert_eq!(both.params, large.params);
 }

@@ -5,7 +5,7 @@ use crate::numbers::random_map;
 use crate::spaces::{gate_values, parse};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
-use repro::cost::{self, BlockProbabilities, propagate};
+use repro::cost::{self, BlockProbabilities, Probabilities, propagate};
 use repro::data::{self, Batch, Silent};
 use repro::manifest::{self, Overrides};
 use repro::net::{ExplicitSupernet, Gated};
@@ -69,26 +69,24 @@ fn batch(space: &SearchSpace, label: &str) -> Batch {
 }
 
 /// Logits that give these probabilities: their logarithms.
-fn logits(p: &[BlockProbabilities<f64>]) -> Vec<Vec<f64>> {
-    let choices = p.iter().flat_map(|p| [&p.types, &p.expansions, &p.widths]);
+fn logits(p: &Probabilities<f64>) -> Vec<Vec<f64>> {
+    let choices = p.blocks.iter().flat_map(|p| [&p.types, &p.expansions, &p.widths]);
     choices.map(|p| p.iter().map(|p| p.ln()).collect()).collect()
 }
 
 /// Softmax of the logits over τ, choice by choice.
-fn gates(logits: &[Vec<f64>], tau: f64) -> Vec<BlockProbabilities<f64>> {
+fn gates(logits: &[Vec<f64>], tau: f64) -> Probabilities<f64> {
     let softmax = |logits: &Vec<f64>| -> Vec<f64> {
         let weights: Vec<f64> = logits.iter().map(|v| (v / tau).exp()).collect();
         let total: f64 = weights.iter().sum();
         weights.iter().map(|w| w / total).collect()
     };
-    let blocks = logits.chunks_exact(3);
-    blocks
-        .map(|block| BlockProbabilities {
-            types: softmax(&block[0]),
-            expansions: softmax(&block[1]),
-            widths: softmax(&block[2]),
-        })
-        .collect()
+    let blocks = logits.chunks_exact(3).map(|block| BlockProbabilities {
+        types: softmax(&block[0]),
+        expansions: softmax(&block[1]),
+        widths: softmax(&block[2]),
+    });
+    Probabilities { resolutions: vec![1.0], blocks: blocks.collect() }
 }
 
 /// Cross-entropy under these gates, and its gradient by the weights.
@@ -96,7 +94,7 @@ fn descend(
     net: &ExplicitSupernet,
     params: &mut Params,
     batch: &Batch,
-    p: &[BlockProbabilities<f64>],
+    p: &Probabilities<f64>,
 ) -> (CrossEntropy, Vec<Option<Tensor>>) {
     let gates = gate_values(net.space(), p);
     let mut pass = Pass::training(params);
@@ -133,7 +131,7 @@ fn found(
     let upcoming = Upcoming { batch: training, rate: RATE };
     let gradient = relaxed.alpha_gradient(held_out, Some(upcoming), 0, TAU).unwrap();
     let mut all = Vec::new();
-    for (p, d) in gradient.gates.iter().zip(&gradient.by_gates) {
+    for (p, d) in gradient.soft.blocks.iter().zip(&gradient.by_gates.blocks) {
         for (g, d) in [(&p.types, &d.types), (&p.expansions, &d.expansions), (&p.widths, &d.widths)]
         {
             let mean: f64 = g.iter().zip(d).map(|(g, d)| g * d).sum();

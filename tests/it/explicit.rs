@@ -8,15 +8,16 @@ use crate::reference::{
     BlockGates, Map, Reference, Statistics, Weights, block_gates, cross_entropy,
 };
 use crate::spaces::{
-    decisions, gate_values, one_hot, parse, random_probabilities, shipped, small, sparse,
-    unexpanded,
+    self, decisions, gate_values, one_hot, parse, random_probabilities, shipped, sparse, unexpanded,
 };
 use candle_core::{Device, Tensor};
-use repro::cost::BlockProbabilities;
-use repro::net::{BlockPlan, Branch, ExplicitSupernet, GateValues, Gated, Net, Plan, Supernet};
+use repro::cost::Probabilities;
+use repro::net::{
+    BlockPlan, Branch, ExplicitSupernet, GateValues, Gated, Net, NetGates, Plan, Supernet,
+};
 use repro::nn::{Params, Pass};
 use repro::ops::loss;
-use repro::recipe::Recompute;
+use repro::recipe::{MaskPlace, Recompute};
 use repro::rng::Seed;
 use repro::space::{BlockChoices, BlockType, Decisions, Expansion, SearchSpace, squeeze_width};
 use std::collections::BTreeMap;
@@ -85,6 +86,12 @@ width = 11
 activation = "hswish"
 "#;
 
+/// The space with all block types, at its largest resolution alone.
+fn small() -> SearchSpace {
+    let space = spaces::small();
+    SearchSpace { resolutions: vec![space.max_resolution()], ..space }
+}
+
 /// A supernet with images for it and weights away from their initial values.
 struct Explicit {
     space: SearchSpace,
@@ -98,7 +105,7 @@ struct Explicit {
 struct Found {
     logits: Vec<f64>,
     weights: Vec<(String, Tensor)>,
-    gates: Vec<GateValues>,
+    gates: NetGates,
 }
 
 impl Explicit {
@@ -111,7 +118,7 @@ impl Explicit {
         Self { space, net, params, images, labels }
     }
 
-    fn run(&mut self, gates: &[GateValues]) -> Found {
+    fn run(&mut self, gates: &NetGates) -> Found {
         run(&self.net, &mut self.params, &self.images, &self.labels, gates)
     }
 }
@@ -122,7 +129,7 @@ fn run(
     params: &mut Params,
     images: &Map,
     labels: &[u32],
-    gates: &[GateValues],
+    gates: &NetGates,
 ) -> Found {
     let mut pass = Pass::training(params);
     let (logits, bound) = net.forward(&mut pass, &images.tensor(), gates, true).unwrap();
@@ -205,16 +212,16 @@ fn block_of_options(
 }
 
 impl Explicit {
-    fn plain_logits(&self, weights: &Weights, gates: &[GateValues], from: Statistics) -> Vec<f64> {
+    fn plain_logits(&self, weights: &Weights, gates: &NetGates, from: Statistics) -> Vec<f64> {
         let reference = Reference::new(weights, from);
-        let arriving = block_gates(&self.space, gates);
-        reference.net_of(&Plan::supernet(&self.space), &self.images, |i, x| {
+        let arriving = block_gates(&self.space, gates, MaskPlace::AfterNorm);
+        reference.net_of(&Plan::supernet(&self.space), &self.images, &[], |i, x| {
             let choices = (&self.space, &self.space.blocks[i]);
-            block_of_options(&reference, choices, &gates[i], &arriving[i], x)
+            block_of_options(&reference, choices, &gates.blocks[i], &arriving[i], x)
         })
     }
 
-    fn plain_loss(&self, weights: &Weights, gates: &[GateValues]) -> f64 {
+    fn plain_loss(&self, weights: &Weights, gates: &NetGates) -> f64 {
         cross_entropy(&self.plain_logits(weights, gates, Statistics::Batch), &self.labels, 0.0)
     }
 }
@@ -225,7 +232,9 @@ fn an_explicit_supernet_has_the_gradients_of_its_formula_in_all_weights_and_gate
         let what = space.name.clone();
         let mut s = Explicit::new(space, 3);
         let mut gates = gate_values(&s.space, &random_probabilities(&s.space, &what));
-        for (i, gate) in gates.iter_mut().enumerate().filter(|(_, gate)| gate.identity != 0.0) {
+        for (i, gate) in
+            gates.blocks.iter_mut().enumerate().filter(|(_, gate)| gate.identity != 0.0)
+        {
             // Any ρ, to see that it is used as it is.
             gate.identity += 0.1 * (i + 1) as f64;
         }
@@ -259,11 +268,11 @@ fn an_explicit_supernet_has_the_gradients_of_its_formula_in_all_weights_and_gate
                 s.plain_loss(&weights, &gates)
             });
         }
-        for (i, gate) in gates.iter().enumerate() {
+        for (i, gate) in gates.blocks.iter().enumerate() {
             let what = format!("{what}, gates of block {i}");
-            assert_gradient(&what, &flat(&found.gates[i]), &flat(gate), 8, SLOPE, |moved| {
+            assert_gradient(&what, &flat(&found.gates.blocks[i]), &flat(gate), 8, SLOPE, |moved| {
                 let mut gates = gates.clone();
-                gates[i] = in_the_shape_of(gate, moved);
+                gates.blocks[i] = in_the_shape_of(gate, moved);
                 s.plain_loss(&weights, &gates)
             });
         }
@@ -320,7 +329,7 @@ impl Tied {
     }
 
     /// Logits, gradients of types and widths, and the sums of the gradients of tied weights.
-    fn agree(&mut self, what: &str, p: &[BlockProbabilities<f64>]) {
+    fn agree(&mut self, what: &str, p: &Probabilities<f64>) {
         let Explicit { space, images, labels, .. } = &self.explicit;
         let gates = gate_values(space, p);
         let masked = run(&self.masked, &mut self.masked_params, images, labels, &gates);
@@ -328,7 +337,7 @@ impl Tied {
         assert_close(&format!("{what}, logits"), &explicit.logits, &masked.logits, 2e-4);
 
         let space = &self.explicit.space;
-        let both = explicit.gates.iter().zip(&masked.gates).zip(&space.blocks);
+        let both = explicit.gates.blocks.iter().zip(&masked.gates.blocks).zip(&space.blocks);
         for (i, ((explicit, masked), choices)) in both.enumerate() {
             let close = |kind: &str, found: &[f64], expected: &[f64]| {
                 assert_close(&format!("{what}, {kind} of block {i}"), found, expected, 1e-3);
@@ -378,7 +387,7 @@ fn with_tied_weights_it_is_the_masked_supernet_where_expansions_are_decided() {
         for (i, made) in made.iter().enumerate() {
             let space = &tied.explicit.space;
             let mut p = random_probabilities(space, &format!("{i}"));
-            for (p, decided) in p.iter_mut().zip(one_hot(space, made, &0.0, &1.0)) {
+            for (p, decided) in p.blocks.iter_mut().zip(one_hot(space, made, &0.0, &1.0).blocks) {
                 p.expansions = decided.expansions;
             }
             let what = space.name.clone();
@@ -500,4 +509,11 @@ fn the_options_of_one_and_two_threads_have_the_same_bits() {
         })
     };
     assert!(run(1) == run(2));
+}
+
+#[test]
+fn an_explicit_supernet_has_one_resolution() {
+    let several = ExplicitSupernet::new(&spaces::small(), Seed(1), &Device::Cpu);
+    let error = several.err().unwrap();
+    assert!(error.to_string().contains("one resolution, not [5, 7]"), "{error}");
 }

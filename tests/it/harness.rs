@@ -60,6 +60,10 @@ pub fn run_block(
         mid: watch(&gates.mid),
         squeeze: watch(&gates.squeeze),
         width: watch(&gates.width),
+        filters: net::FilterMasks {
+            depthwise: watch(&gates.mid_before_norm),
+            project: watch(&gates.width_before_norm),
+        },
     };
     let y = block.forward(&mut pass, &input, &bound).unwrap();
     let dys = tensor(dy, y.tensor().dims());
@@ -77,6 +81,8 @@ pub fn run_block(
             mid: take(&bound.mid),
             squeeze: take(&bound.squeeze),
             width: take(&bound.width),
+            mid_before_norm: take(&bound.filters.depthwise),
+            width_before_norm: take(&bound.filters.project),
         },
         y: values(y.tensor()),
         weights,

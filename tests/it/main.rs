@@ -21,6 +21,7 @@ mod recompute;
 mod reference;
 mod refusals;
 mod report;
+mod resolution;
 mod rooms;
 mod sampling;
 mod spaces;

@@ -3,27 +3,29 @@
 
 use crate::harness::{named_gradients, scrambled_net};
 use crate::numbers::{assert_close, assert_gradient, random_map, scramble, values, weights};
-use crate::reference::{
-    BlockGates, Map, Reference, Statistics, Weights, block_gates, cross_entropy,
-};
+use crate::reference::{Gates, Map, Reference, Statistics, Weights, cross_entropy, network_gates};
 use crate::spaces::{gate_values, random_probabilities, small, sparse, unexpanded};
 use candle_core::Device;
-use repro::net::{GateValues, Plan, Supernet};
+use repro::net::{GateValues, NetGates, Plan, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss;
+use repro::recipe::MaskPlace;
 use repro::rng::Seed;
 use repro::space::{Activation, ArchSpec, BlockKind, BlockSpec, ConvSpec, Head, SearchSpace};
 
 /// A dozen f32 layers with batch norm between them.
 const VALUE: f64 = 1e-3;
 const SLOPE: (f64, f64) = (2e-3, 1e-3);
+/// Masks in front of batch norm are divided out again: what their small gradients, and others', are
+/// differences of is as large as ever.
+const SLOPE_BEFORE_NORM: (f64, f64) = (2e-3, 2e-2);
 const SMOOTHING: f64 = 0.1;
 
 fn labels(images: &Map, classes: usize) -> Vec<u32> {
     (0..images.n).map(|i| ((i * 3 + 1) % classes) as u32).collect()
 }
 
-fn plain_loss(plan: &Plan, weights: &Weights, images: &Map, gates: &[BlockGates]) -> f64 {
+fn plain_loss(plan: &Plan, weights: &Weights, images: &Map, gates: &Gates) -> f64 {
     let logits = Reference::new(weights, Statistics::Batch).net(plan, images, gates);
     cross_entropy(&logits, &labels(images, plan.classes), SMOOTHING)
 }
@@ -33,14 +35,15 @@ fn check_weights(
     plan: &Plan,
     weights: &Weights,
     images: &Map,
-    gates: &[BlockGates],
+    gates: &Gates,
     found: &[(String, Vec<f64>)],
+    slope: (f64, f64),
 ) {
     let trained = weights.keys().filter(|name| !name.contains(".running_")).count();
     assert_eq!(found.len(), trained, "{what}");
     for (name, gradient) in found {
         let at = &weights[name];
-        assert_gradient(&format!("{what}, {name}"), gradient, at, 1, SLOPE, |moved| {
+        assert_gradient(&format!("{what}, {name}"), gradient, at, 1, slope, |moved| {
             let mut weights = weights.clone();
             weights.insert(name.clone(), moved.to_vec());
             plain_loss(plan, &weights, images, gates)
@@ -91,7 +94,8 @@ fn a_derived_network_has_the_gradients_of_its_formula() {
         let weights = weights(&params);
         let mut pass = Pass::training(&mut params);
         let logits = net.forward(&mut pass, &images.tensor()).unwrap();
-        let expected = Reference::new(&weights, Statistics::Batch).net(&plan, &images, &[]);
+        let expected =
+            Reference::new(&weights, Statistics::Batch).net(&plan, &images, &Gates::default());
         assert_close(what, &values(logits.tensor()), &expected, VALUE);
         let labels = labels(&images, arch.classes);
         let result = loss::cross_entropy(logits.tensor(), &labels, SMOOTHING).unwrap();
@@ -100,7 +104,7 @@ fn a_derived_network_has_the_gradients_of_its_formula() {
             .into_iter()
             .map(|(name, g)| (name, values(&g)))
             .collect();
-        check_weights(what, &plan, &weights, &images, &[], &found);
+        check_weights(what, &plan, &weights, &images, &Gates::default(), &found, SLOPE);
     }
 }
 
@@ -114,7 +118,8 @@ fn inference_uses_the_running_statistics_and_leaves_them() {
         let mut pass = Pass::inference(&mut params);
         let logits = net.forward(&mut pass, &images.tensor()).unwrap();
         let weights = weights(&params);
-        let expected = Reference::new(&weights, Statistics::Running).net(&plan, &images, &[]);
+        let expected =
+            Reference::new(&weights, Statistics::Running).net(&plan, &images, &Gates::default());
         assert_close(what, &values(logits.tensor()), &expected, VALUE);
         let frozen = net.freeze(&params).unwrap().forward(&images.tensor()).unwrap();
         assert_close(what, &values(&frozen), &expected, VALUE);
@@ -131,8 +136,11 @@ fn a_frozen_network_gives_every_image_the_same_bits_in_any_company() {
     for n in [17, 33] {
         let images = random_map("images", (n, 11, 11, 3));
         let together = values(&frozen.forward(&images.tensor()).unwrap());
-        let expected =
-            Reference::new(&weights(&params), Statistics::Running).net(&plan, &images, &[]);
+        let expected = Reference::new(&weights(&params), Statistics::Running).net(
+            &plan,
+            &images,
+            &Gates::default(),
+        );
         assert_close("company", &together, &expected, VALUE);
         let classes = together.len() / n;
         for (i, row) in together.chunks_exact(classes).enumerate() {
@@ -162,7 +170,7 @@ fn every_running_statistic_of_a_network_follows_its_batch() {
     net.forward(&mut Pass::training(&mut params), &images.tensor()).unwrap();
     let after = weights(&params);
     let reference = Reference::new(&before, Statistics::Batch);
-    reference.net(&plan, &images, &[]);
+    reference.net(&plan, &images, &Gates::default());
     let seen = reference.seen.borrow();
     assert_eq!(seen.len(), before.keys().filter(|n| n.ends_with(".running_mean")).count());
     for (name, m) in seen.iter() {
@@ -178,7 +186,8 @@ struct Gated {
     net: Supernet,
     params: Params,
     images: Map,
-    gates: Vec<GateValues>,
+    gates: NetGates,
+    place: MaskPlace,
 }
 
 impl Gated {
@@ -188,21 +197,34 @@ impl Gated {
         let side = space.max_resolution();
         let images = random_map("images", (2, side, side, space.image_channels));
         let mut gates = gate_values(&space, &random_probabilities(&space, label));
-        for (i, gate) in gates.iter_mut().enumerate() {
+        for (i, gate) in gates.blocks.iter_mut().enumerate() {
             // Any ρ, to see that it is used as it is.
             if gate.identity != 0.0 {
                 gate.identity += 0.1 * (i + 1) as f64;
             }
         }
-        Self { plan: Plan::supernet(&space), space, net, params, images, gates }
+        let place = MaskPlace::AfterNorm;
+        Self { plan: Plan::supernet(&space), space, net, params, images, gates, place }
     }
 
-    fn loss_at(&self, weights: &Weights, gates: &[GateValues]) -> f64 {
-        plain_loss(&self.plan, weights, &self.images, &block_gates(&self.space, gates))
+    fn masked(self, place: MaskPlace) -> Self {
+        Self { net: self.net.masked(place), place, ..self }
+    }
+
+    fn slope(&self) -> (f64, f64) {
+        if self.place == MaskPlace::AfterNorm { SLOPE } else { SLOPE_BEFORE_NORM }
+    }
+
+    fn plain_gates(&self, gates: &NetGates) -> Gates {
+        network_gates(&self.space, gates, self.place)
+    }
+
+    fn loss_at(&self, weights: &Weights, gates: &NetGates) -> f64 {
+        plain_loss(&self.plan, weights, &self.images, &self.plain_gates(gates))
     }
 
     /// Compares the gradient of every gate.
-    fn check_gates(&self, what: &str, weights: &Weights, found: &[GateValues]) {
+    fn check_gates(&self, what: &str, weights: &Weights, found: &NetGates) {
         type Part = fn(&mut GateValues) -> Vec<&mut f64>;
         let parts: [(&str, Part); 4] = [
             ("types", |g| g.types.iter_mut().collect()),
@@ -210,34 +232,44 @@ impl Gated {
             ("widths", |g| g.widths.iter_mut().collect()),
             ("identity", |g| vec![&mut g.identity]),
         ];
-        for i in 0..self.gates.len() {
+        for i in 0..self.gates.blocks.len() {
             for (name, part) in parts {
                 let numbers = |mut gate: GateValues| -> Vec<f64> {
                     part(&mut gate).into_iter().map(|v| *v).collect()
                 };
                 let what = format!("{what}, block {i}, {name}");
-                let (found, at) = (numbers(found[i].clone()), numbers(self.gates[i].clone()));
-                assert_gradient(&what, &found, &at, 2, SLOPE, |moved| {
+                let (found, at) =
+                    (numbers(found.blocks[i].clone()), numbers(self.gates.blocks[i].clone()));
+                assert_gradient(&what, &found, &at, 2, self.slope(), |moved| {
                     let mut gates = self.gates.clone();
-                    for (to, from) in part(&mut gates[i]).into_iter().zip(moved) {
+                    for (to, from) in part(&mut gates.blocks[i]).into_iter().zip(moved) {
                         *to = *from;
                     }
                     self.loss_at(weights, &gates)
                 });
             }
         }
+        if self.space.resolutions.len() > 1 {
+            let (found, at) = (&found.resolutions, &self.gates.resolutions);
+            assert_gradient(&format!("{what}, resolutions"), found, at, 2, self.slope(), |moved| {
+                let gates = NetGates { resolutions: moved.to_vec(), ..self.gates.clone() };
+                self.loss_at(weights, &gates)
+            });
+        }
     }
 }
 
 #[test]
 fn a_supernet_has_the_gradients_of_its_formula_in_all_weights_and_gates() {
-    for space in [small(), sparse(), unexpanded()] {
-        let what = space.name.clone();
+    let places = [MaskPlace::AfterNorm, MaskPlace::BeforeNorm];
+    let spaces = [small(), sparse(), unexpanded()];
+    for (space, place) in spaces.iter().flat_map(|s| places.map(|place| (s.clone(), place))) {
+        let what = format!("{}, {place:?}", space.name);
         let what = what.as_str();
-        let mut s = Gated::new(space, what);
+        let mut s = Gated::new(space, what).masked(place);
         let weights = weights(&s.params);
         let labels = labels(&s.images, s.space.classes);
-        let gates = block_gates(&s.space, &s.gates);
+        let gates = s.plain_gates(&s.gates);
         let expected = Reference::new(&weights, Statistics::Batch).net(&s.plan, &s.images, &gates);
 
         let mut pass = Pass::training(&mut s.params);
@@ -250,7 +282,7 @@ fn a_supernet_has_the_gradients_of_its_formula_in_all_weights_and_gates() {
             .into_iter()
             .map(|(name, g)| (name, values(&g)))
             .collect();
-        check_weights(what, &s.plan, &weights, &s.images, &gates, &found);
+        check_weights(what, &s.plan, &weights, &s.images, &gates, &found, s.slope());
         s.check_gates(what, &weights, &by_gates);
     }
 }
@@ -276,7 +308,9 @@ fn gates_whose_gradient_is_not_wanted_have_none() {
     let (logits, bound) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, false).unwrap();
     let ones = logits.tensor().ones_like().unwrap();
     let (_, mut others) = pass.backward(&logits, ones).unwrap();
-    for gate in bound.gradients(&s.space, &mut others).unwrap() {
+    let found = bound.gradients(&s.space, &mut others).unwrap();
+    assert!(found.resolutions.iter().all(|g| *g == 0.0));
+    for gate in found.blocks {
         let all = gate.types.iter().chain(&gate.expansions).chain(&gate.widths);
         assert!(all.chain([&gate.identity]).all(|g| *g == 0.0));
     }
@@ -288,7 +322,7 @@ fn a_supernet_in_inference_uses_the_running_statistics() {
     let mut pass = Pass::inference(&mut s.params);
     let (logits, _) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, false).unwrap();
     let found = values(logits.tensor());
-    let (weights, gates) = (weights(&s.params), block_gates(&s.space, &s.gates));
+    let (weights, gates) = (weights(&s.params), s.plain_gates(&s.gates));
     let expected = Reference::new(&weights, Statistics::Running).net(&s.plan, &s.images, &gates);
     assert_close("supernet", &found, &expected, VALUE);
 }

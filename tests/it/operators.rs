@@ -3,6 +3,7 @@
 use crate::numbers::{assert_close, assert_gradient, random, random_map, row, tensor, values};
 use crate::reference::{self, Map};
 use candle_core::{DType, Tensor};
+use repro::ops::subsample::Grid;
 use repro::ops::{
     Moments, dense, depthwise, loss, matmul, norm, pad, pool, rows, subsample, update,
 };
@@ -141,18 +142,40 @@ fn subsampling_is_a_strided_convolution_with_one() {
             let x = random_map("x", (2, h, w, c));
             let one: Vec<f64> = (0..c * c).map(|i| f64::from(u8::from(i / c == i % c))).collect();
             let y = reference::convolve(&x, &one, 1, stride, c);
-            let found = subsample::forward(&x.tensor(), stride).unwrap();
+            let grid = Grid::strided(stride, (h, w));
+            let found = subsample::forward(&x.tensor(), grid).unwrap();
             assert_eq!(found.dims(), [2, y.h, y.w, c], "{what}");
             assert_eq!(values(&found), y.data, "{what}");
             let dy = random("dy", y.data.len());
             let dys = tensor(&dy, found.dims());
-            let dx = values(&subsample::backward(&dys, stride, (h, w)).unwrap());
+            let dx = values(&subsample::backward(&dys, grid, (h, w)).unwrap());
             assert_gradient(&format!("{what}, dx"), &dx, &x.data, 3, SLOPE, |moved| {
                 reference::convolve(&Map::new(shape(&x), moved.to_vec()), &one, 1, stride, c)
                     .dot(&dy)
             });
         }
     }
+}
+
+#[test]
+fn maps_of_several_grids_are_put_back_among_zeros_and_summed() {
+    let (large, c) = ((9, 7), 5);
+    let grids = [((1, 1), large), ((3, 2), (6, 5)), ((7, 2), (3, 2))];
+    let parts = grids.map(|(ratio, (h, w))| (ratio, random_map(&format!("{h}"), (2, h, w, c))));
+    let mut expected = Map::zeros(2, large.0, large.1, c);
+    for (ratio, part) in &parts {
+        let back = part.interspersed(*ratio, large);
+        assert_eq!(back.sampled(*ratio, (part.h, part.w)), *part);
+        expected.add(1.0, &back);
+        let grid = Grid { ratio: *ratio, size: (part.h, part.w) };
+        let read = subsample::forward(&back.tensor(), grid).unwrap();
+        assert_eq!(values(&read), part.data);
+    }
+    let tensors = parts
+        .each_ref()
+        .map(|(ratio, part)| (part.tensor(), Grid { ratio: *ratio, size: (part.h, part.w) }));
+    let found = subsample::merge(&tensors.each_ref().map(|(t, g)| (t, *g)), large).unwrap();
+    assert_close("merged", &values(&found), &expected.data, 1e-6);
 }
 
 #[test]
@@ -489,7 +512,13 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
     assert_refused(dense::forward(&x, &zeros(&[9, 2]), (3, 1), false), &["dense: w", "54, 2"]);
     let short_gradient = dense::backward(&x, &zeros(&[54, 2]), (3, 2), &x, (true, true));
     assert_refused(short_gradient.map(drop), &["dense: dy", "2, 2, 2, 2"]);
-    assert_refused(subsample::backward(&x, 2, (4, 4)), &["subsample: dy", "2, 2, 2, 6"]);
+    let grid = Grid::strided(2, (4, 4));
+    assert_refused(subsample::backward(&x, grid, (4, 4)), &["subsample: dy", "2, 2, 2, 6"]);
+    let larger = Grid { ratio: (3, 4), size: (4, 4) };
+    assert_refused(subsample::forward(&x, larger), &["no grid of a map of 4x4"]);
+    let outside = Grid { ratio: (2, 1), size: (3, 2) };
+    assert_refused(subsample::forward(&x, outside), &["no grid of a map of 4x4"]);
+    assert_refused(subsample::merge(&[], (4, 4)), &["nothing to put back"]);
     let (bias, identity) = (zeros(&[6]), Activation::Identity);
     assert_refused(rows::forward(&x, &zeros(&[5]), identity, None), &["rows: bias", "5", "6"]);
     let mask = zeros(&[7]);

@@ -4,12 +4,12 @@ use crate::numbers::{assert_close, random, row, values};
 use crate::spaces::{shipped, small};
 use candle_core::{Device, Tensor};
 use repro::cost::BlockProbabilities;
-use repro::net::{GateGradients, Net, Plan};
+use repro::net::{GateGradients, Net, NetGates, Plan};
 use repro::nn::{Init, Params};
 use repro::recipe::{Adam, Schedule, Sgd};
 use repro::rng::Seed;
-use repro::search::ArchParams;
-use repro::space::SearchSpace;
+use repro::search::{ArchParams, hardened};
+use repro::space::{Dimension, SearchSpace};
 use repro::train::{SgdState, learning_rate};
 
 fn sgd(weight_decay: f64, clip_norm: Option<f64>) -> Sgd {
@@ -120,14 +120,15 @@ fn schedules_are_their_formulas_at_the_middle_of_each_step() {
     }
 }
 
-fn random_gradients(space: &SearchSpace, label: &str) -> Vec<GateGradients> {
+fn random_gradients(space: &SearchSpace, label: &str) -> NetGates {
     let blocks = space.blocks.iter().enumerate().map(|(i, b)| GateGradients {
         types: random(&format!("{label}/t{i}"), b.types.len()),
         expansions: random(&format!("{label}/e{i}"), b.expansions()),
         widths: random(&format!("{label}/w{i}"), b.widths.len()),
         identity: 3.0, // belongs to the shapes and moves no logit by itself
     });
-    blocks.collect()
+    let resolutions = random(&format!("{label}/r"), space.resolutions.len());
+    NetGates { resolutions, blocks: blocks.collect() }
 }
 
 type Choices = fn(&BlockProbabilities<f64>) -> &Vec<f64>;
@@ -171,14 +172,16 @@ fn adam_moves_the_logits_as_far_as_by_hand() {
     let mut alpha = ArchParams::new(&space);
     let mut plain: Vec<Vec<PlainAdam>> = alpha
         .probabilities()
+        .blocks
         .iter()
         .map(|p| KINDS.iter().map(|kind| PlainAdam::new(kind(p).len())).collect())
         .collect();
+    let mut resolution = PlainAdam::new(space.resolutions.len());
     for t in 1..=5 {
         let tau = 3.0 / f64::from(t);
         let gates = alpha.gates(Seed(9), "adam", t as u64, tau);
         let gradients = random_gradients(&space, &format!("adam{t}"));
-        for ((plain, gates), d) in plain.iter_mut().zip(&gates).zip(&gradients) {
+        for ((plain, gates), d) in plain.iter_mut().zip(&gates.blocks).zip(&gradients.blocks) {
             let by_gates = [&d.types, &d.expansions, &d.widths];
             for ((plain, kind), d) in plain.iter_mut().zip(KINDS).zip(by_gates) {
                 if plain.logits.len() > 1 {
@@ -186,9 +189,13 @@ fn adam_moves_the_logits_as_far_as_by_hand() {
                 }
             }
         }
+        resolution.step(&config, t, &gates.resolutions, &gradients.resolutions, tau);
         alpha.step(&config, &gates, &gradients, tau);
         // Logits show through the softmax up to a constant.
-        for (p, plain) in alpha.probabilities().iter().zip(&plain) {
+        let p = alpha.probabilities().resolutions;
+        let apart = resolution.logits[1] - resolution.logits[0];
+        assert!(((p[1] / p[0]).ln() - apart).abs() < 1e-9, "step {t}");
+        for (p, plain) in alpha.probabilities().blocks.iter().zip(&plain) {
             for (kind, plain) in KINDS.iter().zip(plain) {
                 let p = kind(p);
                 for i in 1..p.len() {
@@ -199,7 +206,7 @@ fn adam_moves_the_logits_as_far_as_by_hand() {
             }
         }
     }
-    let decided = alpha.decide(&space);
+    let decided = alpha.decide();
     for (block, plain) in decided.blocks.iter().zip(&plain) {
         let best = |choice: &PlainAdam| {
             let largest = choice.logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -208,7 +215,9 @@ fn adam_moves_the_logits_as_far_as_by_hand() {
         let found = [block.block_type, block.expansion, block.width];
         assert_eq!(found.as_slice(), plain.iter().map(best).collect::<Vec<_>>());
     }
-    assert_eq!(decided.resolution, space.resolutions.len() - 1);
+    let p = alpha.probabilities().resolutions;
+    let largest = p.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    assert_eq!(p[decided.resolution], largest);
 }
 
 /// Logits far from equal.
@@ -229,12 +238,12 @@ fn the_largest_gate_is_distributed_as_the_softmax_of_the_logits() {
     let draws = 4000;
     let drawn: Vec<_> = (0..draws).map(|t| alpha.gates(Seed(6), "draws", t, 2.5)).collect();
     let mut far: f64 = 0.0;
-    for (block, p) in alpha.probabilities().iter().enumerate() {
+    for (block, p) in alpha.probabilities().blocks.iter().enumerate() {
         for kind in KINDS {
             let p = kind(p);
             let mut hits = vec![0.0; p.len()];
             for gates in &drawn {
-                let gates = kind(&gates[block]);
+                let gates = kind(&gates.blocks[block]);
                 assert!((gates.iter().sum::<f64>() - 1.0).abs() < 1e-12);
                 let largest = gates.iter().copied().fold(f64::NEG_INFINITY, f64::max);
                 hits[gates.iter().position(|g| *g == largest).unwrap()] += 1.0;
@@ -243,7 +252,7 @@ fn the_largest_gate_is_distributed_as_the_softmax_of_the_logits() {
             for (hits, p) in hits.iter().zip(p).filter(|(_, p)| **p < 1.0) {
                 let deviations = (hits / n - p) / (p * (1.0 - p) / n).sqrt();
                 assert!(deviations.abs() < 4.5, "block {block}: {} for {p}", hits / n);
-                far = far.max((p - 1.0 / kind(&drawn[0][block]).len() as f64).abs());
+                far = far.max((p - 1.0 / kind(&drawn[0].blocks[block]).len() as f64).abs());
             }
         }
     }
@@ -255,7 +264,7 @@ fn the_temperature_divides_logits_and_noise() {
     let space = small();
     let alpha = moved_alpha(&space);
     let [warm, cold] = [5.0, 0.5].map(|tau| alpha.gates(Seed(6), "tau", 3, tau));
-    for (warm, cold) in warm.iter().zip(&cold) {
+    for (warm, cold) in warm.blocks.iter().zip(&cold.blocks) {
         for kind in KINDS {
             let (warm, cold) = (kind(warm), kind(cold));
             for i in 1..warm.len() {
@@ -266,7 +275,75 @@ fn the_temperature_divides_logits_and_noise() {
     }
     let again = alpha.gates(Seed(6), "tau", 3, 5.0);
     let other = alpha.gates(Seed(6), "tau", 4, 5.0);
-    assert_eq!(again[0].types, warm[0].types);
-    assert_ne!(other[0].types, warm[0].types);
-    assert_ne!(warm[0].widths, warm[1].widths);
+    assert_eq!(again.blocks[0].types, warm.blocks[0].types);
+    assert_ne!(other.blocks[0].types, warm.blocks[0].types);
+    assert_ne!(warm.blocks[0].widths, warm.blocks[1].widths);
+}
+
+/// The small space, the blocks of a stage sharing their type.
+fn shared() -> SearchSpace {
+    SearchSpace { share_types: true, ..small() }
+}
+
+#[test]
+fn blocks_that_share_their_type_have_one_choice_between_them() {
+    let space = shared();
+    // Stages of one, two and one block.
+    assert_eq!(space.type_groups(), [0..1, 1..3, 3..4]);
+    let ways = |space: &SearchSpace| space.size().along(Dimension::BlockType).to_string();
+    assert_eq!((ways(&space), ways(&small())), ("729".to_owned(), "6561".to_owned()));
+
+    let alpha = moved_alpha(&space);
+    for p in [alpha.probabilities(), alpha.gates(Seed(6), "shared", 0, 1.0)] {
+        assert_eq!(p.blocks[1].types, p.blocks[2].types);
+        assert_ne!(p.blocks[1].types, p.blocks[0].types);
+        assert_ne!(p.blocks[1].widths, p.blocks[2].widths);
+    }
+    let decided = alpha.decide().blocks;
+    assert_eq!(decided[1].block_type, decided[2].block_type);
+}
+
+#[test]
+fn a_shared_choice_moves_along_the_sum_of_its_blocks_gradients() {
+    let space = shared();
+    let config = Adam { learning_rate: 0.07, beta1: 0.8, beta2: 0.95, weight_decay: 0.2 };
+    let (mut alpha, tau) = (ArchParams::new(&space), 0.8);
+    let mut plain = PlainAdam::new(space.blocks[1].types.len());
+    for t in 1..=3 {
+        let gates = alpha.gates(Seed(9), "shared", t as u64, tau);
+        let gradients = random_gradients(&space, &format!("shared{t}"));
+        let [a, b] = [1, 2].map(|i| &gradients.blocks[i].types);
+        let sum: Vec<f64> = a.iter().zip(b).map(|(a, b)| a + b).collect();
+        plain.step(&config, t, &gates.blocks[1].types, &sum, tau);
+        alpha.step(&config, &gates, &gradients, tau);
+    }
+    let p = &alpha.probabilities().blocks[2].types;
+    for i in 1..p.len() {
+        let (found, expected) = ((p[i] / p[0]).ln(), plain.logits[i] - plain.logits[0]);
+        assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+    }
+}
+
+#[test]
+fn resolutions_that_are_alike_leave_the_largest() {
+    let space = small();
+    let decided = ArchParams::new(&space).decide();
+    assert_eq!(space.resolutions[decided.resolution], space.max_resolution());
+}
+
+#[test]
+fn hard_gates_are_one_where_the_soft_ones_are_largest() {
+    let soft = moved_alpha(&small()).gates(Seed(6), "hard", 0, 1.0);
+    let hard = hardened(&soft);
+    let check = |soft: &[f64], hard: &[f64]| {
+        assert_eq!(hard.iter().sum::<f64>(), 1.0);
+        let best = hard.iter().position(|g| *g == 1.0).unwrap();
+        assert!(soft.iter().all(|g| *g <= soft[best]));
+    };
+    check(&soft.resolutions, &hard.resolutions);
+    for (soft, hard) in soft.blocks.iter().zip(&hard.blocks) {
+        for kind in KINDS {
+            check(kind(soft), kind(hard));
+        }
+    }
 }

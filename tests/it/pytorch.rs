@@ -6,8 +6,8 @@
 //! and 1e-5 in the gradients that are zero on paper.
 
 use candle_core::{Device, Tensor};
-use repro::cost::{BlockProbabilities, propagate};
-use repro::net::{GateValues, Net, Supernet};
+use repro::cost::{BlockProbabilities, Probabilities, propagate};
+use repro::net::{GateValues, Net, NetGates, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss::{CrossEntropy, cross_entropy};
 use repro::recipe::{Schedule, Sgd};
@@ -192,7 +192,8 @@ fn the_supernet_and_its_gate_gradients_are_those_of_pytorch() {
     let (net, mut params) = Supernet::new(&space, Seed(0), &Device::Cpu).unwrap();
     fill(&mut params);
     let (images, labels) = batch(&space, case.batch);
-    let gates: Vec<GateValues> = case.gates.iter().map(Gates::values).collect();
+    let blocks = case.gates.iter().map(Gates::values).collect();
+    let gates = NetGates { resolutions: vec![1.0], blocks };
 
     let mut pass = Pass::training(&mut params);
     let (logits, bound) = net.forward(&mut pass, &images, &gates, true).unwrap();
@@ -203,7 +204,8 @@ fn the_supernet_and_its_gate_gradients_are_those_of_pytorch() {
     assert_near("loss", &[loss], &[case.loss], case.loss);
     assert_logits("logits", logits.tensor(), &case.logits);
     assert_gradients(&params, &gradients, &case.gradients);
-    for ((choices, found), expected) in space.blocks.iter().zip(&of_gates).zip(&case.gate_gradients)
+    for ((choices, found), expected) in
+        space.blocks.iter().zip(&of_gates.blocks).zip(&case.gate_gradients)
     {
         let [found, expected] = [flat_gates(found), flat_gates(&expected.values())];
         let what = format!("gate gradients of block {}", choices.label());
@@ -219,7 +221,7 @@ fn the_supernet_and_its_gate_gradients_are_those_of_pytorch() {
 fn the_share_of_the_input_that_a_block_adds_is_that_of_the_other_implementation() {
     let case: SupernetCase = fixture("pytorch_supernet.json");
     let space = read_space(&case.space);
-    let probabilities: Vec<BlockProbabilities<f64>> = case
+    let blocks = case
         .gates
         .iter()
         .map(|g| BlockProbabilities {
@@ -228,6 +230,7 @@ fn the_share_of_the_input_that_a_block_adds_is_that_of_the_other_implementation(
             widths: g.widths.clone(),
         })
         .collect();
+    let probabilities = Probabilities { resolutions: vec![1.0], blocks };
     let found: Vec<f64> =
         propagate(&space, &probabilities, &1.0).blocks.iter().map(|b| b.identity).collect();
     let expected: Vec<f64> = case.gates.iter().map(|g| g.identity).collect();

@@ -3,7 +3,8 @@
 //! Nothing here shares code with the operators. A network is read off its [`Plan`] and the names of
 //! its parameters, one formula after the other.
 
-use repro::net::{BlockPlan, Branch, GateValues, Plan};
+use repro::net::{BlockPlan, Branch, NetGates, Plan};
+use repro::recipe::MaskPlace;
 use repro::space::{Activation, BlockType, Expansion, Head, SearchSpace, squeeze_width};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -29,6 +30,18 @@ pub struct BlockGates {
     pub mid: Option<Vec<f64>>,
     pub squeeze: Option<Vec<f64>>,
     pub width: Option<Vec<f64>>,
+    /// Masks in front of the depthwise convolution's batch norm and of the last one.
+    pub mid_before_norm: Option<Vec<f64>>,
+    pub width_before_norm: Option<Vec<f64>>,
+}
+
+/// The factors of a network.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gates {
+    /// Sides of the image with their gates; none for the image as it is.
+    pub resolutions: Vec<(usize, f64)>,
+    /// Blocks beyond the list have none.
+    pub blocks: Vec<BlockGates>,
 }
 
 /// Where batch norm takes its statistics from.
@@ -83,6 +96,34 @@ impl Map {
         let mut out = Self::zeros(self.n, self.h, self.w, width);
         for (to, from) in out.data.chunks_mut(width).zip(self.data.chunks(self.c)) {
             to[..self.c].copy_from_slice(from);
+        }
+        out
+    }
+
+    /// The map of `(h, w)` whose pixel i is pixel ⌊i · from / to⌋ of this one.
+    pub fn sampled(&self, (from, to): (usize, usize), (h, w): (usize, usize)) -> Self {
+        let mut out = Self::zeros(self.n, h, w, self.c);
+        for i in 0..self.n {
+            for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+                for j in 0..self.c {
+                    let at = out.index(i, y, x, j);
+                    out.data[at] = self.data[self.index(i, y * from / to, x * from / to, j)];
+                }
+            }
+        }
+        out
+    }
+
+    /// The map of `(h, w)` that has these pixels where [`Map::sampled`] reads, and zeros elsewhere.
+    pub fn interspersed(&self, (from, to): (usize, usize), (h, w): (usize, usize)) -> Self {
+        let mut out = Self::zeros(self.n, h, w, self.c);
+        for i in 0..self.n {
+            for (y, x) in (0..self.h).flat_map(|y| (0..self.w).map(move |x| (y, x))) {
+                for j in 0..self.c {
+                    let at = out.index(i, y * from / to, x * from / to, j);
+                    out.data[at] = self.data[self.index(i, y, x, j)];
+                }
+            }
         }
         out
     }
@@ -243,8 +284,20 @@ impl<'a> Reference<'a> {
         (k, stride, width): (usize, usize, usize),
         activation: Activation,
     ) -> Map {
+        self.conv_mask_norm(name, x, (k, stride, width), activation, None)
+    }
+
+    /// The same with a mask in front of the batch norm.
+    fn conv_mask_norm(
+        &self,
+        name: &str,
+        x: &Map,
+        (k, stride, width): (usize, usize, usize),
+        activation: Activation,
+        mask: Option<&[f64]>,
+    ) -> Map {
         let z = convolve(x, self.weight(&format!("{name}.weight")), k, stride, width);
-        self.norm(name, &z).by_channel(|_, u| activate(activation, u))
+        self.norm(name, &masked(&z, mask)).by_channel(|_, u| activate(activation, u))
     }
 
     /// act(x w + b), x a map of one pixel.
@@ -256,6 +309,18 @@ impl<'a> Reference<'a> {
 
     /// The hidden activation of an inverted residual, before mask and squeeze-excite.
     pub fn hidden(&self, name: &str, x: &Map, branch: &Branch, stride: usize) -> Map {
+        self.hidden_masked(name, x, branch, stride, None)
+    }
+
+    /// The same with a mask in front of the last batch norm.
+    fn hidden_masked(
+        &self,
+        name: &str,
+        x: &Map,
+        branch: &Branch,
+        stride: usize,
+        mask: Option<&[f64]>,
+    ) -> Map {
         let Branch::MbConv { kernel, activation, mid, expand, .. } = branch else {
             panic!("{name} is no inverted residual")
         };
@@ -265,7 +330,7 @@ impl<'a> Reference<'a> {
         }
         let at = format!("{name}.depthwise");
         let z = depthwise(&h, self.weight(&format!("{at}.weight")), *kernel, stride);
-        self.norm(&at, &z).by_channel(|_, u| activate(*activation, u))
+        self.norm(&at, &masked(&z, mask)).by_channel(|_, u| activate(*activation, u))
     }
 
     fn branch(
@@ -277,9 +342,13 @@ impl<'a> Reference<'a> {
         gates: &BlockGates,
     ) -> Map {
         let Branch::MbConv { activation, squeeze, .. } = branch else {
-            return self.conv_norm(name, x, (1, plan.stride, plan.width), Activation::Relu);
+            let shape = (1, plan.stride, plan.width);
+            let mask = gates.width_before_norm.as_deref();
+            return self.conv_mask_norm(name, x, shape, Activation::Relu, mask);
         };
-        let mut h = masked(&self.hidden(name, x, branch, plan.stride), gates.mid.as_deref());
+        let mask = gates.mid_before_norm.as_deref();
+        let hidden = self.hidden_masked(name, x, branch, plan.stride, mask);
+        let mut h = masked(&hidden, gates.mid.as_deref());
         if squeeze.is_some() {
             let squeezed = self.dense(&format!("{name}.se.squeeze"), &pool(&h), *activation);
             let squeezed = masked(&squeezed, gates.squeeze.as_deref());
@@ -290,7 +359,9 @@ impl<'a> Reference<'a> {
             }
         }
         let project = (1, 1, plan.width);
-        self.conv_norm(&format!("{name}.project"), &h, project, Activation::Identity)
+        let mask = gates.width_before_norm.as_deref();
+        let name = format!("{name}.project");
+        self.conv_mask_norm(&name, &h, project, Activation::Identity, mask)
     }
 
     /// y = (Σ_t g_t · branch_t(x) + ρ x) ∘ M.
@@ -308,36 +379,77 @@ impl<'a> Reference<'a> {
         masked(&y, gates.width.as_deref())
     }
 
-    /// Images → logits `[n, classes]`; blocks beyond the gates' list have none.
-    pub fn net(&self, plan: &Plan, images: &Map, gates: &[BlockGates]) -> Vec<f64> {
-        self.net_of(plan, images, |i, x| {
-            self.block(&plan.blocks[i], x, gates.get(i).unwrap_or(&BlockGates::default()))
+    /// Σ_r g_r · intersperse(stage(subsample(x))), where `sides` are those that the image has at
+    /// each resolution r, and the stage divides by `stride`.
+    fn at_each_resolution(
+        x: &Map,
+        resolutions: &[(usize, f64)],
+        sides: &mut [usize],
+        stride: usize,
+        stage: impl Fn(&Map) -> Map,
+    ) -> Map {
+        if resolutions.is_empty() {
+            return stage(x);
+        }
+        let largest = resolutions.iter().map(|(side, _)| *side).max().unwrap();
+        let out = (x.h.div_ceil(stride), x.w.div_ceil(stride));
+        let mut sum: Option<Map> = None;
+        for ((resolution, gate), side) in resolutions.iter().zip(sides) {
+            let grid = (largest, *resolution);
+            let y = stage(&x.sampled(grid, (*side, *side)));
+            *side = side.div_ceil(stride);
+            assert_eq!((y.h, y.w), (*side, *side));
+            let whole = y.interspersed(grid, out);
+            sum.get_or_insert_with(|| Map::zeros(x.n, out.0, out.1, y.c)).add(*gate, &whole);
+        }
+        sum.unwrap()
+    }
+
+    /// Images → logits `[n, classes]`.
+    pub fn net(&self, plan: &Plan, images: &Map, gates: &Gates) -> Vec<f64> {
+        let none = BlockGates::default();
+        self.net_of(plan, images, &gates.resolutions, |i, x| {
+            self.block(&plan.blocks[i], x, gates.blocks.get(i).unwrap_or(&none))
         })
     }
 
-    /// [`Reference::net`] whose i-th block is `block(i, x)`.
+    /// [`Reference::net`] whose i-th block is `block(i, x)` at each of the `resolutions`.
     pub fn net_of(
         &self,
         plan: &Plan,
         images: &Map,
+        resolutions: &[(usize, f64)],
         block: impl Fn(usize, &Map) -> Map,
     ) -> Vec<f64> {
+        let mut sides: Vec<usize> = resolutions.iter().map(|(side, _)| *side).collect();
         let stem = &plan.stem;
         let shape = (stem.kernel, stem.stride, stem.width);
-        let mut x = self.conv_norm("stem", images, shape, stem.activation);
-        for i in 0..plan.blocks.len() {
-            x = block(i, &x);
+        let mut x = Self::at_each_resolution(images, resolutions, &mut sides, stem.stride, |x| {
+            self.conv_norm("stem", x, shape, stem.activation)
+        });
+        for (i, plan) in plan.blocks.iter().enumerate() {
+            let stage = |x: &Map| block(i, x);
+            x = Self::at_each_resolution(&x, resolutions, &mut sides, plan.stride, stage);
         }
         let (width, activation) = match plan.head {
             Head::Conv { width, activation } => (width, activation),
             Head::IrPool { mid, activation, .. } => (mid, activation),
         };
-        x = pool(&self.conv_norm("head", &x, (1, 1, width), activation));
+        let head = |x: &Map| pool(&self.conv_norm("head", x, (1, 1, width), activation));
+        // Pooled maps have one pixel, whatever the resolution.
+        let mut features = Map::zeros(x.n, 1, 1, width);
+        if resolutions.is_empty() {
+            features = head(&x);
+        }
+        let largest = resolutions.iter().map(|(side, _)| *side).max().unwrap_or(0);
+        for ((resolution, gate), side) in resolutions.iter().zip(&sides) {
+            features.add(*gate, &head(&x.sampled((largest, *resolution), (*side, *side))));
+        }
         if let Head::IrPool { width, activation, .. } = plan.head {
-            x = convolve(&x, self.weight("head.after_pool.weight"), 1, 1, width)
+            features = convolve(&features, self.weight("head.after_pool.weight"), 1, 1, width)
                 .by_channel(|_, u| activate(activation, u));
         }
-        self.dense("classifier", &x, Activation::Identity).data
+        self.dense("classifier", &features, Activation::Identity).data
     }
 }
 
@@ -361,9 +473,20 @@ pub fn mask(options: &[usize], gates: &[f64]) -> Option<Vec<f64>> {
 
 /// What the gates of a space mean for each block. The hidden channels of a block without expansion
 /// are those that reach it: what was chosen before, or less where a skip passed on less.
-pub fn block_gates(space: &SearchSpace, gates: &[GateValues]) -> Vec<BlockGates> {
+pub fn network_gates(space: &SearchSpace, gates: &NetGates, place: MaskPlace) -> Gates {
+    let several = space.resolutions.len() > 1;
+    let resolutions = space.resolutions.iter().copied().zip(gates.resolutions.iter().copied());
+    Gates {
+        resolutions: if several { resolutions.collect() } else { vec![] },
+        blocks: block_gates(space, gates, place),
+    }
+}
+
+pub fn block_gates(space: &SearchSpace, gates: &NetGates, place: MaskPlace) -> Vec<BlockGates> {
     let mut arriving = vec![(space.stem.width, 1.0)];
-    let of_block = space.blocks.iter().zip(gates).map(|(choices, values)| {
+    let after = |mask| if place == MaskPlace::AfterNorm { mask } else { None };
+    let before = |mask| if place == MaskPlace::BeforeNorm { mask } else { None };
+    let of_block = space.blocks.iter().zip(&gates.blocks).map(|(choices, values)| {
         let keeps = choices.stride == 1 && choices.in_max == choices.width_max();
         let passes = |t: &BlockType| keeps && *t == BlockType::Skip;
         let typed = || choices.types.iter().zip(&values.types);
@@ -385,9 +508,11 @@ pub fn block_gates(space: &SearchSpace, gates: &[GateValues]) -> Vec<BlockGates>
         BlockGates {
             branches: (choices.types.len() > 1).then_some(layered),
             identity: keeps.then_some(values.identity),
-            mid: mask(&mids, &shares),
+            mid: after(mask(&mids, &shares)),
             squeeze: mask(&squeezes, &shares),
-            width: mask(&choices.widths, &values.widths),
+            width: after(mask(&choices.widths, &values.widths)),
+            mid_before_norm: before(mask(&mids, &shares)),
+            width_before_norm: before(mask(&choices.widths, &values.widths)),
         }
     });
     of_block.collect()

@@ -91,6 +91,7 @@ fn architecture() -> ArchitectureRow {
         macs: cost.macs,
         params: cost.params,
         probabilities: probabilities.collect(),
+        resolutions: Vec::new(),
         arch,
     }
 }

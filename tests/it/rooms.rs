@@ -18,11 +18,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("record", &["space"]),
     ("claim", &[]),
     ("watch", &["memory", "record"]),
-    ("cost", &["space"]),
+    ("cost", &["recipe", "space"]),
     ("ops", &["space"]),
     ("tape", &["memory", "ops", "space"]),
     ("nn", &["ops", "recipe", "rng", "space", "tape"]),
-    ("net", &["cost", "nn", "ops", "rng", "space", "tape"]),
+    ("net", &["cost", "nn", "ops", "recipe", "rng", "space", "tape"]),
     ("data", &["recipe", "rng"]),
     ("train", &["data", "net", "nn", "ops", "recipe", "rng", "tape", "watch"]),
     (

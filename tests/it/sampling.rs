@@ -1,6 +1,7 @@
 //! Methods that draw networks: uniformity, budgets, shared weights, and each of them end to end.
 
 use crate::numbers::{random_map, values};
+use crate::spaces::random_probabilities;
 use candle_core::{Device, Tensor};
 use repro::cost;
 use repro::data::{self, Batch, Dataset, Silent};
@@ -11,7 +12,8 @@ use repro::recipe::{Budget, DatasetName, Objective};
 use repro::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
 use repro::rng::Seed;
 use repro::search::{
-    Images, Paths, Preferences, Scorer, SearchOutcome, draw, most_probable, mutate, search, split,
+    Images, Paths, Preferences, Scorer, SearchOutcome, draw, most_probable, mutate, preferences,
+    search, split,
 };
 use repro::space::{BlockDecision, Decisions, SearchSpace, load_space};
 use repro::train::{self, SgdState, sgd_step};
@@ -46,16 +48,28 @@ fn budget(bound: f64, tolerance: f64) -> Budget {
     Budget { objective: Objective::Macs, bound, tolerance }
 }
 
+/// What the shipped small spaces have to choose: blocks alone, resolutions as well, and types that the
+/// blocks of a stage share.
+fn small_spaces() -> [SearchSpace; 3] {
+    let searched = space("smoke_resolutions");
+    let shared = SearchSpace { share_types: true, ..searched.clone() };
+    [space("smoke"), searched, shared]
+}
+
 /// Every network of a space.
 fn all(space: &SearchSpace) -> Vec<Decisions> {
-    let mut all = vec![Vec::new()];
-    for block in &space.blocks {
+    let mut all: Vec<Vec<BlockDecision>> = vec![Vec::new()];
+    for (i, block) in space.blocks.iter().enumerate() {
+        let shares = space.share_types && block.index > 0;
         let mut longer = Vec::new();
         for blocks in &all {
             for block_type in 0..block.types.len() {
+                if shares && blocks[i - 1].block_type != block_type {
+                    continue;
+                }
                 for expansion in 0..block.expansions() {
                     for width in 0..block.widths.len() {
-                        let mut blocks: Vec<BlockDecision> = blocks.clone();
+                        let mut blocks = blocks.clone();
                         blocks.push(BlockDecision { block_type, expansion, width });
                         longer.push(blocks);
                     }
@@ -64,14 +78,21 @@ fn all(space: &SearchSpace) -> Vec<Decisions> {
         }
         all = longer;
     }
-    all.into_iter().map(|blocks| Decisions { resolution: 0, blocks }).collect()
+    let at =
+        |resolution| all.iter().map(move |blocks| Decisions { resolution, blocks: blocks.clone() });
+    (0..space.resolutions.len()).flat_map(at).collect()
 }
 
 #[test]
 fn draws_are_uniform_over_every_choice_and_over_pairs() {
-    let space = space("smoke");
+    for space in small_spaces() {
+        draws_are_uniform(&space);
+    }
+}
+
+fn draws_are_uniform(space: &SearchSpace) {
     let draws: Vec<Decisions> =
-        (0..20_000).map(|i| draw(&space, None, &mut Seed(5).stream("draw", i)).unwrap()).collect();
+        (0..20_000).map(|i| draw(space, None, &mut Seed(5).stream("draw", i)).unwrap()).collect();
     let mut tests = 0;
     let mut check = |options: usize, of: &dyn Fn(&Decisions) -> usize| {
         let mut counts = vec![0.0; options];
@@ -94,23 +115,31 @@ fn draws_are_uniform_over_every_choice_and_over_pairs() {
         if i > 0 {
             check(types * first, &|m| m.blocks[i].block_type * first + m.blocks[0].block_type);
         }
+        let resolutions = space.resolutions.len();
+        check(types * resolutions, &|m| m.blocks[i].block_type * resolutions + m.resolution);
     }
-    assert_eq!(tests, 4 * 3 + 3);
+    assert_eq!(tests, 4 * 4 + 3);
 }
 
 #[test]
 fn a_draw_within_a_budget_is_uniform_among_the_networks_within() {
-    let (space, budget) = (space("smoke"), budget(2e5, 0.05));
+    for (space, tolerance) in small_spaces().into_iter().zip([0.05, 0.02, 0.05]) {
+        draws_within_are_uniform(&space, &budget(2e5, tolerance));
+    }
+}
+
+fn draws_within_are_uniform(space: &SearchSpace, budget: &Budget) {
     let within: Vec<Decisions> =
-        all(&space).into_iter().filter(|d| budget.band().contains(&macs(&space, d))).collect();
+        all(space).into_iter().filter(|d| budget.band().contains(&macs(space, d))).collect();
     let mut counts: BTreeMap<Vec<usize>, f64> = BTreeMap::new();
     let key = |made: &Decisions| -> Vec<usize> {
-        made.blocks.iter().flat_map(|b| [b.block_type, b.expansion, b.width]).collect()
+        let blocks = made.blocks.iter().flat_map(|b| [b.block_type, b.expansion, b.width]);
+        blocks.chain([made.resolution]).collect()
     };
     let draws = 40 * within.len();
     for i in 0..draws as u64 {
-        let made = draw(&space, Some(&budget), &mut Seed(6).stream("draw", i)).unwrap();
-        assert!(budget.band().contains(&macs(&space, &made)));
+        let made = draw(space, Some(budget), &mut Seed(6).stream("draw", i)).unwrap();
+        assert!(budget.band().contains(&macs(space, &made)));
         *counts.entry(key(&made)).or_default() += 1.0;
     }
     let expected = 40.0;
@@ -138,41 +167,37 @@ fn a_band_that_rejection_does_not_hit_is_reached_all_the_same() {
     assert_ne!(drawn[0], drawn[1]);
 }
 
-/// Log probabilities of random softmaxes.
-fn preferences(space: &SearchSpace, seed: u64) -> Vec<Preferences> {
-    let mut stream = Seed(seed).stream("preferences", 0);
-    let mut logs = |options: usize| -> Vec<f64> {
-        let p: Vec<f64> = (0..options).map(|_| stream.normal().exp()).collect();
-        let total: f64 = p.iter().sum();
-        p.iter().map(|p| (p / total).ln()).collect()
-    };
-    let of = |b: &repro::space::BlockChoices| Preferences {
-        types: logs(b.types.len()),
-        expansions: logs(b.expansions()),
-        widths: logs(b.widths.len()),
-    };
-    space.blocks.iter().map(of).collect()
-}
-
-fn log_p(preferences: &[Preferences], made: &Decisions) -> f64 {
-    preferences.iter().zip(&made.blocks).map(|(p, decision)| p.sum(*decision)).sum()
+/// Σ log p; a shared type counts once.
+fn log_p(preferences: &Preferences, space: &SearchSpace, made: &Decisions) -> f64 {
+    let choices = space.blocks.iter().zip(&preferences.blocks).zip(&made.blocks);
+    let of_blocks = choices.map(|((block, p), decision)| {
+        let of_type = p.types[decision.block_type];
+        let shares = space.share_types && block.index > 0;
+        let of_type = if shares { 0.0 } else { of_type };
+        of_type + p.expansions[decision.expansion] + p.widths[decision.width]
+    });
+    preferences.resolutions[made.resolution] + of_blocks.sum::<f64>()
 }
 
 #[test]
 fn the_most_probable_network_within_a_budget_is_the_one_that_a_full_search_finds() {
-    let space = space("smoke");
-    let all: Vec<(u64, Decisions)> =
-        all(&space).into_iter().map(|made| (macs(&space, &made), made)).collect();
-    for seed in 0..10 {
-        let preferences = preferences(&space, seed);
-        for (bound, tolerance) in [(1.2e5, 0.05), (2e5, 0.05), (3e5, 0.01), (4.5e5, 0.9)] {
-            let budget = budget(bound, tolerance);
-            let found = most_probable(&space, &preferences, &budget).unwrap();
-            assert!(budget.band().contains(&macs(&space, &found)));
-            let within = all.iter().filter(|(macs, _)| budget.band().contains(macs));
-            let best = within.map(|(_, made)| log_p(&preferences, made)).fold(f64::MIN, f64::max);
-            let found = log_p(&preferences, &found);
-            assert!((found - best).abs() < 1e-9, "seed {seed}, {bound}: {found} of {best}");
+    for space in small_spaces() {
+        let all: Vec<(u64, Decisions)> =
+            all(&space).into_iter().map(|made| (macs(&space, &made), made)).collect();
+        for seed in 0..10 {
+            let p = random_probabilities(&space, &format!("{seed}"));
+            let preferences = preferences(&p);
+            for (bound, tolerance) in [(1.2e5, 0.05), (2e5, 0.05), (3e5, 0.01), (4.5e5, 0.9)] {
+                let budget = budget(bound, tolerance);
+                let found = most_probable(&space, &preferences, &budget).unwrap();
+                assert!(budget.band().contains(&macs(&space, &found)));
+                let within = all.iter().filter(|(macs, _)| budget.band().contains(macs));
+                let of = |made: &Decisions| log_p(&preferences, &space, made);
+                let best = within.map(|(_, made)| of(made)).fold(f64::MIN, f64::max);
+                assert!(all.iter().any(|(_, made)| *made == found), "types are not shared");
+                let found = of(&found);
+                assert!((found - best).abs() < 1e-9, "seed {seed}, {bound}: {found} of {best}");
+            }
         }
     }
 }
@@ -190,18 +215,31 @@ fn a_band_between_two_networks_is_refused_in_words() {
 
 #[test]
 fn a_mutation_changes_one_choice_and_stays_within_the_budget() {
-    let (space, budget) = (space("fbnetv2_f_cifar"), budget(4e6, 0.1));
-    let parent = draw(&space, Some(&budget), &mut Seed(1).stream("draw", 0)).unwrap();
-    for i in 0..50 {
-        let mut stream = Seed(2).stream("mutate", i);
-        let child = mutate(&space, Some(&budget), &parent, &mut stream).unwrap();
-        assert!(budget.band().contains(&macs(&space, &child)));
-        let changed = parent.blocks.iter().zip(&child.blocks).map(|(a, b)| {
-            usize::from(a.block_type != b.block_type)
-                + usize::from(a.expansion != b.expansion)
-                + usize::from(a.width != b.width)
-        });
-        assert_eq!(changed.sum::<usize>(), 1);
+    let budget = budget(4e6, 0.1);
+    let cifar = space("fbnetv2_f_cifar");
+    let shared = SearchSpace { share_types: true, ..space("smoke_resolutions") };
+    for (space, budget) in [(cifar, Some(&budget)), (shared, None)] {
+        let parent = draw(&space, budget, &mut Seed(1).stream("draw", 0)).unwrap();
+        let mut resolutions = 0;
+        for i in 0..50 {
+            let mut stream = Seed(2).stream("mutate", i);
+            let child = mutate(&space, budget, &parent, &mut stream).unwrap();
+            assert!(budget.is_none_or(|b| b.band().contains(&macs(&space, &child))));
+            let changed = |of: fn(&BlockDecision) -> usize| -> Vec<bool> {
+                let pairs = parent.blocks.iter().zip(&child.blocks);
+                pairs.map(|(a, b)| of(a) != of(b)).collect()
+            };
+            let types = changed(|b| b.block_type);
+            let groups = space.type_groups();
+            assert!(groups.iter().all(|g| types[g.clone()].iter().all(|t| *t == types[g.start])));
+            let types = groups.iter().filter(|group| types[group.start]).count();
+            let others = [changed(|b| b.expansion), changed(|b| b.width)].concat();
+            let others = others.iter().filter(|changed| **changed).count();
+            let resolution = usize::from(parent.resolution != child.resolution);
+            assert_eq!(types + others + resolution, 1);
+            resolutions += resolution;
+        }
+        assert_eq!(resolutions > 0, space.resolutions.len() > 1);
     }
 }
 
@@ -378,6 +416,22 @@ fn every_method_gives_the_same_bits_for_the_same_seed_and_keeps_to_the_budget() 
             assert!((190_000..=200_000).contains(&macs), "{method}: {macs}");
             assert_eq!(found.arch, manifest.space.decide(&found.decisions));
         }
+    }
+}
+
+#[test]
+fn every_method_with_one_set_of_weights_for_all_resolutions_searches_them() {
+    for method in ["dmasking", "random", "random_search", "rs_ws", "evolution"] {
+        let method_set = format!("search.method={method}");
+        let space_set = "space=\"spaces/smoke_resolutions.toml\"";
+        let bound = ["search.budget.macs=2e5", "search.budget.tolerance=0.2", "search.epochs=2"];
+        let manifest = smoke(&[&[method_set.as_str(), space_set], &bound[..]].concat());
+        let (found, log) = run(&manifest, 1);
+        assert_eq!(found.arch, manifest.space.decide(&found.decisions), "{method}");
+        let macs = macs(&manifest.space, &found.decisions);
+        assert!((160_000..=200_000).contains(&macs), "{method}: {macs}");
+        assert_eq!(found.resolutions.len(), if method == "dmasking" { 3 } else { 0 }, "{method}");
+        assert_eq!(log.contains_key("search.entropy.resolution"), method == "dmasking");
     }
 }
 

@@ -1,8 +1,8 @@
 //! Search spaces that the tests share: the shipped ones, and two small ones with everything in them.
 
 use crate::numbers::random;
-use repro::cost::{BlockProbabilities, propagate};
-use repro::net::GateValues;
+use repro::cost::{BlockProbabilities, Probabilities, propagate};
+use repro::net::{GateValues, NetGates};
 use repro::rng::{Seed, Stream};
 use repro::space::{BlockDecision, Decisions, SearchSpace, load_space, parse_space};
 use std::path::Path;
@@ -134,14 +134,24 @@ pub fn shipped(name: &str) -> SearchSpace {
     load_space(&path).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Uniformly drawn decisions at the largest resolution.
+/// Uniformly drawn decisions.
 pub fn draw(space: &SearchSpace, stream: &mut Stream) -> Decisions {
-    let blocks = space.blocks.iter().map(|b| BlockDecision {
-        block_type: stream.below(b.types.len()),
-        expansion: stream.below(b.expansions()),
-        width: stream.below(b.widths.len()),
-    });
-    Decisions { resolution: space.resolutions.len() - 1, blocks: blocks.collect() }
+    let mut decisions = Decisions { resolution: 0, blocks: vec![] };
+    for b in &space.blocks {
+        decisions.blocks.push(BlockDecision {
+            block_type: stream.below(b.types.len()),
+            expansion: stream.below(b.expansions()),
+            width: stream.below(b.widths.len()),
+        });
+    }
+    for together in space.type_groups() {
+        let block_type = decisions.blocks[together.start].block_type;
+        decisions.blocks[together].iter_mut().for_each(|block| block.block_type = block_type);
+    }
+    if space.resolutions.len() > 1 {
+        decisions.resolution = stream.below(space.resolutions.len());
+    }
+    decisions
 }
 
 pub fn decisions(space: &SearchSpace, label: &str, count: usize) -> Vec<Decisions> {
@@ -155,22 +165,21 @@ pub fn one_hot<N: Clone>(
     decisions: &Decisions,
     zero: &N,
     one: &N,
-) -> Vec<BlockProbabilities<N>> {
+) -> Probabilities<N> {
     let of = |options: usize, chosen: usize| {
         (0..options).map(|i| if i == chosen { one.clone() } else { zero.clone() }).collect()
     };
-    let blocks = space.blocks.iter().zip(&decisions.blocks);
-    blocks
-        .map(|(b, d)| BlockProbabilities {
-            types: of(b.types.len(), d.block_type),
-            expansions: of(b.expansions(), d.expansion),
-            widths: of(b.widths.len(), d.width),
-        })
-        .collect()
+    let blocks = space.blocks.iter().zip(&decisions.blocks).map(|(b, d)| BlockProbabilities {
+        types: of(b.types.len(), d.block_type),
+        expansions: of(b.expansions(), d.expansion),
+        widths: of(b.widths.len(), d.width),
+    });
+    let resolutions = of(space.resolutions.len(), decisions.resolution);
+    Probabilities { resolutions, blocks: blocks.collect() }
 }
 
 /// Random probabilities, every choice summing to one.
-pub fn random_probabilities(space: &SearchSpace, label: &str) -> Vec<BlockProbabilities<f64>> {
+pub fn random_probabilities(space: &SearchSpace, label: &str) -> Probabilities<f64> {
     let simplex = |label: String, n: usize| -> Vec<f64> {
         let weights: Vec<f64> = random(&label, n).iter().map(|v| v.exp()).collect();
         let total: f64 = weights.iter().sum();
@@ -181,17 +190,18 @@ pub fn random_probabilities(space: &SearchSpace, label: &str) -> Vec<BlockProbab
         expansions: simplex(format!("{label}/expansions/{i}"), b.expansions()),
         widths: simplex(format!("{label}/widths/{i}"), b.widths.len()),
     });
-    blocks.collect()
+    let resolutions = simplex(format!("{label}/resolutions"), space.resolutions.len());
+    Probabilities { resolutions, blocks: blocks.collect() }
 }
 
 /// The gates that these probabilities mean, with their ρ.
-pub fn gate_values(space: &SearchSpace, p: &[BlockProbabilities<f64>]) -> Vec<GateValues> {
+pub fn gate_values(space: &SearchSpace, p: &Probabilities<f64>) -> NetGates {
     let shapes = propagate(space, p, &1.0).blocks;
-    let blocks = p.iter().zip(shapes).map(|(p, shape)| GateValues {
+    let blocks = p.blocks.iter().zip(shapes).map(|(p, shape)| GateValues {
         types: p.types.clone(),
         expansions: p.expansions.clone(),
         widths: p.widths.clone(),
         identity: shape.identity,
     });
-    blocks.collect()
+    NetGates { resolutions: p.resolutions.clone(), blocks: blocks.collect() }
 }

@@ -1,7 +1,9 @@
 //! The results database: what goes in comes out, whoever else uses it and however a run ends.
 
 use repro::env::Environment;
-use repro::record::{ChoiceProbabilities, FoundArchitecture, Phase, PhaseUsage, Recorder};
+use repro::record::{
+    ChoiceProbabilities, FoundArchitecture, Phase, PhaseUsage, Recorder, ResolutionProbability,
+};
 use repro::space::{BlockDecision, Decisions, load_space};
 use repro::store::{
     FinalResult, ManifestRecord, Measurement, NewRun, PhaseRow, RunRecorder, RunStatus, Store,
@@ -83,6 +85,9 @@ fn found() -> FoundArchitecture {
         macs: 12_345_678,
         params: 987_654,
         probabilities,
+        resolutions: [24, 28, 32]
+            .map(|side| ResolutionProbability { side, probability: side as f64 / 84.0 })
+            .to_vec(),
     }
 }
 
@@ -205,6 +210,7 @@ fn everything_a_run_reports_comes_back() {
     assert_eq!(architecture.arch, found.arch);
     assert_eq!((architecture.macs, architecture.params), (found.macs, found.params));
     assert_eq!(architecture.probabilities, found.probabilities);
+    assert_eq!(architecture.resolutions, found.resolutions);
     assert_eq!(run.result, Some(result()));
     assert_eq!(
         (&runs[1].architecture, &runs[1].result, &runs[1].phases[..]),

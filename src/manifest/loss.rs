@@ -1,0 +1,148 @@
+//! The section `[search.loss]`: how cross-entropy and cost become one number.
+
+use super::wire::optional_name;
+use crate::cost;
+use crate::document::{Section, Value};
+use crate::recipe::{InputChannels, LossForm, Objective, SearchLoss};
+use crate::space::SearchSpace;
+use std::ops::Bound::{Excluded, Included};
+
+const MAX_COST_UNIT: f64 = 1e15;
+const MAX_COEFFICIENT: f64 = 1e6;
+
+const OBJECTIVES: &[(&str, Objective)] =
+    &[("macs", Objective::Macs), ("params", Objective::Params)];
+const INPUT_CHANNELS: &[(&str, InputChannels)] =
+    &[("effective", InputChannels::Effective), ("nominal", InputChannels::Nominal)];
+
+#[derive(Clone, Copy)]
+enum Form {
+    LogPower,
+    Linear,
+    Hinge,
+}
+
+impl Form {
+    const ALL: &[(&str, Self)] =
+        &[("log_power", Self::LogPower), ("linear", Self::Linear), ("hinge", Self::Hinge)];
+    const COEFFICIENTS: [&str; 4] = ["a", "b", "lambda", "target"];
+
+    /// Its name, its formula and the coefficients in it.
+    fn about(self) -> (&'static str, &'static str, &'static [&'static str]) {
+        match self {
+            Self::LogPower => ("log_power", "CE * a * ln(cost)^b", &["a", "b"]),
+            Self::Linear => ("linear", "CE + lambda * cost", &["lambda"]),
+            Self::Hinge => {
+                ("hinge", "CE + lambda * max(0, cost / target - 1)", &["lambda", "target"])
+            }
+        }
+    }
+}
+
+/// Each form has its own coefficients; those of the other forms are refused.
+pub(super) fn read_loss(s: &Section<'_>, space: Option<&SearchSpace>) -> Option<SearchLoss> {
+    let objective = s.name("objective", OBJECTIVES);
+    let input_channels = optional_name(s, "input_channels", INPUT_CHANNELS);
+    let kind = s.name("form", Form::ALL);
+    for key in Form::COEFFICIENTS {
+        match kind.map(Form::about) {
+            Some((name, formula, own)) if !own.contains(&key) => {
+                let problem =
+                    format!("is no coefficient of the form \"{name}\", which is {formula}");
+                s.forbid(key, &problem, "take it out, or change the form");
+            }
+            Some(_) => {}
+            // Without a form it cannot be told which keys belong.
+            None => drop(s.get(key)),
+        }
+    }
+    let coefficient = |key| s.real(key, 0.0..=MAX_COEFFICIENT);
+    let mut target_value = None;
+    let form = match kind {
+        None => None,
+        Some(Form::LogPower) => {
+            let (a, b) = (coefficient("a"), coefficient("b"));
+            a.zip(b).map(|(a, b)| LossForm::LogPower { a, b })
+        }
+        Some(Form::Linear) => coefficient("lambda").map(|lambda| LossForm::Linear { lambda }),
+        Some(Form::Hinge) => {
+            let lambda = coefficient("lambda");
+            target_value = s.require("target", "the cost above which there is a price, in units");
+            let range = (Excluded(0.0), Included(MAX_COST_UNIT));
+            let target = target_value.as_ref().and_then(|value| value.real(range));
+            lambda.zip(target).map(|(lambda, target)| LossForm::Hinge { lambda, target })
+        }
+    };
+    let cost_unit = s.require("cost_unit", "the unit of the cost, as in 1e6 for millions");
+    let cost_unit = cost_unit.and_then(|value| {
+        let unit = value.real((Excluded(0.0), Included(MAX_COST_UNIT)))?;
+        match (form, objective, space, &target_value) {
+            (Some(LossForm::LogPower { .. }), Some(objective), Some(space), _) => {
+                check_unit(&value, unit, objective, space)
+            }
+            (Some(LossForm::Hinge { target, .. }), Some(objective), Some(space), Some(value)) => {
+                check_target(value, target, unit, objective, space).map(|()| unit)
+            }
+            _ => Some(unit),
+        }
+    });
+    Some(SearchLoss {
+        objective: objective?,
+        form: form?,
+        cost_unit: cost_unit?,
+        input_channels: input_channels?,
+    })
+}
+
+/// The least and the largest cost of a network, and what is counted.
+pub(super) fn extent(space: &SearchSpace, objective: Objective) -> ((u64, u64), &'static str) {
+    let counted = match objective {
+        Objective::Macs => "MACs",
+        Objective::Params => "parameters",
+    };
+    (cost::extent(space).of(objective), counted)
+}
+
+/// A target outside the space has no network on one of its sides: the search would press always, or
+/// never.
+fn check_target(
+    value: &Value<'_>,
+    target: f64,
+    unit: f64,
+    objective: Objective,
+    space: &SearchSpace,
+) -> Option<()> {
+    let ((least, most), counted) = extent(space, objective);
+    let (least, most) = (least as f64 / unit, most as f64 / unit);
+    if least < target && target < most {
+        return Some(());
+    }
+    let problem = format!(
+        "{} units of {unit:?} {counted} lie outside the space, whose networks have {least:.3} to \
+         {most:.3}",
+        value.given(),
+    );
+    value.complain(problem, "give a target between the two, or another cost_unit")
+}
+
+/// The logarithm's power is flat below e units (see [`crate::search::slopes`]): a space that lies
+/// there as a whole would be searched without regard to its cost.
+fn check_unit(
+    value: &Value<'_>,
+    unit: f64,
+    objective: Objective,
+    space: &SearchSpace,
+) -> Option<f64> {
+    let ((_, most), counted) = extent(space, objective);
+    if most as f64 / unit > std::f64::consts::E {
+        return Some(unit);
+    }
+    let problem = format!(
+        "{} is too large: no network of the space has more than {most} {counted}, and the form \
+         \"log_power\" knows no difference below 2.718 units",
+        value.given(),
+    );
+    // A power of ten, so that the largest network has at least ten units.
+    let enough = 10f64.powf((most as f64).log10().floor() - 1.0);
+    value.complain(problem, format!("give at most {enough:e}"))
+}

@@ -1,0 +1,76 @@
+//! Calls that pick pixels, put them together again, or weigh and add what is there: none of them
+//! keeps an activation for the way back.
+
+use super::{Tape, Value};
+use crate::ops::subsample::{self, Grid};
+use candle_core::{Result, bail};
+
+impl Tape {
+    /// [`subsample::forward`]: the pixels of a grid.
+    ///
+    /// # Errors
+    /// When the operator fails.
+    pub fn subsample(&mut self, x: &Value, grid: Grid) -> Result<Value> {
+        let (_, h, w, _) = x.tensor.dims4()?;
+        if grid.size == (h, w) {
+            return Ok(x.clone());
+        }
+        let y = subsample::forward(&x.tensor, grid)?;
+        Ok(self.push(y, [x], move |[x], dy| Ok(vec![(x, subsample::backward(&dy, grid, (h, w))?)])))
+    }
+
+    /// [`subsample::merge`]: the first part, which is of full size, and the others on their grids,
+    /// added up.
+    ///
+    /// # Errors
+    /// When there is no part, or the operator fails.
+    pub fn merge(&mut self, parts: &[(Value, Grid)]) -> Result<Value> {
+        let Some((first, whole)) = parts.first() else { bail!("merge: nothing to add up") };
+        if parts.len() == 1 {
+            return Ok(first.clone());
+        }
+        let plain: Vec<_> = parts.iter().map(|(part, grid)| (&part.tensor, *grid)).collect();
+        let y = subsample::merge(&plain, whole.size)?;
+        let slots: Vec<_> = parts.iter().map(|(part, _)| part.slot).collect();
+        let grids: Vec<Grid> = parts.iter().map(|(_, grid)| *grid).collect();
+        Ok(self.record(y, &slots.clone(), move |dy| {
+            let mut back = Vec::with_capacity(slots.len());
+            for (slot, grid) in slots.iter().zip(grids).skip(1) {
+                if slot.is_some() {
+                    back.push((*slot, subsample::forward(&dy, grid)?));
+                }
+            }
+            back.push((slots[0], dy));
+            Ok(back)
+        }))
+    }
+
+    /// a + b, of the same sizes.
+    ///
+    /// # Errors
+    /// When their sizes differ.
+    pub fn add(&mut self, a: &Value, b: &Value) -> Result<Value> {
+        let y = (&a.tensor + &b.tensor)?;
+        // Gradients are added to in place, so that two slots must not share one.
+        Ok(self.push(y, [a, b], |[a, b], dy| Ok(vec![(a, dy.copy()?), (b, dy)])))
+    }
+
+    /// The columns of w `[rows, c]` times the mask `[c]`.
+    ///
+    /// # Errors
+    /// When their sizes do not fit.
+    pub fn scale_columns(&mut self, w: &Value, mask: &Value) -> Result<Value> {
+        let y = w.tensor.broadcast_mul(&mask.tensor)?;
+        let (ws, masks) = (w.tensor.clone(), mask.tensor.clone());
+        Ok(self.push(y, [w, mask], move |[w, mask], dy| {
+            let mut parts = Vec::with_capacity(2);
+            if mask.is_some() {
+                parts.push((mask, (&dy * &ws)?.sum(0)?));
+            }
+            if w.is_some() {
+                parts.push((w, dy.broadcast_mul(&masks)?));
+            }
+            Ok(parts)
+        }))
+    }
+}
