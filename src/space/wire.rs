@@ -350,6 +350,22 @@ mod tests {
     }
 
     #[test]
+    fn the_p_space_has_what_is_known_of_it() {
+        let space = shipped("fbnetv2_p.toml");
+        assert_eq!((space.blocks.len(), space.max_resolution()), (18, 288));
+        assert!(space.blocks.iter().any(|block| block.widths == [16, 20, 24, 28]));
+        for block in &space.blocks[1..] {
+            let Expansion::Options { ratios, .. } = &block.expansion else { panic!("{block:?}") };
+            assert_eq!(ratios, &[0.75, 1.5, 2.25, 3.0, 3.75, 4.5]);
+        }
+        let size = space.size();
+        assert_eq!(size.along(Dimension::Expansion).to_string(), "16926659444736"); // 6^17
+        // The other widths are the F space's.
+        assert_eq!(size.along(Dimension::Width).to_string(), "442136281481216");
+        assert_eq!(size.along(Dimension::BlockType).to_string(), "150094635296999121"); // 9^18
+    }
+
+    #[test]
     fn hidden_widths_count_from_the_widest_input() {
         let space = shipped("fbnetv2_f.toml");
         let first = &space.blocks[1];
