@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 /// Everything needed to build, count and name a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchSpec {
-    /// Side of the square input, in pixels.
+    /// Side of the square input, in pixels; of larger images the network sees a grid of so many.
     pub resolution: usize,
     pub image_channels: usize,
     pub classes: usize,
