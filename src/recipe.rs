@@ -54,6 +54,12 @@ pub struct SearchConfig {
     pub evolution: Option<Evolution>,
 }
 
+/// How many of the search's images train the weights; the rest trains the architecture parameters.
+#[must_use]
+pub fn for_weights(images: usize, weight_share: f64) -> usize {
+    (images as f64 * weight_share).round() as usize
+}
+
 /// The search methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

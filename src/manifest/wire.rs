@@ -6,7 +6,7 @@ use super::{Complaints, Manifest, Overrides};
 use crate::document::{Document, Section, Value, nearest_file};
 use crate::recipe::{
     Adam, Augment, DataConfig, DatasetName, GateKind, MaskPlace, Method, Recompute, Schedule,
-    SearchConfig, Sgd, Temperature, TemperatureSchedule, TrainConfig,
+    SearchConfig, Sgd, Temperature, TemperatureSchedule, TrainConfig, for_weights,
 };
 use crate::space::{SearchSpace, parse_space};
 use std::ops::Bound::{Excluded, Included};
@@ -229,9 +229,7 @@ fn read_search(
     let random = section_if(s, "random", is(&[Method::RandomSearch]), read_random);
     let by_weights = is(&[Method::RsWs, Method::Evolution]);
     let batches = match (seen, weight_share, batch_size) {
-        (Some(seen), Some(share), Some(batch)) => {
-            Some((seen as f64 * share).round() as usize / batch)
-        }
+        (Some(seen), Some(share), Some(batch)) => Some(for_weights(seen, share) / batch),
         _ => None,
     };
     let shared = section_if(s, "shared", by_weights, |s| read_shared(s, batches));
@@ -316,13 +314,13 @@ fn section_if<'a, T>(
 
 /// Each of the two parts must fill a batch, since what fills none is left out of an epoch.
 fn check_share(value: &Value<'_>, share: f64, images: usize, batch: usize) -> Option<f64> {
-    let for_weights = (images as f64 * share).round() as usize;
-    let for_alpha = images - for_weights;
-    if for_weights.min(for_alpha) >= batch {
+    let of_weights = for_weights(images, share);
+    let for_alpha = images - of_weights;
+    if of_weights.min(for_alpha) >= batch {
         return Some(share);
     }
     let problem = format!(
-        "{share} of {images} images makes {for_weights} for the weights and {for_alpha} for the \
+        "{share} of {images} images makes {of_weights} for the weights and {for_alpha} for the \
          architecture parameters, and a batch takes {batch}"
     );
     let mut expected = format!("give a batch_size of at most {}", images / 2);

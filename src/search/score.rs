@@ -8,7 +8,7 @@ use crate::cost;
 use crate::data::{Batch, Dataset, Loader};
 use crate::net::SharedWeights;
 use crate::nn::Pass;
-use crate::recipe::SearchConfig;
+use crate::recipe::{SearchConfig, for_weights};
 use crate::record::Work;
 use crate::space::Decisions;
 use crate::train::{self, Score};
@@ -68,7 +68,7 @@ impl<'a> Scorer<'a> {
 /// The images that train weights, and those held out from them.
 #[must_use]
 pub fn split<'a>(indices: &'a [usize], config: &SearchConfig) -> (&'a [usize], &'a [usize]) {
-    indices.split_at((indices.len() as f64 * config.weight_share).round() as usize)
+    indices.split_at(for_weights(indices.len(), config.weight_share))
 }
 
 /// Whether the first score is better: by accuracy, then by loss.

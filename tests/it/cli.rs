@@ -164,6 +164,27 @@ fn a_bench_compares_the_memory_of_masking_and_of_options() {
     assert!(peak("dnas", "block").0 < 0.7 * dnas.0);
 }
 
+#[test]
+fn a_bench_times_what_the_method_trains() {
+    let bench = |method: &str| {
+        let mut command = repro(&["bench", SMOKE, "--json", "--steps", "3"]);
+        command.args(["--set", &format!("search.method={method}")]);
+        command.output().unwrap()
+    };
+    let macs = |method: &str| -> u64 {
+        let measured: Value = serde_json::from_slice(&bench(method).stdout).unwrap();
+        measured["macs"].as_u64().unwrap()
+    };
+    let [masked, drawn] = ["dmasking", "rs_ws"].map(macs);
+    // Drawn networks run alone, the same ones for the same seed.
+    assert!(0 < drawn && drawn < masked, "{drawn} {masked}");
+    assert_eq!(drawn, macs("evolution"));
+    let refused = bench("random");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("no supernet to time"), "{said}");
+}
+
 /// The metrics that do not depend on the machine and its mood.
 fn results(shown: &Value) -> Vec<(String, Value)> {
     let metrics = shown["metrics"].as_object().unwrap().iter();
