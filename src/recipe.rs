@@ -248,6 +248,8 @@ pub struct TrainConfig {
     pub label_smoothing: f64,
     pub augment: Augment,
     pub recompute: Recompute,
+    /// How many times a run trains and tests its network, each from a seed of its own.
+    pub repeats: usize,
 }
 
 /// What the way back computes again instead of keeping it.

@@ -1,21 +1,20 @@
 //! From a manifest to runs, and one run from beginning to end: read the data, search, derive, rank
-//! where that is asked for, train from scratch, look at the test images once.
+//! where that is asked for, train from scratch, look at the test images once a training.
 
 mod rank;
+mod trainings;
 
 use crate::cost;
 use crate::data::{self, Dataset, Silent};
 use crate::env::Environment;
 use crate::manifest::Manifest;
 use crate::memory;
-use crate::net::Net;
 use crate::recipe::Method;
 use crate::record::{FoundArchitecture, Phase, Work};
 use crate::rng::Seed;
 use crate::search::{Images, SearchOutcome, search};
 use crate::space::ArchSpec;
 use crate::store::{FinalResult, ManifestRecord, NewRun};
-use crate::train;
 use crate::watch::Watch;
 use anyhow::Result;
 use candle_core::Device;
@@ -26,6 +25,7 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug)]
 pub struct RunPlan<'a> {
     pub manifest: &'a Manifest,
+    pub method: Method,
     pub seed: u64,
 }
 
@@ -37,9 +37,13 @@ struct Prepared {
     validation: Vec<usize>,
 }
 
-/// The runs of a manifest: one per seed, in its order.
+/// The runs of a manifest: one per seed and method. All methods of a seed come before the next
+/// seed, so that what changes on a machine in the meantime befalls all methods alike, and a comparison
+/// that is stopped early has whole seeds.
 pub fn plans(manifest: &Manifest) -> impl Iterator<Item = RunPlan<'_>> {
-    manifest.seeds.iter().map(move |&seed| RunPlan { manifest, seed })
+    manifest.seeds.iter().flat_map(move |&seed| {
+        manifest.methods.iter().map(move |&method| RunPlan { manifest, method, seed })
+    })
 }
 
 /// The method's name in manifests and in the database.
@@ -55,7 +59,7 @@ impl RunPlan<'_> {
     pub fn record(&self, command: &str, environment: &Environment) -> NewRun {
         NewRun {
             manifest: manifest_record(self.manifest),
-            method: method_name(self.manifest.search.method),
+            method: method_name(self.method),
             dataset: data::describe(self.manifest.data.dataset).name.to_owned(),
             seed: self.seed,
             command: command.to_owned(),
@@ -87,7 +91,7 @@ impl RunPlan<'_> {
         let (arch, _) =
             watch.phase(Phase::Derive, |watch| Ok((derive(outcome, watch)?, Work::default())))?;
         self.rank(shared, &prepared, device, watch)?;
-        let result = self.train_and_test(&arch, prepared, device, watch)?;
+        let result = self.train_and_test(&arch, &prepared, device, watch)?;
         if let Some(bytes) = memory::high_water_bytes() {
             watch.recorder.measure(0, &[("memory.high_water_bytes", bytes as f64)])?;
         }
@@ -110,54 +114,10 @@ impl RunPlan<'_> {
         device: &Device,
         watch: &mut Watch<'_>,
     ) -> Result<SearchOutcome> {
-        let Manifest { space, search: config, .. } = self.manifest;
+        let (space, config) = (&self.manifest.space, &self.manifest.search_by(self.method));
         let seed = Seed(self.seed).child("search");
         let images = Images { dataset: &prepared.dataset, indices: &prepared.search, device };
         search(space, images, config, seed, watch)
-    }
-
-    fn train_and_test(
-        &self,
-        arch: &ArchSpec,
-        prepared: Prepared,
-        device: &Device,
-        watch: &mut Watch<'_>,
-    ) -> Result<FinalResult> {
-        let Prepared { dataset, train: images, validation, .. } = prepared;
-        let seed = Seed(self.seed).child("train");
-        let config = &self.manifest.train;
-        let ((net, params), _) = watch.phase(Phase::Train, |watch| {
-            let (net, mut params) = Net::of_arch(arch, seed, device)?;
-            let processed = train::train(
-                &net,
-                &mut params,
-                &dataset,
-                images,
-                &validation,
-                config,
-                seed,
-                watch,
-            )?;
-            let mut work = Work::default();
-            work.trained(cost::count(arch).macs, processed as usize);
-            Ok(((net, params), work))
-        })?;
-        let all: Vec<usize> = (0..dataset.test.len()).collect();
-        let test_images = all.len() as u64;
-        let (score, _) = watch.phase(Phase::Test, |_| {
-            let mut work = Work::default();
-            work.predicted(cost::count(arch).macs, all.len());
-            Ok((train::evaluate(&net, &params, &dataset, &dataset.test, all)?, work))
-        })?;
-        train::ensure_finite(score.loss, "test", 0)?;
-        // Not through the watch: a run that has its result is finished, not interrupted.
-        watch.recorder.measure(0, &[("test.top1", score.top1), ("test.loss", score.loss)])?;
-        Ok(FinalResult {
-            test_top1: score.top1,
-            test_loss: score.loss,
-            test_images,
-            weights_sha256: params.sha256()?,
-        })
     }
 }
 
@@ -185,7 +145,7 @@ fn manifest_record(manifest: &Manifest) -> ManifestRecord {
         .chain_update(&manifest.space_text)
         .finalize();
     ManifestRecord {
-        sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        sha256: hex(&digest),
         name: manifest.name.clone(),
         text: manifest.text.clone(),
         space_name: manifest.space.name.clone(),
@@ -193,6 +153,10 @@ fn manifest_record(manifest: &Manifest) -> ManifestRecord {
         space_candidates: size.to_string(),
         space_log10: size.log10(),
     }
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

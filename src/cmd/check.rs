@@ -43,10 +43,18 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// What the manifest does, in a few lines.
 pub fn summary(manifest: &Manifest) -> String {
-    let Manifest { space, data, search, train, seeds, .. } = manifest;
+    let Manifest { space, data, search, train, seeds, methods, .. } = manifest;
     let size = space.size();
     let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
-    let runs = if seeds.len() == 1 { "1 run" } else { &format!("{} runs", seeds.len()) };
+    let methods: Vec<String> = methods.iter().map(|method| runner::method_name(*method)).collect();
+    let runs = match seeds.len() * methods.len() {
+        1 => "1 run".to_owned(),
+        runs => format!("{runs} runs"),
+    };
+    let repeats = match train.repeats {
+        1 => String::new(),
+        repeats => format!(", {repeats} times from different seeds"),
+    };
     let set = describe(data.dataset);
     let images = search.images.map_or("all".to_owned(), |images| images.to_string());
     let budget = search.budget.map(|budget| {
@@ -55,11 +63,7 @@ pub fn summary(manifest: &Manifest) -> String {
     });
     let lines = [
         format!("  {}: {}", manifest.name, manifest.description),
-        format!(
-            "  runs    {runs}: {}, seed {}",
-            runner::method_name(search.method),
-            seeds.join(", ")
-        ),
+        format!("  runs    {runs}: {}, seed {}", methods.join(", "), seeds.join(", ")),
         format!("  data    {} ({}), {} held out", set.name, set.images, data.validation_images),
         format!(
             "  space   {}: {} networks, {} times the block types alone",
@@ -71,7 +75,7 @@ pub fn summary(manifest: &Manifest) -> String {
             "  search  {} epochs of {images} images, {} a batch",
             search.epochs, search.batch_size
         ),
-        format!("  train   {} epochs, {} a batch", train.epochs, train.batch_size),
+        format!("  train   {} epochs, {} a batch{repeats}", train.epochs, train.batch_size),
     ];
     lines.join("\n") + &budget.unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod data;
+mod estimate;
 mod list;
 mod progress;
 mod report;

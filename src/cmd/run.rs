@@ -1,8 +1,9 @@
 //! `repro run`: carries out a manifest and stores what comes of it.
 
+use super::estimate::Estimate;
 use super::progress::Display;
 use super::summary::Summary;
-use super::{Ending, check, command_line, message, say, signals};
+use super::{Ending, check, command_line, message, say, signals, text};
 use anyhow::{Context, Error, Result, anyhow};
 use candle_core::Device;
 use repro::data::{self, Presence};
@@ -17,8 +18,9 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-/// Carry out a manifest: search, derive, train from scratch, test, once per seed.
+/// Carry out a manifest: search, derive, train from scratch, test, once per seed and method.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -28,7 +30,7 @@ Examples:
   repro run experiments/smoke.toml --json 2>/dev/null
 
 Every number is in the database as soon as it is measured. A run that fails is kept with its error
-and the other seeds still run. Ctrl-C ends the run and keeps what it had measured; a second Ctrl-C
+and the others still run. Ctrl-C ends the run and keeps what it had measured; a second Ctrl-C
 ends the program at once.")]
 pub struct Args {
     /// The experiment file.
@@ -149,17 +151,24 @@ struct Runs {
 impl Session<'_> {
     fn carry_out(&self, manifest: &Manifest, voice: Voice) -> Result<Runs> {
         let mut runs = Runs::default();
+        let mut estimate = Estimate::default();
         let plans: Vec<_> = runner::plans(manifest).collect();
         for (i, plan) in plans.iter().enumerate() {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(runs);
             }
-            let (id, ending) = self.carry_out_one(*plan, i + 1, plans.len())?;
+            let start = Instant::now();
+            let to_go = plans[i..].iter().map(|plan| runner::method_name(plan.method));
+            let left = estimate.left(to_go);
+            let (id, ending) = self.carry_out_one(*plan, (i + 1, plans.len()), left)?;
             let row = self.store.run(id)?;
             voice.json(&Summary::of(&row))?;
             runs.rows.push(row);
             match ending {
-                Ending::Done => {}
+                Ending::Done => {
+                    let seconds = start.elapsed().as_secs_f64();
+                    estimate.done(&runner::method_name(plan.method), seconds);
+                }
                 Ending::Failed => runs.failed = true,
                 Ending::Interrupted => return Ok(runs),
             }
@@ -167,11 +176,19 @@ impl Session<'_> {
         Ok(Runs { complete: true, ..runs })
     }
 
-    /// The run's id, and how it ended.
-    fn carry_out_one(&self, plan: RunPlan<'_>, number: usize, of: usize) -> Result<(i64, Ending)> {
+    /// The run's id, and how it ended; `left` are the seconds to the end of the last run.
+    fn carry_out_one(
+        &self,
+        plan: RunPlan<'_>,
+        (number, of): (usize, usize),
+        left: Option<f64>,
+    ) -> Result<(i64, Ending)> {
         let mut recorder = self.store.begin(&plan.record(&self.command, &self.environment))?;
         let id = recorder.run_id();
-        say(format_args!("run {id} ({number} of {of}): seed {}", plan.seed));
+        let method = runner::method_name(plan.method);
+        let left = left.map(|left| format!("; about {} left in all", text::seconds(left)));
+        let left = left.unwrap_or_default();
+        say(format_args!("run {id} ({number} of {of}): {method}, seed {}{left}", plan.seed));
         let watch =
             &mut Watch { recorder: &mut recorder, progress: &self.display, stop: self.stop };
         let result = catch(|| plan.carry_out(self.data_root, &self.device, watch));
@@ -197,7 +214,7 @@ impl Session<'_> {
     }
 }
 
-/// A panic is a run's failure like any other: it is recorded, and the other seeds still run.
+/// A panic is a run's failure like any other: it is recorded, and the others still run.
 fn catch<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);

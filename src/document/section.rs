@@ -124,6 +124,15 @@ impl<'a> Section<'a> {
         self.require(key, describe_names(names))?.name(names)
     }
 
+    /// One of several names, or a list of different ones.
+    pub fn names<T: Copy + PartialEq>(
+        &self,
+        key: &'static str,
+        names: &[(&str, T)],
+    ) -> Option<Vec<T>> {
+        self.require(key, describe_names(names))?.names(names)
+    }
+
     /// A short name, fit for a file name and a column of a table.
     pub fn identifier(&self, key: &'static str) -> Option<String> {
         const EXPECTED: &str = "1 to 64 letters, digits, \"_\", \"-\" and \".\"";
@@ -338,6 +347,24 @@ impl<'a> Value<'a> {
             let hint = nearest(given, names.iter().map(|(name, _)| *name));
             let problem = format!("{} is not known", self.given());
             self.complain_with(problem, format!("give {expected}"), hint)
+        })
+    }
+
+    /// One of several names, or a list of different ones.
+    pub fn names<T: Copy + PartialEq>(&self, names: &[(&str, T)]) -> Option<Vec<T>> {
+        if !matches!(self.node(), DeValue::Array(_)) {
+            return self.name(names).map(|one| vec![one]);
+        }
+        let mut seen = Vec::new();
+        let expected = format!("a list of different names, each {}", describe_names(names));
+        self.list(1..=names.len(), &expected, |member| {
+            let one = member.name(names)?;
+            if seen.contains(&one) {
+                let problem = format!("{} is there twice", member.given());
+                return member.complain(problem, "give each name once");
+            }
+            seen.push(one);
+            Some(one)
         })
     }
 

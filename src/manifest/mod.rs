@@ -11,7 +11,7 @@ mod wire;
 pub use crate::document::{Complaint, Complaints, Overrides};
 pub use wire::load;
 
-use crate::recipe::{DataConfig, RankCorrelation, SearchConfig, TrainConfig};
+use crate::recipe::{DataConfig, Method, RankCorrelation, SearchConfig, TrainConfig};
 use crate::space::SearchSpace;
 use std::path::PathBuf;
 
@@ -23,14 +23,25 @@ pub struct Manifest {
     pub text: String,
     pub name: String,
     pub description: String,
-    /// One run each.
+    /// One run each, with every method.
     pub seeds: Vec<u64>,
     /// The text of the space file, kept with the run.
     pub space_text: String,
     pub space: SearchSpace,
     pub data: DataConfig,
+    /// All different; every one with the same settings.
+    pub methods: Vec<Method>,
+    /// With the first method; [`Manifest::search_by`] has another.
     pub search: SearchConfig,
     pub train: TrainConfig,
     /// Whether the run also asks how well its shared weights rank networks.
     pub rank_correlation: Option<RankCorrelation>,
+}
+
+impl Manifest {
+    /// The settings of the search by `method`, which differ in nothing but the method.
+    #[must_use]
+    pub fn search_by(&self, method: Method) -> SearchConfig {
+        SearchConfig { method, ..self.search.clone() }
+    }
 }

@@ -5,7 +5,7 @@ use super::loss::extent;
 use super::wire::at_most;
 use crate::document::{Section, Value};
 use crate::recipe::{
-    Budget, DataConfig, Evolution, Objective, RandomSearch, RankCorrelation, SearchConfig,
+    Budget, DataConfig, Evolution, Method, Objective, RandomSearch, RankCorrelation, SearchConfig,
     SharedScores,
 };
 use crate::space::SearchSpace;
@@ -90,6 +90,7 @@ pub(super) fn read_rank(
     section: &Value<'_>,
     data: Option<&DataConfig>,
     search: Option<&SearchConfig>,
+    methods: &[Method],
     space: Option<&SearchSpace>,
 ) -> Option<RankCorrelation> {
     let architectures =
@@ -104,7 +105,7 @@ pub(super) fn read_rank(
         Some(architectures)
     });
     let search = search?;
-    if !search.method.shares_weights() {
+    if !methods.iter().any(|method| method.shares_weights()) {
         let problem = "needs a method whose networks share weights";
         return section.complain(problem, "take another method, or take the section out");
     }

@@ -16,6 +16,7 @@ use std::path::Path;
 const MAX_EPOCHS: u64 = 100_000;
 const MAX_BATCH: u64 = 65_536;
 const MAX_IMAGES: u64 = 100_000_000;
+const MAX_REPEATS: u64 = 1000;
 
 type OpenRange = (std::ops::Bound<f64>, std::ops::Bound<f64>);
 const LEARNING_RATES: OpenRange = (Excluded(0.0), Included(100.0));
@@ -89,10 +90,14 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
         _ => None,
     };
     let searched = space.as_ref().map(|(_, space)| space);
-    let search = s.section("search", |s| read_search(s, available, searched));
+    let mut methods = Vec::new();
+    let search = s.section("search", |s| {
+        methods = s.names("method", METHODS).unwrap_or_default();
+        read_search(s, &methods, available, searched)
+    });
     let train = s.section("train", |s| read_train(s, available));
     let rank_correlation = s.optional("rank_correlation", |value| {
-        value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), searched))
+        value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), &methods, searched))
     });
     let (space_text, space) = space?;
     Some(Manifest {
@@ -104,6 +109,7 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
         space_text,
         space,
         data: data?,
+        methods,
         search: search?,
         train: train?,
         rank_correlation: rank_correlation?,
@@ -195,10 +201,10 @@ fn check_shape(value: &Value<'_>, dataset: &Dataset, space: &SearchSpace) -> Opt
 
 fn read_search(
     s: &Section<'_>,
+    methods: &[Method],
     available: Option<usize>,
     space: Option<&SearchSpace>,
 ) -> Option<SearchConfig> {
-    let method = s.name("method", METHODS);
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
     let warmup_epochs = s.require("warmup_epochs", "how many epochs move the weights only");
     let warmup_epochs =
@@ -220,24 +226,24 @@ fn read_search(
     let temperature = s.section("temperature", read_temperature);
     let gates = optional_name(s, "gates", GATES);
     let masks = optional_name(s, "masks", MASKS);
-    if let (Some(method), Some(gates), Some(masks)) = (method, gates, masks) {
-        check_method(s, method, gates, masks, space);
+    if let (Some(gates), Some(masks)) = (gates, masks) {
+        check_methods(s, methods, gates, masks, space);
     }
     let loss = s.section("loss", |s| read_loss(s, space));
     let budget = s.optional("budget", |value| value.section(|s| read_budget(s, value, space)));
-    let is = |one_of: &[Method]| method.is_some_and(|method| one_of.contains(&method));
-    let random = section_if(s, "random", is(&[Method::RandomSearch]), read_random);
-    let by_weights = is(&[Method::RsWs, Method::Evolution]);
+    let any = |one_of: &[Method]| methods.iter().any(|method| one_of.contains(method));
+    let random = section_if(s, "random", any(&[Method::RandomSearch]), read_random);
+    let by_weights = any(&[Method::RsWs, Method::Evolution]);
     let batches = match (seen, weight_share, batch_size) {
         (Some(seen), Some(share), Some(batch)) => Some(for_weights(seen, share) / batch),
         _ => None,
     };
     let shared = section_if(s, "shared", by_weights, |s| read_shared(s, batches));
     let candidates = shared.flatten().map(|shared| shared.candidates);
-    let evolves = is(&[Method::Evolution]);
+    let evolves = any(&[Method::Evolution]);
     let evolution = section_if(s, "evolution", evolves, |s| read_evolution(s, candidates));
     Some(SearchConfig {
-        method: method?,
+        method: *methods.first()?,
         epochs: epochs?,
         warmup_epochs: warmup_epochs?,
         batch_size: batch_size?,
@@ -258,16 +264,17 @@ fn read_search(
     })
 }
 
-/// Refuses what a method cannot do.
-fn check_method(
+/// Refuses what one of the methods cannot do.
+fn check_methods(
     s: &Section<'_>,
-    method: Method,
+    methods: &[Method],
     gates: GateKind,
     masks: MaskPlace,
     space: Option<&SearchSpace>,
 ) {
-    let is_darts = matches!(method, Method::Darts | Method::Darts2);
-    let is_explicit = is_darts || method == Method::Dnas;
+    let any = |one_of: &[Method]| methods.iter().any(|method| one_of.contains(method));
+    let is_darts = any(&[Method::Darts, Method::Darts2]);
+    let is_explicit = is_darts || any(&[Method::Dnas]);
     let complain = |key, problem: &str, expected: &str| {
         s.get(key).and_then(|value| {
             value.complain::<()>(format!("{} {problem}", value.given()), expected)
@@ -337,6 +344,7 @@ fn read_train(s: &Section<'_>, available: Option<usize>) -> Option<TrainConfig> 
     let label_smoothing = s.real("label_smoothing", 0.0..1.0);
     let augment = read_augment(s);
     let recompute = optional_name(s, "recompute", RECOMPUTES);
+    let repeats = s.optional("repeats", |value| value.whole(1..=MAX_REPEATS));
     Some(TrainConfig {
         epochs: epochs?,
         batch_size: batch_size?,
@@ -344,6 +352,7 @@ fn read_train(s: &Section<'_>, available: Option<usize>) -> Option<TrainConfig> 
         label_smoothing: label_smoothing?,
         augment: augment?,
         recompute: recompute?,
+        repeats: repeats?.unwrap_or(1),
     })
 }
 

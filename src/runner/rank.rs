@@ -46,6 +46,9 @@ impl RunPlan<'_> {
         watch: &mut Watch<'_>,
     ) -> Result<()> {
         let Some(config) = self.manifest.rank_correlation else { return Ok(()) };
+        if !self.method.shares_weights() {
+            return Ok(());
+        }
         let weights = shared.context("the search left no shared weights to rank networks with")?;
         let seed = Seed(self.seed).child("rank");
         watch.phase(Phase::Rank, |watch| {

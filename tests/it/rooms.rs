@@ -34,7 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "runner",
         &[
-            "cost", "data", "env", "manifest", "memory", "net", "recipe", "record", "rng",
+            "cost", "data", "env", "manifest", "memory", "net", "nn", "recipe", "record", "rng",
             "search", "space", "store", "train", "watch",
         ],
     ),

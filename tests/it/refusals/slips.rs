@@ -72,6 +72,13 @@ pub const IN_MANIFEST: &[Slip] = &[
     // Names.
     ("a misspelt method", "\"dmasking\"", "\"dmaskin\""),
     ("an unknown method", "\"dmasking\"", "\"annealing\""),
+    ("a misspelt method of several", "\"dmasking\"", "[\"random\", \"dmaskin\"]"),
+    ("a method twice", "\"dmasking\"", "[\"random\", \"dmasking\", \"random\"]"),
+    ("no method in the list", "\"dmasking\"", "[]"),
+    ("a method of several without its section", "\"dmasking\"", "[\"random\", \"evolution\"]"),
+    ("a number among methods", "\"dmasking\"", "[\"random\", 3]"),
+    ("no trainings", "label_smoothing = 0.1", "label_smoothing = 0.1\nrepeats = 0"),
+    ("trainings in a list", "label_smoothing = 0.1", "label_smoothing = 0.1\nrepeats = [1, 2]"),
     ("a misspelt schedule", "\"triangle\"", "\"triangel\""),
     ("a name in capitals", "\"cosine\"", "\"Cosine\""),
     ("an unknown objective", "\"macs\"", "\"latency\""),
