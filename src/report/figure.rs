@@ -48,7 +48,8 @@ const PANELS: [Panel; 8] = [
 ];
 
 /// Told apart also by people who see few colours (Okabe and Ito); past the last come dashes.
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#555555"];
+const COLOURS: [&str; 8] =
+    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#555555", "#56b4e9", "#8c510a"];
 
 // All in pixels.
 pub(super) const PANEL: (f64, f64) = (300.0, 210.0);

@@ -6,6 +6,8 @@
 mod architecture;
 mod cells;
 mod claims;
+mod comparison;
+mod compute;
 mod figure;
 mod files;
 mod frame;
@@ -13,11 +15,13 @@ mod page;
 mod rank;
 mod results;
 mod scatter;
+mod stats;
 mod table;
 
 use crate::document::nearest;
 use crate::store::{Measurement, RunRow};
 use anyhow::{Context, Result, bail};
+use comparison::Tested;
 use figure::Series;
 use rank::Pair;
 use std::collections::BTreeMap;
@@ -37,6 +41,8 @@ pub struct Report {
     pub figure: Option<String>,
     /// SVG, if any run has ranked networks.
     pub rank_figure: Option<String>,
+    /// SVG, one per comparison of methods.
+    pub compute_figures: Vec<String>,
 }
 
 /// The paper-style table for a terminal: finished runs with their means, then the others with their
@@ -93,24 +99,36 @@ pub fn build(
             series.iter().map(|s| s.label.clone()).zip(pairs.iter().cloned()).collect();
         let rank_figure = scatter::scatter(experiment, &labelled);
         let ranked: Vec<(&RunRow, Vec<Pair>)> = runs.iter().zip(pairs).collect();
+        let tested = runs.iter().zip(&series);
+        let tested: Vec<_> =
+            tested.filter_map(|(run, s)| Tested::of(run, &s.measurements)).collect();
+        let comparisons = comparison::comparisons(&tested);
+        let compute: Vec<Option<String>> =
+            comparisons.iter().map(|c| compute::accuracy_over_compute(experiment, c)).collect();
+        let mut numbers = 0..;
+        let compute_names = compute.iter().map(|figure| {
+            figure.as_ref().and_then(|_| numbers.next()).map(|i| compute_name(experiment, i))
+        });
         let pictures = page::Pictures {
+            compute: compute_names.collect(),
             search: figure.as_ref().map(|_| figure_name(experiment, "search")),
             rank: rank_figure.as_ref().map(|_| figure_name(experiment, "rank")),
         };
         Ok(Report {
             experiment: experiment.to_owned(),
-            markdown: page::markdown(&runs, &ranked, &pictures, command_line),
+            markdown: page::markdown(&runs, &ranked, &comparisons, &pictures, command_line),
             csv: frame::csv(&runs).context("cannot write the runs as CSV")?,
             figure,
             rank_figure,
+            compute_figures: compute.into_iter().flatten().collect(),
         })
     });
     reports.collect()
 }
 
 /// Writes the reports into `folder`, which is made if need be: `EXPERIMENT.md`, `EXPERIMENT.csv`,
-/// `EXPERIMENT-search.svg` and `EXPERIMENT-rank.svg`. Nothing is touched before everything is computed. Returns what was
-/// written.
+/// `EXPERIMENT-search.svg`, `EXPERIMENT-rank.svg` and `EXPERIMENT-compute.svg`. Nothing is touched
+/// before everything is computed. Returns what was written.
 ///
 /// # Errors
 /// When measurements cannot be read, or a file cannot be written.
@@ -131,6 +149,10 @@ pub fn write(
                 written.push(files::replace(folder, &name, figure)?);
             }
         }
+        for (i, figure) in report.compute_figures.iter().enumerate() {
+            let name = compute_name(&report.experiment, i);
+            written.push(files::replace(folder, &name, figure)?);
+        }
         written.push(files::replace(folder, &format!("{stem}.csv"), &report.csv)?);
         written.push(files::replace(folder, &format!("{stem}.md"), &report.markdown)?);
     }
@@ -139,6 +161,12 @@ pub fn write(
 
 fn figure_name(experiment: &str, kind: &str) -> String {
     format!("{}-{kind}.svg", files::stem(experiment))
+}
+
+/// Of the `i`-th comparison, from 0: an experiment that was changed may have several.
+fn compute_name(experiment: &str, i: usize) -> String {
+    let number = if i == 0 { String::new() } else { format!("-{}", i + 1) };
+    figure_name(experiment, &format!("compute{number}"))
 }
 
 fn series(run: &RunRow, measurements_of: MeasurementsOf<'_>) -> Result<Series> {

@@ -1,6 +1,7 @@
 //! The Markdown page of one experiment.
 
 use super::cells::{code, escape, power_of_ten, run_ids};
+use super::comparison::Comparison;
 use super::rank::{self, Pair};
 use super::results::{environment, finished, notes, results, unfinished};
 use super::{architecture, claims};
@@ -13,6 +14,8 @@ use crate::store::{ArchitectureRow, RunRow, RunStatus};
 pub struct Pictures {
     pub search: Option<String>,
     pub rank: Option<String>,
+    /// Of each comparison.
+    pub compute: Vec<Option<String>>,
 }
 
 /// All of it. `runs` are those of one experiment, the oldest first; `ranked` has the networks that
@@ -20,12 +23,15 @@ pub struct Pictures {
 pub fn markdown(
     runs: &[RunRow],
     ranked: &[(&RunRow, Vec<Pair>)],
+    comparisons: &[Comparison<'_>],
     pictures: &Pictures,
     command_line: &str,
 ) -> String {
     let experiment = runs.first().map_or("", |run| run.experiment.as_str());
     let mut page = vec![format!("# {}\n", escape(experiment)), origin(runs, command_line)];
     page.push(results_section(runs));
+    let compared = comparisons.iter().zip(&pictures.compute);
+    page.extend(compared.map(|(compared, figure)| comparison_section(compared, figure.as_deref())));
     let unfinished = unfinished(runs);
     if !unfinished.is_empty() {
         page.push(format!("## Runs that did not finish\n\n{}", unfinished.markdown()));
@@ -118,12 +124,63 @@ fn results_section(runs: &[RunRow]) -> String {
     }
     let notes: String = notes(runs).into_iter().map(|note| format!("\n{note}\n")).collect();
     format!(
-        "## Results\n\n{}\nTop-1 is on the test images, looked at once. MACs and parameters are of \
+        "## Results\n\n{}\nTop-1 is on the test images, looked at once a training, the \
+         mean of a run's trainings. MACs and parameters are of \
          the derived network. Search MACs are what the search executed, forward and backward; \
          networks is how many it evaluated one by one. Space is the number of networks in it. MiB is the largest \
          allocation during the phase. sd is with n - 1.\n{notes}",
         table.markdown()
     )
+}
+
+/// The law of this section is `Paired`'s; here stands what a reader has to know of it.
+fn comparison_section(compared: &Comparison<'_>, figure: Option<&str>) -> String {
+    let mut parts = vec![format!(
+        "## Comparison of methods\n\n{}\n± is the standard deviation over search seeds of what is first \
+         averaged over the trainings of a run; sd of trainings is that between trainings of one \
+         network (the root of its mean variance). Peaks are those of a phase; train MiB holds the \
+         weights of all trainings of a run.\n",
+        compared.methods_table().markdown()
+    )];
+    if !compared.has_budget() {
+        parts.push(
+            "The manifest sets no budget: the methods may have found networks of different cost, and \
+             what differs in top-1 may differ because of that.\n"
+                .to_owned(),
+        );
+    }
+    parts.extend(differences(compared));
+    parts.extend(figure.map(|figure| {
+        let alt = "Test top-1 over the multiply-accumulates of search and training";
+        format!(
+            "![{alt}]({figure})\n\nOne dot per run; the line across is a method's mean, the line \
+             along its standard deviation.\n"
+        )
+    }));
+    parts.join("\n")
+}
+
+/// Against random draws, where there are such.
+fn differences(compared: &Comparison<'_>) -> Option<String> {
+    let table = compared.differences_table();
+    let verdicts = compared.verdicts();
+    if verdicts.is_empty() {
+        return None;
+    }
+    let sentences: String = verdicts.iter().map(|v| format!("- {}\n", escape(v))).collect();
+    let by_chance = (5 * verdicts.len()).min(100);
+    Some(format!(
+        "### Against random draws\n\n{}\nA method's top-1 less that of `random` with the same seed, so \
+         with the same images for every purpose, in points. The interval is Student's t interval \
+         of the mean; better and worse mean that it leaves out zero. The smallest visible difference \
+         is the true one that the interval would leave zero out for in 8 of 10 such comparisons \
+         (two-sided level 0.05, power 0.8, non-central t), if the sd that was observed were the true \
+         one; from few seeds that is a rough guess. Each sentence stands for itself: with {} of them \
+         the chance that at least one finds a difference where there is none is up to {by_chance} %.\n\n\
+         {sentences}",
+        table.markdown(),
+        verdicts.len(),
+    ))
 }
 
 fn claims_section(runs: &[RunRow]) -> String {

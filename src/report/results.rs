@@ -8,10 +8,10 @@ use crate::record::Phase;
 use crate::store::{RunRow, RunStatus};
 
 /// A column of numbers: of a run, and of the mean over seeds.
-struct Number {
-    title: &'static str,
-    unit: Unit,
-    of: fn(&RunRow) -> Option<f64>,
+pub struct Number {
+    pub title: &'static str,
+    pub unit: Unit,
+    pub of: fn(&RunRow) -> Option<f64>,
 }
 
 const NUMBERS: [Number; 9] = [
@@ -26,7 +26,7 @@ const NUMBERS: [Number; 9] = [
     Number { title: "train MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Train) },
 ];
 
-/// Test accuracy, in 0..=1.
+/// Test accuracy in 0..=1, the mean of the run's trainings.
 pub fn top1(run: &RunRow) -> Option<f64> {
     run.result.as_ref().map(|result| result.test_top1)
 }
@@ -43,13 +43,18 @@ pub fn seconds(run: &RunRow, phase: Phase) -> Option<f64> {
     run.usage(phase).map(|usage| usage.seconds)
 }
 
+/// Images that went through a network during the search.
+pub fn search_images(run: &RunRow) -> Option<f64> {
+    run.usage(Phase::Search).map(|usage| usage.images as f64)
+}
+
 /// Multiply-accumulates that the search executed.
-fn search_macs(run: &RunRow) -> Option<f64> {
+pub fn search_macs(run: &RunRow) -> Option<f64> {
     run.usage(Phase::Search).and_then(|usage| usage.macs).map(|macs| macs as f64)
 }
 
 /// Networks that the search evaluated; a supernet that learns choices evaluates none by itself.
-fn networks(run: &RunRow) -> Option<f64> {
+pub fn networks(run: &RunRow) -> Option<f64> {
     let networks = run.usage(Phase::Search).and_then(|usage| usage.architectures);
     networks.filter(|networks| *networks > 0).map(|networks| networks as f64)
 }
@@ -95,7 +100,7 @@ pub fn results(runs: &[RunRow]) -> Table {
 }
 
 /// Says so where not all runs have the number.
-fn mean_cell(number: &Number, runs: &[&RunRow]) -> Option<String> {
+pub fn mean_cell(number: &Number, runs: &[&RunRow]) -> Option<String> {
     let values: Vec<f64> = runs.iter().filter_map(|run| (number.of)(run)).collect();
     let cell = match mean_and_sd(&values)? {
         (mean, Some(sd)) => number.unit.spread(mean, sd),
@@ -159,10 +164,11 @@ fn one_run_per_seed<'a>(group: &[&'a RunRow]) -> Vec<&'a RunRow> {
 
 /// What makes runs comparable.
 #[derive(PartialEq)]
-struct Settings<'a> {
+pub struct Settings<'a> {
     names: [&'a str; 3],
     space: &'a str,
-    /// The manifest less its seeds, which the command line may have chosen.
+    /// The manifest less seeds and method, which the command line may have chosen; the method is
+    /// among the names.
     manifest: Result<toml::Table, &'a str>,
 }
 
@@ -171,12 +177,22 @@ impl<'a> Settings<'a> {
         let mut manifest = toml::from_str::<toml::Table>(&run.manifest.text);
         if let Ok(table) = &mut manifest {
             table.remove("seeds");
+            if let Some(search) = table.get_mut("search").and_then(toml::Value::as_table_mut) {
+                search.remove("method");
+            }
         }
         Self {
             names: [&run.experiment, &run.method, &run.dataset],
             space: &run.manifest.space_text,
             manifest: manifest.map_err(|_| run.manifest.text.as_str()),
         }
+    }
+
+    /// The same for all methods.
+    pub fn across_methods(run: &'a RunRow) -> Self {
+        let settings = Self::of(run);
+        let [experiment, _, dataset] = settings.names;
+        Self { names: [experiment, "", dataset], ..settings }
     }
 }
 

@@ -451,3 +451,86 @@ fn no_runs_make_no_files() {
     assert_eq!(write(&[], &measurements, folder.path(), COMMAND).unwrap().len(), 0);
     assert_eq!(results_table(&[]), "no runs\n");
 }
+
+/// A run of a method, of which [`tests_of`] knows two trainings that differ by two points.
+fn by(method: &str, id: i64, seed: u64, top1: f64) -> RunRow {
+    RunRow { method: method.to_owned(), ..finished(id, seed, top1) }
+}
+
+fn comparison_of(runs: &[RunRow]) -> String {
+    let tests_of = |id: i64| {
+        let top1 = runs
+            .iter()
+            .find(|run| run.id == id)
+            .map_or(0.0, |run| run.result.as_ref().map_or(0.0, |result| result.test_top1));
+        let test = |step, value| Measurement { metric: "test.top1".to_owned(), step, value };
+        Ok(vec![test(0, top1 - 0.01), test(1, top1 + 0.01)])
+    };
+    let reports = build(runs, &tests_of, COMMAND).unwrap();
+    let page = &reports[0].markdown;
+    let (_, after) = page.split_once("## Comparison of methods").unwrap_or_default();
+    after.split("## The paper's claims").next().unwrap_or_default().to_owned()
+}
+
+/// Random draws at 70, 71 and 73 % and three methods around them.
+fn compared() -> Vec<RunRow> {
+    let random = [0.70, 0.71, 0.73];
+    // Differences by seed, in points: +5 ± 1, -5 ± 1, and +1 ± 4.
+    let others = [
+        ("dmasking", [0.05, 0.06, 0.04]),
+        ("evolution", [-0.05, -0.06, -0.04]),
+        ("rs_ws", [0.01, 0.05, -0.03]),
+    ];
+    let baseline = (1..).zip(random).map(|(seed, top1)| by("random", seed as i64, seed, top1));
+    let others = (1..).zip(others).flat_map(|(i, (method, differences))| {
+        (1..).zip(random.into_iter().zip(differences)).map(move |(seed, (top1, difference))| {
+            by(method, 10 * i + seed as i64, seed, top1 + difference)
+        })
+    });
+    baseline.chain(others).collect()
+}
+
+#[test]
+fn a_comparison_says_what_can_be_concluded() {
+    insta::assert_snapshot!("comparison_md", comparison_of(&compared()));
+}
+
+#[test]
+fn a_verdict_needs_an_interval_without_zero() {
+    let section = comparison_of(&compared());
+    let verdict = |method: &str| {
+        let found = section.lines().find(|line| line.starts_with(&format!("- {method} ")));
+        found.unwrap_or_default().split(':').next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(verdict("dmasking"), "- dmasking is better than random");
+    assert_eq!(verdict("evolution"), "- evolution is worse than random");
+    assert_eq!(verdict("rs_ws"), "- rs_ws cannot be told from random");
+    // By hand: 4.302653 · 1/√3 around 5 points.
+    assert!(section.contains("+2.52 to +7.48"), "{section}");
+    assert!(section.contains("The manifest sets no budget"));
+}
+
+#[test]
+fn differences_are_of_the_seeds_that_both_have_by_their_last_runs() {
+    let mut runs = compared();
+    runs.retain(|run| !(run.method == "random" && run.seed == 2));
+    // Seed 1 of dmasking again, and of a run that says nothing.
+    runs.push(by("dmasking", 99, 1, 0.9));
+    runs.push(RunRow { status: RunStatus::Failed, ..by("dmasking", 100, 3, 0.1) });
+    let section = comparison_of(&runs);
+    let row = section.lines().filter(|line| line.starts_with("| dmasking ")).nth(1).unwrap();
+    let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+    // (20 + 4) / 2 points.
+    assert_eq!((cells[2], cells[3], cells[7]), ("2", "+12.00", "1, 3, 13, 99"), "{row}");
+}
+
+#[test]
+fn other_settings_are_another_comparison_and_seeds_and_the_method_are_none() {
+    let mut runs = vec![by("random", 1, 1, 0.5), by("dmasking", 2, 1, 0.6)];
+    runs[1].manifest.text = runs[1].manifest.text.replace("epochs = 2", "epochs = 3");
+    assert_eq!(comparison_of(&runs), "");
+    let mut runs = vec![by("random", 1, 1, 0.5), by("dmasking", 2, 1, 0.6)];
+    runs[1].manifest.text =
+        "name = \"small\"\nseeds = [7]\n[search]\nmethod = \"dmasking\"\nepochs = 2\n".to_owned();
+    assert!(comparison_of(&runs).contains("1 seed has no interval"));
+}

@@ -1,0 +1,238 @@
+//! Methods beside each other: what each found and what its search cost, and whether that is better
+//! than random draws, seed by seed.
+
+use super::cells::{NOTHING, Unit, run_ids};
+use super::frame::mean_and_sd;
+use super::results::{Number, Settings, macs, mean_cell, networks, params, peak_bytes};
+use super::results::{search_images, search_macs, seconds, top1};
+use super::stats::Paired;
+use super::table::{Align::Left, Align::Right, Table};
+use crate::record::Phase;
+use crate::store::{Measurement, RunRow, RunStatus};
+
+/// The method that the others are held against.
+const BASELINE: &str = "random";
+
+const NUMBERS: [Number; 8] = [
+    Number { title: "MACs", unit: Unit::Count, of: macs },
+    Number { title: "params", unit: Unit::Count, of: params },
+    Number { title: "search s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Search) },
+    Number { title: "search images", unit: Unit::Count, of: search_images },
+    Number { title: "search MACs", unit: Unit::Count, of: search_macs },
+    Number { title: "networks", unit: Unit::Count, of: networks },
+    Number { title: "search MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Search) },
+    Number { title: "train MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Train) },
+];
+
+/// A finished run with the test accuracy of each of its trainings, in 0..=1.
+#[derive(Clone, Debug)]
+pub struct Tested<'a> {
+    pub run: &'a RunRow,
+    pub top1s: Vec<f64>,
+}
+
+/// The runs of one method, one per seed, by seed.
+pub struct MethodRuns<'a> {
+    pub name: &'a str,
+    pub runs: Vec<Tested<'a>>,
+}
+
+/// Two or more methods with the same settings.
+pub struct Comparison<'a> {
+    pub methods: Vec<MethodRuns<'a>>,
+}
+
+/// How a method stands beside random draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Better,
+    Worse,
+    CannotBeTold,
+}
+
+impl<'a> Tested<'a> {
+    /// `None` where the run has not finished.
+    #[must_use]
+    pub fn of(run: &'a RunRow, measurements: &[Measurement]) -> Option<Self> {
+        let tests = measurements.iter().filter(|m| m.metric == "test.top1");
+        let top1s = tests.map(|m| m.value).collect();
+        (run.status == RunStatus::Finished).then_some(Self { run, top1s })
+    }
+}
+
+/// The comparisons among runs, which come in the order of their ids: of two or more methods that agree
+/// in all settings but the method and the seeds. A seed counts by its last run.
+#[must_use]
+pub fn comparisons<'a>(tested: &[Tested<'a>]) -> Vec<Comparison<'a>> {
+    let mut groups: Vec<(Settings<'a>, Vec<MethodRuns<'a>>)> = Vec::new();
+    for one in tested {
+        let settings = Settings::across_methods(one.run);
+        let known = groups.iter().position(|(of_group, _)| *of_group == settings);
+        let group = known.unwrap_or_else(|| {
+            groups.push((settings, Vec::new()));
+            groups.len() - 1
+        });
+        add(&mut groups[group].1, one);
+    }
+    let comparisons = groups.into_iter().map(|(_, methods)| Comparison { methods });
+    comparisons.filter(|comparison| comparison.methods.len() > 1).collect()
+}
+
+fn add<'a>(methods: &mut Vec<MethodRuns<'a>>, one: &Tested<'a>) {
+    let name = one.run.method.as_str();
+    let known = methods.iter().position(|method| method.name == name);
+    let method = known.unwrap_or_else(|| {
+        methods.push(MethodRuns { name, runs: Vec::new() });
+        methods.len() - 1
+    });
+    let runs = &mut methods[method].runs;
+    runs.retain(|other| other.run.seed != one.run.seed);
+    let place = runs.partition_point(|other| other.run.seed < one.run.seed);
+    runs.insert(place, one.clone());
+}
+
+impl MethodRuns<'_> {
+    fn rows(&self) -> Vec<&RunRow> {
+        self.runs.iter().map(|tested| tested.run).collect()
+    }
+
+    /// The standard deviation between the trainings of one network, over all networks: the root of
+    /// the mean variance.
+    fn sd_of_trainings(&self) -> Option<f64> {
+        let sds = self.runs.iter().filter_map(|tested| mean_and_sd(&tested.top1s)?.1);
+        let squares: Vec<f64> = sds.map(|sd| sd * sd).collect();
+        mean_and_sd(&squares).map(|(mean, _)| mean.sqrt())
+    }
+
+    /// This method less the baseline for every seed that both have, with the runs' ids.
+    fn less(&self, baseline: &MethodRuns<'_>) -> (Vec<f64>, Vec<i64>) {
+        let (mut differences, mut ids) = (Vec::new(), Vec::new());
+        for own in self.rows() {
+            let Some(other) = baseline.rows().into_iter().find(|run| run.seed == own.seed) else {
+                continue;
+            };
+            if let (Some(a), Some(b)) = (top1(own), top1(other)) {
+                differences.push(a - b);
+                ids.extend([own.id, other.id]);
+            }
+        }
+        ids.sort_unstable();
+        (differences, ids)
+    }
+}
+
+impl Comparison<'_> {
+    /// One row per method.
+    #[must_use]
+    pub fn methods_table(&self) -> Table {
+        let first = [("method", Left), ("seeds", Right), ("trainings", Right), ("top-1 %", Right)];
+        let columns = first.into_iter().chain([("sd of trainings", Right)]);
+        let columns = columns.chain(NUMBERS.iter().map(|number| (number.title, Right)));
+        let mut table = Table::new(&columns.chain([("runs", Left)]).collect::<Vec<_>>());
+        for method in &self.methods {
+            let rows = method.rows();
+            let trainings: usize = method.runs.iter().map(|tested| tested.top1s.len()).sum();
+            let number = |number: &Number| mean_cell(number, &rows);
+            let accuracy = Number { title: "", unit: Unit::Percent, of: top1 };
+            let cells = [
+                Some(method.name.to_owned()),
+                Some(rows.len().to_string()),
+                Some(trainings.to_string()),
+                number(&accuracy),
+                method.sd_of_trainings().map(|sd| Unit::Percent.cell(sd)),
+            ];
+            let cells =
+                cells.into_iter().chain(NUMBERS.iter().map(number)).chain([Some(ids(&rows))]);
+            table.push(cells.map(|cell| cell.unwrap_or_else(|| NOTHING.to_owned())).collect());
+        }
+        table
+    }
+
+    /// One row per method that has seeds in common with random draws; empty where nothing was drawn.
+    #[must_use]
+    pub fn differences_table(&self) -> Table {
+        let columns = [("method", Left), ("pairs", Right), ("points more", Right), ("sd", Right)];
+        let more = [("95 % interval", Left), ("smallest visible", Right), ("runs", Left)];
+        let mut table = Table::new(&columns.into_iter().chain(more).collect::<Vec<_>>());
+        for (name, paired, ids) in self.against_baseline() {
+            let or_nothing = |cell: Option<String>| cell.unwrap_or_else(|| NOTHING.to_owned());
+            let interval = paired.interval.map(|(l, h)| format!("{} to {}", points(l), points(h)));
+            table.push(vec![
+                name.to_owned(),
+                paired.pairs.to_string(),
+                points(paired.mean),
+                or_nothing(paired.sd.map(|sd| Unit::Percent.cell(sd))),
+                or_nothing(interval),
+                or_nothing(paired.detectable.map(|d| Unit::Percent.cell(d))),
+                ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", "),
+            ]);
+        }
+        table
+    }
+
+    /// What can be concluded, one sentence per method.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<String> {
+        let all = self.against_baseline().into_iter();
+        all.map(|(name, paired, ids)| sentence(name, &paired, &run_ids(ids))).collect()
+    }
+
+    fn against_baseline(&self) -> Vec<(&str, Paired, Vec<i64>)> {
+        let Some(baseline) = self.methods.iter().find(|method| method.name == BASELINE) else {
+            return Vec::new();
+        };
+        let others = self.methods.iter().filter(|method| method.name != BASELINE);
+        let paired = others.filter_map(|method| {
+            let (differences, ids) = method.less(baseline);
+            Some((method.name, Paired::of(&differences)?, ids))
+        });
+        paired.collect()
+    }
+
+    /// Whether the methods were held to one cost.
+    #[must_use]
+    pub fn has_budget(&self) -> bool {
+        let run = self.methods.iter().flat_map(MethodRuns::rows).next();
+        let manifest = run.and_then(|run| toml::from_str::<toml::Table>(&run.manifest.text).ok());
+        manifest.is_some_and(|m| m.get("search").is_some_and(|s| s.get("budget").is_some()))
+    }
+}
+
+impl Verdict {
+    fn of(paired: &Paired) -> Self {
+        match paired.interval {
+            Some((low, _)) if low > 0.0 => Self::Better,
+            Some((_, high)) if high < 0.0 => Self::Worse,
+            _ => Self::CannotBeTold,
+        }
+    }
+}
+
+fn sentence(name: &str, paired: &Paired, runs: &str) -> String {
+    let verdict = match Verdict::of(paired) {
+        Verdict::Better => "is better than",
+        Verdict::Worse => "is worse than",
+        Verdict::CannotBeTold => "cannot be told from",
+    };
+    let seeds = if paired.pairs == 1 { "1 seed" } else { &format!("{} seeds", paired.pairs) };
+    let why = match (paired.interval, paired.detectable) {
+        (Some((low, high)), Some(difference)) => format!(
+            "interval {} to {}; {seeds} would probably show a difference of {} points",
+            points(low),
+            points(high),
+            Unit::Percent.cell(difference)
+        ),
+        _ if paired.pairs == 1 => "1 seed has no interval".to_owned(),
+        _ => format!("the differences of {seeds} do not vary, so there is no interval"),
+    };
+    format!("{name} {verdict} {BASELINE}: {} points of top-1, {why} ({runs})", points(paired.mean))
+}
+
+/// A difference of shares in points of a hundred, with its sign.
+fn points(difference: f64) -> String {
+    format!("{:+.2}", 100.0 * difference)
+}
+
+fn ids(runs: &[&RunRow]) -> String {
+    runs.iter().map(|run| run.id.to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,159 @@
+//! What can be concluded from a few paired differences: Student's t interval of their mean, and the
+//! smallest true difference that so many pairs would probably show.
+//!
+//! Both rest on P(|T| > t), where T = (Z + λ)/S, Z is standard normal and S² is χ²_ν/ν: Student's t
+//! at λ = 0, and non-central t otherwise. Given S it is normal, and S is integrated out by Simpson's
+//! rule.
+
+use super::frame::mean_and_sd;
+
+/// Of the interval and of the test that the power is about; two-sided.
+const LEVEL: f64 = 0.05;
+/// How probably a true difference of [`Paired::detectable`] is told from none.
+const POWER: f64 = 0.8;
+/// Even, as Simpson's rule asks for; enough for four decimals of t at one degree of freedom.
+const PIECES: usize = 1000;
+
+/// What some differences say about their mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Paired {
+    pub pairs: usize,
+    pub mean: f64,
+    /// With n - 1.
+    pub sd: Option<f64>,
+    /// The 95 % interval, mean ± t(0.975, n - 1) · sd/√n. None from one pair, and none where all
+    /// differences are the same, which says nothing about how much they vary.
+    pub interval: Option<(f64, f64)>,
+    /// The true mean difference λ · sd/√n that such an interval excludes zero for with a probability
+    /// of 0.8, if the differences are normal and `sd` is their true standard deviation.
+    pub detectable: Option<f64>,
+}
+
+impl Paired {
+    /// `None` without differences.
+    #[must_use]
+    pub fn of(differences: &[f64]) -> Option<Self> {
+        let (mean, sd) = mean_and_sd(differences)?;
+        let pairs = differences.len();
+        let varies = sd.filter(|sd| *sd > 0.0).map(|sd| {
+            let (error, freedom) = (sd / (pairs as f64).sqrt(), pairs as f64 - 1.0);
+            let t = critical(freedom);
+            ((mean - t * error, mean + t * error), detectable_shift(t, freedom) * error)
+        });
+        Some(Self {
+            pairs,
+            mean,
+            sd,
+            interval: varies.map(|(interval, _)| interval),
+            detectable: varies.map(|(_, difference)| difference),
+        })
+    }
+}
+
+/// The t that |T| exceeds with a probability of 0.05 where there is no difference.
+fn critical(freedom: f64) -> f64 {
+    root(|t| LEVEL - exceeds(t, 0.0, freedom))
+}
+
+/// The λ at which |T| exceeds `t` with a probability of 0.8.
+fn detectable_shift(t: f64, freedom: f64) -> f64 {
+    root(|shift| exceeds(t, shift, freedom) - POWER)
+}
+
+/// Where an increasing function becomes positive, between 0 and 100.
+fn root(f: impl Fn(f64) -> f64) -> f64 {
+    let (mut low, mut high) = (0.0, 100.0);
+    for _ in 0..44 {
+        let middle = f64::midpoint(low, high);
+        if f(middle) > 0.0 { high = middle } else { low = middle }
+    }
+    high
+}
+
+/// P(|T| > t); see the head of this file.
+fn exceeds(t: f64, shift: f64, freedom: f64) -> f64 {
+    // The density of S without its constant, which is the sum of the same terms. S has a standard
+    // deviation of about 1/√(2ν), so that nothing is left outside of these ends.
+    let reach = 8.0 / freedom.sqrt();
+    let (from, to) = (f64::max(0.0, 1.0 - reach), 1.0 + reach);
+    let (mut sum, mut all) = (0.0, 0.0);
+    for i in 0..=PIECES {
+        let weight = match i {
+            0 | PIECES => 1.0,
+            _ if i % 2 == 1 => 4.0,
+            _ => 2.0,
+        };
+        let s = from + (to - from) * i as f64 / PIECES as f64;
+        // Divided by its value at 1, so that it does not vanish where ν is large.
+        let density = weight * s.powf(freedom - 1.0) * (0.5 * freedom * (1.0 - s * s)).exp();
+        sum += density * (normal(shift - t * s) + normal(-shift - t * s));
+        all += density;
+    }
+    sum / all
+}
+
+/// The standard normal distribution function, by the series of Marsaglia (2004):
+/// ½ + φ(x)(x + x³/3 + x⁵/(3·5) + …).
+fn normal(x: f64) -> f64 {
+    if x.abs() > 8.0 {
+        return if x > 0.0 { 1.0 } else { 0.0 };
+    }
+    let (mut term, mut sum, mut odd) = (x, x, 1.0);
+    while f64::abs(term) > 1e-17 * f64::abs(sum) {
+        odd += 2.0;
+        term *= x * x / odd;
+        sum += term;
+    }
+    0.5 + sum * (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(a: f64, b: f64, tolerance: f64) {
+        assert!((a - b).abs() < tolerance, "{a} is not {b}");
+    }
+
+    #[test]
+    fn students_t_has_the_values_of_the_tables() {
+        let table = [(1.0, 12.7062), (2.0, 4.3027), (4.0, 2.7764), (9.0, 2.2622), (120.0, 1.9799)];
+        for (freedom, t) in table {
+            close(critical(freedom), t, 1e-4);
+        }
+        close(normal(1.959_963_985), 0.975, 1e-9);
+        close(normal(-7.9), 0.0, 1e-14);
+    }
+
+    /// R's manual, examples of `power.t.test`: two samples of n, a difference of one sd, for which
+    /// λ = √(n/2) and ν = 2n - 2. 20 have a power of 0.8689528; a power of 0.9 needs 22.02110.
+    #[test]
+    fn the_power_is_that_of_other_programs() {
+        for (n, power) in [(20.0, 0.868_952_8), (22.021_10, 0.9)] {
+            let freedom = 2.0 * n - 2.0;
+            close(exceeds(critical(freedom), f64::sqrt(n / 2.0), freedom), power, 1e-6);
+        }
+    }
+
+    #[test]
+    fn an_interval_and_what_it_can_see_by_hand() {
+        // Mean 2, sd 1: 4.302653/√3 on both sides.
+        let paired = Paired::of(&[1.0, 2.0, 3.0]).unwrap();
+        let (low, high) = paired.interval.unwrap();
+        close(low, 2.0 - 2.484_138, 1e-5);
+        close(high, 2.0 + 2.484_138, 1e-5);
+        // What can be seen lies beyond the interval's half, and shrinks faster than 1/√n.
+        let seen = paired.detectable.unwrap();
+        assert!(seen > 2.484_138 && seen < 4.0, "{seen}");
+        let twelve = Paired::of(&[1.0, 2.0, 3.0].repeat(4)).unwrap();
+        assert!(twelve.detectable.unwrap() < seen / 2.0);
+    }
+
+    #[test]
+    fn differences_that_do_not_vary_conclude_nothing() {
+        let one = Paired::of(&[0.5]).unwrap();
+        assert_eq!((one.mean, one.sd, one.interval, one.detectable), (0.5, None, None, None));
+        assert_eq!(Paired::of(&[0.5, 0.5]).unwrap().interval, None);
+        assert_eq!(Paired::of(&[]), None);
+    }
+}
