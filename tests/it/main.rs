@@ -5,6 +5,7 @@
 mod blocks;
 mod candle;
 mod cli;
+mod comparison;
 mod costs;
 mod darts;
 mod data;

@@ -1,0 +1,133 @@
+//! Several methods in one manifest: the runs that it plans, trainings that repeat, and the report that
+//! says what can be concluded, over the program and over invented runs.
+
+use assert_cmd::Command;
+use repro::manifest::{self, Manifest, Overrides};
+use repro::runner::{method_name, plans};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+fn experiment(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments").join(name)
+}
+
+fn load(name: &str, sets: &[&str]) -> Manifest {
+    let sets = sets.iter().map(|set| (*set).to_owned()).collect();
+    let overrides = Overrides { sets, seeds: Vec::new() };
+    manifest::load(&experiment(name), &overrides).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// A folder with a database.
+struct Bench(TempDir);
+
+impl Bench {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn repro(&self, arguments: &[&str]) -> String {
+        let mut command = Command::cargo_bin("repro").unwrap();
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
+        command.env("REPRO_DB", self.0.path().join("results.db"));
+        let output = command.env("RAYON_NUM_THREADS", "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn run(&self, name: &str, sets: &[&str]) -> Vec<Value> {
+        let path = experiment(name);
+        let sets = sets.iter().flat_map(|set| ["--set", *set]);
+        let arguments: Vec<&str> =
+            ["run", path.to_str().unwrap(), "--json"].into_iter().chain(sets).collect();
+        let lines = self.repro(&arguments);
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn show(&self, run: &Value) -> Value {
+        let shown = self.repro(&["show", &run["run_id"].to_string(), "--json"]);
+        serde_json::from_str(&shown).unwrap()
+    }
+
+    fn report(&self) -> (PathBuf, String) {
+        let out = self.0.path().join("reports");
+        self.repro(&["report", "--out", out.to_str().unwrap()]);
+        let page = std::fs::read_to_string(out.join("smoke_compare.md"));
+        (out, page.unwrap_or_default())
+    }
+}
+
+#[test]
+fn all_methods_of_a_seed_come_before_the_next_seed() {
+    let manifest = load("smoke_compare.toml", &["search.method=[\"rs_ws\", \"random\"]"]);
+    let planned: Vec<(u64, String)> =
+        plans(&manifest).map(|plan| (plan.seed, method_name(plan.method))).collect();
+    let expected = [(1, "rs_ws"), (1, "random"), (2, "rs_ws"), (2, "random")];
+    assert_eq!(planned, expected.map(|(seed, name)| (seed, name.to_owned())));
+}
+
+#[test]
+fn a_further_training_changes_nothing_of_the_first_and_draws_its_own() {
+    let bench = Bench::new();
+    let sets = ["search.method=random", "train.repeats=3", "seeds=[5]", "train.epochs=1"];
+    let repeated = bench.run("smoke_compare.toml", &sets);
+    let sets = ["search.method=random", "train.repeats=1", "seeds=[5]", "train.epochs=1"];
+    let alone = bench.run("smoke_compare.toml", &sets);
+    let (repeated, alone) = (bench.show(&repeated[0]), bench.show(&alone[0]));
+    let last = |run: &Value, metric: &str| run["metrics"][metric]["last"].as_f64().unwrap();
+    assert_eq!(last(&repeated, "train.loss"), last(&alone, "train.loss"));
+    let losses = ["", "repeat.1.", "repeat.2."];
+    let losses = losses.map(|repeat| last(&repeated, &format!("{repeat}train.loss")));
+    assert!(losses[0] != losses[1] && losses[1] != losses[2] && losses[0] != losses[2]);
+    assert_eq!(repeated["metrics"]["test.top1"]["points"], 3);
+    assert!(alone["metrics"].get("repeat.1.train.loss").is_none());
+    let images = |run: &Value, phase: &str| {
+        let phases = run["phases"].as_array().unwrap();
+        let of_phase = phases.iter().find(|row| row["phase"] == phase).unwrap();
+        of_phase["usage"]["images"].as_u64().unwrap()
+    };
+    for phase in ["train", "test"] {
+        assert_eq!(images(&repeated, phase), 3 * images(&alone, phase), "{phase}");
+    }
+    assert_ne!(repeated["weights_sha256"], alone["weights_sha256"]);
+}
+
+#[test]
+fn a_comparison_runs_from_the_manifest_to_its_report() {
+    let bench = Bench::new();
+    let runs = bench.run("smoke_compare.toml", &[]);
+    let manifest = load("smoke_compare.toml", &[]);
+    assert_eq!(runs.len(), 2 * manifest.methods.len());
+    let band = manifest.search.budget.unwrap().band();
+    for run in &runs {
+        assert_eq!(run["status"], "finished", "{run}");
+        assert!(band.contains(&run["macs"].as_u64().unwrap()), "{run}");
+    }
+    let (out, page) = bench.report();
+    for method in manifest.methods.iter().map(|method| method_name(*method)) {
+        let rows = |title: &str, columns: usize| {
+            let after = page.split(title).nth(1).unwrap_or_default();
+            let row = after.lines().find(|line| line.starts_with(&format!("| {method} ")));
+            row.map(|row| row.matches('|').count() == columns + 1)
+        };
+        assert_eq!(rows("## Comparison of methods", 14), Some(true), "{page}");
+        if method != "random" {
+            assert_eq!(rows("### Against random draws", 7), Some(true), "{page}");
+            assert!(page.contains(&format!("\n- {method} ")), "{page}");
+        }
+    }
+    assert!(!page.contains("sets no budget"));
+    let picture = std::fs::read_to_string(out.join("smoke_compare-compute.svg")).unwrap();
+    // One dot per run, and one per method in the legend.
+    assert_eq!(picture.matches("<circle").count(), runs.len() + manifest.methods.len());
+    assert!(page.contains("(smoke_compare-compute.svg)"));
+}
+
+#[test]
+fn one_method_makes_no_comparison() {
+    let bench = Bench::new();
+    bench.run("smoke_compare.toml", &["search.method=random", "train.epochs=1"]);
+    let (out, page) = bench.report();
+    assert!(page.contains("## Results") && !page.contains("Comparison"), "{page}");
+    assert!(!out.join("smoke_compare-compute.svg").exists());
+}
