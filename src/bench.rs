@@ -331,7 +331,9 @@ fn summary(
     };
     let median = |of: &dyn Fn(&Sample) -> f64| {
         let all = sorted(of);
-        all.get(all.len() / 2).copied().unwrap_or_default()
+        let upper = all.get(all.len() / 2).copied().unwrap_or_default();
+        let lower = all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or_default();
+        f64::midpoint(lower, upper)
     };
     let steps = sorted(&|s| s.step);
     let step_ms = median(&|s| s.step);

@@ -3,7 +3,7 @@
 use super::progress::Display;
 use super::run::{fetch_if_absent, set_threads};
 use super::{Usage, existing, text};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use repro::bench::{self, Measured, What};
 use repro::data::{self, Silent};
 use repro::manifest::{self, Manifest, Overrides};
@@ -108,19 +108,23 @@ fn usual_batch(manifest: &Manifest, what: What) -> usize {
 fn architecture(args: &Args, database: &Path) -> Result<Option<ArchSpec>> {
     if args.what == What::Supernet {
         if args.arch.is_some() || args.run.is_some() {
-            bail!(Usage("--what supernet times the manifest's space; leave --arch and --run out"));
+            let problem = "--what supernet times the manifest's space; leave --arch and --run out";
+            bail!(Usage(problem.to_owned()));
         }
         return Ok(None);
     }
     if let Some(file) = &args.arch {
+        let wrong = |problem: String| Usage(format!("--arch {}: {problem}", file.display()));
         let text = std::fs::read_to_string(file)
-            .with_context(|| format!("--arch {}: cannot be read", file.display()))?;
-        let arch = serde_json::from_str(&text)
-            .with_context(|| format!("--arch {}: is no architecture", file.display()))?;
+            .map_err(|error| wrong(format!("cannot be read: {error}")))?;
+        let arch: ArchSpec = serde_json::from_str(&text)
+            .map_err(|error| wrong(format!("is no architecture: {error}")))?;
+        arch.check().map_err(wrong)?;
         return Ok(Some(arch));
     }
     let Some(id) = args.run else {
-        bail!(Usage("say which network: --run ID of the database, or --arch FILE"));
+        let problem = "say which network: --run ID of the database, or --arch FILE";
+        bail!(Usage(problem.to_owned()));
     };
     match existing(database)?.run(id)?.architecture {
         Some(found) => Ok(Some(found.arch)),

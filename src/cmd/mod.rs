@@ -70,7 +70,7 @@ enum Command {
 /// The command line is not right in a way that its parser cannot tell.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Usage(&'static str);
+struct Usage(String);
 
 /// How a command ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

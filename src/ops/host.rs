@@ -106,7 +106,7 @@ pub(super) unsafe fn to_fill(len: usize) -> Vec<f32> {
 
 static POISON: AtomicBool = AtomicBool::new(false);
 
-/// For tests: from now on, outputs are full of NaN until a kernel fills them, so that a value that
+/// For tests: from now on, outputs and working memory are full of NaN until a kernel fills them, so that a value that
 /// is read before it was written shows.
 pub fn poison_outputs() {
     POISON.store(true, Ordering::Relaxed);
@@ -123,6 +123,9 @@ impl Scratch {
     pub(super) fn new(len: usize) -> Self {
         let mut values = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
         values.resize(len, 0.0);
+        if POISON.load(Ordering::Relaxed) {
+            values.fill(f32::NAN);
+        }
         Self(values)
     }
 }

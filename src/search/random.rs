@@ -37,9 +37,9 @@ pub(super) fn search(
     let mut incumbent = Incumbent::new(space);
     watch.progress.started("searching", settings.candidates as u64);
     for i in 0..settings.candidates as u64 {
-        let mut stream = seed.stream("random/draw", i);
-        let decisions = draw(space, config.budget.as_ref(), &mut stream)?;
+        // Not the stream of `one`: the first candidate would be its draw.
         let own = seed.child(&format!("random/candidate/{i}"));
+        let decisions = draw(space, config.budget.as_ref(), &mut own.stream("draw", 0))?;
         let candidate = Candidate { space, images, config, settings, seed: own };
         let score = candidate.score(&decisions, &mut work, watch)?;
         incumbent.meet(&decisions, score, watch)?;

@@ -7,6 +7,7 @@
 mod arch;
 mod block_type;
 mod size;
+mod sound;
 mod wire;
 
 pub use arch::{ArchSpec, BlockDecision, BlockKind, BlockSpec, Decisions, Head};

@@ -85,6 +85,30 @@ fn conv_arch() -> ArchSpec {
     ArchSpec { head: Head::Conv { width: 19, activation: Activation::Relu }, ..irpool_arch() }
 }
 
+/// Residuals of a full block of lanes and more.
+fn wide_arch() -> ArchSpec {
+    let block = |label: &str, stride, width, kernel, mid, squeeze, residual| BlockSpec {
+        label: label.to_owned(),
+        stride,
+        width,
+        kind: BlockKind::MbConv {
+            kernel,
+            activation: Activation::Hswish,
+            mid,
+            expand: true,
+            squeeze,
+            residual,
+        },
+    };
+    let blocks = vec![
+        block("1.1", 1, 36, 5, 52, None, false),
+        block("1.2", 1, 36, 3, 33, Some(9), true),
+        block("2.1", 2, 16, 5, 48, Some(4), false),
+        block("2.2", 1, 16, 5, 17, None, true),
+    ];
+    ArchSpec { blocks, ..conv_arch() }
+}
+
 #[test]
 fn a_derived_network_has_the_gradients_of_its_formula() {
     for (what, arch) in [("irpool", irpool_arch()), ("conv", conv_arch())] {
@@ -110,7 +134,7 @@ fn a_derived_network_has_the_gradients_of_its_formula() {
 
 #[test]
 fn inference_uses_the_running_statistics_and_leaves_them() {
-    for (what, arch) in [("irpool", irpool_arch()), ("conv", conv_arch())] {
+    for (what, arch) in [("irpool", irpool_arch()), ("conv", conv_arch()), ("wide", wide_arch())] {
         let plan = Plan::network(&arch);
         let (net, mut params) = scrambled_net(&plan, what);
         let before = params.sha256().unwrap();

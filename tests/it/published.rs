@@ -34,6 +34,13 @@ enum Row {
     IrPool { width: usize, ratio: f64, activation: Activation },
 }
 
+#[test]
+fn the_published_networks_are_sound() {
+    for network in published() {
+        assert_eq!(network.arch().check(), Ok(()));
+    }
+}
+
 fn published() -> Vec<Network> {
     let text = include_str!("published/architectures.json");
     serde_json::from_str::<Published>(text).unwrap().networks

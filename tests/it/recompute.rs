@@ -3,11 +3,12 @@
 use crate::numbers::{random_map, scramble};
 use crate::spaces::{gate_values, random_probabilities, small};
 use candle_core::{Device, Tensor};
-use repro::net::Supernet;
+use repro::net::{Net, Supernet};
 use repro::nn::Pass;
 use repro::ops::loss::cross_entropy;
 use repro::recipe::Recompute;
 use repro::rng::Seed;
+use repro::space::{BlockDecision, Decisions};
 
 fn bits(tensor: &Tensor) -> Vec<u32> {
     let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -41,6 +42,19 @@ fn every_output_is_written_before_it_is_read() {
     let numbers = weights.iter().flatten().flatten();
     assert!(numbers.into_iter().all(|bits| f32::from_bits(*bits).is_finite()));
     assert!(!gates.contains("NaN"), "{gates}");
+    let space = small();
+    let blocks = space.blocks.iter().map(|block| BlockDecision {
+        block_type: 0,
+        expansion: block.expansions() - 1,
+        width: block.widths.len() - 1,
+    });
+    let arch = space.decide(&Decisions { resolution: 0, blocks: blocks.collect() });
+    let (net, params) = Net::of_arch(&arch, Seed(3), &Device::Cpu).unwrap();
+    let (side, channels) = (arch.resolution, arch.image_channels);
+    // Two images a piece, and one in the last.
+    let images = random_map("images", (17, side, side, channels)).tensor();
+    let logits = net.freeze(&params).unwrap().forward(&images).unwrap();
+    assert!(bits(&logits).into_iter().all(|bits| f32::from_bits(bits).is_finite()));
 }
 
 #[test]

@@ -46,11 +46,7 @@ impl HostInvertedResidual {
         };
         let HostNorm { scale, shift, activation, .. } = HostNorm::of(&block.norm)?;
         let mut filter = Host::of(&block.filter)?.to_vec();
-        for tap in filter.chunks_exact_mut(c) {
-            for (w, scale) in tap.iter_mut().zip(&scale) {
-                *w *= scale;
-            }
-        }
+        scale_rows(&mut filter, c, &scale);
         Ok(Self {
             c_in: expand.as_ref().map_or(c, |expand| expand.c_in),
             c,

@@ -8,6 +8,7 @@ use crate::ops::lanes::{
     self, Kernel, L, Layout, ROWS, blocks, dispatch, load, load_some, product, store_some,
 };
 use crate::ops::norm::{HostNorm, Norm, padded};
+use crate::ops::project::scale_rows;
 use crate::space::Activation;
 use candle_core::{Result, Tensor, bail};
 
@@ -34,11 +35,7 @@ impl Matrix {
         norm.check("inference", c_out)?;
         let HostNorm { scale, shift, activation, .. } = HostNorm::of(norm)?;
         let mut scaled = Host::of(w)?.to_vec();
-        for row in scaled.chunks_exact_mut(c_out) {
-            for (w, scale) in row.iter_mut().zip(&scale) {
-                *w *= scale;
-            }
-        }
+        scale_rows(&mut scaled, c_out, &scale);
         let weights = lanes::pack(&scaled, c_in, c_out);
         Ok(Self { c_in, c_out, weights, bias: shift, activation })
     }

@@ -1,0 +1,123 @@
+//! Whether an architecture that came from a file can be built.
+
+use super::{ArchSpec, BlockKind, BlockSpec, Head};
+
+/// More would be a mistake, and far more would not fit any memory.
+const MOST_CHANNELS: usize = 1 << 16;
+const MOST_PIXELS: usize = 1 << 12;
+const LARGEST_STRIDE: usize = 8;
+
+impl ArchSpec {
+    /// Refuses what no network is made of. An architecture that a space decided is sound.
+    ///
+    /// # Errors
+    /// What is wrong first, and where: "block 2.1: its kernel is 7, not 3 or 5".
+    pub fn check(&self) -> Result<(), String> {
+        within("resolution", self.resolution, MOST_PIXELS)?;
+        within("image_channels", self.image_channels, MOST_CHANNELS)?;
+        within("classes", self.classes, MOST_CHANNELS)?;
+        within("the stem's kernel", self.stem.kernel, self.resolution)?;
+        within("the stem's stride", self.stem.stride, LARGEST_STRIDE)?;
+        within("the stem's width", self.stem.width, MOST_CHANNELS)?;
+        let mut input = self.stem.width;
+        for block in &self.blocks {
+            block.check(input).map_err(|what| format!("block {}: {what}", block.label))?;
+            input = block.width;
+        }
+        let (mid, width) = match self.head {
+            Head::Conv { width, .. } => (width, width),
+            Head::IrPool { mid, width, .. } => (mid, width),
+        };
+        within("the head's hidden width", mid, MOST_CHANNELS)?;
+        within("the head's width", width, MOST_CHANNELS)
+    }
+}
+
+impl BlockSpec {
+    /// Behind `input` channels.
+    fn check(&self, input: usize) -> Result<(), String> {
+        within("its stride", self.stride, LARGEST_STRIDE)?;
+        within("its width", self.width, MOST_CHANNELS)?;
+        match self.kind {
+            BlockKind::MbConv { kernel, mid, expand, squeeze, residual, .. } => {
+                if !matches!(kernel, 3 | 5) {
+                    return Err(format!("its kernel is {kernel}, not 3 or 5"));
+                }
+                within("mid", mid, MOST_CHANNELS)?;
+                within("squeeze", squeeze.unwrap_or(1), MOST_CHANNELS)?;
+                if !expand && mid != input {
+                    return Err(format!(
+                        "it has no expansion, and {mid} hidden channels behind {input}"
+                    ));
+                }
+                if residual && (self.stride != 1 || self.width != input) {
+                    return Err(format!(
+                        "it adds {input} channels to {} at a stride of {}",
+                        self.width, self.stride
+                    ));
+                }
+            }
+            BlockKind::Identity if self.stride != 1 || self.width > input => {
+                return Err(format!(
+                    "an identity cannot make {} channels of {input} at a stride of {}",
+                    self.width, self.stride
+                ));
+            }
+            BlockKind::Identity | BlockKind::Projection => {}
+        }
+        Ok(())
+    }
+}
+
+fn within(what: &str, value: usize, most: usize) -> Result<(), String> {
+    if (1..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{what} is {value}, not 1 to {most}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::{Activation, ConvSpec};
+
+    fn arch(kind: BlockKind, stride: usize, width: usize) -> ArchSpec {
+        let activation = Activation::Relu;
+        ArchSpec {
+            resolution: 8,
+            image_channels: 3,
+            classes: 10,
+            stem: ConvSpec { kernel: 3, stride: 1, width: 16, activation },
+            blocks: vec![BlockSpec { label: "1.1".to_owned(), stride, width, kind }],
+            head: Head::Conv { width: 32, activation },
+        }
+    }
+
+    fn mbconv(kernel: usize, mid: usize, expand: bool, residual: bool) -> BlockKind {
+        let activation = Activation::Relu;
+        BlockKind::MbConv { kernel, activation, mid, expand, squeeze: Some(4), residual }
+    }
+
+    #[test]
+    fn what_cannot_be_built_is_refused_with_its_place() {
+        let sound = arch(mbconv(3, 24, true, true), 1, 16);
+        assert_eq!(sound.check(), Ok(()));
+        let wrong = [
+            (ArchSpec { classes: 0, ..sound.clone() }, "classes is 0"),
+            (ArchSpec { resolution: 0, ..sound.clone() }, "resolution is 0"),
+            (arch(mbconv(7, 24, true, false), 1, 16), "block 1.1: its kernel is 7"),
+            (arch(mbconv(3, 0, true, false), 1, 16), "block 1.1: mid is 0"),
+            (arch(mbconv(3, 24, true, false), 0, 16), "block 1.1: its stride is 0"),
+            (arch(mbconv(3, 24, true, false), 1, 1 << 50), "block 1.1: its width is"),
+            (arch(mbconv(3, 24, false, false), 1, 16), "block 1.1: it has no expansion"),
+            (arch(mbconv(3, 24, true, true), 1, 12), "block 1.1: it adds 16 channels to 12"),
+            (arch(BlockKind::Identity, 2, 16), "block 1.1: an identity"),
+            (arch(BlockKind::Identity, 1, 20), "block 1.1: an identity"),
+        ];
+        for (arch, beginning) in wrong {
+            let problem = arch.check().unwrap_err();
+            assert!(problem.starts_with(beginning), "{problem}");
+        }
+        assert_eq!(arch(BlockKind::Identity, 1, 12).check(), Ok(()));
+    }
+}
