@@ -4,13 +4,12 @@
 //! network's. Each branch ends in its raw projection: normalising, weighing, adding the input
 //! and masking are one operator behind it.
 
-use super::plan::{BlockPlan, Branch};
 use crate::nn::{BatchNorm, Conv1x1, Depthwise, Params, Pass, SqueezeExcite};
 use crate::ops::depthwise;
 use crate::ops::gram::Gram;
 use crate::ops::inference::{InvertedResidual, Layer};
 use crate::ops::subsample::Grid;
-use crate::space::Activation;
+use crate::space::{Activation, BlockPlan, Branch};
 use crate::tape::{Candidate, Expand, Sum, Value};
 use candle_core::Result;
 use std::rc::Rc;

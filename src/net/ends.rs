@@ -1,10 +1,10 @@
 //! What stands before the blocks and behind them: the stem, and the head with its classifier.
 
 use super::block::single;
-use super::plan::Plan;
+
 use crate::nn::{BatchNorm, Conv, Conv1x1, Dense, Params, Pass};
 use crate::ops::inference::Layer;
-use crate::space::{Activation, Head};
+use crate::space::{Activation, Head, Plan};
 use crate::tape::{Candidate, Value};
 use candle_core::Result;
 

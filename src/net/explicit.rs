@@ -22,15 +22,16 @@ use super::Gated;
 use super::block::{Block, BlockGates};
 use super::ends::{Classifier, HeadLayers, Stem};
 use super::gates::{
-    GateGradients, GateValues, Inputs, NetGates, add_hidden, add_prefix_sums, branch_types,
-    mask_hidden, prefix_mask, taken,
+    GateGradients, GateValues, Inputs, NetGates, add_hidden, add_prefix_sums, mask_hidden,
+    prefix_mask, taken,
 };
-use super::plan::{self, BlockPlan, Plan};
 use crate::cost::{self, Cost, Traced};
 use crate::nn::{Params, Pass};
 use crate::recipe::MaskPlace;
 use crate::rng::Seed;
-use crate::space::{BlockChoices, BlockType, Expansion, SearchSpace};
+use crate::space::{
+    BlockChoices, Expansion, OptionPath, Plan, SearchSpace, option_paths, option_plans,
+};
 use crate::tape::{Gradients, Value};
 use candle_core::{Device, Result, Tensor, bail};
 use std::rc::Rc;
@@ -60,69 +61,9 @@ pub struct BoundOptions {
     inputs: Inputs,
 }
 
-/// A block type with an expansion: by their positions among the options of a block.
-#[derive(Clone, Copy, Debug)]
-struct Path {
-    block_type: usize,
-    /// `None` where the expansion makes no difference.
-    expansion: Option<usize>,
-}
-
-impl Path {
-    /// g_t g_e
-    fn weight(self, gates: &GateValues) -> f64 {
-        gates.types[self.block_type] * self.expansion.map_or(1.0, |e| gates.expansions[e])
-    }
-}
-
-/// What a block does with its input at any one width.
-fn paths(choices: &BlockChoices) -> Vec<Path> {
-    let mut paths = Vec::new();
-    for (block_type, kind) in branch_types(choices) {
-        match (kind, &choices.expansion) {
-            (BlockType::MbConv { .. }, Expansion::Options { mids, .. }) => {
-                let each = (0..mids.len()).map(|e| Path { block_type, expansion: Some(e) });
-                paths.extend(each);
-            }
-            _ => paths.push(Path { block_type, expansion: None }),
-        }
-    }
-    paths
-}
-
-/// The blocks that a block consists of: one for each width, whose branches are the types with their
-/// expansions, then one that adds the input, where that fits.
-#[must_use]
-pub fn option_plans(space: &SearchSpace, choices: &BlockChoices) -> Vec<BlockPlan> {
-    let part = |label: String, width: usize| BlockPlan {
-        label,
-        stride: choices.stride,
-        input: choices.in_max,
-        width,
-        branches: Vec::new(),
-        identity: false,
-    };
-    let paths = paths(choices);
-    let mut plans = Vec::new();
-    for width in choices.widths.iter().filter(|_| !paths.is_empty()) {
-        let branches = paths.iter().filter_map(|path| {
-            let block_type = choices.types[path.block_type];
-            let (name, mid) = match (&choices.expansion, path.expansion) {
-                (Expansion::Options { mids, .. }, Some(e)) => {
-                    (format!("{}.m{}", block_type.name(), mids[e]), mids[e])
-                }
-                _ => (block_type.name().to_owned(), choices.mid_max()),
-            };
-            Some((name, plan::branch(space, choices, block_type, mid)?))
-        });
-        let plan = part(format!("{}.w{width}", choices.label()), *width);
-        plans.push(BlockPlan { branches: branches.collect(), ..plan });
-    }
-    if choices.can_be_residual() {
-        let plan = part(choices.label(), choices.width_max());
-        plans.push(BlockPlan { identity: true, ..plan });
-    }
-    plans
+/// g_t g_e
+fn product(path: &OptionPath, gates: &GateValues) -> f64 {
+    gates.types[path.block_type] * path.expansion.map_or(1.0, |e| gates.expansions[e])
 }
 
 impl Options {
@@ -179,10 +120,11 @@ impl ExplicitSupernet {
             }
             Expansion::Options { .. } => BlockGates::default(),
         };
-        let paths = paths(choices);
+        let paths = option_paths(choices);
         let mut parts = Vec::new();
         for width in values.widths.iter().filter(|_| !paths.is_empty()) {
-            let products: Vec<f64> = paths.iter().map(|path| path.weight(values) * width).collect();
+            let products: Vec<f64> =
+                paths.iter().map(|path| product(path, values) * width).collect();
             let branches = Some(pass.row(&products, wanted)?);
             parts.push(BlockGates { branches, ..hidden.clone() });
         }
@@ -207,7 +149,7 @@ impl ExplicitSupernet {
     ) -> Result<(GateGradients, Vec<f64>)> {
         let mut found = GateGradients::zeros(choices);
         let mut by_input = vec![0.0; incoming.len()];
-        let paths = paths(choices);
+        let paths = option_paths(choices);
         for (w, part) in parts.iter().enumerate() {
             for (path, by_product) in
                 paths.iter().zip(taken(part.branches.as_ref(), gradients)?.unwrap_or_default())
@@ -234,10 +176,10 @@ impl ExplicitSupernet {
 fn add_product(
     found: &mut GateGradients,
     values: &GateValues,
-    (path, width): (Path, usize),
+    (path, width): (OptionPath, usize),
     by_product: f64,
 ) {
-    let Path { block_type, expansion } = path;
+    let OptionPath { block_type, expansion } = path;
     let (g_t, g_w) = (values.types[block_type], values.widths[width]);
     let g_e = expansion.map_or(1.0, |e| values.expansions[e]);
     found.types[block_type] += by_product * g_e * g_w;

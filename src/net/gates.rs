@@ -5,7 +5,7 @@ use super::block::BlockGates;
 use crate::cost::{BlockProbabilities, Graph, Probabilities, Traced, propagate};
 use crate::nn::Pass;
 use crate::recipe::MaskPlace;
-use crate::space::{BlockChoices, BlockType, SearchSpace, squeeze_width};
+use crate::space::{BlockChoices, SearchSpace, squeeze_width};
 use crate::tape::{Gradients, Value};
 use candle_core::Result;
 
@@ -133,13 +133,6 @@ pub(super) fn taken(row: Option<&Value>, gradients: &mut Gradients) -> Result<Op
         }
         None => Ok(None),
     }
-}
-
-/// The types of a block that have layers, with their positions among its types.
-pub(super) fn branch_types(choices: &BlockChoices) -> impl Iterator<Item = (usize, BlockType)> {
-    let keeps = !choices.skip_needs_projection();
-    let types = choices.types.iter().copied().enumerate();
-    types.filter(move |(_, t)| !(keeps && *t == BlockType::Skip))
 }
 
 /// M = Σ_i g_i 1_i: entry c is the sum of the gates of all options wider than c.

@@ -6,24 +6,22 @@ mod explicit;
 mod freeze;
 mod gated;
 mod gates;
-mod plan;
 mod resolution;
 mod shared;
 mod supernet;
 
 pub use block::{Block, BlockGates, FilterMasks};
-pub use explicit::{BoundOptions, ExplicitSupernet, option_plans};
+pub use explicit::{BoundOptions, ExplicitSupernet};
 pub use freeze::Frozen;
 pub use gated::Gated;
 pub use gates::{GateGradients, GateValues, NetGates};
-pub use plan::{BlockPlan, Branch, Plan};
 pub use resolution::Path;
 pub use shared::{Cut, SharedWeights, inherited};
 pub use supernet::{BoundGates, Supernet};
 
 use crate::nn::{Params, Pass};
 use crate::rng::Seed;
-use crate::space::ArchSpec;
+use crate::space::{ArchSpec, Plan};
 use crate::tape::Value;
 use candle_core::{Device, Result, Tensor};
 use ends::{Classifier, HeadLayers, Stem};

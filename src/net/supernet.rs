@@ -4,16 +4,16 @@
 use super::Net;
 use super::block::BlockGates;
 use super::gates::{
-    GateGradients, GateValues, Inputs, NetGates, add_hidden, add_prefix_sums, branch_types,
-    mask_hidden, prefix_mask, taken,
+    GateGradients, GateValues, Inputs, NetGates, add_hidden, add_prefix_sums, mask_hidden,
+    prefix_mask, taken,
 };
-use super::plan::Plan;
+
 use super::resolution::Path;
 use crate::cost::Traced;
 use crate::nn::{Params, Pass};
 use crate::recipe::MaskPlace;
 use crate::rng::Seed;
-use crate::space::{BlockChoices, Expansion, SearchSpace};
+use crate::space::{BlockChoices, Expansion, Plan, SearchSpace, branch_types};
 use crate::tape::{Gradients, Value};
 use candle_core::{Device, Result, Tensor};
 use std::rc::Rc;

@@ -4,8 +4,8 @@
 use crate::harness::{block_params, block_plan, mbconv, run_block};
 use crate::numbers::{assert_close, assert_gradient, random, random_map, weights};
 use crate::reference::{BlockGates, Map, Reference, Statistics, Weights};
-use repro::net::{BlockPlan, Branch};
 use repro::space::Activation::{Hswish, Relu};
+use repro::space::{BlockPlan, Branch};
 
 /// A few f32 layers with batch norm between them.
 const VALUE: f64 = 2e-4;

@@ -12,14 +12,15 @@ use crate::spaces::{
 };
 use candle_core::{Device, Tensor};
 use repro::cost::Probabilities;
-use repro::net::{
-    BlockPlan, Branch, ExplicitSupernet, GateValues, Gated, Net, NetGates, Plan, Supernet,
-};
+use repro::net::{ExplicitSupernet, GateValues, Gated, Net, NetGates, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss;
 use repro::recipe::{MaskPlace, Recompute};
 use repro::rng::Seed;
-use repro::space::{BlockChoices, BlockType, Decisions, Expansion, SearchSpace, squeeze_width};
+use repro::space::{
+    BlockChoices, BlockPlan, BlockType, Branch, Decisions, Expansion, Plan, SearchSpace,
+    squeeze_width,
+};
 use std::collections::BTreeMap;
 
 /// A dozen f32 layers with batch norm between them.

@@ -3,10 +3,10 @@
 use crate::numbers::{row, scramble, tensor, values};
 use crate::reference::{BlockGates, Map, Weights};
 use candle_core::{Device, Tensor};
-use repro::net::{self, Block, BlockPlan, Branch, Net, Plan};
+use repro::net::{self, Block, Net};
 use repro::nn::{Params, Pass};
 use repro::rng::Seed;
-use repro::space::Activation;
+use repro::space::{Activation, BlockPlan, Branch, Plan};
 use repro::tape::Value;
 use std::collections::BTreeMap;
 

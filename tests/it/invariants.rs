@@ -8,12 +8,12 @@ use crate::numbers::{
 use crate::reference::{self, BlockGates, Map, Reference, Statistics, Weights};
 use crate::spaces::{decisions, gate_values, one_hot, shipped, small, sparse, unexpanded};
 use candle_core::{Device, Tensor};
-use repro::net::{BlockPlan, Branch, Net, Supernet, inherited};
+use repro::net::{Net, Supernet, inherited};
 use repro::nn::{Params, Pass};
 use repro::ops::loss;
 use repro::rng::Seed;
 use repro::space::Activation::{Hswish, Relu};
-use repro::space::{Decisions, SearchSpace};
+use repro::space::{BlockPlan, Branch, Decisions, SearchSpace};
 use std::collections::BTreeMap;
 
 /// The first entries of `x` along every axis.

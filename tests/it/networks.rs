@@ -6,12 +6,12 @@ use crate::numbers::{assert_close, assert_gradient, random_map, scramble, values
 use crate::reference::{Gates, Map, Reference, Statistics, Weights, cross_entropy, network_gates};
 use crate::spaces::{gate_values, random_probabilities, small, sparse, unexpanded};
 use candle_core::Device;
-use repro::net::{GateValues, NetGates, Plan, Supernet};
+use repro::net::{GateValues, NetGates, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss;
 use repro::recipe::MaskPlace;
 use repro::rng::Seed;
-use repro::space::{Activation, ArchSpec, BlockKind, BlockSpec, ConvSpec, Head, SearchSpace};
+use repro::space::{Activation, ArchSpec, BlockKind, BlockSpec, ConvSpec, Head, Plan, SearchSpace};
 
 /// A dozen f32 layers with batch norm between them.
 const VALUE: f64 = 1e-3;

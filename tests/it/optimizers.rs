@@ -4,12 +4,12 @@ use crate::numbers::{assert_close, random, row, values};
 use crate::spaces::{shipped, small};
 use candle_core::{Device, Tensor};
 use repro::cost::BlockProbabilities;
-use repro::net::{GateGradients, Net, NetGates, Plan};
+use repro::net::{GateGradients, Net, NetGates};
 use repro::nn::{Init, Params};
 use repro::recipe::{Adam, Schedule, Sgd};
 use repro::rng::Seed;
 use repro::search::{ArchParams, hardened};
-use repro::space::{Dimension, SearchSpace};
+use repro::space::{Dimension, Plan, SearchSpace};
 use repro::train::{SgdState, learning_rate};
 
 fn sgd(weight_decay: f64, clip_norm: Option<f64>) -> Sgd {

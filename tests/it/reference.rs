@@ -3,9 +3,11 @@
 //! Nothing here shares code with the operators. A network is read off its [`Plan`] and the names of
 //! its parameters, one formula after the other.
 
-use repro::net::{BlockPlan, Branch, NetGates, Plan};
+use repro::net::NetGates;
 use repro::recipe::MaskPlace;
-use repro::space::{Activation, BlockType, Expansion, Head, SearchSpace, squeeze_width};
+use repro::space::{
+    Activation, BlockPlan, BlockType, Branch, Expansion, Head, Plan, SearchSpace, squeeze_width,
+};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 

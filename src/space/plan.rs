@@ -1,7 +1,8 @@
-//! What the builder builds: the same plan describes a supernet (several branches a block, the
-//! largest widths) and a derived network (one branch, the chosen widths).
+//! What the builder builds: the same plan describes a masked supernet (several branches a block, the
+//! largest widths), a derived network (one branch, the chosen widths), and a block of the explicit
+//! supernet (several blocks beside each other).
 
-use crate::space::{
+use super::{
     Activation, ArchSpec, BlockChoices, BlockKind, BlockType, ConvSpec, Expansion, Head,
     SearchSpace, squeeze_width,
 };
@@ -100,7 +101,7 @@ impl Plan {
 }
 
 /// The branch of a type with `mid` hidden channels; none for a skip that keeps the shape.
-pub(super) fn branch(
+fn branch(
     space: &SearchSpace,
     choices: &BlockChoices,
     block_type: BlockType,
@@ -132,4 +133,70 @@ fn block_of_choices(space: &SearchSpace, choices: &BlockChoices) -> BlockPlan {
         branches: branches.collect(),
         identity: choices.can_be_residual(),
     }
+}
+
+/// The types of a block that have layers, with their positions among its types.
+pub fn branch_types(choices: &BlockChoices) -> impl Iterator<Item = (usize, BlockType)> {
+    let keeps = !choices.skip_needs_projection();
+    let types = choices.types.iter().copied().enumerate();
+    types.filter(move |(_, t)| !(keeps && *t == BlockType::Skip))
+}
+
+/// A block type with an expansion: by their positions among the options of a block.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionPath {
+    pub block_type: usize,
+    /// `None` where the expansion makes no difference.
+    pub expansion: Option<usize>,
+}
+
+/// What a block does with its input at any one width.
+#[must_use]
+pub fn option_paths(choices: &BlockChoices) -> Vec<OptionPath> {
+    let mut paths = Vec::new();
+    for (block_type, kind) in branch_types(choices) {
+        match (kind, &choices.expansion) {
+            (BlockType::MbConv { .. }, Expansion::Options { mids, .. }) => {
+                let each = (0..mids.len()).map(|e| OptionPath { block_type, expansion: Some(e) });
+                paths.extend(each);
+            }
+            _ => paths.push(OptionPath { block_type, expansion: None }),
+        }
+    }
+    paths
+}
+
+/// The blocks that a block consists of: one for each width, whose branches are the types with their
+/// expansions, then one that adds the input, where that fits.
+#[must_use]
+pub fn option_plans(space: &SearchSpace, choices: &BlockChoices) -> Vec<BlockPlan> {
+    let part = |label: String, width: usize| BlockPlan {
+        label,
+        stride: choices.stride,
+        input: choices.in_max,
+        width,
+        branches: Vec::new(),
+        identity: false,
+    };
+    let paths = option_paths(choices);
+    let mut plans = Vec::new();
+    for width in choices.widths.iter().filter(|_| !paths.is_empty()) {
+        let branches = paths.iter().filter_map(|path| {
+            let block_type = choices.types[path.block_type];
+            let (name, mid) = match (&choices.expansion, path.expansion) {
+                (Expansion::Options { mids, .. }, Some(e)) => {
+                    (format!("{}.m{}", block_type.name(), mids[e]), mids[e])
+                }
+                _ => (block_type.name().to_owned(), choices.mid_max()),
+            };
+            Some((name, branch(space, choices, block_type, mid)?))
+        });
+        let plan = part(format!("{}.w{width}", choices.label()), *width);
+        plans.push(BlockPlan { branches: branches.collect(), ..plan });
+    }
+    if choices.can_be_residual() {
+        let plan = part(choices.label(), choices.width_max());
+        plans.push(BlockPlan { identity: true, ..plan });
+    }
+    plans
 }
