@@ -54,6 +54,17 @@ pub struct SearchConfig {
     pub evolution: Option<Evolution>,
 }
 
+impl SearchConfig {
+    /// The temperature of an epoch: DARTS has none, its softmax is that of τ = 1.
+    #[must_use]
+    pub fn tau(&self, epoch: usize) -> f64 {
+        match self.method {
+            Method::Darts | Method::Darts2 => 1.0,
+            _ => self.temperature.at(epoch, self.epochs),
+        }
+    }
+}
+
 /// How many of the search's images train the weights; the rest trains the architecture parameters.
 #[must_use]
 pub fn for_weights(images: usize, weight_share: f64) -> usize {

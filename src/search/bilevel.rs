@@ -132,7 +132,7 @@ pub(super) fn search(
     // Where the turns are minibatches, α's images go round as they last.
     let mut round = (0..).flat_map(|pass| parts.alpha.epoch(pass));
     for epoch in 0..config.epochs {
-        let tau = config.temperature.at(epoch, config.epochs);
+        let tau = config.tau(epoch);
         let start = Instant::now();
         let weights = parts.weights.epoch(epoch as u64);
         let means = match turns {

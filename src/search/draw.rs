@@ -84,8 +84,9 @@ fn open_choices(space: &SearchSpace) -> Vec<(Choice, usize)> {
     all
 }
 
-/// `parent` with another option in one choice; both are drawn uniformly. With a budget, mutations
-/// outside are rejected, and a parent that seems to have no other is replaced by a fresh draw.
+/// `parent` with another option in one choice; both are drawn uniformly. Rejected are mutations outside
+/// the budget, and those that name the same network once more: a skip has neither expansion nor, mostly,
+/// a width of its own. A parent that seems to have no other is replaced by a fresh draw.
 ///
 /// # Errors
 /// As [`draw`].
@@ -99,6 +100,7 @@ pub fn mutate(
     if open.is_empty() {
         return Ok(parent.clone());
     }
+    let before = space.decide(parent);
     for _ in 0..MUTATIONS {
         let mut child = parent.clone();
         let (choice, options) = &open[stream.below(open.len())];
@@ -112,7 +114,7 @@ pub fn mutate(
             Choice::Expansion(i) => change(&mut child.blocks[*i].expansion),
             Choice::Width(i) => change(&mut child.blocks[*i].width),
         }
-        if allows(budget, space, &child) {
+        if allows(budget, space, &child) && space.decide(&child) != before {
             return Ok(child);
         }
     }

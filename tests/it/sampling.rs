@@ -237,6 +237,7 @@ fn a_mutation_changes_one_choice_and_stays_within_the_budget() {
             let others = others.iter().filter(|changed| **changed).count();
             let resolution = usize::from(parent.resolution != child.resolution);
             assert_eq!(types + others + resolution, 1);
+            assert_ne!(space.decide(&child), space.decide(&parent));
             resolutions += resolution;
         }
         assert_eq!(resolutions > 0, space.resolutions.len() > 1);
