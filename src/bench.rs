@@ -1,7 +1,7 @@
 //! How fast and how large: steps of a supernet, of a derived network, and evaluation, with the real
 //! operators, the real loader and the recipe of a manifest.
 
-use crate::cost;
+use crate::cost::{self, Footprint, StepSetting};
 use crate::data::{Batch, Dataset, Loader};
 use crate::manifest::Manifest;
 use crate::memory::{self, Peak};
@@ -61,6 +61,8 @@ pub struct Measured {
     /// of `memory`.
     pub peak_bytes: u64,
     pub memory: Memory,
+    /// What the memory model says of such a step; `None` where it has none.
+    pub predicted: Option<Footprint>,
     /// How far the resident size rose above that of the idle process; `None` where the operating
     /// system does not tell.
     pub resident_bytes: Option<u64>,
@@ -178,7 +180,32 @@ pub fn measure(
     let memory = fixed.with(&course, idle.0);
     let machine = Machine::measure()?;
     let sizes = (peak_bytes, memory, resident_bytes);
-    Ok(summary(what, batch, &course.samples, sizes, machine))
+    let predicted = predicted(manifest, what, arch, (batch, dataset.width));
+    Ok(Measured { predicted, ..summary(what, batch, &course.samples, sizes, machine) })
+}
+
+/// What the memory model says.
+fn predicted(
+    manifest: &Manifest,
+    what: What,
+    arch: Option<&ArchSpec>,
+    (batch, side): (usize, usize),
+) -> Option<Footprint> {
+    let (space, config) = (&manifest.space, &manifest.search);
+    let setting =
+        |recompute| StepSetting { batch, threads: rayon::current_num_threads(), recompute };
+    match (what, config.method) {
+        (What::Network, _) => {
+            Some(cost::network_step(arch?, side, setting(manifest.train.recompute)))
+        }
+        (What::Supernet, Method::Dmasking) => {
+            Some(cost::masked_step(space, setting(config.recompute)))
+        }
+        (What::Supernet, Method::Dnas | Method::Darts | Method::Darts2) => {
+            Some(cost::explicit_step(space, setting(config.recompute)))
+        }
+        _ => None,
+    }
 }
 
 /// Steps of the weights of a supernet under gates, all options at once.
@@ -192,7 +219,7 @@ fn supernet(
     let mut state = relaxation(&manifest.space, config, seed, &Device::Cpu)
         .context("there is no supernet to time: time a network, or take another search.method")?;
     let fixed = Memory::of(state.params(), true);
-    let (tau, rate) = (config.temperature.initial, config.weights.learning_rate);
+    let (tau, rate) = (config.tau(0), config.weights.learning_rate);
     let course = run(loader, steps, |batch, step| {
         let before = state.work().macs;
         let seconds = state.weight_step(batch, step, tau, rate)?.seconds;
@@ -358,6 +385,7 @@ fn summary(
         share_of_bandwidth: 2.0 * peak_bytes as f64 * per_second / machine.bytes_per_second,
         peak_bytes,
         memory,
+        predicted: None,
         resident_bytes,
         machine,
     }

@@ -3,12 +3,14 @@
 
 mod effective;
 mod formula;
+mod memory;
 mod number;
 
 pub use effective::{
     BlockProbabilities, EffectiveBlock, Probabilities, Propagation, propagate, propagate_counting,
 };
 pub use formula::Cost;
+pub use memory::{Footprint, StepSetting, explicit_step, masked_step, network_step};
 pub use number::{Derivatives, Graph, Number, Traced};
 
 use crate::recipe::Objective;

@@ -122,6 +122,8 @@ pub(super) struct Scratch(Vec<f32>);
 impl Scratch {
     pub(super) fn new(len: usize) -> Self {
         let mut values = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
+        // No more than is asked for: the largest of each is there as long as the thread.
+        values.reserve_exact(len.saturating_sub(values.len()));
         values.resize(len, 0.0);
         if POISON.load(Ordering::Relaxed) {
             values.fill(f32::NAN);

@@ -1,0 +1,89 @@
+//! Who holds how many bytes, now and at the highest moment.
+
+use serde::Serialize;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Bytes by owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Footprint {
+    /// Parameters and running statistics.
+    pub weights: u64,
+    /// Velocities.
+    pub optimizer: u64,
+    /// Images, and what the forward pass keeps for the way back.
+    pub activations: u64,
+    pub gradients: u64,
+    /// What operators hold while they work, and the tiles of each thread.
+    pub scratch: u64,
+}
+
+impl Footprint {
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.weights + self.optimizer + self.activations + self.gradients + self.scratch
+    }
+
+    fn of(&mut self, owner: Owner) -> &mut u64 {
+        match owner {
+            Owner::Weights => &mut self.weights,
+            Owner::Optimizer => &mut self.optimizer,
+            Owner::Activations => &mut self.activations,
+            Owner::Gradients => &mut self.gradients,
+            Owner::Scratch => &mut self.scratch,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    Weights,
+    Optimizer,
+    Activations,
+    Gradients,
+    Scratch,
+}
+
+/// What is held now, and what was when it was most.
+#[derive(Clone, Default)]
+pub(super) struct Ledger(Rc<RefCell<(Footprint, Footprint)>>);
+
+/// Bytes that are held until this is dropped.
+pub(super) struct Held {
+    ledger: Ledger,
+    owner: Owner,
+    bytes: u64,
+}
+
+impl Ledger {
+    pub(super) fn hold(&self, owner: Owner, bytes: u64) -> Held {
+        let (now, peak) = &mut *self.0.borrow_mut();
+        *now.of(owner) += bytes;
+        if now.total() > peak.total() {
+            *peak = *now;
+        }
+        Held { ledger: self.clone(), owner, bytes }
+    }
+
+    pub(super) fn peak(&self) -> Footprint {
+        self.0.borrow().1
+    }
+
+    /// Forgets the peak so far.
+    pub(super) fn reset_peak(&self) {
+        let (now, peak) = &mut *self.0.borrow_mut();
+        *peak = *now;
+    }
+}
+
+impl Held {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        *self.ledger.0.borrow_mut().0.of(self.owner) -= self.bytes;
+    }
+}

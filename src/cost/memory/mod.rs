@@ -1,0 +1,55 @@
+//! What a training step needs in memory, from a space or an architecture alone.
+//!
+//! The step is walked through without numbers: the same blocks in the same order, a tape that holds
+//! sizes instead of tensors, and gives them back when the real one does. What is held is known at
+//! every moment, and by whom. The model knows the large things: parameters, maps, gradients, packed
+//! weights, the parts that sums over the batch are made of, and the tiles of each thread. It leaves
+//! out rows of one number a channel, and what the allocator needs for itself.
+
+mod ledger;
+mod operators;
+mod tape;
+mod walk;
+
+pub use ledger::Footprint;
+
+use crate::recipe::Recompute;
+use crate::space::{ArchSpec, Plan, SearchSpace};
+use walk::Walk;
+
+/// What a step's memory depends on besides the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepSetting {
+    pub batch: usize,
+    pub threads: usize,
+    pub recompute: Recompute,
+}
+
+/// The peak of a step of the masked supernet's weights, SGD with momentum.
+#[must_use]
+pub fn masked_step(space: &SearchSpace, setting: StepSetting) -> Footprint {
+    let sides: Vec<usize> = space.resolutions.iter().rev().copied().collect();
+    peak(setting, |walk| walk.network(&Plan::supernet(space), &sides))
+}
+
+/// The peak of a step of the explicit supernet's weights, of the largest resolution.
+#[must_use]
+pub fn explicit_step(space: &SearchSpace, setting: StepSetting) -> Footprint {
+    peak(setting, |walk| walk.explicit(space))
+}
+
+/// The peak of a training step of a decided network that gets images of `side` pixels a side.
+#[must_use]
+pub fn network_step(arch: &ArchSpec, side: usize, setting: StepSetting) -> Footprint {
+    let plan = Plan::network(arch);
+    peak(setting, |walk| walk.derived(&plan, side))
+}
+
+/// Walks twice: a step finds the weights and the threads' tiles of the one before.
+fn peak(setting: StepSetting, step: impl Fn(&mut Walk)) -> Footprint {
+    let mut walk = Walk::new(setting);
+    step(&mut walk);
+    walk.begin_anew();
+    step(&mut walk);
+    walk.peak()
+}

@@ -1,0 +1,373 @@
+//! What each operator of `crate::ops` holds: its output, what it keeps for the way back, and what is
+//! in use while it works. Bytes; numbers are f32, sums over the batch f64.
+
+use super::StepSetting;
+use super::ledger::{Held, Ledger, Owner};
+use super::tape::{Map, Part, Tape, To};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+const F32: u64 = 4;
+const F64: u64 = 8;
+/// Channels that kernels take at once; packed matrices are padded to a multiple.
+const LANES: usize = 16;
+/// Pieces that a batch is cut into, each with its own part of a sum.
+const PIECES: usize = 16;
+/// Rows of a matrix that are packed at once on the way to a weight's gradient.
+const PACKED_ROWS: usize = 256;
+/// Values of a matrix that one piece of an elementwise operator takes.
+const PIECE_VALUES: usize = 16 * 1024;
+/// Rows that a projection takes at once, in whole images.
+const GROUP_ROWS: usize = 64;
+/// Rows whose products a covariance sums at once.
+const GRAM_ROWS: usize = 64;
+
+/// What outlives a step: parameters, their velocities, the tiles of each thread.
+pub(super) struct Context {
+    pub setting: StepSetting,
+    pub ledger: Ledger,
+    held: RefCell<Vec<Held>>,
+    weights: RefCell<BTreeMap<String, usize>>,
+    /// Of one thread: kernels take them from the first on.
+    tiles: RefCell<Vec<u64>>,
+}
+
+impl Context {
+    pub(super) fn new(setting: StepSetting) -> Self {
+        let (held, weights, tiles) = Default::default();
+        Self { setting, ledger: Ledger::default(), held, weights, tiles }
+    }
+
+    fn keep(&self, owner: Owner, bytes: u64) {
+        self.held.borrow_mut().push(self.ledger.hold(owner, bytes));
+    }
+
+    /// The position of a parameter of `len` numbers, which is there from now on.
+    fn weight(&self, name: String, len: usize) -> usize {
+        let mut weights = self.weights.borrow_mut();
+        let next = weights.len();
+        *weights.entry(name).or_insert_with(|| {
+            for owner in [Owner::Weights, Owner::Optimizer] {
+                self.keep(owner, F32 * len as u64);
+            }
+            next
+        })
+    }
+
+    /// Each thread has tiles of at least so many numbers from now on.
+    fn tiles(&self, numbers: &[usize]) {
+        let mut tiles = self.tiles.borrow_mut();
+        for (i, numbers) in numbers.iter().enumerate() {
+            let bytes = F32 * *numbers as u64;
+            if i == tiles.len() {
+                tiles.push(0);
+            }
+            if bytes > tiles[i] {
+                self.keep(Owner::Scratch, self.setting.threads as u64 * (bytes - tiles[i]));
+                tiles[i] = bytes;
+            }
+        }
+    }
+}
+
+/// A convolution with batch norm: its parameters' name and sizes.
+pub(super) struct Layer<'n> {
+    pub name: &'n str,
+    pub kernel: usize,
+    pub stride: usize,
+    pub channels: usize,
+}
+
+/// One forward pass.
+pub(super) struct Pass<'a> {
+    pub cx: Rc<Context>,
+    pub tape: Tape<'a>,
+}
+
+/// A covariance that the expansions of one input share.
+pub(super) type Gram = Option<Rc<Held>>;
+
+fn packed(rows: usize, columns: usize) -> u64 {
+    F32 * (rows * columns.next_multiple_of(LANES)) as u64
+}
+
+fn numbers(count: usize) -> u64 {
+    F32 * count as u64
+}
+
+/// What a sum of `parts` of `len` numbers holds beside its result: the parts, and the sum in f64.
+fn summed(parts: usize, len: usize) -> u64 {
+    numbers(parts * len) + F64 * len as u64
+}
+
+fn made(to: To, bytes: u64, scratch: u64) -> Part {
+    Part::Made { to, bytes, scratch }
+}
+
+impl Pass<'_> {
+    fn batch(&self) -> usize {
+        self.cx.setting.batch
+    }
+
+    fn threads(&self) -> usize {
+        self.cx.setting.threads
+    }
+
+    /// Pieces that the batch is cut into.
+    fn pieces(&self) -> usize {
+        self.batch().div_ceil(self.batch().div_ceil(PIECES))
+    }
+
+    fn rows(&self, side: usize) -> usize {
+        self.batch() * side * side
+    }
+
+    fn bytes(&self, side: usize, channels: usize) -> u64 {
+        numbers(self.rows(side) * channels)
+    }
+
+    pub(super) fn weight(&self, name: &str, part: &str, len: usize) -> To {
+        To::Weight(self.cx.weight(format!("{name}.{part}"), len))
+    }
+
+    /// γ and β, and the running statistics.
+    fn norm_weight(&self, name: &str, channels: usize) -> To {
+        let weight = self.weight(name, "norm", 2 * channels);
+        // Running statistics have neither gradient nor velocity.
+        let running = format!("{name}.running");
+        if !self.cx.weights.borrow().contains_key(&running) {
+            let next = self.cx.weights.borrow().len();
+            self.cx.weights.borrow_mut().insert(running, next);
+            self.cx.keep(Owner::Weights, numbers(2 * channels));
+        }
+        weight
+    }
+
+    pub(super) fn images(&self, side: usize, channels: usize) -> Map {
+        let held = self.cx.ledger.hold(Owner::Activations, self.bytes(side, channels));
+        Map::new(side, channels, held, None)
+    }
+
+    fn call(
+        &mut self,
+        (side, channels): (usize, usize),
+        scratch: u64,
+        keeps: &[&Map],
+        parts: Vec<Part>,
+    ) -> Map {
+        let keeps = keeps.iter().map(|map| map.held.clone()).collect();
+        self.call_keeping((side, channels), scratch, keeps, parts)
+    }
+
+    fn call_keeping(
+        &mut self,
+        (side, channels): (usize, usize),
+        scratch: u64,
+        keeps: Vec<Rc<Held>>,
+        parts: Vec<Part>,
+    ) -> Map {
+        let _scratch = self.cx.ledger.hold(Owner::Scratch, scratch);
+        let y = self.cx.ledger.hold(Owner::Activations, self.bytes(side, channels));
+        if parts.is_empty() {
+            return Map::new(side, channels, y, None);
+        }
+        let slot = self.tape.slot();
+        self.tape.record(slot, keeps, parts);
+        Map::new(side, channels, y, Some(slot))
+    }
+
+    /// `ops::matmul`.
+    pub(super) fn matmul(&mut self, x: &Map, name: &str, channels: usize) -> Map {
+        let (c, rows) = (x.channels, self.rows(x.side));
+        let weight = self.weight(name, "weight", c * channels);
+        let piece = rows.div_ceil(PIECES).next_multiple_of(PACKED_ROWS);
+        let pieces = rows.div_ceil(piece);
+        let packing = self.threads().min(pieces) as u64 * packed(PACKED_ROWS.min(rows), channels);
+        let outer = summed(pieces, c * channels).max(numbers(pieces * c * channels) + packing);
+        let mut parts = vec![made(weight, numbers(c * channels), outer)];
+        if x.slot().is_some() {
+            let bytes = self.bytes(x.side, c);
+            parts.push(made(To::Map(x.slot()), bytes, packed(channels, c)));
+        }
+        self.call((x.side, channels), packed(c, channels), &[x], parts)
+    }
+
+    /// `ops::dense` on images.
+    pub(super) fn dense(&mut self, x: &Map, layer: &Layer<'_>) -> Map {
+        let side = x.side.div_ceil(layer.stride);
+        let (window, pixels) = (layer.kernel * layer.kernel * x.channels, side * side);
+        let len = window * layer.channels;
+        let weight = self.weight(layer.name, "weight", len);
+        self.cx.tiles(&[pixels * window]);
+        let packing = self.threads() as u64 * packed(pixels, layer.channels);
+        let scratch = summed(self.pieces(), len).max(numbers(self.pieces() * len) + packing);
+        let parts = vec![made(weight, numbers(len), scratch)];
+        self.call((side, layer.channels), packed(window, layer.channels), &[x], parts)
+    }
+
+    /// `ops::gram`.
+    fn gram(&self, x: &Map) -> Rc<Held> {
+        let c = x.channels;
+        self.cx.tiles(&[GRAM_ROWS * LANES]);
+        let rows = self.rows(x.side);
+        let pieces = rows.div_ceil(rows.div_ceil(PIECES).next_multiple_of(GRAM_ROWS));
+        let sums = F64 * ((c + 1) * c) as u64;
+        let _parts = self.cx.ledger.hold(Owner::Scratch, (pieces as u64 + 1) * sums);
+        Rc::new(self.cx.ledger.hold(Owner::Activations, F64 * (c * c) as u64))
+    }
+
+    /// `ops::depthwise`, with an expansion in front where `gram` is given.
+    pub(super) fn depthwise(&mut self, x: &Map, layer: &Layer<'_>, gram: Option<&mut Gram>) -> Map {
+        let (c_in, c) = (x.channels, layer.channels);
+        let side = x.side.div_ceil(layer.stride);
+        let taps = layer.kernel * layer.kernel * c;
+        let expansion = gram.map(|gram| {
+            let gram = gram.get_or_insert_with(|| self.gram(x)).clone();
+            let expand = format!("{}.expand", layer.name);
+            // Σ W, for the statistics behind the expansion.
+            drop(self.cx.ledger.hold(Owner::Scratch, F64 * (c_in * c) as u64));
+            (gram, self.weight(&expand, "weight", c_in * c), self.norm_weight(&expand, c))
+        });
+        let filter = self.weight(layer.name, "filter", taps);
+        let pad = 2 * (layer.kernel / 2);
+        let (inside, padded) = (x.side * x.side, c_in.next_multiple_of(LANES));
+        let in_tile = (x.side + pad) * (x.side + pad) * LANES;
+        let out_tile = (side + pad) * (side + pad) * LANES;
+        self.cx.tiles(&[in_tile, inside * LANES]);
+        self.cx.tiles(&[in_tile, out_tile, inside * LANES, inside * LANES, inside * padded]);
+
+        let products = if expansion.is_some() { c_in * c } else { 0 };
+        let forward = if expansion.is_some() { packed(c_in, c) } else { 0 };
+        let blocks = c.div_ceil(LANES);
+        let back = if expansion.is_some() { blocks as u64 * packed(LANES, c_in) } else { 0 };
+        let sums = summed(self.pieces(), taps) + summed(self.pieces(), products);
+        let scratch = forward + back + sums;
+        let mut parts = Vec::new();
+        if x.slot().is_some() {
+            parts.push(made(To::Map(x.slot()), self.bytes(x.side, c_in), scratch));
+        }
+        parts.push(made(filter, numbers(taps), scratch));
+        let mut keeps = vec![x.held.clone()];
+        if let Some((gram, weight, norm)) = expansion {
+            let scratch = forward + back + numbers(products) + F64 * products as u64;
+            parts.push(made(weight, numbers(products), scratch));
+            parts.push(made(norm, numbers(2 * c), 0));
+            keeps.push(gram);
+        }
+        self.call_keeping((side, c), forward, keeps, parts)
+    }
+
+    /// `ops::project` behind a depthwise convolution of the same name.
+    pub(super) fn project(
+        &mut self,
+        z: &Map,
+        name: &str,
+        squeeze: Option<usize>,
+        channels: usize,
+    ) -> Map {
+        let (c, pixels) = (z.channels, z.side * z.side);
+        let norm = self.norm_weight(name, c);
+        let len = c * channels;
+        let weight = self.weight(name, "project", len);
+        let group = GROUP_ROWS.div_ceil(pixels) * pixels;
+        self.cx.tiles(&[group * c]);
+        let packing = self.threads() as u64 * packed(group, channels);
+        let layers = squeeze.map_or(0, |s| 2 * c * s);
+        // Copies of the layers, and transposed; of every image what their gradients are products of.
+        let of_images = squeeze.map_or(0, |s| numbers(2 * self.batch() * (2 * c + 2 * s)));
+        let sums = summed(self.pieces(), len).max(numbers(self.pieces() * len) + packing);
+        let scratch = packed(channels, c) + sums + numbers(2 * layers) + of_images;
+        let mut parts = vec![
+            made(To::Map(z.slot()), self.bytes(z.side, c), scratch),
+            made(norm, numbers(2 * c), 0),
+            made(weight, numbers(len), 0),
+        ];
+        if let Some(squeezed) = squeeze {
+            let layers = layers + c + squeezed;
+            let weight = self.weight(name, "se", layers);
+            parts.push(made(weight, numbers(layers), summed(1, layers)));
+        }
+        let scratch = packed(c, channels) + numbers(layers);
+        self.call((z.side, channels), scratch, &[z], parts)
+    }
+
+    /// `ops::norm` on convolutions whose norms are named, and the input where it is added.
+    pub(super) fn norm(&mut self, candidates: &[(Map, &str)], identity: Option<&Map>) -> Map {
+        let like = candidates.first().map(|(z, _)| z).or(identity);
+        let (side, c) = like.map_or((0, 0), |map| (map.side, map.channels));
+        let bytes = self.bytes(side, c);
+        let piece = (PIECE_VALUES / c.max(1)).max(1);
+        let sums = self.rows(side).div_ceil(piece) as u64 * F64 * 4 * c as u64;
+        let mut parts = Vec::new();
+        for (z, name) in candidates {
+            let norm = self.norm_weight(name, c);
+            parts.push(made(To::Map(z.slot()), bytes, sums));
+            parts.push(made(norm, numbers(2 * c), 0));
+        }
+        if let Some(x) = identity {
+            parts.push(made(To::Map(x.slot()), bytes, sums / 2));
+        }
+        let keeps: Vec<&Map> = candidates.iter().map(|(z, _)| z).chain(identity).collect();
+        self.call((side, c), 0, &keeps, parts)
+    }
+
+    /// `ops::pool`, features `[batch, channels]`.
+    pub(super) fn pool(&mut self, x: &Map) -> Map {
+        let parts = vec![made(To::Map(x.slot()), x.held.bytes(), 0)];
+        self.call((1, x.channels), 0, &[], parts)
+    }
+
+    /// `ops::rows`.
+    pub(super) fn bias(&mut self, x: &Map, name: &str) -> Map {
+        let weight = self.weight(name, "bias", x.channels);
+        let parts =
+            vec![made(To::Map(x.slot()), x.held.bytes(), 0), made(weight, numbers(x.channels), 0)];
+        self.call((1, x.channels), 0, &[x], parts)
+    }
+
+    /// `ops::pad`.
+    pub(super) fn sum_padded(&mut self, parts: &[Map], width: usize) -> Map {
+        let side = parts.first().map_or(0, |part| part.side);
+        let back = |part: &Map| made(To::Map(part.slot()), part.held.bytes(), 0);
+        self.call((side, width), 0, &[], parts.iter().map(back).collect())
+    }
+
+    /// The first `width` channels.
+    pub(super) fn cut(&mut self, x: &Map, width: usize) -> Map {
+        if width == x.channels {
+            return x.clone();
+        }
+        let back = x.held.bytes();
+        self.call((x.side, width), 0, &[], vec![made(To::Map(x.slot()), back, back)])
+    }
+
+    /// `ops::subsample`: the pixels of a grid of `side`.
+    pub(super) fn subsample(&mut self, x: &Map, side: usize) -> Map {
+        if side == x.side {
+            return x.clone();
+        }
+        let back = made(To::Map(x.slot()), x.held.bytes(), 0);
+        let parts = x.slot().map_or(vec![], |_| vec![back]);
+        self.call((side, x.channels), 0, &[], parts)
+    }
+
+    /// `ops::subsample::merge`: the first map, which is of full size, and the others among zeros.
+    pub(super) fn merge(&mut self, parts: &[Map]) -> Map {
+        let [first, others @ ..] = parts else { unreachable!("a stage has a resolution") };
+        if others.is_empty() {
+            return first.clone();
+        }
+        let back = |part: &Map| made(To::Map(part.slot()), part.held.bytes(), 0);
+        let mut back: Vec<Part> = others.iter().map(back).collect();
+        back.push(Part::Passed { to: To::Map(first.slot()) });
+        self.call((first.side, first.channels), 0, &[], back)
+    }
+
+    /// a + b, of features.
+    pub(super) fn add(&mut self, a: &Map, b: &Map) -> Map {
+        let copied = made(To::Map(a.slot()), a.held.bytes(), 0);
+        let parts = vec![copied, Part::Passed { to: To::Map(b.slot()) }];
+        self.call((1, a.channels), 0, &[], parts)
+    }
+}
