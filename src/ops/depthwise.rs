@@ -25,13 +25,13 @@ pub use batch_sums::ExpandGradients;
 use super::activation::{ActivationFn, by_activation};
 use super::host::{Host, Scratch, nhwc, pieces, tensor, to_fill};
 use super::lanes::{
-    self, Kernel, L, Layout, Mode, ROWS, blocks, dispatch, load, load_some, multiply, multiply_add,
-    one_row_at_a_time, store, store_some,
+    self, Kernel, L, Lanes, Layout, Mode, blocks, dispatch, load, load_some, multiply,
+    multiply_add, one_row_at_a_time, store, store_some,
 };
 use super::no_kernel;
 use super::norm::{HostNorm, Norm};
 use super::sums::{ChannelSums, Moments};
-use super::tile::{BlockWeights, Geometry, Taps};
+use super::tile::{BlockWeights, Geometry, Pixels, Taps};
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -259,20 +259,20 @@ fn convolve<const FUSED: bool, const FULL: bool>(
     y: &mut [f32],
     (at, valid): (usize, usize),
 ) {
-    let grouped = g.ow - g.ow % ROWS;
-    for row in 0..g.oh {
-        let base = row * g.in_pitch() * g.stride;
-        for column in (0..grouped).step_by(ROWS) {
-            let from = base + column * g.stride * L;
-            let z = taps.correlate::<FUSED, ROWS>(tile, from, g.stride * L);
-            for (m, z) in z.iter().enumerate() {
-                store_some::<FULL>(z, y, (row * g.ow + column + m) * g.c + at, valid);
-            }
-        }
-        for column in grouped..g.ow {
-            let from = base + column * g.stride * L;
-            let [z] = taps.correlate::<FUSED, 1>(tile, from, g.stride * L);
-            store_some::<FULL>(&z, y, (row * g.ow + column) * g.c + at, valid);
-        }
+    taps.convolve::<FUSED>(g, tile, Channels::<FULL> { y, c: g.c, at, valid });
+}
+
+/// A block of the channels of one image `[h, w, c]`.
+struct Channels<'a, const FULL: bool> {
+    y: &'a mut [f32],
+    c: usize,
+    at: usize,
+    valid: usize,
+}
+
+impl<const FULL: bool> Pixels for Channels<'_, FULL> {
+    #[inline(always)]
+    fn put(&mut self, pixel: usize, z: &Lanes) {
+        store_some::<FULL>(z, self.y, pixel * self.c + self.at, self.valid);
     }
 }

@@ -1,7 +1,7 @@
 //! Padded tiles: one image, one block of channels, a border of zeros. A depthwise convolution over
 //! a tile needs no bounds; the tile lies in the processor's cache.
 
-use super::lanes::{L, Lanes, load, multiply_add, one_row_at_a_time};
+use super::lanes::{L, Lanes, ROWS, load, multiply_add, one_row_at_a_time};
 use crate::space::conv_out;
 
 /// Sizes of a depthwise convolution with padding `k / 2`.
@@ -137,6 +137,30 @@ impl Taps {
         self.weights.extend_from_slice(weights);
     }
 
+    /// The convolution's outputs of one image and one block of channels, pixel by pixel.
+    #[inline(always)]
+    pub(super) fn convolve<const FUSED: bool>(
+        &self,
+        g: &Geometry,
+        tile: &[f32],
+        mut to: impl Pixels,
+    ) {
+        let (step, grouped) = (g.stride * L, g.ow - g.ow % ROWS);
+        for row in 0..g.oh {
+            let (base, first) = (row * g.in_pitch() * g.stride, row * g.ow);
+            for column in (0..grouped).step_by(ROWS) {
+                let outputs = self.correlate::<FUSED, ROWS>(tile, base + column * step, step);
+                for (m, z) in outputs.iter().enumerate() {
+                    to.put(first + column + m, z);
+                }
+            }
+            for column in grouped..g.ow {
+                let [z] = self.correlate::<FUSED, 1>(tile, base + column * step, step);
+                to.put(first + column, &z);
+            }
+        }
+    }
+
     /// `M` neighbouring outputs, the first at `base`, each `step` floats after the one before.
     #[inline(always)]
     pub(super) fn correlate<const FUSED: bool, const M: usize>(
@@ -158,6 +182,13 @@ impl Taps {
         }
         sums
     }
+}
+
+/// Where the outputs of a convolution go. As everything below a kernel's `run`, `put` must be
+/// `#[inline(always)]`.
+pub(super) trait Pixels {
+    /// One block of channels of the pixel of that number.
+    fn put(&mut self, pixel: usize, z: &Lanes);
 }
 
 /// One block of channels of a filter `[k·k, c]`, padded with zeros to full lanes.

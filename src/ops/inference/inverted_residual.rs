@@ -6,13 +6,14 @@ use super::{HostLayer, InvertedResidual, Shape};
 use crate::ops::activation::{ActivationFn, by_activation};
 use crate::ops::depthwise::{block_taps, copy, kernel_of};
 use crate::ops::host::{Host, Scratch, expect};
-use crate::ops::lanes::{Kernel, L, ROWS, blocks, dispatch, load, store};
+use crate::ops::lanes::{Kernel, L, Lanes, blocks, dispatch, load, store};
 use crate::ops::norm::HostNorm;
 use crate::ops::pool::mean_of_rows;
 use crate::ops::project::{HostSqueezeExcite, check, scale_rows};
-use crate::ops::tile::{Geometry, Taps};
+use crate::ops::tile::{Geometry, Pixels, Taps};
 use crate::space::Activation;
 use candle_core::{Result, bail};
+use std::marker::PhantomData;
 
 pub(super) struct HostInvertedResidual {
     /// Channels of the input.
@@ -156,44 +157,29 @@ impl HostInvertedResidual {
         hidden: &mut [f32],
         pitch: usize,
     ) {
+        let bias = load(&self.bias, at);
         by_activation!(self.activation, A => {
-            let grouped = g.ow - g.ow % ROWS;
-            for row in 0..g.oh {
-                let base = row * g.in_pitch() * g.stride;
-                for column in (0..grouped).step_by(ROWS) {
-                    let to = &mut hidden[(row * g.ow + column) * pitch..];
-                    let from = base + column * g.stride * L;
-                    self.outputs::<FUSED, A, ROWS>(g, taps, tile, from, at, to, pitch);
-                }
-                for column in grouped..g.ow {
-                    let to = &mut hidden[(row * g.ow + column) * pitch..];
-                    let from = base + column * g.stride * L;
-                    self.outputs::<FUSED, A, 1>(g, taps, tile, from, at, to, pitch);
-                }
-            }
+            let to = Activated::<A> { bias, hidden, pitch, activation: PhantomData };
+            taps.convolve::<FUSED>(g, tile, to);
         });
     }
+}
 
+/// One block of hidden channels, behind bias and activation.
+struct Activated<'a, A> {
+    bias: Lanes,
+    hidden: &'a mut [f32],
+    pitch: usize,
+    activation: PhantomData<A>,
+}
+
+impl<A: ActivationFn> Pixels for Activated<'_, A> {
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    fn outputs<const FUSED: bool, A: ActivationFn, const M: usize>(
-        &self,
-        g: &Geometry,
-        taps: &Taps,
-        tile: &[f32],
-        from: usize,
-        at: usize,
-        to: &mut [f32],
-        pitch: usize,
-    ) {
-        let z = taps.correlate::<FUSED, M>(tile, from, g.stride * L);
-        let bias = load(&self.bias, at);
-        for (m, z) in z.iter().enumerate() {
-            let mut a = [0f32; L];
-            for l in 0..L {
-                a[l] = A::value(z[l] + bias[l]);
-            }
-            store(&a, to, m * pitch);
+    fn put(&mut self, pixel: usize, z: &Lanes) {
+        let mut a = [0f32; L];
+        for l in 0..L {
+            a[l] = A::value(z[l] + self.bias[l]);
         }
+        store(&a, self.hidden, pixel * self.pitch);
     }
 }
