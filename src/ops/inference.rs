@@ -76,6 +76,9 @@ pub struct InvertedResidual {
     pub residual: bool,
 }
 
+/// Bytes that the two maps of a piece of work may take together, so that they stay in a core's cache.
+const CACHE: usize = 1 << 20;
+
 /// Layers one behind the other, ready to run.
 pub struct Network {
     layers: Vec<Box<dyn HostLayer>>,
@@ -145,7 +148,7 @@ impl Network {
         // SAFETY: `run` copies into all of y, and scratch is initialised.
         #[allow(unsafe_code)]
         let mut y = unsafe { to_fill(n * last.len()) };
-        let piece = pieces(n);
+        let piece = pieces(n).min((CACHE / (2 * size_of::<f32>() * largest(&shapes))).max(1));
         y.par_chunks_mut(piece * last.len())
             .zip(xs.par_chunks(piece * first.len()))
             .for_each(|(y, x)| self.run(&shapes, x, y));
@@ -158,8 +161,8 @@ impl Network {
     /// A few images through all layers.
     fn run(&self, shapes: &[Shape], x: &[f32], y: &mut [f32]) {
         let images = x.len() / shapes[0].len();
-        let largest = shapes.iter().map(|shape| shape.len()).max().unwrap_or_default();
-        let mut maps = [Scratch::new(images * largest), Scratch::new(images * largest)];
+        let len = images * largest(shapes);
+        let mut maps = [Scratch::new(len), Scratch::new(len)];
         maps[0][..x.len()].copy_from_slice(x);
         for (layer, pair) in self.layers.iter().zip(shapes.windows(2)) {
             let [from, to] = &mut maps;
@@ -168,6 +171,11 @@ impl Network {
         }
         y.copy_from_slice(&maps[0][..y.len()]);
     }
+}
+
+/// Floats of the largest map, at least one.
+fn largest(shapes: &[Shape]) -> usize {
+    shapes.iter().map(|shape| shape.len()).fold(1, usize::max)
 }
 
 fn host_layer(layer: &Layer) -> Result<Box<dyn HostLayer>> {

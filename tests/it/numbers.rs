@@ -105,3 +105,13 @@ pub fn assert_gradient(
         );
     }
 }
+
+/// The error names every one of `words`.
+#[track_caller]
+pub fn assert_refused<T>(result: candle_core::Result<T>, words: &[&str]) {
+    let Err(error) = result else { panic!("should be refused, naming {words:?}") };
+    let message = error.to_string();
+    for word in words {
+        assert!(message.contains(word), "{message:?} does not say {word:?}");
+    }
+}

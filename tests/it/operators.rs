@@ -1,6 +1,8 @@
 //! Every operator against plain f64 loops: values, gradients by finite differences, refusals.
 
-use crate::numbers::{assert_close, assert_gradient, random, random_map, row, tensor, values};
+use crate::numbers::{
+    assert_close, assert_gradient, assert_refused, random, random_map, row, tensor, values,
+};
 use crate::reference::{self, Map};
 use candle_core::{DType, Tensor};
 use repro::ops::subsample::Grid;
@@ -21,15 +23,6 @@ const CHANNELS: [usize; 7] = [1, 3, 5, 12, 17, 33, 47];
 
 fn shape(x: &Map) -> (usize, usize, usize, usize) {
     (x.n, x.h, x.w, x.c)
-}
-
-#[track_caller]
-fn assert_refused<T>(result: candle_core::Result<T>, words: &[&str]) {
-    let Err(error) = result else { panic!("should be refused, naming {words:?}") };
-    let message = error.to_string();
-    for word in words {
-        assert!(message.contains(word), "{message:?} does not say {word:?}");
-    }
 }
 
 #[test]

@@ -1,0 +1,128 @@
+//! Frozen layers as operators: what does not fit is refused, and a batch is its images one by one.
+
+use crate::numbers::{assert_refused, random, random_map, row, tensor, values};
+use candle_core::{Device, Result, Tensor};
+use repro::ops::depthwise::Expand;
+use repro::ops::inference::{InvertedResidual, Layer, Network};
+use repro::ops::norm::Norm;
+use repro::ops::project::SqueezeExcite;
+use repro::space::Activation;
+
+fn weight(label: &str, shape: &[usize]) -> Tensor {
+    tensor(&random(label, shape.iter().product()), shape)
+}
+
+fn norm(c: usize) -> Norm {
+    Norm {
+        mean: row(&random("mean", c)),
+        inverse: row(&vec![0.8; c]),
+        gamma: row(&random("gamma", c)),
+        beta: row(&random("beta", c)),
+        activation: Activation::Hswish,
+    }
+}
+
+fn conv(c_in: usize, c_out: usize) -> Layer {
+    Layer::Conv { w: weight("conv", &[9 * c_in, c_out]), kernel: 3, stride: 1, norm: norm(c_out) }
+}
+
+/// 8 channels → 24 hidden ones → 8 channels.
+fn block() -> InvertedResidual {
+    InvertedResidual {
+        expand: Some(Expand { w: weight("expand", &[8, 24]), norm: norm(24) }),
+        filter: weight("filter", &[9, 24]),
+        stride: 1,
+        norm: norm(24),
+        squeeze_excite: Some(SqueezeExcite {
+            squeeze: weight("squeeze", &[24, 4]),
+            squeeze_bias: row(&random("squeeze bias", 4)),
+            excite: weight("excite", &[4, 24]),
+            excite_bias: row(&random("excite bias", 24)),
+            mask: None,
+            activation: Activation::Relu,
+        }),
+        project: weight("project", &[24, 8]),
+        project_norm: norm(8),
+        residual: true,
+    }
+}
+
+fn linear(c_in: usize, bias: usize) -> Layer {
+    let bias = Some(row(&random("bias", bias)));
+    Layer::Linear { w: weight("linear", &[c_in, 10]), bias, activation: Activation::Identity }
+}
+
+fn network(layers: &[Layer]) -> Result<Network> {
+    Network::new(layers, &Device::Cpu)
+}
+
+#[test]
+fn a_batch_is_its_images_one_by_one_to_the_bit() {
+    let inner = InvertedResidual { stride: 2, residual: false, ..block() };
+    let narrow = Layer::Conv1x1 { w: weight("narrow", &[8, 8]), stride: 2, norm: norm(8) };
+    let blocks = [block(), inner].map(|block| Layer::InvertedResidual(Box::new(block)));
+    let [first, second] = blocks;
+    let layers =
+        [conv(3, 8), first, second, narrow, Layer::Cut { width: 5 }, Layer::Pool, linear(5, 10)];
+    let network = network(&layers).unwrap();
+    // Maps of 50 KiB, so that a piece is bounded by its bytes, and the last one is short.
+    let images = random_map("images", (203, 40, 40, 3)).tensor();
+    let together = network.forward(&images).unwrap();
+    assert_eq!(together.dims(), [203, 10]);
+    let together = values(&together);
+    for (i, logits) in together.chunks(10).enumerate() {
+        let alone = network.forward(&images.narrow(0, i, 1).unwrap()).unwrap();
+        assert_eq!(values(&alone), logits, "image {i}");
+    }
+}
+
+#[test]
+fn layers_that_cannot_be_laid_out_are_refused() {
+    let refused = |layer: Layer, words: &[&str]| assert_refused(network(&[layer]).map(drop), words);
+    let stride = |stride| Layer::Conv1x1 { w: weight("w", &[3, 4]), stride, norm: norm(4) };
+    assert!(network(&[stride(1)]).is_ok());
+    refused(stride(0), &["inference", "stride of 0"]);
+    let short = Layer::Conv1x1 { w: weight("w", &[3, 4]), stride: 1, norm: norm(5) };
+    refused(short, &["inference: a mean", "5", "4"]);
+    let rows = Layer::Conv { w: weight("w", &[28, 4]), kernel: 3, stride: 1, norm: norm(4) };
+    refused(rows, &["28 rows are no 3x3 filters"]);
+    refused(linear(6, 9), &["inference: a bias", "9", "10"]);
+    let residual = |spoil: &dyn Fn(&mut InvertedResidual), words: &[&str]| {
+        let mut block = block();
+        spoil(&mut block);
+        refused(Layer::InvertedResidual(Box::new(block)), words);
+    };
+    residual(&|b| b.stride = 0, &["stride of 0"]);
+    residual(&|b| b.norm = norm(23), &["inference: a mean", "23", "24"]);
+    residual(&|b| b.project_norm = norm(9), &["inference: a mean", "9", "8"]);
+    residual(&|b| b.project = weight("project", &[23, 8]), &["project: w", "23", "24"]);
+    residual(&|b| b.filter = weight("filter", &[49, 24]), &["3x3 or 5x5", "49"]);
+    residual(
+        &|b| b.expand = Some(Expand { w: weight("expand", &[8, 23]), norm: norm(23) }),
+        &["inference: the expansion", "23", "24"],
+    );
+    residual(
+        &|b| b.squeeze_excite.as_mut().unwrap().excite_bias = row(&[0.0; 23]),
+        &["the excitation's bias", "23", "24"],
+    );
+}
+
+#[test]
+fn images_that_do_not_fit_the_layers_are_refused() {
+    let refused = |layers: &[Layer], shape: (usize, usize, usize, usize), words: &[&str]| {
+        let images = random_map("images", shape).tensor();
+        assert_refused(network(layers).unwrap().forward(&images), words);
+    };
+    let block = |spoil: &dyn Fn(&mut InvertedResidual)| {
+        let mut block = block();
+        spoil(&mut block);
+        Layer::InvertedResidual(Box::new(block))
+    };
+    refused(&[conv(3, 8)], (2, 4, 4, 4), &["inference: a map has 36 channels", "27"]);
+    refused(&[conv(3, 8), linear(7, 10)], (2, 4, 4, 3), &["a map has 8 channels", "reads 7"]);
+    refused(&[block(&|_| ())], (2, 4, 4, 7), &["a map has 7 channels", "reads 8"]);
+    refused(&[block(&|b| b.stride = 2)], (2, 4, 4, 8), &["8 channels at stride 2 cannot add"]);
+    refused(&[Layer::Cut { width: 5 }], (2, 4, 4, 4), &["5 of 4 channels cannot be kept"]);
+    let network = network(&[conv(3, 8)]).unwrap();
+    assert_refused(network.forward(&row(&[0.0; 9])), &[]);
+}
