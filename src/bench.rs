@@ -15,8 +15,7 @@ use crate::search::{Paths, draw, relaxation};
 use crate::space::ArchSpec;
 use crate::train::{SgdState, StepSeconds, sgd_step};
 use anyhow::{Context, Result};
-use candle_core::{DType, Device, Tensor};
-use rayon::prelude::*;
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -53,18 +52,18 @@ pub struct Measured {
     /// trains (forward, and backward to inputs and weights).
     pub macs: u64,
     pub macs_per_second: f64,
-    /// Of the machine's rate for a large matrix product.
+    /// Of `machine.macs_per_second`.
     pub share_of_peak: f64,
-    /// Of the machine's rate for copying, if every byte of the peak were read and written once.
+    /// Of `machine.bytes_per_second`, if every byte of the peak were read and written once.
     pub share_of_bandwidth: f64,
-    /// The most bytes allocated at once, above what was there before the network was built; the sum
-    /// of `memory`.
+    /// The most bytes allocated at once in a timed step, above what was there before the network was
+    /// built and without the data set and the order of its images; the sum of `memory`.
     pub peak_bytes: u64,
     pub memory: Memory,
     /// What the memory model says of such a step; `None` where it has none.
     pub predicted: Option<Footprint>,
-    /// How far the resident size rose above that of the idle process; `None` where the operating
-    /// system does not tell.
+    /// How far the resident size rose above that of the idle process, from when the network was
+    /// built; `None` where the operating system does not tell.
     pub resident_bytes: Option<u64>,
     pub machine: Machine,
 }
@@ -72,31 +71,31 @@ pub struct Measured {
 /// Whose bytes the peak is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// Parameters and running statistics.
+    /// Parameters and running statistics, in inference also as the kernels read them.
     pub weights: u64,
     /// Velocities.
     pub optimizer: u64,
-    /// What the forward pass left for the way back and is still there, maps that were computed
-    /// again, the batch, and what is kept from step to step: the tiles of each thread and, in
-    /// inference, the weights as the kernels read them.
+    /// The batch, and the maps that are there: what the forward pass left for the way back, or what
+    /// was computed again. Also what little layers and search keep about themselves.
     pub activations: u64,
     pub gradients: u64,
-    /// What the operator at work holds besides, and what the highest peak had beyond the backward
-    /// pass that was looked at.
+    /// What the operator at work holds besides its inputs and outputs, and the tiles that threads
+    /// keep from step to step.
     pub scratch: u64,
 }
 
-/// What the machine can do, measured beside the steps.
+/// What the machine can do at most, measured beside the steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Machine {
-    /// Multiply-accumulates per second of a product of matrices of 4096 x 256 and 256 x 256.
+    /// Multiply-accumulates per second in registers, see [`ops::peak::macs_per_second`].
     pub macs_per_second: f64,
-    /// Bytes read and written per second by copying 64 MiB.
+    /// Bytes read and written per second in as much memory as the peak takes, see
+    /// [`ops::peak::bytes_per_second`].
     pub bytes_per_second: f64,
 }
 
 /// Steps before the timed ones.
-const WARM_UP: usize = 3;
+const WARM_UP: u64 = 3;
 
 /// One timed step: the batch, its parts and the whole, in seconds, and what it executed.
 struct Sample {
@@ -109,12 +108,9 @@ struct Sample {
 /// What the steps of a run showed.
 struct Course {
     samples: Vec<Sample>,
-    /// The most bytes live at once in the timed steps.
-    peak_bytes: u64,
+    /// The highest of the timed steps.
+    peak: Peak,
     high_water_bytes: Option<u64>,
-    /// Bytes live before the traced step.
-    base_bytes: u64,
-    traced: Peak,
 }
 
 /// Times `steps` steps of `batch` images on the CPU.
@@ -134,12 +130,11 @@ pub fn measure(
     anyhow::ensure!(loader.batches() > 0, "a batch of {batch} is more than all images");
     memory::release_freed_memory();
     let idle = (memory::live_bytes(), memory::resident_bytes());
-    memory::reset_peak();
     memory::reset_high_water();
     let (course, fixed) = match what {
         What::Supernet => match manifest.search.method {
-            Method::RsWs | Method::Evolution => paths(manifest, seed, &loader, steps)?,
-            _ => supernet(manifest, seed, &loader, steps)?,
+            Method::RsWs | Method::Evolution => paths(manifest, seed, (&loader, idle.0), steps)?,
+            _ => supernet(manifest, seed, (&loader, idle.0), steps)?,
         },
         What::Network => {
             let arch = arch.context("no architecture to time")?;
@@ -148,7 +143,7 @@ pub fn measure(
             let config = &manifest.train;
             let mut optimizer = SgdState::new(config.optimizer, &params)?;
             let (rate, keep) = (config.optimizer.learning_rate, config.recompute);
-            let course = run(&loader, steps, |batch, _| {
+            let course = run((&loader, idle.0), steps, |batch, _| {
                 let target = (&batch.labels[..], config.label_smoothing);
                 let forward = |pass: &mut Pass<'_>| net.forward(pass, &batch.xs);
                 let step = sgd_step(&mut params, &mut optimizer, rate, target, keep, forward)?;
@@ -162,11 +157,14 @@ pub fn measure(
             let arch = arch.context("no architecture to time")?;
             let (net, params) = Net::of_arch(arch, seed, &Device::Cpu)?;
             let fixed = Memory::of(&params, false);
+            let before = memory::live_bytes();
             let network = net.freeze(&params)?;
-            let course = run(&loader, steps, |batch, _| {
+            let fixed = fixed.and_weights(memory::live_bytes() - before);
+            let course = run((&loader, idle.0), steps, |batch, _| {
                 let start = Instant::now();
-                network.forward(&batch.xs)?;
+                let logits = network.forward(&batch.xs)?;
                 let forward = start.elapsed().as_secs_f64();
+                memory::map_made(|| 4 * logits.elem_count() as u64);
                 let mut work = Work::default();
                 work.predicted(cost::count(arch).macs, batch.labels.len());
                 Ok((StepSeconds { forward, ..StepSeconds::default() }, work.macs))
@@ -174,14 +172,11 @@ pub fn measure(
             (course, fixed)
         }
     };
-    let peak_bytes = course.peak_bytes.saturating_sub(idle.0);
     let resident = course.high_water_bytes.zip(idle.1);
     let resident_bytes = resident.map(|(peak, idle)| peak.saturating_sub(idle));
-    let memory = fixed.with(&course, idle.0);
-    let machine = Machine::measure()?;
-    let sizes = (peak_bytes, memory, resident_bytes);
+    let sizes = (fixed.with(course.peak), resident_bytes);
     let predicted = predicted(manifest, what, arch, (batch, dataset.width));
-    Ok(Measured { predicted, ..summary(what, batch, &course.samples, sizes, machine) })
+    Ok(Measured { predicted, ..summary(what, batch, &course.samples, sizes) })
 }
 
 /// What the memory model says.
@@ -212,7 +207,7 @@ fn predicted(
 fn supernet(
     manifest: &Manifest,
     seed: Seed,
-    loader: &Loader<'_>,
+    data: (&Loader<'_>, u64),
     steps: usize,
 ) -> Result<(Course, Memory)> {
     let config = &manifest.search;
@@ -220,7 +215,7 @@ fn supernet(
         .context("there is no supernet to time: time a network, or take another search.method")?;
     let fixed = Memory::of(state.params(), true);
     let (tau, rate) = (config.tau(0), config.weights.learning_rate);
-    let course = run(loader, steps, |batch, step| {
+    let course = run(data, steps, |batch, step| {
         let before = state.work().macs;
         let seconds = state.weight_step(batch, step, tau, rate)?.seconds;
         Ok((seconds, state.work().macs - before))
@@ -232,13 +227,13 @@ fn supernet(
 fn paths(
     manifest: &Manifest,
     seed: Seed,
-    loader: &Loader<'_>,
+    data: (&Loader<'_>, u64),
     steps: usize,
 ) -> Result<(Course, Memory)> {
     let Manifest { space, search: config, .. } = manifest;
     let mut paths = Paths::new(space, config, seed, &Device::Cpu)?;
     let fixed = Memory::of(paths.weights().params(), true);
-    let course = run(loader, steps, |batch, step| {
+    let course = run(data, steps, |batch, step| {
         let path = draw(space, None, &mut seed.stream("paths/draw", step))?;
         let seconds = paths.step(&path, batch, config.weights.learning_rate)?.seconds;
         let mut work = Work::default();
@@ -255,90 +250,63 @@ impl Memory {
         Self { weights: params.bytes(), optimizer: trained, ..Self::default() }
     }
 
-    /// With the rest of the peak, where `idle` bytes were live before the network was there.
-    fn with(self, course: &Course, idle: u64) -> Self {
-        let Peak { gradients, activations, .. } = course.traced;
-        let held = self.weights + self.optimizer;
-        // The batch, and what little the search itself keeps.
-        let batch = course.base_bytes.saturating_sub(idle + held);
-        let known = held + batch + activations + gradients;
-        let scratch = course.peak_bytes.saturating_sub(idle + known);
-        Self { activations: activations + batch, gradients, scratch, ..self }
+    fn and_weights(self, bytes: u64) -> Self {
+        Self { weights: self.weights + bytes, ..self }
+    }
+
+    /// With the rest of the peak.
+    fn with(self, peak: Peak) -> Self {
+        let Peak { gradients, scratch, rest } = peak;
+        let weights = self.weights.min(rest);
+        let optimizer = self.optimizer.min(rest - weights);
+        Self { weights, optimizer, activations: rest - weights - optimizer, gradients, scratch }
+    }
+
+    fn total(&self) -> u64 {
+        let Self { weights, optimizer, activations, gradients, scratch } = self;
+        weights + optimizer + activations + gradients + scratch
     }
 }
 
-impl Machine {
-    /// The best of a few tries each.
-    fn measure() -> Result<Self> {
-        const ROWS: usize = 4096;
-        const SIDE: usize = 256;
-        const FLOATS: usize = 1 << 24;
-        let best = |work: &mut dyn FnMut() -> Result<()>| -> Result<f64> {
-            let mut best = f64::INFINITY;
-            for _ in 0..10 {
-                let start = Instant::now();
-                work()?;
-                best = best.min(start.elapsed().as_secs_f64());
-            }
-            Ok(best)
-        };
-        let a = Tensor::ones((ROWS, SIDE), DType::F32, &Device::Cpu)?;
-        let b = Tensor::ones((SIDE, SIDE), DType::F32, &Device::Cpu)?;
-        let product = best(&mut || {
-            ops::matmul::forward(&a, &b)?;
-            Ok(())
-        })?;
-        let (from, mut to) = (vec![1f32; FLOATS], vec![0f32; FLOATS]);
-        let piece = FLOATS.div_ceil(rayon::current_num_threads());
-        let copy = best(&mut || {
-            to.par_chunks_mut(piece).zip(from.par_chunks(piece)).for_each(|(to, from)| {
-                to.copy_from_slice(from);
-            });
-            Ok(())
-        })?;
-        Ok(Self {
-            macs_per_second: (ROWS * SIDE * SIDE) as f64 / product,
-            bytes_per_second: (2 * 4 * FLOATS) as f64 / copy,
-        })
-    }
-}
-
-/// Times `steps` steps, which say how many multiply-accumulates they executed; one more is looked at
-/// for who holds its bytes.
+/// Times `steps` steps, which say how many multiply-accumulates they executed, and looks at who holds
+/// the bytes beyond the `idle` ones, which costs a lock and a few counters per operator.
 fn run(
-    loader: &Loader<'_>,
+    (loader, idle): (&Loader<'_>, u64),
     steps: usize,
     mut step: impl FnMut(&Batch, u64) -> Result<(StepSeconds, u64)>,
 ) -> Result<Course> {
-    let mut samples = Vec::with_capacity(steps);
+    let mut course = Course {
+        samples: Vec::with_capacity(steps),
+        peak: Peak::default(),
+        high_water_bytes: None,
+    };
     let mut number = 0;
     for epoch in 0.. {
+        let before = memory::live_bytes();
         let mut batches = loader.epoch(epoch);
+        let order = memory::live_bytes() - before;
         loop {
             let start = Instant::now();
             let Some(batch) = batches.next() else { break };
             let batch = batch?;
+            memory::begin_trace(idle + order);
             let ready = Instant::now();
-            if samples.len() == steps {
-                let peak_bytes = memory::peak_bytes();
-                let high_water_bytes = memory::high_water_bytes();
-                let base_bytes = memory::live_bytes();
-                memory::begin_trace();
-                step(&batch, number as u64)?;
-                let traced = memory::end_trace();
-                return Ok(Course { samples, peak_bytes, high_water_bytes, base_bytes, traced });
-            }
-            let (parts, macs) = step(&batch, number as u64)?;
-            let sample = Sample {
-                data: (ready - start).as_secs_f64(),
-                step: ready.elapsed().as_secs_f64(),
-                parts,
-                macs,
-            };
-            if number >= WARM_UP {
-                samples.push(sample);
-            }
+            let (parts, macs) = step(&batch, number)?;
+            let seconds = ready.elapsed().as_secs_f64();
+            let peak = memory::end_trace();
             number += 1;
+            if number <= WARM_UP {
+                continue;
+            }
+            let data = (ready - start).as_secs_f64();
+            course.samples.push(Sample { data, step: seconds, parts, macs });
+            if peak.bytes() > course.peak.bytes() {
+                course.peak = peak;
+            }
+            if course.samples.len() == steps {
+                course.high_water_bytes = memory::high_water_bytes();
+                return Ok(course);
+            }
         }
     }
     unreachable!("there is an epoch after every epoch")
@@ -348,9 +316,13 @@ fn summary(
     what: What,
     batch: usize,
     samples: &[Sample],
-    (peak_bytes, memory, resident_bytes): (u64, Memory, Option<u64>),
-    machine: Machine,
+    (memory, resident_bytes): (Memory, Option<u64>),
 ) -> Measured {
+    let peak_bytes = memory.total();
+    let machine = Machine {
+        macs_per_second: ops::peak::macs_per_second(),
+        bytes_per_second: ops::peak::bytes_per_second(peak_bytes),
+    };
     let sorted = |of: &dyn Fn(&Sample) -> f64| {
         let mut all: Vec<f64> = samples.iter().map(|s| 1e3 * of(s)).collect();
         all.sort_by(f64::total_cmp);

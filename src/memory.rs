@@ -3,8 +3,11 @@
 //! Every allocation of the process goes through a counter, so live and peak bytes are exact and
 //! can be reset between phases. What the operating system saw (`VmHWM`) is the cross-check.
 
+mod trace;
+
+pub use trace::{Peak, begin_trace, end_trace, gradients_made, keep, map_made};
+
 use peak_alloc::PeakAlloc;
-use std::sync::{Mutex, PoisonError};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -55,70 +58,6 @@ pub fn peak_bytes() -> u64 {
 /// Starts a new peak from what is live now.
 pub fn reset_peak() {
     ALLOCATOR.reset_peak_usage();
-}
-
-/// Who holds the bytes at the peak of a backward pass, above what was live when the trace began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Peak {
-    pub bytes: u64,
-    /// Gradients that are there, and those that the operator at work gives.
-    pub gradients: u64,
-    /// What the forward pass, or a block that was computed again, left for the operators that have
-    /// not run back yet.
-    pub activations: u64,
-    /// What the operator at work holds besides; a lower bound, for a gradient that it gives need
-    /// not be there yet.
-    pub scratch: u64,
-}
-
-struct Trace {
-    base: u64,
-    peak: Peak,
-}
-
-static TRACE: Mutex<Option<Trace>> = Mutex::new(None);
-
-/// Begins to look at who holds the bytes of backward passes. Until [`end_trace`] there is no other
-/// use for [`peak_bytes`].
-pub fn begin_trace() {
-    let mut trace = TRACE.lock().unwrap_or_else(PoisonError::into_inner);
-    *trace = Some(Trace { base: live_bytes(), peak: Peak::default() });
-}
-
-/// The highest peak since [`begin_trace`]; nothing when there was no backward pass.
-#[must_use]
-pub fn end_trace() -> Peak {
-    let mut trace = TRACE.lock().unwrap_or_else(PoisonError::into_inner);
-    trace.take().map(|trace| trace.peak).unwrap_or_default()
-}
-
-/// Runs one operator back. `held` bytes of gradients are there, its input among them; `made` tells
-/// the bytes of those that it gives.
-///
-/// # Errors
-/// Those of the operator.
-pub fn traced<T, E>(
-    held: impl Fn() -> u64,
-    made: impl Fn(&T) -> u64,
-    operator: impl FnOnce() -> Result<T, E>,
-) -> Result<T, E> {
-    if TRACE.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-        return operator();
-    }
-    let (held, before) = (held(), live_bytes());
-    reset_peak();
-    let output = operator()?;
-    let peak = peak_bytes();
-    if let Some(trace) = TRACE.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-        let bytes = peak.saturating_sub(trace.base);
-        if bytes > trace.peak.bytes {
-            let activations = before.saturating_sub(trace.base + held);
-            let gradients = held + made(&output);
-            let scratch = bytes.saturating_sub(activations + gradients);
-            trace.peak = Peak { bytes, gradients, activations, scratch };
-        }
-    }
-    Ok(output)
 }
 
 /// The largest resident size that the operating system has seen, where it tells (Linux).

@@ -21,8 +21,45 @@ Examples:
   repro bench experiments/fbnetv2_f.toml --what network --run 3
   repro bench experiments/fbnetv2_f.toml --what eval --arch network.json --json
 
-Times are medians; the batch is made outside of the step. Compare only what ran in turns on one quiet
-machine: benches/compare does that with PyTorch.")]
+Times are medians; the batch is made outside of the step. Compare only what ran in turns on one
+quiet machine: benches/compare does that with PyTorch.
+
+Keys of --json:
+  what                      supernet, network or eval
+  batch                     images in a step
+  threads                   that computed
+  steps                     that were timed, after three to warm up
+  step_ms                   median
+  step_ms_min               fastest
+  step_ms_max               slowest
+  forward_ms                median, up to the loss
+  backward_ms               median, 0 for eval
+  optimizer_ms              median, 0 for eval
+  data_ms                   median of making the batch, which is no part of the step
+  images_per_second         batch / median step
+  macs                      multiply-accumulates of the layers in a step, thrice where it trains
+  macs_per_second           macs / median step
+  share_of_peak             macs_per_second / machine.macs_per_second
+  share_of_bandwidth        the same of machine.bytes_per_second, every byte of the peak being read
+                            and written once in a step
+  peak_bytes                most bytes allocated at once in a timed step, without those of before
+                            the network was built and the data set; the sum of the next five
+  memory.weights            parameters and running statistics; for eval also as its kernels read
+                            them
+  memory.optimizer          velocities
+  memory.activations        the batch, the maps that are there, and odds and ends
+  memory.gradients          of activations and weights
+  memory.scratch            of the operator at work, and tiles that threads keep
+  predicted.weights         what the memory model says of memory.weights; predicted is null where
+                            it has no model of such a step
+  predicted.optimizer       the same of memory.optimizer
+  predicted.activations     of memory.activations
+  predicted.gradients       of memory.gradients
+  predicted.scratch         of memory.scratch
+  resident_bytes            most that the resident size grew from before the network was built, or
+                            null where the operating system does not tell
+  machine.macs_per_second   most that all threads multiply and add, all in registers
+  machine.bytes_per_second  most that all threads read and write in place, in peak_bytes bytes")]
 pub struct Args {
     /// The experiment file.
     manifest: PathBuf,
@@ -148,7 +185,7 @@ fn table(m: &Measured) -> String {
             m.images_per_second, m.batch, m.threads
         ),
         format!(
-            "MACs       {} a second, {:.0} % of a large matrix product's; bandwidth {:.0} % of a copy's",
+            "rates      {} MACs a second, {:.0} % of the processor's peak; {:.0} % of its bandwidth",
             text::count(m.macs_per_second as u64),
             100.0 * m.share_of_peak,
             100.0 * m.share_of_bandwidth

@@ -1,5 +1,6 @@
 //! The bridge between candle's tensors and plain slices in host memory.
 
+use crate::memory;
 use candle_core::{CpuStorage, Device, Result, Shape, Storage, StorageRef, Tensor, bail};
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -122,9 +123,11 @@ pub(super) struct Scratch(Vec<f32>);
 impl Scratch {
     pub(super) fn new(len: usize) -> Self {
         let mut values = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
+        let before = values.capacity();
         // No more than is asked for: the largest of each is there as long as the thread.
         values.reserve_exact(len.saturating_sub(values.len()));
         values.resize(len, 0.0);
+        memory::keep(size_of::<f32>() * (values.capacity() - before));
         if POISON.load(Ordering::Relaxed) {
             values.fill(f32::NAN);
         }

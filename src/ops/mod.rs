@@ -20,6 +20,7 @@ pub mod loss;
 pub mod matmul;
 pub mod norm;
 pub mod pad;
+pub mod peak;
 pub mod pool;
 pub mod project;
 pub mod rows;

@@ -95,6 +95,7 @@ impl Tape {
         inputs: &[Option<usize>],
         backward: impl FnOnce(Tensor) -> Result<Contributions> + 'static,
     ) -> Value {
+        memory::map_made(|| bytes(&tensor));
         if inputs.iter().all(Option::is_none) {
             return Value::constant(tensor);
         }
@@ -140,6 +141,7 @@ impl Tape {
         let mut slots: Vec<Option<Tensor>> = vec![None; self.slots];
         let Some(start) = of.slot else { return Ok(Gradients { slots }) };
         slots[start] = Some(gradient);
+        memory::gradients_made(0, || held_bytes(&slots));
         run_back(self.records, &mut slots)?;
         Ok(Gradients { slots })
     }
@@ -159,20 +161,19 @@ fn run_back(records: Vec<Record>, slots: &mut [Option<Tensor>]) -> Result<()> {
         match record {
             Record::Call { output, backward } => {
                 let Some(dy) = slots[output].take() else { continue };
-                let input = bytes(&dy);
-                let held = || input + held_bytes(slots);
-                let made = |parts: &Contributions| parts.iter().map(|(_, part)| bytes(part)).sum();
-                for (slot, part) in memory::traced(held, made, || backward(dy))? {
+                let parts = backward(dy)?;
+                let made = parts.iter().map(|(_, part)| bytes(part)).sum();
+                for (slot, part) in parts {
                     let Some(slot) = slot else { continue };
                     match &slots[slot] {
                         Some(total) => ops::update::accumulate(total, &part)?,
                         None => slots[slot] = Some(part),
                     }
                 }
+                memory::gradients_made(made, || held_bytes(slots));
             }
             Record::Again { slots: (before, after), replay } => {
-                let replay = || replay(Tape { records: Vec::new(), slots: before });
-                let again = memory::traced(|| held_bytes(slots), |_| 0, replay)?;
+                let again = replay(Tape { records: Vec::new(), slots: before })?;
                 if again.slots != after {
                     candle_core::bail!("a block that was recomputed made other calls than before");
                 }

@@ -334,26 +334,82 @@ fn a_run_becomes_a_report() {
     insta::assert_snapshot!("report_of_smoke", frame.join("\n"));
 }
 
+/// What `repro bench experiments/smoke.toml --json` prints.
+fn timed(arguments: &[&str]) -> Value {
+    let all = [&["bench", SMOKE, "--steps", "2", "--json"], arguments].concat();
+    let output = repro(&all).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    json_lines(&output.stdout).remove(0)
+}
+
+/// A file with the network that `repro run experiments/smoke.toml` arrives at, and that network.
+fn derived(bench: &Bench) -> (PathBuf, Value) {
+    let run = bench.smoke(&["--set", "train.epochs=1"]).remove(0);
+    let arch = bench.show(&run)["architecture"].clone();
+    let file = bench.folder.path().join("arch.json");
+    std::fs::write(&file, arch.to_string()).unwrap();
+    (file, arch)
+}
+
 #[test]
 fn steps_are_timed_and_their_memory_adds_up() {
     let bench = Bench::new();
-    let timed = |arguments: &[&str]| {
-        let all = [&["bench", SMOKE, "--steps", "2", "--json"], arguments].concat();
-        let output = bench.repro(&all).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        json_lines(&output.stdout).remove(0)
-    };
+    let (file, _) = derived(&bench);
+    let arch = ["--arch", file.to_str().unwrap()];
+    let bytes = |step: &Value, owner: &str| step["memory"][owner].as_u64().unwrap();
     let step = timed(&[]);
     for key in ["step_ms", "forward_ms", "backward_ms", "optimizer_ms", "images_per_second"] {
         assert!(step[key].as_f64().unwrap() > 0.0, "{key}: {step}");
     }
-    let owners = step["memory"].as_object().unwrap().values().map(|v| v.as_u64().unwrap());
-    assert_eq!(owners.sum::<u64>(), step["peak_bytes"].as_u64().unwrap(), "{step}");
     let less = timed(&["--set", "search.recompute=block"]);
     assert!(less["peak_bytes"].as_u64() < step["peak_bytes"].as_u64());
+    let drawn = timed(&["--set", "search.method=rs_ws"]);
+    let network = timed(&[&["--what", "network"], &arch[..]].concat());
+    let eval = timed(&[&["--what", "eval"], &arch[..]].concat());
+    for (step, trains) in
+        [(&step, true), (&less, true), (&drawn, true), (&network, true), (&eval, false)]
+    {
+        let owners = step["memory"].as_object().unwrap().values().map(|v| v.as_u64().unwrap());
+        assert_eq!(owners.sum::<u64>(), step["peak_bytes"].as_u64().unwrap(), "{step}");
+        for owner in ["optimizer", "gradients"] {
+            assert_eq!(bytes(step, owner) > 0, trains, "{owner}: {step}");
+        }
+        // A batch of greyscale images of 28 x 28 is there.
+        let batch = step["batch"].as_u64().unwrap() * 28 * 28 * 4;
+        assert!(bytes(step, "activations") > batch, "{step}");
+        assert!(bytes(step, "scratch") > 0, "{step}");
+        for share in ["share_of_peak", "share_of_bandwidth"] {
+            let share = step[share].as_f64().unwrap();
+            assert!(0.0 < share && share < 1.0, "{step}");
+        }
+    }
+    // Frozen layers hold the weights once more, and their maps are in the threads' tiles.
+    assert!(bytes(&eval, "weights") > 2 * bytes(&network, "optimizer"), "{eval} {network}");
+    assert!(bytes(&eval, "activations") < bytes(&network, "activations") / 4, "{eval} {network}");
     let mut no_network = bench.repro(&["bench", SMOKE, "--what", "eval"]);
     assert_eq!(exit_code(&mut no_network), 2);
-    assert!(!bench.database().exists());
+}
+
+/// The paths of all values, in order: `memory.weights`.
+fn keys(value: &Value, above: &str, found: &mut Vec<String>) {
+    for (key, value) in value.as_object().unwrap() {
+        match value {
+            Value::Object(_) => keys(value, &format!("{above}{key}."), found),
+            _ => found.push(format!("{above}{key}")),
+        }
+    }
+}
+
+#[test]
+fn the_help_of_bench_names_the_keys_of_its_json() {
+    let mut printed = vec![];
+    keys(&timed(&[]), "", &mut printed);
+    let help = String::from_utf8(repro(&["bench", "--help"]).output().unwrap().stdout).unwrap();
+    let (_, listed) = help.split_once("Keys of --json:\n").unwrap();
+    let entries = listed.lines().filter_map(|line| line.strip_prefix("  "));
+    let named = entries.filter(|line| !line.starts_with(' '));
+    let named: Vec<&str> = named.map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(named, printed);
 }
 
 #[test]

@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("claim", &[]),
     ("watch", &["memory", "record"]),
     ("cost", &["recipe", "space"]),
-    ("ops", &["space"]),
+    ("ops", &["memory", "space"]),
     ("tape", &["memory", "ops", "space"]),
     ("nn", &["ops", "recipe", "rng", "space", "tape"]),
     ("net", &["cost", "nn", "ops", "recipe", "rng", "space", "tape"]),
