@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use repro::bench::{self, Measured, What};
 use repro::data::{self, Silent};
 use repro::manifest::{self, Manifest, Overrides};
-use repro::space::ArchSpec;
+use repro::space::{ArchSpec, SearchSpace};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -107,18 +107,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     let manifest = manifest::load(&args.manifest, &overrides)?;
     let arch = architecture(args, database)?;
     if let Some(arch) = &arch {
-        let given = (arch.resolution, arch.image_channels);
-        let taken = (manifest.space.max_resolution(), manifest.space.image_channels);
-        if given.0 > taken.0 || given.1 != taken.1 {
-            bail!(
-                "the network takes images of side {} with {} channels, the manifest's data have \
-                 side {} with {}",
-                given.0,
-                given.1,
-                taken.0,
-                taken.1
-            );
-        }
+        refuse_unfitting(arch, &manifest.space).map_err(|problem| wrong(args, &problem))?;
     }
     set_threads(args.threads)?;
     fetch_if_absent(&manifest, data_root, &Display::new())?;
@@ -133,6 +122,35 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
         write!(out, "{}", table(&measured))?;
     }
     Ok(())
+}
+
+/// A network of other images than those of the manifest.
+fn refuse_unfitting(arch: &ArchSpec, space: &SearchSpace) -> Result<(), String> {
+    let refuse = |key: &str, given: usize, data: String| {
+        let advice = "time it with a manifest of its own data set";
+        Err(format!("{key} is {given}, the manifest's data set has {data}; {advice}"))
+    };
+    let side = space.max_resolution();
+    if arch.resolution > side {
+        return refuse("resolution", arch.resolution, format!("images of side {side}"));
+    }
+    if arch.image_channels != space.image_channels {
+        let channels = format!("{} channels", space.image_channels);
+        return refuse("image_channels", arch.image_channels, channels);
+    }
+    if arch.classes != space.classes {
+        return refuse("classes", arch.classes, format!("{} classes", space.classes));
+    }
+    Ok(())
+}
+
+/// What is wrong with the network that the command line names.
+fn wrong(args: &Args, problem: &str) -> Usage {
+    let place = match (&args.arch, args.run) {
+        (Some(file), _) => format!("--arch {}", file.display()),
+        (None, run) => format!("--run {}", run.unwrap_or_default()),
+    };
+    Usage(format!("{place}: {problem}"))
 }
 
 fn usual_batch(manifest: &Manifest, what: What) -> usize {
@@ -151,13 +169,9 @@ fn architecture(args: &Args, database: &Path) -> Result<Option<ArchSpec>> {
         return Ok(None);
     }
     if let Some(file) = &args.arch {
-        let wrong = |problem: String| Usage(format!("--arch {}: {problem}", file.display()));
         let text = std::fs::read_to_string(file)
-            .map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        let arch: ArchSpec = serde_json::from_str(&text)
-            .map_err(|error| wrong(format!("is no architecture: {error}")))?;
-        arch.check().map_err(wrong)?;
-        return Ok(Some(arch));
+            .map_err(|error| wrong(args, &format!("cannot be read: {error}")))?;
+        return Ok(Some(ArchSpec::from_json(&text).map_err(|problem| wrong(args, &problem))?));
     }
     let Some(id) = args.run else {
         let problem = "say which network: --run ID of the database, or --arch FILE";

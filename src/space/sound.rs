@@ -1,6 +1,8 @@
 //! Whether an architecture that came from a file can be built.
 
 use super::{ArchSpec, BlockKind, BlockSpec, Head};
+use crate::document::nearest;
+use serde_json::Value;
 
 /// More would be a mistake, and far more would not fit any memory.
 const MOST_CHANNELS: usize = 1 << 16;
@@ -8,6 +10,21 @@ const MOST_PIXELS: usize = 1 << 12;
 const LARGEST_STRIDE: usize = 8;
 
 impl ArchSpec {
+    /// Reads JSON as [`ArchSpec::to_json`] writes it, and refuses what is not part of a network or
+    /// what no network is made of.
+    ///
+    /// # Errors
+    /// What is wrong first, and where: "blocks[2].kernal: there is no such key".
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        let wrong = |error| format!("is no architecture: {error}");
+        let arch: Self = serde_json::from_str(text).map_err(wrong)?;
+        let given = serde_json::from_str(text).map_err(wrong)?;
+        let known = serde_json::to_value(&arch).map_err(wrong)?;
+        refuse_unknown_keys(&given, &known, "")?;
+        arch.check()?;
+        Ok(arch)
+    }
+
     /// Refuses what no network is made of. An architecture that a space decided is sound.
     ///
     /// # Errors
@@ -67,6 +84,28 @@ impl BlockSpec {
         }
         Ok(())
     }
+}
+
+/// `known` is what was understood of `given`. Members of a list are counted from 1.
+fn refuse_unknown_keys(given: &Value, known: &Value, path: &str) -> Result<(), String> {
+    if let (Value::Object(given), Value::Object(known)) = (given, known) {
+        for (key, value) in given {
+            let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let Some(known_value) = known.get(key) else {
+                let hint = nearest(key, known.keys().map(String::as_str));
+                let hint =
+                    hint.map_or(String::new(), |name| format!(" (did you mean \"{name}\"?)"));
+                return Err(format!("{at}: there is no such key{hint}"));
+            };
+            refuse_unknown_keys(value, known_value, &at)?;
+        }
+    }
+    if let (Value::Array(given), Value::Array(known)) = (given, known) {
+        for (i, (given, known)) in given.iter().zip(known).enumerate() {
+            refuse_unknown_keys(given, known, &format!("{path}[{}]", i + 1))?;
+        }
+    }
+    Ok(())
 }
 
 fn within(what: &str, value: usize, most: usize) -> Result<(), String> {

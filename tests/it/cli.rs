@@ -413,6 +413,35 @@ fn the_help_of_bench_names_the_keys_of_its_json() {
 }
 
 #[test]
+fn a_network_that_does_not_fit_is_refused_with_what_is_wrong() {
+    let bench = Bench::new();
+    let (file, arch) = derived(&bench);
+    let refused = |spoil: &dyn Fn(&mut Value), words: &[&str]| {
+        let mut arch = arch.clone();
+        spoil(&mut arch);
+        std::fs::write(&file, arch.to_string()).unwrap();
+        let file = file.to_str().unwrap();
+        let mut command = repro(&["bench", SMOKE, "--what", "eval", "--arch", file]);
+        let said = stderr(&mut command);
+        assert_eq!(exit_code(&mut command), 2, "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        for word in [&["--arch", file], words].concat() {
+            assert!(said.contains(word), "{said:?} does not say {word:?}");
+        }
+    };
+    refused(&|arch| arch["classes"] = 100.into(), &["classes is 100", "10"]);
+    refused(&|arch| arch["image_channels"] = 3.into(), &["image_channels is 3", "1"]);
+    refused(&|arch| arch["resolution"] = 32.into(), &["resolution is 32", "28"]);
+    refused(&|arch| arch["class"] = 10.into(), &["class: there is no such key", "classes"]);
+    refused(
+        &|arch| arch["blocks"][1]["kernal"] = 3.into(),
+        &["blocks[2].kernal: there is no such key"],
+    );
+    refused(&|arch| drop(arch.as_object_mut().unwrap().remove("head")), &["missing", "head"]);
+    refused(&|arch| *arch = Value::Null, &["is no architecture"]);
+}
+
+#[test]
 fn the_number_of_resolutions_does_not_show_in_what_a_step_keeps() {
     let bench = Bench::new();
     let timed = |manifest: &str| {
