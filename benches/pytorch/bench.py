@@ -107,7 +107,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "threads": args.threads,
         "steps": args.steps,
         **summary(phases, args.batch),
-        "peak_bytes": peak,
+        "resident_peak_bytes": peak,
         "allocator_peak_bytes": allocator,
         "versions": {
             "python": platform.python_version(),
