@@ -3,8 +3,9 @@
 //! The step is walked through without numbers: the same blocks in the same order, a tape that holds
 //! sizes instead of tensors, and gives them back when the real one does. What is held is known at
 //! every moment, and by whom. The model knows the large things: parameters, maps, gradients, packed
-//! weights, the parts that sums over the batch are made of, and the tiles of each thread. It leaves
-//! out rows of one number a channel, and what the allocator needs for itself.
+//! weights, the parts that sums over the batch are made of, the tiles of each thread, and what a tensor
+//! is besides its numbers. It leaves out rows that live for a moment, gates, masks, and the records
+//! of the tape themselves.
 
 mod ledger;
 mod operators;

@@ -20,6 +20,8 @@ const PACKED_ROWS: usize = 256;
 const PIECE_VALUES: usize = 16 * 1024;
 /// Rows that a projection takes at once, in whole images.
 const GROUP_ROWS: usize = 64;
+/// What a tensor is besides its numbers: shape, layout, counts and a lock.
+const TENSOR: u64 = 256;
 /// Rows whose products a covariance sums at once.
 const GRAM_ROWS: usize = 64;
 
@@ -43,13 +45,13 @@ impl Context {
         self.held.borrow_mut().push(self.ledger.hold(owner, bytes));
     }
 
-    /// The position of a parameter of `len` numbers, which is there from now on.
-    fn weight(&self, name: String, len: usize) -> usize {
+    /// The position of a parameter of `bytes`, which is there from now on.
+    fn weight(&self, name: String, bytes: u64) -> usize {
         let mut weights = self.weights.borrow_mut();
         let next = weights.len();
         *weights.entry(name).or_insert_with(|| {
             for owner in [Owner::Weights, Owner::Optimizer] {
-                self.keep(owner, F32 * len as u64);
+                self.keep(owner, bytes);
             }
             next
         })
@@ -101,6 +103,11 @@ fn summed(parts: usize, len: usize) -> u64 {
     numbers(parts * len) + F64 * len as u64
 }
 
+/// Bytes of `count` tensors with so many numbers together.
+fn tensors(count: usize, len: usize) -> u64 {
+    TENSOR * count as u64 + numbers(len)
+}
+
 fn made(to: To, bytes: u64, scratch: u64) -> Part {
     Part::Made { to, bytes, scratch }
 }
@@ -124,24 +131,29 @@ impl Pass<'_> {
     }
 
     fn bytes(&self, side: usize, channels: usize) -> u64 {
-        numbers(self.rows(side) * channels)
+        tensors(1, self.rows(side) * channels)
     }
 
-    pub(super) fn weight(&self, name: &str, part: &str, len: usize) -> To {
-        To::Weight(self.cx.weight(format!("{name}.{part}"), len))
+    fn weight(&self, name: &str, part: &str, bytes: u64) -> To {
+        To::Weight(self.cx.weight(format!("{name}.{part}"), bytes))
     }
 
     /// γ and β, and the running statistics.
     fn norm_weight(&self, name: &str, channels: usize) -> To {
-        let weight = self.weight(name, "norm", 2 * channels);
+        let weight = self.weight(name, "norm", tensors(2, 2 * channels));
         // Running statistics have neither gradient nor velocity.
         let running = format!("{name}.running");
         if !self.cx.weights.borrow().contains_key(&running) {
             let next = self.cx.weights.borrow().len();
             self.cx.weights.borrow_mut().insert(running, next);
-            self.cx.keep(Owner::Weights, numbers(2 * channels));
+            self.cx.keep(Owner::Weights, tensors(2, 2 * channels));
         }
         weight
+    }
+
+    /// Mean and inverse deviation, which whoever reads through a batch norm keeps.
+    fn statistics(&self, channels: usize) -> Rc<Held> {
+        Rc::new(self.cx.ledger.hold(Owner::Activations, tensors(2, 2 * channels)))
     }
 
     pub(super) fn images(&self, side: usize, channels: usize) -> Map {
@@ -180,12 +192,12 @@ impl Pass<'_> {
     /// `ops::matmul`.
     pub(super) fn matmul(&mut self, x: &Map, name: &str, channels: usize) -> Map {
         let (c, rows) = (x.channels, self.rows(x.side));
-        let weight = self.weight(name, "weight", c * channels);
+        let weight = self.weight(name, "weight", tensors(1, c * channels));
         let piece = rows.div_ceil(PIECES).next_multiple_of(PACKED_ROWS);
         let pieces = rows.div_ceil(piece);
         let packing = self.threads().min(pieces) as u64 * packed(PACKED_ROWS.min(rows), channels);
         let outer = summed(pieces, c * channels).max(numbers(pieces * c * channels) + packing);
-        let mut parts = vec![made(weight, numbers(c * channels), outer)];
+        let mut parts = vec![made(weight, tensors(1, c * channels), outer)];
         if x.slot().is_some() {
             let bytes = self.bytes(x.side, c);
             parts.push(made(To::Map(x.slot()), bytes, packed(channels, c)));
@@ -198,11 +210,11 @@ impl Pass<'_> {
         let side = x.side.div_ceil(layer.stride);
         let (window, pixels) = (layer.kernel * layer.kernel * x.channels, side * side);
         let len = window * layer.channels;
-        let weight = self.weight(layer.name, "weight", len);
+        let weight = self.weight(layer.name, "weight", tensors(1, len));
         self.cx.tiles(&[pixels * window]);
         let packing = self.threads() as u64 * packed(pixels, layer.channels);
         let scratch = summed(self.pieces(), len).max(numbers(self.pieces() * len) + packing);
-        let parts = vec![made(weight, numbers(len), scratch)];
+        let parts = vec![made(weight, tensors(1, len), scratch)];
         self.call((side, layer.channels), packed(window, layer.channels), &[x], parts)
     }
 
@@ -227,9 +239,10 @@ impl Pass<'_> {
             let expand = format!("{}.expand", layer.name);
             // Σ W, for the statistics behind the expansion.
             drop(self.cx.ledger.hold(Owner::Scratch, F64 * (c_in * c) as u64));
-            (gram, self.weight(&expand, "weight", c_in * c), self.norm_weight(&expand, c))
+            let weight = self.weight(&expand, "weight", tensors(1, c_in * c));
+            (gram, weight, self.norm_weight(&expand, c))
         });
-        let filter = self.weight(layer.name, "filter", taps);
+        let filter = self.weight(layer.name, "filter", tensors(1, taps));
         let pad = 2 * (layer.kernel / 2);
         let (inside, padded) = (x.side * x.side, c_in.next_multiple_of(LANES));
         let in_tile = (x.side + pad) * (x.side + pad) * LANES;
@@ -247,13 +260,13 @@ impl Pass<'_> {
         if x.slot().is_some() {
             parts.push(made(To::Map(x.slot()), self.bytes(x.side, c_in), scratch));
         }
-        parts.push(made(filter, numbers(taps), scratch));
+        parts.push(made(filter, tensors(1, taps), scratch));
         let mut keeps = vec![x.held.clone()];
         if let Some((gram, weight, norm)) = expansion {
             let scratch = forward + back + numbers(products) + F64 * products as u64;
-            parts.push(made(weight, numbers(products), scratch));
-            parts.push(made(norm, numbers(2 * c), 0));
-            keeps.push(gram);
+            parts.push(made(weight, tensors(1, products), scratch));
+            parts.push(made(norm, tensors(2, 2 * c), 0));
+            keeps.extend([gram, self.statistics(c)]);
         }
         self.call_keeping((side, c), forward, keeps, parts)
     }
@@ -269,7 +282,7 @@ impl Pass<'_> {
         let (c, pixels) = (z.channels, z.side * z.side);
         let norm = self.norm_weight(name, c);
         let len = c * channels;
-        let weight = self.weight(name, "project", len);
+        let weight = self.weight(name, "project", tensors(1, len));
         let group = GROUP_ROWS.div_ceil(pixels) * pixels;
         self.cx.tiles(&[group * c]);
         let packing = self.threads() as u64 * packed(group, channels);
@@ -280,16 +293,17 @@ impl Pass<'_> {
         let scratch = packed(channels, c) + sums + numbers(2 * layers) + of_images;
         let mut parts = vec![
             made(To::Map(z.slot()), self.bytes(z.side, c), scratch),
-            made(norm, numbers(2 * c), 0),
-            made(weight, numbers(len), 0),
+            made(norm, tensors(2, 2 * c), 0),
+            made(weight, tensors(1, len), 0),
         ];
         if let Some(squeezed) = squeeze {
             let layers = layers + c + squeezed;
-            let weight = self.weight(name, "se", layers);
-            parts.push(made(weight, numbers(layers), summed(1, layers)));
+            let weight = self.weight(name, "se", tensors(4, layers));
+            parts.push(made(weight, tensors(4, layers), summed(1, layers)));
         }
         let scratch = packed(c, channels) + numbers(layers);
-        self.call((z.side, channels), scratch, &[z], parts)
+        let keeps = vec![z.held.clone(), self.statistics(c)];
+        self.call_keeping((z.side, channels), scratch, keeps, parts)
     }
 
     /// `ops::norm` on convolutions whose norms are named, and the input where it is added.
@@ -299,17 +313,18 @@ impl Pass<'_> {
         let bytes = self.bytes(side, c);
         let piece = (PIECE_VALUES / c.max(1)).max(1);
         let sums = self.rows(side).div_ceil(piece) as u64 * F64 * 4 * c as u64;
-        let mut parts = Vec::new();
+        let (mut parts, mut keeps) = (Vec::new(), Vec::new());
         for (z, name) in candidates {
             let norm = self.norm_weight(name, c);
             parts.push(made(To::Map(z.slot()), bytes, sums));
-            parts.push(made(norm, numbers(2 * c), 0));
+            parts.push(made(norm, tensors(2, 2 * c), 0));
+            keeps.extend([z.held.clone(), self.statistics(c)]);
         }
         if let Some(x) = identity {
             parts.push(made(To::Map(x.slot()), bytes, sums / 2));
+            keeps.push(x.held.clone());
         }
-        let keeps: Vec<&Map> = candidates.iter().map(|(z, _)| z).chain(identity).collect();
-        self.call((side, c), 0, &keeps, parts)
+        self.call_keeping((side, c), 0, keeps, parts)
     }
 
     /// `ops::pool`, features `[batch, channels]`.
@@ -320,9 +335,9 @@ impl Pass<'_> {
 
     /// `ops::rows`.
     pub(super) fn bias(&mut self, x: &Map, name: &str) -> Map {
-        let weight = self.weight(name, "bias", x.channels);
-        let parts =
-            vec![made(To::Map(x.slot()), x.held.bytes(), 0), made(weight, numbers(x.channels), 0)];
+        let bytes = tensors(1, x.channels);
+        let weight = self.weight(name, "bias", bytes);
+        let parts = vec![made(To::Map(x.slot()), x.held.bytes(), 0), made(weight, bytes, 0)];
         self.call((1, x.channels), 0, &[x], parts)
     }
 
