@@ -1,17 +1,19 @@
 //! Methods beside each other: what each found and what its search cost, and whether that is better
-//! than random draws, seed by seed.
+//! than chance, seed by seed: than one random draw, and than the best of several.
 
 use super::cells::{NOTHING, Unit, run_ids};
 use super::frame::mean_and_sd;
-use super::results::{Number, Settings, macs, mean_cell, networks, params, peak_bytes};
+use super::results::{
+    Number, Settings, environment, macs, mean_cell, networks, params, peak_bytes,
+};
 use super::results::{search_images, search_macs, seconds, top1};
 use super::stats::Paired;
 use super::table::{Align::Left, Align::Right, Table};
 use crate::record::Phase;
 use crate::store::{Measurement, RunRow, RunStatus};
 
-/// The method that the others are held against.
-const BASELINE: &str = "random";
+/// The methods that the others are held against.
+const BASELINES: [&str; 2] = ["random", "random_search"];
 
 const NUMBERS: [Number; 8] = [
     Number { title: "MACs", unit: Unit::Count, of: macs },
@@ -42,7 +44,16 @@ pub struct Comparison<'a> {
     pub methods: Vec<MethodRuns<'a>>,
 }
 
-/// How a method stands beside random draws.
+/// A method less a baseline, seed by seed.
+struct Difference<'a> {
+    method: &'a str,
+    baseline: &'a str,
+    paired: Paired,
+    /// Of the runs behind it.
+    ids: Vec<i64>,
+}
+
+/// How a method stands beside a baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Better,
@@ -148,17 +159,19 @@ impl Comparison<'_> {
         table
     }
 
-    /// One row per method that has seeds in common with random draws; empty where nothing was drawn.
+    /// One row per method and baseline that have seeds in common; empty where there is no baseline.
     #[must_use]
     pub fn differences_table(&self) -> Table {
-        let columns = [("method", Left), ("pairs", Right), ("points more", Right), ("sd", Right)];
-        let more = [("95 % interval", Left), ("smallest visible", Right), ("runs", Left)];
-        let mut table = Table::new(&columns.into_iter().chain(more).collect::<Vec<_>>());
-        for (name, paired, ids) in self.against_baseline() {
+        let columns = [("method", Left), ("less", Left), ("pairs", Right), ("points more", Right)];
+        let more = [("sd", Right), ("95 % interval", Left), ("smallest visible", Right)];
+        let columns = columns.into_iter().chain(more).chain([("runs", Left)]);
+        let mut table = Table::new(&columns.collect::<Vec<_>>());
+        for Difference { method, baseline, paired, ids } in self.differences() {
             let or_nothing = |cell: Option<String>| cell.unwrap_or_else(|| NOTHING.to_owned());
             let interval = paired.interval.map(|(l, h)| format!("{} to {}", points(l), points(h)));
             table.push(vec![
-                name.to_owned(),
+                method.to_owned(),
+                baseline.to_owned(),
                 paired.pairs.to_string(),
                 points(paired.mean),
                 or_nothing(paired.sd.map(|sd| Unit::Percent.cell(sd))),
@@ -170,23 +183,58 @@ impl Comparison<'_> {
         table
     }
 
-    /// What can be concluded, one sentence per method.
+    /// What can be concluded, one sentence per method and baseline.
     #[must_use]
     pub fn verdicts(&self) -> Vec<String> {
-        let all = self.against_baseline().into_iter();
-        all.map(|(name, paired, ids)| sentence(name, &paired, &run_ids(ids))).collect()
+        self.differences().iter().map(sentence).collect()
     }
 
-    fn against_baseline(&self) -> Vec<(&str, Paired, Vec<i64>)> {
-        let Some(baseline) = self.methods.iter().find(|method| method.name == BASELINE) else {
-            return Vec::new();
-        };
-        let others = self.methods.iter().filter(|method| method.name != BASELINE);
-        let paired = others.filter_map(|method| {
-            let (differences, ids) = method.less(baseline);
-            Some((method.name, Paired::of(&differences)?, ids))
-        });
-        paired.collect()
+    /// Of every method to every baseline before it.
+    fn differences(&self) -> Vec<Difference<'_>> {
+        let mut differences = Vec::new();
+        for (i, name) in BASELINES.iter().enumerate() {
+            let Some(baseline) = self.methods.iter().find(|method| method.name == *name) else {
+                continue;
+            };
+            let others = self.methods.iter().filter(|other| !BASELINES[..=i].contains(&other.name));
+            differences.extend(others.filter_map(|method| {
+                let (found, ids) = method.less(baseline);
+                let (method, baseline, paired) = (method.name, *name, Paired::of(&found)?);
+                Some(Difference { method, baseline, paired, ids })
+            }));
+        }
+        differences
+    }
+
+    /// What a reader of the table and the differences has to know.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let runs: Vec<&RunRow> = self.methods.iter().flat_map(MethodRuns::rows).collect();
+        let mut notes = Vec::new();
+        let first = runs.first().map(|run| environment(run));
+        if runs.iter().any(|run| Some(environment(run)) != first) {
+            let (versions, seconds) = ("more than one program version or machine", "their seconds");
+            notes.push(format!(
+                "The runs are of {versions}: {seconds} are not of one kind, and a difference between \
+                 methods may be one between versions."
+            ));
+        }
+        let mut seen: Vec<&RunRow> = Vec::new();
+        for run in &runs {
+            let same = |other: &&RunRow| found(other).is_some() && found(other) == found(run);
+            if let Some(other) = seen.iter().copied().find(same) {
+                notes.push(format!(
+                    "{} and {} found the same network with seed {}: what they say is one \
+                     measurement, not two ({}).",
+                    other.method,
+                    run.method,
+                    run.seed,
+                    run_ids([other.id, run.id])
+                ));
+            }
+            seen.push(run);
+        }
+        notes
     }
 
     /// Whether the methods were held to one cost.
@@ -208,7 +256,13 @@ impl Verdict {
     }
 }
 
-fn sentence(name: &str, paired: &Paired, runs: &str) -> String {
+/// The network of a run, with its seed.
+fn found(run: &RunRow) -> Option<(&str, u64)> {
+    run.architecture.as_ref().map(|found| (found.id.as_str(), run.seed))
+}
+
+fn sentence(difference: &Difference<'_>) -> String {
+    let Difference { method, baseline, paired, ids } = difference;
     let verdict = match Verdict::of(paired) {
         Verdict::Better => "is better than",
         Verdict::Worse => "is worse than",
@@ -225,7 +279,11 @@ fn sentence(name: &str, paired: &Paired, runs: &str) -> String {
         _ if paired.pairs == 1 => "1 seed has no interval".to_owned(),
         _ => format!("the differences of {seeds} do not vary, so there is no interval"),
     };
-    format!("{name} {verdict} {BASELINE}: {} points of top-1, {why} ({runs})", points(paired.mean))
+    format!(
+        "{method} {verdict} {baseline}: {} points of top-1, {why} ({})",
+        points(paired.mean),
+        run_ids(ids.iter().copied())
+    )
 }
 
 /// A difference of shares in points of a hundred, with its sign.

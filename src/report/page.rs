@@ -149,6 +149,11 @@ fn comparison_section(compared: &Comparison<'_>, figure: Option<&str>) -> String
                 .to_owned(),
         );
     }
+    let notes: String =
+        compared.notes().iter().map(|note| format!("- {}\n", escape(note))).collect();
+    if !notes.is_empty() {
+        parts.push(notes);
+    }
     parts.extend(differences(compared));
     parts.extend(figure.map(|figure| {
         let alt = "Test top-1 over the multiply-accumulates of search and training";
@@ -160,7 +165,7 @@ fn comparison_section(compared: &Comparison<'_>, figure: Option<&str>) -> String
     parts.join("\n")
 }
 
-/// Against random draws, where there are such.
+/// Against chance, where there are baselines.
 fn differences(compared: &Comparison<'_>) -> Option<String> {
     let table = compared.differences_table();
     let verdicts = compared.verdicts();
@@ -170,8 +175,9 @@ fn differences(compared: &Comparison<'_>) -> Option<String> {
     let sentences: String = verdicts.iter().map(|v| format!("- {}\n", escape(v))).collect();
     let by_chance = (5 * verdicts.len()).min(100);
     Some(format!(
-        "### Against random draws\n\n{}\nA method's top-1 less that of `random` with the same seed, so \
-         with the same images for every purpose, in points. The interval is Student's t interval \
+        "### Against chance\n\n{}\nA method's top-1 less that of `random`, one draw, or of \
+         `random_search`, the best of several, with the same seed, so with the same images for every \
+         purpose, in points. The interval is Student's t interval \
          of the mean; better and worse mean that it leaves out zero. The smallest visible difference \
          is the true one that the interval would leave zero out for in 8 of 10 such comparisons \
          (two-sided level 0.05, power 0.8, non-central t), if the sd that was observed were the true \
