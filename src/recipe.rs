@@ -122,12 +122,14 @@ pub struct Sgd {
 }
 
 /// How a learning rate moves over a phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
     Constant,
-    /// Half a cosine from the learning rate to zero, step by step.
-    Cosine,
+    /// Half a cosine from the learning rate to `last`, step by step.
+    Cosine {
+        last: f64,
+    },
     /// Linear from zero over the first fifth, then linear to zero (a one-cycle triangle).
     Triangle,
 }

@@ -36,7 +36,7 @@ const METHODS: &[(&str, Method)] = &[
 ];
 const SCHEDULES: &[(&str, Schedule)] = &[
     ("constant", Schedule::Constant),
-    ("cosine", Schedule::Cosine),
+    ("cosine", Schedule::Cosine { last: 0.0 }),
     ("triangle", Schedule::Triangle),
 ];
 const GATES: &[(&str, GateKind)] =
@@ -440,7 +440,7 @@ fn read_sgd(s: &Section<'_>) -> Option<Sgd> {
     let learning_rate = s.real("learning_rate", LEARNING_RATES);
     let momentum = s.real("momentum", DECAYS);
     let weight_decay = s.real("weight_decay", WEIGHT_DECAYS);
-    let schedule = s.name("schedule", SCHEDULES);
+    let schedule = read_schedule(s, learning_rate);
     let clip_norm = s.optional("clip_norm", |value| value.real((Excluded(0.0), Included(1e6))));
     Some(Sgd {
         learning_rate: learning_rate?,
@@ -449,6 +449,33 @@ fn read_sgd(s: &Section<'_>) -> Option<Sgd> {
         schedule: schedule?,
         clip_norm: clip_norm?,
     })
+}
+
+/// The cosine alone may end above zero.
+fn read_schedule(s: &Section<'_>, learning_rate: Option<f64>) -> Option<Schedule> {
+    let schedule = s.name("schedule", SCHEDULES);
+    match schedule {
+        Some(Schedule::Cosine { .. }) => {
+            let last = s.optional("last", |value| {
+                let last = value.real(0.0..=100.0)?;
+                match learning_rate {
+                    Some(first) if last > first => value.complain(
+                        format!("{} is above the learning_rate, {first:?}", value.given()),
+                        format!("give a number from 0 to {first:?}"),
+                    ),
+                    _ => Some(last),
+                }
+            });
+            Some(Schedule::Cosine { last: last?.unwrap_or_default() })
+        }
+        Some(_) => {
+            let problem = "is where a cosine ends, and the schedule is another";
+            s.forbid("last", problem, "take it out, or schedule = \"cosine\"");
+            schedule
+        }
+        // Without a schedule it cannot be told whether it belongs.
+        None => s.get("last").and(None),
+    }
 }
 
 fn read_adam(s: &Section<'_>) -> Option<Adam> {

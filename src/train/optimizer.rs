@@ -9,12 +9,14 @@ use candle_core::{Result, Tensor};
 #[must_use]
 pub fn learning_rate(config: &Sgd, step: u64, steps: u64) -> f64 {
     let at = (step as f64 + 0.5) / steps.max(1) as f64;
-    config.learning_rate
-        * match config.schedule {
-            Schedule::Constant => 1.0,
-            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * at).cos()),
-            Schedule::Triangle => (at / 0.2).min((1.0 - at) / 0.8),
+    let first = config.learning_rate;
+    match config.schedule {
+        Schedule::Constant => first,
+        Schedule::Cosine { last } => {
+            last + (first - last) * (0.5 * (1.0 + (std::f64::consts::PI * at).cos()))
         }
+        Schedule::Triangle => first * (at / 0.2).min((1.0 - at) / 0.8),
+    }
 }
 
 /// The velocities of SGD with momentum.
@@ -100,7 +102,10 @@ mod tests {
             learning_rate(&config, step, 1000)
         };
         assert_eq!(at(Schedule::Constant, 999), 0.5);
-        assert!(at(Schedule::Cosine, 0) > 0.499 && at(Schedule::Cosine, 999) < 1e-5);
+        let cosine = |last, step| at(Schedule::Cosine { last }, step);
+        assert!(cosine(0.0, 0) > 0.499 && cosine(0.0, 999) < 1e-5);
+        assert!(cosine(0.1, 0) > 0.499 && (cosine(0.1, 999) - 0.1).abs() < 1e-5);
+        assert!((cosine(0.1, 499) - 0.3).abs() < 1e-3);
         assert!(at(Schedule::Triangle, 0) < 2e-3 && at(Schedule::Triangle, 999) < 1e-3);
         assert!((at(Schedule::Triangle, 199) - 0.5).abs() < 2e-3);
     }

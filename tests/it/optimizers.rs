@@ -112,7 +112,7 @@ fn schedules_are_their_formulas_at_the_middle_of_each_step() {
         let t = (step as f64 + 0.5) / 10.0;
         assert_eq!(at(Schedule::Constant, step), 0.4);
         let cosine = 0.2 * (1.0 + (std::f64::consts::PI * t).cos());
-        assert!((at(Schedule::Cosine, step) - cosine).abs() < 1e-12);
+        assert!((at(Schedule::Cosine { last: 0.0 }, step) - cosine).abs() < 1e-12);
     }
     // Up over the first fifth, down over the rest.
     for (step, expected) in [(0, 0.1), (1, 0.3), (2, 0.375), (5, 0.225), (9, 0.025)] {
