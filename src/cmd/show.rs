@@ -187,6 +187,7 @@ fn kind(block: &BlockSpec) -> [String; 4] {
         }
         BlockKind::Projection => ["1x1 projection".to_owned(), dash(), dash(), dash()],
         BlockKind::Identity => ["skip".to_owned(), dash(), dash(), dash()],
+        BlockKind::Residual => [BlockType::Residual.to_string(), dash(), dash(), "yes".to_owned()],
     }
 }
 

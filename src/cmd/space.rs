@@ -132,7 +132,7 @@ fn ways(block: &BlockChoices) -> Count {
 }
 
 fn types(block: &BlockChoices) -> String {
-    if block.types.len() == BlockType::ALL.len() {
+    if block.types == BlockType::FBNETV2 {
         return "all".to_owned();
     }
     block.types.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" ")

@@ -9,7 +9,9 @@
 //! gates, less than the expected number of pixels.
 
 use super::number::Number;
-use super::{Cost, Extent, MbConvShape, count, dense_conv, head, square, stem, stem_side};
+use super::{
+    Cost, Extent, MbConvShape, count, dense_conv, head, residual, square, stem, stem_side,
+};
 use crate::recipe::InputChannels;
 use crate::space::{
     BlockChoices, BlockDecision, BlockType, Decisions, Expansion, Head, SearchSpace, squeeze_width,
@@ -42,8 +44,8 @@ pub struct EffectiveBlock<N> {
     pub mid: N,
     /// C̄ of the output.
     pub width: N,
-    /// ρ: how much of the input is added to the output. A skip adds it, and so does an inverted
-    /// residual whose width equals its input's.
+    /// ρ: how much of the input is added to the output. A skip that keeps the shape and a residual
+    /// block add it, and so does an inverted residual whose width equals its input's.
     pub identity: N,
 }
 
@@ -142,6 +144,23 @@ impl<'a, N: Number> Sides<'a, N> {
     }
 }
 
+/// The probabilities of what a block may do.
+struct Shares<N> {
+    /// Pass its input on: a skip that keeps the shape.
+    keeps: Option<N>,
+    /// Add its input whatever the widths are: a residual block.
+    adds: Option<N>,
+    /// Everything else.
+    others: N,
+}
+
+impl<N: Number> Shares<N> {
+    /// Of all that gives the chosen width.
+    fn works(&self) -> N {
+        self.adds.as_ref().map_or_else(|| self.others.clone(), |adds| self.others.plus(adds))
+    }
+}
+
 /// Channels with their probabilities.
 type Widths<N> = Vec<(usize, N)>;
 
@@ -172,9 +191,9 @@ impl<N: Number> Step<'_, N> {
             .copied()
             .zip(self.probabilities.widths.iter().cloned())
             .collect();
-        let (keeps, works) = self.skip_or_not();
-        let out = match &keeps {
-            Some(keeps) => mixed_widths(incoming, &selected, keeps, &works),
+        let shares = self.shares();
+        let out = match &shares.keeps {
+            Some(keeps) => mixed_widths(incoming, &selected, keeps, &shares.works()),
             None => selected.clone(),
         };
         let input = mean(incoming, self.one);
@@ -193,41 +212,32 @@ impl<N: Number> Step<'_, N> {
             input,
             mid,
             width: mean(&out, self.one),
-            identity: self.identity(incoming, &selected, keeps, &works),
+            identity: self.identity(incoming, &selected, &shares),
         };
         (block, cost, out)
     }
 
-    /// The probability of a shape-keeping skip, where there is one, and that of everything else.
-    fn skip_or_not(&self) -> (Option<N>, N) {
-        let mut keeps = None;
-        let mut works = Vec::new();
+    fn shares(&self) -> Shares<N> {
+        let (mut keeps, mut adds, mut others) = (None, None, Vec::new());
         for (block_type, p) in self.choices.types.iter().zip(&self.probabilities.types) {
-            if *block_type == BlockType::Skip && !self.choices.skip_needs_projection() {
-                keeps = Some(p.clone());
-            } else {
-                works.push(p.clone());
+            match block_type {
+                BlockType::Skip if !self.choices.skip_needs_projection() => keeps = Some(p.clone()),
+                BlockType::Residual => adds = Some(p.clone()),
+                _ => others.push(p.clone()),
             }
         }
-        (keeps, sum(works.into_iter(), self.one))
+        Shares { keeps, adds, others: sum(others.into_iter(), self.one) }
     }
 
     /// ρ, see [`EffectiveBlock::identity`].
-    fn identity(
-        &self,
-        incoming: &Widths<N>,
-        selected: &Widths<N>,
-        keeps: Option<N>,
-        works: &N,
-    ) -> N {
-        if !self.choices.can_be_residual() {
-            return self.one.constant(0);
-        }
+    fn identity(&self, incoming: &Widths<N>, selected: &Widths<N>, shares: &Shares<N>) -> N {
         let equal = incoming.iter().flat_map(|(a, p)| {
             selected.iter().filter(move |(b, _)| a == b).map(move |(_, q)| p.times(q))
         });
-        let residual = sum(equal, self.one).times(works);
-        keeps.map_or(residual.clone(), |keeps| residual.plus(&keeps))
+        let fits = self.choices.can_be_residual();
+        let inverted = fits.then(|| sum(equal, self.one).times(&shares.others));
+        let always = [&shares.keeps, &shares.adds].into_iter().flatten().cloned();
+        sum(inverted.into_iter().chain(always), self.one)
     }
 
     /// Expected hidden channels and squeezed channels.
@@ -251,6 +261,7 @@ impl<N: Number> Step<'_, N> {
             let cost = match *block_type {
                 BlockType::Skip if !self.choices.skip_needs_projection() => continue,
                 BlockType::Skip => dense_conv(1, input, width, &self.pixels.1),
+                BlockType::Residual => residual(input, width, &self.pixels.1),
                 BlockType::MbConv { kernel, squeeze_excite, .. } => MbConvShape {
                     kernel,
                     input: input.clone(),

@@ -112,6 +112,12 @@ pub fn dense_conv<N: Number>(kernel: usize, input: &N, width: &N, pixels: &N) ->
     Cost::conv(input.times(width).scaled((kernel * kernel) as u64), pixels)
 }
 
+/// Two dense 3x3 convolutions, the second as wide as the first, with `pixels` outputs each.
+#[must_use]
+pub fn residual<N: Number>(input: &N, width: &N, pixels: &N) -> Cost<N> {
+    dense_conv(3, input, width, pixels).plus(&dense_conv(3, width, width, pixels))
+}
+
 /// 1x1 convolution, pooling, fully connected layer.
 #[must_use]
 pub fn conv_head<N: Number>(input: &N, width: u64, classes: u64, pixels: &N) -> Cost<N> {

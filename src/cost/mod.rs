@@ -18,7 +18,7 @@ use crate::space::{
     ArchSpec, BlockChoices, BlockKind, BlockSpec, BlockType, ConvSpec, Expansion, Head,
     SearchSpace, conv_out, squeeze_width,
 };
-use formula::{MbConvShape, conv_head, dense_conv, irpool_head};
+use formula::{MbConvShape, conv_head, dense_conv, irpool_head, residual};
 
 /// The cost of a decided network for one image.
 #[must_use]
@@ -43,6 +43,7 @@ pub fn count_block(block: &BlockSpec, input: usize, side: usize) -> (Cost<u64>, 
     let cost = match &block.kind {
         BlockKind::Identity => Cost::zero(&0),
         BlockKind::Projection => dense_conv(1, &input, &width, &square(after)),
+        BlockKind::Residual => residual(&input, &width, &square(after)),
         BlockKind::MbConv { kernel, mid, expand, squeeze, .. } => MbConvShape {
             kernel: *kernel,
             input,
@@ -117,6 +118,7 @@ fn instantiated(
                 cost = match *block_type {
                     BlockType::Skip if !block.skip_needs_projection() => cost,
                     BlockType::Skip => cost.plus(&dense_conv(1, &input, &width, &square(side))),
+                    BlockType::Residual => cost.plus(&residual(&input, &width, &square(side))),
                     BlockType::MbConv { kernel, squeeze_excite, .. } => {
                         let each =
                             mids.iter().map(|mid| mbconv(kernel, *mid, width, squeeze_excite));

@@ -4,6 +4,7 @@
 //! network's. Each branch ends in its raw projection: normalising, weighing, adding the input
 //! and masking are one operator behind it.
 
+use super::residual::{Residual, shortcut};
 use crate::nn::{BatchNorm, Conv1x1, Depthwise, Params, Pass, SqueezeExcite};
 use crate::ops::depthwise;
 use crate::ops::gram::Gram;
@@ -27,6 +28,9 @@ pub struct BlockGates {
     pub squeeze: Option<Value>,
     /// Mask of the output channels `[width]`.
     pub width: Option<Value>,
+    /// Mask of the channels between the convolutions of a residual block `[width]`, which are as many
+    /// as its outputs.
+    pub inner: Option<Value>,
     /// Masks of channels in front of their batch norm, instead of behind it.
     pub filters: FilterMasks,
 }
@@ -38,7 +42,7 @@ pub struct BlockGates {
 pub struct FilterMasks {
     /// Of the depthwise filters `[mid]`.
     pub depthwise: Option<Value>,
-    /// Of the last filters of every branch `[width]`.
+    /// Of the last filters of every branch, and of all of a residual block `[width]`.
     pub project: Option<Value>,
 }
 
@@ -48,6 +52,7 @@ pub struct Block {
     /// All read the same input, whose covariance is taken once.
     branches: Vec<BranchLayers>,
     identity: bool,
+    stride: usize,
     width: usize,
 }
 
@@ -55,6 +60,7 @@ pub struct Block {
 enum BranchLayers {
     MbConv(Box<MbConv>),
     Projection { conv: Conv1x1, norm: BatchNorm, stride: usize },
+    Residual(Residual),
 }
 
 /// Inverted residual (Sandler et al. 2018) up to its projection.
@@ -81,13 +87,16 @@ impl Block {
                     norm: BatchNorm::new(params, &name, plan.width)?,
                     stride: plan.stride,
                 }),
+                Branch::Residual { mid } => {
+                    Ok(BranchLayers::Residual(Residual::new(params, &name, plan, *mid)?))
+                }
                 Branch::MbConv { .. } => {
                     Ok(BranchLayers::MbConv(Box::new(MbConv::new(params, &name, plan, branch)?)))
                 }
             }
         });
         let branches = branches.collect::<Result<_>>()?;
-        Ok(Self { branches, identity: plan.identity, width: plan.width })
+        Ok(Self { branches, identity: plan.identity, stride: plan.stride, width: plan.width })
     }
 
     /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, width]`.
@@ -119,7 +128,7 @@ impl Block {
                 Some(rho) => rho.clone(),
                 None => pass.row(&[1.0], false)?,
             };
-            sum.identity = Some((pass.tape.cut(x, self.width)?, rho));
+            sum.identity = Some((shortcut(pass, x, self.stride, self.width)?, rho));
         }
         pass.tape.norm(&sum)
     }
@@ -141,6 +150,8 @@ impl BranchLayers {
     fn freeze(&self, params: &Params, residual: bool) -> Result<Layer> {
         match self {
             Self::MbConv(block) => block.freeze(params, residual),
+            Self::Residual(block) if residual => block.freeze(params),
+            Self::Residual(_) => candle_core::bail!("a residual block adds its input"),
             Self::Projection { .. } if residual => {
                 candle_core::bail!("a projecting skip that adds its input is not decided")
             }
@@ -159,6 +170,7 @@ impl BranchLayers {
     ) -> Result<Candidate> {
         match self {
             Self::MbConv(block) => block.forward(pass, x, gram, gates),
+            Self::Residual(block) => block.forward(pass, x, gates),
             Self::Projection { conv, norm, stride } => {
                 let (_, h, w, _) = x.tensor().dims4()?;
                 let x = pass.tape.subsample(x, Grid::strided(*stride, (h, w)))?;

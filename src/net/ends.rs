@@ -50,14 +50,14 @@ impl Stem {
         images: &Value,
         mask: Option<Value>,
     ) -> Result<Value> {
-        let (z, moments) = self.conv.forward(pass, images)?;
+        let (z, moments) = self.conv.forward(pass, images, None)?;
         let norm = self.norm.norm(pass, self.activation, moments)?;
         single(pass, Candidate { z, norm }, mask)
     }
 
     /// The layer at inference.
     pub(super) fn freeze(&self, params: &Params) -> Result<Layer> {
-        self.conv.freeze(params, &self.norm, self.activation)
+        Ok(Layer::Conv(self.conv.freeze(params, &self.norm, self.activation)?))
     }
 }
 

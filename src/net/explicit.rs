@@ -128,7 +128,7 @@ impl ExplicitSupernet {
             let branches = Some(pass.row(&products, wanted)?);
             parts.push(BlockGates { branches, ..hidden.clone() });
         }
-        if choices.can_be_residual() {
+        if choices.adds_input() {
             let mask = prefix_mask(&choices.widths, &values.widths);
             parts.push(BlockGates {
                 identity: Some(pass.row(&[values.identity], wanted)?),

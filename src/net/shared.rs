@@ -150,7 +150,7 @@ pub fn inherited(
 /// The supernet's name of a derived network's tensor: the branch is called by its type.
 fn source_name(space: &SearchSpace, decisions: &[BlockDecision], name: &str) -> String {
     for (choices, decision) in space.blocks.iter().zip(decisions) {
-        for branch in ["mbconv", "skip"] {
+        for branch in ["mbconv", "skip", "residual"] {
             let prefix = format!("blocks.{}.{branch}.", choices.label());
             if let Some(rest) = name.strip_prefix(&prefix) {
                 let chosen = choices.types[decision.block_type];
@@ -163,6 +163,10 @@ fn source_name(space: &SearchSpace, decisions: &[BlockDecision], name: &str) -> 
 
 /// A copy of the first entries along every axis.
 fn first(whole: &Tensor, dims: &[usize]) -> Result<Tensor> {
+    let mut sizes = whole.dims().iter().zip(dims);
+    if whole.rank() != dims.len() || sizes.any(|(all, part)| part > all) {
+        candle_core::bail!("the supernet has no {dims:?} in {:?}", whole.dims());
+    }
     let mut part = whole.clone();
     for (axis, size) in dims.iter().enumerate() {
         part = part.narrow(axis, 0, *size)?;

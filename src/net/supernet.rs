@@ -13,7 +13,7 @@ use crate::cost::Traced;
 use crate::nn::{Params, Pass};
 use crate::recipe::MaskPlace;
 use crate::rng::Seed;
-use crate::space::{BlockChoices, Expansion, Plan, SearchSpace, branch_types};
+use crate::space::{BlockChoices, BlockType, Expansion, Plan, SearchSpace, branch_types};
 use crate::tape::{Gradients, Value};
 use candle_core::{Device, Result, Tensor};
 use std::rc::Rc;
@@ -143,12 +143,18 @@ impl Supernet {
                 gates.branches = Some(pass.row(&branches, wanted)?);
             }
         }
-        if choices.can_be_residual() {
+        if choices.adds_input() {
             gates.identity = Some(pass.row(&[values.identity], wanted)?);
         }
-        if choices.widths.len() > 1 && self.masks == MaskPlace::BeforeNorm {
-            let row = pass.row(&prefix_mask(&choices.widths, &values.widths), wanted)?;
-            gates.filters.project = Some(row);
+        if choices.widths.len() > 1 {
+            let mut mask = || pass.row(&prefix_mask(&choices.widths, &values.widths), wanted);
+            match self.masks {
+                MaskPlace::BeforeNorm => gates.filters.project = Some(mask()?),
+                MaskPlace::AfterNorm if choices.types.contains(&BlockType::Residual) => {
+                    gates.inner = Some(mask()?);
+                }
+                MaskPlace::AfterNorm => {}
+            }
         }
         Ok(gates)
     }
@@ -240,8 +246,10 @@ fn block_gradients(
     if let Some(identity) = taken(gates.identity.as_ref(), gradients)? {
         found.identity = identity[0];
     }
-    if let Some(mask) = taken(gates.filters.project.as_ref(), gradients)? {
-        add_prefix_sums(&mut found.widths, &choices.widths, &mask);
+    for place in [&gates.inner, &gates.filters.project] {
+        if let Some(mask) = taken(place.as_ref(), gradients)? {
+            add_prefix_sums(&mut found.widths, &choices.widths, &mask);
+        }
     }
     let (by_mid, mids) = match &choices.expansion {
         Expansion::None => (&mut by_input, incoming.iter().map(|(c, _)| *c).collect()),

@@ -1,7 +1,7 @@
 //! The layers of mobile networks, channels-last.
 
 use super::params::{BufferId, Init, ParamId, Params, Pass};
-use crate::ops::inference::Layer;
+use crate::ops::inference::{self, Layer};
 use crate::ops::{Moments, norm, project};
 use crate::space::Activation;
 use crate::tape::{self, Candidate, Expand, Norm, Value};
@@ -91,16 +91,22 @@ impl Conv {
     ) -> Result<Self> {
         let taps = kernel * kernel;
         let init = Init::Normal((2.0 / (taps * c_out) as f64).sqrt());
-        let weight = params.add(format!("{name}.weight"), &[taps * c_in, c_out], init)?;
+        let weight = params.add(format!("{name}.weight"), &[taps, c_in, c_out], init)?;
         Ok(Self { weight, kernel, stride })
     }
 
-    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, c_out]` with its moments where the pass uses them.
+    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, c_out]` with its moments where the pass uses them;
+    /// `mask` `[c_out]` weighs the filters.
     ///
     /// # Errors
     /// When an operator fails.
-    pub fn forward(&self, pass: &mut Pass<'_>, x: &Value) -> Result<(Value, Option<Moments>)> {
-        let weight = pass.param(self.weight);
+    pub fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        x: &Value,
+        mask: Option<&Value>,
+    ) -> Result<(Value, Option<Moments>)> {
+        let weight = masked(pass, pass.param(self.weight), mask)?;
         let statistics = pass.uses_batch_statistics();
         pass.tape.dense(x, &weight, (self.kernel, self.stride), statistics)
     }
@@ -116,9 +122,9 @@ impl Conv {
         params: &Params,
         norm: &BatchNorm,
         activation: Activation,
-    ) -> Result<Layer> {
+    ) -> Result<inference::Conv> {
         let (w, norm) = (params.value(self.weight).clone(), norm.freeze(params, activation)?);
-        Ok(Layer::Conv { w, kernel: self.kernel, stride: self.stride, norm })
+        Ok(inference::Conv { w, kernel: self.kernel, stride: self.stride, norm })
     }
 }
 

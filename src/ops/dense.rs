@@ -14,7 +14,7 @@ use rayon::prelude::*;
 pub struct Gradients {
     /// `[n, h, w, c_in]`
     pub dx: Option<Tensor>,
-    /// `[k·k·c_in, c_out]`
+    /// `[k·k, c_in, c_out]`
     pub dw: Option<Tensor>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Geometry {
     pub ow: usize,
 }
 
-/// x `[n, h, w, c_in]`, w `[k·k·c_in, c_out]` → y `[n, ⌈h/s⌉, ⌈w/s⌉, c_out]`, and its moments if
+/// x `[n, h, w, c_in]`, w `[k·k, c_in, c_out]` → y `[n, ⌈h/s⌉, ⌈w/s⌉, c_out]`, and its moments if
 /// `statistics` are asked for.
 ///
 /// # Errors
@@ -115,8 +115,8 @@ pub fn backward(
 
 fn shape(x: &Tensor, w: &Tensor, k: usize, stride: usize) -> Result<(usize, Geometry, usize)> {
     let (n, h, width, c) = nhwc(x)?;
-    let c_out = w.dims2()?.1;
-    expect("dense", "w", w, &[k * k * c, c_out])?;
+    let (_, _, c_out) = w.dims3()?;
+    expect("dense", "w", w, &[k * k, c, c_out])?;
     Ok((n, Geometry::new((h, width, c), k, stride), c_out))
 }
 

@@ -4,6 +4,7 @@
 
 mod inverted_residual;
 mod matrix;
+mod residual;
 
 use super::depthwise::Expand;
 use super::host::{Host, Scratch, nhwc, pieces, tensor, to_fill};
@@ -17,16 +18,11 @@ use candle_core::{Device, Result, Tensor, bail};
 use inverted_residual::HostInvertedResidual;
 use matrix::{HostConv, HostConv1x1, Matrix};
 use rayon::prelude::*;
+use residual::HostResidual;
 
 /// One layer, its batch norm behind it.
 pub enum Layer {
-    /// Dense k x k convolution, w `[k·k·c_in, c_out]`.
-    Conv {
-        w: Tensor,
-        kernel: usize,
-        stride: usize,
-        norm: Norm,
-    },
+    Conv(Conv),
     /// 1x1 convolution of every `stride`-th pixel, w `[c_in, c_out]`.
     Conv1x1 {
         w: Tensor,
@@ -34,6 +30,7 @@ pub enum Layer {
         norm: Norm,
     },
     InvertedResidual(Box<InvertedResidual>),
+    Residual(Box<Residual>),
     /// The first `width` channels.
     Cut {
         width: usize,
@@ -51,8 +48,10 @@ pub enum Layer {
 impl Layer {
     fn stride(&self) -> usize {
         match self {
-            Self::Conv { stride, .. } | Self::Conv1x1 { stride, .. } => *stride,
+            Self::Conv(conv) => conv.stride,
+            Self::Conv1x1 { stride, .. } => *stride,
             Self::InvertedResidual(block) => block.stride,
+            Self::Residual(block) => block.first.stride,
             Self::Cut { .. } | Self::Pool | Self::Linear { .. } => 1,
         }
     }
@@ -78,6 +77,22 @@ pub struct InvertedResidual {
 
 /// Bytes that the two maps of a piece of work may take together, so that they stay in a core's cache.
 const CACHE: usize = 1 << 20;
+
+/// Dense k x k convolution.
+pub struct Conv {
+    /// `[k·k, c_in, c_out]`
+    pub w: Tensor,
+    pub kernel: usize,
+    pub stride: usize,
+    pub norm: Norm,
+}
+
+/// Two convolutions, the second of stride 1, plus their input: of every pixel that the first one's
+/// stride keeps the channels that both sides have (He et al. 2016).
+pub struct Residual {
+    pub first: Conv,
+    pub second: Conv,
+}
 
 /// Layers one behind the other, ready to run.
 pub struct Network {
@@ -180,13 +195,12 @@ fn largest(shapes: &[Shape]) -> usize {
 
 fn host_layer(layer: &Layer) -> Result<Box<dyn HostLayer>> {
     Ok(match layer {
-        Layer::Conv { w, kernel, stride, norm } => {
-            Box::new(HostConv::new(Matrix::folded(w, norm)?, (*kernel, *stride))?)
-        }
+        Layer::Conv(conv) => Box::new(HostConv::new(conv)?),
         Layer::Conv1x1 { w, stride, norm } => {
             Box::new(HostConv1x1 { matrix: Matrix::folded(w, norm)?, stride: *stride })
         }
         Layer::InvertedResidual(block) => Box::new(HostInvertedResidual::new(block)?),
+        Layer::Residual(block) => Box::new(HostResidual::new(block)?),
         Layer::Cut { width } => Box::new(HostCut { width: *width }),
         Layer::Pool => Box::new(HostPool),
         Layer::Linear { w, bias, activation } => {

@@ -97,6 +97,7 @@ fn operator(kind: &BlockKind) -> String {
         }
         BlockKind::Projection => "skip (conv 1x1, relu)".to_owned(),
         BlockKind::Identity => "skip".to_owned(),
+        BlockKind::Residual => "conv 3x3, relu, conv 3x3".to_owned(),
     }
 }
 
@@ -106,13 +107,14 @@ fn hidden(kind: &BlockKind, input: usize) -> String {
         BlockKind::MbConv { mid, .. } => {
             format!("{mid} ({:.2}x)", *mid as f64 / input as f64)
         }
-        BlockKind::Projection | BlockKind::Identity => NOTHING.to_owned(),
+        BlockKind::Projection | BlockKind::Identity | BlockKind::Residual => NOTHING.to_owned(),
     }
 }
 
 fn residual(kind: &BlockKind) -> String {
     match kind {
         BlockKind::MbConv { residual, .. } => if *residual { "yes" } else { "no" }.to_owned(),
+        BlockKind::Residual => "yes".to_owned(),
         BlockKind::Projection | BlockKind::Identity => NOTHING.to_owned(),
     }
 }
@@ -143,8 +145,8 @@ fn sureness(found: &ArchitectureRow, block: &BlockSpec) -> [String; 3] {
     };
     let expansion = match block.kind {
         BlockKind::MbConv { .. } => likeliest(|choice| &choice.expansions),
-        // A skip has none, whatever was likeliest.
-        BlockKind::Projection | BlockKind::Identity => NOTHING.to_owned(),
+        // The others have none, whatever was likeliest.
+        BlockKind::Projection | BlockKind::Identity | BlockKind::Residual => NOTHING.to_owned(),
     };
     [likeliest(|choice| &choice.types), expansion, likeliest(|choice| &choice.widths)]
 }

@@ -45,6 +45,10 @@ pub enum BlockKind {
     },
     /// 1x1 convolution, batch norm, ReLU: a skip where the shape changes.
     Projection,
+    /// 3x3 convolution, batch norm, ReLU, 3x3 convolution, batch norm, all `width` channels wide, plus
+    /// the input: of every `stride`-th pixel the channels that both sides have (He et al. 2016, their
+    /// shortcut A, which has no weights; the order of layers is that of Han et al. 2017).
+    Residual,
     /// The input itself, cut to `width` channels.
     Identity,
 }
@@ -130,6 +134,7 @@ impl SearchSpace {
         let (width, kind) = match choices.types[decision.block_type] {
             BlockType::Skip if choices.skip_needs_projection() => (selected, BlockKind::Projection),
             BlockType::Skip => (selected.min(input), BlockKind::Identity),
+            BlockType::Residual => (selected, BlockKind::Residual),
             BlockType::MbConv { kernel, activation, squeeze_excite } => {
                 let (mid, expand) = match &choices.expansion {
                     Expansion::None => (input, false),

@@ -16,16 +16,26 @@ pub enum Activation {
     Hsigmoid,
 }
 
-/// An inverted residual of a given kernel, activation and gating, or none at all.
+/// An inverted residual of a given kernel, activation and gating, a plain residual block, or none at
+/// all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BlockType {
-    MbConv { kernel: usize, activation: Activation, squeeze_excite: bool },
+    MbConv {
+        kernel: usize,
+        activation: Activation,
+        squeeze_excite: bool,
+    },
     Skip,
+    /// Two dense 3x3 convolutions beside a shortcut, see [`super::BlockKind::Residual`].
+    Residual,
 }
 
 impl BlockType {
-    /// The nine types that the released FBNetV2 networks are made of.
-    pub const ALL: [Self; 9] = [
+    /// The nine types that the released FBNetV2 networks are made of: `all` in space files.
+    pub const FBNETV2: &'static [Self] = Self::ALL.split_at(9).0;
+
+    /// Every type that has a name.
+    pub const ALL: [Self; 10] = [
         Self::mbconv(3, Activation::Relu, false),
         Self::mbconv(3, Activation::Hswish, false),
         Self::mbconv(3, Activation::Relu, true),
@@ -35,6 +45,7 @@ impl BlockType {
         Self::mbconv(5, Activation::Relu, true),
         Self::mbconv(5, Activation::Hswish, true),
         Self::Skip,
+        Self::Residual,
     ];
 
     const fn mbconv(kernel: usize, activation: Activation, squeeze_excite: bool) -> Self {
@@ -46,6 +57,7 @@ impl BlockType {
     pub fn name(self) -> &'static str {
         match self {
             Self::Skip => "skip",
+            Self::Residual => "res3x3",
             Self::MbConv { kernel, activation, squeeze_excite } => {
                 match (kernel, activation, squeeze_excite) {
                     (3, Activation::Relu, false) => "k3_relu",
@@ -95,5 +107,6 @@ mod tests {
             assert_eq!(BlockType::from_name(t.name()), Some(t));
         }
         assert_eq!(BlockType::from_name("k7_relu"), None);
+        assert!(!BlockType::FBNETV2.contains(&BlockType::Residual));
     }
 }

@@ -66,7 +66,8 @@ pub struct BlockChoices {
 /// The hidden width of an inverted residual.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expansion {
-    /// Expansion 1: no expanding convolution, the hidden width is the input width.
+    /// Expansion 1, or no type that expands: no expanding convolution, the hidden width is the input
+    /// width.
     None,
     /// One hidden width per ratio, ascending. A ratio counts from `in_max`, so that an option
     /// means a fixed number of channels whatever width the block before takes.
@@ -126,7 +127,14 @@ impl BlockChoices {
         }
     }
 
-    /// Whether the sum with the input fits: same resolution, same largest width.
+    /// Whether the input is added to the output, at least by some of the options.
+    #[must_use]
+    pub fn adds_input(&self) -> bool {
+        self.can_be_residual() || self.types.contains(&BlockType::Residual)
+    }
+
+    /// Whether the sum with the input fits as it is: same resolution, same largest width. Where it does
+    /// not, inverted residuals have none.
     #[must_use]
     pub fn can_be_residual(&self) -> bool {
         self.stride == 1 && self.in_max == self.width_max()

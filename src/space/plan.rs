@@ -27,7 +27,7 @@ pub struct BlockPlan {
     pub input: usize,
     pub width: usize,
     pub branches: Vec<(String, Branch)>,
-    /// Whether the input (cut to `width` channels) is added.
+    /// Whether the input (cut or filled up to `width` channels, on every `stride`-th pixel) is added.
     pub identity: bool,
 }
 
@@ -43,6 +43,9 @@ pub enum Branch {
     },
     /// 1x1 convolution, batch norm, ReLU.
     Projection,
+    /// Two 3x3 convolutions, each with batch norm, ReLU between them; `mid` channels between them, too:
+    /// as many as the block's width.
+    Residual { mid: usize },
 }
 
 impl Plan {
@@ -67,6 +70,9 @@ impl Plan {
             let (branches, identity) = match &block.kind {
                 BlockKind::Identity => (vec![], true),
                 BlockKind::Projection => (vec![("skip".to_owned(), Branch::Projection)], false),
+                BlockKind::Residual => {
+                    (vec![("residual".to_owned(), Branch::Residual { mid: block.width })], true)
+                }
                 BlockKind::MbConv { kernel, activation, mid, expand, squeeze, residual } => {
                     let branch = Branch::MbConv {
                         kernel: *kernel,
@@ -100,16 +106,18 @@ impl Plan {
     }
 }
 
-/// The branch of a type with `mid` hidden channels; none for a skip that keeps the shape.
+/// The branch of a type with `mid` hidden channels and `width` outputs; none for a skip that keeps
+/// the shape.
 fn branch(
     space: &SearchSpace,
     choices: &BlockChoices,
     block_type: BlockType,
-    mid: usize,
+    (mid, width): (usize, usize),
 ) -> Option<Branch> {
     match block_type {
         BlockType::Skip if !choices.skip_needs_projection() => None,
         BlockType::Skip => Some(Branch::Projection),
+        BlockType::Residual => Some(Branch::Residual { mid: width }),
         BlockType::MbConv { kernel, activation, squeeze_excite } => Some(Branch::MbConv {
             kernel,
             activation,
@@ -121,8 +129,9 @@ fn branch(
 }
 
 fn block_of_choices(space: &SearchSpace, choices: &BlockChoices) -> BlockPlan {
+    let largest = (choices.mid_max(), choices.width_max());
     let branches = choices.types.iter().filter_map(|block_type| {
-        let branch = branch(space, choices, *block_type, choices.mid_max())?;
+        let branch = branch(space, choices, *block_type, largest)?;
         Some((block_type.name().to_owned(), branch))
     });
     BlockPlan {
@@ -131,7 +140,7 @@ fn block_of_choices(space: &SearchSpace, choices: &BlockChoices) -> BlockPlan {
         input: choices.in_max,
         width: choices.width_max(),
         branches: branches.collect(),
-        identity: choices.can_be_residual(),
+        identity: choices.adds_input(),
     }
 }
 
@@ -189,12 +198,12 @@ pub fn option_plans(space: &SearchSpace, choices: &BlockChoices) -> Vec<BlockPla
                 }
                 _ => (block_type.name().to_owned(), choices.mid_max()),
             };
-            Some((name, branch(space, choices, block_type, mid)?))
+            Some((name, branch(space, choices, block_type, (mid, *width))?))
         });
         let plan = part(format!("{}.w{width}", choices.label()), *width);
         plans.push(BlockPlan { branches: branches.collect(), ..plan });
     }
-    if choices.can_be_residual() {
+    if choices.adds_input() {
         let plan = part(choices.label(), choices.width_max());
         plans.push(BlockPlan { identity: true, ..plan });
     }

@@ -80,7 +80,7 @@ impl BlockSpec {
                     self.width, self.stride
                 ));
             }
-            BlockKind::Identity | BlockKind::Projection => {}
+            BlockKind::Identity | BlockKind::Projection | BlockKind::Residual => {}
         }
         Ok(())
     }

@@ -146,14 +146,19 @@ fn read_stage(
     let widths = s.require("width", WIDTHS).and_then(|value| read_widths(&value));
     let width_max = widths.as_ref().and_then(|widths| widths.last().copied());
     let inputs = [flow.channels, if blocks == Some(1) { None } else { width_max }];
-    let expansions = s
-        .require("expansion", RATIOS)
-        .and_then(|value| read_expansions(&value, inputs, flow.divisor));
     let types = match (s.get("types"), default_types) {
         (Some(value), _) => read_types(&value),
         (None, Some(Some(types))) => Some(types.clone()),
         (None, Some(None)) => s.require("types", TYPES).and(None),
         (None, None) => None,
+    };
+    let expansions = if types.as_ref().is_some_and(|types| has_no_expansion(types)) {
+        let problem = "is the hidden width of inverted residuals, and no type of this stage is one";
+        s.forbid("expansion", problem, "take it out: a res3x3 is as wide inside as its width");
+        Some([Some(Expansion::None), Some(Expansion::None)])
+    } else {
+        let value = s.require("expansion", RATIOS);
+        value.and_then(|value| read_expansions(&value, inputs, flow.divisor))
     };
     let in_max = std::mem::replace(&mut flow.channels, width_max);
     let [first, later] = expansions?;
@@ -180,6 +185,12 @@ fn read_stage(
         });
     }
     Some(choices)
+}
+
+/// Whether these types are residual blocks, beside a skip perhaps.
+fn has_no_expansion(types: &[BlockType]) -> bool {
+    let expands = |block_type: &BlockType| matches!(block_type, BlockType::MbConv { .. });
+    types.contains(&BlockType::Residual) && !types.iter().any(expands)
 }
 
 fn read_widths(value: &Value<'_>) -> Option<Vec<usize>> {
@@ -302,7 +313,7 @@ fn read_types(value: &Value<'_>) -> Option<Vec<BlockType>> {
     let one_of_them = format!("one of {}", names.join(", "));
     if let DeValue::String(text) = value.node() {
         if text == "all" {
-            return Some(BlockType::ALL.to_vec());
+            return Some(BlockType::FBNETV2.to_vec());
         }
         let problem = format!("{} is not a list", value.given());
         if BlockType::from_name(text).is_some() {
@@ -363,6 +374,16 @@ mod tests {
         // The other widths are the F space's.
         assert_eq!(size.along(Dimension::Width).to_string(), "442136281481216");
         assert_eq!(size.along(Dimension::BlockType).to_string(), "150094635296999121"); // 9^18
+    }
+
+    #[test]
+    fn the_size_space_is_five_widths_of_eight() {
+        let space = shipped("nats_size.toml");
+        assert_eq!(space.size().total.to_string(), "32768"); // 8^5
+        assert_eq!(space.size().along(Dimension::Width).to_string(), "32768");
+        let strides: Vec<usize> = space.blocks.iter().map(|block| block.stride).collect();
+        assert_eq!(strides, [1, 2, 1, 2, 1]);
+        assert!(space.blocks.iter().all(|block| block.types == [BlockType::Residual]));
     }
 
     #[test]

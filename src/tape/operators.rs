@@ -122,7 +122,7 @@ impl Tape {
         }))
     }
 
-    /// [`ops::dense`]: x `[n, h, w, c_in]`, w `[k·k·c_in, c_out]`. Gives the moments of the output,
+    /// [`ops::dense`]: x `[n, h, w, c_in]`, w `[k·k, c_in, c_out]`. Gives the moments of the output,
     /// too, if `statistics` are asked for.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use super::{Tape, Value};
 use crate::ops::subsample::{self, Grid};
-use candle_core::{Result, bail};
+use candle_core::{D, Result, bail};
 
 impl Tape {
     /// [`subsample::forward`]: the pixels of a grid.
@@ -55,7 +55,7 @@ impl Tape {
         Ok(self.push(y, [a, b], |[a, b], dy| Ok(vec![(a, dy.copy()?), (b, dy)])))
     }
 
-    /// The columns of w `[rows, c]` times the mask `[c]`.
+    /// The columns of w `[…, c]` times the mask `[c]`.
     ///
     /// # Errors
     /// When their sizes do not fit.
@@ -65,7 +65,7 @@ impl Tape {
         Ok(self.push(y, [w, mask], move |[w, mask], dy| {
             let mut parts = Vec::with_capacity(2);
             if mask.is_some() {
-                parts.push((mask, (&dy * &ws)?.sum(0)?));
+                parts.push((mask, (&dy * &ws)?.flatten_to(D::Minus2)?.sum(0)?));
             }
             if w.is_some() {
                 parts.push((w, dy.broadcast_mul(&masks)?));

@@ -72,6 +72,7 @@ fn check_gates(
         check("squeeze", &found.squeeze, &gates.squeeze, &|g, v| g.squeeze = Some(v));
     }
     check("width", &found.width, &gates.width, &|g, v| g.width = Some(v));
+    check("inner", &found.inner, &gates.inner, &|g, v| g.inner = Some(v));
     let (found_mid, at_mid) = (&found.mid_before_norm, &gates.mid_before_norm);
     check("mid before norm", found_mid, at_mid, &|g, v| g.mid_before_norm = Some(v));
     let (found_width, at_width) = (&found.width_before_norm, &gates.width_before_norm);
@@ -88,11 +89,15 @@ fn all_gates(plan: &BlockPlan) -> BlockGates {
         ..BlockGates::default()
     };
     for (_, branch) in &plan.branches {
-        if let Branch::MbConv { mid, squeeze, .. } = branch {
-            gates.mid = falling(*mid);
-            if let Some(squeeze) = squeeze {
-                gates.squeeze = falling(*squeeze);
+        match branch {
+            Branch::MbConv { mid, squeeze, .. } => {
+                gates.mid = falling(*mid);
+                if let Some(squeeze) = squeeze {
+                    gates.squeeze = falling(*squeeze);
+                }
             }
+            Branch::Residual { mid } => gates.inner = falling(*mid),
+            Branch::Projection => {}
         }
     }
     gates
@@ -123,6 +128,20 @@ fn every_inverted_residual_has_the_gradients_of_its_formula() {
 }
 
 #[test]
+fn every_residual_block_has_the_gradients_of_its_formula() {
+    for (stride, input, width) in [(1, 5, 5), (1, 4, 9), (1, 9, 4), (2, 6, 6), (2, 3, 7), (2, 7, 3)]
+    {
+        let plan = block_plan((stride, input, width), &[Branch::Residual { mid: width }], true);
+        let what = format!("residual s{stride}, {input} to {width}");
+        check(&what, &plan, (2, 5, 7), &BlockGates::default());
+        check(&format!("masked {what}"), &plan, (3, 6, 5), &all_gates(&plan));
+    }
+    let mixed = [mbconv(3, Hswish, 10, true, Some(3)), Branch::Residual { mid: 8 }];
+    let plan = block_plan((1, 6, 8), &mixed, true);
+    check("a residual block beside another type", &plan, (2, 5, 7), &all_gates(&plan));
+}
+
+#[test]
 fn blocks_of_many_channels_and_few_pixels_have_the_gradients_of_their_formula() {
     let branch = mbconv(5, Hswish, 52, true, Some(13));
     for (side, stride) in [((4, 1, 1), 1), ((3, 2, 1), 2), ((2, 3, 3), 2)] {
@@ -149,8 +168,9 @@ fn a_sum_of_all_kinds_of_branches_has_the_gradients_of_its_formula() {
 
 #[test]
 fn masks_in_front_of_batch_norm_have_the_gradients_of_their_formula() {
-    let branches = [mbconv(3, Hswish, 10, true, Some(3)), Branch::Projection];
     for (stride, input, width, identity) in [(1, 6, 6, true), (2, 6, 9, false)] {
+        let residual = Branch::Residual { mid: width };
+        let branches = [mbconv(3, Hswish, 10, true, Some(3)), Branch::Projection, residual];
         let plan = block_plan((stride, input, width), &branches, identity);
         let all = all_gates(&plan);
         // So small that batch norm's ε counts, without which these masks had no gradient.
@@ -162,6 +182,7 @@ fn masks_in_front_of_batch_norm_have_the_gradients_of_their_formula() {
             width_before_norm: small(&all.width),
             mid: None,
             width: None,
+            inner: None,
             ..all
         };
         check(&format!("masks before norm, stride {stride}"), &plan, (2, 5, 7), &gates);

@@ -3,7 +3,7 @@
 
 use crate::numbers::assert_gradient;
 use crate::spaces::{
-    decisions, gate_values, one_hot, parse, random_probabilities, shipped, small, sparse,
+    decisions, dense, gate_values, one_hot, parse, random_probabilities, shipped, small, sparse,
     unexpanded,
 };
 use candle_core::Device;
@@ -18,8 +18,9 @@ use repro::space::{
     squeeze_width,
 };
 
-fn spaces() -> [SearchSpace; 5] {
-    [unexpanded(), small(), sparse(), shipped("fbnetv2_f_cifar.toml"), shipped("fbnetv2_f.toml")]
+fn spaces() -> Vec<SearchSpace> {
+    let shipped = ["fbnetv2_f_cifar.toml", "fbnetv2_f.toml", "nats_size.toml"].map(shipped);
+    [unexpanded(), small(), sparse(), dense()].into_iter().chain(shipped).collect()
 }
 
 /// Multiply-accumulates, weights and pooled elements, layer by layer and by hand.
@@ -40,6 +41,11 @@ fn plain_count(arch: &ArchSpec) -> Cost<u64> {
         let before = side;
         match &block.kind {
             BlockKind::Identity => {}
+            BlockKind::Residual => {
+                side = out(before, 3, block.stride);
+                conv(3, input, block.width, 1, side);
+                conv(3, block.width, block.width, 1, side);
+            }
             BlockKind::Projection => {
                 side = out(before, 1, block.stride);
                 conv(1, input, block.width, 1, side);
@@ -89,7 +95,8 @@ fn the_count_is_that_of_the_layers() {
 
 #[test]
 fn counted_weights_are_those_that_a_network_is_built_with() {
-    for space in [unexpanded(), small(), sparse(), shipped("fbnetv2_f_cifar.toml")] {
+    let shipped = shipped("fbnetv2_f_cifar.toml");
+    for space in [unexpanded(), small(), sparse(), dense(), shipped] {
         for made in decisions(&space, "built", 10) {
             let arch = space.decide(&made);
             let (_, params) = Net::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();
@@ -106,7 +113,7 @@ fn the_weights_of_a_supernet_are_counted_as_it_is_built() {
         let weights = params.named().filter(|(name, _)| name.ends_with(".weight"));
         weights.map(|(_, tensor)| tensor.elem_count()).sum()
     };
-    for space in [unexpanded(), small(), sparse(), shipped("smoke.toml")] {
+    for space in [unexpanded(), small(), sparse(), dense(), shipped("smoke.toml")] {
         let (_, masked) = Supernet::new(&space, Seed(0), &Device::Cpu).unwrap();
         assert_eq!(cost::supernet(&space).params, built(&masked) as u64, "{}", space.name);
         let space = SearchSpace { resolutions: vec![space.max_resolution()], ..space };
@@ -128,7 +135,7 @@ fn the_expected_cost_at_one_hot_choices_is_the_count_to_the_unit() {
             for (found, block) in exact.blocks.iter().zip(&arch.blocks) {
                 assert_eq!((found.input, found.width), (input, block.width as u64));
                 let adds = match block.kind {
-                    BlockKind::Identity => true,
+                    BlockKind::Identity | BlockKind::Residual => true,
                     BlockKind::Projection => false,
                     BlockKind::MbConv { residual, .. } => residual,
                 };
@@ -200,7 +207,7 @@ fn all_networks(space: &SearchSpace, p: &Probabilities<f64>) -> Vec<(Decisions, 
 
 #[test]
 fn effective_shapes_are_expectations_over_the_networks_of_a_space() {
-    for (space, label) in [(tiny(), "a"), (tiny(), "b"), (unexpanded(), "a")] {
+    for (space, label) in [(tiny(), "a"), (tiny(), "b"), (unexpanded(), "a"), (dense(), "a")] {
         let p = random_probabilities(&space, label);
         let found = propagate(&space, &p, &1.0).blocks;
         let n = found.len();
@@ -214,7 +221,9 @@ fn effective_shapes_are_expectations_over_the_networks_of_a_space() {
                 widths[i] += q * block.width as f64;
                 let residual = matches!(
                     block.kind,
-                    BlockKind::Identity | BlockKind::MbConv { residual: true, .. }
+                    BlockKind::Identity
+                        | BlockKind::Residual
+                        | BlockKind::MbConv { residual: true, .. }
                 );
                 adds[i] += q * f64::from(u8::from(residual));
                 input = block.width;
@@ -225,7 +234,8 @@ fn effective_shapes_are_expectations_over_the_networks_of_a_space() {
             assert!((found.input - inputs[i]).abs() < 1e-9, "input of {i}");
             assert!((found.width - widths[i]).abs() < 1e-9, "width of {i}");
             assert!((found.identity - adds[i]).abs() < 1e-9, "ρ of {i}");
-            if space.blocks[i].expansion == Expansion::None {
+            let hides = !space.blocks[i].types.contains(&BlockType::Residual);
+            if hides && space.blocks[i].expansion == Expansion::None {
                 assert!((found.mid - inputs[i]).abs() < 1e-9, "hidden of {i}");
             }
             let whole: f64 = found.incoming.iter().map(|(_, p)| p).sum();
@@ -280,6 +290,10 @@ fn plain_expectation(space: &SearchSpace, p: &Probabilities<f64>) -> [f64; 3] {
             match block_type {
                 BlockType::Skip if keeps => {}
                 BlockType::Skip => conv(*q, shape.input * width, side),
+                BlockType::Residual => {
+                    conv(*q, 9.0 * shape.input * width, side);
+                    conv(*q, 9.0 * width * width, side);
+                }
                 BlockType::MbConv { kernel, squeeze_excite, .. } => {
                     if expands {
                         conv(*q, shape.input * mid, before);

@@ -8,7 +8,8 @@ use crate::reference::{
     BlockGates, Map, Reference, Statistics, Weights, block_gates, cross_entropy,
 };
 use crate::spaces::{
-    self, decisions, gate_values, one_hot, parse, random_probabilities, shipped, sparse, unexpanded,
+    self, decisions, dense, gate_values, one_hot, parse, random_probabilities, shipped, sparse,
+    unexpanded,
 };
 use candle_core::{Device, Tensor};
 use repro::cost::Probabilities;
@@ -167,6 +168,7 @@ fn block_of_options(
     let (side, widest) = (|s: usize| s.div_ceil(choices.stride), choices.width_max());
     let mut y = Map::zeros(x.n, side(x.h), side(x.w), widest);
     let keeps = choices.stride == 1 && choices.in_max == widest;
+    let adds = keeps || choices.types.contains(&BlockType::Residual);
     for (width, g_w) in choices.widths.iter().zip(&gates.widths) {
         for (block_type, g_t) in choices.types.iter().zip(&gates.types) {
             let mut add = |suffix: &str, branch: Branch, gate: f64, masks: &BlockGates| {
@@ -182,11 +184,19 @@ fn block_of_options(
                 y.add(gate, &reference.block(&plan, x, masks).padded_to(widest));
             };
             let none = BlockGates::default();
-            let BlockType::MbConv { kernel, activation, squeeze_excite } = *block_type else {
-                if !keeps {
-                    add("", Branch::Projection, g_t * g_w, &none);
+            let (kernel, activation, squeeze_excite) = match *block_type {
+                BlockType::MbConv { kernel, activation, squeeze_excite } => {
+                    (kernel, activation, squeeze_excite)
                 }
-                continue;
+                BlockType::Skip if keeps => continue,
+                BlockType::Skip => {
+                    add("", Branch::Projection, g_t * g_w, &none);
+                    continue;
+                }
+                BlockType::Residual => {
+                    add("", Branch::Residual { mid: *width }, g_t * g_w, &none);
+                    continue;
+                }
             };
             let mbconv = |mid: usize, expand: bool| {
                 let squeeze = squeeze_excite.then(|| squeeze_width(mid, space.channel_divisor));
@@ -205,8 +215,9 @@ fn block_of_options(
                 }
             }
         }
-        if keeps {
-            y.add(g_w * gates.identity, &x.cut(*width).padded_to(widest));
+        if adds {
+            let kept = x.sampled((choices.stride, 1), (y.h, y.w)).cut((*width).min(x.c));
+            y.add(g_w * gates.identity, &kept.padded_to(widest));
         }
     }
     y
@@ -229,7 +240,7 @@ impl Explicit {
 
 #[test]
 fn an_explicit_supernet_has_the_gradients_of_its_formula_in_all_weights_and_gates() {
-    for space in [small(), sparse(), unexpanded(), parse(WIDTHS)] {
+    for space in [small(), sparse(), unexpanded(), dense(), parse(WIDTHS)] {
         let what = space.name.clone();
         let mut s = Explicit::new(space, 3);
         let mut gates = gate_values(&s.space, &random_probabilities(&s.space, &what));
@@ -331,6 +342,11 @@ impl Tied {
 
     /// Logits, gradients of types and widths, and the sums of the gradients of tied weights.
     fn agree(&mut self, what: &str, p: &Probabilities<f64>) {
+        self.agree_on(what, p, true);
+    }
+
+    /// [`Tied::agree`], the gradients of widths being compared or not.
+    fn agree_on(&mut self, what: &str, p: &Probabilities<f64>, widths: bool) {
         let Explicit { space, images, labels, .. } = &self.explicit;
         let gates = gate_values(space, p);
         let masked = run(&self.masked, &mut self.masked_params, images, labels, &gates);
@@ -346,7 +362,7 @@ impl Tied {
             if choices.types.len() > 1 {
                 close("types", &explicit.types, &masked.types);
             }
-            if choices.widths.len() > 1 {
+            if widths && choices.widths.len() > 1 {
                 close("widths", &explicit.widths, &masked.widths);
             }
             close("identity", &[explicit.identity], &[masked.identity]);
@@ -398,6 +414,24 @@ fn with_tied_weights_it_is_the_masked_supernet_where_expansions_are_decided() {
 }
 
 #[test]
+fn with_tied_weights_it_is_the_masked_supernet_of_residual_blocks_where_widths_are_decided() {
+    // Their inner channels and their outputs are one choice. In between one-hot gates masks mix all
+    // pairs of both, and options only those that are alike.
+    let space = dense();
+    let made = decisions(&space, "dense", 5);
+    let mut tied = Tied::new(space);
+    for (i, made) in made.iter().enumerate() {
+        let space = &tied.explicit.space;
+        let decided = one_hot(space, made, &0.0, &1.0);
+        let mut p = random_probabilities(space, &format!("{i}"));
+        for (p, decided) in p.blocks.iter_mut().zip(decided.blocks) {
+            (p.expansions, p.widths) = (decided.expansions, decided.widths);
+        }
+        tied.agree_on("dense", &p, false);
+    }
+}
+
+#[test]
 fn with_tied_weights_and_statistics_it_is_the_masked_supernet_for_any_expansions() {
     // A batch norm with given statistics is linear, so the sum goes through it.
     let mut tied = Tied::new(parse(EXPANSIONS));
@@ -417,8 +451,10 @@ fn option_name(space: &SearchSpace, made: &Decisions, name: &str) -> String {
         let (label, width) = (choices.label(), choices.widths[decision.width]);
         let block_type = choices.types[decision.block_type];
         let option = format!("blocks.{label}.w{width}.{block_type}");
-        if let Some(rest) = name.strip_prefix(&format!("blocks.{label}.skip.")) {
-            return format!("{option}.{rest}");
+        for alone in ["skip", "residual"] {
+            if let Some(rest) = name.strip_prefix(&format!("blocks.{label}.{alone}.")) {
+                return format!("{option}.{rest}");
+            }
         }
         if let Some(rest) = name.strip_prefix(&format!("blocks.{label}.mbconv.")) {
             return match &choices.expansion {
@@ -434,7 +470,7 @@ fn option_name(space: &SearchSpace, made: &Decisions, name: &str) -> String {
 
 #[test]
 fn with_one_hot_choices_it_is_the_derived_network() {
-    for space in [small(), sparse(), unexpanded()] {
+    for space in [small(), sparse(), unexpanded(), dense()] {
         let made = decisions(&space, "one-hot", 20);
         let mut s = Explicit::new(space, 4);
         for made in &made {

@@ -60,6 +60,7 @@ pub fn run_block(
         mid: watch(&gates.mid),
         squeeze: watch(&gates.squeeze),
         width: watch(&gates.width),
+        inner: watch(&gates.inner),
         filters: net::FilterMasks {
             depthwise: watch(&gates.mid_before_norm),
             project: watch(&gates.width_before_norm),
@@ -81,6 +82,7 @@ pub fn run_block(
             mid: take(&bound.mid),
             squeeze: take(&bound.squeeze),
             width: take(&bound.width),
+            inner: take(&bound.inner),
             mid_before_norm: take(&bound.filters.depthwise),
             width_before_norm: take(&bound.filters.project),
         },

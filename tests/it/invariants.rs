@@ -6,7 +6,7 @@ use crate::numbers::{
     assert_close, assert_gradient, random, random_map, scramble, values, weights,
 };
 use crate::reference::{self, BlockGates, Map, Reference, Statistics, Weights};
-use crate::spaces::{decisions, gate_values, one_hot, shipped, small, sparse, unexpanded};
+use crate::spaces::{decisions, dense, gate_values, one_hot, shipped, small, sparse, unexpanded};
 use candle_core::{Device, Tensor};
 use repro::net::{Net, Supernet, inherited};
 use repro::nn::{Params, Pass};
@@ -98,6 +98,7 @@ fn a_width_mask_equals_the_sum_of_zero_padded_narrow_blocks() {
             ("plain", mbconv(3, Relu, 10, true, None)),
             ("squeezed", mbconv(5, Hswish, 10, true, Some(3))),
             ("projection", Branch::Projection),
+            ("residual", Branch::Residual { mid: 7 }),
         ] {
             for (stride, input, identity) in [(1, 9, true), (1, 9, false), (2, 6, false)] {
                 let plan = block_plan((stride, input, 9), std::slice::from_ref(&branch), identity);
@@ -282,7 +283,7 @@ impl Supernetwork {
 
 #[test]
 fn a_small_supernet_with_one_hot_choices_is_the_derived_network() {
-    for space in [small(), sparse()] {
+    for space in [small(), sparse(), dense()] {
         let made = decisions(&space, "one-hot", 60);
         let mut supernet = Supernetwork::new(space, 4);
         for made in &made {
@@ -310,6 +311,18 @@ fn the_shipped_supernet_with_one_hot_choices_is_the_derived_network() {
     let mut supernet = Supernetwork::new(space, 4);
     for made in &made {
         supernet.check(made, 1e-4);
+    }
+}
+
+#[test]
+fn a_shortcut_without_weights_is_under_masks_that_of_any_narrower_block() {
+    // Where the input is wider, narrower and as wide as the block.
+    for (input, width, options) in [(4, 9, [3, 4, 9]), (9, 6, [2, 5, 6])] {
+        let branch = [Branch::Residual { mid: 7 }];
+        for stride in [1, 2] {
+            let plan = block_plan((stride, input, width), &branch, true);
+            masking_is_summing("shortcut", &plan, &options, &[0.3, 0.5, 0.2]);
+        }
     }
 }
 

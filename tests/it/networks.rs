@@ -4,7 +4,7 @@
 use crate::harness::{named_gradients, scrambled_net};
 use crate::numbers::{assert_close, assert_gradient, random_map, scramble, values, weights};
 use crate::reference::{Gates, Map, Reference, Statistics, Weights, cross_entropy, network_gates};
-use crate::spaces::{gate_values, random_probabilities, small, sparse, unexpanded};
+use crate::spaces::{dense, gate_values, random_probabilities, small, sparse, unexpanded};
 use candle_core::Device;
 use repro::net::{GateValues, NetGates, Supernet};
 use repro::nn::{Params, Pass};
@@ -85,6 +85,19 @@ fn conv_arch() -> ArchSpec {
     ArchSpec { head: Head::Conv { width: 19, activation: Activation::Relu }, ..irpool_arch() }
 }
 
+/// Residual blocks wider, narrower and as wide as their input.
+fn dense_arch() -> ArchSpec {
+    let block = |label: &str, stride, width| BlockSpec {
+        label: label.to_owned(),
+        stride,
+        width,
+        kind: BlockKind::Residual,
+    };
+    let blocks =
+        vec![block("1.1", 1, 9), block("2.1", 2, 5), block("2.2", 1, 5), block("3.1", 2, 8)];
+    ArchSpec { blocks, ..conv_arch() }
+}
+
 /// Residuals of a full block of lanes and more.
 fn wide_arch() -> ArchSpec {
     let block = |label: &str, stride, width, kernel, mid, squeeze, residual| BlockSpec {
@@ -111,7 +124,8 @@ fn wide_arch() -> ArchSpec {
 
 #[test]
 fn a_derived_network_has_the_gradients_of_its_formula() {
-    for (what, arch) in [("irpool", irpool_arch()), ("conv", conv_arch())] {
+    let archs = [("irpool", irpool_arch()), ("conv", conv_arch()), ("dense", dense_arch())];
+    for (what, arch) in archs {
         let plan = Plan::network(&arch);
         let (net, mut params) = scrambled_net(&plan, what);
         let images = random_map("images", (3, 11, 11, 3));
@@ -134,7 +148,8 @@ fn a_derived_network_has_the_gradients_of_its_formula() {
 
 #[test]
 fn inference_uses_the_running_statistics_and_leaves_them() {
-    for (what, arch) in [("irpool", irpool_arch()), ("conv", conv_arch()), ("wide", wide_arch())] {
+    let narrow = [("irpool", irpool_arch()), ("conv", conv_arch()), ("dense", dense_arch())];
+    for (what, arch) in narrow.into_iter().chain([("wide", wide_arch())]) {
         let plan = Plan::network(&arch);
         let (net, mut params) = scrambled_net(&plan, what);
         let before = params.sha256().unwrap();
@@ -286,7 +301,7 @@ impl Gated {
 #[test]
 fn a_supernet_has_the_gradients_of_its_formula_in_all_weights_and_gates() {
     let places = [MaskPlace::AfterNorm, MaskPlace::BeforeNorm];
-    let spaces = [small(), sparse(), unexpanded()];
+    let spaces = [small(), sparse(), unexpanded(), dense()];
     for (space, place) in spaces.iter().flat_map(|s| places.map(|place| (s.clone(), place))) {
         let what = format!("{}, {place:?}", space.name);
         let what = what.as_str();

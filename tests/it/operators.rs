@@ -103,7 +103,7 @@ fn a_dense_convolution_is_the_sum_over_its_windows() {
             let x = random_map("x", (n, h, w, c));
             let weight = random("w", k * k * c * c_out);
             let y = reference::convolve(&x, &weight, k, stride, c_out);
-            let (xs, ws) = (x.tensor(), tensor(&weight, &[k * k * c, c_out]));
+            let (xs, ws) = (x.tensor(), tensor(&weight, &[k * k, c, c_out]));
             let (found, moments) = dense::forward(&xs, &ws, (k, stride), true).unwrap();
             assert_eq!(found.dims(), [y.n, y.h, y.w, c_out], "{what}");
             assert_close(&what, &values(&found), &y.data, VALUE);
@@ -502,8 +502,8 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
     let all = depthwise::Wanted { input: true, weights: true };
     let short_gradient = depthwise::backward(&x, None, &filter, 2, &x, all);
     assert_refused(short_gradient.map(drop), &["depthwise: dy", "2, 2, 2, 6"]);
-    assert_refused(dense::forward(&x, &zeros(&[9, 2]), (3, 1), false), &["dense: w", "54, 2"]);
-    let short_gradient = dense::backward(&x, &zeros(&[54, 2]), (3, 2), &x, (true, true));
+    assert_refused(dense::forward(&x, &zeros(&[9, 5, 2]), (3, 1), false), &["dense: w", "9, 6, 2"]);
+    let short_gradient = dense::backward(&x, &zeros(&[9, 6, 2]), (3, 2), &x, (true, true));
     assert_refused(short_gradient.map(drop), &["dense: dy", "2, 2, 2, 2"]);
     let grid = Grid::strided(2, (4, 4));
     assert_refused(subsample::backward(&x, grid, (4, 4)), &["subsample: dy", "2, 2, 2, 6"]);

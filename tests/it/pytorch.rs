@@ -115,8 +115,9 @@ fn fill(params: &mut Params) {
     let shapes: Vec<(String, Vec<usize>)> =
         params.named().map(|(name, tensor)| (name.to_owned(), tensor.dims().to_vec())).collect();
     for (name, shape) in shapes {
+        let fan_in: usize = shape[..shape.len() - 1].iter().product();
         let scale = |u: f64| match name.rsplit('.').next() {
-            Some("weight") => (6.0 / shape[0] as f64).sqrt() * u,
+            Some("weight") => (6.0 / fan_in as f64).sqrt() * u,
             Some("gamma") => 1.0 + 0.3 * u,
             Some("running_var") => 1.0 + 0.5 * u,
             _ => 0.2 * u,

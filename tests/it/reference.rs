@@ -32,6 +32,8 @@ pub struct BlockGates {
     pub mid: Option<Vec<f64>>,
     pub squeeze: Option<Vec<f64>>,
     pub width: Option<Vec<f64>>,
+    /// Between the convolutions of a residual block.
+    pub inner: Option<Vec<f64>>,
     /// Masks in front of the depthwise convolution's batch norm and of the last one.
     pub mid_before_norm: Option<Vec<f64>>,
     pub width_before_norm: Option<Vec<f64>>,
@@ -343,10 +345,21 @@ impl<'a> Reference<'a> {
         plan: &BlockPlan,
         gates: &BlockGates,
     ) -> Map {
-        let Branch::MbConv { activation, squeeze, .. } = branch else {
-            let shape = (1, plan.stride, plan.width);
-            let mask = gates.width_before_norm.as_deref();
-            return self.conv_mask_norm(name, x, shape, Activation::Relu, mask);
+        let mask = gates.width_before_norm.as_deref();
+        let (activation, squeeze) = match branch {
+            Branch::MbConv { activation, squeeze, .. } => (activation, squeeze),
+            Branch::Projection => {
+                let shape = (1, plan.stride, plan.width);
+                return self.conv_mask_norm(name, x, shape, Activation::Relu, mask);
+            }
+            Branch::Residual { mid } => {
+                let (first, second) = (format!("{name}.first"), format!("{name}.second"));
+                let shape = (3, plan.stride, *mid);
+                let inner = self.conv_mask_norm(&first, x, shape, Activation::Relu, mask);
+                let inner = masked(&inner, gates.inner.as_deref());
+                let shape = (3, 1, plan.width);
+                return self.conv_mask_norm(&second, &inner, shape, Activation::Identity, mask);
+            }
         };
         let mask = gates.mid_before_norm.as_deref();
         let hidden = self.hidden_masked(name, x, branch, plan.stride, mask);
@@ -376,7 +389,8 @@ impl<'a> Reference<'a> {
             y.add(gate, &self.branch(&name, x, branch, plan, gates));
         }
         if plan.identity {
-            y.add(gates.identity.unwrap_or(1.0), &x.cut(plan.width));
+            let kept = x.sampled((plan.stride, 1), (y.h, y.w)).cut(plan.width.min(x.c));
+            y.add(gates.identity.unwrap_or(1.0), &kept.padded_to(plan.width));
         }
         masked(&y, gates.width.as_deref())
     }
@@ -490,6 +504,7 @@ pub fn block_gates(space: &SearchSpace, gates: &NetGates, place: MaskPlace) -> V
     let before = |mask| if place == MaskPlace::BeforeNorm { mask } else { None };
     let of_block = space.blocks.iter().zip(&gates.blocks).map(|(choices, values)| {
         let keeps = choices.stride == 1 && choices.in_max == choices.width_max();
+        let residual = choices.types.contains(&BlockType::Residual);
         let passes = |t: &BlockType| keeps && *t == BlockType::Skip;
         let typed = || choices.types.iter().zip(&values.types);
         let layered: Vec<f64> = typed().filter(|(t, _)| !passes(t)).map(|(_, g)| *g).collect();
@@ -509,10 +524,11 @@ pub fn block_gates(space: &SearchSpace, gates: &NetGates, place: MaskPlace) -> V
         arriving = leaving;
         BlockGates {
             branches: (choices.types.len() > 1).then_some(layered),
-            identity: keeps.then_some(values.identity),
+            identity: (keeps || residual).then_some(values.identity),
             mid: after(mask(&mids, &shares)),
             squeeze: mask(&squeezes, &shares),
             width: after(mask(&choices.widths, &values.widths)),
+            inner: after(mask(&choices.widths, &values.widths)).filter(|_| residual),
             mid_before_norm: before(mask(&mids, &shares)),
             width_before_norm: before(mask(&choices.widths, &values.widths)),
         }

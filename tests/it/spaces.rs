@@ -112,6 +112,45 @@ width = 13
 activation = "hswish"
 "#;
 
+/// Residual blocks of dense convolutions: alone and among other types, wider and narrower than their
+/// input, with strides and odd sides.
+const DENSE: &str = r#"
+name = "dense"
+channel_divisor = 1
+[input]
+resolutions = [7]
+channels = 3
+classes = 4
+[stem]
+kernel = 3
+stride = 1
+width = 5
+activation = "relu"
+[[stage]]
+blocks = 1
+stride = 1
+width = [3, 5, 8]
+types = ["res3x3"]
+[[stage]]
+blocks = 2
+stride = 2
+width = [4, 6]
+types = ["res3x3", "skip"]
+[[stage]]
+blocks = 2
+stride = 1
+expansion = [1.5, 2.0]
+width = [3, 7]
+types = ["k3_hswish_se", "res3x3", "skip"]
+[head]
+width = 9
+activation = "relu"
+"#;
+
+pub fn dense() -> SearchSpace {
+    parse(DENSE)
+}
+
 pub fn unexpanded() -> SearchSpace {
     parse(UNEXPANDED)
 }

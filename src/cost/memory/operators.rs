@@ -205,7 +205,7 @@ impl Pass<'_> {
         self.call((x.side, channels), packed(c, channels), &[x], parts)
     }
 
-    /// `ops::dense` on images.
+    /// `ops::dense`.
     pub(super) fn dense(&mut self, x: &Map, layer: &Layer<'_>) -> Map {
         let side = x.side.div_ceil(layer.stride);
         let (window, pixels) = (layer.kernel * layer.kernel * x.channels, side * side);
@@ -214,7 +214,11 @@ impl Pass<'_> {
         self.cx.tiles(&[pixels * window]);
         let packing = self.threads() as u64 * packed(pixels, layer.channels);
         let scratch = summed(self.pieces(), len).max(numbers(self.pieces() * len) + packing);
-        let parts = vec![made(weight, tensors(1, len), scratch)];
+        let mut parts = vec![made(weight, tensors(1, len), scratch)];
+        if x.slot().is_some() {
+            let bytes = self.bytes(x.side, x.channels);
+            parts.push(made(To::Map(x.slot()), bytes, packed(layer.channels, window)));
+        }
         self.call((side, layer.channels), packed(window, layer.channels), &[x], parts)
     }
 

@@ -161,8 +161,17 @@ impl<'a> Pass<'a> {
         for ((_, branch), name) in plan.branches.iter().zip(&names) {
             candidates.push((self.branch(plan, branch, name, x, gram), &name[..]));
         }
-        let identity = plan.identity.then(|| self.cut(x, plan.width));
+        let identity = plan.identity.then(|| self.shortcut(plan, x));
         self.norm(&candidates, identity.as_ref())
+    }
+
+    /// The input as a block adds it.
+    fn shortcut(&mut self, plan: &BlockPlan, x: &Map) -> Map {
+        let x = self.subsample(x, x.side.div_ceil(plan.stride));
+        if plan.width > x.channels {
+            return self.sum_padded(&[x], plan.width);
+        }
+        self.cut(&x, plan.width)
     }
 
     fn branch(
@@ -177,6 +186,14 @@ impl<'a> Pass<'a> {
             Branch::Projection => {
                 let x = self.subsample(x, x.side.div_ceil(plan.stride));
                 self.matmul(&x, name, plan.width)
+            }
+            Branch::Residual { mid } => {
+                let (first, kernel) = (format!("{name}.first"), 3);
+                let layer = Layer { name: &first, kernel, stride: plan.stride, channels: mid };
+                let z = self.dense(x, &layer);
+                let inner = self.norm(&[(z, &first)], None);
+                let layer = Layer { name, kernel, stride: 1, channels: plan.width };
+                self.dense(&inner, &layer)
             }
             Branch::MbConv { kernel, mid, expand, squeeze, .. } => {
                 let layer = format!("{name}.depthwise");

@@ -1,6 +1,6 @@
 //! y = act(x W + b): what a convolution with folded batch norm comes down to.
 
-use super::{HostLayer, Shape};
+use super::{Conv, HostLayer, Shape};
 use crate::ops::activation::{ActivationFn, by_activation};
 use crate::ops::dense::Geometry;
 use crate::ops::host::{Host, Scratch, expect};
@@ -195,11 +195,13 @@ impl Kernel for Conv1x1<'_> {
 pub(super) struct HostConv {
     matrix: Matrix,
     kernel: usize,
-    stride: usize,
+    pub stride: usize,
 }
 
 impl HostConv {
-    pub(super) fn new(matrix: Matrix, (kernel, stride): (usize, usize)) -> Result<Self> {
+    pub(super) fn new(conv: &Conv) -> Result<Self> {
+        let matrix = Matrix::folded(&conv.w.flatten_to(1)?, &conv.norm)?;
+        let Conv { kernel, stride, .. } = *conv;
         if kernel == 0 || stride == 0 || !matrix.c_in.is_multiple_of(kernel * kernel) {
             bail!("inference: {} rows are no {kernel}x{kernel} filters", matrix.c_in);
         }
@@ -209,28 +211,33 @@ impl HostConv {
     fn geometry(&self, shape: Shape) -> Geometry {
         Geometry::new((shape.h, shape.w, shape.c), self.kernel, self.stride)
     }
+
+    /// The shape that it makes of this one, which it can read.
+    pub(super) fn behind(&self, shape: Shape) -> Shape {
+        let g = self.geometry(shape);
+        Shape { h: g.oh, w: g.ow, c: self.matrix.c_out }
+    }
 }
 
 impl HostLayer for HostConv {
     fn shape_behind(&self, shape: Shape) -> Result<Shape> {
-        let g = self.geometry(shape);
-        self.matrix.check(Shape { c: g.window(), ..shape })?;
-        Ok(Shape { h: g.oh, w: g.ow, c: self.matrix.c_out })
+        self.matrix.check(Shape { c: self.geometry(shape).window(), ..shape })?;
+        Ok(self.behind(shape))
     }
 
     fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]) {
-        dispatch(Conv { layer: self, g: self.geometry(shape), x, y });
+        dispatch(Convolve { layer: self, g: self.geometry(shape), x, y });
     }
 }
 
-struct Conv<'a> {
+struct Convolve<'a> {
     layer: &'a HostConv,
     g: Geometry,
     x: &'a [f32],
     y: &'a mut [f32],
 }
 
-impl Kernel for Conv<'_> {
+impl Kernel for Convolve<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         let (g, matrix) = (self.g, &self.layer.matrix);

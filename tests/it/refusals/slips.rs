@@ -80,6 +80,9 @@ pub const IN_MANIFEST: &[Slip] = &[
     ("no trainings", "label_smoothing = 0.1", "label_smoothing = 0.1\nrepeats = 0"),
     ("trainings in a list", "label_smoothing = 0.1", "label_smoothing = 0.1\nrepeats = [1, 2]"),
     ("a misspelt schedule", "\"triangle\"", "\"triangel\""),
+    ("an end of no cosine", "\"triangle\"", "\"triangle\"\nlast = 0.001"),
+    ("an end above the beginning", "\"cosine\"", "\"cosine\"\nlast = 0.3"),
+    ("a negative end", "\"cosine\"", "\"cosine\"\nlast = -0.001"),
     ("a name in capitals", "\"cosine\"", "\"Cosine\""),
     ("an unknown objective", "\"macs\"", "\"latency\""),
     ("a misspelt form", "\"log_power\"", "\"logpower\""),
@@ -241,6 +244,7 @@ pub const IN_SPACE: &[Slip] = &[
     // Names.
     ("a misspelt type", "\"k5_relu_se\"", "\"k5_relu_es\""),
     ("an unknown type", "\"k5_relu_se\"", "\"mobilenet\""),
+    ("a misspelt residual block", "\"k5_relu_se\"", "\"res3\""),
     ("a misspelt all", "types = \"all\"", "types = \"al\""),
     ("an unknown activation", "activation = \"relu\"", "activation = \"gelu\""),
     ("a misspelt activation", "activation = \"hswish\"", "activation = \"h-swish\""),
@@ -248,6 +252,7 @@ pub const IN_SPACE: &[Slip] = &[
     ("a stride that leaves no pixels", "[16, 24, 32]", "[4, 24, 32]"),
     ("ratios of the same hidden width", "[2.0, 3.0]", "[2.0, 2.1]"),
     ("steps of the same hidden width", "step = 0.5", "step = 0.1"),
+    ("an expansion of residual blocks", "types = \"all\"", "types = [\"res3x3\", \"skip\"]"),
     ("a divisor above every width", "channel_divisor = 8", "channel_divisor = 256"),
 ];
 

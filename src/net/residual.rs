@@ -1,0 +1,79 @@
+//! The plain residual block, [`crate::space::BlockKind::Residual`]: two dense convolutions, and the
+//! shortcut beside them.
+//!
+//! The shortcut has no weights (He et al. 2016, their variant A): where the shape changes it is every
+//! `stride`-th pixel and the channels that both sides have. So it is there for every choice of widths,
+//! and under masks it is exactly that of the narrower block: the mask of the input has taken the
+//! missing channels out already, and the mask that ends the block takes those beyond its width.
+
+use super::block::{BlockGates, single};
+use crate::nn::{BatchNorm, Conv, Params, Pass};
+use crate::ops::inference::{self, Layer};
+use crate::ops::subsample::Grid;
+use crate::space::{Activation, BlockPlan};
+use crate::tape::{Candidate, Value};
+use candle_core::Result;
+
+/// 3x3 convolution, batch norm, ReLU, 3x3 convolution, batch norm.
+#[derive(Debug)]
+pub(super) struct Residual {
+    first: Conv,
+    first_norm: BatchNorm,
+    second: Conv,
+    second_norm: BatchNorm,
+}
+
+impl Residual {
+    pub(super) fn new(
+        params: &mut Params,
+        name: &str,
+        plan: &BlockPlan,
+        mid: usize,
+    ) -> Result<Self> {
+        let (first, second) = (format!("{name}.first"), format!("{name}.second"));
+        Ok(Self {
+            first: Conv::new(params, &first, (plan.input, mid), (3, plan.stride))?,
+            first_norm: BatchNorm::new(params, &first, mid)?,
+            second: Conv::new(params, &second, (mid, plan.width), (3, 1))?,
+            second_norm: BatchNorm::new(params, &second, plan.width)?,
+        })
+    }
+
+    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, width]`, its batch norm still to come.
+    pub(super) fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        x: &Value,
+        gates: &BlockGates,
+    ) -> Result<Candidate> {
+        let filters = gates.filters.project.as_ref();
+        let (z, moments) = self.first.forward(pass, x, filters)?;
+        let norm = self.first_norm.norm(pass, Activation::Relu, moments)?;
+        let inner = single(pass, Candidate { z, norm }, gates.inner.clone())?;
+        let (z, moments) = self.second.forward(pass, &inner, filters)?;
+        let norm = self.second_norm.norm(pass, Activation::Identity, moments)?;
+        Ok(Candidate { z, norm })
+    }
+
+    /// The layer at inference, with its shortcut.
+    pub(super) fn freeze(&self, params: &Params) -> Result<Layer> {
+        let first = self.first.freeze(params, &self.first_norm, Activation::Relu)?;
+        let second = self.second.freeze(params, &self.second_norm, Activation::Identity)?;
+        Ok(Layer::Residual(Box::new(inference::Residual { first, second })))
+    }
+}
+
+/// Every `stride`-th pixel of x `[n, h, w, c]`, its first `width` channels, zeros where it has fewer.
+pub(super) fn shortcut(
+    pass: &mut Pass<'_>,
+    x: &Value,
+    stride: usize,
+    width: usize,
+) -> Result<Value> {
+    let (_, h, w, c) = x.tensor().dims4()?;
+    let x = pass.tape.subsample(x, Grid::strided(stride, (h, w)))?;
+    if width > c {
+        return pass.tape.sum_padded(&[x], width);
+    }
+    pass.tape.cut(&x, width)
+}

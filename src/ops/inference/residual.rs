@@ -1,0 +1,43 @@
+//! Two dense convolutions and their input beside them, a few images at a time: what is between them
+//! lives in the cache.
+
+use super::matrix::HostConv;
+use super::{HostLayer, Residual, Shape};
+use crate::ops::host::Scratch;
+use candle_core::{Result, bail};
+
+pub(super) struct HostResidual {
+    first: HostConv,
+    second: HostConv,
+}
+
+impl HostResidual {
+    pub(super) fn new(block: &Residual) -> Result<Self> {
+        if block.second.stride != 1 {
+            bail!("inference: a residual block of two strides");
+        }
+        Ok(Self { first: HostConv::new(&block.first)?, second: HostConv::new(&block.second)? })
+    }
+}
+
+impl HostLayer for HostResidual {
+    fn shape_behind(&self, shape: Shape) -> Result<Shape> {
+        self.second.shape_behind(self.first.shape_behind(shape)?)
+    }
+
+    fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]) {
+        let between = self.first.behind(shape);
+        let mut inner = Scratch::new(x.len() / shape.len() * between.len());
+        self.first.run(shape, x, &mut inner);
+        self.second.run(between, &inner, y);
+        // Of every image every stride-th row of pixels, and of that every stride-th pixel.
+        let stride = self.first.stride;
+        let images = x.chunks_exact(shape.len());
+        let rows = images.flat_map(|x| x.chunks_exact(shape.w * shape.c).step_by(stride));
+        let kept = rows.flat_map(|row| row.chunks_exact(shape.c).step_by(stride));
+        let c_out = self.second.behind(between).c;
+        for (y, x) in y.chunks_exact_mut(c_out).zip(kept) {
+            y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+        }
+    }
+}
