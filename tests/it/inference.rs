@@ -3,7 +3,7 @@
 use crate::numbers::{assert_refused, random, random_map, row, tensor, values};
 use candle_core::{Device, Result, Tensor};
 use repro::ops::depthwise::Expand;
-use repro::ops::inference::{InvertedResidual, Layer, Network};
+use repro::ops::inference::{Conv, InvertedResidual, Layer, Network, Residual};
 use repro::ops::norm::Norm;
 use repro::ops::project::SqueezeExcite;
 use repro::space::Activation;
@@ -22,8 +22,12 @@ fn norm(c: usize) -> Norm {
     }
 }
 
-fn conv(c_in: usize, c_out: usize) -> Layer {
-    Layer::Conv { w: weight("conv", &[9 * c_in, c_out]), kernel: 3, stride: 1, norm: norm(c_out) }
+fn conv(c_in: usize, c_out: usize, stride: usize) -> Conv {
+    Conv { w: weight("conv", &[9, c_in, c_out]), kernel: 3, stride, norm: norm(c_out) }
+}
+
+fn layer(c_in: usize, c_out: usize) -> Layer {
+    Layer::Conv(conv(c_in, c_out, 1))
 }
 
 /// 8 channels → 24 hidden ones → 8 channels.
@@ -62,8 +66,9 @@ fn a_batch_is_its_images_one_by_one_to_the_bit() {
     let narrow = Layer::Conv1x1 { w: weight("narrow", &[8, 8]), stride: 2, norm: norm(8) };
     let blocks = [block(), inner].map(|block| Layer::InvertedResidual(Box::new(block)));
     let [first, second] = blocks;
-    let layers =
-        [conv(3, 8), first, second, narrow, Layer::Cut { width: 5 }, Layer::Pool, linear(5, 10)];
+    let dense = Layer::Residual(Box::new(Residual { first: conv(8, 6, 2), second: conv(6, 8, 1) }));
+    let [cut, pool, last] = [Layer::Cut { width: 5 }, Layer::Pool, linear(5, 10)];
+    let layers = [layer(3, 8), first, second, dense, narrow, cut, pool, last];
     let network = network(&layers).unwrap();
     // Maps of 50 KiB, so that a piece is bounded by its bytes, and the last one is short.
     let images = random_map("images", (203, 40, 40, 3)).tensor();
@@ -84,8 +89,9 @@ fn layers_that_cannot_be_laid_out_are_refused() {
     refused(stride(0), &["inference", "stride of 0"]);
     let short = Layer::Conv1x1 { w: weight("w", &[3, 4]), stride: 1, norm: norm(5) };
     refused(short, &["inference: a mean", "5", "4"]);
-    let rows = Layer::Conv { w: weight("w", &[28, 4]), kernel: 3, stride: 1, norm: norm(4) };
-    refused(rows, &["28 rows are no 3x3 filters"]);
+    let taps = Conv { w: weight("w", &[10, 3, 4]), ..conv(3, 4, 1) };
+    refused(Layer::Conv(taps), &["10 taps at stride 1 are no 3x3 filter"]);
+    refused(Layer::Conv(conv(3, 4, 0)), &["at stride 0"]);
     refused(linear(6, 9), &["inference: a bias", "9", "10"]);
     let residual = |spoil: &dyn Fn(&mut InvertedResidual), words: &[&str]| {
         let mut block = block();
@@ -118,11 +124,11 @@ fn images_that_do_not_fit_the_layers_are_refused() {
         spoil(&mut block);
         Layer::InvertedResidual(Box::new(block))
     };
-    refused(&[conv(3, 8)], (2, 4, 4, 4), &["inference: a map has 36 channels", "27"]);
-    refused(&[conv(3, 8), linear(7, 10)], (2, 4, 4, 3), &["a map has 8 channels", "reads 7"]);
+    refused(&[layer(3, 8)], (2, 4, 4, 4), &["inference: a map has 36 channels", "27"]);
+    refused(&[layer(3, 8), linear(7, 10)], (2, 4, 4, 3), &["a map has 8 channels", "reads 7"]);
     refused(&[block(&|_| ())], (2, 4, 4, 7), &["a map has 7 channels", "reads 8"]);
     refused(&[block(&|b| b.stride = 2)], (2, 4, 4, 8), &["8 channels at stride 2 cannot add"]);
     refused(&[Layer::Cut { width: 5 }], (2, 4, 4, 4), &["5 of 4 channels cannot be kept"]);
-    let network = network(&[conv(3, 8)]).unwrap();
+    let network = network(&[layer(3, 8)]).unwrap();
     assert_refused(network.forward(&row(&[0.0; 9])), &[]);
 }

@@ -200,11 +200,12 @@ pub(super) struct HostConv {
 
 impl HostConv {
     pub(super) fn new(conv: &Conv) -> Result<Self> {
-        let matrix = Matrix::folded(&conv.w.flatten_to(1)?, &conv.norm)?;
         let Conv { kernel, stride, .. } = *conv;
-        if kernel == 0 || stride == 0 || !matrix.c_in.is_multiple_of(kernel * kernel) {
-            bail!("inference: {} rows are no {kernel}x{kernel} filters", matrix.c_in);
+        let (taps, _, _) = conv.w.dims3()?;
+        if stride == 0 || taps != kernel * kernel {
+            bail!("inference: {taps} taps at stride {stride} are no {kernel}x{kernel} filter");
         }
+        let matrix = Matrix::folded(&conv.w.flatten_to(1)?, &conv.norm)?;
         Ok(Self { matrix, kernel, stride })
     }
 
