@@ -72,6 +72,20 @@ pub fn resident_bytes() -> Option<u64> {
     status_bytes("VmRSS:")
 }
 
+/// Bytes that can still be used, by this process' share of the machine too, where the operating
+/// system tells (Linux).
+#[must_use]
+pub fn available_bytes() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let machine = kib_of(&meminfo, "MemAvailable:")?;
+    let limit = |name: &str| {
+        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let share = limit("max").zip(limit("current")).map(|(max, now)| max.saturating_sub(now));
+    Some(share.map_or(machine, |share| machine.min(share)))
+}
+
 /// Starts the high-water mark anew from the present size, where the operating system can (Linux).
 pub fn reset_high_water() {
     // Without it the mark is that of the whole process, which is still an upper bound.
@@ -80,7 +94,12 @@ pub fn reset_high_water() {
 
 fn status_bytes(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    kib_of(&status, field)
+}
+
+/// The bytes of a line such as `VmRSS:   1024 kB`.
+fn kib_of(text: &str, field: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

@@ -1,8 +1,11 @@
 //! From a manifest to runs, and one run from beginning to end: read the data, search, derive, rank
 //! where that is asked for, train from scratch, look at the test images once a training.
 
+mod need;
 mod rank;
 mod trainings;
+
+pub use need::{Need, need};
 
 use crate::cost;
 use crate::data::{self, Dataset, Silent};

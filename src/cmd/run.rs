@@ -4,11 +4,12 @@ use super::estimate::Estimate;
 use super::progress::Display;
 use super::summary::Summary;
 use super::{Ending, check, command_line, message, say, signals, text};
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use candle_core::Device;
 use repro::data::{self, Presence};
 use repro::env::{self, Environment};
 use repro::manifest::{self, Manifest, Overrides};
+use repro::memory;
 use repro::ops::instruction_set;
 use repro::report;
 use repro::runner::{self, RunPlan};
@@ -47,6 +48,9 @@ pub struct Args {
     /// Where to compute: cpu, or cuda:N for the GPU of that number.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = parse_device)]
     device: DeviceChoice,
+    /// Begin even where the runs are thought to need more memory than is free.
+    #[arg(long)]
+    force: bool,
     /// Print one line of JSON per run on standard output, and everything else on standard error.
     #[arg(long)]
     json: bool,
@@ -107,11 +111,13 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
     let manifest = manifest::load(&args.manifest, &overrides)?;
     let threads = set_threads(args.threads)?;
     let device = args.device.open()?;
+    let need = preflight(&manifest, threads, args)?;
     let store = Store::open(database)?;
     let voice = Voice { json: args.json };
     let device_name = args.device.name();
     voice.tell(check::summary(&manifest));
     voice.tell(format_args!("  device  {device_name}, {threads} threads"));
+    voice.tell(format_args!("  memory  {need}"));
     voice.tell(format_args!("  into    {}\n", database.display()));
 
     let display = Display::new();
@@ -137,6 +143,36 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
         (false, true) => Ending::Failed,
         (false, false) => Ending::Done,
     })
+}
+
+/// What the runs need in memory, in words.
+///
+/// # Errors
+/// When less is free, unless the runs are forced.
+fn preflight(manifest: &Manifest, threads: usize, args: &Args) -> Result<String> {
+    let Some(need) = runner::need(manifest, threads) else { return Ok("nothing".to_owned()) };
+    let about = format!("about {} for {}", text::bytes(need.bytes), need.who);
+    let Some(free) = memory::available_bytes() else { return Ok(about) };
+    // On a GPU it is another memory.
+    if need.bytes <= free || !matches!(args.device, DeviceChoice::Cpu) {
+        return Ok(about);
+    }
+    let free = text::bytes(free);
+    if args.force {
+        return Ok(format!("{about}, and {free} are free: this may fail"));
+    }
+    let smaller = need.smaller.iter();
+    let smaller = smaller.map(|(set, bytes)| format!("\n  --set {set}: {}", text::bytes(*bytes)));
+    bail!(
+        "{}: {} needs about {} of memory at a batch of {}, and {free} are free. What would help:{}\n  \
+         fewer options in {}\nor begin nevertheless with --force",
+        args.manifest.display(),
+        need.who,
+        text::bytes(need.bytes),
+        need.batch,
+        smaller.collect::<String>(),
+        manifest.space.name
+    )
 }
 
 /// How the runs of a manifest ended.

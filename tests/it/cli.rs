@@ -40,7 +40,7 @@ impl Bench {
     }
 }
 
-fn repro(arguments: &[&str]) -> Command {
+pub fn repro(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("repro").unwrap();
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
     command.env("COLUMNS", "100").env_remove("REPRO_DB");
@@ -162,6 +162,22 @@ fn a_bench_compares_the_memory_of_masking_and_of_options() {
     assert_eq!(dnas.1, darts2.1);
     assert!(dnas.1 > 3 * masked.1, "{dnas:?} {masked:?}");
     assert!(peak("dnas", "block").0 < 0.7 * dnas.0);
+}
+
+#[test]
+fn what_does_not_fit_into_memory_is_refused_before_any_work() {
+    let bench = Bench::new();
+    // Half a terabyte.
+    let sets = ["search.method=dnas", "search.batch_size=9000", "search.images=48000"];
+    let sets = sets.map(|set| ["--set", set]).concat();
+    let run = [&["run", "experiments/fbnetv2_f.toml"], &sets[..]].concat();
+    let output = bench.repro(&run).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for word in ["the search by dnas needs about", "--set search.recompute=block: ", "--force"] {
+        assert!(said.contains(word), "{said}");
+    }
+    assert!(!bench.database().exists());
 }
 
 #[test]

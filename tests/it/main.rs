@@ -14,6 +14,7 @@ mod halves;
 mod harness;
 mod inference;
 mod invariants;
+mod memory_model;
 mod networks;
 mod numbers;
 mod operators;

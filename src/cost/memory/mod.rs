@@ -14,8 +14,8 @@ mod walk;
 
 pub use ledger::Footprint;
 
-use crate::recipe::Recompute;
-use crate::space::{ArchSpec, Plan, SearchSpace};
+use crate::recipe::{Method, Recompute};
+use crate::space::{ArchSpec, BlockDecision, Decisions, Plan, SearchSpace};
 use walk::Walk;
 
 /// What a step's memory depends on besides the network.
@@ -44,6 +44,48 @@ pub fn explicit_step(space: &SearchSpace, setting: StepSetting) -> Footprint {
 pub fn network_step(arch: &ArchSpec, side: usize, setting: StepSetting) -> Footprint {
     let plan = Plan::network(arch);
     peak(setting, |walk| walk.derived(&plan, side))
+}
+
+/// The peak of the largest step that a search by `method` takes. Of single networks that is about the
+/// largest there is: all blocks of one type, with the largest sizes.
+#[must_use]
+pub fn search_step(space: &SearchSpace, method: Method, setting: StepSetting) -> Footprint {
+    match method {
+        Method::Dmasking => masked_step(space, setting),
+        Method::Dnas | Method::Darts => explicit_step(space, setting),
+        Method::Darts2 => {
+            // The weights one step ahead, and the direction that they are moved along.
+            let step = explicit_step(space, setting);
+            Footprint { gradients: step.gradients + 2 * step.weights, ..step }
+        }
+        Method::Random => Footprint::default(),
+        Method::RandomSearch => largest_network(space, setting),
+        Method::RsWs | Method::Evolution => {
+            // The shared weights stand beside those of the network that is cut out.
+            let shared = peak(setting, |walk| walk.weights(&Plan::supernet(space)));
+            let step = largest_network(space, setting);
+            Footprint {
+                weights: step.weights + shared.weights,
+                optimizer: step.optimizer + shared.optimizer,
+                ..step
+            }
+        }
+    }
+}
+
+fn largest_network(space: &SearchSpace, setting: StepSetting) -> Footprint {
+    let types = space.blocks.iter().map(|block| block.types.len()).max().unwrap_or(0);
+    let of_type = |i: usize| {
+        let blocks = space.blocks.iter().map(|block| BlockDecision {
+            block_type: i.min(block.types.len() - 1),
+            expansion: block.expansions() - 1,
+            width: block.widths.len() - 1,
+        });
+        let resolution = space.resolutions.len() - 1;
+        let arch = space.decide(&Decisions { resolution, blocks: blocks.collect() });
+        network_step(&arch, space.max_resolution(), setting)
+    };
+    (0..types).map(of_type).max_by_key(Footprint::total).unwrap_or_default()
 }
 
 /// Walks twice: a step finds the weights and the threads' tiles of the one before.

@@ -26,6 +26,13 @@ impl Walk {
         self.cx.ledger.peak()
     }
 
+    /// The weights of a network, and nothing else of it.
+    pub(super) fn weights(&self, plan: &Plan) {
+        let mut pass = self.pass();
+        let images = pass.images(plan.resolution, plan.image_channels);
+        pass.network(plan, images, &[plan.resolution]);
+    }
+
     fn pass<'a>(&self) -> Pass<'a> {
         Pass { cx: self.cx.clone(), tape: Tape::new(&self.cx.ledger) }
     }
