@@ -256,9 +256,9 @@ impl Verdict {
     }
 }
 
-/// The network of a run, with its seed.
-fn found(run: &RunRow) -> Option<(&str, u64)> {
-    run.architecture.as_ref().map(|found| (found.id.as_str(), run.seed))
+/// The network of a run with its seed, which also trains it, and so with its accuracy.
+fn found(run: &RunRow) -> Option<(&str, u64, Option<f64>)> {
+    run.architecture.as_ref().map(|found| (found.id.as_str(), run.seed, top1(run)))
 }
 
 fn sentence(difference: &Difference<'_>) -> String {

@@ -91,7 +91,7 @@ fn layers_that_cannot_be_laid_out_are_refused() {
     refused(short, &["inference: a mean", "5", "4"]);
     let taps = Conv { w: weight("w", &[10, 3, 4]), ..conv(3, 4, 1) };
     refused(Layer::Conv(taps), &["10 taps at stride 1 are no 3x3 filter"]);
-    refused(Layer::Conv(conv(3, 4, 0)), &["at stride 0"]);
+    refused(Layer::Conv(conv(3, 4, 0)), &["inference", "stride of 0"]);
     refused(linear(6, 9), &["inference: a bias", "9", "10"]);
     let residual = |spoil: &dyn Fn(&mut InvertedResidual), words: &[&str]| {
         let mut block = block();

@@ -511,6 +511,23 @@ fn a_verdict_needs_an_interval_without_zero() {
 }
 
 #[test]
+fn the_best_of_several_draws_is_a_baseline_too_and_one_network_is_one_measurement() {
+    let best = [(1, 0.705), (2, 0.72), (3, 0.735)];
+    let best = best.map(|(seed, top1)| by("random_search", 40 + seed, seed as u64, top1));
+    let twice = by("rs_ws", 51, 1, 0.70 - 0.05);
+    let runs: Vec<RunRow> = compared().into_iter().chain(best).chain([twice]).collect();
+    let section = comparison_of(&runs);
+    for baseline in ["random", "random_search"] {
+        let verdict = format!("\n- dmasking is better than {baseline}: ");
+        assert!(section.contains(&verdict), "{section}");
+    }
+    assert!(section.contains("\n- random_search cannot be told from random: "), "{section}");
+    assert!(!section.contains("random_search cannot be told from random_search"), "{section}");
+    let note = "- evolution and rs_ws found the same network with seed 1";
+    assert!(section.contains(note), "{section}");
+}
+
+#[test]
 fn differences_are_of_the_seeds_that_both_have_by_their_last_runs() {
     let mut runs = compared();
     runs.retain(|run| !(run.method == "random" && run.seed == 2));
