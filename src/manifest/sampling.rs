@@ -94,7 +94,7 @@ pub(super) fn read_rank(
     space: Option<&SearchSpace>,
 ) -> Option<RankCorrelation> {
     let architectures =
-        s.require("architectures", "how many networks to rank; 20 or more say much");
+        s.require("architectures", "how many networks to rank; 20 or more say something");
     let architectures = architectures.and_then(|value| {
         let architectures = value.whole(2..=MAX_RANKED)?;
         let size = &space?.size().total;
@@ -107,7 +107,7 @@ pub(super) fn read_rank(
     let search = search?;
     if !methods.iter().any(|method| method.shares_weights()) {
         let problem = "needs a method whose networks share weights";
-        return section.complain(problem, "take another method, or take the section out");
+        return section.complain(problem, "take dmasking, rs_ws or evolution, or take the section out");
     }
     if search.shared.is_none() {
         let problem = "needs to know how networks are scored under shared weights";
