@@ -107,7 +107,8 @@ pub(super) fn read_rank(
     let search = search?;
     if !methods.iter().any(|method| method.shares_weights()) {
         let problem = "needs a method whose networks share weights";
-        return section.complain(problem, "take dmasking, rs_ws or evolution, or take the section out");
+        return section
+            .complain(problem, "take dmasking, rs_ws or evolution, or take the section out");
     }
     if search.shared.is_none() {
         let problem = "needs to know how networks are scored under shared weights";
