@@ -1,8 +1,10 @@
-//! `repro space`: how large a search space is, and what its networks cost.
+//! `repro space`: how large a search space is, what its networks cost, and what a supernet of it needs
+//! in memory.
 
 use super::text::{self, Table};
 use anyhow::Result;
-use repro::cost::{self, Extent};
+use repro::cost::{self, Extent, Footprint, StepSetting};
+use repro::recipe::Recompute;
 use repro::space::{
     BlockChoices, BlockType, Count, Dimension, Expansion, SearchSpace, SpaceSize, load_space,
 };
@@ -10,15 +12,19 @@ use serde_json::{Map, Value, json};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// Say how large a search space is and what its networks cost.
+/// Say how large a search space is, what its networks cost, and what a supernet needs in memory.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   repro space experiments/spaces/fbnetv2_f.toml
+  repro space experiments/spaces/fbnetv2_f.toml --batch 128
   repro space experiments/spaces/fbnetv2_f.toml --json")]
 pub struct Args {
     /// The space file.
     file: PathBuf,
+    /// Images a step of the supernets whose memory is predicted.
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    batch: u32,
     /// Print one JSON object; exact numbers of any size are decimal strings.
     #[arg(long)]
     json: bool,
@@ -29,16 +35,52 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let space = load_space(&args.file)?;
     let (size, extent) = (space.size(), cost::extent(&space));
+    let memory = SupernetMemory::of(&space, args.batch as usize);
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&space, &size, extent))?)?;
+        writeln!(
+            out,
+            "{}",
+            serde_json::to_string_pretty(&as_json(&space, &size, extent, &memory))?
+        )?;
     } else {
-        writeln!(out, "{}", as_text(&space, &size, extent))?;
+        writeln!(out, "{}", as_text(&space, &size, extent, &memory))?;
     }
     Ok(())
 }
 
-fn as_text(space: &SearchSpace, size: &SpaceSize, extent: Extent) -> String {
+/// What a training step of a supernet is predicted to need.
+struct SupernetMemory {
+    batch: usize,
+    masked: Predicted,
+    explicit: Predicted,
+}
+
+/// By what the way back computes again.
+struct Predicted {
+    nothing: Footprint,
+    blocks: Footprint,
+}
+
+impl SupernetMemory {
+    fn of(space: &SearchSpace, batch: usize) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let setting = |recompute| StepSetting { batch, threads, recompute };
+        let predicted = |step: fn(&SearchSpace, StepSetting) -> Footprint| Predicted {
+            nothing: step(space, setting(Recompute::None)),
+            blocks: step(space, setting(Recompute::Block)),
+        };
+        let (masked, explicit) = (predicted(cost::masked_step), predicted(cost::explicit_step));
+        Self { batch, masked, explicit }
+    }
+}
+
+fn as_text(
+    space: &SearchSpace,
+    size: &SpaceSize,
+    extent: Extent,
+    memory: &SupernetMemory,
+) -> String {
     let mut sizes = Table::new(&["choice", "log10", ">ways"]);
     let mut line = |name: &str, count: &Count| {
         sizes.row([name.to_owned(), format!("{:.3}", count.log10()), count.grouped()]);
@@ -52,6 +94,13 @@ fn as_text(space: &SearchSpace, size: &SpaceSize, extent: Extent) -> String {
     let mut costs = Table::new(&["cost", ">least", ">largest"]);
     for (name, (least, largest)) in [("MACs", extent.macs), ("params", extent.params)] {
         costs.row([name.to_owned(), text::count(least), text::count(largest)]);
+    }
+    let title = format!("memory at batch {}", memory.batch);
+    let mut needs = Table::new(&[&title, ">a step", ">blocks recomputed"]);
+    for (name, predicted) in [("masked", &memory.masked), ("explicit", &memory.explicit)] {
+        let bytes = |footprint: &Footprint| text::bytes(footprint.total());
+        let (nothing, blocks) = (bytes(&predicted.nothing), bytes(&predicted.blocks));
+        needs.row([format!("{name} supernet"), nothing, blocks]);
     }
     let mut blocks = Table::new(&[
         "block",
@@ -78,12 +127,19 @@ fn as_text(space: &SearchSpace, size: &SpaceSize, extent: Extent) -> String {
     let SearchSpace { name, image_channels, classes, stem, head, .. } = space;
     format!(
         "{name}: {sides} pixels a side, {image_channels} channels, {classes} classes; \
-         stem {} channels, head {}\n\n{sizes}\n\n{costs}\n\n{blocks}",
+         stem {} channels, head {}\n\n{sizes}\n\n{costs}\n\n{needs}\n\n{blocks}",
         stem.width, head.width
     )
 }
 
-fn as_json(space: &SearchSpace, size: &SpaceSize, extent: Extent) -> Value {
+fn as_json(
+    space: &SearchSpace,
+    size: &SpaceSize,
+    extent: Extent,
+    memory: &SupernetMemory,
+) -> Value {
+    let predicted =
+        |p: &Predicted| json!({ "recompute_none": p.nothing, "recompute_block": p.blocks });
     let count = |c: &Count| json!({ "candidates": c.to_string(), "log10": c.log10() });
     let range = |(least, largest): (u64, u64)| json!({ "least": least, "largest": largest });
     let dimensions = size.by_dimension.iter();
@@ -97,6 +153,11 @@ fn as_json(space: &SearchSpace, size: &SpaceSize, extent: Extent) -> Value {
         "over_block_types": count(&size.over_block_types),
         "macs": range(extent.macs),
         "params": range(extent.params),
+        "memory": {
+            "batch": memory.batch,
+            "masked": predicted(&memory.masked),
+            "explicit": predicted(&memory.explicit),
+        },
         "resolutions": space.resolutions,
         "image_channels": space.image_channels,
         "classes": space.classes,

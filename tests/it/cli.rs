@@ -165,6 +165,23 @@ fn a_bench_compares_the_memory_of_masking_and_of_options() {
 }
 
 #[test]
+fn a_space_says_what_its_supernets_need_in_memory() {
+    let space = "experiments/spaces/fbnetv2_f.toml";
+    let needs = |batch: &str, method: &str, recompute: &str| -> f64 {
+        let output = repro(&["space", space, "--json", "--batch", batch]).output().unwrap();
+        let space: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let owners = space["memory"][method][recompute].as_object().unwrap().values();
+        owners.map(|bytes| bytes.as_f64().unwrap()).sum()
+    };
+    let masked = needs("64", "masked", "recompute_none");
+    assert!(needs("64", "masked", "recompute_block") < 0.5 * masked);
+    // The reason for the paper: all options of every block, each with maps of its own.
+    assert!(needs("64", "explicit", "recompute_none") > 10.0 * masked);
+    let growth = needs("128", "masked", "recompute_none") / masked;
+    assert!((1.9..2.0).contains(&growth), "{growth}");
+}
+
+#[test]
 fn what_does_not_fit_into_memory_is_refused_before_any_work() {
     let bench = Bench::new();
     // Half a terabyte.

@@ -49,8 +49,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cmd",
         &[
-            "bench", "cost", "data", "document", "env", "manifest", "memory", "ops", "record",
-            "report", "runner", "space", "store", "watch",
+            "bench", "cost", "data", "document", "env", "manifest", "memory", "ops", "recipe",
+            "record", "report", "runner", "space", "store", "watch",
         ],
     ),
 ];
