@@ -78,12 +78,18 @@ pub fn resident_bytes() -> Option<u64> {
 pub fn available_bytes() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let machine = kib_of(&meminfo, "MemAvailable:")?;
-    let limit = |name: &str| {
-        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?;
-        text.trim().parse::<u64>().ok()
-    };
-    let share = limit("max").zip(limit("current")).map(|(max, now)| max.saturating_sub(now));
-    Some(share.map_or(machine, |share| machine.min(share)))
+    Some(share_bytes().map_or(machine, |share| machine.min(share)))
+}
+
+/// What a limit of the process' control group (version 2) leaves; `None` without a limit.
+fn share_bytes() -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok();
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let (limit, used) = (number(&read("max")?)?, number(&read("current")?)?);
+    // Files that are only cached give way.
+    let stat = read("stat").unwrap_or_default();
+    let cached = stat.lines().find_map(|line| number(line.strip_prefix("inactive_file ")?));
+    Some(limit.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
 }
 
 /// Starts the high-water mark anew from the present size, where the operating system can (Linux).
