@@ -88,8 +88,9 @@ fn share_bytes() -> Option<u64> {
     let (limit, used) = (number(&read("max")?)?, number(&read("current")?)?);
     // Files that are only cached give way.
     let stat = read("stat").unwrap_or_default();
-    let cached = stat.lines().find_map(|line| number(line.strip_prefix("inactive_file ")?));
-    Some(limit.saturating_sub(used.saturating_sub(cached.unwrap_or(0))))
+    let of = |name: &str| stat.lines().find_map(|line| number(line.strip_prefix(name)?));
+    let cached = ["inactive_file ", "active_file "].into_iter().filter_map(of).sum();
+    Some(limit.saturating_sub(used.saturating_sub(cached)))
 }
 
 /// Starts the high-water mark anew from the present size, where the operating system can (Linux).
