@@ -59,29 +59,14 @@ pub struct Measured {
     /// The most bytes allocated at once in a timed step, above what was there before the network was
     /// built and without the data set and the order of its images; the sum of `memory`.
     pub peak_bytes: u64,
-    pub memory: Memory,
+    /// Whose bytes the peak is made of; in inference, weights are also as the kernels read them.
+    pub memory: Footprint,
     /// What the memory model says of such a step; `None` where it has none.
     pub predicted: Option<Footprint>,
     /// How far the resident size rose above that of the idle process, from when the network was
     /// built; `None` where the operating system does not tell.
     pub resident_bytes: Option<u64>,
     pub machine: Machine,
-}
-
-/// Whose bytes the peak is made of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Memory {
-    /// Parameters and running statistics, in inference also as the kernels read them.
-    pub weights: u64,
-    /// Velocities.
-    pub optimizer: u64,
-    /// The batch, and the maps that are there: what the forward pass left for the way back, or what
-    /// was computed again. Also what little layers and search keep about themselves.
-    pub activations: u64,
-    pub gradients: u64,
-    /// What the operator at work holds besides its inputs and outputs, and the tiles that threads
-    /// keep from step to step.
-    pub scratch: u64,
 }
 
 /// What the machine can do at most, measured beside the steps.
@@ -139,7 +124,7 @@ pub fn measure(
         What::Network => {
             let arch = arch.context("no architecture to time")?;
             let (net, mut params) = Net::of_arch(arch, seed, &Device::Cpu)?;
-            let fixed = Memory::of(&params, true);
+            let fixed = held(&params, true);
             let config = &manifest.train;
             let mut optimizer = SgdState::new(config.optimizer, &params)?;
             let (rate, keep) = (config.optimizer.learning_rate, config.recompute);
@@ -156,10 +141,12 @@ pub fn measure(
         What::Eval => {
             let arch = arch.context("no architecture to time")?;
             let (net, params) = Net::of_arch(arch, seed, &Device::Cpu)?;
-            let fixed = Memory::of(&params, false);
+            let fixed = held(&params, false);
             let before = memory::live_bytes();
             let network = net.freeze(&params)?;
-            let fixed = fixed.and_weights(memory::live_bytes() - before);
+            // As the kernels read them.
+            let frozen = memory::live_bytes() - before;
+            let fixed = Footprint { weights: fixed.weights + frozen, ..fixed };
             let course = run((&loader, idle.0), steps, |batch, _| {
                 let start = Instant::now();
                 let logits = network.forward(&batch.xs)?;
@@ -174,7 +161,7 @@ pub fn measure(
     };
     let resident = course.high_water_bytes.zip(idle.1);
     let resident_bytes = resident.map(|(peak, idle)| peak.saturating_sub(idle));
-    let sizes = (fixed.with(course.peak), resident_bytes);
+    let sizes = (owners(fixed, course.peak), resident_bytes);
     let predicted = predicted(manifest, what, arch, (batch, dataset.width));
     Ok(Measured { predicted, ..summary(what, batch, &course.samples, sizes) })
 }
@@ -209,11 +196,11 @@ fn supernet(
     seed: Seed,
     data: (&Loader<'_>, u64),
     steps: usize,
-) -> Result<(Course, Memory)> {
+) -> Result<(Course, Footprint)> {
     let config = &manifest.search;
     let mut state = relaxation(&manifest.space, config, seed, &Device::Cpu)
         .context("there is no supernet to time: time a network, or take another search.method")?;
-    let fixed = Memory::of(state.params(), true);
+    let fixed = held(state.params(), true);
     let (tau, rate) = (config.tau(0), config.weights.learning_rate);
     let course = run(data, steps, |batch, step| {
         let before = state.work().macs;
@@ -229,10 +216,10 @@ fn paths(
     seed: Seed,
     data: (&Loader<'_>, u64),
     steps: usize,
-) -> Result<(Course, Memory)> {
+) -> Result<(Course, Footprint)> {
     let Manifest { space, search: config, .. } = manifest;
     let mut paths = Paths::new(space, config, seed, &Device::Cpu)?;
-    let fixed = Memory::of(paths.weights().params(), true);
+    let fixed = held(paths.weights().params(), true);
     let course = run(data, steps, |batch, step| {
         let path = draw(space, None, &mut seed.stream("paths/draw", step))?;
         let seconds = paths.step(&path, batch, config.weights.learning_rate)?.seconds;
@@ -243,29 +230,18 @@ fn paths(
     Ok((course, fixed))
 }
 
-impl Memory {
-    /// What a network and its optimizer always hold.
-    fn of(params: &Params, trains: bool) -> Self {
-        let trained = if trains { 4 * params.count() as u64 } else { 0 };
-        Self { weights: params.bytes(), optimizer: trained, ..Self::default() }
-    }
+/// What a network and its optimizer always hold.
+fn held(params: &Params, trains: bool) -> Footprint {
+    let trained = if trains { 4 * params.count() as u64 } else { 0 };
+    Footprint { weights: params.bytes(), optimizer: trained, ..Footprint::default() }
+}
 
-    fn and_weights(self, bytes: u64) -> Self {
-        Self { weights: self.weights + bytes, ..self }
-    }
-
-    /// With the rest of the peak.
-    fn with(self, peak: Peak) -> Self {
-        let Peak { gradients, scratch, rest } = peak;
-        let weights = self.weights.min(rest);
-        let optimizer = self.optimizer.min(rest - weights);
-        Self { weights, optimizer, activations: rest - weights - optimizer, gradients, scratch }
-    }
-
-    fn total(&self) -> u64 {
-        let Self { weights, optimizer, activations, gradients, scratch } = self;
-        weights + optimizer + activations + gradients + scratch
-    }
+/// Whose bytes a peak is made of, of which so many are `held` always. What little layers and search
+/// keep about themselves counts as activations.
+fn owners(held: Footprint, Peak { gradients, scratch, rest }: Peak) -> Footprint {
+    let weights = held.weights.min(rest);
+    let optimizer = held.optimizer.min(rest - weights);
+    Footprint { weights, optimizer, activations: rest - weights - optimizer, gradients, scratch }
 }
 
 /// Times `steps` steps, which say how many multiply-accumulates they executed, and looks at who holds
@@ -316,7 +292,7 @@ fn summary(
     what: What,
     batch: usize,
     samples: &[Sample],
-    (memory, resident_bytes): (Memory, Option<u64>),
+    (memory, resident_bytes): (Footprint, Option<u64>),
 ) -> Measured {
     let peak_bytes = memory.total();
     let machine = Machine {

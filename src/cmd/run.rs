@@ -164,7 +164,7 @@ fn preflight(manifest: &Manifest, threads: usize, args: &Args) -> Result<String>
     let smaller = need.smaller.iter();
     let smaller = smaller.map(|(set, bytes)| format!("\n  --set {set}: {}", text::bytes(*bytes)));
     bail!(
-        "{}: {} needs about {} of memory at a batch of {}, and {free} are free. What would help:{}\n  \
+        "{}: {} needs about {} of memory at a batch of {}, and {free} are free. What needs less:{}\n  \
          fewer options in {}\nor begin nevertheless with --force",
         args.manifest.display(),
         need.who,

@@ -53,7 +53,8 @@ pub fn run(args: &Args) -> Result<()> {
 struct SupernetMemory {
     batch: usize,
     masked: Predicted,
-    explicit: Predicted,
+    /// `None` with several resolutions: there is no such supernet.
+    explicit: Option<Predicted>,
 }
 
 /// By what the way back computes again.
@@ -70,8 +71,9 @@ impl SupernetMemory {
             nothing: step(space, setting(Recompute::None)),
             blocks: step(space, setting(Recompute::Block)),
         };
-        let (masked, explicit) = (predicted(cost::masked_step), predicted(cost::explicit_step));
-        Self { batch, masked, explicit }
+        let one = space.resolutions.len() == 1;
+        let explicit = one.then(|| predicted(cost::explicit_step));
+        Self { batch, masked: predicted(cost::masked_step), explicit }
     }
 }
 
@@ -97,7 +99,8 @@ fn as_text(
     }
     let title = format!("memory at batch {}", memory.batch);
     let mut needs = Table::new(&[&title, ">a step", ">blocks recomputed"]);
-    for (name, predicted) in [("masked", &memory.masked), ("explicit", &memory.explicit)] {
+    let explicit = memory.explicit.iter().map(|predicted| ("explicit", predicted));
+    for (name, predicted) in [("masked", &memory.masked)].into_iter().chain(explicit) {
         let bytes = |footprint: &Footprint| text::bytes(footprint.total());
         let (nothing, blocks) = (bytes(&predicted.nothing), bytes(&predicted.blocks));
         needs.row([format!("{name} supernet"), nothing, blocks]);
@@ -156,7 +159,7 @@ fn as_json(
         "memory": {
             "batch": memory.batch,
             "masked": predicted(&memory.masked),
-            "explicit": predicted(&memory.explicit),
+            "explicit": memory.explicit.as_ref().map(predicted),
         },
         "resolutions": space.resolutions,
         "image_channels": space.image_channels,

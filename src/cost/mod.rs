@@ -10,7 +10,10 @@ pub use effective::{
     BlockProbabilities, EffectiveBlock, Probabilities, Propagation, propagate, propagate_counting,
 };
 pub use formula::Cost;
-pub use memory::{Footprint, StepSetting, explicit_step, masked_step, network_step, search_step};
+pub use memory::{
+    Footprint, StepSetting, explicit_step, largest_network_step, masked_step, network_step,
+    search_step,
+};
 pub use number::{Derivatives, Graph, Number, Traced};
 
 use crate::recipe::Objective;

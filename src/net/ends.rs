@@ -1,7 +1,6 @@
 //! What stands before the blocks and behind them: the stem, and the head with its classifier.
 
 use super::block::single;
-
 use crate::nn::{BatchNorm, Conv, Conv1x1, Dense, Params, Pass};
 use crate::ops::inference::Layer;
 use crate::space::{Activation, Head, Plan};

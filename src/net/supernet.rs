@@ -7,7 +7,6 @@ use super::gates::{
     GateGradients, GateValues, Inputs, NetGates, add_hidden, add_prefix_sums, mask_hidden,
     prefix_mask, taken,
 };
-
 use super::resolution::Path;
 use crate::cost::Traced;
 use crate::nn::{Params, Pass};

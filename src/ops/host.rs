@@ -107,8 +107,8 @@ pub(super) unsafe fn to_fill(len: usize) -> Vec<f32> {
 
 static POISON: AtomicBool = AtomicBool::new(false);
 
-/// For tests: from now on, outputs and working memory are full of NaN until a kernel fills them, so that a value that
-/// is read before it was written shows.
+/// For tests: from now on, outputs and working memory are full of NaN until a kernel fills them, so
+/// that a value that is read before it was written shows.
 pub fn poison_outputs() {
     POISON.store(true, Ordering::Relaxed);
 }

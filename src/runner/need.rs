@@ -4,7 +4,7 @@ use super::{RunPlan, method_name};
 use crate::cost::{self, StepSetting};
 use crate::data;
 use crate::manifest::Manifest;
-use crate::recipe::{Method, Recompute};
+use crate::recipe::Recompute;
 
 /// The largest step of some runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl RunPlan<'_> {
         let (space, config) = (&self.manifest.space, &self.manifest.train);
         let bytes = |batch, recompute| {
             let setting = StepSetting { batch, threads, recompute };
-            cost::search_step(space, Method::RandomSearch, setting).total()
+            cost::largest_network_step(space, setting).total()
         };
         let who = "the training of the largest network".to_owned();
         self.need(who, "train", (config.batch_size, config.recompute), bytes)

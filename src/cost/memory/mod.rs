@@ -46,8 +46,7 @@ pub fn network_step(arch: &ArchSpec, side: usize, setting: StepSetting) -> Footp
     peak(setting, |walk| walk.derived(&plan, side))
 }
 
-/// The peak of the largest step that a search by `method` takes. Of single networks that is about the
-/// largest there is: all blocks of one type, with the largest sizes.
+/// The peak of the largest step that a search by `method` takes.
 #[must_use]
 pub fn search_step(space: &SearchSpace, method: Method, setting: StepSetting) -> Footprint {
     match method {
@@ -59,11 +58,11 @@ pub fn search_step(space: &SearchSpace, method: Method, setting: StepSetting) ->
             Footprint { gradients: step.gradients + 2 * step.weights, ..step }
         }
         Method::Random => Footprint::default(),
-        Method::RandomSearch => largest_network(space, setting),
+        Method::RandomSearch => largest_network_step(space, setting),
         Method::RsWs | Method::Evolution => {
             // The shared weights stand beside those of the network that is cut out.
             let shared = peak(setting, |walk| walk.weights(&Plan::supernet(space)));
-            let step = largest_network(space, setting);
+            let step = largest_network_step(space, setting);
             Footprint {
                 weights: step.weights + shared.weights,
                 optimizer: step.optimizer + shared.optimizer,
@@ -73,7 +72,10 @@ pub fn search_step(space: &SearchSpace, method: Method, setting: StepSetting) ->
     }
 }
 
-fn largest_network(space: &SearchSpace, setting: StepSetting) -> Footprint {
+/// The peak of a step of about the largest network there is: all blocks of one type, with the largest
+/// sizes.
+#[must_use]
+pub fn largest_network_step(space: &SearchSpace, setting: StepSetting) -> Footprint {
     let types = space.blocks.iter().map(|block| block.types.len()).max().unwrap_or(0);
     let of_type = |i: usize| {
         let blocks = space.blocks.iter().map(|block| BlockDecision {

@@ -126,6 +126,11 @@ impl Pass<'_> {
         self.batch().div_ceil(self.batch().div_ceil(PIECES))
     }
 
+    /// Threads that have a piece of the batch.
+    fn at_work(&self) -> usize {
+        self.threads().min(self.pieces())
+    }
+
     fn rows(&self, side: usize) -> usize {
         self.batch() * side * side
     }
@@ -212,7 +217,7 @@ impl Pass<'_> {
         let len = window * layer.channels;
         let weight = self.weight(layer.name, "weight", tensors(1, len));
         self.cx.tiles(&[pixels * window]);
-        let packing = self.threads() as u64 * packed(pixels, layer.channels);
+        let packing = self.at_work() as u64 * packed(pixels, layer.channels);
         let scratch = summed(self.pieces(), len).max(numbers(self.pieces() * len) + packing);
         let mut parts = vec![made(weight, tensors(1, len), scratch)];
         if x.slot().is_some() {
@@ -289,7 +294,7 @@ impl Pass<'_> {
         let weight = self.weight(name, "project", tensors(1, len));
         let group = GROUP_ROWS.div_ceil(pixels) * pixels;
         self.cx.tiles(&[group * c]);
-        let packing = self.threads() as u64 * packed(group, channels);
+        let packing = self.at_work() as u64 * packed(group, channels);
         let layers = squeeze.map_or(0, |s| 2 * c * s);
         // Copies of the layers, and transposed; of every image what their gradients are products of.
         let of_images = squeeze.map_or(0, |s| numbers(2 * self.batch() * (2 * c + 2 * s)));
@@ -320,7 +325,8 @@ impl Pass<'_> {
         let (mut parts, mut keeps) = (Vec::new(), Vec::new());
         for (z, name) in candidates {
             let norm = self.norm_weight(name, c);
-            parts.push(made(To::Map(z.slot()), bytes, sums));
+            // The sums are gone when dz is made.
+            parts.push(made(To::Map(z.slot()), bytes, sums.saturating_sub(bytes)));
             parts.push(made(norm, tensors(2, 2 * c), 0));
             keeps.extend([z.held.clone(), self.statistics(c)]);
         }
@@ -357,8 +363,9 @@ impl Pass<'_> {
         if width == x.channels {
             return x.clone();
         }
-        let back = x.held.bytes();
-        self.call((x.side, width), 0, &[], vec![made(To::Map(x.slot()), back, back)])
+        let missing = self.bytes(x.side, x.channels - width);
+        let back = made(To::Map(x.slot()), x.held.bytes(), missing);
+        self.call((x.side, width), 0, &[], vec![back])
     }
 
     /// `ops::subsample`: the pixels of a grid of `side`.
