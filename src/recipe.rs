@@ -10,6 +10,15 @@ pub struct DataConfig {
     /// How many training images are held out to watch the training of the derived network; they
     /// are drawn by the seed, once per run.
     pub validation_images: usize,
+    /// Images are scaled to so many pixels on each side; as they are when `None`.
+    pub side: Option<usize>,
+}
+
+/// The whole data set as it is.
+impl From<DatasetName> for DataConfig {
+    fn from(dataset: DatasetName) -> Self {
+        Self { dataset, validation_images: 0, side: None }
+    }
 }
 
 /// The data sets that the program can load.
@@ -282,7 +291,8 @@ pub enum Recompute {
 pub struct Augment {
     /// Mirror left-right with probability one half.
     pub flip: bool,
-    /// Pad with this many zero pixels (after normalisation) and crop back at a random offset.
+    /// Pad with this many zero pixels (after normalisation, before scaling) and crop back at a
+    /// random offset.
     pub crop_padding: usize,
 }
 

@@ -103,7 +103,7 @@ impl RunPlan<'_> {
 
     fn prepare(&self, data_root: &Path) -> Result<Prepared> {
         let config = &self.manifest.data;
-        let dataset = data::load(config.dataset, data_root, &Silent)?;
+        let dataset = data::load(config, data_root, &Silent)?;
         let seed = Seed(self.seed);
         let (train, validation) = dataset.partition(seed, config.validation_images)?;
         let images = self.manifest.search.images.unwrap_or(train.len());

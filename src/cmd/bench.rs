@@ -111,7 +111,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     }
     set_threads(args.threads)?;
     fetch_if_absent(&manifest, data_root, &Display::new())?;
-    let dataset = data::load(manifest.data.dataset, data_root, &Silent)?;
+    let dataset = data::load(&manifest.data, data_root, &Silent)?;
     let batch = args.batch.map_or_else(|| usual_batch(&manifest, args.what), |n| n as usize);
     let size = (batch, args.steps as usize);
     let measured = bench::measure(&manifest, &dataset, args.what, arch.as_ref(), size)?;

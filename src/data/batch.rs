@@ -5,6 +5,7 @@
 //! with the batches that it would have had.
 
 use super::augment::{self, Change, Shape};
+use super::scale::{self, Axis};
 use super::{Dataset, Split};
 use crate::recipe::Augment;
 use crate::rng::Seed;
@@ -23,13 +24,23 @@ pub struct Batch {
 /// Gives the same images epoch after epoch, in batches.
 pub struct Loader<'a> {
     split: &'a Split,
+    /// What a network sees.
     shape: Shape,
+    /// Of images that are not of that size.
+    scaling: Option<Scaling>,
     /// The normalised value of each byte, per channel.
     tables: Vec<[f32; 256]>,
     indices: Vec<usize>,
     batch_size: usize,
     device: Device,
     training: Option<Training>,
+}
+
+/// How images come to the size that a network sees.
+struct Scaling {
+    stored: Shape,
+    rows: Axis,
+    columns: Axis,
 }
 
 /// What makes training batches differ from epoch to epoch.
@@ -80,9 +91,11 @@ impl<'a> Loader<'a> {
     ) -> Self {
         assert!(batch_size > 0, "a batch holds at least one image");
         let Dataset { height, width, channels, .. } = *dataset;
+        let shape = Shape { height, width, channels };
         Self {
             split,
-            shape: Shape { height, width, channels },
+            shape,
+            scaling: Scaling::new(split, shape),
             tables: tables(dataset),
             indices,
             batch_size,
@@ -140,16 +153,40 @@ impl<'a> Loader<'a> {
         let len = height * width * channels;
         let mut values = vec![0f32; indices.len() * len];
         values.par_chunks_exact_mut(len).zip(indices).enumerate().for_each(
-            |(i, (output, &index))| {
-                let image = &self.split.images[index * len..][..len];
-                let change = self.change(epoch, first + i);
-                augment::write(image, output, self.shape, &self.tables, change);
-            },
+            |(i, (output, &index))| self.write(index, self.change(epoch, first + i), output),
         );
         let shape = (indices.len(), height, width, channels);
         let xs = Tensor::from_vec(values, shape, &self.device)?;
         let labels = indices.iter().map(|&index| u32::from(self.split.labels[index])).collect();
         Ok(Batch { xs, labels })
+    }
+
+    /// The image changed, then scaled: so a crop of 4 pixels moves the same part of the picture
+    /// whatever it is scaled to.
+    fn write(&self, index: usize, change: Change, output: &mut [f32]) {
+        let stored = self.scaling.as_ref().map_or(self.shape, |scaling| scaling.stored);
+        let len = stored.height * stored.width * stored.channels;
+        let image = &self.split.images.bytes[index * len..][..len];
+        let Some(Scaling { rows, columns, .. }) = &self.scaling else {
+            return augment::write(image, output, stored, &self.tables, change);
+        };
+        let mut changed = vec![0f32; len];
+        augment::write(image, &mut changed, stored, &self.tables, change);
+        scale::scale(&changed, (stored.width, stored.channels), (rows, columns), output);
+    }
+}
+
+impl Scaling {
+    /// From the images' own size to `shape`, if that is another one.
+    fn new(split: &Split, shape: Shape) -> Option<Self> {
+        let (height, width) = (split.images.height, split.images.width);
+        let stored = Shape { height, width, ..shape };
+        let axis = |len: usize, side| Axis::new(len, (0.0, len as f64), side);
+        (stored != shape && !split.is_empty()).then(|| Self {
+            stored,
+            rows: axis(height, shape.height),
+            columns: axis(width, shape.width),
+        })
     }
 }
 
@@ -198,14 +235,15 @@ impl ExactSizeIterator for Epoch<'_> {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Normalisation, Silent};
+    use crate::data::{Images, Normalisation, Silent};
     use crate::recipe::DatasetName;
 
     const AUGMENT: Augment = Augment { flip: true, crop_padding: 4 };
 
     /// 200 images of 2x2, each filled with its index; the label is index mod 7.
     fn numbered() -> Dataset {
-        let images = (0..200u8).flat_map(|i| [i; 12]).collect();
+        let bytes = (0..200u8).flat_map(|i| [i; 12]).collect();
+        let images = Images { height: 2, width: 2, bytes };
         let train = Split { images, labels: (0..200).map(|i| i % 7).collect() };
         Dataset {
             name: DatasetName::Cifar10,
@@ -220,7 +258,8 @@ mod tests {
     }
 
     fn slice() -> Dataset {
-        crate::data::load(DatasetName::FashionMnistSlice, "/nowhere".as_ref(), &Silent).unwrap()
+        crate::data::load(&DatasetName::FashionMnistSlice.into(), "/nowhere".as_ref(), &Silent)
+            .unwrap()
     }
 
     /// The index of every image, in order of appearance.
@@ -315,6 +354,41 @@ mod tests {
         let of = |epoch| bits(&loader.epoch(epoch).next().unwrap().unwrap());
         let distinct: std::collections::BTreeSet<_> = (0..8).map(of).collect();
         assert!(distinct.len() > 4, "162 changes are possible");
+    }
+
+    #[test]
+    fn images_are_scaled_after_they_were_changed() {
+        let own = slice();
+        let scaled = own.clone().scaled(56);
+        let of = |data| Loader::training(data, (0..64).collect(), 64, AUGMENT, Seed(1), "train");
+        let small = of(&own).epoch(2).next().unwrap().unwrap();
+        let large = of(&scaled).epoch(2).next().unwrap().unwrap();
+        assert_eq!((large.xs.dims(), large.labels), (&[64, 56, 56, 1][..], small.labels));
+        // The mean of the four pixels that came from one, its neighbours' share taken out again:
+        // the weights of the nine around are those of (1/8, 6/8, 1/8) along each axis.
+        let values = |xs: &Tensor| xs.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+        for (small, large) in values(&small.xs).iter().zip(values(&large.xs)) {
+            let at = |y: usize, x: usize| small[y.min(27) * 28 + x.min(27)];
+            for (y, x) in (0..28 * 28).map(|i| (i / 28, i % 28)) {
+                let four = [(0, 0), (0, 1), (1, 0), (1, 1)];
+                let four = four.map(|(down, right)| large[(2 * y + down) * 56 + 2 * x + right]);
+                let along =
+                    |y: usize| (at(y, x.saturating_sub(1)) + 6.0 * at(y, x) + at(y, x + 1)) / 8.0;
+                let expected = (along(y.saturating_sub(1)) + 6.0 * along(y) + along(y + 1)) / 8.0;
+                assert!((four.iter().sum::<f32>() / 4.0 - expected).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing_in_scaled_images() {
+        let data = slice().scaled(40);
+        let loader = Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| bits(&loader.epoch(0).next().unwrap().unwrap()))
+        };
+        assert_eq!(with(1), with(5));
     }
 
     #[test]

