@@ -41,8 +41,6 @@ pub enum Mark {
 pub enum Verdict {
     /// It reaches the published number, less the tolerance.
     Reproduced,
-    /// It falls short by no more than its own uncertainty.
-    WithinNoise,
     NotReproduced,
     NotComparable {
         why: String,
@@ -164,26 +162,20 @@ impl Claim {
         let Some(growth) = evidence.growth else {
             return incomparable("the text of the space cannot be read".to_owned());
         };
-        let verdict = self.compare(growth.by_widths, 0.0);
+        let verdict = self.compare(growth.by_widths);
         if verdict == Verdict::NotReproduced && growth.classes != IMAGENET_CLASSES {
             return incomparable(missing());
         }
         verdict
     }
 
-    /// Holds a number against the published one. `noise` is how far chance may move it.
-    fn compare(&self, measured: f64, noise: f64) -> Verdict {
+    /// Holds a number that no chance moves against the published one.
+    fn compare(&self, measured: f64) -> Verdict {
         let (Some(published), Some(tolerance)) = (self.published.first(), self.tolerance) else {
             return Verdict::NotComparable { why: "no number was published".to_owned() };
         };
         let short = published.value - measured;
-        if short <= tolerance {
-            Verdict::Reproduced
-        } else if short <= tolerance + noise {
-            Verdict::WithinNoise
-        } else {
-            Verdict::NotReproduced
-        }
+        if short <= tolerance { Verdict::Reproduced } else { Verdict::NotReproduced }
     }
 }
 
@@ -223,7 +215,6 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reproduced => f.write_str("reproduced"),
-            Self::WithinNoise => f.write_str("within noise"),
             Self::NotReproduced => f.write_str("not reproduced"),
             Self::NotComparable { why } => write!(f, "not comparable: {why}"),
         }
@@ -254,12 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn what_falls_short_by_less_than_chance_moves_it_is_within_noise() {
-        let c5 = &ALL[4];
-        assert_eq!(c5.compare(0.7, 0.0), Verdict::Reproduced);
-        assert_eq!(c5.compare(0.4, 0.3), Verdict::WithinNoise);
-        assert_eq!(c5.compare(0.2, 0.3), Verdict::NotReproduced);
-        assert!(matches!(ALL[2].compare(1.0, 0.0), Verdict::NotComparable { .. }));
+    fn a_claim_without_a_number_is_not_comparable() {
+        assert_eq!(ALL[4].compare(0.7), Verdict::Reproduced);
+        assert_eq!(ALL[4].compare(0.5), Verdict::NotReproduced);
+        assert!(matches!(ALL[2].compare(1.0), Verdict::NotComparable { .. }));
     }
 
     #[test]
