@@ -17,7 +17,7 @@ pub use freeze::Frozen;
 pub use gated::Gated;
 pub use gates::{GateGradients, GateValues, NetGates};
 pub use resolution::Path;
-pub use shared::{Cut, SharedWeights, inherited};
+pub use shared::{Cut, SharedWeights};
 pub use supernet::{BoundGates, Supernet};
 
 use crate::nn::{Params, Pass};

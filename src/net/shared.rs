@@ -8,7 +8,7 @@
 use super::{Net, Plan};
 use crate::nn::Params;
 use crate::rng::Seed;
-use crate::space::{ArchSpec, BlockDecision, Decisions, SearchSpace};
+use crate::space::{BlockDecision, Decisions, SearchSpace};
 use candle_core::{Device, Result, Tensor};
 use std::collections::BTreeMap;
 
@@ -121,30 +121,6 @@ impl Cut {
         }
         Ok(())
     }
-}
-
-/// Weights for the derived network `arch`, cut out of the supernet's: of every tensor the first
-/// channels. The result has the derived network's names.
-///
-/// # Errors
-/// When `arch` was not derived from `space` by `decisions`.
-pub fn inherited(
-    space: &SearchSpace,
-    decisions: &Decisions,
-    arch: &ArchSpec,
-    params: &Params,
-) -> Result<Vec<(String, Tensor)>> {
-    let (_, target) = Net::of_arch(arch, Seed(0), params.device())?;
-    let sources: Vec<(&str, &Tensor)> = params.named().collect();
-    let mut found = Vec::new();
-    for (name, like) in target.named() {
-        let from = source_name(space, &decisions.blocks, name);
-        let Some((_, tensor)) = sources.iter().find(|(n, _)| *n == from) else {
-            candle_core::bail!("the supernet has no {from:?} for {name:?}")
-        };
-        found.push((name.to_owned(), first(tensor, like.dims())?));
-    }
-    Ok(found)
 }
 
 /// The supernet's name of a derived network's tensor: the branch is called by its type.

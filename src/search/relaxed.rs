@@ -211,7 +211,7 @@ fn net_gates(drawn: &Probabilities<f64>, identities: impl Iterator<Item = f64>) 
 mod tests {
     use super::*;
     use crate::manifest::{self, Overrides};
-    use crate::net::{Net, inherited};
+    use crate::net::SharedWeights;
     use crate::nn::Pass;
     use crate::ops::loss::cross_entropy;
     use crate::space::{BlockDecision, Decisions};
@@ -248,13 +248,10 @@ mod tests {
             config.gates = kind;
             let mut search = Relaxed::masked(&space, &config, Seed(5), &Device::Cpu).unwrap();
             let (soft, _) = search.gates("gumbel/weights", 7, 2.0);
-            let made = decisions(&hardened(&soft));
-            let arch = space.decide(&made);
-            let (net, mut own) = Net::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();
-            for (name, tensor) in inherited(&space, &made, &arch, search.params()).unwrap() {
-                own.set(&name, &tensor).unwrap();
-            }
-            let logits = net.forward(&mut Pass::training(&mut own), &batch.xs).unwrap();
+            let shared = SharedWeights::of(&space, search.params().clone());
+            let mut cut = shared.cut_out(&decisions(&hardened(&soft))).unwrap();
+            let mut pass = Pass::training(&mut cut.params);
+            let logits = cut.net.forward(&mut pass, &batch.xs).unwrap();
             let alone = cross_entropy(logits.tensor(), &batch.labels, 0.0).unwrap().loss;
             let step = search.weight_step(&batch, 7, 2.0, 0.1).unwrap();
             (step.result.loss, alone)

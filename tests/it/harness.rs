@@ -1,12 +1,13 @@
 //! Blocks and networks run on the tape, their answers as plain numbers.
 
+use crate::invariants::cut;
 use crate::numbers::{row, scramble, tensor, values};
 use crate::reference::{BlockGates, Map, Weights};
 use candle_core::{Device, Tensor};
 use repro::net::{self, Block, Net};
 use repro::nn::{Params, Pass};
 use repro::rng::Seed;
-use repro::space::{Activation, BlockPlan, Branch, Plan};
+use repro::space::{Activation, BlockPlan, Branch, Decisions, Plan, SearchSpace};
 use repro::tape::Value;
 use std::collections::BTreeMap;
 
@@ -104,6 +105,31 @@ pub fn scrambled_net(plan: &Plan, label: &str) -> (Net, Params) {
     let net = Net::new(&mut params, plan).unwrap();
     scramble(&mut params, label);
     (net, params)
+}
+
+/// The network that `made` derives from a supernet: of all its tensors, running statistics too, the
+/// first channels of the supernet's.
+pub fn derived(space: &SearchSpace, made: &Decisions, supernet: &Params) -> (Net, Params) {
+    let (net, mut own) = Net::of_arch(&space.decide(made), Seed(0), &Device::Cpu).unwrap();
+    let tensors: Vec<(String, Vec<usize>)> =
+        own.named().map(|(name, tensor)| (name.to_owned(), tensor.dims().to_vec())).collect();
+    for (name, dims) in tensors {
+        let source = supernet_name(space, made, &name);
+        let (_, whole) = supernet.named().find(|(name, _)| *name == source).unwrap();
+        own.set(&name, &cut(whole, &dims)).unwrap();
+    }
+    (net, own)
+}
+
+/// A supernet calls its branches by their type, a network its only one by what it is.
+fn supernet_name(space: &SearchSpace, made: &Decisions, name: &str) -> String {
+    for (choices, decision) in space.blocks.iter().zip(&made.blocks) {
+        let block = format!("blocks.{}", choices.label());
+        let Some(rest) = name.strip_prefix(&format!("{block}.")) else { continue };
+        let (_, part) = rest.split_once('.').unwrap();
+        return format!("{block}.{}.{part}", choices.types[decision.block_type]);
+    }
+    name.to_owned()
 }
 
 /// An inverted residual for a block plan.

@@ -1,14 +1,16 @@
 //! What DMaskingNAS rests on: masking is zero-padded summing, and a supernet whose choices are made
 //! is the derived network.
 
-use crate::harness::{block_params, block_plan, mbconv, named_gradients, params_with, run_block};
+use crate::harness::{
+    block_params, block_plan, derived, mbconv, named_gradients, params_with, run_block,
+};
 use crate::numbers::{
     assert_close, assert_gradient, random, random_map, scramble, values, weights,
 };
 use crate::reference::{self, BlockGates, Map, Reference, Statistics, Weights};
 use crate::spaces::{decisions, dense, gate_values, one_hot, shipped, small, sparse, unexpanded};
 use candle_core::{Device, Tensor};
-use repro::net::{Net, Supernet, inherited};
+use repro::net::{SharedWeights, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss;
 use repro::rng::Seed;
@@ -219,8 +221,7 @@ impl Supernetwork {
     /// Compares with the network derived by `made`: logits, and every gradient.
     fn check(&mut self, made: &Decisions, tolerance: f64) {
         let what = format!("{}: {made:?}", self.space.name);
-        let arch = self.space.decide(made);
-        let cut_weights = inherited(&self.space, made, &arch, &self.params).unwrap();
+        let (net, mut own) = derived(&self.space, made, &self.params);
         let gates = gate_values(&self.space, &one_hot(&self.space, made, &0.0, &1.0));
 
         let mut pass = Pass::training(&mut self.params);
@@ -229,10 +230,6 @@ impl Supernetwork {
         let (gradients, _) = pass.backward(&logits, result.dlogits).unwrap();
         let found = named_gradients(&self.params, &gradients);
 
-        let (net, mut own) = Net::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();
-        for (name, tensor) in &cut_weights {
-            own.set(name, tensor).unwrap();
-        }
         let mut pass = Pass::training(&mut own);
         let derived = net.forward(&mut pass, &self.images).unwrap();
         let result = loss::cross_entropy(derived.tensor(), &self.labels, 0.1).unwrap();
@@ -253,7 +250,6 @@ impl Supernetwork {
         expected: &[(String, Tensor)],
         tolerance: f64,
     ) {
-        let arch = self.space.decide(made);
         let (_, mut as_params) = Supernet::new(&self.space, Seed(0), &Device::Cpu).unwrap();
         let all: Vec<(String, Tensor)> =
             as_params.named().map(|(n, t)| (n.to_owned(), t.zeros_like().unwrap())).collect();
@@ -261,12 +257,12 @@ impl Supernetwork {
             let gradient = found.iter().find(|(n, _)| n == name).map(|(_, g)| g);
             as_params.set(name, gradient.unwrap_or(zeros)).unwrap();
         }
-        let cut = inherited(&self.space, made, &arch, &as_params).unwrap();
+        let (_, cut) = derived(&self.space, made, &as_params);
         let squares = |x: &Tensor| values(x).iter().map(|v| v * v).sum::<f64>();
         let norm = expected.iter().map(|(_, g)| squares(g)).sum::<f64>().sqrt();
         let (mut inside, mut outside) = (0.0, 0.0);
         for (name, gradient) in expected {
-            let (_, found) = cut.iter().find(|(n, _)| n == name).unwrap();
+            let (_, found) = cut.named().find(|(n, _)| n == name).unwrap();
             let (a, b) = (values(found), values(gradient));
             let apart = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
             let scale = squares(gradient).sqrt().max(0.01 * norm);
@@ -327,11 +323,11 @@ fn a_shortcut_without_weights_is_under_masks_that_of_any_narrower_block() {
 }
 
 #[test]
-fn inherited_weights_are_refused_for_another_spaces_network() {
+fn no_network_of_another_space_is_cut_out_of_shared_weights() {
     let (space, other) = (small(), sparse());
     let (_, params) = Supernet::new(&space, Seed(4), &Device::Cpu).unwrap();
     let made = &decisions(&other, "foreign", 1)[0];
-    let error = inherited(&other, made, &other.decide(made), &params).unwrap_err();
+    let error = SharedWeights::of(&other, params).cut_out(made).err().unwrap();
     assert!(error.to_string().contains("the supernet has no"), "{error}");
 }
 

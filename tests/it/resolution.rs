@@ -3,11 +3,12 @@
 //! with all gradients, is tested beside the other gates (`networks.rs`), for `small` has two
 //! resolutions; so is one-hot for every kind of block (`invariants.rs`).
 
+use crate::harness::derived;
 use crate::numbers::{assert_close, random_map, scramble, values};
 use crate::reference::Map;
 use crate::spaces::{decisions, gate_values, one_hot, parse, small};
 use candle_core::Device;
-use repro::net::{Net, NetGates, Supernet, inherited};
+use repro::net::{NetGates, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss::cross_entropy;
 use repro::ops::subsample::Grid;
@@ -109,16 +110,6 @@ fn receptive_fields_cover_more_of_the_image_at_a_smaller_resolution() {
         let reach: Vec<usize> = (1..6).filter(|i| together(i * ratio) > 1e-6).collect();
         assert_eq!(reach, [1, 2, 3, 4], "image pixels {ratio} apart");
     }
-}
-
-/// The parameters of the network that these decisions derive from a supernet's.
-fn derived(space: &SearchSpace, made: &Decisions, params: &Params) -> (Net, Params) {
-    let arch = space.decide(made);
-    let (net, mut own) = Net::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();
-    for (name, tensor) in inherited(space, made, &arch, params).unwrap() {
-        own.set(&name, &tensor).unwrap();
-    }
-    (net, own)
 }
 
 #[test]
