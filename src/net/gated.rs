@@ -1,7 +1,7 @@
 //! What the supernets have in common: a network under the gates of its choices.
 
-use super::{BoundGates, NetGates, Supernet};
-use crate::cost::{self, Cost};
+use super::NetGates;
+use crate::cost::Cost;
 use crate::nn::Pass;
 use crate::space::SearchSpace;
 use crate::tape::{Gradients, Value};
@@ -17,7 +17,7 @@ pub trait Gated {
     /// What one image costs, all options included.
     fn cost(&self) -> Cost<u64>;
 
-    /// Images `[n, h, w, c]` → logits `[n, classes]` under the given gates.
+    /// Images `[n, h, w, c]` of the largest resolution → logits `[n, classes]` under the given gates.
     ///
     /// # Errors
     /// When an operator fails.
@@ -34,30 +34,4 @@ pub trait Gated {
     /// # Errors
     /// When a gradient cannot be read from the device.
     fn gate_gradients(&self, bound: &Self::Bound, gradients: &mut Gradients) -> Result<NetGates>;
-}
-
-impl Gated for Supernet {
-    type Bound = BoundGates;
-
-    fn space(&self) -> &SearchSpace {
-        self.space()
-    }
-
-    fn cost(&self) -> Cost<u64> {
-        cost::supernet(self.space())
-    }
-
-    fn forward(
-        &self,
-        pass: &mut Pass<'_>,
-        images: &Tensor,
-        gates: &NetGates,
-        gradients_wanted: bool,
-    ) -> Result<(Value, BoundGates)> {
-        self.forward(pass, images, gates, gradients_wanted)
-    }
-
-    fn gate_gradients(&self, bound: &BoundGates, gradients: &mut Gradients) -> Result<NetGates> {
-        bound.gradients(self.space(), gradients)
-    }
 }

@@ -1,14 +1,14 @@
 //! The supernet of DMaskingNAS: every block type of every block at its largest widths, masks for
 //! what may be narrower (FBNetV2 section 3.1).
 
-use super::Net;
 use super::block::BlockGates;
 use super::gates::{
     GateGradients, GateValues, Inputs, NetGates, add_hidden, add_prefix_sums, mask_hidden,
     prefix_mask, taken,
 };
 use super::resolution::Path;
-use crate::cost::Traced;
+use super::{Gated, Net};
+use crate::cost::{self, Cost, Traced};
 use crate::nn::{Params, Pass};
 use crate::recipe::MaskPlace;
 use crate::rng::Seed;
@@ -30,7 +30,6 @@ pub struct BoundGates {
     /// One per resolution, the largest first.
     paths: Vec<Rc<Path>>,
     values: NetGates,
-    masks: MaskPlace,
     inputs: Inputs,
 }
 
@@ -50,34 +49,6 @@ impl Supernet {
     #[must_use]
     pub fn masked(self, masks: MaskPlace) -> Self {
         Self { masks, ..self }
-    }
-
-    #[must_use]
-    pub fn space(&self) -> &SearchSpace {
-        &self.space
-    }
-
-    /// Images `[n, h, w, c]` of the largest resolution → logits `[n, classes]` under the given
-    /// gates.
-    ///
-    /// # Errors
-    /// When an operator fails.
-    pub fn forward(
-        &self,
-        pass: &mut Pass<'_>,
-        images: &Tensor,
-        gates: &NetGates,
-        gradients_wanted: bool,
-    ) -> Result<(Value, BoundGates)> {
-        let inputs = Inputs::new(&self.space, gates);
-        let mut blocks: Vec<BlockGates> = Vec::with_capacity(gates.blocks.len());
-        let choices = self.space.blocks.iter().zip(&gates.blocks);
-        for ((choices, values), incoming) in choices.zip(&inputs.widths) {
-            blocks.push(self.bind(pass, choices, values, incoming, gradients_wanted)?);
-        }
-        let paths = self.paths(pass, &blocks, gates, gradients_wanted)?;
-        let logits = self.net.forward_gated(pass, images, &paths)?;
-        Ok((logits, BoundGates { paths, values: gates.clone(), masks: self.masks, inputs }))
     }
 
     /// One path per resolution, the largest first. They share `blocks` and differ in the rows that
@@ -166,45 +137,6 @@ fn end_mask(masks: MaskPlace, choices: &BlockChoices, values: &GateValues) -> Op
 }
 
 impl BoundGates {
-    /// What the reverse pass found for the gates.
-    ///
-    /// # Errors
-    /// When a gradient cannot be read from the device.
-    pub fn gradients(&self, space: &SearchSpace, gradients: &mut Gradients) -> Result<NetGates> {
-        let mut by_resolutions = vec![0.0; self.paths.len()];
-        let mut blocks = Vec::with_capacity(space.blocks.len());
-        let mut by_inputs = Vec::new();
-        let inputs = space.blocks.iter().zip(&self.inputs.widths);
-        for (i, (choices, incoming)) in inputs.enumerate() {
-            let shared = self.paths[0].block(i);
-            let (mut block, by_input) =
-                block_gradients(space, choices, &shared, incoming, gradients)?;
-            let mask = end_mask(self.masks, choices, &self.values.blocks[i]);
-            let chosen = mask.is_some();
-            let mask = mask.unwrap_or_else(|| vec![1.0; choices.width_max()]);
-            let ends = self.paths.iter().map(|path| path.block(i).width);
-            let by_mask = self.end_gradients(&mask, ends, &mut by_resolutions, gradients)?;
-            if chosen {
-                add_prefix_sums(&mut block.widths, &choices.widths, &by_mask);
-            }
-            by_inputs.push(by_input);
-            blocks.push(block);
-        }
-        let (stem, head) = (vec![1.0; space.stem.width], vec![1.0; space.head.width]);
-        let stems = self.paths.iter().map(|path| path.stem.clone());
-        self.end_gradients(&stem, stems, &mut by_resolutions, gradients)?;
-        let heads = self.paths.iter().map(|path| path.head.clone());
-        self.end_gradients(&head, heads, &mut by_resolutions, gradients)?;
-        // The channels that reach a block are a matter of the types and widths before it.
-        self.inputs.add_to(&mut blocks, &by_inputs);
-        if self.paths.len() == 1 {
-            // A single resolution weighs nothing.
-            by_resolutions.fill(0.0);
-        }
-        by_resolutions.reverse();
-        Ok(NetGates { resolutions: by_resolutions, blocks })
-    }
-
     /// The gradient of the mask that ends a stage, whose rows are g_r · mask, one per path; those of
     /// the gates g_r are added to theirs, in the order of the paths.
     fn end_gradients(
@@ -223,6 +155,72 @@ impl BoundGates {
             }
         }
         Ok(by_mask)
+    }
+}
+
+impl Gated for Supernet {
+    type Bound = BoundGates;
+
+    fn space(&self) -> &SearchSpace {
+        &self.space
+    }
+
+    fn cost(&self) -> Cost<u64> {
+        cost::supernet(&self.space)
+    }
+
+    fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        images: &Tensor,
+        gates: &NetGates,
+        gradients_wanted: bool,
+    ) -> Result<(Value, BoundGates)> {
+        let inputs = Inputs::new(&self.space, gates);
+        let mut blocks: Vec<BlockGates> = Vec::with_capacity(gates.blocks.len());
+        let choices = self.space.blocks.iter().zip(&gates.blocks);
+        for ((choices, values), incoming) in choices.zip(&inputs.widths) {
+            blocks.push(self.bind(pass, choices, values, incoming, gradients_wanted)?);
+        }
+        let paths = self.paths(pass, &blocks, gates, gradients_wanted)?;
+        let logits = self.net.forward_gated(pass, images, &paths)?;
+        Ok((logits, BoundGates { paths, values: gates.clone(), inputs }))
+    }
+
+    fn gate_gradients(&self, bound: &BoundGates, gradients: &mut Gradients) -> Result<NetGates> {
+        let space = &self.space;
+        let mut by_resolutions = vec![0.0; bound.paths.len()];
+        let mut blocks = Vec::with_capacity(space.blocks.len());
+        let mut by_inputs = Vec::new();
+        let inputs = space.blocks.iter().zip(&bound.inputs.widths);
+        for (i, (choices, incoming)) in inputs.enumerate() {
+            let shared = bound.paths[0].block(i);
+            let (mut block, by_input) =
+                block_gradients(space, choices, &shared, incoming, gradients)?;
+            let mask = end_mask(self.masks, choices, &bound.values.blocks[i]);
+            let chosen = mask.is_some();
+            let mask = mask.unwrap_or_else(|| vec![1.0; choices.width_max()]);
+            let ends = bound.paths.iter().map(|path| path.block(i).width);
+            let by_mask = bound.end_gradients(&mask, ends, &mut by_resolutions, gradients)?;
+            if chosen {
+                add_prefix_sums(&mut block.widths, &choices.widths, &by_mask);
+            }
+            by_inputs.push(by_input);
+            blocks.push(block);
+        }
+        let (stem, head) = (vec![1.0; space.stem.width], vec![1.0; space.head.width]);
+        let stems = bound.paths.iter().map(|path| path.stem.clone());
+        bound.end_gradients(&stem, stems, &mut by_resolutions, gradients)?;
+        let heads = bound.paths.iter().map(|path| path.head.clone());
+        bound.end_gradients(&head, heads, &mut by_resolutions, gradients)?;
+        // The channels that reach a block are a matter of the types and widths before it.
+        bound.inputs.add_to(&mut blocks, &by_inputs);
+        if bound.paths.len() == 1 {
+            // A single resolution weighs nothing.
+            by_resolutions.fill(0.0);
+        }
+        by_resolutions.reverse();
+        Ok(NetGates { resolutions: by_resolutions, blocks })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::numbers::{
 use crate::reference::{self, BlockGates, Map, Reference, Statistics, Weights};
 use crate::spaces::{decisions, dense, gate_values, one_hot, shipped, small, sparse, unexpanded};
 use candle_core::{Device, Tensor};
-use repro::net::{SharedWeights, Supernet};
+use repro::net::{Gated, SharedWeights, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss;
 use repro::rng::Seed;
@@ -344,7 +344,7 @@ fn one_and_two_threads_give_the_same_bits() {
             let (logits, bound) = s.net.forward(&mut pass, &s.images, &gates, true).unwrap();
             let result = loss::cross_entropy(logits.tensor(), &s.labels, 0.1).unwrap();
             let (gradients, mut others) = pass.backward(&logits, result.dlogits).unwrap();
-            let by_gates = bound.gradients(&space, &mut others).unwrap();
+            let by_gates = s.net.gate_gradients(&bound, &mut others).unwrap();
             let gradients: Vec<Vec<f32>> = gradients
                 .into_iter()
                 .map(|g| g.unwrap().flatten_all().unwrap().to_vec1().unwrap())

@@ -6,7 +6,7 @@ use crate::numbers::{assert_close, assert_gradient, random_map, scramble, values
 use crate::reference::{Gates, Map, Reference, Statistics, Weights, cross_entropy, network_gates};
 use crate::spaces::{dense, gate_values, random_probabilities, small, sparse, unexpanded};
 use candle_core::Device;
-use repro::net::{GateValues, NetGates, Supernet};
+use repro::net::{GateValues, Gated as _, NetGates, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss;
 use repro::recipe::MaskPlace;
@@ -316,7 +316,7 @@ fn a_supernet_has_the_gradients_of_its_formula_in_all_weights_and_gates() {
         assert_close(what, &values(logits.tensor()), &expected, VALUE);
         let result = loss::cross_entropy(logits.tensor(), &labels, SMOOTHING).unwrap();
         let (gradients, mut others) = pass.backward(&logits, result.dlogits).unwrap();
-        let by_gates = bound.gradients(&s.space, &mut others).unwrap();
+        let by_gates = s.net.gate_gradients(&bound, &mut others).unwrap();
         let found: Vec<(String, Vec<f64>)> = named_gradients(&s.params, &gradients)
             .into_iter()
             .map(|(name, g)| (name, values(&g)))
@@ -336,7 +336,7 @@ fn a_frozen_pass_finds_the_gates_gradients_and_none_for_the_weights() {
     let result = loss::cross_entropy(logits.tensor(), &labels, SMOOTHING).unwrap();
     let (gradients, mut others) = pass.backward(&logits, result.dlogits).unwrap();
     assert!(gradients.iter().all(Option::is_none));
-    let by_gates = bound.gradients(&s.space, &mut others).unwrap();
+    let by_gates = s.net.gate_gradients(&bound, &mut others).unwrap();
     s.check_gates("frozen", &weights, &by_gates);
 }
 
@@ -347,7 +347,7 @@ fn gates_whose_gradient_is_not_wanted_have_none() {
     let (logits, bound) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, false).unwrap();
     let ones = logits.tensor().ones_like().unwrap();
     let (_, mut others) = pass.backward(&logits, ones).unwrap();
-    let found = bound.gradients(&s.space, &mut others).unwrap();
+    let found = s.net.gate_gradients(&bound, &mut others).unwrap();
     assert!(found.resolutions.iter().all(|g| *g == 0.0));
     for gate in found.blocks {
         let all = gate.types.iter().chain(&gate.expansions).chain(&gate.widths);

@@ -7,7 +7,7 @@
 
 use candle_core::{Device, Tensor};
 use repro::cost::{BlockProbabilities, Probabilities, propagate};
-use repro::net::{GateValues, Net, NetGates, Supernet};
+use repro::net::{GateValues, Gated, Net, NetGates, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss::{CrossEntropy, cross_entropy};
 use repro::recipe::{Schedule, Sgd};
@@ -200,7 +200,7 @@ fn the_supernet_and_its_gate_gradients_are_those_of_pytorch() {
     let (logits, bound) = net.forward(&mut pass, &images, &gates, true).unwrap();
     let CrossEntropy { loss, dlogits, .. } = cross_entropy(logits.tensor(), &labels, 0.0).unwrap();
     let (gradients, mut rest) = pass.backward(&logits, dlogits).unwrap();
-    let of_gates = bound.gradients(&space, &mut rest).unwrap();
+    let of_gates = net.gate_gradients(&bound, &mut rest).unwrap();
 
     assert_near("loss", &[loss], &[case.loss], case.loss);
     assert_logits("logits", logits.tensor(), &case.logits);

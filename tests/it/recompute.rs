@@ -3,7 +3,7 @@
 use crate::numbers::{random_map, scramble};
 use crate::spaces::{gate_values, random_probabilities, small};
 use candle_core::{Device, Tensor};
-use repro::net::{Net, Supernet};
+use repro::net::{Gated, Net, Supernet};
 use repro::nn::Pass;
 use repro::ops::loss::cross_entropy;
 use repro::recipe::Recompute;
@@ -28,7 +28,7 @@ fn step(recompute: Recompute, frozen: bool) -> (u64, Vec<Option<Vec<u32>>>, Stri
     let (logits, bound) = supernet.forward(&mut pass, &images, &gates, true).unwrap();
     let result = cross_entropy(logits.tensor(), &[0, 1, 2], 0.0).unwrap();
     let (weights, mut others) = pass.backward(&logits, result.dlogits.clone()).unwrap();
-    let gates = bound.gradients(&space, &mut others).unwrap();
+    let gates = supernet.gate_gradients(&bound, &mut others).unwrap();
     let weights = weights.iter().map(|d| d.as_ref().map(bits)).collect();
     (result.loss.to_bits(), weights, format!("{gates:?}"), params.sha256().unwrap())
 }

@@ -8,7 +8,7 @@ use crate::numbers::{assert_close, random_map, scramble, values};
 use crate::reference::Map;
 use crate::spaces::{decisions, gate_values, one_hot, parse, small};
 use candle_core::Device;
-use repro::net::{NetGates, Supernet};
+use repro::net::{Gated, NetGates, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss::cross_entropy;
 use repro::ops::subsample::Grid;
@@ -183,7 +183,7 @@ fn the_gradients_of_a_network_at_several_resolutions_do_not_depend_on_what_is_ke
         let result = cross_entropy(logits.tensor(), &[0, 1, 0], 0.0).unwrap();
         let (weights, mut others) = pass.backward(&logits, result.dlogits).unwrap();
         let weights: Vec<Vec<f64>> = weights.iter().map(|d| values(d.as_ref().unwrap())).collect();
-        (weights, bound.gradients(&space, &mut others).unwrap())
+        (weights, net.gate_gradients(&bound, &mut others).unwrap())
     };
     let kept = run(Recompute::None);
     assert_eq!(kept, run(Recompute::Block));
