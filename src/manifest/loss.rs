@@ -1,6 +1,6 @@
 //! The section `[search.loss]`: how cross-entropy and cost become one number.
 
-use super::wire::optional_name;
+use super::keys::optional_name;
 use crate::cost;
 use crate::document::{Section, Value};
 use crate::recipe::{InputChannels, LossForm, Objective, SearchLoss};

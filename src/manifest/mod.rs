@@ -1,11 +1,17 @@
 //! Experiment manifests: a TOML file says what to search, on which data, with which recipe.
 //!
 //! The types here are validated: whoever holds a [`Manifest`] need not check it again. The file's
-//! own shape lives in `wire`, the strict reading and the messages for its editor in
-//! [`crate::document`].
+//! own shape lives in `wire` and, section by section, beside it; the strict reading and the messages
+//! for its editor in [`crate::document`].
 
+mod dataset;
+mod keys;
 mod loss;
+mod optimizer;
 mod sampling;
+mod search;
+mod temperature;
+mod train;
 mod wire;
 
 pub use crate::document::{Complaint, Complaints, Overrides};

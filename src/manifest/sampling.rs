@@ -1,8 +1,8 @@
 //! The sections of what draws networks instead of learning choices: the cost budget, random search,
 //! scores under shared weights, evolution, and the rank correlation.
 
+use super::keys::{MAX_EPOCHS, at_most};
 use super::loss::extent;
-use super::wire::at_most;
 use crate::document::{Section, Value};
 use crate::recipe::{
     Budget, DataConfig, Evolution, Method, Objective, RandomSearch, RankCorrelation, SearchConfig,
@@ -13,7 +13,6 @@ use std::ops::Bound::{Excluded, Included};
 
 /// Networks that one search looks at.
 const MAX_CANDIDATES: u64 = 100_000;
-const MAX_EPOCHS: u64 = 100_000;
 const MAX_BATCHES: u64 = 10_000;
 /// Networks of a rank correlation, each of which is trained from scratch.
 const MAX_RANKED: u64 = 1_000;

@@ -1,0 +1,108 @@
+//! The section `[data]`: which images, and whether the space is for such.
+
+use super::keys::MAX_IMAGES;
+use crate::document::{Section, Value};
+use crate::recipe::{DataConfig, DatasetName};
+use crate::space::SearchSpace;
+
+/// Pixels; a space takes no more.
+const MAX_SIDE: u64 = 1024;
+
+const DATASETS: &[(&str, Dataset)] = &[
+    ("cifar10", Dataset::new(DatasetName::Cifar10, 50_000, 32, 3)),
+    ("fashion-mnist", Dataset::new(DatasetName::FashionMnist, 60_000, 28, 1)),
+    ("fashion-mnist-slice", Dataset::new(DatasetName::FashionMnistSlice, 1_000, 28, 1)),
+];
+
+/// What a manifest must agree with.
+#[derive(Clone, Copy)]
+pub(super) struct Dataset {
+    name: DatasetName,
+    pub(super) train_images: usize,
+    side: usize,
+    channels: usize,
+    classes: usize,
+}
+
+impl Dataset {
+    const fn new(name: DatasetName, train_images: usize, side: usize, channels: usize) -> Self {
+        Self { name, train_images, side, channels, classes: 10 }
+    }
+}
+
+pub(super) fn read_data(
+    s: &Section<'_>,
+    dataset: &mut Option<Dataset>,
+    space: Option<&SearchSpace>,
+) -> Option<DataConfig> {
+    let value = s.require("dataset", "the name of a data set");
+    *dataset = value.as_ref().and_then(|value| value.name(DATASETS));
+    let scaled = s.get("side");
+    let side = scaled.as_ref().map_or(Some(None), |value| value.whole(1..=MAX_SIDE).map(Some));
+    let fits = match (&value, *dataset, space, side) {
+        (Some(value), Some(dataset), Some(space), Some(side)) => {
+            let scaled = scaled.as_ref().zip(side);
+            check_side(value, scaled, &dataset, space).and(check_shape(value, &dataset, space))
+        }
+        _ => None,
+    };
+    let validation_images = s.require("validation_images", "how many images to hold out");
+    let validation_images = validation_images.and_then(|value| {
+        let images = value.whole(0..=MAX_IMAGES)?;
+        let all = dataset.map_or(usize::MAX, |dataset| dataset.train_images);
+        if images >= all {
+            let problem = format!("{images} leaves none of the {all} training images");
+            return value.complain(problem, format!("give a whole number from 0 to {}", all - 1));
+        }
+        Some(images)
+    });
+    fits?;
+    Some(DataConfig {
+        dataset: dataset.as_ref()?.name,
+        validation_images: validation_images?,
+        side: side?,
+    })
+}
+
+/// The supernet's input must be what the data set has.
+fn check_shape(value: &Value<'_>, dataset: &Dataset, space: &SearchSpace) -> Option<()> {
+    let name = value.given();
+    let mut fits = Some(());
+    let mut complain = |what: &str, has: usize, takes: usize| {
+        if has != takes {
+            let space = &space.name;
+            let problem =
+                format!("{name} has {what} of {has}, the space \"{space}\" takes {takes}");
+            fits = value.complain(problem, "give a data set and a space that fit each other");
+        }
+    };
+    complain("a channel count", dataset.channels, space.image_channels);
+    complain("a class count", dataset.classes, space.classes);
+    fits
+}
+
+/// Images, scaled or not, are as large as the largest that the space takes.
+fn check_side(
+    value: &Value<'_>,
+    scaled: Option<(&Value<'_>, usize)>,
+    dataset: &Dataset,
+    space: &SearchSpace,
+) -> Option<()> {
+    let (takes, name) = (space.max_resolution(), &space.name);
+    match scaled {
+        Some((_, side)) if side == takes => Some(()),
+        None if dataset.side == takes => Some(()),
+        Some((value, side)) => value.complain(
+            format!("images scaled to {side}x{side} do not fit the space \"{name}\""),
+            format!("give {takes}, which it takes, or another space"),
+        ),
+        None => value.complain(
+            format!(
+                "{} has an image side of {}, the space \"{name}\" takes {takes}",
+                value.given(),
+                dataset.side
+            ),
+            format!("give side = {takes} to have the images scaled, or another space"),
+        ),
+    }
+}

@@ -1,0 +1,61 @@
+//! Keys that several sections have: batches, augmentation, and what refers to another number.
+
+use crate::document::{Section, Value};
+use crate::recipe::{Augment, Recompute};
+use std::ops::RangeInclusive;
+
+pub(super) const MAX_EPOCHS: u64 = 100_000;
+pub(super) const MAX_IMAGES: u64 = 100_000_000;
+const MAX_BATCH: u64 = 65_536;
+
+pub(super) const RECOMPUTES: &[(&str, Recompute)] =
+    &[("none", Recompute::None), ("block", Recompute::Block)];
+
+/// A name; no key, the default.
+pub(super) fn optional_name<T: Copy + Default>(
+    s: &Section<'_>,
+    key: &'static str,
+    names: &[(&str, T)],
+) -> Option<T> {
+    s.optional(key, |value| value.name(names)).map(Option::unwrap_or_default)
+}
+
+/// A batch holds no more images than there are.
+pub(super) fn read_batch(s: &Section<'_>, images: Option<usize>) -> Option<usize> {
+    let value = s.require("batch_size", "how many images make a batch")?;
+    at_most(&value, 1..=MAX_BATCH, images, "images")
+}
+
+/// A number of the range that is not above `most`, which counts `what`.
+pub(super) fn at_most(
+    value: &Value<'_>,
+    range: RangeInclusive<u64>,
+    most: Option<usize>,
+    what: &str,
+) -> Option<usize> {
+    let least = *range.start();
+    let number = value.whole(range)?;
+    match most {
+        Some(most) if number > most => value.complain(
+            format!("{number} is more than the {most} {what}"),
+            format!("give a whole number from {least} to {most}"),
+        ),
+        _ => Some(number),
+    }
+}
+
+/// No key, no augmentation; the same for each of its parts.
+pub(super) fn read_augment(s: &Section<'_>) -> Option<Augment> {
+    let augment = s.optional("augment", |value| {
+        value.section(|s| {
+            let flip = s.optional("flip", Value::flag);
+            let crop_padding = s.optional("crop_padding", |value| value.whole(0..=16));
+            let (flip, crop_padding) = (flip?, crop_padding?);
+            Some(Augment {
+                flip: flip.unwrap_or_default(),
+                crop_padding: crop_padding.unwrap_or_default(),
+            })
+        })
+    });
+    augment.map(Option::unwrap_or_default)
+}

@@ -1,0 +1,156 @@
+//! The section `[search]`, and what of it does not go together with a method or the space.
+
+use super::keys::{
+    MAX_EPOCHS, MAX_IMAGES, RECOMPUTES, at_most, optional_name, read_augment, read_batch,
+};
+use super::loss::read_loss;
+use super::optimizer::{read_adam, read_sgd};
+use super::sampling::{read_budget, read_evolution, read_random, read_shared};
+use super::temperature::read_temperature;
+use crate::document::{Section, Value};
+use crate::recipe::{GateKind, MaskPlace, Method, SearchConfig, for_weights};
+use crate::space::SearchSpace;
+use std::ops::Bound::Excluded;
+
+const GATES: &[(&str, GateKind)] =
+    &[("soft", GateKind::Soft), ("straight_through", GateKind::StraightThrough)];
+const MASKS: &[(&str, MaskPlace)] =
+    &[("after_norm", MaskPlace::AfterNorm), ("before_norm", MaskPlace::BeforeNorm)];
+
+pub(super) fn read_search(
+    s: &Section<'_>,
+    methods: &[Method],
+    available: Option<usize>,
+    space: Option<&SearchSpace>,
+) -> Option<SearchConfig> {
+    let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
+    let warmup_epochs = s.require("warmup_epochs", "how many epochs move the weights only");
+    let warmup_epochs =
+        warmup_epochs.and_then(|value| at_most(&value, 0..=MAX_EPOCHS, epochs, "epochs"));
+    // Two, because the weights and the architecture parameters each need one.
+    let images = s.optional("images", |value| {
+        at_most(value, 2..=MAX_IMAGES, available, "training images that are not held out")
+    });
+    let seen = images.and_then(|images| images.or(available));
+    let batch_size = read_batch(s, seen);
+    let weight_share = s.require("weight_share", "a share").and_then(|value| {
+        let share = value.real((Excluded(0.0), Excluded(1.0)))?;
+        check_share(&value, share, seen?, batch_size?)
+    });
+    let augment = read_augment(s);
+    let recompute = optional_name(s, "recompute", RECOMPUTES);
+    let weights = s.section("weights", read_sgd);
+    let alpha = s.section("alpha", read_adam);
+    let temperature = s.section("temperature", read_temperature);
+    let gates = optional_name(s, "gates", GATES);
+    let masks = optional_name(s, "masks", MASKS);
+    if let (Some(gates), Some(masks)) = (gates, masks) {
+        check_methods(s, methods, gates, masks, space);
+    }
+    let loss = s.section("loss", |s| read_loss(s, space));
+    let budget = s.optional("budget", |value| value.section(|s| read_budget(s, value, space)));
+    let any = |one_of: &[Method]| methods.iter().any(|method| one_of.contains(method));
+    let random = section_if(s, "random", any(&[Method::RandomSearch]), read_random);
+    let by_weights = any(&[Method::RsWs, Method::Evolution]);
+    let batches = match (seen, weight_share, batch_size) {
+        (Some(seen), Some(share), Some(batch)) => Some(for_weights(seen, share) / batch),
+        _ => None,
+    };
+    let shared = section_if(s, "shared", by_weights, |s| read_shared(s, batches));
+    let candidates = shared.flatten().map(|shared| shared.candidates);
+    let evolves = any(&[Method::Evolution]);
+    let evolution = section_if(s, "evolution", evolves, |s| read_evolution(s, candidates));
+    Some(SearchConfig {
+        method: *methods.first()?,
+        epochs: epochs?,
+        warmup_epochs: warmup_epochs?,
+        batch_size: batch_size?,
+        images: images?,
+        weight_share: weight_share?,
+        augment: augment?,
+        recompute: recompute?,
+        weights: weights?,
+        alpha: alpha?,
+        temperature: temperature?,
+        gates: gates?,
+        masks: masks?,
+        loss: loss?,
+        budget: budget?,
+        random: random?,
+        shared: shared?,
+        evolution: evolution?,
+    })
+}
+
+/// Refuses what one of the methods cannot do.
+fn check_methods(
+    s: &Section<'_>,
+    methods: &[Method],
+    gates: GateKind,
+    masks: MaskPlace,
+    space: Option<&SearchSpace>,
+) {
+    let any = |one_of: &[Method]| methods.iter().any(|method| one_of.contains(method));
+    let is_darts = any(&[Method::Darts, Method::Darts2]);
+    let is_explicit = is_darts || any(&[Method::Dnas]);
+    let complain = |key, problem: &str, expected: &str| {
+        s.get(key).and_then(|value| {
+            value.complain::<()>(format!("{} {problem}", value.given()), expected)
+        });
+    };
+    if let (true, Some(space)) = (is_explicit, space)
+        && space.resolutions.len() > 1
+    {
+        let problem =
+            format!("searches no resolution, and the space \"{}\" has several", space.name);
+        complain(
+            "method",
+            &problem,
+            "take another method, or a space with one of input.resolutions",
+        );
+    }
+    if is_explicit && masks == MaskPlace::BeforeNorm {
+        complain(
+            "masks",
+            "is about masks, and the explicit supernet of this method has none",
+            "take it out, or search.method = \"dmasking\"",
+        );
+    }
+    if is_darts && gates == GateKind::StraightThrough {
+        complain(
+            "gates",
+            "is about drawn gates, and this method draws none",
+            "take it out, or another method",
+        );
+    }
+}
+
+/// A section that some methods need: theirs must be there, the others' may be, so that one manifest
+/// serves every method. As [`Section::optional`]: `Some(None)` if it is not there.
+#[allow(clippy::option_option)]
+fn section_if<'a, T>(
+    s: &Section<'a>,
+    key: &'static str,
+    needed: bool,
+    read: impl FnOnce(&Section<'a>) -> Option<T>,
+) -> Option<Option<T>> {
+    if needed { s.section(key, read).map(Some) } else { s.optional(key, |v| v.section(read)) }
+}
+
+/// Each of the two parts must fill a batch, since what fills none is left out of an epoch.
+fn check_share(value: &Value<'_>, share: f64, images: usize, batch: usize) -> Option<f64> {
+    let of_weights = for_weights(images, share);
+    let for_alpha = images - of_weights;
+    if of_weights.min(for_alpha) >= batch {
+        return Some(share);
+    }
+    let problem = format!(
+        "{share} of {images} images makes {of_weights} for the weights and {for_alpha} for the \
+         architecture parameters, and a batch takes {batch}"
+    );
+    let mut expected = format!("give a batch_size of at most {}", images / 2);
+    if images >= 2 * batch {
+        expected = format!("give a share that leaves {batch} on both sides, or smaller batches");
+    }
+    value.complain(problem, expected)
+}
