@@ -81,8 +81,7 @@ pub fn for_weights(images: usize, weight_share: f64) -> usize {
 }
 
 /// The search methods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// `DMaskingNAS`: one block per type, all widths by masks (FBNetV2, section 3).
     Dmasking,
@@ -105,6 +104,32 @@ pub enum Method {
 }
 
 impl Method {
+    pub const ALL: [Self; 8] = [
+        Self::Dmasking,
+        Self::Dnas,
+        Self::Darts,
+        Self::Darts2,
+        Self::Random,
+        Self::RandomSearch,
+        Self::RsWs,
+        Self::Evolution,
+    ];
+
+    /// The name in manifests and in the database.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dmasking => "dmasking",
+            Self::Dnas => "dnas",
+            Self::Darts => "darts",
+            Self::Darts2 => "darts2",
+            Self::Random => "random",
+            Self::RandomSearch => "random_search",
+            Self::RsWs => "rs_ws",
+            Self::Evolution => "evolution",
+        }
+    }
+
     /// Whether it ends with weights that all networks of the space share.
     #[must_use]
     pub fn shares_weights(self) -> bool {

@@ -49,11 +49,8 @@ pub fn plans(manifest: &Manifest) -> impl Iterator<Item = RunPlan<'_>> {
     })
 }
 
-/// The method's name in manifests and in the database.
-#[must_use]
-pub fn method_name(method: Method) -> String {
-    let name = serde_json::to_value(method).ok();
-    name.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+fn method_name(method: Method) -> &'static str {
+    method.name()
 }
 
 impl RunPlan<'_> {
@@ -62,7 +59,7 @@ impl RunPlan<'_> {
     pub fn record(&self, command: &str, environment: &Environment) -> NewRun {
         NewRun {
             manifest: manifest_record(self.manifest),
-            method: method_name(self.method),
+            method: self.method.name().to_owned(),
             dataset: data::describe(self.manifest.data.dataset).name.to_owned(),
             seed: self.seed,
             command: command.to_owned(),

@@ -5,7 +5,6 @@ use anyhow::Result;
 use repro::data::describe;
 use repro::document::Complaints;
 use repro::manifest::{self, Manifest, Overrides};
-use repro::runner;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -46,7 +45,7 @@ pub fn summary(manifest: &Manifest) -> String {
     let Manifest { space, data, search, train, seeds, methods, .. } = manifest;
     let size = space.size();
     let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
-    let methods: Vec<String> = methods.iter().map(|method| runner::method_name(*method)).collect();
+    let methods: Vec<&str> = methods.iter().map(|method| method.name()).collect();
     let runs = match seeds.len() * methods.len() {
         1 => "1 run".to_owned(),
         runs => format!("{runs} runs"),

@@ -12,9 +12,9 @@ impl Estimate {
 
     /// Seconds for runs of these methods: of each the mean so far, and the mean of all for one that
     /// has not been run yet. `None` before the first run.
-    pub fn left(&self, methods: impl Iterator<Item = String>) -> Option<f64> {
+    pub fn left<'m>(&self, methods: impl Iterator<Item = &'m str>) -> Option<f64> {
         let all = mean(self.0.iter())?;
-        let of = |name: String| mean(self.0.iter().filter(|(method, _)| *method == name));
+        let of = |name: &str| mean(self.0.iter().filter(|(method, _)| *method == name));
         Some(methods.map(|method| of(method).unwrap_or(all)).sum())
     }
 }
@@ -31,9 +31,7 @@ mod tests {
     #[test]
     fn a_method_is_estimated_by_its_own_runs_or_by_all() {
         let mut estimate = Estimate::default();
-        let left = |estimate: &Estimate, methods: &[&str]| {
-            estimate.left(methods.iter().map(|method| (*method).to_owned()))
-        };
+        let left = |estimate: &Estimate, methods: &[&str]| estimate.left(methods.iter().copied());
         assert_eq!(left(&estimate, &["random"]), None);
         estimate.done("random", 1.0);
         estimate.done("random", 3.0);

@@ -194,7 +194,7 @@ impl Session<'_> {
                 return Ok(runs);
             }
             let start = Instant::now();
-            let to_go = plans[i..].iter().map(|plan| runner::method_name(plan.method));
+            let to_go = plans[i..].iter().map(|plan| plan.method.name());
             let left = estimate.left(to_go);
             let (id, ending) = self.carry_out_one(*plan, (i + 1, plans.len()), left)?;
             let row = self.store.run(id)?;
@@ -203,7 +203,7 @@ impl Session<'_> {
             match ending {
                 Ending::Done => {
                     let seconds = start.elapsed().as_secs_f64();
-                    estimate.done(&runner::method_name(plan.method), seconds);
+                    estimate.done(plan.method.name(), seconds);
                 }
                 Ending::Failed => runs.failed = true,
                 Ending::Interrupted => return Ok(runs),
@@ -221,7 +221,7 @@ impl Session<'_> {
     ) -> Result<(i64, Ending)> {
         let mut recorder = self.store.begin(&plan.record(&self.command, &self.environment))?;
         let id = recorder.run_id();
-        let method = runner::method_name(plan.method);
+        let method = plan.method.name();
         let left = left.map(|left| format!("; about {} left in all", text::seconds(left)));
         let left = left.unwrap_or_default();
         say(format_args!("run {id} ({number} of {of}): {method}, seed {}{left}", plan.seed));

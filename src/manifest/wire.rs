@@ -10,17 +10,6 @@ use crate::recipe::Method;
 use crate::space::{SearchSpace, parse_space};
 use std::path::Path;
 
-const METHODS: &[(&str, Method)] = &[
-    ("dmasking", Method::Dmasking),
-    ("dnas", Method::Dnas),
-    ("darts", Method::Darts),
-    ("darts2", Method::Darts2),
-    ("random", Method::Random),
-    ("random_search", Method::RandomSearch),
-    ("rs_ws", Method::RsWs),
-    ("evolution", Method::Evolution),
-];
-
 /// Reads a manifest and the space that it names.
 ///
 /// # Errors
@@ -47,7 +36,8 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
     let searched = space.as_ref().map(|(_, space)| space);
     let mut methods = Vec::new();
     let search = s.section("search", |s| {
-        methods = s.names("method", METHODS).unwrap_or_default();
+        let names = Method::ALL.map(|method| (method.name(), method));
+        methods = s.names("method", &names).unwrap_or_default();
         read_search(s, &methods, available, searched)
     });
     let train = s.section("train", |s| read_train(s, available));

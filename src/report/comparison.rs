@@ -9,11 +9,12 @@ use super::results::{
 use super::results::{search_images, search_macs, seconds, top1};
 use super::stats::Paired;
 use super::table::{Align::Left, Align::Right, Table};
+use crate::recipe::Method;
 use crate::record::Phase;
 use crate::store::{Measurement, RunRow, RunStatus};
 
 /// The methods that the others are held against.
-const BASELINES: [&str; 2] = ["random", "random_search"];
+const BASELINES: [&str; 2] = [Method::Random.name(), Method::RandomSearch.name()];
 
 const NUMBERS: [Number; 8] = [
     Number { title: "MACs", unit: Unit::Count, of: macs },

@@ -3,7 +3,7 @@
 
 use assert_cmd::Command;
 use repro::manifest::{self, Manifest, Overrides};
-use repro::runner::{method_name, plans};
+use repro::runner::plans;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -60,10 +60,10 @@ impl Bench {
 #[test]
 fn all_methods_of_a_seed_come_before_the_next_seed() {
     let manifest = load("smoke_compare.toml", &["search.method=[\"rs_ws\", \"random\"]"]);
-    let planned: Vec<(u64, String)> =
-        plans(&manifest).map(|plan| (plan.seed, method_name(plan.method))).collect();
+    let planned: Vec<(u64, &str)> =
+        plans(&manifest).map(|plan| (plan.seed, plan.method.name())).collect();
     let expected = [(1, "rs_ws"), (1, "random"), (2, "rs_ws"), (2, "random")];
-    assert_eq!(planned, expected.map(|(seed, name)| (seed, name.to_owned())));
+    assert_eq!(planned, expected);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_comparison_runs_from_the_manifest_to_its_report() {
         assert!(band.contains(&run["macs"].as_u64().unwrap()), "{run}");
     }
     let (out, page) = bench.report();
-    for method in manifest.methods.iter().map(|method| method_name(*method)) {
+    for method in manifest.methods.iter().map(|method| method.name()) {
         let rows = |title: &str, columns: usize| {
             let after = page.split(title).nth(1).unwrap_or_default();
             let row = after.lines().find(|line| line.starts_with(&format!("| {method} ")));

@@ -45,7 +45,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "search", "space", "train",
         ],
     ),
-    ("report", &["claim", "cost", "document", "env", "record", "rng", "space", "store"]),
+    ("report", &["claim", "cost", "document", "env", "recipe", "record", "rng", "space", "store"]),
     (
         "cmd",
         &[
