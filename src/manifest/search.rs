@@ -90,38 +90,31 @@ fn check_methods(
     masks: MaskPlace,
     space: Option<&SearchSpace>,
 ) {
-    let any = |one_of: &[Method]| methods.iter().any(|method| one_of.contains(method));
-    let is_darts = any(&[Method::Darts, Method::Darts2]);
-    let is_explicit = is_darts || any(&[Method::Dnas]);
-    let complain = |key, problem: &str, expected: &str| {
-        s.get(key).and_then(|value| {
+    let is_darts = |method: &Method| matches!(method, Method::Darts | Method::Darts2);
+    let is_explicit = |method: &Method| is_darts(method) || *method == Method::Dnas;
+    let complain = |value: Option<Value<'_>>, problem: &str, expected: &str| {
+        value.and_then(|value| {
             value.complain::<()>(format!("{} {problem}", value.given()), expected)
         });
     };
-    if let (true, Some(space)) = (is_explicit, space)
-        && space.resolutions.len() > 1
-    {
+    if let Some(space) = space.filter(|space| space.resolutions.len() > 1) {
         let problem =
             format!("searches no resolution, and the space \"{}\" has several", space.name);
-        complain(
-            "method",
-            &problem,
-            "take another method, or a space with one of input.resolutions",
-        );
+        let expected = "take another method, or a space with one of input.resolutions";
+        for (i, _) in methods.iter().enumerate().filter(|(_, method)| is_explicit(method)) {
+            complain(s.get("method").map(|value| value.member(i)), &problem, expected);
+        }
     }
-    if is_explicit && masks == MaskPlace::BeforeNorm {
-        complain(
-            "masks",
-            "is about masks, and the explicit supernet of this method has none",
-            "take it out, or search.method = \"dmasking\"",
-        );
+    let explicit = methods.iter().find(|method| is_explicit(method));
+    if let (Some(method), MaskPlace::BeforeNorm) = (explicit, masks) {
+        let name = method.name();
+        let problem = format!("is about masks, and the explicit supernet of \"{name}\" has none");
+        complain(s.get("masks"), &problem, "take it out, or search.method = \"dmasking\"");
     }
-    if is_darts && gates == GateKind::StraightThrough {
-        complain(
-            "gates",
-            "is about drawn gates, and this method draws none",
-            "take it out, or another method",
-        );
+    let darts = methods.iter().find(|method| is_darts(method));
+    if let (Some(method), GateKind::StraightThrough) = (darts, gates) {
+        let problem = format!("is about drawn gates, and \"{}\" draws none", method.name());
+        complain(s.get("gates"), &problem, "take it out, or another method");
     }
 }
 

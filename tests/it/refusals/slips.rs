@@ -139,6 +139,16 @@ pub const IN_MANIFEST: &[Slip] = &[
     ("more calibration than there are batches", "batches = 10", "batches = 81"),
     ("a method that searches no resolution", "\"dmasking\"", "\"dnas\""),
     (
+        "methods of several that search no resolution",
+        "\"dmasking\"",
+        "[\"random\", \"dnas\", \"dmasking\", \"darts\"]",
+    ),
+    (
+        "masks that one of several methods does not have",
+        "method = \"dmasking\"",
+        "method = [\"dmasking\", \"dnas\"]\nmasks = \"before_norm\"",
+    ),
+    (
         "masks where there are none",
         "method = \"dmasking\"",
         "method = \"darts\"\nmasks = \"before_norm\"",
