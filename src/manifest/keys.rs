@@ -35,12 +35,16 @@ pub(super) fn at_most(
 ) -> Option<usize> {
     let least = *range.start();
     let number = value.whole(range)?;
-    match most {
-        Some(most) if number > most => value.complain(
-            format!("{number} is more than the {most} {what}"),
-            format!("give a whole number from {least} to {most}"),
-        ),
-        _ => Some(number),
+    match most.filter(|most| number > *most) {
+        Some(most) => {
+            let expected = if most as u64 >= least {
+                format!("give a whole number from {least} to {most}")
+            } else {
+                format!("{least} is the least: let there be {least} {what} or more")
+            };
+            value.complain(format!("{number} is more than the {most} {what}"), expected)
+        }
+        None => Some(number),
     }
 }
 

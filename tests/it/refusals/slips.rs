@@ -165,6 +165,11 @@ pub const IN_MANIFEST: &[Slip] = &[
         "[search.evolution]\npopulation = 201\nsample = 5\n\n[train]\n",
     ),
     (
+        "a population of which only one is born",
+        "candidates = 200\ncalibration_batches = 10\n",
+        "candidates = 1\ncalibration_batches = 10\n\n[search.evolution]\npopulation = 2\nsample = 1\n",
+    ),
+    (
         "a sample larger than the population",
         "[train]\n",
         "[search.evolution]\npopulation = 20\nsample = 21\n\n[train]\n",
