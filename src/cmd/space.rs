@@ -53,8 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
 struct SupernetMemory {
     batch: usize,
     masked: Predicted,
-    /// `None` with several resolutions: there is no such supernet.
-    explicit: Option<Predicted>,
+    explicit: Predicted,
 }
 
 /// By what the way back computes again.
@@ -71,9 +70,8 @@ impl SupernetMemory {
             nothing: step(space, setting(Recompute::None)),
             blocks: step(space, setting(Recompute::Block)),
         };
-        let one = space.resolutions.len() == 1;
-        let explicit = one.then(|| predicted(cost::explicit_step));
-        Self { batch, masked: predicted(cost::masked_step), explicit }
+        let (masked, explicit) = (predicted(cost::masked_step), predicted(cost::explicit_step));
+        Self { batch, masked, explicit }
     }
 }
 
@@ -99,8 +97,7 @@ fn as_text(
     }
     let title = format!("memory at batch {}", memory.batch);
     let mut needs = Table::new(&[&title, ">a step", ">blocks recomputed"]);
-    let explicit = memory.explicit.iter().map(|predicted| ("explicit", predicted));
-    for (name, predicted) in [("masked", &memory.masked)].into_iter().chain(explicit) {
+    for (name, predicted) in [("masked", &memory.masked), ("explicit", &memory.explicit)] {
         let bytes = |footprint: &Footprint| text::bytes(footprint.total());
         let (nothing, blocks) = (bytes(&predicted.nothing), bytes(&predicted.blocks));
         needs.row([format!("{name} supernet"), nothing, blocks]);
@@ -159,7 +156,7 @@ fn as_json(
         "memory": {
             "batch": memory.batch,
             "masked": predicted(&memory.masked),
-            "explicit": memory.explicit.as_ref().map(predicted),
+            "explicit": predicted(&memory.explicit),
         },
         "resolutions": space.resolutions,
         "image_channels": space.image_channels,

@@ -87,14 +87,18 @@ pub fn supernet(space: &SearchSpace) -> Cost<u64> {
     Cost { params, ..all }
 }
 
-/// The cost of the explicit supernet for one image of the largest resolution: all types of every block
-/// in all sizes.
+/// The cost of the explicit supernet for one image: all types of every block in all sizes, at every
+/// resolution, each with weights of its own; the classifier is one.
 #[must_use]
 pub fn explicit_supernet(space: &SearchSpace) -> Cost<u64> {
-    instantiated(space, space.max_resolution(), |block| match &block.expansion {
+    let all = |block: &BlockChoices| match &block.expansion {
         Expansion::None => (vec![block.in_max], block.widths.clone()),
         Expansion::Options { mids, .. } => (mids.clone(), block.widths.clone()),
-    })
+    };
+    let each = space.resolutions.iter().map(|side| instantiated(space, *side, all));
+    let all = each.fold(Cost::zero(&0), |all, one| all.plus(&one));
+    let again = ((space.resolutions.len() - 1) * space.head.width * space.classes) as u64;
+    Cost { macs: all.macs - again, params: all.params - again, ..all }
 }
 
 /// The cost of a block of every type for each of the hidden and output widths that `sizes` names.

@@ -45,7 +45,7 @@ pub(super) fn read_search(
     let gates = optional_name(s, "gates", GATES);
     let masks = optional_name(s, "masks", MASKS);
     if let (Some(gates), Some(masks)) = (gates, masks) {
-        check_methods(s, methods, gates, masks, space);
+        check_methods(s, methods, gates, masks);
     }
     let loss = s.section("loss", |s| read_loss(s, space));
     let budget = s.optional("budget", |value| value.section(|s| read_budget(s, value, space)));
@@ -83,13 +83,7 @@ pub(super) fn read_search(
 }
 
 /// Refuses what one of the methods cannot do.
-fn check_methods(
-    s: &Section<'_>,
-    methods: &[Method],
-    gates: GateKind,
-    masks: MaskPlace,
-    space: Option<&SearchSpace>,
-) {
+fn check_methods(s: &Section<'_>, methods: &[Method], gates: GateKind, masks: MaskPlace) {
     let is_darts = |method: &Method| matches!(method, Method::Darts | Method::Darts2);
     let is_explicit = |method: &Method| is_darts(method) || *method == Method::Dnas;
     let complain = |value: Option<Value<'_>>, problem: &str, expected: &str| {
@@ -97,14 +91,6 @@ fn check_methods(
             value.complain::<()>(format!("{} {problem}", value.given()), expected)
         });
     };
-    if let Some(space) = space.filter(|space| space.resolutions.len() > 1) {
-        let problem =
-            format!("searches no resolution, and the space \"{}\" has several", space.name);
-        let expected = "take another method, or a space with one of input.resolutions";
-        for (i, _) in methods.iter().enumerate().filter(|(_, method)| is_explicit(method)) {
-            complain(s.get("method").map(|value| value.member(i)), &problem, expected);
-        }
-    }
     let explicit = methods.iter().find(|method| is_explicit(method));
     if let (Some(method), MaskPlace::BeforeNorm) = (explicit, masks) {
         let name = method.name();

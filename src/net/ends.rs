@@ -63,7 +63,6 @@ impl Stem {
 impl HeadLayers {
     /// With the classifier, which comes after it.
     pub(super) fn new(params: &mut Params, plan: &Plan) -> Result<(Self, Classifier)> {
-        let input = plan.blocks.last().map_or(plan.stem.width, |block| block.width);
         let (mid, width, activation) = match plan.head {
             Head::Conv { width, activation } => (width, None, activation),
             Head::IrPool { mid, width, activation } => (mid, Some(width), activation),
@@ -75,13 +74,21 @@ impl HeadLayers {
             }
             None => None,
         };
-        let head = Self {
+        let head = Self::alone(params, plan)?;
+        let dense = Dense::new(params, "classifier", width.unwrap_or(mid), plan.classes)?;
+        Ok((head, Classifier { after_pool, dense }))
+    }
+
+    /// Without a classifier.
+    pub(super) fn alone(params: &mut Params, plan: &Plan) -> Result<Self> {
+        let input = plan.blocks.last().map_or(plan.stem.width, |block| block.width);
+        let (Head::Conv { width: mid, activation } | Head::IrPool { mid, activation, .. }) =
+            plan.head;
+        Ok(Self {
             conv: Conv1x1::new(params, "head", input, mid)?,
             norm: BatchNorm::new(params, "head", mid)?,
             activation,
-        };
-        let dense = Dense::new(params, "classifier", width.unwrap_or(mid), plan.classes)?;
-        Ok((head, Classifier { after_pool, dense }))
+        })
     }
 
     /// x `[n, h, w, c]` → features `[n, mid]`, times the mask `[mid]`.

@@ -12,6 +12,10 @@
 //! width; the input itself has no weights, so it is added once, with ρ and the mask of the widths;
 //! the hidden channels of a block without expansion are those that reach it, under their mask.
 //!
+//! Several input resolutions have a network each, with weights of its own, on images subsampled on the
+//! grid of the resolution; what they pool is summed, weighed by the resolutions' gates, in front of the
+//! one classifier. They share the gates of their blocks.
+//!
 //! With one-hot gates it is the derived network. In between, the sum of options equals a mask over
 //! shared weights up to the next batch norm, which each option has for itself.
 //!
@@ -25,6 +29,7 @@ use super::gates::{
     GateGradients, GateValues, Inputs, NetGates, add_hidden, add_prefix_sums, mask_hidden,
     prefix_mask, taken,
 };
+use super::resolution::seen;
 use crate::cost::{self, Cost, Traced};
 use crate::nn::{Params, Pass};
 use crate::recipe::MaskPlace;
@@ -39,11 +44,19 @@ use std::rc::Rc;
 /// The network with a block for every option.
 #[derive(Debug)]
 pub struct ExplicitSupernet {
+    /// One per resolution, the largest first.
+    networks: Vec<Network>,
+    classifier: Classifier,
+    space: SearchSpace,
+}
+
+/// The network of one resolution, up to its pooling.
+#[derive(Debug)]
+struct Network {
+    side: usize,
     stem: Stem,
     blocks: Vec<Rc<Options>>,
     head: HeadLayers,
-    classifier: Classifier,
-    space: SearchSpace,
 }
 
 /// One block of the network: blocks whose padded outputs are summed.
@@ -57,6 +70,9 @@ struct Options {
 /// Gates on a tape, for each part of each block, to ask for their gradients afterwards.
 pub struct BoundOptions {
     blocks: Vec<Vec<BlockGates>>,
+    /// One per resolution, the largest first: its gate for every channel that is pooled. None where
+    /// there is one resolution.
+    heads: Vec<Option<Value>>,
     values: Vec<GateValues>,
     inputs: Inputs,
 }
@@ -83,23 +99,75 @@ impl Options {
     }
 }
 
+impl Network {
+    fn new(
+        params: &mut Params,
+        space: &SearchSpace,
+        side: usize,
+        head: impl FnOnce(&mut Params) -> Result<HeadLayers>,
+    ) -> Result<Self> {
+        let stem = Stem::new(params, &Plan::supernet(space))?;
+        let blocks = space.blocks.iter();
+        let blocks = blocks.map(|choices| Options::new(params, space, choices).map(Rc::new));
+        let blocks = blocks.collect::<Result<_>>()?;
+        Ok(Self { side, stem, blocks, head: head(params)? })
+    }
+
+    /// Images of the largest resolution → features `[n, mid]`, times `gate` `[mid]`.
+    fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        images: &Tensor,
+        gates: &[Vec<BlockGates>],
+        gate: Option<Value>,
+    ) -> Result<Value> {
+        let images = Value::constant(seen(images, self.side)?);
+        let mut x = self.stem.forward(pass, &images, None)?;
+        for (block, gates) in self.blocks.iter().zip(gates) {
+            let (block, gates) = (block.clone(), gates.clone());
+            x = pass.block(move |pass| block.forward(pass, &x, &gates))?;
+        }
+        self.head.forward(pass, &x, gate)
+    }
+}
+
 impl ExplicitSupernet {
-    /// A fresh one of a space with one resolution.
+    /// A fresh one.
     ///
     /// # Errors
-    /// When there are several resolutions, or the device has no room.
+    /// When the device has no room.
     pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<(Self, Params)> {
-        if space.resolutions.len() > 1 {
-            bail!("an explicit supernet has one resolution, not {:?}", space.resolutions);
-        }
         let mut params = Params::new(seed, device);
         let plan = Plan::supernet(space);
-        let stem = Stem::new(&mut params, &plan)?;
-        let blocks = space.blocks.iter();
-        let blocks = blocks.map(|choices| Options::new(&mut params, space, choices).map(Rc::new));
-        let blocks = blocks.collect::<Result<_>>()?;
-        let (head, classifier) = HeadLayers::new(&mut params, &plan)?;
-        Ok((Self { stem, blocks, head, classifier, space: space.clone() }, params))
+        let mut classifier = None;
+        let whole = Network::new(&mut params, space, space.max_resolution(), |params| {
+            let (head, after) = HeadLayers::new(params, &plan)?;
+            classifier = Some(after);
+            Ok(head)
+        })?;
+        let Some(classifier) = classifier else { bail!("a network needs a classifier") };
+        let mut networks = vec![whole];
+        for &side in space.resolutions.iter().rev().skip(1) {
+            params.begin_names_with(&format!("at_{side}."));
+            let head = |params: &mut Params| HeadLayers::alone(params, &plan);
+            networks.push(Network::new(&mut params, space, side, head)?);
+        }
+        Ok((Self { networks, classifier, space: space.clone() }, params))
+    }
+
+    /// The gates of what each network pools.
+    fn bind_heads(
+        &self,
+        pass: &mut Pass<'_>,
+        resolutions: &[f64],
+        wanted: bool,
+    ) -> Result<Vec<Option<Value>>> {
+        if self.networks.len() == 1 {
+            return Ok(vec![None]);
+        }
+        let gates = resolutions.iter().rev();
+        let width = self.space.head.width;
+        gates.map(|gate| pass.row(&vec![*gate; width], wanted).map(Some)).collect()
     }
 
     /// The gates of the parts of one block.
@@ -213,15 +281,19 @@ impl Gated for ExplicitSupernet {
         for ((choices, values), incoming) in choices.zip(&inputs.widths) {
             bound.push(self.bind(pass, choices, values, incoming, gradients_wanted)?);
         }
-        let mut x = self.stem.forward(pass, &Value::constant(images.clone()), None)?;
-        for (block, gates) in self.blocks.iter().zip(&bound) {
-            let (block, gates) = (block.clone(), gates.clone());
-            x = pass.block(move |pass| block.forward(pass, &x, &gates))?;
+        let heads = self.bind_heads(pass, &gates.resolutions, gradients_wanted)?;
+        let mut features: Option<Value> = None;
+        for (network, gate) in self.networks.iter().zip(&heads) {
+            let more = network.forward(pass, images, &bound, gate.clone())?;
+            features = Some(match features {
+                None => more,
+                Some(sum) => pass.tape.add(&sum, &more)?,
+            });
         }
-        let features = self.head.forward(pass, &x, None)?;
-        drop(x);
+        let Some(features) = features else { bail!("a supernet needs a resolution") };
         let logits = self.classifier.forward(pass, features)?;
-        Ok((logits, BoundOptions { blocks: bound, values: gates.blocks.clone(), inputs }))
+        let values = gates.blocks.clone();
+        Ok((logits, BoundOptions { blocks: bound, heads, values, inputs }))
     }
 
     fn gate_gradients(&self, bound: &BoundOptions, gradients: &mut Gradients) -> Result<NetGates> {
@@ -234,6 +306,11 @@ impl Gated for ExplicitSupernet {
             by_inputs.push(by_input);
         }
         bound.inputs.add_to(&mut found, &by_inputs);
-        Ok(NetGates { resolutions: vec![0.0], blocks: found })
+        let mut resolutions = Vec::new();
+        for gate in bound.heads.iter().rev() {
+            let by_channel = taken(gate.as_ref(), gradients)?.unwrap_or_default();
+            resolutions.push(by_channel.iter().sum());
+        }
+        Ok(NetGates { resolutions, blocks: found })
     }
 }

@@ -54,6 +54,8 @@ pub struct Params {
     /// `None`: all begin as zeros.
     seed: Option<Seed>,
     device: Device,
+    /// Of the names of what is added next.
+    prefix: String,
     params: Vec<Param>,
     buffers: Vec<(String, Tensor)>,
 }
@@ -68,14 +70,21 @@ impl Params {
     /// No parameters yet; those to come are zero, until they are given values.
     #[must_use]
     pub fn zeros(device: &Device) -> Self {
-        Self { seed: None, device: device.clone(), params: Vec::new(), buffers: Vec::new() }
+        let (prefix, params, buffers) = Default::default();
+        Self { seed: None, device: device.clone(), prefix, params, buffers }
+    }
+
+    /// Names of what is added from now on begin with `prefix`.
+    pub fn begin_names_with(&mut self, prefix: &str) {
+        prefix.clone_into(&mut self.prefix);
     }
 
     /// Adds a parameter.
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn add(&mut self, name: String, shape: &[usize], init: Init) -> Result<ParamId> {
+    pub fn add(&mut self, mut name: String, shape: &[usize], init: Init) -> Result<ParamId> {
+        name.insert_str(0, &self.prefix);
         let count = shape.iter().product();
         let data = self.seed.map_or(vec![0.0; count], |seed| init.draw(seed, &name, count));
         let tensor = Tensor::from_vec(data, shape, &self.device)?;
@@ -87,8 +96,9 @@ impl Params {
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn add_buffer(&mut self, name: String, len: usize, value: f32) -> Result<BufferId> {
+    pub fn add_buffer(&mut self, mut name: String, len: usize, value: f32) -> Result<BufferId> {
         let tensor = Tensor::from_vec(vec![value; len], len, &self.device)?;
+        name.insert_str(0, &self.prefix);
         self.buffers.push((name, tensor));
         Ok(BufferId(self.buffers.len() - 1))
     }
@@ -112,7 +122,8 @@ impl Params {
         let params = params.collect::<Result<_>>()?;
         // Buffers are replaced, never written to.
         let buffers = self.buffers.clone();
-        Ok(Self { seed: self.seed, device: self.device.clone(), params, buffers })
+        let (prefix, device) = (self.prefix.clone(), self.device.clone());
+        Ok(Self { seed: self.seed, device, prefix, params, buffers })
     }
 
     #[must_use]

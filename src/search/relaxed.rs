@@ -62,7 +62,7 @@ impl<'a> Relaxed<'a, ExplicitSupernet> {
     /// A fresh explicit supernet, all options alike.
     ///
     /// # Errors
-    /// When the space has several resolutions, or the device has no room.
+    /// When the device has no room.
     pub fn explicit(
         space: &SearchSpace,
         config: &'a SearchConfig,

@@ -33,7 +33,7 @@ pub fn masked_step(space: &SearchSpace, setting: StepSetting) -> Footprint {
     peak(setting, |walk| walk.network(&Plan::supernet(space), &sides))
 }
 
-/// The peak of a step of the explicit supernet's weights, of the largest resolution.
+/// The peak of a step of the explicit supernet's weights.
 #[must_use]
 pub fn explicit_step(space: &SearchSpace, setting: StepSetting) -> Footprint {
     peak(setting, |walk| walk.explicit(space))

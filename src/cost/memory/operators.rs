@@ -85,6 +85,8 @@ pub(super) struct Layer<'n> {
 pub(super) struct Pass<'a> {
     pub cx: Rc<Context>,
     pub tape: Tape<'a>,
+    /// What names of parameters begin with.
+    pub prefix: String,
 }
 
 /// A covariance that the expansions of one input share.
@@ -140,14 +142,14 @@ impl Pass<'_> {
     }
 
     fn weight(&self, name: &str, part: &str, bytes: u64) -> To {
-        To::Weight(self.cx.weight(format!("{name}.{part}"), bytes))
+        To::Weight(self.cx.weight(format!("{}{name}.{part}", self.prefix), bytes))
     }
 
     /// γ and β, and the running statistics.
     fn norm_weight(&self, name: &str, channels: usize) -> To {
         let weight = self.weight(name, "norm", tensors(2, 2 * channels));
         // Running statistics have neither gradient nor velocity.
-        let running = format!("{name}.running");
+        let running = format!("{}{name}.running", self.prefix);
         if !self.cx.weights.borrow().contains_key(&running) {
             let next = self.cx.weights.borrow().len();
             self.cx.weights.borrow_mut().insert(running, next);

@@ -34,7 +34,7 @@ impl Walk {
     }
 
     fn pass<'a>(&self) -> Pass<'a> {
-        Pass { cx: self.cx.clone(), tape: Tape::new(&self.cx.ledger) }
+        Pass { cx: self.cx.clone(), tape: Tape::new(&self.cx.ledger), prefix: String::new() }
     }
 
     /// A network of `plan` on images of several sides, the largest first.
@@ -61,12 +61,22 @@ impl Walk {
             space.blocks.iter().map(|choices| option_plans(space, choices)).collect();
         let mut pass = self.pass();
         let images = pass.images(plan.resolution, plan.image_channels);
-        let mut x = pass.stem(&plan, &images);
-        for (parts, block) in blocks.iter().zip(&plan.blocks) {
-            x = pass.block(&x, move |pass, x| pass.options(parts, block.width, x));
+        let mut features: Option<Map> = None;
+        for (i, side) in space.resolutions.iter().rev().enumerate() {
+            pass.prefix = if i == 0 { String::new() } else { format!("at_{side}.") };
+            let seen = pass.subsample(&images, *side);
+            let mut x = pass.stem(&plan, &seen);
+            drop(seen);
+            for (parts, block) in blocks.iter().zip(&plan.blocks) {
+                x = pass.block(&x, move |pass, x| pass.options(parts, block.width, x));
+            }
+            let more = pass.head(&plan, &x);
+            features = Some(match features {
+                None => more,
+                Some(sum) => pass.add(&sum, &more),
+            });
         }
-        let features = pass.head(&plan, &x);
-        drop(x);
+        let features = features.expect("there is a side");
         let logits = pass.classifier(&plan, features);
         pass.tape.backward(&logits);
     }
@@ -123,9 +133,9 @@ impl<'a> Pass<'a> {
     fn recomputed(&mut self, x: &Map, run: impl Fn(&mut Self, &Map) -> Map + 'a) -> Map {
         let mark = self.tape.mark();
         let y = run(self, x);
-        let (cx, x) = (self.cx.clone(), x.clone());
+        let (cx, x, prefix) = (self.cx.clone(), x.clone(), self.prefix.clone());
         self.tape.forget(mark, move |tape| {
-            let mut pass = Pass { cx, tape };
+            let mut pass = Pass { cx, tape, prefix };
             run(&mut pass, &x);
             pass.tape
         });

@@ -137,7 +137,7 @@ pub const IN_MANIFEST: &[Slip] = &[
     ("a misspelt tolerance", "tolerance = 0.1", "tolerence = 0.1"),
     ("no candidates", "candidates = 40", "candidates = 0"),
     ("more calibration than there are batches", "batches = 10", "batches = 81"),
-    ("a method that searches no resolution", "\"dmasking\"", "\"dnas\""),
+    ("a ranking of networks that share no weights", "\"dmasking\"", "\"dnas\""),
     (
         "methods of several that search no resolution",
         "\"dmasking\"",
