@@ -4,15 +4,15 @@
 use crate::cost::{self, Footprint, StepSetting};
 use crate::data::{Batch, Dataset, Loader};
 use crate::manifest::Manifest;
-use crate::memory::{self, Peak};
+use crate::memory::{self, Peak, Peaks};
 use crate::net::Net;
 use crate::nn::{Params, Pass};
 use crate::ops;
-use crate::recipe::Method;
-use crate::record::Work;
+use crate::recipe::{Method, SearchConfig};
+use crate::record::{StepUsage, Work};
 use crate::rng::Seed;
 use crate::search::{Paths, draw, relaxation};
-use crate::space::ArchSpec;
+use crate::space::{ArchSpec, SearchSpace};
 use crate::train::{SgdState, StepSeconds, sgd_step};
 use anyhow::{Context, Result};
 use candle_core::Device;
@@ -79,8 +79,16 @@ pub struct Machine {
     pub bytes_per_second: f64,
 }
 
-/// Steps before the timed ones.
-const WARM_UP: u64 = 3;
+/// How many steps are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// Before the timed ones. The first one is not like the others: it finds no tiles of threads.
+    pub warm_up: usize,
+    pub timed: usize,
+}
+
+/// Steps of [`measure`] before the timed ones.
+const WARM_UP: usize = 3;
 
 /// One timed step: the batch, its parts and the whole, in seconds, and what it executed.
 struct Sample {
@@ -93,9 +101,30 @@ struct Sample {
 /// What the steps of a run showed.
 struct Course {
     samples: Vec<Sample>,
-    /// The highest of the timed steps.
-    peak: Peak,
+    /// Of the timed step with the highest.
+    peaks: Peaks,
     high_water_bytes: Option<u64>,
+}
+
+/// What there is before the network is built.
+struct Idle {
+    live_bytes: u64,
+    resident_bytes: Option<u64>,
+}
+
+impl Idle {
+    fn begin() -> Self {
+        memory::release_freed_memory();
+        let (live_bytes, resident_bytes) = (memory::live_bytes(), memory::resident_bytes());
+        memory::reset_high_water();
+        Self { live_bytes, resident_bytes }
+    }
+
+    /// How far the resident size rose in a course.
+    fn growth(&self, course: &Course) -> Option<u64> {
+        let ends = course.high_water_bytes.zip(self.resident_bytes);
+        ends.map(|(peak, idle)| peak.saturating_sub(idle))
+    }
 }
 
 /// Times `steps` steps of `batch` images on the CPU.
@@ -113,13 +142,13 @@ pub fn measure(
     let indices: Vec<usize> = (0..dataset.train.len()).collect();
     let loader = Loader::training(dataset, indices, batch, manifest.search.augment, seed, "bench");
     anyhow::ensure!(loader.batches() > 0, "a batch of {batch} is more than all images");
-    memory::release_freed_memory();
-    let idle = (memory::live_bytes(), memory::resident_bytes());
-    memory::reset_high_water();
+    let length = Length { warm_up: WARM_UP, timed: steps };
+    let idle = Idle::begin();
+    let data = (&loader, idle.live_bytes);
     let (course, fixed) = match what {
         What::Supernet => match manifest.search.method {
-            Method::RsWs | Method::Evolution => paths(manifest, seed, (&loader, idle.0), steps)?,
-            _ => supernet(manifest, seed, (&loader, idle.0), steps)?,
+            Method::RsWs | Method::Evolution => paths(manifest, seed, data, length)?,
+            _ => supernet(&manifest.space, &manifest.search, seed, data, length)?,
         },
         What::Network => {
             let arch = arch.context("no architecture to time")?;
@@ -128,7 +157,7 @@ pub fn measure(
             let config = &manifest.train;
             let mut optimizer = SgdState::new(config.optimizer, &params)?;
             let (rate, keep) = (config.optimizer.learning_rate, config.recompute);
-            let course = run((&loader, idle.0), steps, |batch, _| {
+            let course = run(data, length, |batch, _| {
                 let target = (&batch.labels[..], config.label_smoothing);
                 let forward = |pass: &mut Pass<'_>| net.forward(pass, &batch.xs);
                 let step = sgd_step(&mut params, &mut optimizer, rate, target, keep, forward)?;
@@ -147,7 +176,7 @@ pub fn measure(
             // As the kernels read them.
             let frozen = memory::live_bytes() - before;
             let fixed = Footprint { weights: fixed.weights + frozen, ..fixed };
-            let course = run((&loader, idle.0), steps, |batch, _| {
+            let course = run(data, length, |batch, _| {
                 let start = Instant::now();
                 let logits = network.forward(&batch.xs)?;
                 let forward = start.elapsed().as_secs_f64();
@@ -159,11 +188,47 @@ pub fn measure(
             (course, fixed)
         }
     };
-    let resident = course.high_water_bytes.zip(idle.1);
-    let resident_bytes = resident.map(|(peak, idle)| peak.saturating_sub(idle));
-    let sizes = (owners(fixed, course.peak), resident_bytes);
+    let resident_bytes = idle.growth(&course);
     let predicted = predicted(manifest, what, arch, (batch, dataset.width));
-    Ok(Measured { predicted, ..summary(what, batch, &course.samples, sizes) })
+    Ok(Measured { predicted, resident_bytes, ..summary(what, batch, &course, fixed) })
+}
+
+/// What steps of a supernet's weights take, on the CPU.
+///
+/// # Errors
+/// When the method has no such supernet, there are too few images, or an operator fails.
+pub fn supernet_step(
+    space: &SearchSpace,
+    config: &SearchConfig,
+    dataset: &Dataset,
+    seed: Seed,
+    length: Length,
+) -> Result<StepUsage> {
+    let indices: Vec<usize> = (0..dataset.train.len()).collect();
+    let batch = config.batch_size;
+    let loader = Loader::training(dataset, indices, batch, config.augment, seed, "bench");
+    anyhow::ensure!(loader.batches() > 0, "a batch of {batch} is more than all images");
+    let idle = Idle::begin();
+    let data = (&loader, idle.live_bytes);
+    let (course, fixed) = supernet(space, config, seed, data, length)?;
+    let (samples, peaks) = (&course.samples, course.peaks);
+    let owners = owners(fixed, peaks.highest);
+    Ok(StepUsage {
+        seconds: median(samples, |s| s.step),
+        forward_seconds: median(samples, |s| s.parts.forward),
+        backward_seconds: median(samples, |s| s.parts.backward),
+        optimizer_seconds: median(samples, |s| s.parts.optimizer),
+        peak_bytes: owners.total(),
+        forward_bytes: peaks.forward,
+        backward_bytes: peaks.backward,
+        optimizer_bytes: peaks.after,
+        weight_bytes: owners.weights,
+        velocity_bytes: owners.optimizer,
+        activation_bytes: owners.activations,
+        gradient_bytes: owners.gradients,
+        scratch_bytes: owners.scratch,
+        resident_bytes: idle.growth(&course),
+    })
 }
 
 /// What the memory model says.
@@ -192,17 +257,17 @@ fn predicted(
 
 /// Steps of the weights of a supernet under gates, all options at once.
 fn supernet(
-    manifest: &Manifest,
+    space: &SearchSpace,
+    config: &SearchConfig,
     seed: Seed,
     data: (&Loader<'_>, u64),
-    steps: usize,
+    length: Length,
 ) -> Result<(Course, Footprint)> {
-    let config = &manifest.search;
-    let mut state = relaxation(&manifest.space, config, seed, &Device::Cpu)
+    let mut state = relaxation(space, config, seed, &Device::Cpu)
         .context("there is no supernet to time: time a network, or take another search.method")?;
     let fixed = held(state.params(), true);
     let (tau, rate) = (config.tau(0), config.weights.learning_rate);
-    let course = run(data, steps, |batch, step| {
+    let course = run(data, length, |batch, step| {
         let before = state.work().macs;
         let seconds = state.weight_step(batch, step, tau, rate)?.seconds;
         Ok((seconds, state.work().macs - before))
@@ -215,12 +280,12 @@ fn paths(
     manifest: &Manifest,
     seed: Seed,
     data: (&Loader<'_>, u64),
-    steps: usize,
+    length: Length,
 ) -> Result<(Course, Footprint)> {
     let Manifest { space, search: config, .. } = manifest;
     let mut paths = Paths::new(space, config, seed, &Device::Cpu)?;
     let fixed = held(paths.weights().params(), true);
-    let course = run(data, steps, |batch, step| {
+    let course = run(data, length, |batch, step| {
         let path = draw(space, None, &mut seed.stream("paths/draw", step))?;
         let seconds = paths.step(&path, batch, config.weights.learning_rate)?.seconds;
         let mut work = Work::default();
@@ -244,16 +309,16 @@ fn owners(held: Footprint, Peak { gradients, scratch, rest }: Peak) -> Footprint
     Footprint { weights, optimizer, activations: rest - weights - optimizer, gradients, scratch }
 }
 
-/// Times `steps` steps, which say how many multiply-accumulates they executed, and looks at who holds
+/// Takes and times steps, which say how many multiply-accumulates they executed, and looks at who holds
 /// the bytes beyond the `idle` ones, which costs a lock and a few counters per operator.
 fn run(
     (loader, idle): (&Loader<'_>, u64),
-    steps: usize,
+    length: Length,
     mut step: impl FnMut(&Batch, u64) -> Result<(StepSeconds, u64)>,
 ) -> Result<Course> {
     let mut course = Course {
-        samples: Vec::with_capacity(steps),
-        peak: Peak::default(),
+        samples: Vec::with_capacity(length.timed),
+        peaks: Peaks::default(),
         high_water_bytes: None,
     };
     let mut number = 0;
@@ -269,17 +334,17 @@ fn run(
             let ready = Instant::now();
             let (parts, macs) = step(&batch, number)?;
             let seconds = ready.elapsed().as_secs_f64();
-            let peak = memory::end_trace();
+            let peaks = memory::end_trace();
             number += 1;
-            if number <= WARM_UP {
+            if number <= length.warm_up as u64 {
                 continue;
             }
             let data = (ready - start).as_secs_f64();
             course.samples.push(Sample { data, step: seconds, parts, macs });
-            if peak.bytes() > course.peak.bytes() {
-                course.peak = peak;
+            if peaks.highest.bytes() > course.peaks.highest.bytes() {
+                course.peaks = peaks;
             }
-            if course.samples.len() == steps {
+            if course.samples.len() == length.timed {
                 course.high_water_bytes = memory::high_water_bytes();
                 return Ok(course);
             }
@@ -288,30 +353,26 @@ fn run(
     unreachable!("there is an epoch after every epoch")
 }
 
-fn summary(
-    what: What,
-    batch: usize,
-    samples: &[Sample],
-    (memory, resident_bytes): (Footprint, Option<u64>),
-) -> Measured {
+/// In seconds; zero without samples.
+fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
+    let mut all: Vec<f64> = samples.iter().map(of).collect();
+    all.sort_by(f64::total_cmp);
+    let upper = all.get(all.len() / 2).copied().unwrap_or_default();
+    let lower = all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or_default();
+    f64::midpoint(lower, upper)
+}
+
+fn summary(what: What, batch: usize, course: &Course, fixed: Footprint) -> Measured {
+    let samples = &course.samples[..];
+    let memory = owners(fixed, course.peaks.highest);
     let peak_bytes = memory.total();
     let machine = Machine {
         macs_per_second: ops::peak::macs_per_second(),
         bytes_per_second: ops::peak::bytes_per_second(peak_bytes),
     };
-    let sorted = |of: &dyn Fn(&Sample) -> f64| {
-        let mut all: Vec<f64> = samples.iter().map(|s| 1e3 * of(s)).collect();
-        all.sort_by(f64::total_cmp);
-        all
-    };
-    let median = |of: &dyn Fn(&Sample) -> f64| {
-        let all = sorted(of);
-        let upper = all.get(all.len() / 2).copied().unwrap_or_default();
-        let lower = all.get(all.len().saturating_sub(1) / 2).copied().unwrap_or_default();
-        f64::midpoint(lower, upper)
-    };
-    let steps = sorted(&|s| s.step);
-    let step_ms = median(&|s| s.step);
+    let median_ms = |of: fn(&Sample) -> f64| 1e3 * median(samples, of);
+    let steps = || samples.iter().map(|s| 1e3 * s.step);
+    let step_ms = median_ms(|s| s.step);
     let per_second = 1e3 / step_ms;
     let macs = samples.iter().map(|s| s.macs).sum::<u64>() / samples.len().max(1) as u64;
     Measured {
@@ -320,12 +381,12 @@ fn summary(
         threads: rayon::current_num_threads(),
         steps: samples.len(),
         step_ms,
-        step_ms_min: steps.first().copied().unwrap_or_default(),
-        step_ms_max: steps.last().copied().unwrap_or_default(),
-        forward_ms: median(&|s| s.parts.forward),
-        backward_ms: median(&|s| s.parts.backward),
-        optimizer_ms: median(&|s| s.parts.optimizer),
-        data_ms: median(&|s| s.data),
+        step_ms_min: steps().reduce(f64::min).unwrap_or_default(),
+        step_ms_max: steps().reduce(f64::max).unwrap_or_default(),
+        forward_ms: median_ms(|s| s.parts.forward),
+        backward_ms: median_ms(|s| s.parts.backward),
+        optimizer_ms: median_ms(|s| s.parts.optimizer),
+        data_ms: median_ms(|s| s.data),
         images_per_second: batch as f64 * per_second,
         macs,
         macs_per_second: macs as f64 * per_second,
@@ -334,7 +395,7 @@ fn summary(
         peak_bytes,
         memory,
         predicted: None,
-        resident_bytes,
+        resident_bytes: None,
         machine,
     }
 }

@@ -5,7 +5,7 @@
 
 mod trace;
 
-pub use trace::{Peak, begin_trace, end_trace, gradients_made, keep, map_made};
+pub use trace::{Peak, Peaks, begin_trace, end_trace, gradients_made, keep, map_made};
 
 use peak_alloc::PeakAlloc;
 

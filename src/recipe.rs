@@ -310,6 +310,17 @@ pub enum Recompute {
     Block,
 }
 
+impl Recompute {
+    /// The name in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Block => "block",
+        }
+    }
+}
+
 /// Random changes to training images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -148,3 +148,48 @@ impl Work {
         self.macs += macs * images as u64;
     }
 }
+
+/// What one training step of a supernet's weights took: medians over the steps of one process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepUsage {
+    /// Of which up to the loss, back from it, and for the update.
+    pub seconds: f64,
+    pub forward_seconds: f64,
+    pub backward_seconds: f64,
+    pub optimizer_seconds: f64,
+    /// The most bytes allocated at once, above those of the process before the supernet was built.
+    pub peak_bytes: u64,
+    /// The same of each part of the step.
+    pub forward_bytes: u64,
+    pub backward_bytes: u64,
+    pub optimizer_bytes: u64,
+    /// Whose bytes the peak is made of: their sum is the peak.
+    pub weight_bytes: u64,
+    pub velocity_bytes: u64,
+    pub activation_bytes: u64,
+    pub gradient_bytes: u64,
+    pub scratch_bytes: u64,
+    /// How far the resident size rose; `None` where the operating system does not tell.
+    pub resident_bytes: Option<u64>,
+}
+
+/// One point of a memory scaling study: a supernet of a space with so many options.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScalingPoint {
+    /// What grows, as in the manifest: `width`, ..., or `all`.
+    pub dimension: String,
+    /// Options of every block along it.
+    pub options: u64,
+    /// As in manifests: `none` or `block`.
+    pub recompute: String,
+    /// From 0; each is a process of its own.
+    pub repeat: u64,
+    /// Images of a step.
+    pub batch: u64,
+    /// Networks of the space.
+    pub log10_candidates: f64,
+    /// What the memory model says of the peak.
+    pub predicted_bytes: u64,
+    /// `None` where the step does not fit into this machine's memory.
+    pub measured: Option<StepUsage>,
+}

@@ -3,6 +3,7 @@
 
 mod need;
 mod rank;
+pub mod scaling;
 mod trainings;
 
 pub use need::{Need, need};
@@ -16,7 +17,7 @@ use crate::recipe::Method;
 use crate::record::{FoundArchitecture, Phase, Work};
 use crate::rng::Seed;
 use crate::search::{Images, SearchOutcome, search};
-use crate::space::ArchSpec;
+use crate::space::{ArchSpec, SearchSpace};
 use crate::store::{FinalResult, ManifestRecord, NewRun};
 use crate::watch::Watch;
 use anyhow::Result;
@@ -49,16 +50,16 @@ pub fn plans(manifest: &Manifest) -> impl Iterator<Item = RunPlan<'_>> {
     })
 }
 
-fn method_name(method: Method) -> &'static str {
-    method.name()
-}
-
 impl RunPlan<'_> {
     /// What the database keeps of the run before it begins.
     #[must_use]
     pub fn record(&self, command: &str, environment: &Environment) -> NewRun {
         NewRun {
-            manifest: manifest_record(self.manifest),
+            manifest: manifest_record(
+                &self.manifest.name,
+                (&self.manifest.text, &self.manifest.space_text),
+                &self.manifest.space,
+            ),
             method: self.method.name().to_owned(),
             dataset: data::describe(self.manifest.data.dataset).name.to_owned(),
             seed: self.seed,
@@ -137,19 +138,21 @@ fn derive(outcome: SearchOutcome, watch: &mut Watch<'_>) -> Result<ArchSpec> {
     Ok(found.arch)
 }
 
-fn manifest_record(manifest: &Manifest) -> ManifestRecord {
-    let size = manifest.space.size().total;
-    let digest = Sha256::new()
-        .chain_update(&manifest.text)
-        .chain_update([0])
-        .chain_update(&manifest.space_text)
-        .finalize();
+/// Of an experiment with the texts of its manifest and of its space.
+fn manifest_record(
+    name: &str,
+    (text, space_text): (&str, &str),
+    space: &SearchSpace,
+) -> ManifestRecord {
+    let size = space.size().total;
+    let digest =
+        Sha256::new().chain_update(text).chain_update([0]).chain_update(space_text).finalize();
     ManifestRecord {
         sha256: hex(&digest),
-        name: manifest.name.clone(),
-        text: manifest.text.clone(),
-        space_name: manifest.space.name.clone(),
-        space_text: manifest.space_text.clone(),
+        name: name.to_owned(),
+        text: text.to_owned(),
+        space_name: space.name.clone(),
+        space_text: space_text.to_owned(),
         space_candidates: size.to_string(),
         space_log10: size.log10(),
     }

@@ -110,7 +110,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
         refuse_unfitting(arch, &manifest.space).map_err(|problem| wrong(args, &problem))?;
     }
     set_threads(args.threads)?;
-    fetch_if_absent(&manifest, data_root, &Display::new())?;
+    fetch_if_absent(manifest.data.dataset, data_root, &Display::new())?;
     let dataset = data::load(&manifest.data, data_root, &Silent)?;
     let batch = args.batch.map_or_else(|| usual_batch(&manifest, args.what), |n| n as usize);
     let size = (batch, args.steps as usize);

@@ -1,10 +1,10 @@
 //! `repro check`: whether manifests and their spaces are right, and what they would do.
 
-use super::text;
+use super::{scaling, text};
 use anyhow::Result;
 use repro::data::describe;
 use repro::document::Complaints;
-use repro::manifest::{self, Manifest, Overrides};
+use repro::manifest::{self, Experiment, Manifest, Overrides};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -32,8 +32,13 @@ pub fn run(args: &Args) -> Result<()> {
     let mut complaints = Complaints::default();
     let mut out = io::stdout().lock();
     for path in &args.manifests {
-        match manifest::load(path, &overrides) {
-            Ok(manifest) => writeln!(out, "{}: ok\n{}", path.display(), summary(&manifest))?,
+        match manifest::load_experiment(path, &overrides) {
+            Ok(Experiment::Runs(manifest)) => {
+                writeln!(out, "{}: ok\n{}", path.display(), summary(&manifest))?;
+            }
+            Ok(Experiment::Scaling(study)) => {
+                writeln!(out, "{}: ok\n{}", path.display(), scaling::summary(&study))?;
+            }
             Err(found) => complaints.0.extend(found.0),
         }
     }

@@ -8,6 +8,7 @@ mod list;
 mod progress;
 mod report;
 mod run;
+mod scaling;
 mod show;
 mod signals;
 mod space;
@@ -65,6 +66,9 @@ enum Command {
     Space(space::Args),
     Data(data::Args),
     Bench(bench::Args),
+    /// The part of a memory scaling study that measures one point.
+    #[command(hide = true)]
+    ScalingPoint(scaling::PointArgs),
 }
 
 /// The command line is not right in a way that its parser cannot tell.
@@ -112,6 +116,7 @@ fn carry_out(cli: &Cli) -> Result<Ending> {
         Command::Space(args) => space::run(args)?,
         Command::Data(args) => data::run(args, &data_root(cli.data.clone())?)?,
         Command::Bench(args) => bench::run(args, &database, &data_root(cli.data.clone())?)?,
+        Command::ScalingPoint(args) => scaling::point(args, &data_root(cli.data.clone())?)?,
     }
     Ok(Ending::Done)
 }

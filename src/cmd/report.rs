@@ -45,7 +45,11 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         return Ok(());
     }
     let measurements_of = |id| Ok(store.measurements(id)?);
-    for path in report::write(&runs, &measurements_of, &args.out, &command_line())? {
+    let points_of = |id| Ok(store.scaling_points(id)?);
+    let command = command_line();
+    let (mut written, others) = report::write_studies(&runs, &points_of, &args.out, &command)?;
+    written.extend(report::write(&others, &measurements_of, &args.out, &command)?);
+    for path in written {
         writeln!(out, "wrote {}", path.display())?;
     }
     if !runs.iter().any(|run| run.status == RunStatus::Finished) {

@@ -3,17 +3,18 @@
 use super::estimate::Estimate;
 use super::progress::Display;
 use super::summary::Summary;
-use super::{Ending, check, command_line, message, say, signals, text};
+use super::{Ending, Usage, check, command_line, message, say, scaling, signals, text};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use candle_core::Device;
 use repro::data::{self, Presence};
 use repro::env::{self, Environment};
-use repro::manifest::{self, Manifest, Overrides};
+use repro::manifest::{self, Experiment, Manifest, Overrides, Scaling};
 use repro::memory;
 use repro::ops::instruction_set;
+use repro::recipe::DatasetName;
 use repro::report;
 use repro::runner::{self, RunPlan};
-use repro::store::{RunRow, Store};
+use repro::store::{RunRecorder, RunRow, Store, StoreError};
 use repro::watch::{Interrupted, Watch};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -108,7 +109,10 @@ struct Session<'a> {
 /// When the manifest is not right, the data set cannot be had, or the database cannot be used.
 pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: args.seeds.clone() };
-    let manifest = manifest::load(&args.manifest, &overrides)?;
+    let manifest = match manifest::load_experiment(&args.manifest, &overrides)? {
+        Experiment::Runs(manifest) => *manifest,
+        Experiment::Scaling(study) => return run_study(&study, args, database, data_root),
+    };
     let threads = set_threads(args.threads)?;
     let device = args.device.open()?;
     let need = preflight(&manifest, threads, args)?;
@@ -121,7 +125,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
     voice.tell(format_args!("  into    {}\n", database.display()));
 
     let display = Display::new();
-    fetch_if_absent(&manifest, data_root, &display)?;
+    fetch_if_absent(manifest.data.dataset, data_root, &display)?;
     // Only now: before the runs, a signal ends the program as usual.
     let stop = signals::stop_flag().context("cannot listen for signals")?;
     let session = Session {
@@ -143,6 +147,27 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
         (false, true) => Ending::Failed,
         (false, false) => Ending::Done,
     })
+}
+
+/// Carries out a memory scaling study.
+fn run_study(study: &Scaling, args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
+    if !matches!(args.device, DeviceChoice::Cpu) {
+        bail!(Usage("a memory scaling study runs on the CPU; leave --device out".to_owned()));
+    }
+    let threads = set_threads(args.threads)?;
+    let store = &Store::open(database)?;
+    let voice = Voice { json: args.json };
+    voice.tell(scaling::summary(study));
+    voice.tell(format_args!("  device  cpu, {threads} threads"));
+    voice.tell(format_args!("  into    {}\n", database.display()));
+    fetch_if_absent(study.data.dataset, data_root, &Display::new())?;
+    let stop = &signals::stop_flag().context("cannot listen for signals")?;
+    let sets = &args.sets[..];
+    let course = scaling::Course { store, data_root, sets, threads, stop };
+    let ending =
+        scaling::study(study, &course, &mut |id| voice.json(&Summary::of(&store.run(id)?)))?;
+    voice.tell(format_args!("\nnext: `repro report` for tables and pictures"));
+    Ok(ending)
 }
 
 /// What the runs need in memory, in words.
@@ -229,25 +254,34 @@ impl Session<'_> {
             &mut Watch { recorder: &mut recorder, progress: &self.display, stop: self.stop };
         let result = catch(|| plan.carry_out(self.data_root, &self.device, watch));
         self.display.clear();
-        let ending = match result {
-            Ok(result) => {
-                recorder.finish(&result)?;
-                Ending::Done
-            }
-            Err(error) if error.is::<Interrupted>() => {
-                recorder.interrupt()?;
-                say(format_args!("run {id}: {error}"));
-                Ending::Interrupted
-            }
-            Err(error) => {
-                let message = message(&error);
-                say(format_args!("run {id} failed: {message}"));
-                recorder.fail(&message)?;
-                Ending::Failed
-            }
-        };
-        Ok((id, ending))
+        Ok((id, settle(id, recorder, result, |recorder, result| recorder.finish(&result))?))
     }
+}
+
+/// Records and says how a run ended.
+pub(super) fn settle<T>(
+    id: i64,
+    recorder: RunRecorder,
+    result: Result<T>,
+    finish: impl FnOnce(RunRecorder, T) -> Result<(), StoreError>,
+) -> Result<Ending> {
+    Ok(match result {
+        Ok(result) => {
+            finish(recorder, result)?;
+            Ending::Done
+        }
+        Err(error) if error.is::<Interrupted>() => {
+            recorder.interrupt()?;
+            say(format_args!("run {id}: {error}"));
+            Ending::Interrupted
+        }
+        Err(error) => {
+            let message = message(&error);
+            say(format_args!("run {id} failed: {message}"));
+            recorder.fail(&message)?;
+            Ending::Failed
+        }
+    })
 }
 
 /// A panic is a run's failure like any other: it is recorded, and the others still run.
@@ -301,8 +335,7 @@ pub(super) fn set_threads(threads: Option<u16>) -> Result<usize> {
 }
 
 /// Fetching is no part of a run: it happens once, and its time says nothing about the method.
-pub(super) fn fetch_if_absent(manifest: &Manifest, root: &Path, display: &Display) -> Result<()> {
-    let dataset = manifest.data.dataset;
+pub(super) fn fetch_if_absent(dataset: DatasetName, root: &Path, display: &Display) -> Result<()> {
     if data::presence(dataset, root) == Presence::Absent {
         data::fetch(dataset, root, None, display)?;
     }

@@ -121,6 +121,12 @@ impl Document {
         &self.path
     }
 
+    /// Whether there is such a key at the top; `false` where the file is not TOML.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.parse().is_ok_and(|table| table.contains_key(key))
+    }
+
     /// The text that says everything: the file as it is, or, with overrides, written anew.
     ///
     /// # Errors

@@ -6,9 +6,9 @@ use crate::recipe::{DataConfig, DatasetName};
 use crate::space::SearchSpace;
 
 /// Pixels; a space takes no more.
-const MAX_SIDE: u64 = 1024;
+pub(super) const MAX_SIDE: u64 = 1024;
 
-const DATASETS: &[(&str, Dataset)] = &[
+pub(super) const DATASETS: &[(&str, Dataset)] = &[
     ("cifar10", Dataset::new(DatasetName::Cifar10, 50_000, 32, 3)),
     ("fashion-mnist", Dataset::new(DatasetName::FashionMnist, 60_000, 28, 1)),
     ("fashion-mnist-slice", Dataset::new(DatasetName::FashionMnistSlice, 1_000, 28, 1)),
@@ -17,11 +17,11 @@ const DATASETS: &[(&str, Dataset)] = &[
 /// What a manifest must agree with.
 #[derive(Clone, Copy)]
 pub(super) struct Dataset {
-    name: DatasetName,
-    pub(super) train_images: usize,
-    side: usize,
-    channels: usize,
-    classes: usize,
+    pub name: DatasetName,
+    pub train_images: usize,
+    pub side: usize,
+    pub channels: usize,
+    pub classes: usize,
 }
 
 impl Dataset {
@@ -82,7 +82,7 @@ fn check_shape(value: &Value<'_>, dataset: &Dataset, space: &SearchSpace) -> Opt
 }
 
 /// Images, scaled or not, are as large as the largest that the space takes.
-fn check_side(
+pub(super) fn check_side(
     value: &Value<'_>,
     scaled: Option<(&Value<'_>, usize)>,
     dataset: &Dataset,

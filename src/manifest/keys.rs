@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 pub(super) const MAX_EPOCHS: u64 = 100_000;
 pub(super) const MAX_IMAGES: u64 = 100_000_000;
-const MAX_BATCH: u64 = 65_536;
+pub(super) const MAX_BATCH: u64 = 65_536;
 
 pub(super) const RECOMPUTES: &[(&str, Recompute)] =
     &[("none", Recompute::None), ("block", Recompute::Block)];

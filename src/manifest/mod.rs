@@ -9,13 +9,15 @@ mod keys;
 mod loss;
 mod optimizer;
 mod sampling;
+mod scaling;
 mod search;
 mod temperature;
 mod train;
 mod wire;
 
 pub use crate::document::{Complaint, Complaints, Overrides};
-pub use wire::load;
+pub use scaling::{Scaling, Sweep, load_scaling, steps_of};
+pub use wire::{load, load_experiment};
 
 use crate::recipe::{DataConfig, Method, RankCorrelation, SearchConfig, TrainConfig};
 use crate::space::SearchSpace;
@@ -42,6 +44,13 @@ pub struct Manifest {
     pub train: TrainConfig,
     /// Whether the run also asks how well its shared weights rank networks.
     pub rank_correlation: Option<RankCorrelation>,
+}
+
+/// What a manifest may be about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Experiment {
+    Runs(Box<Manifest>),
+    Scaling(Box<Scaling>),
 }
 
 impl Manifest {

@@ -4,7 +4,7 @@ use super::dataset::read_data;
 use super::sampling::read_rank;
 use super::search::read_search;
 use super::train::read_train;
-use super::{Complaints, Manifest, Overrides};
+use super::{Complaints, Experiment, Manifest, Overrides, scaling};
 use crate::document::{Document, Section, Value, nearest_file};
 use crate::recipe::Method;
 use crate::space::{SearchSpace, parse_space};
@@ -15,12 +15,33 @@ use std::path::Path;
 /// # Errors
 /// Everything that is wrong with either.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Complaints> {
-    let document = Document::load(path)?.with(overrides)?;
+    read_runs(&load_document(path, overrides)?, path)
+}
+
+/// Reads a manifest of either kind: with a section `[scaling]` it is a memory scaling study.
+///
+/// # Errors
+/// Everything that is wrong with it or its space.
+pub fn load_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment, Complaints> {
+    let document = load_document(path, overrides)?;
+    Ok(if document.has("scaling") {
+        Experiment::Scaling(Box::new(scaling::read(&document, path)?))
+    } else {
+        Experiment::Runs(Box::new(read_runs(&document, path)?))
+    })
+}
+
+pub(super) fn load_document(path: &Path, overrides: &Overrides) -> Result<Document, Complaints> {
+    Document::load(path)?.with(overrides)
+}
+
+fn read_runs(document: &Document, path: &Path) -> Result<Manifest, Complaints> {
     let manifest = document.read(|s| read(s, path))?;
     Ok(Manifest { text: document.full_text()?, ..manifest })
 }
 
 fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
+    s.forbid("scaling", "is of a memory scaling study", "`repro run` and `repro check` take those");
     let name = s.identifier("name");
     let description = s.optional("description", |value| value.text("text in quotes"));
     let seeds = s.require("seeds", SEEDS).and_then(|value| read_seeds(&value));
@@ -61,10 +82,10 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
     })
 }
 
-const SEEDS: &str = "a list of 1 to 1000 seeds, all different";
+pub(super) const SEEDS: &str = "a list of 1 to 1000 seeds, all different";
 
 /// A seed is at most what an `SQLite` integer holds.
-fn read_seeds(value: &Value<'_>) -> Option<Vec<u64>> {
+pub(super) fn read_seeds(value: &Value<'_>) -> Option<Vec<u64>> {
     let mut seen = Vec::new();
     value.list(1..=1000, SEEDS, |member| {
         let seed = member.whole_u64(0..=i64::MAX as u64)?;
@@ -77,7 +98,7 @@ fn read_seeds(value: &Value<'_>) -> Option<Vec<u64>> {
 }
 
 /// The space and its text.
-fn read_space(
+pub(super) fn read_space(
     s: &Section<'_>,
     value: &Value<'_>,
     manifest: &Path,

@@ -36,6 +36,22 @@ impl Peak {
     }
 }
 
+/// The peaks of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peaks {
+    pub highest: Peak,
+    /// Bytes of the highest one of each part: up to the loss, back from it, and what comes after.
+    pub forward: u64,
+    pub backward: u64,
+    pub after: u64,
+}
+
+impl Peaks {
+    fn of(peak: Peak) -> Self {
+        Self { highest: peak, ..Self::default() }
+    }
+}
+
 /// Working memory that threads keep from one piece of work to the next.
 static KEPT: AtomicU64 = AtomicU64::new(0);
 
@@ -48,7 +64,9 @@ struct Trace {
     base: u64,
     /// When the present stretch began.
     before: Peak,
-    highest: Peak,
+    peaks: Peaks,
+    /// Whether an operator has given gradients; what makes maps from then on makes them again.
+    backward: bool,
 }
 
 static TRACE: Mutex<Option<Trace>> = Mutex::new(None);
@@ -58,25 +76,26 @@ static TRACE: Mutex<Option<Trace>> = Mutex::new(None);
 pub fn begin_trace(base: u64) {
     let before = Peak::now(base, 0);
     reset_peak();
-    *lock() = Some(Trace { base, before, highest: before });
+    *lock() = Some(Trace { base, before, peaks: Peaks::of(before), backward: false });
 }
 
-/// The highest peak since [`begin_trace`].
+/// The highest peaks since [`begin_trace`].
 #[must_use]
-pub fn end_trace() -> Peak {
-    let Some(mut trace) = lock().take() else { return Peak::default() };
-    trace.end_stretch(0, |new| Peak { scratch: new, ..Peak::default() });
-    trace.highest
+pub fn end_trace() -> Peaks {
+    let Some(mut trace) = lock().take() else { return Peaks::default() };
+    let last = trace.end_stretch(0, |new| Peak { scratch: new, ..Peak::default() });
+    Peaks { after: last, ..trace.peaks }
 }
 
 /// An operator of a forward pass has given a map of so many bytes.
 pub fn map_made(bytes: impl FnOnce() -> u64) {
     if let Some(trace) = lock().as_mut() {
         let bytes = bytes();
-        trace.end_stretch(trace.before.gradients, |new| {
+        let peak = trace.end_stretch(trace.before.gradients, |new| {
             let map = bytes.min(new);
             Peak { rest: map, scratch: new - map, ..Peak::default() }
         });
+        trace.note(peak);
     }
 }
 
@@ -84,10 +103,12 @@ pub fn map_made(bytes: impl FnOnce() -> u64) {
 /// there now.
 pub fn gradients_made(made: u64, held: impl FnOnce() -> u64) {
     if let Some(trace) = lock().as_mut() {
-        trace.end_stretch(held(), |new| {
+        let peak = trace.end_stretch(held(), |new| {
             let gradients = made.min(new);
             Peak { gradients, scratch: new - gradients, ..Peak::default() }
         });
+        trace.backward = true;
+        trace.note(peak);
     }
 }
 
@@ -96,9 +117,16 @@ fn lock() -> MutexGuard<'static, Option<Trace>> {
 }
 
 impl Trace {
-    /// `owners` of the bytes that the peak of the stretch has beyond its beginning; the next one
-    /// begins with so many bytes of gradients.
-    fn end_stretch(&mut self, gradients: u64, owners: impl FnOnce(u64) -> Peak) {
+    /// Counts a stretch's peak to the part of the step that it lies in.
+    fn note(&mut self, bytes: u64) {
+        let Peaks { forward, backward, .. } = &mut self.peaks;
+        let part = if self.backward { backward } else { forward };
+        *part = bytes.max(*part);
+    }
+
+    /// The bytes of the stretch's peak. `owners` of those that it has beyond the stretch's beginning;
+    /// the next one begins with so many bytes of gradients.
+    fn end_stretch(&mut self, gradients: u64, owners: impl FnOnce(u64) -> Peak) -> u64 {
         let new = peak_bytes().saturating_sub(self.base + self.before.bytes());
         let added = owners(new);
         let peak = Peak {
@@ -106,10 +134,11 @@ impl Trace {
             scratch: self.before.scratch + added.scratch,
             rest: self.before.rest + added.rest,
         };
-        if peak.bytes() > self.highest.bytes() {
-            self.highest = peak;
+        if peak.bytes() > self.peaks.highest.bytes() {
+            self.peaks.highest = peak;
         }
         self.before = Peak::now(self.base, gradients);
         reset_peak();
+        peak.bytes()
     }
 }

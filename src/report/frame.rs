@@ -93,10 +93,10 @@ fn origin(runs: &[RunRow]) -> Vec<Column> {
     ]
 }
 
-/// One column: `of` each run.
-fn column<'a, T>(name: &str, runs: &'a [RunRow], of: impl Fn(&'a RunRow) -> T) -> Column
+/// One column: `of` each row.
+pub(super) fn column<'a, R, T>(name: &str, rows: &'a [R], of: impl Fn(&'a R) -> T) -> Column
 where
     Series: NamedFrom<Vec<T>, [T]>,
 {
-    Column::new(name.into(), runs.iter().map(of).collect::<Vec<T>>())
+    Column::new(name.into(), rows.iter().map(of).collect::<Vec<T>>())
 }

@@ -14,11 +14,13 @@ mod frame;
 mod page;
 mod rank;
 mod results;
+mod scaling;
 mod scatter;
 mod stats;
 mod table;
 
 use crate::document::nearest;
+use crate::record::ScalingPoint;
 use crate::store::{Measurement, RunRow};
 use anyhow::{Context, Result, bail};
 use comparison::Tested;
@@ -29,6 +31,9 @@ use std::path::{Path, PathBuf};
 
 /// The measurements of the run of that id.
 pub type MeasurementsOf<'a> = &'a dyn Fn(i64) -> Result<Vec<Measurement>>;
+
+/// The points of the run of that id, if it is of a memory scaling study.
+pub type PointsOf<'a> = &'a dyn Fn(i64) -> Result<Vec<ScalingPoint>>;
 
 /// The report of one experiment, not yet written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +144,7 @@ pub fn write(
     command_line: &str,
 ) -> Result<Vec<PathBuf>> {
     let reports = build(runs, measurements_of, command_line)?;
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    make(folder)?;
     let mut written = Vec::new();
     for report in reports {
         let stem = files::stem(&report.experiment);
@@ -157,6 +162,47 @@ pub fn write(
         written.push(files::replace(folder, &format!("{stem}.md"), &report.markdown)?);
     }
     Ok(written)
+}
+
+/// Writes the reports of memory scaling studies into `memory` in `folder`: `NAME.md`, `NAME.csv`,
+/// `NAME-bytes.svg` and `NAME-seconds.svg`. Returns what was written, and the runs that are of no
+/// study.
+///
+/// # Errors
+/// When points cannot be read, or a file cannot be written.
+pub fn write_studies(
+    runs: &[RunRow],
+    points_of: PointsOf<'_>,
+    folder: &Path,
+    command_line: &str,
+) -> Result<(Vec<PathBuf>, Vec<RunRow>)> {
+    let mut studies: BTreeMap<&str, Vec<scaling::Measured<'_>>> = BTreeMap::new();
+    for run in runs {
+        let points = points_of(run.id)
+            .with_context(|| format!("cannot read the points of run {}", run.id))?;
+        if !points.is_empty() {
+            studies.entry(&run.experiment).or_default().push((run, points));
+        }
+    }
+    let reports = studies.iter().map(|(name, runs)| scaling::build(name, runs, command_line));
+    let reports = reports.collect::<Result<Vec<_>>>()?;
+    let folder = folder.join("memory");
+    let mut written = Vec::new();
+    for report in reports {
+        make(&folder)?;
+        let stem = files::stem(&report.name);
+        for (kind, svg) in &report.figures {
+            written.push(files::replace(&folder, &format!("{stem}-{kind}.svg"), svg)?);
+        }
+        written.push(files::replace(&folder, &format!("{stem}.csv"), &report.csv)?);
+        written.push(files::replace(&folder, &format!("{stem}.md"), &report.markdown)?);
+    }
+    let of_a_study = |run: &&RunRow| studies.contains_key(run.experiment.as_str());
+    Ok((written, runs.iter().filter(|run| !of_a_study(run)).cloned().collect()))
+}
+
+fn make(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
 
 fn figure_name(experiment: &str, kind: &str) -> String {

@@ -50,6 +50,42 @@ impl Paired {
     }
 }
 
+/// A straight line through points, by least squares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    pub slope: f64,
+    pub intercept: f64,
+    /// The 95 % interval of the slope, by Student's t; none from fewer than three points.
+    pub interval: Option<(f64, f64)>,
+    /// The share of the variance that the line explains; none where there is no variance.
+    pub r_squared: Option<f64>,
+}
+
+impl Line {
+    /// `None` where the points have fewer than two places along x.
+    #[must_use]
+    pub fn fit(points: &[(f64, f64)]) -> Option<Self> {
+        let n = points.len() as f64;
+        let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
+        let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+        let sum = |of: &dyn Fn(f64, f64) -> f64| points.iter().map(|p| of(p.0 - x, p.1 - y)).sum();
+        let (xx, xy, yy): (f64, f64, f64) =
+            (sum(&|x, _| x * x), sum(&|x, y| x * y), sum(&|_, y| y * y));
+        if points.len() < 2 || xx <= 0.0 {
+            return None;
+        }
+        let slope = xy / xx;
+        let rest = sum(&|x, y| (y - slope * x).powi(2));
+        let freedom = n - 2.0;
+        let interval = (freedom >= 1.0).then(|| {
+            let reach = critical(freedom) * (rest / freedom / xx).sqrt();
+            (slope - reach, slope + reach)
+        });
+        let r_squared = (yy > 0.0).then(|| 1.0 - rest / yy);
+        Some(Self { slope, intercept: y - slope * x, interval, r_squared })
+    }
+}
+
 /// The t that |T| exceeds with a probability of 0.05 where there is no difference.
 fn critical(freedom: f64) -> f64 {
     root(|t| LEVEL - exceeds(t, 0.0, freedom))
@@ -147,6 +183,24 @@ mod tests {
         assert!(seen > 2.484_138 && seen < 4.0, "{seen}");
         let twelve = Paired::of(&[1.0, 2.0, 3.0].repeat(4)).unwrap();
         assert!(twelve.detectable.unwrap() < seen / 2.0);
+    }
+
+    /// Anscombe's first quartet (1973), as R's `lm` has it: slope 0.5001 with a standard error of
+    /// 0.1179, R² 0.6665, and t(0.975, 9) = 2.2622.
+    #[test]
+    fn a_line_is_that_of_other_programs() {
+        let xs = [10.0, 8.0, 13.0, 9.0, 11.0, 14.0, 6.0, 4.0, 12.0, 7.0, 5.0];
+        let ys = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68];
+        let points: Vec<(f64, f64)> = xs.into_iter().zip(ys).collect();
+        let line = Line::fit(&points).unwrap();
+        close(line.slope, 0.5001, 1e-4);
+        close(line.intercept, 3.0001, 1e-4);
+        close(line.r_squared.unwrap(), 0.6665, 1e-4);
+        let (low, high) = line.interval.unwrap();
+        close((high - low) / 2.0, 2.2622 * 0.1179, 2e-4);
+        assert_eq!(Line::fit(&points[..1]), None);
+        assert_eq!(Line::fit(&points[..2]).unwrap().interval, None);
+        assert_eq!(Line::fit(&[(1.0, 2.0), (1.0, 3.0)]), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a manifest's runs need in memory, before any work.
 
-use super::{RunPlan, method_name};
+use super::RunPlan;
 use crate::cost::{self, StepSetting};
 use crate::data;
 use crate::manifest::Manifest;
@@ -38,7 +38,7 @@ impl RunPlan<'_> {
             let setting = StepSetting { batch, threads, recompute };
             cost::search_step(space, self.method, setting).total()
         };
-        let who = format!("the search by {}", method_name(self.method));
+        let who = format!("the search by {}", self.method.name());
         self.need(who, "search", (config.batch_size, config.recompute), bytes)
     }
 

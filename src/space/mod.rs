@@ -6,6 +6,7 @@
 
 mod arch;
 mod block_type;
+mod narrow;
 mod plan;
 mod size;
 mod sound;
@@ -13,6 +14,7 @@ mod wire;
 
 pub use arch::{ArchSpec, BlockDecision, BlockKind, BlockSpec, Decisions, Head};
 pub use block_type::{Activation, BlockType};
+pub use narrow::Growth;
 pub use plan::{BlockPlan, Branch, OptionPath, Plan, branch_types, option_paths, option_plans};
 pub use size::{Count, Dimension, SpaceSize};
 pub use wire::{load_space, parse_space};

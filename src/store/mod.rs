@@ -10,6 +10,7 @@ mod process;
 mod read;
 mod recorder;
 mod rows;
+mod scaling;
 mod schema;
 mod session;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use rows::{
 };
 
 use crate::env;
+use crate::record::ScalingPoint;
 use error::Fault;
 use session::{Database, Session};
 use sqlx::sqlite::SqliteConnection;
@@ -85,6 +87,15 @@ impl Store {
                 Err(self.no_such_run(connection, id).await)
             }
         })
+    }
+
+    /// The points of a run's last attempt, if it is a memory scaling study: by dimension, options,
+    /// recompute and repeat.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn scaling_points(&self, id: i64) -> Result<Vec<ScalingPoint>, StoreError> {
+        self.read(async |connection| scaling::read(connection, id).await)
     }
 
     fn read<T>(

@@ -7,7 +7,7 @@ use super::session::{Database, Session};
 use super::write::{self, AttemptKey, End, MeasurementRow};
 use super::writer::{Change, Message, Writer};
 use crate::env;
-use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder};
+use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, ScalingPoint};
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -58,7 +58,23 @@ impl RunRecorder {
     /// # Errors
     /// When it, or a measurement before it, cannot be stored; the attempt then counts as failed.
     pub fn finish(mut self, result: &FinalResult) -> Result<(), StoreError> {
-        self.end(End::Finished(result.clone()))
+        self.end(End::Finished(Some(result.clone())))
+    }
+
+    /// The run is complete, and it was not about one network: there is nothing that was tested.
+    ///
+    /// # Errors
+    /// As [`RunRecorder::finish`].
+    pub fn finish_study(mut self) -> Result<(), StoreError> {
+        self.end(End::Finished(None))
+    }
+
+    /// A point of a memory scaling study.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub fn scaling_point(&mut self, point: &ScalingPoint) -> Result<(), StoreError> {
+        self.commit(Change::ScalingPoint(Box::new(point.clone())))
     }
 
     /// The run ended with an error (`{:#}` of it).

@@ -29,7 +29,8 @@ pub struct MeasurementRow {
 /// How an attempt ends.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
-    Finished(FinalResult),
+    /// With what was measured of its network, if it was about one.
+    Finished(Option<FinalResult>),
     Failed(String),
     Interrupted,
 }
@@ -359,7 +360,7 @@ pub async fn end(
     .bind(now)
     .execute(&mut *connection)
     .await?;
-    if let End::Finished(result) = end {
+    if let End::Finished(Some(result)) = end {
         query(
             "INSERT INTO results (run, attempt, test_top1, test_loss, test_images, weights_sha256)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

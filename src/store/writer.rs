@@ -5,10 +5,11 @@
 //! phase begins or ends.
 
 use super::error::StoreError;
+use super::scaling;
 use super::session::Session;
 use super::write::{self, AttemptKey, End, MeasurementRow};
 use crate::env;
-use crate::record::{FoundArchitecture, Phase, PhaseUsage};
+use crate::record::{FoundArchitecture, Phase, PhaseUsage, ScalingPoint};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ pub enum Change {
     PhaseStarted(Phase),
     PhaseFinished(Phase, PhaseUsage),
     Architecture(Box<FoundArchitecture>),
+    ScalingPoint(Box<ScalingPoint>),
     End(End),
 }
 
@@ -108,6 +110,7 @@ impl Writer {
                 write::phase_finished(connection, key, *phase, *usage).await
             }
             Change::Architecture(found) => write::architecture(connection, key, found, &path).await,
+            Change::ScalingPoint(point) => scaling::write(connection, key, point).await,
             Change::End(end) => write::end(connection, key, end, now).await,
         })
     }

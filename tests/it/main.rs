@@ -28,5 +28,6 @@ mod report;
 mod resolution;
 mod rooms;
 mod sampling;
+mod scaling;
 mod spaces;
 mod store;

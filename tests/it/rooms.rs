@@ -32,17 +32,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("manifest", &["cost", "document", "recipe", "space"]),
     ("store", &["env", "record", "space"]),
     (
-        "runner",
-        &[
-            "cost", "data", "env", "manifest", "memory", "net", "nn", "recipe", "record", "rng",
-            "search", "space", "store", "train", "watch",
-        ],
-    ),
-    (
         "bench",
         &[
             "cost", "data", "manifest", "memory", "net", "nn", "ops", "recipe", "record", "rng",
             "search", "space", "train",
+        ],
+    ),
+    (
+        "runner",
+        &[
+            "bench", "cost", "data", "env", "manifest", "memory", "net", "nn", "recipe", "record",
+            "rng", "search", "space", "store", "train", "watch",
         ],
     ),
     ("report", &["claim", "cost", "document", "env", "recipe", "record", "rng", "space", "store"]),

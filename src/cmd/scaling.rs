@@ -1,0 +1,190 @@
+//! `repro run` of a memory scaling study, and the process that measures one of its points.
+
+use super::run::{set_threads, settle};
+use super::{Ending, command_line, say, text};
+use anyhow::{Context, Result};
+use repro::data;
+use repro::env::Environment;
+use repro::manifest::{self, Overrides, Scaling};
+use repro::ops::instruction_set;
+use repro::recipe::{Method, Recompute};
+use repro::record::StepUsage;
+use repro::runner::scaling::{self, Point};
+use repro::space::Growth;
+use repro::store::Store;
+use repro::watch::Interrupted;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Measure one point of a study in this process and print it as JSON.
+#[derive(Debug, clap::Args)]
+pub struct PointArgs {
+    manifest: PathBuf,
+    #[arg(long = "set")]
+    sets: Vec<String>,
+    #[arg(long, value_parser = parse_method)]
+    method: Method,
+    #[arg(long, value_parser = parse_recompute)]
+    recompute: Recompute,
+    #[arg(long, value_parser = parse_growth)]
+    growth: Growth,
+    #[arg(long)]
+    options: usize,
+    #[arg(long)]
+    threads: u16,
+}
+
+fn parse<T>(
+    given: &str,
+    all: impl IntoIterator<Item = T>,
+    name: fn(&T) -> String,
+) -> Result<T, String> {
+    let mut all = all.into_iter();
+    all.find(|one| name(one) == given).ok_or_else(|| format!("{given} is not known"))
+}
+
+fn parse_method(given: &str) -> Result<Method, String> {
+    let all = [Method::Dmasking, Method::Dnas, Method::Darts];
+    parse(given, all, |method| method.name().to_owned())
+}
+
+fn parse_recompute(given: &str) -> Result<Recompute, String> {
+    parse(given, [Recompute::None, Recompute::Block], |recompute| recompute.name().to_owned())
+}
+
+fn parse_growth(given: &str) -> Result<Growth, String> {
+    parse(given, Growth::ALL, |growth| growth.name().to_owned())
+}
+
+/// Measures the point.
+///
+/// # Errors
+/// When the study is not right, or the step fails.
+pub fn point(args: &PointArgs, data_root: &Path) -> Result<()> {
+    let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
+    let study = manifest::load_scaling(&args.manifest, &overrides)?;
+    set_threads(Some(args.threads))?;
+    let PointArgs { method, recompute, growth, options, .. } = *args;
+    let usage = Point { method, recompute, growth, options }.measure(&study, data_root)?;
+    writeln!(io::stdout(), "{}", serde_json::to_string(&usage)?)?;
+    Ok(())
+}
+
+/// Where and how a study is carried out.
+pub struct Course<'a> {
+    pub store: &'a Store,
+    pub data_root: &'a Path,
+    pub sets: &'a [String],
+    pub threads: usize,
+    pub stop: &'a AtomicBool,
+}
+
+/// Measures the points of all methods; `ended` hears of every run.
+///
+/// # Errors
+/// When the database cannot be used.
+pub fn study(
+    study: &Scaling,
+    course: &Course<'_>,
+    ended: &mut dyn FnMut(i64) -> Result<()>,
+) -> Result<Ending> {
+    let mut ending = Ending::Done;
+    let environment = Environment::detect("cpu", course.threads, instruction_set());
+    for (i, &method) in study.sweep.methods.iter().enumerate() {
+        let run = scaling::record(study, method, &command_line(), &environment);
+        let mut recorder = course.store.begin(&run)?;
+        let id = recorder.run_id();
+        let (number, of) = (i + 1, study.sweep.methods.len());
+        say(format_args!("run {id} ({number} of {of}): steps of {}", run.method));
+        let start = Instant::now();
+        let mut announce = |(at, of): (usize, usize), point: &Point, predicted: Option<u64>| {
+            let what = match predicted {
+                None => String::new(),
+                Some(bytes) => format!(", {} do not fit: predicted", text::bytes(bytes)),
+            };
+            let left =
+                start.elapsed().as_secs_f64() / (at - 1).max(1) as f64 * (of - at + 1) as f64;
+            let left = if at > 1 {
+                format!(", about {} left", text::seconds(left))
+            } else {
+                String::new()
+            };
+            let (growth, recompute) = (point.growth.name(), point.recompute.name());
+            say(format_args!(
+                "  {at} of {of}: {growth} {}, recompute {recompute}{what}{left}",
+                point.options
+            ));
+        };
+        let swept = scaling::sweep(
+            study,
+            method,
+            course.threads,
+            &mut announce,
+            &mut |point| in_a_process(study, point, course),
+            &mut |point| Ok(recorder.scaling_point(point)?),
+        );
+        let settled = settle(id, recorder, swept, |recorder, ()| recorder.finish_study())?;
+        ended(id)?;
+        match settled {
+            Ending::Done => {}
+            Ending::Failed => ending = Ending::Failed,
+            Ending::Interrupted => return Ok(Ending::Interrupted),
+        }
+    }
+    Ok(ending)
+}
+
+/// This program once more, for one point.
+fn in_a_process(study: &Scaling, point: &Point, course: &Course<'_>) -> Result<StepUsage> {
+    if course.stop.load(Ordering::Relaxed) {
+        return Err(Interrupted.into());
+    }
+    let program = std::env::current_exe().context("cannot find the program itself")?;
+    let mut command = Command::new(program);
+    command.arg("scaling-point").arg(&study.path).arg("--data").arg(course.data_root);
+    for set in course.sets {
+        command.args(["--set", set]);
+    }
+    command.args(["--method", point.method.name(), "--recompute", point.recompute.name()]);
+    command.args(["--growth", point.growth.name(), "--options", &point.options.to_string()]);
+    command.args(["--threads", &course.threads.to_string()]);
+    let output =
+        command.stdin(Stdio::null()).output().context("cannot start the program itself")?;
+    if course.stop.load(Ordering::Relaxed) {
+        return Err(Interrupted.into());
+    }
+    scaling::understand(&output)
+}
+
+/// What a study does, in a few lines.
+pub fn summary(study: &Scaling) -> String {
+    let (sweep, size) = (&study.sweep, study.space.size());
+    let methods: Vec<String> =
+        sweep.methods.iter().map(|method| method.name().to_owned()).collect();
+    let recompute: Vec<&str> = sweep.recompute.iter().map(|recompute| recompute.name()).collect();
+    let growth: Vec<String> = sweep
+        .growth
+        .iter()
+        .map(|(growth, list)| {
+            let list: Vec<String> = list.iter().map(usize::to_string).collect();
+            format!("{} {}", growth.name(), list.join(" "))
+        })
+        .collect();
+    let points: usize = sweep.methods.iter().map(|m| scaling::points(study, *m).len()).sum();
+    let lines = [
+        format!("  {}: {}", study.name, study.description),
+        format!("  methods {}, recompute {}", methods.join(", "), recompute.join(", ")),
+        format!(
+            "  data    {}, {} a batch",
+            data::describe(study.data.dataset).name,
+            sweep.batch_size
+        ),
+        format!("  space   {}: {} networks", study.space.name, text::ways(&size.total)),
+        format!("  options {}", growth.join("; ")),
+        format!("  points  {points}, {} times {} steps each", sweep.repeats, sweep.steps),
+    ];
+    lines.join("\n")
+}

@@ -1,0 +1,216 @@
+//! Manifests of memory scaling studies: what a step of a supernet takes as its space grows.
+
+use super::dataset::{DATASETS, MAX_SIDE, check_side};
+use super::keys::{MAX_BATCH, RECOMPUTES, at_most};
+use super::wire::{SEEDS, load_document, read_seeds, read_space};
+use super::{Complaints, Overrides};
+use crate::document::{Document, Section, Value};
+use crate::recipe::{
+    Adam, Augment, DataConfig, GateKind, InputChannels, LossForm, MaskPlace, Method, Objective,
+    Recompute, Schedule, SearchConfig, SearchLoss, Sgd, Temperature, TemperatureSchedule,
+};
+use crate::space::{Growth, SearchSpace};
+use std::path::{Path, PathBuf};
+
+/// A validated study.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scaling {
+    pub path: PathBuf,
+    /// The text that describes it in full: the file with `--set` applied.
+    pub text: String,
+    pub name: String,
+    pub description: String,
+    pub seed: u64,
+    /// The text of the space file.
+    pub space_text: String,
+    pub space: SearchSpace,
+    pub data: DataConfig,
+    pub sweep: Sweep,
+}
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sweep {
+    /// All different, and each with a supernet.
+    pub methods: Vec<Method>,
+    pub recompute: Vec<Recompute>,
+    pub batch_size: usize,
+    /// Steps of each process that are timed.
+    pub steps: usize,
+    /// Processes for each point.
+    pub repeats: usize,
+    /// What grows, and to how many options; in the manifest's order.
+    pub growth: Vec<(Growth, Vec<usize>)>,
+}
+
+/// The numbers of a step that do not matter for what it takes; the recipe of FBNet v1.
+#[must_use]
+pub fn steps_of(method: Method, recompute: Recompute, batch_size: usize) -> SearchConfig {
+    SearchConfig {
+        method,
+        epochs: 1,
+        warmup_epochs: 0,
+        batch_size,
+        images: None,
+        weight_share: 0.8,
+        augment: Augment { flip: true, crop_padding: 4 },
+        recompute,
+        weights: Sgd {
+            learning_rate: 0.1,
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            schedule: Schedule::Constant,
+            clip_norm: Some(5.0),
+        },
+        alpha: Adam { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, weight_decay: 5e-4 },
+        temperature: Temperature { initial: 5.0, schedule: TemperatureSchedule::Constant },
+        gates: GateKind::Soft,
+        masks: MaskPlace::AfterNorm,
+        loss: SearchLoss {
+            objective: Objective::Macs,
+            form: LossForm::LogPower { a: 0.2, b: 0.6 },
+            cost_unit: 1.0,
+            input_channels: InputChannels::Effective,
+        },
+        budget: None,
+        random: None,
+        shared: None,
+        evolution: None,
+    }
+}
+
+const MAX_STEPS: u64 = 1000;
+
+/// Reads a study and the space that it names.
+pub(super) fn read(document: &Document, path: &Path) -> Result<Scaling, Complaints> {
+    let scaling = document.read(|s| read_root(s, path))?;
+    Ok(Scaling { text: document.full_text()?, ..scaling })
+}
+
+/// Reads a study from a file.
+///
+/// # Errors
+/// Everything that is wrong with it or its space.
+pub fn load_scaling(path: &Path, overrides: &Overrides) -> Result<Scaling, Complaints> {
+    read(&load_document(path, overrides)?, path)
+}
+
+fn read_root(s: &Section<'_>, path: &Path) -> Option<Scaling> {
+    let name = s.identifier("name");
+    let description = s.optional("description", |value| value.text("text in quotes"));
+    let seeds = s.require("seeds", SEEDS).and_then(|value| {
+        let seeds = read_seeds(&value)?;
+        match seeds[..] {
+            [seed] => Some(seed),
+            _ => value.complain("has several seeds", "give one: a study is repeated by `repeats`"),
+        }
+    });
+    let space = s
+        .require("space", "the path of a space file, from the manifest's folder")
+        .and_then(|value| read_space(s, &value, path));
+    let searched = space.as_ref().map(|(_, space)| space);
+    let mut images = None;
+    let data = s.section("data", |s| read_data(s, &mut images, searched));
+    let sweep = s.section("scaling", |s| read_sweep(s, images, searched));
+    let (space_text, space) = space?;
+    Some(Scaling {
+        path: path.to_path_buf(),
+        text: String::new(),
+        name: name?,
+        description: description?.unwrap_or_default().to_owned(),
+        seed: seeds?,
+        space_text,
+        space,
+        data: data?,
+        sweep: sweep?,
+    })
+}
+
+/// A supernet may tell apart more classes than the images have: what it takes is the same.
+fn read_data(
+    s: &Section<'_>,
+    images: &mut Option<usize>,
+    space: Option<&SearchSpace>,
+) -> Option<DataConfig> {
+    let value = s.require("dataset", "the name of a data set");
+    let dataset = value.as_ref().and_then(|value| value.name(DATASETS));
+    *images = dataset.map(|dataset| dataset.train_images);
+    let scaled = s.get("side");
+    let side = scaled.as_ref().map_or(Some(None), |value| value.whole(1..=MAX_SIDE).map(Some));
+    let (value, dataset, space, side) = (value?, dataset?, space?, side?);
+    check_side(&value, scaled.as_ref().zip(side), &dataset, space)?;
+    if dataset.channels != space.image_channels || dataset.classes > space.classes {
+        let problem = format!(
+            "{} has {} channels and {} classes, the space \"{}\" takes {} and at most {}",
+            value.given(),
+            dataset.channels,
+            dataset.classes,
+            space.name,
+            space.image_channels,
+            space.classes
+        );
+        return value.complain(problem, "give a data set and a space that fit each other");
+    }
+    Some(DataConfig { dataset: dataset.name, validation_images: 0, side })
+}
+
+fn read_sweep(
+    s: &Section<'_>,
+    images: Option<usize>,
+    space: Option<&SearchSpace>,
+) -> Option<Sweep> {
+    let methods = s.require("methods", "names of methods").and_then(|value| {
+        let methods = value.names(&Method::ALL.map(|method| (method.name(), method)))?;
+        let with_supernet = [Method::Dmasking, Method::Dnas, Method::Darts];
+        match methods.iter().find(|method| !with_supernet.contains(method)) {
+            None => Some(methods),
+            Some(_) => value.complain(
+                format!("{} has a method without a supernet of its own", value.given()),
+                "give dmasking, dnas or darts",
+            ),
+        }
+    });
+    let recompute = s.names("recompute", RECOMPUTES);
+    let batch_size = s.require("batch_size", "how many images make a batch");
+    let batch_size =
+        batch_size.and_then(|value| at_most(&value, 1..=MAX_BATCH, images, "training images"));
+    let steps = s.whole("steps", 1..=MAX_STEPS);
+    let repeats = s.whole("repeats", 1..=100);
+    let growth = s.section("options", |s| {
+        let lists = Growth::ALL.map(|growth| {
+            let list = s.optional(growth.name(), |value| read_options(value, growth, space));
+            list.map(|list| list.map(|list| (growth, list)))
+        });
+        let lists: Vec<_> = lists.into_iter().collect::<Option<Vec<_>>>()?;
+        Some(lists.into_iter().flatten().collect::<Vec<_>>())
+    });
+    Some(Sweep {
+        methods: methods?,
+        recompute: recompute?,
+        batch_size: batch_size?,
+        steps: steps?,
+        repeats: repeats?,
+        growth: growth?,
+    })
+}
+
+fn read_options(
+    value: &Value<'_>,
+    growth: Growth,
+    space: Option<&SearchSpace>,
+) -> Option<Vec<usize>> {
+    let most = space.map(|space| growth.most(space));
+    let mut seen = Vec::new();
+    value.list(1..=100, "a list of numbers of options, ascending", |member| {
+        let what = format!("options that the space has along {}", growth.name());
+        let options = at_most(member, 1..=10_000, most, &what)?;
+        if seen.last().is_some_and(|last| *last >= options) {
+            return member.complain(
+                format!("{options} does not ascend"),
+                "give the numbers of options in ascending order",
+            );
+        }
+        seen.push(options);
+        Some(options)
+    })
+}

@@ -1,0 +1,238 @@
+//! The report of a memory scaling study: bytes and seconds of a step over the number of options, for
+//! each supernet, beside the memory model and the paper's claims.
+
+mod figure;
+mod page;
+mod predictions;
+
+use super::frame::column;
+use super::stats::Line;
+use crate::record::{ScalingPoint, StepUsage};
+use crate::store::RunRow;
+use anyhow::Result;
+use polars::prelude::*;
+
+/// A report, not yet written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalingReport {
+    /// The experiment without `memory_` in front: reports of studies stand in a folder of their own.
+    pub name: String,
+    pub markdown: String,
+    /// One row per point.
+    pub csv: String,
+    /// SVG: bytes, seconds.
+    pub figures: Vec<(&'static str, String)>,
+}
+
+/// The points of one run.
+pub type Measured<'a> = (&'a RunRow, Vec<ScalingPoint>);
+
+/// The repeats of a point, put together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    pub run: i64,
+    /// As in manifests.
+    pub method: String,
+    pub recompute: String,
+    pub dimension: String,
+    pub options: u64,
+    pub batch: u64,
+    pub log10_candidates: f64,
+    pub predicted_bytes: u64,
+    /// Each of a process of its own; none where the step does not fit.
+    pub repeats: Vec<StepUsage>,
+}
+
+impl Point {
+    fn median(&self, of: impl Fn(&StepUsage) -> f64) -> Option<f64> {
+        let mut all: Vec<f64> = self.repeats.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        let (upper, lower) = (all.get(all.len() / 2)?, all.get((all.len() - 1) / 2)?);
+        Some(f64::midpoint(*upper, *lower))
+    }
+
+    fn range(&self, of: impl Fn(&StepUsage) -> f64) -> Option<(f64, f64)> {
+        let all = || self.repeats.iter().map(&of);
+        all().reduce(f64::min).zip(all().reduce(f64::max))
+    }
+
+    /// Median of the repeats.
+    pub fn seconds(&self) -> Option<f64> {
+        self.median(|step| step.seconds)
+    }
+
+    /// Median of the repeats.
+    pub fn peak_bytes(&self) -> Option<f64> {
+        self.median(|step| step.peak_bytes as f64)
+    }
+
+    /// What the model says over what was measured.
+    pub fn model_ratio(&self) -> Option<f64> {
+        self.peak_bytes().map(|bytes| self.predicted_bytes as f64 / bytes)
+    }
+}
+
+/// The points of one supernet as one thing grows, the fewest options first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    pub method: String,
+    pub recompute: String,
+    pub dimension: String,
+    pub points: Vec<Point>,
+}
+
+impl Series {
+    pub fn measured(&self) -> impl Iterator<Item = &Point> {
+        self.points.iter().filter(|point| !point.repeats.is_empty())
+    }
+
+    /// A line through what was measured.
+    pub fn line(&self, x: fn(&Point) -> f64, y: fn(&Point) -> Option<f64>) -> Option<Line> {
+        let points: Vec<_> = self.measured().filter_map(|p| Some((x(p), y(p)?))).collect();
+        Line::fit(&points)
+    }
+
+    /// How many times as much the last measured point takes as the first.
+    pub fn growth(&self, of: fn(&Point) -> Option<f64>) -> Option<f64> {
+        let (first, last) = (self.measured().next()?, self.measured().last()?);
+        Some(of(last)? / of(first)?)
+    }
+}
+
+/// All points, in the order of runs, what grows, recompute and options.
+fn points(runs: &[Measured<'_>]) -> Vec<Point> {
+    let mut all: Vec<Point> = Vec::new();
+    for (run, of_run) in runs {
+        for point in of_run {
+            let known = all.iter_mut().find(|known| {
+                known.run == run.id
+                    && (&known.recompute, &known.dimension, known.options)
+                        == (&point.recompute, &point.dimension, point.options)
+            });
+            if let Some(known) = known {
+                known.repeats.extend(point.measured);
+                continue;
+            }
+            all.push(Point {
+                run: run.id,
+                method: run.method.clone(),
+                recompute: point.recompute.clone(),
+                dimension: point.dimension.clone(),
+                options: point.options,
+                batch: point.batch,
+                log10_candidates: point.log10_candidates,
+                predicted_bytes: point.predicted_bytes,
+                repeats: point.measured.into_iter().collect(),
+            });
+        }
+    }
+    all
+}
+
+/// What grows, in the order of the page; whatever else there is comes first.
+const DIMENSIONS: [&str; 5] = ["width", "expansion", "block_type", "resolution", "all"];
+
+fn place_of(dimension: &str) -> Option<usize> {
+    DIMENSIONS.iter().position(|known| *known == dimension)
+}
+
+fn series(points: &[Point]) -> Vec<Series> {
+    let mut all: Vec<Series> = Vec::new();
+    for point in points {
+        let (method, recompute) = (&point.method, &point.recompute);
+        let known = all.iter_mut().find(|s| {
+            (&s.method, &s.recompute, &s.dimension) == (method, recompute, &point.dimension)
+        });
+        match known {
+            Some(series) => series.points.push(point.clone()),
+            None => all.push(Series {
+                method: method.clone(),
+                recompute: recompute.clone(),
+                dimension: point.dimension.clone(),
+                points: vec![point.clone()],
+            }),
+        }
+    }
+    // The order of the methods and of recompute stays that of the runs and the database.
+    all.sort_by_key(|series| place_of(&series.dimension));
+    all
+}
+
+/// The report of the runs of one experiment, of which the last finished one of each method counts.
+///
+/// # Errors
+/// When the table cannot be written.
+pub fn build(experiment: &str, runs: &[Measured<'_>], command_line: &str) -> Result<ScalingReport> {
+    let name = experiment.strip_prefix("memory_").unwrap_or(experiment).to_owned();
+    let counted = latest(runs);
+    let points = points(&counted);
+    let series = series(&points);
+    let figures = figure::all(experiment, &series);
+    let pictures: Vec<String> =
+        figures.iter().map(|(kind, _)| format!("{name}-{kind}.svg")).collect();
+    Ok(ScalingReport {
+        markdown: page::markdown(&counted, &points, &series, &pictures, command_line),
+        csv: csv(&points)?,
+        figures,
+        name,
+    })
+}
+
+/// The last run of each method that has points.
+fn latest<'a>(runs: &[Measured<'a>]) -> Vec<Measured<'a>> {
+    let mut last: Vec<Measured<'a>> = Vec::new();
+    for (run, points) in runs.iter().filter(|(_, points)| !points.is_empty()) {
+        let entry = (*run, points.clone());
+        match last.iter_mut().find(|(known, _)| known.method == run.method) {
+            Some(known) => *known = entry,
+            None => last.push(entry),
+        }
+    }
+    last
+}
+
+fn csv(points: &[Point]) -> Result<String> {
+    let mut bytes = Vec::new();
+    CsvWriter::new(&mut bytes).finish(&mut frame(points)?)?;
+    Ok(String::from_utf8(bytes)?)
+}
+
+fn frame(points: &[Point]) -> PolarsResult<DataFrame> {
+    let median = |name: &str, of: fn(&StepUsage) -> f64| {
+        column(name, points, |point: &Point| point.median(of))
+    };
+    let bytes = |name: &str, of: fn(&StepUsage) -> u64| {
+        column(name, points, |p: &Point| p.median(|step| of(step) as f64).map(|b| b as u64))
+    };
+    let columns = vec![
+        column("run_id", points, |p: &Point| p.run),
+        column("method", points, |p: &Point| p.method.as_str()),
+        column("recompute", points, |p: &Point| p.recompute.as_str()),
+        column("dimension", points, |p: &Point| p.dimension.as_str()),
+        column("options", points, |p: &Point| p.options),
+        column("batch", points, |p: &Point| p.batch),
+        column("log10_candidates", points, |p: &Point| p.log10_candidates),
+        bytes("peak_bytes", |step| step.peak_bytes),
+        column("predicted_bytes", points, |p: &Point| p.predicted_bytes),
+        median("step_seconds", |step| step.seconds),
+        column("measured", points, |p: &Point| !p.repeats.is_empty()),
+        column("processes", points, |p: &Point| p.repeats.len() as u64),
+        column("step_seconds_min", points, |p: &Point| p.range(|s| s.seconds).map(|r| r.0)),
+        column("step_seconds_max", points, |p: &Point| p.range(|s| s.seconds).map(|r| r.1)),
+        median("forward_seconds", |step| step.forward_seconds),
+        median("backward_seconds", |step| step.backward_seconds),
+        median("optimizer_seconds", |step| step.optimizer_seconds),
+        bytes("forward_peak_bytes", |step| step.forward_bytes),
+        bytes("backward_peak_bytes", |step| step.backward_bytes),
+        bytes("optimizer_peak_bytes", |step| step.optimizer_bytes),
+        bytes("weight_bytes", |step| step.weight_bytes),
+        bytes("velocity_bytes", |step| step.velocity_bytes),
+        bytes("activation_bytes", |step| step.activation_bytes),
+        bytes("gradient_bytes", |step| step.gradient_bytes),
+        bytes("scratch_bytes", |step| step.scratch_bytes),
+        column("resident_bytes", points, |p: &Point| {
+            p.repeats.iter().filter_map(|step| step.resident_bytes).max()
+        }),
+    ];
+    DataFrame::new(points.len(), columns)
+}

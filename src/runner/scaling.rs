@@ -1,0 +1,147 @@
+//! Memory scaling studies: steps of supernets of growing spaces, each measured by a process of its
+//! own, so that nothing is left of the one before.
+
+use super::manifest_record;
+use crate::bench::{self, Length};
+use crate::cost::{self, StepSetting};
+use crate::data::{self, Silent};
+use crate::env::Environment;
+use crate::manifest::{Scaling, steps_of};
+use crate::memory;
+use crate::recipe::{Method, Recompute};
+use crate::record::{ScalingPoint, StepUsage};
+use crate::rng::Seed;
+use crate::space::{Growth, SearchSpace};
+use crate::store::NewRun;
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+
+/// Steps before the timed ones: the first finds neither velocities nor the tiles of threads.
+const WARM_UP: usize = 1;
+
+/// A supernet of a study.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    pub method: Method,
+    pub recompute: Recompute,
+    pub growth: Growth,
+    pub options: usize,
+}
+
+/// The points of one method, the smallest of each kind of growth first.
+#[must_use]
+pub fn points(study: &Scaling, method: Method) -> Vec<Point> {
+    let growth = study.sweep.growth.iter();
+    let grown = growth.flat_map(|(growth, list)| list.iter().map(|options| (*growth, *options)));
+    let points = grown.flat_map(|(growth, options)| {
+        let recompute = study.sweep.recompute.iter();
+        recompute.map(move |&recompute| Point { method, recompute, growth, options })
+    });
+    points.collect()
+}
+
+impl Point {
+    fn space(&self, study: &Scaling) -> SearchSpace {
+        self.growth.space(&study.space, self.options)
+    }
+
+    /// What the memory model says of a step on so many threads.
+    #[must_use]
+    pub fn predicted_bytes(&self, study: &Scaling, threads: usize) -> u64 {
+        let setting =
+            StepSetting { batch: study.sweep.batch_size, threads, recompute: self.recompute };
+        cost::search_step(&self.space(study), self.method, setting).total()
+    }
+
+    /// Takes steps in this process.
+    ///
+    /// # Errors
+    /// When the data set cannot be read, or a step fails.
+    pub fn measure(&self, study: &Scaling, data_root: &Path) -> Result<StepUsage> {
+        let dataset = data::load(&study.data, data_root, &Silent)?;
+        let config = steps_of(self.method, self.recompute, study.sweep.batch_size);
+        let length = Length { warm_up: WARM_UP, timed: study.sweep.steps };
+        let (space, seed) = (self.space(study), Seed(study.seed));
+        bench::supernet_step(&space, &config, &dataset, seed, length)
+    }
+}
+
+/// What the database keeps of a method's points before they are measured.
+#[must_use]
+pub fn record(study: &Scaling, method: Method, command: &str, environment: &Environment) -> NewRun {
+    let (name, texts) = (&study.name, (&study.text[..], &study.space_text[..]));
+    NewRun {
+        manifest: manifest_record(name, texts, &study.space),
+        method: method.name().to_owned(),
+        dataset: data::describe(study.data.dataset).name.to_owned(),
+        seed: study.seed,
+        command: command.to_owned(),
+        environment: environment.clone(),
+    }
+}
+
+/// What a study says while it goes on: the number of the measurement, of how many, and the point.
+pub type Announce<'a> = &'a mut dyn FnMut((usize, usize), &Point, Option<u64>);
+
+/// Measures all points of a method by `measure`, as often as the study asks for, and hands each to
+/// `keep`. Repeats are rounds through all points, so that what changes on a machine befalls all of
+/// them alike. What needs more memory than is free is predicted alone, once.
+///
+/// # Errors
+/// When a point cannot be measured or kept.
+pub fn sweep(
+    study: &Scaling,
+    method: Method,
+    threads: usize,
+    announce: Announce<'_>,
+    measure: &mut dyn FnMut(&Point) -> Result<StepUsage>,
+    keep: &mut dyn FnMut(&ScalingPoint) -> Result<()>,
+) -> Result<()> {
+    let points = points(study, method);
+    let all = points.len() * study.sweep.repeats;
+    for repeat in 0..study.sweep.repeats {
+        for (i, point) in points.iter().enumerate() {
+            let predicted_bytes = point.predicted_bytes(study, threads);
+            let fits =
+                memory::available_bytes().is_none_or(|free| with_margin(predicted_bytes) <= free);
+            if !fits && repeat > 0 {
+                continue;
+            }
+            announce(
+                (repeat * points.len() + i + 1, all),
+                point,
+                (!fits).then_some(predicted_bytes),
+            );
+            let measured = if fits { Some(measure(point)?) } else { None };
+            keep(&ScalingPoint {
+                dimension: point.growth.name().to_owned(),
+                options: point.options as u64,
+                recompute: point.recompute.name().to_owned(),
+                repeat: repeat as u64,
+                batch: study.sweep.batch_size as u64,
+                log10_candidates: point.space(study).size().total.log10(),
+                predicted_bytes,
+                measured,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The resident size that goes with so many allocated bytes, and the data set's; it was up to 7 %
+/// and 30 MB more.
+fn with_margin(bytes: u64) -> u64 {
+    bytes + bytes / 10 + (256 << 20)
+}
+
+/// What a process said that measured a point.
+///
+/// # Errors
+/// When it failed, with its own words, or said something else.
+pub fn understand(output: &std::process::Output) -> Result<StepUsage> {
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("the process that measures it ended with {}: {}", output.status, said.trim());
+    }
+    serde_json::from_slice(&output.stdout).context("the process that measures it said no JSON")
+}

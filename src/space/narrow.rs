@@ -1,0 +1,121 @@
+//! Smaller spaces of the same largest network: what is studied when a space grows.
+
+use super::{BlockChoices, Dimension, Expansion, SearchSpace};
+
+/// What grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// The options along one dimension, everything else decided.
+    Of(Dimension),
+    /// Those along all of them at once.
+    All,
+}
+
+impl Growth {
+    pub const ALL: [Self; 5] = [
+        Self::Of(Dimension::Width),
+        Self::Of(Dimension::Expansion),
+        Self::Of(Dimension::BlockType),
+        Self::Of(Dimension::Resolution),
+        Self::All,
+    ];
+
+    /// The name in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Of(dimension) => dimension.name(),
+            Self::All => "all",
+        }
+    }
+
+    /// The part of `space` that has at most so many options.
+    #[must_use]
+    pub fn space(self, space: &SearchSpace, options: usize) -> SearchSpace {
+        let grows = |d| self == Self::All || self == Self::Of(d);
+        Dimension::ALL.into_iter().fold(space.clone(), |space, dimension| {
+            space.narrowed(dimension, if grows(dimension) { options } else { 1 })
+        })
+    }
+
+    /// The most options that `space` has along it.
+    #[must_use]
+    pub fn most(self, space: &SearchSpace) -> usize {
+        let grows =
+            Dimension::ALL.into_iter().filter(|d| self == Self::All || self == Self::Of(*d));
+        grows.map(|dimension| space.most_options(dimension)).max().unwrap_or(1)
+    }
+}
+
+impl SearchSpace {
+    /// The space with at most `options` options along one dimension of every block (or of the
+    /// input). Of sizes the largest always stays, and the others are spread evenly from the smallest
+    /// on; of block types the first ones stay.
+    ///
+    /// # Panics
+    /// When no option would be left.
+    #[must_use]
+    pub fn narrowed(&self, dimension: Dimension, options: usize) -> Self {
+        assert!(options > 0, "a choice has at least one option");
+        let mut space = self.clone();
+        if dimension == Dimension::Resolution {
+            space.resolutions = spread(&self.resolutions, options);
+        }
+        for block in &mut space.blocks {
+            block.narrow(dimension, options);
+        }
+        space
+    }
+
+    /// The most options that anything has along a dimension.
+    #[must_use]
+    pub fn most_options(&self, dimension: Dimension) -> usize {
+        match dimension {
+            Dimension::Resolution => self.resolutions.len(),
+            _ => self.blocks.iter().map(|block| block.options(dimension)).max().unwrap_or(1),
+        }
+    }
+}
+
+impl BlockChoices {
+    fn narrow(&mut self, dimension: Dimension, options: usize) {
+        match (dimension, &mut self.expansion) {
+            (Dimension::Width, _) => self.widths = spread(&self.widths, options),
+            (Dimension::Expansion, Expansion::Options { ratios, mids }) => {
+                *ratios = spread(ratios, options);
+                *mids = spread(mids, options);
+            }
+            (Dimension::BlockType, _) => self.types.truncate(options),
+            (Dimension::Expansion | Dimension::Resolution, _) => {}
+        }
+    }
+}
+
+/// `n` of the sizes, evenly spread; the last is always among them.
+fn spread<T: Copy>(sizes: &[T], n: usize) -> Vec<T> {
+    let last = sizes.len().saturating_sub(1);
+    match n {
+        1 => sizes[last..].to_vec(),
+        n if n > last => sizes.to_vec(),
+        n => (0..n).map(|i| sizes[(2 * i * last + n - 1) / (2 * (n - 1))]).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_spread_and_the_largest_stays() {
+        let sizes: Vec<usize> = (1..=14).collect();
+        assert_eq!(spread(&sizes, 1), [14]);
+        assert_eq!(spread(&sizes, 2), [1, 14]);
+        assert_eq!(spread(&sizes, 4), [1, 5, 10, 14]);
+        assert_eq!(spread(&sizes, 14), sizes);
+        assert_eq!(spread(&sizes, 20), sizes);
+        for n in 1..=14 {
+            let some = spread(&sizes, n);
+            assert!(some.is_sorted_by(|a, b| a < b) && some.len() == n, "{some:?}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Memory scaling studies from the manifest to the report: real processes, real steps, a real database.
+
+use crate::cli::repro;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+const SPACE: &str = r#"
+name = "tiny"
+channel_divisor = 4
+types = ["k3_hswish", "k5_relu_se", "skip"]
+[input]
+resolutions = [14, 28]
+channels = 1
+classes = 12
+[stem]
+kernel = 3
+stride = 2
+width = 8
+activation = "hswish"
+[[stage]]
+blocks = 2
+stride = 2
+expansion = [1.5, 3]
+width = { low = 4, high = 16, step = 4 }
+[head]
+width = 16
+activation = "hswish"
+"#;
+
+const STUDY: &str = r#"
+name = "memory_tiny"
+space = "tiny.toml"
+seeds = [3]
+[data]
+dataset = "fashion-mnist-slice"
+[scaling]
+methods = ["dmasking", "dnas"]
+recompute = ["none"]
+batch_size = 32
+steps = 1
+repeats = 2
+[scaling.options]
+width = [1, 2, 4]
+all = [1, 2]
+"#;
+
+/// A folder with the study and its space.
+fn study(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("tiny.toml"), SPACE).unwrap();
+    let manifest = folder.path().join("study.toml");
+    fs::write(&manifest, text).unwrap();
+    (folder, manifest)
+}
+
+fn in_folder(folder: &Path, arguments: &[&str]) -> Output {
+    repro(arguments).current_dir(folder).output().unwrap()
+}
+
+fn rows(csv: &str) -> Vec<Vec<(String, String)>> {
+    let mut lines = csv.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+    let names = lines.next().unwrap();
+    lines.map(|cells| names.iter().cloned().zip(cells).collect()).collect()
+}
+
+fn cell<'a>(row: &'a [(String, String)], name: &str) -> &'a str {
+    &row.iter().find(|(column, _)| column == name).unwrap().1
+}
+
+#[test]
+fn a_study_measures_every_point_and_its_report_has_them_all() {
+    let (folder, _) = study(STUDY);
+    let output = in_folder(folder.path(), &["run", "study.toml", "--json", "--threads", "1"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("run 2 (2 of 2): steps of dnas"), "{said}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let runs: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let methods: Vec<&str> = runs.iter().map(|run| run["method"].as_str().unwrap()).collect();
+    assert_eq!(methods, ["dmasking", "dnas"]);
+    assert!(runs.iter().all(|run| run["status"] == "finished"), "{runs:?}");
+
+    let output = in_folder(folder.path(), &["report"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let reports = folder.path().join("reports/memory");
+    let rows = rows(&fs::read_to_string(reports.join("tiny.csv")).unwrap());
+    assert_eq!(rows.len(), 2 * (3 + 2));
+    for row in &rows {
+        let number = |name: &str| cell(row, name).parse::<f64>().unwrap();
+        assert_eq!((cell(row, "measured"), cell(row, "processes")), ("true", "2"), "{row:?}");
+        let owners = ["weight", "velocity", "activation", "gradient", "scratch"];
+        let owners: f64 = owners.iter().map(|name| number(&format!("{name}_bytes"))).sum();
+        assert_eq!(owners, number("peak_bytes"), "{row:?}");
+        let phases = ["forward", "backward", "optimizer"];
+        let phases = phases.iter().map(|name| number(&format!("{name}_peak_bytes")));
+        assert_eq!(phases.reduce(f64::max).unwrap(), number("peak_bytes"), "{row:?}");
+        assert!(number("step_seconds") > 0.0);
+        let model = number("predicted_bytes") / number("peak_bytes");
+        assert!((model - 1.0).abs() < 0.03, "{model} {row:?}");
+    }
+    let peak = |method: &str, dimension: &str, options: &str| {
+        let row = rows.iter().find(|row| {
+            (cell(row, "method"), cell(row, "dimension"), cell(row, "options"))
+                == (method, dimension, options)
+        });
+        cell(row.unwrap(), "peak_bytes").parse::<f64>().unwrap()
+    };
+    let grows = |method| peak(method, "width", "4") / peak(method, "width", "1");
+    assert!(grows("dmasking") < 1.01, "{}", grows("dmasking"));
+    assert!(grows("dnas") > 2.0, "{}", grows("dnas"));
+    // One option of everything is one network.
+    assert_eq!(cell(&rows[0], "log10_candidates"), "0.0");
+
+    let page = fs::read_to_string(reports.join("tiny.md")).unwrap();
+    for part in ["C2, \"nearly constant\", width: from 1 to 4 options", "reproduced", "(run 1)"] {
+        assert!(page.contains(part), "{part} is missing:\n{page}");
+    }
+    for kind in ["bytes", "seconds"] {
+        let svg = fs::read_to_string(reports.join(format!("tiny-{kind}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg") && svg.contains("<circle") && !svg.contains("NaN"));
+        assert!(page.contains(&format!("(tiny-{kind}.svg)")));
+    }
+}
+
+#[test]
+fn a_study_that_is_not_right_is_refused_with_the_place() {
+    let wrong = [
+        ("\"dnas\"]", "\"random\"]", "methods: [\"dmasking\", \"random\"] has a method without"),
+        ("[1, 2, 4]", "[1, 2, 5]", "width[3]: 5 is more than the 4 options"),
+        ("[1, 2, 4]", "[1, 4, 2]", "width[3]: 2 does not ascend"),
+        ("[1, 2, 4]", "[]", "width: is empty"),
+        ("seeds = [3]", "seeds = [3, 4]", "seeds: has several seeds"),
+        ("repeats = 2", "repeats = 0", "repeats: 0 is not allowed"),
+        ("batch_size = 32", "batch_size = 2000", "batch_size: 2000 is more than the 1000"),
+        ("\"fashion-mnist-slice\"", "\"cifar10\"", "data.dataset: \"cifar10\" has"),
+        ("[data]", "[train]\nepochs = 1\n[data]", "train: "),
+        ("steps = 1", "step = 1", "step: "),
+    ];
+    for (from, to, expected) in wrong {
+        let (folder, _) = study(&STUDY.replace(from, to));
+        let output = in_folder(folder.path(), &["check", "study.toml"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{to}: {said}");
+        assert!(said.contains("study.toml:") && said.contains(expected), "{to}: {said}");
+    }
+    let (folder, _) = study(STUDY);
+    let output = in_folder(folder.path(), &["bench", "study.toml"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("scaling: is of a memory scaling study"), "{said}");
+}
