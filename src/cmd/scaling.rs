@@ -103,7 +103,7 @@ pub fn study(
         let mut announce = |(at, of): (usize, usize), point: &Point, predicted: Option<u64>| {
             let what = match predicted {
                 None => String::new(),
-                Some(bytes) => format!(", {} do not fit: predicted", text::bytes(bytes)),
+                Some(bytes) => format!(", predicted: {} are too many", text::bytes(bytes)),
             };
             let left =
                 start.elapsed().as_secs_f64() / (at - 1).max(1) as f64 * (of - at + 1) as f64;

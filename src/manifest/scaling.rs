@@ -10,6 +10,7 @@ use crate::recipe::{
     Recompute, Schedule, SearchConfig, SearchLoss, Sgd, Temperature, TemperatureSchedule,
 };
 use crate::space::{Growth, SearchSpace};
+use std::ops::Bound::{Excluded, Included};
 use std::path::{Path, PathBuf};
 
 /// A validated study.
@@ -39,6 +40,8 @@ pub struct Sweep {
     pub steps: usize,
     /// Processes for each point.
     pub repeats: usize,
+    /// A step that needs more is predicted even if it would fit; no such bound when `None`.
+    pub most_bytes: Option<u64>,
     /// What grows, and to how many options; in the manifest's order.
     pub growth: Vec<(Growth, Vec<usize>)>,
 }
@@ -176,6 +179,7 @@ fn read_sweep(
         batch_size.and_then(|value| at_most(&value, 1..=MAX_BATCH, images, "training images"));
     let steps = s.whole("steps", 1..=MAX_STEPS);
     let repeats = s.whole("repeats", 1..=100);
+    let most = s.optional("most_gigabytes", |value| value.real((Excluded(0.0), Included(1e6))));
     let growth = s.section("options", |s| {
         let lists = Growth::ALL.map(|growth| {
             let list = s.optional(growth.name(), |value| read_options(value, growth, space));
@@ -190,6 +194,7 @@ fn read_sweep(
         batch_size: batch_size?,
         steps: steps?,
         repeats: repeats?,
+        most_bytes: most?.map(|gigabytes| (1e9 * gigabytes) as u64),
         growth: growth?,
     })
 }

@@ -2,7 +2,8 @@
 //! method with its standard deviation.
 
 use super::comparison::{Comparison, MethodRuns, Tested};
-use super::figure::{Axis, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame, head, xml};
+use super::drawing::{Anchor, Drawing, Pen, Place};
+use super::figure::{Axis, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame};
 use super::frame::mean_and_sd;
 use super::results::top1;
 use crate::record::Phase;
@@ -10,9 +11,9 @@ use crate::record::Phase;
 /// Logarithm of the multiply-accumulates, and top-1 in percent.
 type Point = (f64, f64);
 
-/// The picture as SVG; `None` where no run has counted what it executed.
+/// The picture; `None` where no run has counted what it executed.
 #[must_use]
-pub fn accuracy_over_compute(title: &str, comparison: &Comparison<'_>) -> Option<String> {
+pub fn accuracy_over_compute(title: &str, comparison: &Comparison<'_>) -> Option<Drawing> {
     let methods: Vec<(&MethodRuns<'_>, Vec<Point>)> = comparison
         .methods
         .iter()
@@ -26,22 +27,22 @@ pub fn accuracy_over_compute(title: &str, comparison: &Comparison<'_>) -> Option
     let y_axis = Axis::new(all().map(|point| point.1).chain(ends), 0.0);
     let height = PANEL.1 + LEGEND_LINE * methods.len() as f64 + 10.0;
     let x_title = ("log10 of MACs executed, search and one training", &x_axis);
-    let mut svg = vec![head(title, (PANEL.0, height)), frame("test top-1 [%]", x_title, &y_axis)];
+    let mut drawing = Drawing::new(title, (PANEL.0, height));
+    frame(&mut drawing, "test top-1 [%]", x_title, &y_axis);
     let at = |(x, y): Point| (x_axis.at(x, X_ENDS), y_axis.at(y, Y_ENDS));
     for (i, ((method, points), bar)) in methods.iter().zip(&bars).enumerate() {
-        svg.extend(points.iter().map(|point| dot(at(*point), i)));
-        svg.extend(bar.as_ref().map(|bar| bar.draw(at, i)));
+        for point in points {
+            dot(&mut drawing, at(*point), i);
+        }
+        if let Some(bar) = bar {
+            bar.draw(&mut drawing, at, i);
+        }
         let y = PANEL.1 + LEGEND_LINE * i as f64 + 6.0;
-        let (text_x, text_y) = (LEFT + 14.0, y + 4.0);
+        dot(&mut drawing, (LEFT, y), i);
         let text = format!("{}, {} runs", method.name, points.len());
-        svg.push(format!(
-            "{}<text x=\"{text_x}\" y=\"{text_y}\">{}</text>\n",
-            dot((LEFT, y), i),
-            xml(&text)
-        ));
+        drawing.text((LEFT + 14.0, y + 4.0), Anchor::Start, &text);
     }
-    svg.push("</svg>\n".to_owned());
-    Some(svg.concat())
+    Some(drawing)
 }
 
 /// What a run executed to find its network and to train it once: the repeats only measure how much
@@ -68,22 +69,15 @@ impl Bar {
         Some(Self { x, y, sd: sd.unwrap_or_default() })
     }
 
-    fn draw(&self, at: impl Fn(Point) -> (f64, f64), method: usize) -> String {
+    fn draw(&self, drawing: &mut Drawing, at: impl Fn(Point) -> Place, method: usize) {
         let (x, y) = at((self.x, self.y));
-        let (_, low) = at((self.x, self.y - self.sd));
-        let (_, high) = at((self.x, self.y + self.sd));
-        format!(
-            "<path d=\"M{x:.1} {low:.1}V{high:.1}M{:.1} {y:.1}h12\" stroke=\"{}\" \
-             stroke-width=\"1.5\"/>\n",
-            x - 6.0,
-            colour(method)
-        )
+        let (low, high) = (at((self.x, self.y - self.sd)), at((self.x, self.y + self.sd)));
+        let pen = Pen::solid(colour(method), 1.5);
+        drawing.line(&[low, high], pen);
+        drawing.line(&[(x - 6.0, y), (x + 6.0, y)], pen);
     }
 }
 
-fn dot((x, y): (f64, f64), method: usize) -> String {
-    let colour = colour(method);
-    format!(
-        "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\" fill-opacity=\"0.7\"/>\n"
-    )
+fn dot(drawing: &mut Drawing, place: Place, method: usize) {
+    drawing.dot(place, 3.0, colour(method), 0.7);
 }

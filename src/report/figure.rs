@@ -1,6 +1,7 @@
 //! How a search went, as a picture: one panel per metric over the epochs or candidates, one line per
 //! run.
 
+use super::drawing::{Anchor, Drawing, Pen, Place};
 use crate::store::Measurement;
 
 /// The line of one run.
@@ -60,9 +61,9 @@ pub(super) const X_ENDS: (f64, f64) = (LEFT, PANEL.0 - 14.0);
 pub(super) const Y_ENDS: (f64, f64) = (PANEL.1 - 38.0, 28.0);
 pub(super) const LEGEND_LINE: f64 = 18.0;
 
-/// The picture as SVG; `None` if there is nothing to draw.
+/// The picture; `None` if there is nothing to draw.
 #[must_use]
-pub fn search(title: &str, runs: &[Series]) -> Option<String> {
+pub fn search(title: &str, runs: &[Series]) -> Option<Drawing> {
     let measured = |run: &Series, panel: &Panel| !points(run, panel).is_empty();
     let panels: Vec<&Panel> =
         PANELS.iter().filter(|panel| runs.iter().any(|run| measured(run, panel))).collect();
@@ -74,35 +75,19 @@ pub fn search(title: &str, runs: &[Series]) -> Option<String> {
     let rows = panels.len().div_ceil(COLUMNS);
     let (width, panels_height) = (PANEL.0 * COLUMNS as f64, PANEL.1 * rows as f64);
     let height = panels_height + LEGEND_LINE * runs.len().div_ceil(COLUMNS) as f64 + 10.0;
-    let mut svg = vec![head(title, (width, height))];
+    let mut drawing = Drawing::new(title, (width, height));
     for (i, panel) in panels.iter().enumerate() {
-        let ((x, row), drawn) = (place(i), draw(panel, &runs));
-        svg.push(format!("<g transform=\"translate({x} {})\">\n{drawn}</g>\n", row * PANEL.1));
+        let (x, row) = place(i);
+        draw(drawing.at((x, row * PANEL.1)), panel, &runs);
     }
+    drawing.at((0.0, 0.0));
     for (i, run) in runs.iter().enumerate() {
         let (x, row) = place(i);
         let (x, y) = (x + LEFT, panels_height + LEGEND_LINE * row + 6.0);
-        svg.push(format!(
-            "<path d=\"M{x} {y}h24\" {}/><text x=\"{}\" y=\"{}\">{}</text>\n",
-            stroke(i),
-            x + 30.0,
-            y + 4.0,
-            xml(&run.label),
-        ));
+        drawing.line(&[(x, y), (x + 24.0, y)], pen(i));
+        drawing.text((x + 30.0, y + 4.0), Anchor::Start, &run.label);
     }
-    svg.push("</svg>\n".to_owned());
-    Some(svg.concat())
-}
-
-/// The beginning of a picture of this size in pixels.
-pub(super) fn head(title: &str, (width, height): (f64, f64)) -> String {
-    let title = xml(title);
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"11\" \
-         fill=\"#222222\" role=\"img\" aria-label=\"{title}\">\n<title>{title}</title>\n\
-         <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
-    )
+    Some(drawing)
 }
 
 /// The left edge in pixels and the row of the `i`-th thing.
@@ -114,12 +99,9 @@ pub(super) fn colour(i: usize) -> &'static str {
     COLOURS[i % COLOURS.len()]
 }
 
-fn stroke(i: usize) -> String {
-    let dash = match i / COLOURS.len() {
-        0 => String::new(),
-        round => format!(" stroke-dasharray=\"{} 3\"", 3 * round),
-    };
-    format!("fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\"{dash}", colour(i))
+fn pen(i: usize) -> Pen {
+    let round = i / COLOURS.len();
+    Pen { colour: colour(i), width: 1.5, dash: (round > 0).then_some(3.0 * round as f64) }
 }
 
 /// Epoch and value of a panel's metric, in its unit.
@@ -130,57 +112,43 @@ fn points(run: &Series, panel: &Panel) -> Vec<(f64, f64)> {
 }
 
 /// One panel, its corner at the origin.
-fn draw(panel: &Panel, runs: &[&Series]) -> String {
+fn draw(drawing: &mut Drawing, panel: &Panel, runs: &[&Series]) {
     let lines: Vec<Vec<(f64, f64)>> = runs.iter().map(|run| points(run, panel)).collect();
     let x_axis = Axis::new(lines.iter().flatten().map(|p| p.0), 1.0);
     let y_axis = Axis::new(lines.iter().flatten().map(|p| p.1), 0.0);
-    let mut svg = vec![frame(panel.title, (panel.step, &x_axis), &y_axis)];
+    frame(drawing, panel.title, (panel.step, &x_axis), &y_axis);
     for (i, line) in lines.iter().enumerate() {
-        let places: Vec<String> = line
-            .iter()
-            .map(|p| format!("{:.1} {:.1}", x_axis.at(p.0, X_ENDS), y_axis.at(p.1, Y_ENDS)))
-            .collect();
+        let places: Vec<Place> =
+            line.iter().map(|p| (x_axis.at(p.0, X_ENDS), y_axis.at(p.1, Y_ENDS))).collect();
+        drawing.line(&places, pen(i));
+        // Shows also a line of one point.
         if let Some(last) = places.last() {
-            // The dot shows also a line of one point: a path of no length with round ends.
-            let (stroke, colour) = (stroke(i), colour(i));
-            svg.push(format!(
-                "<path d=\"M{}\" {stroke}/><path d=\"M{last}h0\" stroke=\"{colour}\" \
-                 stroke-width=\"4\" stroke-linecap=\"round\"/>\n",
-                places.join("L")
-            ));
+            drawing.dot(*last, 2.0, colour(i), 1.0);
         }
     }
-    svg.concat()
 }
 
 /// Title, axes, ticks and their labels.
-pub(super) fn frame(title: &str, (x_title, x_axis): (&str, &Axis), y_axis: &Axis) -> String {
+pub(super) fn frame(
+    drawing: &mut Drawing,
+    title: &str,
+    (x_title, x_axis): (&str, &Axis),
+    y_axis: &Axis,
+) {
     let ((left, right), (bottom, top)) = (X_ENDS, Y_ENDS);
-    let y_ticks = y_axis.ticks().map(|(value, label)| {
+    drawing.heading((left, 18.0), title);
+    for (value, label) in y_axis.ticks() {
         let y = y_axis.at(value, Y_ENDS);
-        format!(
-            "<path d=\"M{left} {y:.1}H{right}\" stroke=\"#dddddd\"/>\
-             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>\n",
-            left - 6.0,
-            y + 4.0
-        )
-    });
-    let x_ticks = x_axis.ticks().map(|(value, label)| {
+        drawing.line(&[(left, y), (right, y)], Pen::solid("#dddddd", 1.0));
+        drawing.text((left - 6.0, y + 4.0), Anchor::End, &label);
+    }
+    for (value, label) in x_axis.ticks() {
         let x = x_axis.at(value, X_ENDS);
-        format!(
-            "<path d=\"M{x:.1} {bottom}v4\" stroke=\"#222222\"/>\
-             <text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{label}</text>\n",
-            bottom + 16.0
-        )
-    });
-    let ticks: String = y_ticks.chain(x_ticks).collect();
-    format!(
-        "<text x=\"{left}\" y=\"18\" font-weight=\"bold\">{title}</text>\n{ticks}\
-         <path d=\"M{left} {top}V{bottom}H{right}\" fill=\"none\" stroke=\"#222222\"/>\
-         <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{x_title}</text>\n",
-        f64::midpoint(left, right),
-        bottom + 30.0,
-    )
+        drawing.line(&[(x, bottom), (x, bottom + 4.0)], Pen::ink());
+        drawing.text((x, bottom + 16.0), Anchor::Middle, &label);
+    }
+    drawing.line(&[(left, top), (left, bottom), (right, bottom)], Pen::ink());
+    drawing.text((f64::midpoint(left, right), bottom + 30.0), Anchor::Middle, x_title);
 }
 
 /// A range with round ends.
@@ -223,11 +191,6 @@ impl Axis {
     }
 }
 
-pub(super) fn xml(text: &str) -> String {
-    let text = super::cells::one_line(text);
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,7 +216,7 @@ mod tests {
         let value = |step, value| Measurement { metric: "search.loss".to_owned(), step, value };
         let measurements = vec![value(0, 2.0), value(1, f64::NAN), value(2, 1.0)];
         let label = "a < b & c".to_owned();
-        let svg = search("t", &[Series { label, measurements }]).unwrap();
+        let svg = search("t", &[Series { label, measurements }]).unwrap().svg();
         assert!(!svg.contains("NaN") && svg.contains("a &lt; b &amp; c"));
         assert!(search("t", &[Series { label: String::new(), measurements: vec![] }]).is_none());
     }

@@ -18,7 +18,7 @@ pub fn stem(experiment: &str) -> String {
 ///
 /// # Errors
 /// When the folder cannot be written to; the file is then as it was.
-pub fn replace(folder: &Path, name: &str, content: &str) -> Result<PathBuf> {
+pub fn replace(folder: &Path, name: &str, content: &[u8]) -> Result<PathBuf> {
     let path = folder.join(name);
     let partial = folder.join(format!(".{name}.{}.partial", std::process::id()));
     let written = write_all(&partial, content).and_then(|()| fs::rename(&partial, &path));
@@ -30,8 +30,8 @@ pub fn replace(folder: &Path, name: &str, content: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn write_all(path: &Path, content: &str) -> std::io::Result<()> {
+fn write_all(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut file = File::create(path)?;
-    file.write_all(content.as_bytes())?;
+    file.write_all(content)?;
     file.sync_all()
 }

@@ -8,6 +8,7 @@ mod cells;
 mod claims;
 mod comparison;
 mod compute;
+mod drawing;
 mod figure;
 mod files;
 mod frame;
@@ -98,18 +99,19 @@ pub fn build(
         runs.sort_by_key(|run| run.id);
         let series = runs.iter().map(|run| series(run, measurements_of));
         let series = series.collect::<Result<Vec<_>>>()?;
-        let figure = figure::search(experiment, &series);
+        let figure = figure::search(experiment, &series).map(|drawing| drawing.svg());
         let pairs: Vec<Vec<Pair>> = series.iter().map(|s| rank::pairs(&s.measurements)).collect();
         let labelled: Vec<_> =
             series.iter().map(|s| s.label.clone()).zip(pairs.iter().cloned()).collect();
-        let rank_figure = scatter::scatter(experiment, &labelled);
+        let rank_figure = scatter::scatter(experiment, &labelled).map(|drawing| drawing.svg());
         let ranked: Vec<(&RunRow, Vec<Pair>)> = runs.iter().zip(pairs).collect();
         let tested = runs.iter().zip(&series);
         let tested: Vec<_> =
             tested.filter_map(|(run, s)| Tested::of(run, &s.measurements)).collect();
         let comparisons = comparison::comparisons(&tested);
+        let compute = comparisons.iter().map(|c| compute::accuracy_over_compute(experiment, c));
         let compute: Vec<Option<String>> =
-            comparisons.iter().map(|c| compute::accuracy_over_compute(experiment, c)).collect();
+            compute.map(|drawing| drawing.map(|drawing| drawing.svg())).collect();
         let mut numbers = 0..;
         let compute_names = compute.iter().map(|figure| {
             figure.as_ref().and_then(|_| numbers.next()).map(|i| compute_name(experiment, i))
@@ -151,21 +153,21 @@ pub fn write(
         for (figure, kind) in [(&report.figure, "search"), (&report.rank_figure, "rank")] {
             if let Some(figure) = figure {
                 let name = figure_name(&report.experiment, kind);
-                written.push(files::replace(folder, &name, figure)?);
+                written.push(files::replace(folder, &name, figure.as_bytes())?);
             }
         }
         for (i, figure) in report.compute_figures.iter().enumerate() {
             let name = compute_name(&report.experiment, i);
-            written.push(files::replace(folder, &name, figure)?);
+            written.push(files::replace(folder, &name, figure.as_bytes())?);
         }
-        written.push(files::replace(folder, &format!("{stem}.csv"), &report.csv)?);
-        written.push(files::replace(folder, &format!("{stem}.md"), &report.markdown)?);
+        written.push(files::replace(folder, &format!("{stem}.csv"), report.csv.as_bytes())?);
+        written.push(files::replace(folder, &format!("{stem}.md"), report.markdown.as_bytes())?);
     }
     Ok(written)
 }
 
 /// Writes the reports of memory scaling studies into `memory` in `folder`: `NAME.md`, `NAME.csv`,
-/// `NAME-bytes.svg` and `NAME-seconds.svg`. Returns what was written, and the runs that are of no
+/// `NAME-bytes.svg`, `NAME-seconds.svg` and the same as PNG. Returns what was written, and the runs that are of no
 /// study.
 ///
 /// # Errors
@@ -191,11 +193,15 @@ pub fn write_studies(
     for report in reports {
         make(&folder)?;
         let stem = files::stem(&report.name);
-        for (kind, svg) in &report.figures {
-            written.push(files::replace(&folder, &format!("{stem}-{kind}.svg"), svg)?);
+        for (kind, figure) in &report.figures {
+            let svg = figure.svg();
+            written.push(files::replace(&folder, &format!("{stem}-{kind}.svg"), svg.as_bytes())?);
+            if let Some(png) = figure.png() {
+                written.push(files::replace(&folder, &format!("{stem}-{kind}.png"), &png)?);
+            }
         }
-        written.push(files::replace(&folder, &format!("{stem}.csv"), &report.csv)?);
-        written.push(files::replace(&folder, &format!("{stem}.md"), &report.markdown)?);
+        written.push(files::replace(&folder, &format!("{stem}.csv"), report.csv.as_bytes())?);
+        written.push(files::replace(&folder, &format!("{stem}.md"), report.markdown.as_bytes())?);
     }
     let of_a_study = |run: &&RunRow| studies.contains_key(run.experiment.as_str());
     Ok((written, runs.iter().filter(|run| !of_a_study(run)).cloned().collect()))

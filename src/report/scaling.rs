@@ -5,6 +5,7 @@ mod figure;
 mod page;
 mod predictions;
 
+use super::drawing::Drawing;
 use super::frame::column;
 use super::stats::Line;
 use crate::record::{ScalingPoint, StepUsage};
@@ -13,15 +14,15 @@ use anyhow::Result;
 use polars::prelude::*;
 
 /// A report, not yet written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ScalingReport {
     /// The experiment without `memory_` in front: reports of studies stand in a folder of their own.
     pub name: String,
     pub markdown: String,
     /// One row per point.
     pub csv: String,
-    /// SVG: bytes, seconds.
-    pub figures: Vec<(&'static str, String)>,
+    /// Of bytes, and of seconds.
+    pub figures: Vec<(&'static str, Drawing)>,
 }
 
 /// The points of one run.

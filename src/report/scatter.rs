@@ -1,12 +1,13 @@
 //! Accuracies under shared weights and after training from scratch, as a picture: one dot per network,
 //! one colour per run.
 
-use super::figure::{Axis, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame, head, xml};
+use super::drawing::{Anchor, Drawing};
+use super::figure::{Axis, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame};
 use super::rank::Pair;
 
-/// The picture as SVG, each run with its label; `None` if there is nothing to draw.
+/// The picture, each run with its label; `None` if there is nothing to draw.
 #[must_use]
-pub fn scatter(title: &str, runs: &[(String, Vec<Pair>)]) -> Option<String> {
+pub fn scatter(title: &str, runs: &[(String, Vec<Pair>)]) -> Option<Drawing> {
     let runs: Vec<_> = runs.iter().filter(|(_, pairs)| !pairs.is_empty()).collect();
     if runs.is_empty() {
         return None;
@@ -15,29 +16,19 @@ pub fn scatter(title: &str, runs: &[(String, Vec<Pair>)]) -> Option<String> {
     let x_axis = Axis::new(all().map(|pair| 100.0 * pair.0), 0.0);
     let y_axis = Axis::new(all().map(|pair| 100.0 * pair.1), 0.0);
     let height = PANEL.1 + LEGEND_LINE * runs.len() as f64 + 10.0;
+    let mut drawing = Drawing::new(title, (PANEL.0, height));
     let x_title = ("top-1 with shared weights [%]", &x_axis);
-    let panel = frame("top-1 trained from scratch [%]", x_title, &y_axis);
-    let mut svg = vec![head(title, (PANEL.0, height)), panel];
+    frame(&mut drawing, "top-1 trained from scratch [%]", x_title, &y_axis);
     for (i, (label, pairs)) in runs.iter().enumerate() {
-        let dots = pairs.iter().map(|(shared, alone)| {
-            let (x, y) = (x_axis.at(100.0 * shared, X_ENDS), y_axis.at(100.0 * alone, Y_ENDS));
-            dot(x, y, i)
-        });
-        svg.extend(dots);
+        for (shared, alone) in pairs {
+            let place = (x_axis.at(100.0 * shared, X_ENDS), y_axis.at(100.0 * alone, Y_ENDS));
+            drawing.dot(place, 3.0, colour(i), 1.0);
+        }
         let y = PANEL.1 + LEGEND_LINE * i as f64 + 6.0;
-        let (x, text_y) = (LEFT + 14.0, y + 4.0);
-        svg.push(format!(
-            "{}<text x=\"{x}\" y=\"{text_y}\">{}</text>\n",
-            dot(LEFT, y, i),
-            xml(label)
-        ));
+        drawing.dot((LEFT, y), 3.0, colour(i), 1.0);
+        drawing.text((LEFT + 14.0, y + 4.0), Anchor::Start, label);
     }
-    svg.push("</svg>\n".to_owned());
-    Some(svg.concat())
-}
-
-fn dot(x: f64, y: f64, run: usize) -> String {
-    format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{}\"/>\n", colour(run))
+    Some(drawing)
 }
 
 #[cfg(test)]
@@ -51,9 +42,9 @@ mod tests {
             ("run 2".to_owned(), vec![]),
             ("run 3".to_owned(), vec![(0.3, 0.6)]),
         ];
-        let svg = scatter("t", &runs).unwrap();
+        let svg = scatter("t", &runs).unwrap().svg();
         assert_eq!(svg.matches("<circle").count(), 3 + 2);
         assert!(svg.contains("run 1") && !svg.contains("run 2") && svg.contains("run 3"));
-        assert_eq!(scatter("t", &runs[1..2]), None);
+        assert!(scatter("t", &runs[1..2]).is_none());
     }
 }

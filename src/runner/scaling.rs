@@ -85,7 +85,7 @@ pub type Announce<'a> = &'a mut dyn FnMut((usize, usize), &Point, Option<u64>);
 
 /// Measures all points of a method by `measure`, as often as the study asks for, and hands each to
 /// `keep`. Repeats are rounds through all points, so that what changes on a machine befalls all of
-/// them alike. What needs more memory than is free is predicted alone, once.
+/// them alike. What needs more memory than is free, or than the study allows, is predicted alone, once.
 ///
 /// # Errors
 /// When a point cannot be measured or kept.
@@ -102,8 +102,9 @@ pub fn sweep(
     for repeat in 0..study.sweep.repeats {
         for (i, point) in points.iter().enumerate() {
             let predicted_bytes = point.predicted_bytes(study, threads);
-            let fits =
-                memory::available_bytes().is_none_or(|free| with_margin(predicted_bytes) <= free);
+            let fits = study.sweep.most_bytes.is_none_or(|most| predicted_bytes <= most)
+                && memory::available_bytes()
+                    .is_none_or(|free| with_margin(predicted_bytes) <= free);
             if !fits && repeat > 0 {
                 continue;
             }

@@ -113,7 +113,7 @@ fn a_database_of_a_newer_program_is_refused() {
         error.to_string(),
         format!(
             "{} was written by a newer version of this program: its tables are at migration 99, \
-             this version knows 3; use the newer program, or name another database",
+             this version knows 4; use the newer program, or name another database",
             path.display()
         )
     );
@@ -346,7 +346,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_its_runs() {
     let length = first[begin..].find(';').unwrap() + 1;
     let old = format!(
         "DELETE FROM _sqlx_migrations WHERE version > 1; DROP TABLE phases; \
-         DROP TABLE final_resolutions; {} \
+         DROP TABLE final_resolutions; DROP TABLE scaling_points; {} \
          INSERT INTO phases VALUES (1, 1, 'data', 5.0, 0.5, 100, 0), \
                                    (1, 1, 'search', 6.0, 2.5, 1000, 64), \
                                    (1, 1, 'derive', 7.0, NULL, NULL, NULL);",

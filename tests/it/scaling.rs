@@ -121,6 +121,8 @@ fn a_study_measures_every_point_and_its_report_has_them_all() {
         let svg = fs::read_to_string(reports.join(format!("tiny-{kind}.svg"))).unwrap();
         assert!(svg.starts_with("<svg") && svg.contains("<circle") && !svg.contains("NaN"));
         assert!(page.contains(&format!("(tiny-{kind}.svg)")));
+        let png = fs::read(reports.join(format!("tiny-{kind}.png"))).unwrap();
+        assert!(png.starts_with(b"\x89PNG"));
     }
 }
 

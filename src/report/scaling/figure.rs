@@ -2,8 +2,9 @@
 //! measured, lines are what the memory model says, or join what was measured.
 
 use super::{DIMENSIONS, Point, Series};
+use crate::report::drawing::{Anchor, Drawing, Pen};
 use crate::report::figure::{
-    Axis, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame, head, xml,
+    Axis, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame,
 };
 
 /// What is drawn upwards.
@@ -33,7 +34,7 @@ const QUANTITIES: [Quantity; 2] = [
 ];
 
 /// All pictures that there is something in.
-pub fn all(title: &str, series: &[Series]) -> Vec<(&'static str, String)> {
+pub fn all(title: &str, series: &[Series]) -> Vec<(&'static str, Drawing)> {
     let some = QUANTITIES
         .iter()
         .filter(|q| series.iter().any(|s| s.points.iter().any(|p| (q.predicted)(p).is_some())));
@@ -41,42 +42,38 @@ pub fn all(title: &str, series: &[Series]) -> Vec<(&'static str, String)> {
 }
 
 /// One panel for each thing that grows, and one of everything over the size of the space.
-fn picture(title: &str, series: &[Series], quantity: &Quantity) -> String {
+fn picture(title: &str, series: &[Series], quantity: &Quantity) -> Drawing {
     let kinds = kinds(series);
     let grows = DIMENSIONS.iter().filter(|d| series.iter().any(|s| s.dimension == **d));
-    let mut panels: Vec<String> = grows
-        .map(|dimension| {
-            let title = format!("{}, growing: {dimension}", quantity.title);
-            let over = |p: &Point| p.options as f64;
-            let own = series.iter().filter(|s| s.dimension == *dimension);
-            panel((&title, "options"), own, &kinds, over, quantity, |y| y)
-        })
-        .collect();
-    let title_all = format!("log10 of {}, all of them", quantity.title);
-    let over = |p: &Point| p.log10_candidates;
-    let x_title = "log10 of the networks in the space";
-    panels.push(panel((&title_all, x_title), series.iter(), &kinds, over, quantity, f64::log10));
-    let rows = panels.len().div_ceil(COLUMNS) as f64;
+    let grows: Vec<&str> = grows.copied().collect();
+    let rows = (grows.len() + 1).div_ceil(COLUMNS) as f64;
     let (width, below) = (PANEL.0 * COLUMNS as f64, PANEL.1 * rows);
     let height = below + LEGEND_LINE * kinds.len() as f64 + 10.0;
-    let mut svg = vec![head(title, (width, height))];
-    for (i, drawn) in panels.iter().enumerate() {
-        let (x, y) = ((i % COLUMNS) as f64 * PANEL.0, (i / COLUMNS) as f64 * PANEL.1);
-        svg.push(format!("<g transform=\"translate({x} {y})\">\n{drawn}</g>\n"));
+    let mut drawing = Drawing::new(title, (width, height));
+    let place = |i: usize| ((i % COLUMNS) as f64 * PANEL.0, (i / COLUMNS) as f64 * PANEL.1);
+    for (i, dimension) in grows.iter().enumerate() {
+        let title = format!("{}, growing: {dimension}", quantity.title);
+        let own: Vec<&Series> = series.iter().filter(|s| s.dimension == *dimension).collect();
+        let panel = Panel { title, x_title: "options", x: |p| p.options as f64, scale: |y| y };
+        panel.draw(drawing.at(place(i)), &own, &kinds, quantity);
     }
+    let panel = Panel {
+        title: format!("log10 of {}, all of them", quantity.title),
+        x_title: "log10 of the networks in the space",
+        x: |p| p.log10_candidates,
+        scale: f64::log10,
+    };
+    let own: Vec<&Series> = series.iter().collect();
+    panel.draw(drawing.at(place(grows.len())), &own, &kinds, quantity);
+    drawing.at((0.0, 0.0));
     for (i, (method, recompute)) in kinds.iter().enumerate() {
         let y = below + LEGEND_LINE * i as f64 + 6.0;
-        let text = xml(&format!("{method}, recompute {recompute}"));
-        svg.push(format!(
-            "{}<path d=\"M{LEFT} {y}h24\" {}/><text x=\"{}\" y=\"{}\">{text}</text>\n",
-            dot((LEFT + 12.0, y), i),
-            stroke(i),
-            LEFT + 30.0,
-            y + 4.0
-        ));
+        drawing.line(&[(LEFT, y), (LEFT + 24.0, y)], pen(i));
+        drawing.dot((LEFT + 12.0, y), RADIUS, colour(i), 1.0);
+        let text = format!("{method}, recompute {recompute}");
+        drawing.text((LEFT + 30.0, y + 4.0), Anchor::Start, &text);
     }
-    svg.push("</svg>\n".to_owned());
-    svg.concat()
+    drawing
 }
 
 /// The supernets, in the order of their series; each has a colour.
@@ -91,42 +88,47 @@ fn kinds(series: &[Series]) -> Vec<(&str, &str)> {
     kinds
 }
 
-fn panel<'a>(
-    (title, x_title): (&str, &str),
-    series: impl Iterator<Item = &'a Series> + Clone,
-    kinds: &[(&str, &str)],
-    x: impl Fn(&Point) -> f64,
-    quantity: &Quantity,
-    scale: impl Fn(f64) -> f64,
-) -> String {
-    let place = |p: &Point, y: Option<f64>| y.filter(|y| *y > 0.0).map(|y| (x(p), scale(y)));
-    let shown = series
-        .clone()
-        .flat_map(|s| &s.points)
-        .flat_map(|p| [place(p, (quantity.measured)(p)), place(p, (quantity.predicted)(p))]);
-    let shown: Vec<(f64, f64)> = shown.flatten().collect();
-    let x_axis = Axis::new(shown.iter().map(|p| p.0), 0.0);
-    let y_axis = Axis::new(shown.iter().map(|p| p.1).chain([0.0]), 0.0);
-    let at = |(x, y): (f64, f64)| (x_axis.at(x, X_ENDS), y_axis.at(y, Y_ENDS));
-    let mut svg = vec![frame(title, (x_title, &x_axis), &y_axis)];
-    for one in series {
-        let kind = (&one.method[..], &one.recompute[..]);
-        let Some(i) = kinds.iter().position(|known| *known == kind) else { continue };
-        let line = one.points.iter().filter_map(|p| place(p, (quantity.predicted)(p)).map(at));
-        let line: Vec<String> = line.map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
-        if !line.is_empty() {
-            svg.push(format!("<path d=\"M{}\" {}/>\n", line.join("L"), stroke(i)));
+struct Panel {
+    title: String,
+    x_title: &'static str,
+    x: fn(&Point) -> f64,
+    /// Of what is drawn upwards.
+    scale: fn(f64) -> f64,
+}
+
+impl Panel {
+    fn draw(
+        &self,
+        drawing: &mut Drawing,
+        series: &[&Series],
+        kinds: &[(&str, &str)],
+        quantity: &Quantity,
+    ) {
+        let place = |p: &Point, of: fn(&Point) -> Option<f64>| {
+            of(p).filter(|y| *y > 0.0).map(|y| ((self.x)(p), (self.scale)(y)))
+        };
+        let points = series.iter().flat_map(|s| &s.points);
+        let shown =
+            points.flat_map(|p| [place(p, quantity.measured), place(p, quantity.predicted)]);
+        let shown: Vec<(f64, f64)> = shown.flatten().collect();
+        let x_axis = Axis::new(shown.iter().map(|p| p.0), 0.0);
+        let y_axis = Axis::new(shown.iter().map(|p| p.1).chain([0.0]), 0.0);
+        frame(drawing, &self.title, (self.x_title, &x_axis), &y_axis);
+        let at = |(x, y): (f64, f64)| (x_axis.at(x, X_ENDS), y_axis.at(y, Y_ENDS));
+        for one in series {
+            let kind = (&one.method[..], &one.recompute[..]);
+            let Some(i) = kinds.iter().position(|known| *known == kind) else { continue };
+            let places = |of| one.points.iter().filter_map(move |p| place(p, of)).map(at);
+            drawing.line(&places(quantity.predicted).collect::<Vec<_>>(), pen(i));
+            for dot in places(quantity.measured) {
+                drawing.dot(dot, RADIUS, colour(i), 1.0);
+            }
         }
-        let dots = one.points.iter().filter_map(|p| place(p, (quantity.measured)(p)).map(at));
-        svg.extend(dots.map(|place| dot(place, i)));
     }
-    svg.concat()
 }
 
-fn stroke(kind: usize) -> String {
-    format!("fill=\"none\" stroke=\"{}\" stroke-width=\"1.2\"", colour(kind))
-}
+const RADIUS: f64 = 2.5;
 
-fn dot((x, y): (f64, f64), kind: usize) -> String {
-    format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.5\" fill=\"{}\"/>\n", colour(kind))
+fn pen(kind: usize) -> Pen {
+    Pen::solid(colour(kind), 1.2)
 }
