@@ -5,7 +5,7 @@
 mod mutations;
 mod slips;
 
-use repro::manifest::{self, Complaint, Complaints, Overrides};
+use repro::manifest::{self, Complaint, Complaints, Experiment, Overrides};
 use repro::space::parse_space;
 use std::fmt::Write;
 use std::fs;
@@ -92,9 +92,12 @@ fn the_shipped_manifests_are_accepted() {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "toml") {
-            let manifest = manifest::load(&path, &Overrides::default());
-            let manifest = manifest.unwrap_or_else(|complaints| panic!("{complaints}"));
-            assert_eq!(manifest.text, fs::read_to_string(path).unwrap());
+            let experiment = manifest::load_experiment(&path, &Overrides::default());
+            let text = match experiment.unwrap_or_else(|complaints| panic!("{complaints}")) {
+                Experiment::Runs(manifest) => manifest.text,
+                Experiment::Scaling(study) => study.text,
+            };
+            assert_eq!(text, fs::read_to_string(path).unwrap());
             manifests += 1;
         }
     }

@@ -114,7 +114,8 @@ fn a_study_measures_every_point_and_its_report_has_them_all() {
     assert_eq!(cell(&rows[0], "log10_candidates"), "0.0");
 
     let page = fs::read_to_string(reports.join("tiny.md")).unwrap();
-    for part in ["C2, \"nearly constant\", width: from 1 to 4 options", "reproduced", "(run 1)"] {
+    for part in ["C2, \"nearly constant\", width: from 1 to 4 options", "reproduced", "(runs 1, 2)"]
+    {
         assert!(page.contains(part), "{part} is missing:\n{page}");
     }
     for kind in ["bytes", "seconds"] {

@@ -139,11 +139,6 @@ pub const IN_MANIFEST: &[Slip] = &[
     ("more calibration than there are batches", "batches = 10", "batches = 81"),
     ("a ranking of networks that share no weights", "\"dmasking\"", "\"dnas\""),
     (
-        "methods of several that search no resolution",
-        "\"dmasking\"",
-        "[\"random\", \"dnas\", \"dmasking\", \"darts\"]",
-    ),
-    (
         "masks that one of several methods does not have",
         "method = \"dmasking\"",
         "method = [\"dmasking\", \"dnas\"]\nmasks = \"before_norm\"",
