@@ -68,6 +68,25 @@ pub trait Recorder {
     fn architecture(&mut self, found: &FoundArchitecture) -> anyhow::Result<()>;
 }
 
+/// Keeps nothing: of some loops only the end is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Unrecorded;
+
+impl Recorder for Unrecorded {
+    fn measure(&mut self, _: u64, _: &[(&str, f64)]) -> anyhow::Result<()> {
+        Ok(())
+    }
+    fn phase_started(&mut self, _: Phase) -> anyhow::Result<()> {
+        Ok(())
+    }
+    fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> anyhow::Result<()> {
+        Ok(())
+    }
+    fn architecture(&mut self, _: &FoundArchitecture) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
 /// What a search arrived at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoundArchitecture {

@@ -3,37 +3,19 @@
 
 use super::{Prepared, RunPlan};
 use crate::cost;
-use crate::net::{Net, SharedWeights};
+use crate::net::SharedWeights;
 use crate::recipe::RankCorrelation;
-use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
+use crate::record::{Phase, Work};
 use crate::rng::Seed;
-use crate::search::{Scorer, draw, split};
+use crate::search::{Scorer, Trial, draw, split};
 use crate::space::{Decisions, SearchSpace};
-use crate::train::{self, Score};
-use crate::watch::{Quiet, Watch};
+use crate::train::Score;
+use crate::watch::Watch;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 
 /// Draws that may repeat a network before the sample counts as larger than what there is.
 const REPEATS: usize = 1_000;
-
-/// Keeps nothing: the trainings of the sample are told by their end alone.
-struct Unrecorded;
-
-impl Recorder for Unrecorded {
-    fn measure(&mut self, _: u64, _: &[(&str, f64)]) -> Result<()> {
-        Ok(())
-    }
-    fn phase_started(&mut self, _: Phase) -> Result<()> {
-        Ok(())
-    }
-    fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> Result<()> {
-        Ok(())
-    }
-    fn architecture(&mut self, _: &FoundArchitecture) -> Result<()> {
-        Ok(())
-    }
-}
 
 impl RunPlan<'_> {
     /// The phase, where the manifest asks for it. Shared scores are on the images that the search
@@ -61,11 +43,19 @@ impl RunPlan<'_> {
                 scores.push(scorer.score(&weights, decisions, &mut work)?);
             }
             drop((weights, scorer));
+            let trial = Trial {
+                dataset: &prepared.dataset,
+                images: &prepared.train,
+                held_out: &prepared.validation,
+                config: &self.manifest.train,
+                label: "train",
+                device,
+            };
             watch.progress.started("training ranked networks", sample.len() as u64);
             for (i, (decisions, score)) in (0..).zip(sample.iter().zip(&scores)) {
+                let arch = self.manifest.space.decide(decisions);
                 let own = seed.child(&format!("train/{i}"));
-                let trained =
-                    self.train_alone(decisions, prepared, (own, device), &mut work, watch)?;
+                let trained = trial.score(&arch, own, &mut work, watch)?;
                 record(&self.manifest.space, i, decisions, [score, &trained], watch)?;
                 let note = format!("top-1 {:.1} %", 100.0 * trained.top1);
                 watch.progress.advanced(i + 1, &note);
@@ -106,37 +96,6 @@ impl RunPlan<'_> {
         let shared = search.shared.context("ranking needs [search.shared]")?;
         let (parts, size) = (split(&prepared.search, search), search.batch_size);
         Scorer::new(&prepared.dataset, parts, size, shared.calibration_batches, device)
-    }
-
-    /// Trains the network from scratch and scores it on the validation images.
-    fn train_alone(
-        &self,
-        decisions: &Decisions,
-        prepared: &Prepared,
-        (seed, device): (Seed, &Device),
-        work: &mut Work,
-        watch: &Watch<'_>,
-    ) -> Result<Score> {
-        let Prepared { dataset, train: images, validation, .. } = prepared;
-        let arch = self.manifest.space.decide(decisions);
-        let (net, mut params) = Net::of_arch(&arch, seed, device)?;
-        let config = &self.manifest.train;
-        let mut quiet = Watch { recorder: &mut Unrecorded, progress: &Quiet, stop: watch.stop };
-        let processed = train::train(
-            &net,
-            &mut params,
-            dataset,
-            images.clone(),
-            &[],
-            config,
-            seed,
-            &mut quiet,
-        )?;
-        let macs = cost::count(&arch).macs;
-        work.trained(macs, processed as usize);
-        work.predicted(macs, validation.len());
-        work.architectures += 1;
-        train::evaluate(&net, &params, dataset, &dataset.train, validation.clone())
     }
 }
 

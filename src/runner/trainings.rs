@@ -13,7 +13,7 @@ use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
 use crate::rng::Seed;
 use crate::space::ArchSpec;
 use crate::store::FinalResult;
-use crate::train::{self, Score};
+use crate::train::{self, Score, Training};
 use crate::watch::Watch;
 use anyhow::Result;
 use candle_core::Device;
@@ -112,16 +112,16 @@ impl RunPlan<'_> {
         let mut recorder = Repeat { number: repeat, recorder: &mut *watch.recorder };
         let mut watch =
             Watch { recorder: &mut recorder, progress: watch.progress, stop: watch.stop };
-        let processed = train::train(
-            &net,
-            &mut params,
-            &prepared.dataset,
-            prepared.train.clone(),
-            &prepared.validation,
-            &self.manifest.train,
+        let training = Training {
+            net: &net,
+            dataset: &prepared.dataset,
+            images: &prepared.train,
+            validation: &prepared.validation,
+            config: &self.manifest.train,
             seed,
-            &mut watch,
-        )?;
+            label: "train",
+        };
+        let processed = train::train(&training, &mut params, &mut watch)?;
         work.trained(cost::count(arch).macs, processed as usize);
         Ok(Trained { net, params })
     }

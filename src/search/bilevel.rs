@@ -10,11 +10,11 @@ use crate::data::{Batch, Loader};
 use crate::net::SharedWeights;
 use crate::nn::Params;
 use crate::ops::loss::CrossEntropy;
-use crate::recipe::{Method, SearchConfig};
+use crate::recipe::{Adam, Method, SearchConfig};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
-use crate::train::{Mean, Step, ensure_finite, learning_rate};
+use crate::train::{Mean, Names, Step, Steps, ensure_finite};
 use crate::watch::Watch;
 use anyhow::{Result, ensure};
 use std::iter;
@@ -101,12 +101,10 @@ struct Parts<'a> {
 /// The two kinds of steps, counted.
 struct Loop<'a, 'w> {
     relaxation: &'a mut dyn Relaxation,
-    config: &'a SearchConfig,
-    /// Steps of the weights in the whole search.
-    steps: u64,
-    step: u64,
+    alpha: &'a Adam,
+    /// Those of the weights.
+    steps: Steps<'a, 'w>,
     alpha_step: u64,
-    watch: &'a mut Watch<'w>,
 }
 
 /// Runs the whole search.
@@ -127,8 +125,9 @@ pub(super) fn search(
         Turns::Minibatches => parts.weights.batches(),
     };
     let alpha_steps = ((config.epochs - config.warmup_epochs) * per_epoch) as u64;
-    let mut state = Loop { relaxation, config, steps, step: 0, alpha_step: 0, watch };
-    state.watch.progress.started("searching", steps + alpha_steps);
+    watch.progress.started("searching", steps + alpha_steps);
+    let steps = Steps::new(Names::SEARCH, &config.weights, steps, watch);
+    let mut state = Loop { relaxation, alpha: &config.alpha, steps, alpha_step: 0 };
     // Where the turns are minibatches, α's images go round as they last.
     let mut round = (0..).flat_map(|pass| parts.alpha.epoch(pass));
     for epoch in 0..config.epochs {
@@ -143,9 +142,9 @@ pub(super) fn search(
         let mut metrics = epoch_metrics(space, state.relaxation.alpha(), &means);
         let rate = means.images() as f64 / start.elapsed().as_secs_f64();
         metrics.extend([("search.tau", tau), ("search.images_per_second", rate)]);
-        state.watch.measure(epoch as u64, &metrics)?;
+        state.steps.watch.measure(epoch as u64, &metrics)?;
     }
-    state.watch.progress.finished();
+    state.steps.watch.progress.finished();
     let alpha = state.relaxation.alpha();
     let decisions = match &config.budget {
         Some(budget) => most_probable(space, &preferences(&alpha.probabilities()), budget)?,
@@ -210,33 +209,18 @@ impl Loop<'_, '_> {
         let mut means = Epoch::default();
         for (batch, held_out) in weights.zip(alpha) {
             let (batch, held_out) = (batch?, held_out?);
-            let upcoming = Upcoming { batch: &batch, rate: self.rate() };
+            let upcoming = Upcoming { batch: &batch, rate: self.steps.rate() };
             self.alpha_turn(&held_out, Some(upcoming), tau, &mut means)?;
             self.weight_turn(&batch, tau, &mut means)?;
         }
         Ok(means)
     }
 
-    /// The learning rate of the weights' next step.
-    fn rate(&self) -> f64 {
-        learning_rate(&self.config.weights, self.step, self.steps)
-    }
-
     fn weight_turn(&mut self, batch: &Batch, tau: f64, means: &mut Epoch) -> Result<()> {
-        let (rate, start) = (self.rate(), Instant::now());
-        let result = self.relaxation.weight_step(batch, self.step, tau, rate)?.result;
-        ensure_finite(result.loss, "search", self.step)?;
-        means.weights.add(&result, batch.labels.len());
-        self.watch.measure(
-            self.step,
-            &[
-                ("search.step_loss", result.loss),
-                ("search.learning_rate", rate),
-                ("search.step_seconds", start.elapsed().as_secs_f64()),
-            ],
-        )?;
-        self.step += 1;
-        self.watch.progress.advanced(self.step + self.alpha_step, &means.weights.note());
+        self.steps.take(batch.labels.len(), &mut means.weights, |step, rate| {
+            self.relaxation.weight_step(batch, step, tau, rate)
+        })?;
+        self.show(&means.weights);
         Ok(())
     }
 
@@ -252,19 +236,24 @@ impl Loop<'_, '_> {
         ensure_finite(found.loss, "search", self.alpha_step)?;
         means.alpha.add(&found.result, batch.labels.len());
         means.alpha_loss += found.loss * batch.labels.len() as f64;
-        self.watch.measure(
+        self.steps.watch.measure(
             self.alpha_step,
             &[
                 ("search.alpha.step_loss", found.loss),
-                ("search.alpha.learning_rate", self.config.alpha.learning_rate),
+                ("search.alpha.learning_rate", self.alpha.learning_rate),
                 ("search.alpha.step_cross_entropy", found.result.loss),
                 ("search.alpha.step_cost", found.cost),
                 ("search.alpha.step_seconds", start.elapsed().as_secs_f64()),
             ],
         )?;
         self.alpha_step += 1;
-        self.watch.progress.advanced(self.step + self.alpha_step, &means.alpha.note());
+        self.show(&means.alpha);
         Ok(())
+    }
+
+    fn show(&self, mean: &Mean) {
+        let done = self.steps.done + self.alpha_step;
+        self.steps.watch.progress.advanced(done, &mean.note());
     }
 }
 

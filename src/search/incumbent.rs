@@ -20,7 +20,8 @@ impl<'s> Incumbent<'s> {
         Self { space, seen: 0, best: None }
     }
 
-    /// Looks at one more network and records its score, its cost, and the best score so far.
+    /// Looks at one more network, records its score, its cost, and the best score so far, and shows
+    /// how far the search is.
     ///
     /// # Errors
     /// When the score is not a number, the recorder fails, or the run was asked to stop.
@@ -47,6 +48,7 @@ impl<'s> Incumbent<'s> {
             ],
         )?;
         self.seen += 1;
+        watch.progress.advanced(self.seen, &format!("top-1 {:.1} %", 100.0 * score.top1));
         Ok(())
     }
 

@@ -12,6 +12,7 @@ mod paths;
 mod random;
 mod relaxed;
 mod score;
+mod trial;
 
 pub use arch_params::{ArchParams, hardened};
 pub use bilevel::{AlphaStep, Relaxation};
@@ -22,6 +23,7 @@ pub use loss::{LossSlopes, slopes};
 pub use paths::Paths;
 pub use relaxed::{AlphaGradient, Relaxed};
 pub use score::{Scorer, split};
+pub use trial::Trial;
 
 use crate::data::Dataset;
 use crate::net::SharedWeights;

@@ -21,7 +21,7 @@ use crate::recipe::{Recompute, SearchConfig, Sgd};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
-use crate::train::{Mean, SgdState, Step, ensure_finite, learning_rate, sgd_step};
+use crate::train::{Names, SgdState, Step, Steps, sgd_step};
 use crate::watch::Watch;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
@@ -90,38 +90,24 @@ fn train(
     let (own, size) = (for_weights.to_vec(), config.batch_size);
     let loader = Loader::training(dataset, own, size, config.augment, seed, "search/weights");
     let loader = loader.on(device);
-    let steps = (config.epochs * loader.batches()) as u64;
-    watch.progress.started("training shared weights", steps);
-    let mut step = 0;
+    let all = (config.epochs * loader.batches()) as u64;
+    watch.progress.started("training shared weights", all);
+    let mut steps = Steps::new(Names::SEARCH, &config.weights, all, watch);
     for epoch in 0..config.epochs as u64 {
-        let (mut mean, begun) = (Mean::default(), Instant::now());
-        for batch in loader.epoch(epoch) {
-            let (batch, start) = (batch?, Instant::now());
-            let rate = learning_rate(&config.weights, step, steps);
+        let start = Instant::now();
+        let mean = steps.epoch(loader.epoch(epoch), |batch, step, rate| {
             let path = draw(space, None, &mut seed.stream("paths/draw", step))?;
-            let result = paths.step(&path, &batch, rate)?.result;
-            ensure_finite(result.loss, "search", step)?;
-            mean.add(&result, batch.labels.len());
             work.trained(cost::count(&space.decide(&path)).macs, batch.labels.len());
-            watch.measure(
-                step,
-                &[
-                    ("search.step_loss", result.loss),
-                    ("search.learning_rate", rate),
-                    ("search.step_seconds", start.elapsed().as_secs_f64()),
-                ],
-            )?;
-            step += 1;
-            watch.progress.advanced(step, &mean.note());
-        }
+            paths.step(&path, batch, rate)
+        })?;
         let score = mean.score();
-        let rate = mean.images() as f64 / begun.elapsed().as_secs_f64();
+        let rate = mean.images() as f64 / start.elapsed().as_secs_f64();
         let metrics = [
             ("search.loss", score.loss),
             ("search.top1", score.top1),
             ("search.images_per_second", rate),
         ];
-        watch.measure(epoch, &metrics)?;
+        steps.watch.measure(epoch, &metrics)?;
     }
     watch.progress.finished();
     Ok(paths.weights)
@@ -151,12 +137,9 @@ pub(super) fn search(
     let scorer = Scorer::new(images.dataset, parts, size, batches, images.device)?;
     let mut incumbent = Incumbent::new(space);
     watch.progress.started("scoring networks", settings.candidates as u64);
-    let mut scored = 0;
     let mut score = |decisions: &Decisions| {
         let score = scorer.score(&weights, decisions, &mut work)?;
         incumbent.meet(decisions, score, watch)?;
-        scored += 1;
-        watch.progress.advanced(scored, &format!("top-1 {:.1} %", 100.0 * score.top1));
         Ok(score)
     };
     let budget = config.budget.as_ref();

@@ -2,9 +2,11 @@
 
 mod optimizer;
 mod step;
+mod steps;
 
 pub use optimizer::{SgdState, learning_rate};
 pub use step::{Step, StepSeconds, sgd_step};
+pub use steps::{Diverged, Names, Steps, ensure_finite};
 
 use crate::data::{Dataset, Loader, Split};
 use crate::net::Net;
@@ -13,7 +15,7 @@ use crate::ops::loss::{CrossEntropy, cross_entropy};
 use crate::recipe::TrainConfig;
 use crate::rng::Seed;
 use crate::watch::Watch;
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use std::time::Instant;
 
 /// Images per evaluation batch.
@@ -28,72 +30,60 @@ pub struct Score {
     pub top1: f64,
 }
 
-/// Trains `net` on the training images `indices`, watching it on `validation`; returns the number
-/// of images processed.
+/// What is trained, and on what.
+#[derive(Clone, Copy)]
+pub struct Training<'a> {
+    pub net: &'a Net,
+    pub dataset: &'a Dataset,
+    /// Training images.
+    pub images: &'a [usize],
+    /// Training images that are watched, and never trained on; may be none.
+    pub validation: &'a [usize],
+    pub config: &'a TrainConfig,
+    pub seed: Seed,
+    /// Of the stream that images are shuffled and changed by.
+    pub label: &'a str,
+}
+
+/// Trains the network whose weights are `params`; returns the number of images processed.
 ///
 /// # Errors
-/// When an operator fails, the loss is no longer a number, the recorder fails, or the run was asked
-/// to stop.
-#[allow(clippy::too_many_arguments)]
-pub fn train(
-    net: &Net,
-    params: &mut Params,
-    dataset: &Dataset,
-    indices: Vec<usize>,
-    validation: &[usize],
-    config: &TrainConfig,
-    seed: Seed,
-    watch: &mut Watch<'_>,
-) -> Result<u64> {
-    let device = params.device().clone();
-    let loader =
-        Loader::training(dataset, indices, config.batch_size, config.augment, seed, "train")
-            .on(&device);
-    let steps = (config.epochs * loader.batches()) as u64;
+/// When an operator fails, the loss is no longer a number ([`Diverged`]), the recorder fails, or the
+/// run was asked to stop.
+pub fn train(training: &Training<'_>, params: &mut Params, watch: &mut Watch<'_>) -> Result<u64> {
+    let Training { net, dataset, images, validation, config, seed, label } = *training;
+    let (device, size) = (params.device().clone(), config.batch_size);
+    let loader = Loader::training(dataset, images.to_vec(), size, config.augment, seed, label);
+    let loader = loader.on(&device);
+    let all = (config.epochs * loader.batches()) as u64;
     let mut optimizer = SgdState::new(config.optimizer, params)?;
-    watch.progress.started("training", steps);
-    let (mut step, mut images) = (0, 0);
+    watch.progress.started("training", all);
+    let mut steps = Steps::new(Names::TRAINING, &config.optimizer, all, watch);
+    let mut processed = 0;
     for epoch in 0..config.epochs as u64 {
-        let mut mean = Mean::default();
         let start = Instant::now();
-        for batch in loader.epoch(epoch) {
-            let batch = batch?;
-            let step_start = Instant::now();
-            let rate = learning_rate(&config.optimizer, step, steps);
+        let mean = steps.epoch(loader.epoch(epoch), |batch, _, rate| {
             let target = (&batch.labels[..], config.label_smoothing);
-            let Step { result, .. } =
-                sgd_step(params, &mut optimizer, rate, target, config.recompute, |pass| {
-                    net.forward(pass, &batch.xs)
-                })?;
-            ensure_finite(result.loss, "training", step)?;
-            mean.add(&result, batch.labels.len());
-            watch.measure(
-                step,
-                &[
-                    ("train.step_loss", result.loss),
-                    ("train.learning_rate", rate),
-                    ("train.step_seconds", step_start.elapsed().as_secs_f64()),
-                ],
-            )?;
-            step += 1;
-            watch.progress.advanced(step, &mean.note());
-        }
-        images += mean.images as u64;
+            Ok(sgd_step(params, &mut optimizer, rate, target, config.recompute, |pass| {
+                net.forward(pass, &batch.xs)
+            })?)
+        })?;
+        processed += mean.images() as u64;
         let seconds = start.elapsed().as_secs_f64();
         let mut metrics = vec![
             ("train.loss", mean.score().loss),
             ("train.top1", mean.score().top1),
-            ("train.images_per_second", mean.images as f64 / seconds),
+            ("train.images_per_second", mean.images() as f64 / seconds),
         ];
         if !validation.is_empty() {
             let score = evaluate(net, params, dataset, &dataset.train, validation.to_vec())?;
             metrics.push(("validation.loss", score.loss));
             metrics.push(("validation.top1", score.top1));
         }
-        watch.measure(epoch, &metrics)?;
+        steps.watch.measure(epoch, &metrics)?;
     }
     watch.progress.finished();
-    Ok(images)
+    Ok(processed)
 }
 
 /// Scores `net` on the images `indices` of `split`, with running statistics.
@@ -118,18 +108,6 @@ pub fn evaluate(
         mean.add(&result, batch.labels.len());
     }
     Ok(mean.score())
-}
-
-/// Refuses to go on with a loss that is not a number.
-///
-/// # Errors
-/// When it is not.
-pub fn ensure_finite(loss: f64, what: &str, step: u64) -> Result<()> {
-    ensure!(
-        loss.is_finite(),
-        "{what}: the loss became {loss} at step {step}; a lower learning_rate or a clip_norm helps"
-    );
-    Ok(())
 }
 
 /// A running mean over batches.

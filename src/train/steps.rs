@@ -1,0 +1,118 @@
+//! The loop that everything learns in: minibatches, one step of SGD each, timed, checked and
+//! recorded. The training of a network, the weights of a search and its candidates share it.
+
+use super::{Mean, Step, learning_rate};
+use crate::data::Batch;
+use crate::recipe::Sgd;
+use crate::watch::Watch;
+use anyhow::Result;
+use std::time::Instant;
+
+/// What the numbers of a loop are called.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// The loop, in errors.
+    pub of: &'static str,
+    pub loss: &'static str,
+    pub learning_rate: &'static str,
+    pub seconds: &'static str,
+}
+
+impl Names {
+    pub const SEARCH: Self = Self {
+        of: "search",
+        loss: "search.step_loss",
+        learning_rate: "search.learning_rate",
+        seconds: "search.step_seconds",
+    };
+    pub const TRAINING: Self = Self {
+        of: "training",
+        loss: "train.step_loss",
+        learning_rate: "train.learning_rate",
+        seconds: "train.step_seconds",
+    };
+}
+
+/// Steps of SGD, counted.
+pub struct Steps<'a, 'w> {
+    pub names: Names,
+    pub config: &'a Sgd,
+    /// In the whole loop.
+    pub all: u64,
+    pub done: u64,
+    pub watch: &'a mut Watch<'w>,
+}
+
+/// The loss is no longer a number.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("{of}: the loss became {loss} at step {step}; a lower learning_rate or a clip_norm helps")]
+pub struct Diverged {
+    pub of: &'static str,
+    pub loss: f64,
+    pub step: u64,
+}
+
+/// Refuses to go on with a loss that is not a number.
+///
+/// # Errors
+/// When it is not.
+pub fn ensure_finite(loss: f64, of: &'static str, step: u64) -> Result<(), Diverged> {
+    if loss.is_finite() { Ok(()) } else { Err(Diverged { of, loss, step }) }
+}
+
+impl<'a, 'w> Steps<'a, 'w> {
+    /// None taken yet.
+    #[must_use]
+    pub fn new(names: Names, config: &'a Sgd, all: u64, watch: &'a mut Watch<'w>) -> Self {
+        Self { names, config, all, done: 0, watch }
+    }
+
+    /// The learning rate of the next one.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        learning_rate(self.config, self.done, self.all)
+    }
+
+    /// Takes the next one, on `images`, and adds it to `mean`; `step` gets its number and its
+    /// learning rate.
+    ///
+    /// # Errors
+    /// Those of `step`, [`Diverged`], when the recorder fails, or the run was asked to stop.
+    pub fn take(
+        &mut self,
+        images: usize,
+        mean: &mut Mean,
+        step: impl FnOnce(u64, f64) -> Result<Step>,
+    ) -> Result<()> {
+        let (number, rate, start) = (self.done, self.rate(), Instant::now());
+        let Step { result, .. } = step(number, rate)?;
+        ensure_finite(result.loss, self.names.of, number)?;
+        mean.add(&result, images);
+        let metrics = [
+            (self.names.loss, result.loss),
+            (self.names.learning_rate, rate),
+            (self.names.seconds, start.elapsed().as_secs_f64()),
+        ];
+        self.watch.measure(number, &metrics)?;
+        self.done += 1;
+        Ok(())
+    }
+
+    /// Takes one on each of these batches, and shows how far the loop is.
+    ///
+    /// # Errors
+    /// As [`Steps::take`], or when a batch cannot be made.
+    pub fn epoch(
+        &mut self,
+        batches: impl Iterator<Item = candle_core::Result<Batch>>,
+        mut step: impl FnMut(&Batch, u64, f64) -> Result<Step>,
+    ) -> Result<Mean> {
+        let mut mean = Mean::default();
+        for batch in batches {
+            let batch = batch?;
+            self.take(batch.labels.len(), &mut mean, |number, rate| step(&batch, number, rate))?;
+            self.watch.progress.advanced(self.done, &mean.note());
+        }
+        Ok(mean)
+    }
+}
