@@ -105,9 +105,11 @@ pub fn build(
             series.iter().map(|s| s.label.clone()).zip(pairs.iter().cloned()).collect();
         let rank_figure = scatter::scatter(experiment, &labelled).map(|drawing| drawing.svg());
         let ranked: Vec<(&RunRow, Vec<Pair>)> = runs.iter().zip(pairs).collect();
-        let tested = runs.iter().zip(&series);
+        let measured = || runs.iter().zip(&series);
+        let diverged = measured().filter_map(|(run, s)| results::diverged(run, &s.measurements));
+        let diverged: Vec<String> = diverged.collect();
         let tested: Vec<_> =
-            tested.filter_map(|(run, s)| Tested::of(run, &s.measurements)).collect();
+            measured().filter_map(|(run, s)| Tested::of(run, &s.measurements)).collect();
         let comparisons = comparison::comparisons(&tested);
         let compute = comparisons.iter().map(|c| compute::accuracy_over_compute(experiment, c));
         let compute: Vec<Option<String>> =
@@ -123,7 +125,14 @@ pub fn build(
         };
         Ok(Report {
             experiment: experiment.to_owned(),
-            markdown: page::markdown(&runs, &ranked, &comparisons, &pictures, command_line),
+            markdown: page::markdown(
+                &runs,
+                &diverged,
+                &ranked,
+                &comparisons,
+                &pictures,
+                command_line,
+            ),
             csv: frame::csv(&runs).context("cannot write the runs as CSV")?,
             figure,
             rank_figure,

@@ -18,10 +18,11 @@ pub struct Pictures {
     pub compute: Vec<Option<String>>,
 }
 
-/// All of it. `runs` are those of one experiment, the oldest first; `ranked` has the networks that
-/// each of them ranked.
+/// All of it. `runs` are those of one experiment, the oldest first; `diverged` says whose networks did;
+/// `ranked` has the networks that each run ranked.
 pub fn markdown(
     runs: &[RunRow],
+    diverged: &[String],
     ranked: &[(&RunRow, Vec<Pair>)],
     comparisons: &[Comparison<'_>],
     pictures: &Pictures,
@@ -29,7 +30,7 @@ pub fn markdown(
 ) -> String {
     let experiment = runs.first().map_or("", |run| run.experiment.as_str());
     let mut page = vec![format!("# {}\n", escape(experiment)), origin(runs, command_line)];
-    page.push(results_section(runs));
+    page.push(results_section(runs, diverged));
     let compared = comparisons.iter().zip(&pictures.compute);
     page.extend(compared.map(|(compared, figure)| comparison_section(compared, figure.as_deref())));
     let unfinished = unfinished(runs);
@@ -117,12 +118,13 @@ fn environment_line(run: &RunRow) -> String {
     )
 }
 
-fn results_section(runs: &[RunRow]) -> String {
+fn results_section(runs: &[RunRow], diverged: &[String]) -> String {
     let table = results(runs);
     if table.is_empty() {
         return "## Results\n\nNo run has finished.\n".to_owned();
     }
-    let notes: String = notes(runs).into_iter().map(|note| format!("\n{note}\n")).collect();
+    let notes = notes(runs).into_iter().chain(diverged.iter().cloned());
+    let notes: String = notes.map(|note| format!("\n{note}\n")).collect();
     format!(
         "## Results\n\n{}\nTop-1 is on the test images, looked at once a training, the \
          mean of a run's trainings. MACs and parameters are of \

@@ -5,7 +5,7 @@ use super::frame::mean_and_sd;
 use super::table::{Align::Left, Align::Right, Table};
 use crate::env::Environment;
 use crate::record::Phase;
-use crate::store::{RunRow, RunStatus};
+use crate::store::{Measurement, RunRow, RunStatus};
 
 /// A column of numbers: of a run, and of the mean over seeds.
 pub struct Number {
@@ -132,6 +132,18 @@ pub fn notes(runs: &[RunRow]) -> Vec<String> {
         }
     }
     notes
+}
+
+/// Says how many networks of a run diverged, if any did.
+pub fn diverged(run: &RunRow, measurements: &[Measurement]) -> Option<String> {
+    let of = |metric: &str| measurements.iter().filter(|m| m.metric == metric).count();
+    let networks = of("search.candidate.diverged") + of("rank.diverged");
+    (networks > 0).then(|| {
+        format!(
+            "Of the networks that run {} tried, {networks} diverged: each counts as one that guesses.",
+            run.id
+        )
+    })
 }
 
 /// Everything about the place of a run but the machine's name.

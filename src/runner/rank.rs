@@ -99,6 +99,7 @@ impl RunPlan<'_> {
     }
 }
 
+/// As in a search, a network that diverged counts as one that guesses.
 fn record(
     space: &SearchSpace,
     i: u64,
@@ -107,15 +108,18 @@ fn record(
     watch: &mut Watch<'_>,
 ) -> Result<()> {
     let cost = cost::count(&space.decide(decisions));
-    watch.measure(
-        i,
-        &[
-            ("rank.shared.top1", shared.top1),
-            ("rank.shared.loss", shared.loss),
-            ("rank.alone.top1", alone.top1),
-            ("rank.alone.loss", alone.loss),
-            ("rank.macs", cost.macs as f64),
-            ("rank.params", cost.params as f64),
-        ],
-    )
+    let diverged = [shared, alone].iter().any(|score| !score.loss.is_finite());
+    let [shared, alone] = [shared, alone].map(|score| score.or_guessing(space.classes));
+    let mut metrics = vec![
+        ("rank.shared.top1", shared.top1),
+        ("rank.shared.loss", shared.loss),
+        ("rank.alone.top1", alone.top1),
+        ("rank.alone.loss", alone.loss),
+        ("rank.macs", cost.macs as f64),
+        ("rank.params", cost.params as f64),
+    ];
+    if diverged {
+        metrics.push(("rank.diverged", 1.0));
+    }
+    watch.measure(i, &metrics)
 }

@@ -3,9 +3,9 @@
 use super::score::better;
 use crate::cost;
 use crate::space::{Decisions, SearchSpace};
-use crate::train::{Score, ensure_finite};
+use crate::train::Score;
 use crate::watch::Watch;
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 
 /// The best network so far.
 pub struct Incumbent<'s> {
@@ -20,43 +20,125 @@ impl<'s> Incumbent<'s> {
         Self { space, seen: 0, best: None }
     }
 
-    /// Looks at one more network, records its score, its cost, and the best score so far, and shows
-    /// how far the search is.
+    /// Looks at one more network, records its score, its cost, and the best score so far, shows how
+    /// far the search is, and returns the score that counts: a network that diverged, whose loss is no
+    /// number, counts as one that guesses, and is never the best.
     ///
     /// # Errors
-    /// When the score is not a number, the recorder fails, or the run was asked to stop.
+    /// When the recorder fails, or the run was asked to stop.
     pub fn meet(
         &mut self,
         decisions: &Decisions,
         score: Score,
         watch: &mut Watch<'_>,
-    ) -> Result<()> {
-        ensure_finite(score.loss, "candidate", self.seen)?;
-        if self.best.as_ref().is_none_or(|(_, best)| better(&score, best)) {
+    ) -> Result<Score> {
+        let diverged = !score.loss.is_finite();
+        let score = score.or_guessing(self.space.classes);
+        if !diverged && self.best.as_ref().is_none_or(|(_, best)| better(&score, best)) {
             self.best = Some((decisions.clone(), score));
         }
         let best = self.best.as_ref().map_or(score, |(_, best)| *best);
         let cost = cost::count(&self.space.decide(decisions));
-        watch.measure(
-            self.seen,
-            &[
-                ("search.candidate.top1", score.top1),
-                ("search.candidate.loss", score.loss),
-                ("search.candidate.macs", cost.macs as f64),
-                ("search.candidate.params", cost.params as f64),
-                ("search.best.top1", best.top1),
-            ],
-        )?;
+        let mut metrics = vec![
+            ("search.candidate.top1", score.top1),
+            ("search.candidate.loss", score.loss),
+            ("search.candidate.macs", cost.macs as f64),
+            ("search.candidate.params", cost.params as f64),
+            ("search.best.top1", best.top1),
+        ];
+        if diverged {
+            metrics.push(("search.candidate.diverged", 1.0));
+        }
+        watch.measure(self.seen, &metrics)?;
         self.seen += 1;
-        watch.progress.advanced(self.seen, &format!("top-1 {:.1} %", 100.0 * score.top1));
-        Ok(())
+        let note = if diverged { "diverged, counts as top-1" } else { "top-1" };
+        watch.progress.advanced(self.seen, &format!("{note} {:.1} %", 100.0 * score.top1));
+        Ok(score)
     }
 
     /// The best of all.
     ///
     /// # Errors
-    /// When none was looked at.
+    /// When all diverged.
     pub fn into_best(self) -> Result<Decisions> {
-        Ok(self.best.context("the search looked at no network")?.0)
+        let Some((decisions, _)) = self.best else {
+            bail!(
+                "all {} candidates diverged; a lower learning_rate or a clip_norm of \
+                 [search.weights] helps",
+                self.seen
+            )
+        };
+        Ok(decisions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{self, Overrides};
+    use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder};
+    use crate::rng::Seed;
+    use crate::search::draw;
+    use crate::watch::Quiet;
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
+    /// Keeps what is measured.
+    #[derive(Default)]
+    struct Log(Vec<(u64, String, f64)>);
+
+    impl Recorder for Log {
+        fn measure(&mut self, step: u64, metrics: &[(&str, f64)]) -> Result<()> {
+            self.0.extend(metrics.iter().map(|(name, value)| (step, (*name).to_owned(), *value)));
+            Ok(())
+        }
+        fn phase_started(&mut self, _: Phase) -> Result<()> {
+            Ok(())
+        }
+        fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> Result<()> {
+            Ok(())
+        }
+        fn architecture(&mut self, _: &FoundArchitecture) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a search among networks with these accuracies returns, by their number; those of NaN
+    /// diverged.
+    fn best_of(top1s: &[f64]) -> (Result<usize>, Log) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
+        let space = manifest::load(&path, &Overrides::default()).unwrap().space;
+        let network = |i| draw(&space, None, &mut Seed(1).stream("draw", i as u64)).unwrap();
+        let (mut log, stop) = (Log::default(), AtomicBool::new(false));
+        let mut incumbent = Incumbent::new(&space);
+        for (i, top1) in top1s.iter().enumerate() {
+            let mut watch = Watch { recorder: &mut log, progress: &Quiet, stop: &stop };
+            let loss = if top1.is_nan() { f64::NAN } else { 1.0 };
+            let score = Score { loss, top1: if top1.is_nan() { 0.0 } else { *top1 } };
+            let counts = incumbent.meet(&network(i), score, &mut watch).unwrap();
+            let guessing = Score { loss: 10_f64.ln(), top1: 0.1 };
+            assert_eq!(counts, if top1.is_nan() { guessing } else { score });
+        }
+        let number = |made| (0..top1s.len()).find(|i| network(*i) == made).unwrap();
+        (incumbent.into_best().map(number), log)
+    }
+
+    #[test]
+    fn a_network_that_diverged_counts_as_guessing_and_is_never_the_best() {
+        let (best, log) = best_of(&[f64::NAN, 0.05, 0.07, f64::NAN]);
+        assert_eq!(best.unwrap(), 2);
+        let of = |name: &str| -> Vec<(u64, f64)> {
+            log.0.iter().filter(|(_, n, _)| n == name).map(|(step, _, v)| (*step, *v)).collect()
+        };
+        assert_eq!(of("search.candidate.diverged"), [(0, 1.0), (3, 1.0)]);
+        assert_eq!(of("search.candidate.top1"), [(0, 0.1), (1, 0.05), (2, 0.07), (3, 0.1)]);
+        assert_eq!(of("search.best.top1"), [(0, 0.1), (1, 0.05), (2, 0.07), (3, 0.07)]);
+        assert!(log.0.iter().all(|(_, _, value)| value.is_finite()));
+    }
+
+    #[test]
+    fn a_search_whose_networks_all_diverged_fails_and_says_so() {
+        let error = best_of(&[f64::NAN; 3]).0.unwrap_err();
+        assert!(error.to_string().starts_with("all 3 candidates diverged; a lower"), "{error}");
     }
 }

@@ -139,8 +139,7 @@ pub(super) fn search(
     watch.progress.started("scoring networks", settings.candidates as u64);
     let mut score = |decisions: &Decisions| {
         let score = scorer.score(&weights, decisions, &mut work)?;
-        incumbent.meet(decisions, score, watch)?;
-        Ok(score)
+        incumbent.meet(decisions, score, watch)
     };
     let budget = config.budget.as_ref();
     let fresh = |i: u64| draw(space, budget, &mut seed.stream("candidates/draw", i));

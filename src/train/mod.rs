@@ -30,6 +30,17 @@ pub struct Score {
     pub top1: f64,
 }
 
+impl Score {
+    /// This score, or where its loss is no number that of a network that holds all classes for equally
+    /// likely.
+    #[must_use]
+    pub fn or_guessing(self, classes: usize) -> Self {
+        let classes = classes as f64;
+        let guessing = Self { loss: classes.ln(), top1: 1.0 / classes };
+        if self.loss.is_finite() { self } else { guessing }
+    }
+}
+
 /// What is trained, and on what.
 #[derive(Clone, Copy)]
 pub struct Training<'a> {
