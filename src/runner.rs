@@ -6,7 +6,7 @@ mod rank;
 pub mod scaling;
 mod trainings;
 
-pub use need::{Need, need};
+pub use need::{Need, need, resident_bytes};
 
 use crate::cost;
 use crate::data::{self, Dataset, Silent};

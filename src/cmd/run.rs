@@ -179,7 +179,8 @@ fn preflight(manifest: &Manifest, threads: usize, args: &Args) -> Result<String>
     let about = format!("about {} for {}", text::bytes(need.bytes), need.who);
     let Some(free) = memory::available_bytes() else { return Ok(about) };
     // On a GPU it is another memory.
-    if need.bytes <= free || !matches!(args.device, DeviceChoice::Cpu) {
+    let taken = |allocated| text::bytes(runner::resident_bytes(allocated));
+    if runner::resident_bytes(need.bytes) <= free || !matches!(args.device, DeviceChoice::Cpu) {
         return Ok(about);
     }
     let free = text::bytes(free);
@@ -187,13 +188,13 @@ fn preflight(manifest: &Manifest, threads: usize, args: &Args) -> Result<String>
         return Ok(format!("{about}, and {free} are free: this may fail"));
     }
     let smaller = need.smaller.iter();
-    let smaller = smaller.map(|(set, bytes)| format!("\n  --set {set}: {}", text::bytes(*bytes)));
+    let smaller = smaller.map(|(set, bytes)| format!("\n  --set {set}: {}", taken(*bytes)));
     bail!(
         "{}: {} needs about {} of memory at a batch of {}, and {free} are free. What needs less:{}\n  \
          fewer options in {}\nor begin nevertheless with --force",
         args.manifest.display(),
         need.who,
-        text::bytes(need.bytes),
+        taken(need.bytes),
         need.batch,
         smaller.collect::<String>(),
         manifest.space.name

@@ -41,7 +41,6 @@ fn read_runs(document: &Document, path: &Path) -> Result<Manifest, Complaints> {
 }
 
 fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
-    s.forbid("scaling", "is of a memory scaling study", "`repro run` and `repro check` take those");
     let name = s.identifier("name");
     let description = s.optional("description", |value| value.text("text in quotes"));
     let seeds = s.require("seeds", SEEDS).and_then(|value| read_seeds(&value));
@@ -65,6 +64,7 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
     let rank_correlation = s.optional("rank_correlation", |value| {
         value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), &methods, searched))
     });
+    s.forbid("scaling", "is of a memory scaling study", "`repro run` and `repro check` take those");
     let (space_text, space) = space?;
     Some(Manifest {
         path: path.to_path_buf(),

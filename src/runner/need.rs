@@ -20,6 +20,13 @@ pub struct Need {
     pub smaller: Vec<(String, u64)>,
 }
 
+/// What a process takes from the machine that has allocated so many bytes at most: itself, pages
+/// that are not full, and what the allocator keeps. Seen were 5 % and 20 to 30 MB more.
+#[must_use]
+pub fn resident_bytes(allocated: u64) -> u64 {
+    allocated + allocated / 16 + (64 << 20)
+}
+
 /// The largest need of all runs of a manifest, computed on so many threads.
 #[must_use]
 pub fn need(manifest: &Manifest, threads: usize) -> Option<Need> {

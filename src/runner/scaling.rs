@@ -1,7 +1,7 @@
 //! Memory scaling studies: steps of supernets of growing spaces, each measured by a process of its
 //! own, so that nothing is left of the one before.
 
-use super::manifest_record;
+use super::{manifest_record, resident_bytes};
 use crate::bench::{self, Length};
 use crate::cost::{self, StepSetting};
 use crate::data::{self, Silent};
@@ -104,7 +104,7 @@ pub fn sweep(
             let predicted_bytes = point.predicted_bytes(study, threads);
             let fits = study.sweep.most_bytes.is_none_or(|most| predicted_bytes <= most)
                 && memory::available_bytes()
-                    .is_none_or(|free| with_margin(predicted_bytes) <= free);
+                    .is_none_or(|free| resident_bytes(predicted_bytes) <= free);
             if !fits && repeat > 0 {
                 continue;
             }
@@ -127,12 +127,6 @@ pub fn sweep(
         }
     }
     Ok(())
-}
-
-/// The resident size that goes with so many allocated bytes, and the data set's; it was up to 7 %
-/// and 30 MB more.
-fn with_margin(bytes: u64) -> u64 {
-    bytes + bytes / 10 + (256 << 20)
 }
 
 /// What a process said that measured a point.
