@@ -167,7 +167,9 @@ mod tests {
     use super::*;
     use crate::manifest::{self, Overrides};
     use crate::record::{PhaseUsage, Recorder};
+    use crate::search::split;
     use crate::watch::{Interrupted, Quiet};
+    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     /// Keeps what it hears, and asks the run to stop once it has heard `stop_after`.
@@ -229,6 +231,36 @@ mod tests {
         assert_eq!(last("test.top1"), [&("test.top1".to_owned(), result.test_top1)]);
         assert_eq!(last("cost.params"), [&("cost.params".to_owned(), found.params as f64)]);
         assert_eq!(result.test_images, 200);
+    }
+
+    #[test]
+    fn every_image_has_one_purpose_which_is_the_same_for_all_methods_of_a_seed() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke_compare.toml");
+        let manifest = manifest::load(&path, &Overrides::default()).unwrap();
+        let sorted = |parts: &[&[usize]]| {
+            let mut all = parts.concat();
+            all.sort_unstable();
+            all
+        };
+        let mut by_seed = BTreeMap::new();
+        for plan in plans(&manifest) {
+            let prepared = plan.prepare(Path::new("/nowhere")).unwrap();
+            let Prepared { search, train, validation, .. } = prepared;
+            let config = manifest.search_by(plan.method);
+            let (weights, held_out) = split(&search, &config);
+            // 80 to 20, and every index once: nothing has two purposes.
+            assert_eq!((weights.len(), held_out.len()), (160, 40));
+            assert_eq!((train.len(), validation.len()), (900, 100));
+            assert_eq!(sorted(&[&train, &validation]), (0..1000).collect::<Vec<_>>());
+            let beside: Vec<usize> =
+                train.iter().copied().filter(|image| !search.contains(image)).collect();
+            let all = [weights, held_out, &beside[..]];
+            assert_eq!(sorted(&all), sorted(&[&train]));
+            let purposes = (weights.to_vec(), held_out.to_vec(), train.clone(), validation);
+            assert_eq!(by_seed.entry(plan.seed).or_insert_with(|| purposes.clone()), &purposes);
+        }
+        assert_eq!(by_seed.len(), 2);
+        assert_ne!(by_seed[&1].0, by_seed[&2].0);
     }
 
     #[test]

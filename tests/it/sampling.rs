@@ -384,17 +384,29 @@ impl Recorder for Log {
     }
 }
 
-fn run(manifest: &Manifest, seed: u64) -> (SearchOutcome, BTreeMap<String, Vec<f64>>) {
-    let (dataset, mut log, stop) = (dataset(), Log::default(), AtomicBool::new(false));
+type Metrics = BTreeMap<String, Vec<f64>>;
+
+fn run(manifest: &Manifest, seed: u64) -> (SearchOutcome, Metrics) {
+    let (found, log) = run_on(&dataset(), manifest, seed);
+    (found.unwrap(), log)
+}
+
+/// A search that is handed the first 400 images.
+fn run_on(
+    dataset: &Dataset,
+    manifest: &Manifest,
+    seed: u64,
+) -> (anyhow::Result<SearchOutcome>, Metrics) {
+    let (mut log, stop) = (Log::default(), AtomicBool::new(false));
     let indices: Vec<usize> = (0..400).collect();
-    let images = Images { dataset: &dataset, indices: &indices, device: &Device::Cpu };
+    let images = Images { dataset, indices: &indices, device: &Device::Cpu };
     let mut watch = Watch { recorder: &mut log, progress: &Quiet, stop: &stop };
-    let found = search(&manifest.space, images, &manifest.search, Seed(seed), &mut watch).unwrap();
+    let found = search(&manifest.space, images, &manifest.search, Seed(seed), &mut watch);
     (found, log.0)
 }
 
 /// What does not depend on the machine's mood.
-fn results(log: &BTreeMap<String, Vec<f64>>) -> Vec<(&String, &Vec<f64>)> {
+fn results(log: &Metrics) -> Vec<(&String, &Vec<f64>)> {
     log.iter().filter(|(name, _)| !name.contains("second")).collect()
 }
 
@@ -416,6 +428,55 @@ fn every_method_gives_the_same_bits_for_the_same_seed_and_keeps_to_the_budget() 
             let macs = macs(&manifest.space, &found.decisions);
             assert!((190_000..=200_000).contains(&macs), "{method}: {macs}");
             assert_eq!(found.arch, manifest.space.decide(&found.decisions));
+        }
+    }
+}
+
+const METHODS: [&str; 8] =
+    ["dmasking", "dnas", "darts", "darts2", "random", "random_search", "rs_ws", "evolution"];
+
+/// Other pixels and labels for some images.
+fn change(images: &mut data::Split, which: impl IntoIterator<Item = usize>) {
+    let size = images.images.len() / images.len();
+    for i in which {
+        images.labels[i] = (images.labels[i] + 1) % 10;
+        images.images[i * size..][..size].iter_mut().for_each(|pixel| *pixel = 255 - *pixel);
+    }
+}
+
+#[test]
+fn no_search_sees_an_image_that_it_was_not_handed() {
+    let mut others = dataset();
+    change(&mut others.train, 400..1000);
+    let tests = others.test.len();
+    change(&mut others.test, 0..tests);
+    for method in METHODS {
+        let manifest = smoke(&[&format!("search.method={method}"), "search.epochs=2"]);
+        let [(a, log_a), (b, log_b)] = [&dataset(), &others].map(|d| run_on(d, &manifest, 1));
+        assert_eq!(a.unwrap().decisions, b.unwrap().decisions, "{method}");
+        assert_eq!(results(&log_a), results(&log_b), "{method}");
+    }
+}
+
+#[test]
+fn weights_learn_from_their_part_and_choices_from_the_other() {
+    // 320 images are the weights', in 10 batches; α waits for the first epoch to end.
+    let first = |log: &Metrics| log["search.step_loss"][..10].to_vec();
+    let [mut weights_changed, mut held_out_changed] = [dataset(), dataset()];
+    change(&mut weights_changed.train, 0..320);
+    change(&mut held_out_changed.train, 320..400);
+    let sets = [&dataset(), &weights_changed, &held_out_changed];
+    for method in ["dmasking", "dnas", "darts", "darts2", "rs_ws", "evolution"] {
+        let manifest = smoke(&[&format!("search.method={method}"), "search.epochs=2"]);
+        let [log, with_weights, with_held_out] = sets.map(|set| run_on(set, &manifest, 1).1);
+        assert_eq!(first(&log), first(&with_held_out), "{method}");
+        assert_ne!(first(&log), first(&with_weights), "{method}");
+        let by_alpha = log.contains_key("search.alpha.step_cross_entropy");
+        let judged =
+            if by_alpha { "search.alpha.step_cross_entropy" } else { "search.candidate.loss" };
+        assert_ne!(log[judged], with_held_out[judged], "{method}");
+        if !by_alpha {
+            assert_eq!(log["search.step_loss"], with_held_out["search.step_loss"], "{method}");
         }
     }
 }
