@@ -551,3 +551,69 @@ fn other_settings_are_another_comparison_and_seeds_and_the_method_are_none() {
         "name = \"small\"\nseeds = [7]\n[search]\nmethod = \"dmasking\"\nepochs = 2\n".to_owned();
     assert!(comparison_of(&runs).contains("1 seed has no interval"));
 }
+
+fn value(metric: &str, step: u64, value: f64) -> Measurement {
+    Measurement { metric: metric.to_owned(), step, value }
+}
+
+/// The test accuracies of the trainings of these runs.
+fn tests_of(
+    top1s: &'static [(i64, &'static [f64])],
+) -> impl Fn(i64) -> anyhow::Result<Vec<Measurement>> {
+    move |id| {
+        let (_, top1s) = top1s.iter().find(|(of, _)| *of == id).unwrap();
+        Ok((0..).zip(*top1s).map(|(i, top1)| value("test.top1", i, *top1)).collect())
+    }
+}
+
+#[test]
+fn the_deviation_between_trainings_is_the_root_of_the_mean_variance() {
+    let runs = [by("random", 1, 1, 0.82), by("random", 2, 2, 0.73), by("dmasking", 3, 1, 0.75)];
+    let tests = tests_of(&[(1, &[0.80, 0.84]), (2, &[0.70, 0.76]), (3, &[0.75])]);
+    let page = &build(&runs, &tests, COMMAND).unwrap()[0].markdown;
+    let cells = |method: &str| -> Vec<String> {
+        let (_, section) = page.split_once("## Comparison of methods").unwrap();
+        let row = section.lines().find(|line| line.starts_with(&format!("| {method} "))).unwrap();
+        row.split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    // The variances are 0.0008 and 0.0018; one training has none.
+    assert_eq!(cells("random")[2..6], ["2", "4", "77.50 ± 6.36", "3.61"]);
+    assert_eq!(cells("dmasking")[2..6], ["1", "1", "75.00", "–"]);
+}
+
+#[test]
+fn the_compute_of_a_run_is_its_search_and_one_of_its_trainings() {
+    let executing = |mut run: RunRow, search: u64, train: u64| {
+        run.phases.iter_mut().zip([search, train]).for_each(|(row, macs)| {
+            row.usage.as_mut().unwrap().macs = Some(macs);
+        });
+        run
+    };
+    // 4e8 + 12e8 / 2, 1e10, and 4e10 + 18e10 / 3: powers of ten, one from the next.
+    let runs = [
+        executing(by("random", 1, 1, 0.5), 400_000_000, 1_200_000_000),
+        executing(by("dmasking", 2, 1, 0.6), 0, 10_000_000_000),
+        executing(by("darts", 3, 1, 0.7), 40_000_000_000, 180_000_000_000),
+    ];
+    let tests = tests_of(&[(1, &[0.5, 0.5]), (2, &[0.6]), (3, &[0.7, 0.7, 0.7])]);
+    let picture = &build(&runs, &tests, COMMAND).unwrap()[0].compute_figures[0];
+    let dots = picture.lines().filter(|line| line.starts_with("<circle"));
+    let xs: Vec<f64> = dots.map(|dot| dot.split('"').nth(1).unwrap().parse().unwrap()).collect();
+    // Behind each method's dot comes that of the legend.
+    let [first, _, second, _, third, _] = xs[..] else { panic!("{picture}") };
+    assert!(third > first + 100.0, "{xs:?}");
+    assert!((second - f64::midpoint(first, third)).abs() < 0.11, "{xs:?}");
+}
+
+#[test]
+fn networks_that_diverged_are_said_of_their_run() {
+    let measured = |id| {
+        let diverged = |step| value("search.candidate.diverged", step, 1.0);
+        Ok(if id == 2 { vec![diverged(3), diverged(7)] } else { vec![] })
+    };
+    let runs = [finished(1, 1, 0.8), finished(2, 2, 0.8)];
+    let page = &build(&runs, &measured, COMMAND).unwrap()[0].markdown;
+    assert_eq!(page.matches(" diverged").count(), 1);
+    let note = "Of the networks that run 2 tried, 2 diverged: each counts as one that guesses.";
+    assert!(page.contains(note), "{page}");
+}
