@@ -235,6 +235,13 @@ impl Comparison<'_> {
             }
             seen.push(run);
         }
+        let [rs_ws, evolution] = [Method::RsWs, Method::Evolution].map(Method::name);
+        if [rs_ws, evolution].iter().all(|name| self.methods.iter().any(|m| m.name == *name)) {
+            notes.push(format!(
+                "With the same seed {rs_ws} and {evolution} search under the same shared weights: what \
+                 they found is not independent."
+            ));
+        }
         notes
     }
 

@@ -26,7 +26,6 @@ use crate::store::{Measurement, RunRow};
 use anyhow::{Context, Result, bail};
 use comparison::Tested;
 use figure::Series;
-use rank::Pair;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -100,12 +99,10 @@ pub fn build(
         let series = runs.iter().map(|run| series(run, measurements_of));
         let series = series.collect::<Result<Vec<_>>>()?;
         let figure = figure::search(experiment, &series).map(|drawing| drawing.svg());
-        let pairs: Vec<Vec<Pair>> = series.iter().map(|s| rank::pairs(&s.measurements)).collect();
-        let labelled: Vec<_> =
-            series.iter().map(|s| s.label.clone()).zip(pairs.iter().cloned()).collect();
-        let rank_figure = scatter::scatter(experiment, &labelled).map(|drawing| drawing.svg());
-        let ranked: Vec<(&RunRow, Vec<Pair>)> = runs.iter().zip(pairs).collect();
         let measured = || runs.iter().zip(&series);
+        let pairs = measured().map(|(run, s)| (run, rank::pairs(&s.measurements)));
+        let rankings = rank::rankings(pairs);
+        let rank_figure = scatter::scatter(experiment, &rankings).map(|drawing| drawing.svg());
         let diverged = measured().filter_map(|(run, s)| results::diverged(run, &s.measurements));
         let diverged: Vec<String> = diverged.collect();
         let tested: Vec<_> =
@@ -128,7 +125,7 @@ pub fn build(
             markdown: page::markdown(
                 &runs,
                 &diverged,
-                &ranked,
+                &rankings,
                 &comparisons,
                 &pictures,
                 command_line,

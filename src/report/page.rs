@@ -2,7 +2,7 @@
 
 use super::cells::{code, escape, power_of_ten, run_ids};
 use super::comparison::Comparison;
-use super::rank::{self, Pair};
+use super::rank::{self, Ranking};
 use super::results::{environment, finished, notes, results, unfinished};
 use super::{architecture, claims};
 use crate::claim::Mark;
@@ -18,12 +18,12 @@ pub struct Pictures {
     pub compute: Vec<Option<String>>,
 }
 
-/// All of it. `runs` are those of one experiment, the oldest first; `diverged` says whose networks did;
-/// `ranked` has the networks that each run ranked.
+/// All of it. `runs` are those of one experiment, the oldest first; `diverged` says whose networks
+/// did.
 pub fn markdown(
     runs: &[RunRow],
     diverged: &[String],
-    ranked: &[(&RunRow, Vec<Pair>)],
+    rankings: &[Ranking<'_>],
     comparisons: &[Comparison<'_>],
     pictures: &Pictures,
     command_line: &str,
@@ -45,7 +45,7 @@ pub fn markdown(
         page.push(format!("## Search\n\n![{alt}]({figure})\n"));
     }
     if let Some(figure) = &pictures.rank {
-        page.push(rank_section(ranked, figure));
+        page.push(rank_section(rankings, figure));
     }
     page.extend(architectures(runs));
     page.join("\n")
@@ -200,14 +200,15 @@ fn claims_section(runs: &[RunRow]) -> String {
     )
 }
 
-fn rank_section(ranked: &[(&RunRow, Vec<Pair>)], figure: &str) -> String {
+fn rank_section(rankings: &[Ranking<'_>], figure: &str) -> String {
     let alt = "Accuracy with shared weights and trained from scratch";
     format!(
         "## Rank correlation\n\n{}\nKendall's τ-b between the accuracy of networks under the search's \
          shared weights, on the images that it held out, and of the same networks trained from \
          scratch, on the validation images. The interval is the percentile bootstrap's over \
-         networks.\n\n![{alt}]({figure})\n",
-        rank::table(ranked).markdown()
+         networks. Runs that found the very same, with the same shared weights, are one \
+         measurement.\n\n![{alt}]({figure})\n",
+        rank::table(rankings).markdown()
     )
 }
 

@@ -19,20 +19,58 @@ pub fn pairs(measurements: &[Measurement]) -> Vec<Pair> {
     of("rank.shared.top1").filter_map(|m| Some((m.value, alone(m.step)?))).collect()
 }
 
-/// One row per run that has pairs.
-pub fn table(runs: &[(&RunRow, Vec<Pair>)]) -> Table {
+/// What one run found, or several that found the very same: with the same shared weights and the same
+/// seed that is one measurement.
+pub struct Ranking<'a> {
+    pub runs: Vec<&'a RunRow>,
+    pub pairs: Vec<Pair>,
+}
+
+/// The rankings of the runs that have ranked networks.
+pub fn rankings<'a>(found: impl Iterator<Item = (&'a RunRow, Vec<Pair>)>) -> Vec<Ranking<'a>> {
+    let mut rankings: Vec<Ranking<'a>> = Vec::new();
+    for (run, pairs) in found.filter(|(_, pairs)| !pairs.is_empty()) {
+        let same = |r: &&mut Ranking<'_>| r.pairs == pairs && r.runs[0].seed == run.seed;
+        match rankings.iter_mut().find(same) {
+            Some(ranking) => ranking.runs.push(run),
+            None => rankings.push(Ranking { runs: vec![run], pairs }),
+        }
+    }
+    rankings
+}
+
+impl Ranking<'_> {
+    /// The methods, and the ids of the runs.
+    fn names(&self) -> (String, String) {
+        let mut methods: Vec<&str> = self.runs.iter().map(|run| run.method.as_str()).collect();
+        methods.dedup();
+        let ids: Vec<String> = self.runs.iter().map(|run| run.id.to_string()).collect();
+        (methods.join(", "), ids.join(", "))
+    }
+
+    /// For a legend.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let (methods, ids) = self.names();
+        let runs = if self.runs.len() == 1 { "run" } else { "runs" };
+        format!("{runs} {ids}: {methods}, seed {}", self.runs[0].seed)
+    }
+}
+
+/// One row per ranking.
+pub fn table(rankings: &[Ranking<'_>]) -> Table {
     let columns = [("method", Left), ("seed", Right), ("networks", Right)];
     let numbers = [("τ-b", Right), ("95 % interval", Left), ("run", Right)];
     let mut table = Table::new(&columns.into_iter().chain(numbers).collect::<Vec<_>>());
-    for (run, pairs) in runs.iter().filter(|(_, pairs)| !pairs.is_empty()) {
-        let interval = interval(pairs);
+    for ranking in rankings {
+        let (interval, (methods, ids)) = (interval(&ranking.pairs), ranking.names());
         table.push(vec![
-            run.method.clone(),
-            run.seed.to_string(),
-            pairs.len().to_string(),
-            tau_b(pairs).map_or(NOTHING.to_owned(), |tau| format!("{tau:.2}")),
+            methods,
+            ranking.runs[0].seed.to_string(),
+            ranking.pairs.len().to_string(),
+            tau_b(&ranking.pairs).map_or(NOTHING.to_owned(), |tau| format!("{tau:.2}")),
             interval.map_or(NOTHING.to_owned(), |(l, h)| format!("{l:.2} to {h:.2}")),
-            run.id.to_string(),
+            ids,
         ]);
     }
     table

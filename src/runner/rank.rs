@@ -4,7 +4,7 @@
 use super::{Prepared, RunPlan};
 use crate::cost;
 use crate::net::SharedWeights;
-use crate::recipe::RankCorrelation;
+use crate::recipe::{Method, RankCorrelation};
 use crate::record::{Phase, Work};
 use crate::rng::Seed;
 use crate::search::{Scorer, Trial, draw, split};
@@ -27,10 +27,9 @@ impl RunPlan<'_> {
         device: &Device,
         watch: &mut Watch<'_>,
     ) -> Result<()> {
-        let Some(config) = self.manifest.rank_correlation else { return Ok(()) };
-        if !self.method.shares_weights() {
+        let Some(config) = self.manifest.rank_correlation.filter(|_| self.ranks()) else {
             return Ok(());
-        }
+        };
         let weights = shared.context("the search left no shared weights to rank networks with")?;
         let seed = Seed(self.seed).child("rank");
         watch.phase(Phase::Rank, |watch| {
@@ -64,6 +63,14 @@ impl RunPlan<'_> {
             Ok(((), work))
         })?;
         Ok(())
+    }
+
+    /// Whether the run has shared weights of its own: `evolution` trains the very ones that `rs_ws` of
+    /// the same seed does, so that ranking under them would find the same once more.
+    fn ranks(&self) -> bool {
+        let again = self.method == Method::Evolution;
+        let again = again && self.manifest.methods.contains(&Method::RsWs);
+        self.method.shares_weights() && !again
     }
 
     /// Different networks of the space, within the budget if there is one.

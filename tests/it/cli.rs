@@ -716,11 +716,16 @@ mod signals {
 #[test]
 fn the_rank_correlation_of_shared_weights_is_measured_and_reported() {
     let bench = Bench::new();
-    let sets = ["search.method=rs_ws", "rank_correlation.architectures=5", "train.epochs=2"];
+    let method = "search.method=[\"rs_ws\", \"evolution\"]";
+    let sets = [method, "rank_correlation.architectures=5", "train.epochs=2"];
     let arguments: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
     let lines = bench.smoke(&arguments);
-    let [run] = &lines[..] else { panic!("{lines:?}") };
-    assert_eq!(run["status"], "finished", "{run}");
+    let [run, again] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((&run["status"], &again["status"]), (&"finished".into(), &"finished".into()));
+    // The same shared weights are not ranked twice.
+    let step_loss = |run| bench.show(run)["metrics"]["search.step_loss"].clone();
+    assert_eq!(step_loss(run), step_loss(again));
+    assert!(bench.show(again)["metrics"].get("rank.shared.top1").is_none());
     let shown = bench.show(run);
     let rank = shown["phases"].as_array().unwrap().iter().find(|p| p["phase"] == "rank").unwrap();
     // Each is scored, then trained and looked at.

@@ -606,6 +606,46 @@ fn the_compute_of_a_run_is_its_search_and_one_of_its_trainings() {
 }
 
 #[test]
+fn runs_that_ranked_with_the_same_weights_are_one_measurement() {
+    let runs = [
+        by("rs_ws", 1, 1, 0.5),
+        by("evolution", 2, 1, 0.5),
+        by("dmasking", 3, 1, 0.5),
+        by("random", 4, 1, 0.5),
+        by("rs_ws", 5, 2, 0.5),
+    ];
+    let ranked = |id: i64| {
+        let shared = match id {
+            1 | 2 | 5 => [0.1, 0.2, 0.3],
+            3 => [0.3, 0.2, 0.1],
+            _ => return Ok(vec![]),
+        };
+        let pairs = (0..).zip(shared.into_iter().zip([0.4, 0.5, 0.6]));
+        let pair = |(i, (shared, alone))| {
+            [value("rank.shared.top1", i, shared), value("rank.alone.top1", i, alone)]
+        };
+        Ok(pairs.flat_map(pair).collect())
+    };
+    let report = &build(&runs, &ranked, COMMAND).unwrap()[0];
+    let (_, section) = report.markdown.split_once("## Rank correlation").unwrap();
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.contains("| 3 |") || line.contains(" 3 |"))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let rows: Vec<[&str; 4]> = rows.iter().map(|r| [r[1], r[2], r[4], r[6]]).collect();
+    let expected = [
+        ["rs_ws, evolution", "1", "1.00", "1, 2"],
+        ["dmasking", "1", "-1.00", "3"],
+        ["rs_ws", "2", "1.00", "5"],
+    ];
+    assert_eq!(rows, expected);
+    let picture = report.rank_figure.as_ref().unwrap();
+    assert_eq!(picture.matches("<circle").count(), 3 * 3 + 3);
+    assert!(picture.contains("runs 1, 2: rs_ws, evolution, seed 1"), "{picture}");
+}
+
+#[test]
 fn networks_that_diverged_are_said_of_their_run() {
     let measured = |id| {
         let diverged = |step| value("search.candidate.diverged", step, 1.0);
