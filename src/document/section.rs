@@ -385,24 +385,15 @@ impl<'a> Value<'a> {
             };
             return self.complain(problem, format!("give {expected}"));
         }
-        let members = array.iter().enumerate().map(|(i, node)| self.nth(i, node));
+        let members = array.iter().enumerate().map(|(i, node)| Value {
+            path: format!("{}[{}]", self.path, i + 1),
+            node,
+            ..*self
+        });
         // All members are read before the first `None` counts.
         let mut read = read;
         let read: Vec<Option<T>> = members.map(|member| read(&member)).collect();
         read.into_iter().collect()
-    }
-
-    fn nth(&self, i: usize, node: &'a Spanned<DeValue<'a>>) -> Self {
-        Value { path: format!("{}[{}]", self.path, i + 1), node, ..*self }
-    }
-
-    /// The `i`-th member, from 0; what is no list is its own only member.
-    #[must_use]
-    pub fn member(self, i: usize) -> Self {
-        match self.node() {
-            DeValue::Array(array) if i < array.len() => self.nth(i, &array[i]),
-            _ => self,
-        }
     }
 
     /// A table; keys that `read` does not ask for are refused.
