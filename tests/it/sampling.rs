@@ -437,10 +437,12 @@ const METHODS: [&str; 8] =
 
 /// Other pixels and labels for some images.
 fn change(images: &mut data::Split, which: impl IntoIterator<Item = usize>) {
-    let size = images.images.len() / images.len();
+    let size = images.images.bytes.len() / images.len();
     for i in which {
         images.labels[i] = (images.labels[i] + 1) % 10;
-        images.images[i * size..][..size].iter_mut().for_each(|pixel| *pixel = 255 - *pixel);
+        for pixel in &mut images.images.bytes[i * size..][..size] {
+            *pixel = 255 - *pixel;
+        }
     }
 }
 
