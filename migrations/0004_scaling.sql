@@ -4,13 +4,13 @@ CREATE TABLE scaling_points (
     run               INTEGER NOT NULL,
     attempt           INTEGER NOT NULL,
     dimension         TEXT    NOT NULL,                                -- what grows
-    options           INTEGER NOT NULL CHECK (options >= 1),           -- of every block along it
+    options           INTEGER NOT NULL CHECK (options >= 1),           -- that a block has at most
     recompute         TEXT    NOT NULL CHECK (recompute IN ('none', 'block')),
     repeat            INTEGER NOT NULL CHECK (repeat >= 0),            -- a process each
     batch             INTEGER NOT NULL CHECK (batch >= 1),             -- images of a step
     log10_candidates  REAL    NOT NULL,                                -- networks of the space
     predicted_bytes   INTEGER NOT NULL CHECK (predicted_bytes >= 0),   -- the memory model's peak
-    -- All of these are NULL where the step did not fit into the machine's memory. Seconds are
+    -- All of these are NULL where the step was only predicted. Seconds are
     -- medians of a process' steps; bytes are peaks above the process before the supernet.
     step_seconds      REAL    CHECK (step_seconds >= 0),
     forward_seconds   REAL    CHECK (forward_seconds >= 0),

@@ -197,7 +197,7 @@ pub struct StepUsage {
 pub struct ScalingPoint {
     /// What grows, as in the manifest: `width`, ..., or `all`.
     pub dimension: String,
-    /// Options of every block along it.
+    /// Options that a block has along it at most.
     pub options: u64,
     /// As in manifests: `none` or `block`.
     pub recompute: String,
@@ -209,6 +209,6 @@ pub struct ScalingPoint {
     pub log10_candidates: f64,
     /// What the memory model says of the peak.
     pub predicted_bytes: u64,
-    /// `None` where the step does not fit into this machine's memory.
+    /// `None` where it was only predicted: it needs more memory than was free or allowed.
     pub measured: Option<StepUsage>,
 }

@@ -154,6 +154,10 @@ fn run_study(study: &Scaling, args: &Args, database: &Path, data_root: &Path) ->
     if !matches!(args.device, DeviceChoice::Cpu) {
         bail!(Usage("a memory scaling study runs on the CPU; leave --device out".to_owned()));
     }
+    if args.force {
+        let problem = "a memory scaling study predicts what does not fit; leave --force out";
+        bail!(Usage(problem.to_owned()));
+    }
     let threads = set_threads(args.threads)?;
     let store = &Store::open(database)?;
     let voice = Voice { json: args.json };
@@ -162,8 +166,8 @@ fn run_study(study: &Scaling, args: &Args, database: &Path, data_root: &Path) ->
     voice.tell(format_args!("  into    {}\n", database.display()));
     fetch_if_absent(study.data.dataset, data_root, &Display::new())?;
     let stop = &signals::stop_flag().context("cannot listen for signals")?;
-    let sets = &args.sets[..];
-    let course = scaling::Course { store, data_root, sets, threads, stop };
+    let (sets, seeds) = (&args.sets[..], &args.seeds[..]);
+    let course = scaling::Course { store, data_root, sets, seeds, threads, stop };
     let ending =
         scaling::study(study, &course, &mut |id| voice.json(&Summary::of(&store.run(id)?)))?;
     voice.tell(format_args!("\nnext: `repro report` for tables and pictures"));
@@ -286,7 +290,7 @@ pub(super) fn settle<T>(
 }
 
 /// A panic is a run's failure like any other: it is recorded, and the others still run.
-fn catch<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn catch<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");

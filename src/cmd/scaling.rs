@@ -1,8 +1,8 @@
 //! `repro run` of a memory scaling study, and the process that measures one of its points.
 
-use super::run::{set_threads, settle};
+use super::run::{catch, set_threads, settle};
 use super::{Ending, command_line, say, text};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use repro::data;
 use repro::env::Environment;
 use repro::manifest::{self, Overrides, Scaling};
@@ -35,6 +35,11 @@ pub struct PointArgs {
     options: usize,
     #[arg(long)]
     threads: u16,
+    #[arg(long = "seed")]
+    seeds: Vec<u64>,
+    /// Of the study that asks.
+    #[arg(long)]
+    fingerprint: String,
 }
 
 fn parse<T>(
@@ -47,8 +52,7 @@ fn parse<T>(
 }
 
 fn parse_method(given: &str) -> Result<Method, String> {
-    let all = [Method::Dmasking, Method::Dnas, Method::Darts];
-    parse(given, all, |method| method.name().to_owned())
+    parse(given, Method::ALL, |method| method.name().to_owned())
 }
 
 fn parse_recompute(given: &str) -> Result<Recompute, String> {
@@ -64,8 +68,11 @@ fn parse_growth(given: &str) -> Result<Growth, String> {
 /// # Errors
 /// When the study is not right, or the step fails.
 pub fn point(args: &PointArgs, data_root: &Path) -> Result<()> {
-    let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
+    let overrides = Overrides { sets: args.sets.clone(), seeds: args.seeds.clone() };
     let study = manifest::load_scaling(&args.manifest, &overrides)?;
+    if args.fingerprint != scaling::fingerprint(&study) {
+        bail!("the manifest or its space has changed since the study began; begin it anew");
+    }
     set_threads(Some(args.threads))?;
     let PointArgs { method, recompute, growth, options, .. } = *args;
     let usage = Point { method, recompute, growth, options }.measure(&study, data_root)?;
@@ -78,6 +85,7 @@ pub struct Course<'a> {
     pub store: &'a Store,
     pub data_root: &'a Path,
     pub sets: &'a [String],
+    pub seeds: &'a [u64],
     pub threads: usize,
     pub stop: &'a AtomicBool,
 }
@@ -112,20 +120,18 @@ pub fn study(
             } else {
                 String::new()
             };
-            let (growth, recompute) = (point.growth.name(), point.recompute.name());
-            say(format_args!(
-                "  {at} of {of}: {growth} {}, recompute {recompute}{what}{left}",
-                point.options
-            ));
+            say(format_args!("  {at} of {of}: {point}{what}{left}"));
         };
-        let swept = scaling::sweep(
-            study,
-            method,
-            course.threads,
-            &mut announce,
-            &mut |point| in_a_process(study, point, course),
-            &mut |point| Ok(recorder.scaling_point(point)?),
-        );
+        let swept = catch(|| {
+            scaling::sweep(
+                study,
+                method,
+                course.threads,
+                &mut announce,
+                &mut |point| in_a_process(study, point, course),
+                &mut |point| Ok(recorder.scaling_point(point)?),
+            )
+        });
         let settled = settle(id, recorder, swept, |recorder, ()| recorder.finish_study())?;
         ended(id)?;
         match settled {
@@ -151,9 +157,13 @@ fn in_a_process(study: &Scaling, point: &Point, course: &Course<'_>) -> Result<S
     command.args(["--method", point.method.name(), "--recompute", point.recompute.name()]);
     command.args(["--growth", point.growth.name(), "--options", &point.options.to_string()]);
     command.args(["--threads", &course.threads.to_string()]);
+    for seed in course.seeds {
+        command.args(["--seed", &seed.to_string()]);
+    }
+    command.args(["--fingerprint", &scaling::fingerprint(study)]);
     let output =
         command.stdin(Stdio::null()).output().context("cannot start the program itself")?;
-    if course.stop.load(Ordering::Relaxed) {
+    if !output.status.success() && course.stop.load(Ordering::Relaxed) {
         return Err(Interrupted.into());
     }
     scaling::understand(&output)

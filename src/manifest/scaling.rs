@@ -9,7 +9,7 @@ use crate::recipe::{
     Adam, Augment, DataConfig, GateKind, InputChannels, LossForm, MaskPlace, Method, Objective,
     Recompute, Schedule, SearchConfig, SearchLoss, Sgd, Temperature, TemperatureSchedule,
 };
-use crate::space::{Growth, SearchSpace};
+use crate::space::{BlockChoices, BlockType, Growth, SearchSpace};
 use std::ops::Bound::{Excluded, Included};
 use std::path::{Path, PathBuf};
 
@@ -112,6 +112,9 @@ fn read_root(s: &Section<'_>, path: &Path) -> Option<Scaling> {
         .require("space", "the path of a space file, from the manifest's folder")
         .and_then(|value| read_space(s, &value, path));
     let searched = space.as_ref().map(|(_, space)| space);
+    if let (Some(value), Some(space)) = (s.get("space"), searched) {
+        check_types(&value, space);
+    }
     let mut images = None;
     let data = s.section("data", |s| read_data(s, &mut images, searched));
     let sweep = s.section("scaling", |s| read_sweep(s, images, searched));
@@ -127,6 +130,20 @@ fn read_root(s: &Section<'_>, path: &Path) -> Option<Scaling> {
         data: data?,
         sweep: sweep?,
     })
+}
+
+/// The first block type stays when everything else is taken away.
+fn check_types(value: &Value<'_>, space: &SearchSpace) {
+    let first = |block: &BlockChoices| block.types.first().copied();
+    let other = |block: &&BlockChoices| !matches!(first(block), Some(BlockType::MbConv { .. }));
+    if let Some(block) = space.blocks.iter().find(other) {
+        let problem = format!(
+            "{} begins its block types in block {} with one that is no inverted residual",
+            value.given(),
+            block.label()
+        );
+        value.complain::<()>(problem, "a study keeps the first type: let it be one like k3_relu");
+    }
 }
 
 /// A supernet may tell apart more classes than the images have: what it takes is the same.
@@ -180,13 +197,21 @@ fn read_sweep(
     let steps = s.whole("steps", 1..=MAX_STEPS);
     let repeats = s.whole("repeats", 1..=100);
     let most = s.optional("most_gigabytes", |value| value.real((Excluded(0.0), Included(1e6))));
-    let growth = s.section("options", |s| {
-        let lists = Growth::ALL.map(|growth| {
-            let list = s.optional(growth.name(), |value| read_options(value, growth, space));
-            list.map(|list| list.map(|list| (growth, list)))
-        });
-        let lists: Vec<_> = lists.into_iter().collect::<Option<Vec<_>>>()?;
-        Some(lists.into_iter().flatten().collect::<Vec<_>>())
+    let growth = s.require("options", "what grows, and to how many options");
+    let growth = growth.and_then(|value| {
+        value.section(|s| {
+            let lists = Growth::ALL.map(|growth| {
+                let list = s.optional(growth.name(), |value| read_options(value, growth, space));
+                list.map(|list| list.map(|list| (growth, list)))
+            });
+            let lists: Vec<_> = lists.into_iter().collect::<Option<Vec<_>>>()?;
+            let lists: Vec<_> = lists.into_iter().flatten().collect();
+            if lists.is_empty() {
+                return value
+                    .complain("names nothing that grows", "give width = [1, 2, 4], for example");
+            }
+            Some(lists)
+        })
     });
     Some(Sweep {
         methods: methods?,

@@ -152,6 +152,7 @@ impl ExplicitSupernet {
             let head = |params: &mut Params| HeadLayers::alone(params, &plan);
             networks.push(Network::new(&mut params, space, side, head)?);
         }
+        params.begin_names_with("");
         Ok((Self { networks, classifier, space: space.clone() }, params))
     }
 

@@ -20,7 +20,7 @@ mod scatter;
 mod stats;
 mod table;
 
-use crate::document::nearest;
+use crate::document::{Document, nearest};
 use crate::record::ScalingPoint;
 use crate::store::{Measurement, RunRow};
 use anyhow::{Context, Result, bail};
@@ -184,8 +184,9 @@ pub fn write_studies(
     folder: &Path,
     command_line: &str,
 ) -> Result<(Vec<PathBuf>, Vec<RunRow>)> {
+    let is_study = |run: &&RunRow| Document::new(Path::new(""), &run.manifest.text).has("scaling");
     let mut studies: BTreeMap<&str, Vec<scaling::Measured<'_>>> = BTreeMap::new();
-    for run in runs {
+    for run in runs.iter().filter(is_study) {
         let points = points_of(run.id)
             .with_context(|| format!("cannot read the points of run {}", run.id))?;
         if !points.is_empty() {
@@ -209,8 +210,7 @@ pub fn write_studies(
         written.push(files::replace(&folder, &format!("{stem}.csv"), report.csv.as_bytes())?);
         written.push(files::replace(&folder, &format!("{stem}.md"), report.markdown.as_bytes())?);
     }
-    let of_a_study = |run: &&RunRow| studies.contains_key(run.experiment.as_str());
-    Ok((written, runs.iter().filter(|run| !of_a_study(run)).cloned().collect()))
+    Ok((written, runs.iter().filter(|run| !is_study(run)).cloned().collect()))
 }
 
 fn make(folder: &Path) -> Result<()> {

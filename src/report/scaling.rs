@@ -9,9 +9,12 @@ use super::drawing::Drawing;
 use super::frame::column;
 use super::stats::Line;
 use crate::record::{ScalingPoint, StepUsage};
-use crate::store::RunRow;
+use crate::space::Growth;
+use crate::store::{RunRow, RunStatus};
 use anyhow::Result;
 use polars::prelude::*;
+
+const MIB: f64 = 1_048_576.0;
 
 /// A report, not yet written.
 #[derive(Clone, Debug)]
@@ -52,6 +55,13 @@ impl Point {
         Some(f64::midpoint(*upper, *lower))
     }
 
+    /// The process with the median peak: what its peak is made of sums up.
+    fn typical(&self) -> Option<&StepUsage> {
+        let mut all: Vec<&StepUsage> = self.repeats.iter().collect();
+        all.sort_by_key(|step| step.peak_bytes);
+        all.get(all.len().checked_sub(1)? / 2).copied()
+    }
+
     fn range(&self, of: impl Fn(&StepUsage) -> f64) -> Option<(f64, f64)> {
         let all = || self.repeats.iter().map(&of);
         all().reduce(f64::min).zip(all().reduce(f64::max))
@@ -62,9 +72,9 @@ impl Point {
         self.median(|step| step.seconds)
     }
 
-    /// Median of the repeats.
+    /// Median of the repeats, the lower one of two.
     pub fn peak_bytes(&self) -> Option<f64> {
-        self.median(|step| step.peak_bytes as f64)
+        self.typical().map(|step| step.peak_bytes as f64)
     }
 
     /// What the model says over what was measured.
@@ -93,9 +103,15 @@ impl Series {
         Line::fit(&points)
     }
 
+    /// The measured points with the fewest and the most options, where those are two.
+    pub fn ends(&self) -> Option<(&Point, &Point)> {
+        let (first, last) = (self.measured().next()?, self.measured().last()?);
+        (first.options < last.options).then_some((first, last))
+    }
+
     /// How many times as much the last measured point takes as the first.
     pub fn growth(&self, of: fn(&Point) -> Option<f64>) -> Option<f64> {
-        let (first, last) = (self.measured().next()?, self.measured().last()?);
+        let (first, last) = self.ends()?;
         Some(of(last)? / of(first)?)
     }
 }
@@ -130,11 +146,9 @@ fn points(runs: &[Measured<'_>]) -> Vec<Point> {
     all
 }
 
-/// What grows, in the order of the page; whatever else there is comes first.
-const DIMENSIONS: [&str; 5] = ["width", "expansion", "block_type", "resolution", "all"];
-
-fn place_of(dimension: &str) -> Option<usize> {
-    DIMENSIONS.iter().position(|known| *known == dimension)
+/// The order of the page: by what grows, and without recompute first.
+fn order(dimension: &str, recompute: &str) -> (Option<usize>, bool) {
+    (Growth::ALL.iter().position(|growth| growth.name() == dimension), recompute != "none")
 }
 
 fn series(points: &[Point]) -> Vec<Series> {
@@ -154,12 +168,12 @@ fn series(points: &[Point]) -> Vec<Series> {
             }),
         }
     }
-    // The order of the methods and of recompute stays that of the runs and the database.
-    all.sort_by_key(|series| place_of(&series.dimension));
+    all.sort_by_key(|series| order(&series.dimension, &series.recompute));
     all
 }
 
-/// The report of the runs of one experiment, of which the last finished one of each method counts.
+/// The report of the runs of one experiment. The last one of each method counts, a finished one where
+/// there is any.
 ///
 /// # Errors
 /// When the table cannot be written.
@@ -179,12 +193,14 @@ pub fn build(experiment: &str, runs: &[Measured<'_>], command_line: &str) -> Res
     })
 }
 
-/// The last run of each method that has points.
+/// The run of each method that counts, of those that have points.
 fn latest<'a>(runs: &[Measured<'a>]) -> Vec<Measured<'a>> {
+    let finished = |run: &RunRow| run.status == RunStatus::Finished;
     let mut last: Vec<Measured<'a>> = Vec::new();
     for (run, points) in runs.iter().filter(|(_, points)| !points.is_empty()) {
         let entry = (*run, points.clone());
         match last.iter_mut().find(|(known, _)| known.method == run.method) {
+            Some(known) if finished(known.0) && !finished(run) => {}
             Some(known) => *known = entry,
             None => last.push(entry),
         }
@@ -203,7 +219,7 @@ fn frame(points: &[Point]) -> PolarsResult<DataFrame> {
         column(name, points, |point: &Point| point.median(of))
     };
     let bytes = |name: &str, of: fn(&StepUsage) -> u64| {
-        column(name, points, |p: &Point| p.median(|step| of(step) as f64).map(|b| b as u64))
+        column(name, points, |point: &Point| point.typical().map(of))
     };
     let columns = vec![
         column("run_id", points, |p: &Point| p.run),

@@ -13,7 +13,9 @@ use crate::record::{ScalingPoint, StepUsage};
 use crate::rng::Seed;
 use crate::space::{Growth, SearchSpace};
 use crate::store::NewRun;
+use crate::watch::Interrupted;
 use anyhow::{Context, Result, bail};
+use std::fmt;
 use std::path::Path;
 
 /// Steps before the timed ones: the first finds neither velocities nor the tiles of threads.
@@ -38,6 +40,12 @@ pub fn points(study: &Scaling, method: Method) -> Vec<Point> {
         recompute.map(move |&recompute| Point { method, recompute, growth, options })
     });
     points.collect()
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}, recompute {}", self.growth.name(), self.options, self.recompute.name())
+    }
 }
 
 impl Point {
@@ -66,6 +74,12 @@ impl Point {
     }
 }
 
+/// Tells this study from the same file as it may be read later.
+#[must_use]
+pub fn fingerprint(study: &Scaling) -> String {
+    manifest_record(&study.name, (&study.text, &study.space_text), &study.space).sha256
+}
+
 /// What the database keeps of a method's points before they are measured.
 #[must_use]
 pub fn record(study: &Scaling, method: Method, command: &str, environment: &Environment) -> NewRun {
@@ -88,7 +102,7 @@ pub type Announce<'a> = &'a mut dyn FnMut((usize, usize), &Point, Option<u64>);
 /// them alike. What needs more memory than is free, or than the study allows, is predicted alone, once.
 ///
 /// # Errors
-/// When a point cannot be measured or kept.
+/// When a point cannot be kept, or the study is to stop; at the end, when points could not be measured.
 pub fn sweep(
     study: &Scaling,
     method: Method,
@@ -99,21 +113,27 @@ pub fn sweep(
 ) -> Result<()> {
     let points = points(study, method);
     let all = points.len() * study.sweep.repeats;
+    let dataset_bytes = data::describe(study.data.dataset).bytes;
+    let mut failures = Vec::new();
     for repeat in 0..study.sweep.repeats {
         for (i, point) in points.iter().enumerate() {
             let predicted_bytes = point.predicted_bytes(study, threads);
+            let taken = resident_bytes(predicted_bytes + dataset_bytes);
             let fits = study.sweep.most_bytes.is_none_or(|most| predicted_bytes <= most)
-                && memory::available_bytes()
-                    .is_none_or(|free| resident_bytes(predicted_bytes) <= free);
+                && memory::available_bytes().is_none_or(|free| taken <= free);
             if !fits && repeat > 0 {
                 continue;
             }
-            announce(
-                (repeat * points.len() + i + 1, all),
-                point,
-                (!fits).then_some(predicted_bytes),
-            );
-            let measured = if fits { Some(measure(point)?) } else { None };
+            let at = (repeat * points.len() + i + 1, all);
+            announce(at, point, (!fits).then_some(predicted_bytes));
+            let measured = match fits.then(|| measure(point)).transpose() {
+                Ok(measured) => measured,
+                Err(error) if error.is::<Interrupted>() => return Err(error),
+                Err(error) => {
+                    failures.push(format!("{point}: {error:#}"));
+                    None
+                }
+            };
             keep(&ScalingPoint {
                 dimension: point.growth.name().to_owned(),
                 options: point.options as u64,
@@ -126,7 +146,10 @@ pub fn sweep(
             })?;
         }
     }
-    Ok(())
+    if failures.is_empty() {
+        return Ok(());
+    }
+    bail!("{} measurements failed, the others are kept:\n{}", failures.len(), failures.join("\n"))
 }
 
 /// What a process said that measured a point.

@@ -106,6 +106,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_narrowed_space_keeps_its_largest_sizes_and_its_first_types() {
+        let text = include_str!("../../experiments/spaces/scaling_cifar.toml");
+        let space = crate::space::parse_space(text, std::path::Path::new("s.toml")).unwrap();
+        let one = Growth::Of(Dimension::Width).space(&space, 1);
+        assert_eq!(one.size().total.to_string(), "1");
+        let three = Growth::All.space(&space, 3);
+        for (block, all) in three.blocks.iter().zip(&space.blocks) {
+            assert_eq!((block.widths.len(), block.expansions(), block.types.len()), (3, 3, 3));
+            assert_eq!((block.width_max(), block.mid_max()), (all.width_max(), all.mid_max()));
+            assert_eq!(block.types, all.types[..3]);
+        }
+        assert_eq!(three.resolutions, [20, 28, 32]);
+        assert_eq!(Growth::All.space(&space, 14), space);
+        assert_eq!(Growth::ALL.map(|growth| growth.most(&space)), [14, 7, 9, 4, 14]);
+    }
+
+    #[test]
     fn sizes_are_spread_and_the_largest_stays() {
         let sizes: Vec<usize> = (1..=14).collect();
         assert_eq!(spread(&sizes, 1), [14]);

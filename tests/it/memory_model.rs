@@ -17,7 +17,8 @@ fn ratio(manifest: &str, arguments: &[&str]) -> f64 {
 #[test]
 fn a_step_takes_what_the_model_says_within_three_percent() {
     let (one, several) = ("experiments/smoke.toml", "experiments/smoke_resolutions.toml");
-    for (manifest, methods) in [(one, &["dmasking", "dnas"][..]), (several, &["dmasking"])] {
+    for (manifest, methods) in [(one, &["dmasking", "dnas"][..]), (several, &["dmasking", "dnas"])]
+    {
         for method in methods {
             for recompute in ["none", "block"] {
                 let sets =

@@ -37,10 +37,11 @@ seeds = [3]
 dataset = "fashion-mnist-slice"
 [scaling]
 methods = ["dmasking", "dnas"]
-recompute = ["none"]
+recompute = ["block", "none"]
 batch_size = 32
 steps = 1
 repeats = 2
+most_gigabytes = 0.006
 [scaling.options]
 width = [1, 2, 4]
 all = [1, 2]
@@ -86,8 +87,17 @@ fn a_study_measures_every_point_and_its_report_has_them_all() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let reports = folder.path().join("reports/memory");
     let rows = rows(&fs::read_to_string(reports.join("tiny.csv")).unwrap());
-    assert_eq!(rows.len(), 2 * (3 + 2));
-    for row in &rows {
+    assert_eq!(rows.len(), 2 * 2 * (3 + 2));
+    let (measured, predicted): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| cell(row, "measured") == "true");
+    // The explicit supernet of all options at once needs more than the study allows.
+    for row in &predicted {
+        let names = ["method", "dimension", "options", "peak_bytes", "processes"];
+        let found = names.map(|name| cell(row, name));
+        assert_eq!(found, ["dnas", "all", "2", "", "0"], "{rows:?}");
+    }
+    assert!(!predicted.is_empty());
+    for row in measured {
         let number = |name: &str| cell(row, name).parse::<f64>().unwrap();
         assert_eq!((cell(row, "measured"), cell(row, "processes")), ("true", "2"), "{row:?}");
         let owners = ["weight", "velocity", "activation", "gradient", "scratch"];
@@ -102,8 +112,8 @@ fn a_study_measures_every_point_and_its_report_has_them_all() {
     }
     let peak = |method: &str, dimension: &str, options: &str| {
         let row = rows.iter().find(|row| {
-            (cell(row, "method"), cell(row, "dimension"), cell(row, "options"))
-                == (method, dimension, options)
+            ["method", "dimension", "options", "recompute"].map(|name| cell(row, name))
+                == [method, dimension, options, "none"]
         });
         cell(row.unwrap(), "peak_bytes").parse::<f64>().unwrap()
     };
@@ -114,8 +124,14 @@ fn a_study_measures_every_point_and_its_report_has_them_all() {
     assert_eq!(cell(&rows[0], "log10_candidates"), "0.0");
 
     let page = fs::read_to_string(reports.join("tiny.md")).unwrap();
-    for part in ["C2, \"nearly constant\", width: from 1 to 4 options", "reproduced", "(runs 1, 2)"]
-    {
+    for part in [
+        "C2, \"nearly constant\", width: from 1 to 4 options masking needs 0.0",
+        "Recompute none (run 1).",
+        "A block for every option: from 1 to 4 widths 2.0",
+        "Recompute none (run 2).",
+        "(runs 1, 2)",
+        "| predicted |",
+    ] {
         assert!(page.contains(part), "{part} is missing:\n{page}");
     }
     for kind in ["bytes", "seconds"] {
@@ -134,6 +150,7 @@ fn a_study_that_is_not_right_is_refused_with_the_place() {
         ("[1, 2, 4]", "[1, 2, 5]", "width[3]: 5 is more than the 4 options"),
         ("[1, 2, 4]", "[1, 4, 2]", "width[3]: 2 does not ascend"),
         ("[1, 2, 4]", "[]", "width: is empty"),
+        ("width = [1, 2, 4]\nall = [1, 2]", "", "options: names nothing that grows"),
         ("seeds = [3]", "seeds = [3, 4]", "seeds: has several seeds"),
         ("repeats = 2", "repeats = 0", "repeats: 0 is not allowed"),
         ("batch_size = 32", "batch_size = 2000", "batch_size: 2000 is more than the 1000"),
@@ -149,8 +166,29 @@ fn a_study_that_is_not_right_is_refused_with_the_place() {
         assert!(said.contains("study.toml:") && said.contains(expected), "{to}: {said}");
     }
     let (folder, _) = study(STUDY);
+    let types = "[\"k3_hswish\", \"k5_relu_se\", \"skip\"]";
+    let skips = SPACE.replace(types, "[\"skip\", \"k3_relu\"]");
+    fs::write(folder.path().join("tiny.toml"), skips).unwrap();
+    let output = in_folder(folder.path(), &["check", "study.toml"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("begins its block types in block 1.1 with one that is no"), "{said}");
+    let (folder, _) = study(STUDY);
+    let output = in_folder(folder.path(), &["run", "study.toml", "--force"]);
+    assert_eq!(output.status.code(), Some(2));
     let output = in_folder(folder.path(), &["bench", "study.toml"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
     assert!(said.contains("scaling: is of a memory scaling study"), "{said}");
+}
+
+#[test]
+fn a_seed_of_the_command_line_reaches_every_process() {
+    let (folder, _) = study(&STUDY.replace("seeds = [3]", "seeds = [3, 4]"));
+    let small = ["--set", "scaling.options.all=[1]", "--set", "scaling.repeats=1"];
+    let arguments = [&["run", "study.toml", "--json", "--seed", "7"][..], &small].concat();
+    let output = in_folder(folder.path(), &arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let first = String::from_utf8(output.stdout).unwrap();
+    let run: Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    assert_eq!((&run["seed"], &run["status"]), (&7.into(), &"finished".into()));
 }

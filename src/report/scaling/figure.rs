@@ -1,11 +1,12 @@
 //! Bytes and seconds over the number of options and over the size of the space, as pictures: dots are
 //! measured, lines are what the memory model says, or join what was measured.
 
-use super::{DIMENSIONS, Point, Series};
+use super::{MIB, Point, Series};
 use crate::report::drawing::{Anchor, Drawing, Pen};
 use crate::report::figure::{
     Axis, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame,
 };
+use crate::space::Growth;
 
 /// What is drawn upwards.
 struct Quantity {
@@ -15,8 +16,6 @@ struct Quantity {
     /// Where there is a model.
     predicted: fn(&Point) -> Option<f64>,
 }
-
-const MIB: f64 = 1_048_576.0;
 
 const QUANTITIES: [Quantity; 2] = [
     Quantity {
@@ -44,8 +43,8 @@ pub fn all(title: &str, series: &[Series]) -> Vec<(&'static str, Drawing)> {
 /// One panel for each thing that grows, and one of everything over the size of the space.
 fn picture(title: &str, series: &[Series], quantity: &Quantity) -> Drawing {
     let kinds = kinds(series);
-    let grows = DIMENSIONS.iter().filter(|d| series.iter().any(|s| s.dimension == **d));
-    let grows: Vec<&str> = grows.copied().collect();
+    let grows = Growth::ALL.map(Growth::name).into_iter();
+    let grows: Vec<&str> = grows.filter(|d| series.iter().any(|s| s.dimension == *d)).collect();
     let rows = (grows.len() + 1).div_ceil(COLUMNS) as f64;
     let (width, below) = (PANEL.0 * COLUMNS as f64, PANEL.1 * rows);
     let height = below + LEGEND_LINE * kinds.len() as f64 + 10.0;

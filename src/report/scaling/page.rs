@@ -1,6 +1,7 @@
 //! The Markdown page of a memory scaling study.
 
-use super::{Measured, Point, Series, place_of, predictions};
+use super::{MIB, Measured, Point, Series, order, predictions};
+use crate::claim::{self, Evidence};
 use crate::report::cells::escape;
 use crate::report::page::origin;
 use crate::report::stats::Line;
@@ -12,7 +13,6 @@ use crate::space::{Dimension, SearchSpace, parse_space};
 use crate::store::RunRow;
 use std::path::Path;
 
-const MIB: f64 = 1_048_576.0;
 /// From the fewest to the most widths, the masked supernet's bytes may grow by so much, and its
 /// seconds, for the claim to count as reproduced.
 const BYTES_TOLERATED: f64 = 0.01;
@@ -35,7 +35,7 @@ pub fn markdown(
     let mut page = vec![format!("# {}\n", escape(experiment)), origin(&rows, command_line)];
     page.push(about(points));
     let space = rows.first().and_then(space_of);
-    page.push(format!("## Verdicts\n\n{}", verdicts(space.as_ref(), points, series)));
+    page.push(format!("## Verdicts\n\n{}", verdicts(&rows, space.as_ref(), points, series)));
     page.extend(pictures.iter().map(|name| {
         format!("![What a step takes over the options and the size of the space]({name})\n")
     }));
@@ -61,26 +61,30 @@ fn space_of(run: &RunRow) -> Option<SearchSpace> {
 
 /// What was done.
 fn about(points: &[Point]) -> String {
-    let batches: Vec<String> = points.iter().map(|p| p.batch.to_string()).collect();
-    let batch = batches.first().cloned().unwrap_or_default();
+    let mut batches: Vec<u64> = points.iter().map(|p| p.batch).collect();
+    batches.sort_unstable();
+    batches.dedup();
+    let batch = batches.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ");
     let processes = points.iter().map(|p| p.repeats.len()).max().unwrap_or(0);
     format!(
         "A step trains the supernet's weights on {batch} images. Every point was measured by up to \
          {processes} processes that did nothing else. One thing grows at a time and everything else \
          is decided: one option each, the largest size, the first block type; `all` grows all of \
-         them at once. Of sizes the largest is always among the options, and the others are spread \
-         evenly, so that the largest network is always the same. `dmasking` masks shared weights, and has a \
-         branch for each block type; `dnas` has a block for every option.\n"
+         them at once. A block has at most as many options as are named, and never more than the space \
+         gives it. Of sizes the largest is always among the options, and the others are spread evenly; \
+         of block types the first ones are. `dmasking` masks shared weights, and has a branch for each \
+         block type; `dnas` and `darts` have a block for every option.\n"
     )
 }
 
 const GROWTH: &str = "From the fewest to the most options that were measured. The slope is that of a \
 straight line through the medians, least squares, with its 95 % interval by Student's t; R² is the \
-share of the variance that the line explains. The last column is twice the slope over log10 of the \
+share of the variance that the line explains. Where blocks have fewer options than are named, growth \
+flattens: that is the space's doing. The last column is twice the slope over log10 of the \
 number of networks.\n";
 
 const POINTS: &str = "Medians over processes, with the range of their seconds. What has no measured \
-peak did not fit into this machine's memory and was predicted. The model's error is predicted over \
+peak needs more memory than was free, or than the manifest allows, and was predicted. The model's error is predicted over \
 measured, less one. By owner and by phase: see the CSV file.\n";
 
 fn growth_table(series: &[Series]) -> Table {
@@ -96,11 +100,11 @@ fn growth_table(series: &[Series]) -> Table {
         ("R²", Right),
         ("ms an option", Right),
         ("MB per 100 times the networks", Right),
+        ("run", Right),
     ];
     let mut table = Table::new(&columns);
     for s in series {
-        let measured: Vec<&Point> = s.measured().collect();
-        let [first, .., last] = measured[..] else { continue };
+        let Some((first, last)) = s.ends() else { continue };
         let ends = |of: &dyn Fn(&Point) -> String| format!("{} to {}", of(first), of(last));
         let mib = |p: &Point| p.peak_bytes().map_or(String::new(), |b| format!("{:.1}", b / MIB));
         let over_options = |y| s.line(|p| p.options as f64, y);
@@ -118,6 +122,7 @@ fn growth_table(series: &[Series]) -> Table {
             bytes.and_then(|line| line.r_squared).map_or(String::new(), |r| format!("{r:.4}")),
             slope(seconds.as_ref()),
             per_hundredfold(s).map_or(String::new(), |mb| format!("{mb:.2}")),
+            first.run.to_string(),
         ]);
     }
     table
@@ -165,7 +170,7 @@ fn point_table(points: &[Point]) -> Table {
     ];
     let mut table = Table::new(&columns);
     let mut points: Vec<&Point> = points.iter().collect();
-    points.sort_by_key(|p| place_of(&p.dimension));
+    points.sort_by_key(|p| order(&p.dimension, &p.recompute));
     for p in points {
         let seconds = p.seconds().zip(p.range(|step| step.seconds));
         table.push(vec![
@@ -187,9 +192,14 @@ fn point_table(points: &[Point]) -> Table {
 }
 
 /// What the study says of the paper's claims, and of the memory model.
-fn verdicts(space: Option<&SearchSpace>, points: &[Point], series: &[Series]) -> String {
+fn verdicts(
+    runs: &[RunRow],
+    space: Option<&SearchSpace>,
+    points: &[Point],
+    series: &[Series],
+) -> String {
     let mut lines = Vec::new();
-    lines.extend(space.map(size_verdict));
+    lines.extend(size_verdict(runs, space));
     for dimension in ["width", "expansion", "resolution", "block_type"] {
         lines.extend(masking_verdict(series, dimension));
     }
@@ -198,70 +208,96 @@ fn verdicts(space: Option<&SearchSpace>, points: &[Point], series: &[Series]) ->
     lines.iter().map(|line| format!("- {line}\n")).collect()
 }
 
-/// C1.
-fn size_verdict(space: &SearchSpace) -> String {
-    let widths = space.size().along(Dimension::Width).log10();
-    format!(
-        "C1, \"up to 10^14 times larger\": the widths of {} multiply to 10^{widths:.1}: {}.",
+/// C1, which a space alone decides.
+fn size_verdict(runs: &[RunRow], space: Option<&SearchSpace>) -> Option<String> {
+    let (run, space) = (runs.first()?, space?);
+    let size = space.size();
+    let by_widths = size.along(Dimension::Width).log10();
+    let growth = claim::Growth {
+        by_widths,
+        over_block_types: size.over_block_types.log10(),
+        classes: space.classes,
+    };
+    let evidence = Evidence { dataset: run.dataset.clone(), growth: Some(growth) };
+    let c1 = claim::ALL.iter().find(|claim| claim.id == "C1")?;
+    Some(format!(
+        "C1, \"{}\": the widths of {} multiply to 10^{by_widths:.1}: {}.",
+        c1.statement.trim_end_matches('.'),
         escape(&space.name),
-        if widths >= 13.5 {
-            "reproduced"
-        } else {
-            "less than the paper's, this space has fewer blocks"
-        }
-    )
+        c1.judge(&evidence)
+    ))
 }
 
-/// That without recompute comes first.
-fn find<'a>(series: &'a [Series], method: &str, dimension: &str) -> Option<&'a Series> {
-    series.iter().find(|s| s.method == method && s.dimension == dimension)
+/// That without recompute, where there is one.
+fn find<'a>(series: &'a [Series], methods: &[&str], dimension: &str) -> Option<&'a Series> {
+    series.iter().find(|s| methods.contains(&&s.method[..]) && s.dimension == dimension)
 }
 
 /// C2, for one thing that grows.
 fn masking_verdict(series: &[Series], dimension: &str) -> Option<String> {
-    let masked = find(series, "dmasking", dimension)?;
+    let masked = find(series, &["dmasking"], dimension)?;
     let (bytes, seconds) = (masked.growth(Point::peak_bytes)?, masked.growth(Point::seconds)?);
-    let (first, last) = (masked.measured().next()?, masked.measured().last()?);
+    let (first, last) = masked.ends()?;
     let verdict = match (bytes <= 1.0 + BYTES_TOLERATED, seconds <= 1.0 + SECONDS_TOLERATED) {
         (true, true) => "reproduced",
         (true, false) => "reproduced in bytes, not in seconds",
-        (false, true) => "not reproduced in bytes",
+        (false, true) => "reproduced in seconds, not in bytes",
         (false, false) => "not reproduced",
     };
     let why = match dimension {
         "block_type" => {
-            " (masks share weights among sizes; each block type is a branch of its own)"
+            " (masks share weights among sizes; each block type is a branch of its own, in the paper, too)"
         }
-        "resolution" => " (each resolution is computed by itself; the smaller ones are not kept)",
+        "resolution" => {
+            " (each resolution is computed by itself; what the smaller ones compute is not kept)"
+        }
         _ => "",
     };
     let per = per_hundredfold(masked).map_or(String::new(), |mb| {
         format!(
-            ", {mb:.2} MB per two orders of magnitude of space size beside the paper's {PUBLISHED_MB} \
+            "; {mb:.3} MB per two orders of magnitude of space size, beside the paper's {PUBLISHED_MB} \
              (a recollection)"
         )
     });
     Some(format!(
-        "C2, \"nearly constant\", {dimension}: from {} to {} options masking takes {} bytes and {} \
-         seconds{per}: {verdict}{why}. Tolerated: {} % of bytes, {} % of seconds.",
+        "C2, \"nearly constant\", {dimension}: from {} to {} options masking needs {} memory and {} \
+         time{per}: {verdict}{why}. Tolerated: {} % of bytes, {} % of seconds. Recompute {} (run {}).",
         first.options,
         last.options,
-        times(Some(bytes)),
-        times(Some(seconds)),
+        grown(bytes),
+        grown(seconds),
         100.0 * BYTES_TOLERATED,
-        100.0 * SECONDS_TOLERATED
+        100.0 * SECONDS_TOLERATED,
+        masked.recompute,
+        first.run
     ))
+}
+
+/// In a sentence: `1.2 % more`.
+fn grown(factor: f64) -> String {
+    match factor {
+        _ if factor >= 1.1 => format!("{factor:.2} times the"),
+        _ if factor >= 1.0 => format!("{:.2} % more", 100.0 * (factor - 1.0)),
+        _ => format!("{:.2} % less", 100.0 * (1.0 - factor)),
+    }
 }
 
 /// What masking is compared with.
 fn explicit_verdict(series: &[Series]) -> Option<String> {
-    let explicit = find(series, "dnas", "width")?;
+    let explicit = find(series, &["dnas", "darts"], "width")?;
     let line = explicit.line(|p| p.options as f64, |p| p.peak_bytes().map(|b| b / MIB))?;
-    let r_squared = line.r_squared?;
+    let (r_squared, (first, last)) = (line.r_squared?, explicit.ends()?);
     Some(format!(
-        "A block for every option grows by {} MiB a width option, R² {r_squared:.4}: {}.",
+        "A block for every option: from {} to {} widths {} memory and {} time; {} MiB a width, R² \
+         {r_squared:.4}: {}. Recompute {} (run {}).",
+        first.options,
+        last.options,
+        grown(explicit.growth(Point::peak_bytes)?),
+        grown(explicit.growth(Point::seconds)?),
         slope(Some(&line)),
-        if r_squared >= 0.99 { "linear" } else { "not a straight line" }
+        if r_squared >= 0.99 { "linear" } else { "not a straight line" },
+        explicit.recompute,
+        first.run
     ))
 }
 
@@ -272,13 +308,93 @@ fn model_verdict(points: &[Point]) -> Option<String> {
     let within = measured.clone().filter(|p| off(p) <= MODEL_TOLERATED).count();
     Some(format!(
         "The memory model is within {} % at {within} of {} measured points; it is furthest off by {:+.1} % \
-         ({}, recompute {}, {} {}).",
+         ({}, recompute {}, {} {}, run {}).",
         100.0 * MODEL_TOLERATED,
         measured.count(),
         100.0 * (worst.model_ratio()? - 1.0),
         worst.method,
         worst.recompute,
         worst.dimension,
-        worst.options
+        worst.options,
+        worst.run
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::StepUsage;
+
+    /// Steps of so many bytes and seconds, by options; without them, predicted.
+    fn grown_by(method: &str, dimension: &str, steps: &[(u64, Option<(u64, f64)>)]) -> Series {
+        let point = |&(options, step): &(u64, Option<(u64, f64)>)| Point {
+            run: 7,
+            method: method.to_owned(),
+            recompute: "none".to_owned(),
+            dimension: dimension.to_owned(),
+            options,
+            batch: 64,
+            log10_candidates: 2.0 * options as f64,
+            predicted_bytes: 1_000_000,
+            repeats: step
+                .map(|(peak_bytes, seconds)| StepUsage {
+                    seconds,
+                    peak_bytes,
+                    ..StepUsage::default()
+                })
+                .into_iter()
+                .collect(),
+        };
+        let points = steps.iter().map(point).collect();
+        let (method, dimension) = (method.to_owned(), dimension.to_owned());
+        Series { method, recompute: "none".to_owned(), dimension, points }
+    }
+
+    #[test]
+    fn what_stays_nearly_constant_is_reproduced_and_nothing_else_is() {
+        let verdict = |bytes, seconds| {
+            let steps = [(1, Some((1_000_000, 1.0))), (3, Some((bytes, seconds)))];
+            masking_verdict(&[grown_by("dmasking", "width", &steps)], "width").unwrap()
+        };
+        let kept = verdict(1_010_000, 1.03);
+        assert!(kept.contains("needs 1.00 % more memory and 3.00 % more time"), "{kept}");
+        // 10 kB over four orders of magnitude.
+        assert!(kept.contains("; 0.005 MB per two orders of magnitude"), "{kept}");
+        assert!(kept.contains("recollection): reproduced. Tolerated"), "{kept}");
+        assert!(verdict(1_011_000, 1.0).contains(": reproduced in seconds, not in bytes. "));
+        assert!(verdict(1_000_000, 1.2).contains(": reproduced in bytes, not in seconds. "));
+        assert!(verdict(2_000_000, 1.2).contains(": not reproduced. "));
+        assert!(verdict(2_000_000, 0.9).contains("2.00 times the memory and 10.00 % less time"));
+    }
+
+    #[test]
+    fn one_measured_point_says_nothing_of_growth() {
+        let steps = [(1, Some((1_000_000, 1.0))), (3, None)];
+        let series = [grown_by("dmasking", "width", &steps), grown_by("dnas", "width", &steps)];
+        assert_eq!(masking_verdict(&series, "width"), None);
+        assert_eq!(explicit_verdict(&series), None);
+        assert!(growth_table(&series).is_empty());
+    }
+
+    #[test]
+    fn a_straight_line_is_told_from_a_bent_one_and_the_model_from_what_was_measured() {
+        let mib = 1_048_576;
+        let line = |last| {
+            let steps = [(1, Some((mib, 1.0))), (2, Some((2 * mib, 2.0))), (3, Some((last, 3.0)))];
+            grown_by("dnas", "width", &steps)
+        };
+        let straight = explicit_verdict(&[line(3 * mib)]).unwrap();
+        assert!(
+            straight.contains("1.000 (1.000 to 1.000) MiB a width, R² 1.0000: linear"),
+            "{straight}"
+        );
+        let bent = explicit_verdict(&[line(2 * mib)]).unwrap();
+        assert!(bent.contains(": not a straight line."), "{bent}");
+        let model = model_verdict(&line(3 * mib).points).unwrap();
+        assert!(model.contains("within 3 % at 0 of 3 measured points"), "{model}");
+        assert!(
+            model.contains("furthest off by -68.2 % (dnas, recompute none, width 3, run 7)"),
+            "{model}"
+        );
+    }
 }

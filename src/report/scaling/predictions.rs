@@ -9,7 +9,7 @@ use crate::report::table::{
 };
 use crate::space::{Growth, SearchSpace};
 
-/// Images of a step that predictions are made for: the paper's, and twice as many.
+/// Images of a step that predictions are made for; the paper's own number is not known.
 pub const BATCHES: [usize; 2] = [128, 256];
 /// Gigabytes (10^9 bytes) of accelerators.
 pub const GPUS: [u64; 3] = [16, 32, 80];
