@@ -80,11 +80,14 @@ pub struct Machine {
 }
 
 /// How many steps are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Length {
     /// Before the timed ones. The first one is not like the others: it finds no tiles of threads.
     pub warm_up: usize,
+    /// At least so many are timed,
     pub timed: usize,
+    /// and more until they took so many seconds together.
+    pub seconds: f64,
 }
 
 /// Steps of [`measure`] before the timed ones.
@@ -142,7 +145,7 @@ pub fn measure(
     let indices: Vec<usize> = (0..dataset.train.len()).collect();
     let loader = Loader::training(dataset, indices, batch, manifest.search.augment, seed, "bench");
     anyhow::ensure!(loader.batches() > 0, "a batch of {batch} is more than all images");
-    let length = Length { warm_up: WARM_UP, timed: steps };
+    let length = Length { warm_up: WARM_UP, timed: steps, seconds: 0.0 };
     let idle = Idle::begin();
     let data = (&loader, idle.live_bytes);
     let (course, fixed) = match what {
@@ -321,7 +324,7 @@ fn run(
         peaks: Peaks::default(),
         high_water_bytes: None,
     };
-    let mut number = 0;
+    let (mut number, mut timed) = (0, 0.0);
     for epoch in 0.. {
         let before = memory::live_bytes();
         let mut batches = loader.epoch(epoch);
@@ -341,10 +344,11 @@ fn run(
             }
             let data = (ready - start).as_secs_f64();
             course.samples.push(Sample { data, step: seconds, parts, macs });
+            timed += seconds;
             if peaks.highest.bytes() > course.peaks.highest.bytes() {
                 course.peaks = peaks;
             }
-            if course.samples.len() == length.timed {
+            if course.samples.len() >= length.timed && timed >= length.seconds {
                 course.high_water_bytes = memory::high_water_bytes();
                 return Ok(course);
             }

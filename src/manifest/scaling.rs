@@ -36,8 +36,10 @@ pub struct Sweep {
     pub methods: Vec<Method>,
     pub recompute: Vec<Recompute>,
     pub batch_size: usize,
-    /// Steps of each process that are timed.
+    /// Steps of each process that are timed at least,
     pub steps: usize,
+    /// and more, until they took so many seconds together.
+    pub seconds: f64,
     /// Processes for each point.
     pub repeats: usize,
     /// A step that needs more is predicted even if it would fit; no such bound when `None`.
@@ -195,6 +197,7 @@ fn read_sweep(
     let batch_size =
         batch_size.and_then(|value| at_most(&value, 1..=MAX_BATCH, images, "training images"));
     let steps = s.whole("steps", 1..=MAX_STEPS);
+    let seconds = s.optional("seconds", |value| value.real((Included(0.0), Included(3600.0))));
     let repeats = s.whole("repeats", 1..=100);
     let most = s.optional("most_gigabytes", |value| value.real((Excluded(0.0), Included(1e6))));
     let growth = s.require("options", "what grows, and to how many options");
@@ -218,6 +221,7 @@ fn read_sweep(
         recompute: recompute?,
         batch_size: batch_size?,
         steps: steps?,
+        seconds: seconds?.unwrap_or_default(),
         repeats: repeats?,
         most_bytes: most?.map(|gigabytes| (1e9 * gigabytes) as u64),
         growth: growth?,

@@ -68,7 +68,8 @@ impl Point {
     pub fn measure(&self, study: &Scaling, data_root: &Path) -> Result<StepUsage> {
         let dataset = data::load(&study.data, data_root, &Silent)?;
         let config = steps_of(self.method, self.recompute, study.sweep.batch_size);
-        let length = Length { warm_up: WARM_UP, timed: study.sweep.steps };
+        let (timed, seconds) = (study.sweep.steps, study.sweep.seconds);
+        let length = Length { warm_up: WARM_UP, timed, seconds };
         let (space, seed) = (self.space(study), Seed(study.seed));
         bench::supernet_step(&space, &config, &dataset, seed, length)
     }
