@@ -2,6 +2,7 @@
 //! is trained. Manifests are read into these; data, training and search use them.
 
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Which images, and how many.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,14 +11,17 @@ pub struct DataConfig {
     /// How many training images are held out to watch the training of the derived network; they
     /// are drawn by the seed, once per run.
     pub validation_images: usize,
-    /// Images are scaled to so many pixels on each side; as they are when `None`.
+    /// Images are scaled to so many pixels on each side; as they are when `None`. Always there for
+    /// `DatasetName::ImageFolder`.
     pub side: Option<usize>,
+    /// Always there for `DatasetName::ImageFolder`.
+    pub folder: Option<ImageFolder>,
 }
 
 /// The whole data set as it is.
 impl From<DatasetName> for DataConfig {
     fn from(dataset: DatasetName) -> Self {
-        Self { dataset, validation_images: 0, side: None }
+        Self { dataset, validation_images: 0, side: None, folder: None }
     }
 }
 
@@ -31,6 +35,24 @@ pub enum DatasetName {
     FashionMnist,
     /// The first images of Fashion-MNIST, shipped with the program.
     FashionMnistSlice,
+    /// JPEGs and PNGs of a person's own, in a folder for each class.
+    ImageFolder,
+}
+
+/// Where images lie, and how they are normalised: (pixel / 255 - mean) / sd, for red, green and blue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageFolder {
+    /// From the data folder, unless it is absolute.
+    pub path: PathBuf,
+    pub mean: [f32; 3],
+    pub sd: [f32; 3],
+}
+
+impl ImageFolder {
+    /// Of ImageNet's training images, as torchvision gives them; most published networks use them.
+    pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+    /// The standard deviations beside [`Self::MEAN`].
+    pub const SD: [f32; 3] = [0.229, 0.224, 0.225];
 }
 
 /// How the architecture is found.
@@ -43,6 +65,8 @@ pub struct SearchConfig {
     pub batch_size: usize,
     /// Training images that the search sees, drawn by the seed; all of them when `None`.
     pub images: Option<usize>,
+    /// It sees images of so many classes only, drawn by the seed; of all of them when `None`.
+    pub classes: Option<usize>,
     /// Share of those that trains the weights; the rest trains the architecture parameters.
     pub weight_share: f64,
     pub augment: Augment,
@@ -322,14 +346,17 @@ impl Recompute {
 }
 
 /// Random changes to training images.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
     /// Mirror left-right with probability one half.
     pub flip: bool,
     /// Pad with this many zero pixels (after normalisation, before scaling) and crop back at a
-    /// random offset.
+    /// random offset. Zero for images of a folder.
     pub crop_padding: usize,
+    /// Cut out a random part of at least this share of the area; the middle when `None`. For images
+    /// of a folder alone.
+    pub crop_area: Option<f64>,
 }
 
 /// What the found network may cost: from `bound · (1 - tolerance)` to `bound`.

@@ -1,15 +1,19 @@
 //! From a manifest to runs, and one run from beginning to end: read the data, search, derive, rank
 //! where that is asked for, train from scratch, look at the test images once a training.
 
+mod images;
 mod need;
 mod rank;
 pub mod scaling;
 mod trainings;
 
+pub use images::check_images;
 pub use need::{Need, need, resident_bytes};
 
+use images::Prepared;
+
 use crate::cost;
-use crate::data::{self, Dataset, Silent};
+use crate::data;
 use crate::env::Environment;
 use crate::manifest::Manifest;
 use crate::memory;
@@ -33,14 +37,6 @@ pub struct RunPlan<'a> {
     pub seed: u64,
 }
 
-/// The data set in memory, and what each of its training images is for.
-struct Prepared {
-    dataset: Dataset,
-    search: Vec<usize>,
-    train: Vec<usize>,
-    validation: Vec<usize>,
-}
-
 /// The runs of a manifest: one per seed and method. All methods of a seed come before the next
 /// seed, so that what changes on a machine in the meantime befalls all methods alike, and a comparison
 /// that is stopped early has whole seeds.
@@ -61,7 +57,7 @@ impl RunPlan<'_> {
                 &self.manifest.space,
             ),
             method: self.method.name().to_owned(),
-            dataset: data::describe(self.manifest.data.dataset).name.to_owned(),
+            dataset: data::label(&self.manifest.data),
             seed: self.seed,
             command: command.to_owned(),
             environment: environment.clone(),
@@ -97,16 +93,6 @@ impl RunPlan<'_> {
             watch.recorder.measure(0, &[("memory.high_water_bytes", bytes as f64)])?;
         }
         Ok(result)
-    }
-
-    fn prepare(&self, data_root: &Path) -> Result<Prepared> {
-        let config = &self.manifest.data;
-        let dataset = data::load(config, data_root, &Silent)?;
-        let seed = Seed(self.seed);
-        let (train, validation) = dataset.partition(seed, config.validation_images)?;
-        let images = self.manifest.search.images.unwrap_or(train.len());
-        let search = data::draw(&train, images, seed, "data/subset")?;
-        Ok(Prepared { dataset, search, train, validation })
     }
 
     fn search(

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use repro::bench::{self, Measured, What};
 use repro::data::{self, Silent};
 use repro::manifest::{self, Manifest, Overrides};
+use repro::runner;
 use repro::space::{ArchSpec, SearchSpace};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -111,6 +112,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     }
     set_threads(args.threads)?;
     fetch_if_absent(manifest.data.dataset, data_root, &Display::new())?;
+    runner::check_images(&manifest, data_root)?;
     let dataset = data::load(&manifest.data, data_root, &Silent)?;
     let batch = args.batch.map_or_else(|| usual_batch(&manifest, args.what), |n| n as usize);
     let size = (batch, args.steps as usize);

@@ -2,11 +2,12 @@
 
 use super::{scaling, text};
 use anyhow::Result;
-use repro::data::describe;
-use repro::document::Complaints;
+use repro::data::{describe, label};
+use repro::document::{Complaint, Complaints};
 use repro::manifest::{self, Experiment, Manifest, Overrides};
+use repro::runner;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Check manifests with their spaces and say what they would do, without doing it.
 #[derive(Debug, clap::Args)]
@@ -27,15 +28,18 @@ pub struct Args {
 ///
 /// # Errors
 /// All complaints of all manifests.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, data_root: Option<&Path>) -> Result<()> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
     let mut complaints = Complaints::default();
     let mut out = io::stdout().lock();
     for path in &args.manifests {
         match manifest::load_experiment(path, &overrides) {
-            Ok(Experiment::Runs(manifest)) => {
-                writeln!(out, "{}: ok\n{}", path.display(), summary(&manifest))?;
-            }
+            Ok(Experiment::Runs(manifest)) => match check_folder(&manifest, data_root) {
+                Ok(note) => {
+                    writeln!(out, "{}: ok\n{}{note}", path.display(), summary(&manifest))?;
+                }
+                Err(found) => complaints.0.extend(found.0),
+            },
             Ok(Experiment::Scaling(study)) => {
                 writeln!(out, "{}: ok\n{}", path.display(), scaling::summary(&study))?;
             }
@@ -43,6 +47,23 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     if complaints.0.is_empty() { Ok(()) } else { Err(complaints.into()) }
+}
+
+/// Compares an image folder with the manifest if it is there; says so if it is not, since a manifest
+/// can be right without it.
+fn check_folder(manifest: &Manifest, data_root: Option<&Path>) -> Result<String, Complaints> {
+    let (Some(folder), Some(root)) = (&manifest.data.folder, data_root) else {
+        return Ok(String::new());
+    };
+    let place = root.join(&folder.path);
+    if !place.is_dir() {
+        return Ok(format!("\n  not here: {}", place.display()));
+    }
+    runner::check_images(manifest, root).map(|()| String::new()).map_err(|error| {
+        error.downcast::<Complaints>().unwrap_or_else(|error| {
+            Complaint::of_file(&manifest.path, format!("{error:#}"), "").into()
+        })
+    })
 }
 
 /// What the manifest does, in a few lines.
@@ -61,6 +82,7 @@ pub fn summary(manifest: &Manifest) -> String {
     };
     let set = describe(data.dataset);
     let images = search.images.map_or("all".to_owned(), |images| images.to_string());
+    let classes = search.classes.map_or(String::new(), |n| format!(" of {n} classes"));
     let budget = search.budget.map(|budget| {
         let (band, of) = (budget.band(), budget.objective.name());
         format!("\n  budget  {} to {} {of}", text::count(*band.start()), text::count(*band.end()))
@@ -68,7 +90,7 @@ pub fn summary(manifest: &Manifest) -> String {
     let lines = [
         format!("  {}: {}", manifest.name, manifest.description),
         format!("  runs    {runs}: {}, seed {}", methods.join(", "), seeds.join(", ")),
-        format!("  data    {} ({}), {} held out", set.name, set.images, data.validation_images),
+        format!("  data    {} ({}), {} held out", label(data), set.images, data.validation_images),
         format!(
             "  space   {}: {} networks, {} times the block types alone",
             space.name,
@@ -76,7 +98,7 @@ pub fn summary(manifest: &Manifest) -> String {
             text::ways(&size.over_block_types)
         ),
         format!(
-            "  search  {} epochs of {images} images, {} a batch",
+            "  search  {} epochs of {images} images{classes}, {} a batch",
             search.epochs, search.batch_size
         ),
         format!("  train   {} epochs, {} a batch{repeats}", train.epochs, train.batch_size),

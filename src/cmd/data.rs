@@ -1,4 +1,4 @@
-//! `repro data list` and `repro data fetch`: which data sets there are, and getting them.
+//! `repro data`: which data sets there are, getting them, and looking at folders of one's own.
 
 use super::progress::Display;
 use anyhow::{Result, bail};
@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// See which data sets there are, and get them.
+/// See which data sets there are, and get them or check your own.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -30,6 +30,11 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         from: Option<PathBuf>,
     },
+    /// Decode every image of an image folder and name those that are damaged.
+    Check {
+        /// The folder with train/ and val/, from the data folder.
+        folder: PathBuf,
+    },
 }
 
 fn name_parser() -> impl TypedValueParser<Value = &'static Description> {
@@ -45,6 +50,7 @@ pub fn run(args: &Args, root: &Path) -> Result<()> {
     match &args.command {
         Command::List => list(root),
         Command::Fetch { name, from } => fetch(name, root, from.as_deref()),
+        Command::Check { folder } => check(folder, root),
     }
 }
 
@@ -56,6 +62,11 @@ fn list(root: &Path) -> Result<()> {
             Presence::BuiltIn => "built in".to_owned(),
             Presence::Here { place, bytes } => {
                 format!("{} ({})", place.display(), HumanBytes(bytes))
+            }
+            Presence::Folders(folders) if folders.is_empty() => "none".to_owned(),
+            Presence::Folders(folders) => {
+                let folders = folders.iter().map(|folder| folder.display().to_string());
+                folders.collect::<Vec<_>>().join(", ")
             }
             Presence::Absent => format!("absent; `repro data fetch {}` gets it", d.name),
         };
@@ -78,7 +89,7 @@ fn fetch(set: &Description, root: &Path, from: Option<&Path>) -> Result<()> {
     let mut out = io::stdout().lock();
     let place = match data::presence(set.dataset, root) {
         Presence::Here { place, .. } => place.display().to_string(),
-        Presence::BuiltIn | Presence::Absent => root.display().to_string(),
+        Presence::BuiltIn | Presence::Folders(_) | Presence::Absent => root.display().to_string(),
     };
     if was_there {
         writeln!(out, "{} is already in {place}", set.name)?;
@@ -87,5 +98,18 @@ fn fetch(set: &Description, root: &Path, from: Option<&Path>) -> Result<()> {
         writeln!(out, "{} is now in {place}, checked ({seconds:.1} s)", set.name)?;
     }
     writeln!(out, "terms: {}", set.terms)?;
+    Ok(())
+}
+
+fn check(folder: &Path, root: &Path) -> Result<()> {
+    let (images, wrong) = data::check_folder(folder, root, &Display::new())?;
+    let mut out = io::stdout().lock();
+    for problem in &wrong {
+        writeln!(out, "{problem}")?;
+    }
+    if !wrong.is_empty() {
+        bail!("{} of {images} images cannot be used", wrong.len());
+    }
+    writeln!(out, "all {images} images can be used")?;
     Ok(())
 }

@@ -109,7 +109,7 @@ fn carry_out(cli: &Cli) -> Result<Ending> {
     let database = database(cli.db.clone());
     match &cli.command {
         Command::Run(args) => return run::run(args, &database, &data_root(cli.data.clone())?),
-        Command::Check(args) => check::run(args)?,
+        Command::Check(args) => check::run(args, data_root(cli.data.clone()).ok().as_deref())?,
         Command::List(args) => list::run(args, &existing(&database)?)?,
         Command::Show(args) => show::run(args, &existing(&database)?)?,
         Command::Report(args) => report::run(args, &existing(&database)?)?,

@@ -126,6 +126,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
 
     let display = Display::new();
     fetch_if_absent(manifest.data.dataset, data_root, &display)?;
+    runner::check_images(&manifest, data_root)?;
     // Only now: before the runs, a signal ends the program as usual.
     let stop = signals::stop_flag().context("cannot listen for signals")?;
     let session = Session {

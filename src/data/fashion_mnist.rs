@@ -5,7 +5,7 @@
 //! dimensions as big-endian 32-bit numbers, then the bytes.
 
 use super::fetch::{self, FetchProgress, Staging};
-use super::{DataError, Dataset, Images, Normalisation, Split, hash};
+use super::{DataError, Dataset, Images, Normalisation, Pixels, Split, hash};
 use crate::recipe::DatasetName;
 use flate2::read::MultiGzDecoder;
 use std::fs;
@@ -161,8 +161,12 @@ fn split(images: &[u8], labels: &[u8], path: &Path) -> Result<Split, DataError> 
     if labels.len() * IMAGE_BYTES != images.len() || labels.iter().any(|&l| l > 9) {
         return Err(damaged("labels and images do not belong together"));
     }
-    let images = Images { height: SIDE, width: SIDE, bytes: images.to_vec() };
-    Ok(Split { images, labels: labels.to_vec() })
+    Ok(in_memory(images.to_vec(), labels))
+}
+
+fn in_memory(bytes: Vec<u8>, labels: &[u8]) -> Split {
+    let images = Images::Memory(Pixels { height: SIDE, width: SIDE, bytes });
+    Split { images, labels: labels.iter().map(|&label| u32::from(label)).collect() }
 }
 
 /// The elements of an IDX file of bytes whose dimensions after the first are `inner`.
@@ -186,7 +190,7 @@ mod tests {
     fn the_slice_is_balanced_and_needs_no_folder() {
         let data = load_slice().unwrap();
         for (split, per_class) in [(&data.train, 100), (&data.test, 20)] {
-            assert_eq!(split.images.bytes.len(), split.len() * data.image_len());
+            assert_eq!(split.bytes().len(), split.len() * data.image_len());
             for class in 0..10 {
                 let n = split.labels.iter().filter(|&&label| label == class).count();
                 assert_eq!(n, per_class, "class {class}");
@@ -232,17 +236,15 @@ mod tests {
     }
 
     fn first_of_each_class(split: &Split, per_class: usize) -> Split {
-        let mut taken = [0; 10];
-        let images = Images { bytes: Vec::new(), ..split.images };
-        let mut slice = Split { images, labels: Vec::new() };
-        for (image, &label) in split.images.bytes.chunks_exact(IMAGE_BYTES).zip(&split.labels) {
+        let (mut taken, mut bytes, mut labels) = ([0; 10], Vec::new(), Vec::new());
+        for (image, &label) in split.bytes().chunks_exact(IMAGE_BYTES).zip(&split.labels) {
             if taken[label as usize] < per_class {
                 taken[label as usize] += 1;
-                slice.images.bytes.extend(image);
-                slice.labels.push(label);
+                bytes.extend(image);
+                labels.push(label as u8);
             }
         }
-        slice
+        in_memory(bytes, &labels)
     }
 
     /// Writes `src/data/fixture/*.gz` anew from Debian's package.
@@ -252,8 +254,9 @@ mod tests {
         let data = load(Path::new("/nowhere")).unwrap();
         for (split, per_class, files) in [(&data.train, 100, &TRAIN), (&data.test, 20, &TEST)] {
             let slice = first_of_each_class(split, per_class);
-            write_idx(files[0].name, &[slice.len(), SIDE, SIDE], &slice.images.bytes);
-            write_idx(files[1].name, &[slice.len()], &slice.labels);
+            write_idx(files[0].name, &[slice.len(), SIDE, SIDE], slice.bytes());
+            let labels: Vec<u8> = slice.labels.iter().map(|&label| label as u8).collect();
+            write_idx(files[1].name, &[slice.len()], &labels);
         }
     }
 

@@ -10,20 +10,25 @@ mod cifar10;
 mod error;
 mod fashion_mnist;
 mod fetch;
+mod folder;
 mod hash;
 mod root;
 mod scale;
+mod source;
 
 pub use batch::{Batch, Epoch, Loader};
-pub use catalog::{ALL, Description, Presence, describe, fetch, load, presence};
+pub use catalog::{
+    ALL, Description, Presence, check_folder, describe, fetch, label, load, presence,
+};
 pub use error::DataError;
 pub use fetch::{FetchProgress, Silent};
+pub use folder::Files;
 pub use root::data_root;
 
 use crate::recipe::DatasetName;
 use crate::rng::Seed;
 
-/// A data set in memory.
+/// A data set: its images in memory or in files.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     pub name: DatasetName,
@@ -41,15 +46,23 @@ pub struct Dataset {
 }
 
 /// Images with their labels.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     pub images: Images,
-    pub labels: Vec<u8>,
+    pub labels: Vec<u32>,
+}
+
+/// Where the pixels are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Images {
+    Memory(Pixels),
+    /// Each image is read when it is looked at.
+    Files(Files),
 }
 
 /// Pixels in memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Images {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pixels {
     /// Pixels.
     pub height: usize,
     /// Pixels.
@@ -76,6 +89,15 @@ impl Split {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// All bytes of images in memory; none of others.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match &self.images {
+            Images::Memory(pixels) => &pixels.bytes,
+            Images::Files(_) => &[],
+        }
     }
 }
 
@@ -109,6 +131,16 @@ impl Dataset {
         let mut validation = seed.stream("data/validation", 0).permutation(self.train.len());
         let train = validation.split_off(validation_images);
         Ok((train, validation))
+    }
+
+    /// Those of the training images `indices` that show one of `n` classes, which the seed draws.
+    #[must_use]
+    pub fn of_classes(&self, indices: &[usize], seed: Seed, n: usize) -> Vec<usize> {
+        let mut wanted = vec![false; self.classes.len()];
+        let order = seed.stream("data/classes", 0).permutation(wanted.len());
+        order.into_iter().take(n).for_each(|class| wanted[class] = true);
+        let shows = |&index: &usize| wanted[self.train.labels[index] as usize];
+        indices.iter().copied().filter(shows).collect()
     }
 
     /// `n` of all training images, drawn by the seed, in random order.
@@ -153,6 +185,22 @@ mod tests {
         assert_eq!(all, (0..1000).collect::<Vec<_>>());
         assert_eq!(data.partition(Seed(3), 150).unwrap().0, train);
         assert_ne!(data.partition(Seed(4), 150).unwrap().0, train);
+    }
+
+    #[test]
+    fn images_of_some_classes_are_all_of_theirs_in_the_same_order() {
+        let data = slice();
+        let some: Vec<usize> = (0..1000).rev().step_by(3).collect();
+        let of = |seed| data.of_classes(&some, Seed(seed), 4);
+        let classes = |indices: &[usize]| {
+            indices.iter().map(|&i| data.train.labels[i]).collect::<std::collections::BTreeSet<_>>()
+        };
+        let (one, two) = (of(1), of(2));
+        assert_eq!((classes(&one).len(), &one), (4, &of(1)));
+        assert_ne!(classes(&one), classes(&two));
+        let kept = classes(&one);
+        let expected = some.iter().copied().filter(|&i| kept.contains(&data.train.labels[i]));
+        assert_eq!(one, expected.collect::<Vec<_>>());
     }
 
     #[test]

@@ -85,7 +85,10 @@ impl<'a> Section<'a> {
 
     /// The value of a key that need not be there.
     pub fn get(&self, key: &'static str) -> Option<Value<'a>> {
-        self.known.borrow_mut().push(key);
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&key) {
+            known.push(key);
+        }
         let node = self.table.get(key)?;
         let (document, findings) = (self.document, self.findings);
         Some(Value { document, findings, path: self.path_of(key), node })

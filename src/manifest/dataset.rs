@@ -1,5 +1,6 @@
 //! The section `[data]`: which images, and whether the space is for such.
 
+use super::folder::read_folder;
 use super::keys::MAX_IMAGES;
 use crate::document::{Section, Value};
 use crate::recipe::{DataConfig, DatasetName};
@@ -12,21 +13,28 @@ pub(super) const DATASETS: &[(&str, Dataset)] = &[
     ("cifar10", Dataset::new(DatasetName::Cifar10, 50_000, 32, 3)),
     ("fashion-mnist", Dataset::new(DatasetName::FashionMnist, 60_000, 28, 1)),
     ("fashion-mnist-slice", Dataset::new(DatasetName::FashionMnistSlice, 1_000, 28, 1)),
+    ("image-folder", Dataset { name: DatasetName::ImageFolder, channels: 3, known: None }),
 ];
 
 /// What a manifest must agree with.
 #[derive(Clone, Copy)]
 pub(super) struct Dataset {
     pub name: DatasetName,
+    pub channels: usize,
+    /// Of an image folder this is not known before it is opened; `runner` looks then.
+    pub known: Option<Known>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Known {
     pub train_images: usize,
     pub side: usize,
-    pub channels: usize,
     pub classes: usize,
 }
 
 impl Dataset {
     const fn new(name: DatasetName, train_images: usize, side: usize, channels: usize) -> Self {
-        Self { name, train_images, side, channels, classes: 10 }
+        Self { name, channels, known: Some(Known { train_images, side, classes: 10 }) }
     }
 }
 
@@ -49,18 +57,23 @@ pub(super) fn read_data(
     let validation_images = s.require("validation_images", "how many images to hold out");
     let validation_images = validation_images.and_then(|value| {
         let images = value.whole(0..=MAX_IMAGES)?;
-        let all = dataset.map_or(usize::MAX, |dataset| dataset.train_images);
+        let known = dataset.and_then(|dataset| dataset.known);
+        let all = known.map_or(usize::MAX, |known| known.train_images);
         if images >= all {
             let problem = format!("{images} leaves none of the {all} training images");
             return value.complain(problem, format!("give a whole number from 0 to {}", all - 1));
         }
         Some(images)
     });
+    let folder = read_folder(s, dataset.map(|dataset| dataset.name));
     fits?;
+    let folder = folder?;
     Some(DataConfig {
         dataset: dataset.as_ref()?.name,
         validation_images: validation_images?,
-        side: side?,
+        // Images of any size come to that of the space.
+        side: side?.or(folder.as_ref().and(space).map(SearchSpace::max_resolution)),
+        folder,
     })
 }
 
@@ -77,7 +90,9 @@ fn check_shape(value: &Value<'_>, dataset: &Dataset, space: &SearchSpace) -> Opt
         }
     };
     complain("a channel count", dataset.channels, space.image_channels);
-    complain("a class count", dataset.classes, space.classes);
+    if let Some(known) = dataset.known {
+        complain("a class count", known.classes, space.classes);
+    }
     fits
 }
 
@@ -89,18 +104,18 @@ pub(super) fn check_side(
     space: &SearchSpace,
 ) -> Option<()> {
     let (takes, name) = (space.max_resolution(), &space.name);
+    let own = dataset.known.map_or(takes, |known| known.side);
     match scaled {
         Some((_, side)) if side == takes => Some(()),
-        None if dataset.side == takes => Some(()),
+        None if own == takes => Some(()),
         Some((value, side)) => value.complain(
             format!("images scaled to {side}x{side} do not fit the space \"{name}\""),
             format!("give {takes}, which it takes, or another space"),
         ),
         None => value.complain(
             format!(
-                "{} has an image side of {}, the space \"{name}\" takes {takes}",
-                value.given(),
-                dataset.side
+                "{} has an image side of {own}, the space \"{name}\" takes {takes}",
+                value.given()
             ),
             format!("give side = {takes} to have the images scaled, or another space"),
         ),

@@ -1,7 +1,8 @@
 //! Keys that several sections have: batches, augmentation, and what refers to another number.
 
 use crate::document::{Section, Value};
-use crate::recipe::{Augment, Recompute};
+use crate::recipe::{Augment, DatasetName, Recompute};
+use std::ops::Bound::{Excluded, Included};
 use std::ops::RangeInclusive;
 
 pub(super) const MAX_EPOCHS: u64 = 100_000;
@@ -49,17 +50,35 @@ pub(super) fn at_most(
 }
 
 /// No key, no augmentation; the same for each of its parts.
-pub(super) fn read_augment(s: &Section<'_>) -> Option<Augment> {
+pub(super) fn read_augment(s: &Section<'_>, dataset: Option<DatasetName>) -> Option<Augment> {
     let augment = s.optional("augment", |value| {
         value.section(|s| {
             let flip = s.optional("flip", Value::flag);
             let crop_padding = s.optional("crop_padding", |value| value.whole(0..=16));
-            let (flip, crop_padding) = (flip?, crop_padding?);
+            let areas = (Excluded(0.0), Included(1.0));
+            let crop_area = s.optional("crop_area", |value| value.real(areas));
+            forbid_other_crop(s, dataset);
             Some(Augment {
-                flip: flip.unwrap_or_default(),
-                crop_padding: crop_padding.unwrap_or_default(),
+                flip: flip?.unwrap_or_default(),
+                crop_padding: crop_padding?.unwrap_or_default(),
+                crop_area: crop_area?,
             })
         })
     });
     augment.map(Option::unwrap_or_default)
+}
+
+/// Images of one size are padded and cropped, those of a folder are cut out.
+fn forbid_other_crop(s: &Section<'_>, dataset: Option<DatasetName>) {
+    match dataset {
+        None => {}
+        Some(DatasetName::ImageFolder) => {
+            let problem = "is about images of one size, and those of a folder have any";
+            s.forbid("crop_padding", problem, "take it out, or give crop_area = 0.08");
+        }
+        Some(_) => {
+            let problem = "is about images of any size, and those of this data set have one";
+            s.forbid("crop_area", problem, "take it out, or give crop_padding = 4");
+        }
+    }
 }

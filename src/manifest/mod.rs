@@ -5,6 +5,7 @@
 //! for its editor in [`crate::document`].
 
 mod dataset;
+mod folder;
 mod keys;
 mod loss;
 mod optimizer;

@@ -57,8 +57,9 @@ pub fn steps_of(method: Method, recompute: Recompute, batch_size: usize) -> Sear
         warmup_epochs: 0,
         batch_size,
         images: None,
+        classes: None,
         weight_share: 0.8,
-        augment: Augment { flip: true, crop_padding: 4 },
+        augment: Augment { flip: true, crop_padding: 4, crop_area: None },
         recompute,
         weights: Sgd {
             learning_rate: 0.1,
@@ -156,24 +157,29 @@ fn read_data(
 ) -> Option<DataConfig> {
     let value = s.require("dataset", "the name of a data set");
     let dataset = value.as_ref().and_then(|value| value.name(DATASETS));
-    *images = dataset.map(|dataset| dataset.train_images);
+    let known = dataset.and_then(|dataset| dataset.known);
+    *images = known.map(|known| known.train_images);
     let scaled = s.get("side");
     let side = scaled.as_ref().map_or(Some(None), |value| value.whole(1..=MAX_SIDE).map(Some));
     let (value, dataset, space, side) = (value?, dataset?, space?, side?);
+    let Some(known) = known else {
+        let problem = format!("{} has images of any size on the disk", value.given());
+        return value.complain(problem, "give a data set that lies in memory");
+    };
     check_side(&value, scaled.as_ref().zip(side), &dataset, space)?;
-    if dataset.channels != space.image_channels || dataset.classes > space.classes {
+    if dataset.channels != space.image_channels || known.classes > space.classes {
         let problem = format!(
             "{} has {} channels and {} classes, the space \"{}\" takes {} and at most {}",
             value.given(),
             dataset.channels,
-            dataset.classes,
+            known.classes,
             space.name,
             space.image_channels,
             space.classes
         );
         return value.complain(problem, "give a data set and a space that fit each other");
     }
-    Some(DataConfig { dataset: dataset.name, validation_images: 0, side })
+    Some(DataConfig { side, ..dataset.name.into() })
 }
 
 fn read_sweep(

@@ -8,9 +8,11 @@ use super::optimizer::{read_adam, read_sgd};
 use super::sampling::{read_budget, read_evolution, read_random, read_shared};
 use super::temperature::read_temperature;
 use crate::document::{Section, Value};
-use crate::recipe::{GateKind, MaskPlace, Method, SearchConfig, for_weights};
+use crate::recipe::{DatasetName, GateKind, MaskPlace, Method, SearchConfig, for_weights};
 use crate::space::SearchSpace;
 use std::ops::Bound::Excluded;
+
+const MAX_CLASSES: u64 = 100_000;
 
 const GATES: &[(&str, GateKind)] =
     &[("soft", GateKind::Soft), ("straight_through", GateKind::StraightThrough)];
@@ -20,7 +22,7 @@ const MASKS: &[(&str, MaskPlace)] =
 pub(super) fn read_search(
     s: &Section<'_>,
     methods: &[Method],
-    available: Option<usize>,
+    (available, dataset): (Option<usize>, Option<DatasetName>),
     space: Option<&SearchSpace>,
 ) -> Option<SearchConfig> {
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
@@ -31,13 +33,18 @@ pub(super) fn read_search(
     let images = s.optional("images", |value| {
         at_most(value, 2..=MAX_IMAGES, available, "training images that are not held out")
     });
-    let seen = images.and_then(|images| images.or(available));
+    let classes = s.optional("classes", |value| {
+        at_most(value, 2..=MAX_CLASSES, space.map(|space| space.classes), "classes of the space")
+    });
+    // How many images show some of the classes is seen when there are images.
+    let all = available.filter(|_| classes.is_some_and(|classes| classes.is_none()));
+    let seen = images.and_then(|images| images.or(all));
     let batch_size = read_batch(s, seen);
     let weight_share = s.require("weight_share", "a share").and_then(|value| {
         let share = value.real((Excluded(0.0), Excluded(1.0)))?;
-        check_share(&value, share, seen?, batch_size?)
+        check_share(&value, share, seen, batch_size)
     });
-    let augment = read_augment(s);
+    let augment = read_augment(s, dataset);
     let recompute = optional_name(s, "recompute", RECOMPUTES);
     let weights = s.section("weights", read_sgd);
     let alpha = s.section("alpha", read_adam);
@@ -66,6 +73,7 @@ pub(super) fn read_search(
         warmup_epochs: warmup_epochs?,
         batch_size: batch_size?,
         images: images?,
+        classes: classes?,
         weight_share: weight_share?,
         augment: augment?,
         recompute: recompute?,
@@ -116,8 +124,15 @@ fn section_if<'a, T>(
     if needed { s.section(key, read).map(Some) } else { s.optional(key, |v| v.section(read)) }
 }
 
-/// Each of the two parts must fill a batch, since what fills none is left out of an epoch.
-fn check_share(value: &Value<'_>, share: f64, images: usize, batch: usize) -> Option<f64> {
+/// Each of the two parts must fill a batch, since what fills none is left out of an epoch. Where it is
+/// not known yet how many images there are, `runner` looks again.
+fn check_share(
+    value: &Value<'_>,
+    share: f64,
+    images: Option<usize>,
+    batch: Option<usize>,
+) -> Option<f64> {
+    let (Some(images), Some(batch)) = (images, batch) else { return Some(share) };
     let of_weights = for_weights(images, share);
     let for_alpha = images - of_weights;
     if of_weights.min(for_alpha) >= batch {

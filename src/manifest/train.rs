@@ -3,16 +3,20 @@
 use super::keys::{MAX_EPOCHS, RECOMPUTES, optional_name, read_augment, read_batch};
 use super::optimizer::read_sgd;
 use crate::document::Section;
-use crate::recipe::TrainConfig;
+use crate::recipe::{DatasetName, TrainConfig};
 
 const MAX_REPEATS: u64 = 1000;
 
-pub(super) fn read_train(s: &Section<'_>, available: Option<usize>) -> Option<TrainConfig> {
+pub(super) fn read_train(
+    s: &Section<'_>,
+    available: Option<usize>,
+    dataset: Option<DatasetName>,
+) -> Option<TrainConfig> {
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
     let batch_size = read_batch(s, available);
     let optimizer = s.section("optimizer", read_sgd);
     let label_smoothing = s.real("label_smoothing", 0.0..1.0);
-    let augment = read_augment(s);
+    let augment = read_augment(s, dataset);
     let recompute = optional_name(s, "recompute", RECOMPUTES);
     let repeats = s.optional("repeats", |value| value.whole(1..=MAX_REPEATS));
     Some(TrainConfig {

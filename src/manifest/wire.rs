@@ -50,17 +50,20 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
     let mut dataset = None;
     let data = s.section("data", |s| read_data(s, &mut dataset, space.as_ref().map(|(_, s)| s)));
     let available = match (&data, dataset) {
-        (Some(data), Some(dataset)) => Some(dataset.train_images - data.validation_images),
+        (Some(data), Some(dataset)) => {
+            dataset.known.map(|known| known.train_images - data.validation_images)
+        }
         _ => None,
     };
+    let dataset = dataset.map(|dataset| dataset.name);
     let searched = space.as_ref().map(|(_, space)| space);
     let mut methods = Vec::new();
     let search = s.section("search", |s| {
         let names = Method::ALL.map(|method| (method.name(), method));
         methods = s.names("method", &names).unwrap_or_default();
-        read_search(s, &methods, available, searched)
+        read_search(s, &methods, (available, dataset), searched)
     });
-    let train = s.section("train", |s| read_train(s, available));
+    let train = s.section("train", |s| read_train(s, available, dataset));
     let rank_correlation = s.optional("rank_correlation", |value| {
         value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), &methods, searched))
     });

@@ -11,13 +11,13 @@ fn cifar10_is_the_published_data_with_as_many_images_of_each_class() {
         data::load(&DatasetName::Cifar10.into(), &root, &Silent).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!((data.height, data.width, data.channels, data.classes.len()), (32, 32, 3, 10));
     for (split, per_class) in [(&data.train, 5_000), (&data.test, 1_000)] {
-        assert_eq!(split.images.bytes.len(), split.len() * data.image_len());
+        assert_eq!(split.bytes().len(), split.len() * data.image_len());
         for class in 0..10 {
             let n = split.labels.iter().filter(|&&label| label == class).count();
             assert_eq!(n, per_class, "{}", data.classes[class as usize]);
         }
     }
-    let (mean, sd) = moments(&data.train.images.bytes);
+    let (mean, sd) = moments(data.train.bytes());
     for channel in 0..3 {
         assert!((mean[channel] - f64::from(data.normalisation.mean[channel])).abs() < 1e-4);
         assert!((sd[channel] - f64::from(data.normalisation.sd[channel])).abs() < 1e-4);

@@ -10,6 +10,7 @@ mod costs;
 mod darts;
 mod data;
 mod explicit;
+mod folder;
 mod halves;
 mod harness;
 mod inference;

@@ -89,7 +89,8 @@ fn diff((_, find, replace): &slips::Slip) -> String {
 fn the_shipped_manifests_are_accepted() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
     let mut manifests = 0;
-    for entry in fs::read_dir(folder).unwrap() {
+    let entries = [folder.join("paper"), folder].map(|folder| fs::read_dir(folder).unwrap());
+    for entry in entries.into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             let experiment = manifest::load_experiment(&path, &Overrides::default());
@@ -101,7 +102,7 @@ fn the_shipped_manifests_are_accepted() {
             manifests += 1;
         }
     }
-    assert!(manifests > 0);
+    assert!(manifests > 3);
 }
 
 #[test]

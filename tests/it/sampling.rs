@@ -437,10 +437,11 @@ const METHODS: [&str; 8] =
 
 /// Other pixels and labels for some images.
 fn change(images: &mut data::Split, which: impl IntoIterator<Item = usize>) {
-    let size = images.images.bytes.len() / images.len();
+    let data::Images::Memory(pixels) = &mut images.images else { panic!("in memory") };
+    let size = pixels.height * pixels.width;
     for i in which {
         images.labels[i] = (images.labels[i] + 1) % 10;
-        for pixel in &mut images.images.bytes[i * size..][..size] {
+        for pixel in &mut pixels.bytes[i * size..][..size] {
             *pixel = 255 - *pixel;
         }
     }

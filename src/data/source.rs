@@ -1,0 +1,95 @@
+//! Where a loader's images come from, and how one of them becomes the numbers that a network sees.
+
+use super::augment::{self, Change, Shape};
+use super::folder::View;
+use super::folder::picture::Picture;
+use super::scale::{self, Axis};
+use super::{DataError, Dataset, Files, Images, Normalisation, Split};
+use crate::recipe::Augment;
+use crate::rng::Stream;
+
+pub(super) enum Source<'a> {
+    Memory(Memory<'a>),
+    Files { files: &'a Files, labels: &'a [u32], normalisation: &'a Normalisation, side: usize },
+}
+
+/// Images in memory, all of one size.
+pub(super) struct Memory<'a> {
+    bytes: &'a [u8],
+    stored: Shape,
+    /// The normalised value of each byte, per channel.
+    tables: Vec<[f32; 256]>,
+    /// Rows and columns, of images that a network sees in another size.
+    scaling: Option<(Axis, Axis)>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(dataset: &'a Dataset, split: &'a Split) -> Self {
+        let Dataset { height, width, channels, normalisation, .. } = dataset;
+        let pixels = match &split.images {
+            Images::Memory(pixels) => pixels,
+            Images::Files(files) => {
+                return Self::Files { files, labels: &split.labels, normalisation, side: *width };
+            }
+        };
+        let stored = Shape { height: pixels.height, width: pixels.width, channels: *channels };
+        let axis = |len: usize, side| Axis::new(len, (0.0, len as f64), side);
+        let fits = (stored.height, stored.width) == (*height, *width);
+        let scaling = (!fits).then(|| (axis(stored.height, *height), axis(stored.width, *width)));
+        Self::Memory(Memory {
+            bytes: &pixels.bytes,
+            stored,
+            tables: tables(normalisation),
+            scaling,
+        })
+    }
+
+    /// Writes image `index` into `output`, which is zero before; changed at random if there is
+    /// something to draw from.
+    pub(super) fn write(
+        &self,
+        index: usize,
+        random: Option<(Augment, Stream)>,
+        output: &mut [f32],
+    ) -> Result<(), DataError> {
+        match self {
+            Self::Memory(memory) => {
+                let change = random.map(|(augment, mut stream)| Change::draw(augment, &mut stream));
+                memory.write(index, change.unwrap_or_default(), output);
+            }
+            Self::Files { files, labels, normalisation, side } => {
+                let picture = Picture::read(&files.path(index, labels[index]))?;
+                let size = (picture.height, picture.width);
+                let view = match random {
+                    Some((augment, mut stream)) => View::draw(augment, size, &mut stream),
+                    None => View::middle(size),
+                };
+                picture.write(view, *side, normalisation, output);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Memory<'_> {
+    /// The image changed, then scaled: so a crop of 4 pixels moves the same part of the picture
+    /// whatever it is scaled to.
+    fn write(&self, index: usize, change: Change, output: &mut [f32]) {
+        let Self { stored, tables, .. } = self;
+        let len = stored.height * stored.width * stored.channels;
+        let image = &self.bytes[index * len..][..len];
+        let Some((rows, columns)) = &self.scaling else {
+            return augment::write(image, output, *stored, tables, change);
+        };
+        let mut changed = vec![0f32; len];
+        augment::write(image, &mut changed, *stored, tables, change);
+        scale::scale(&changed, (stored.width, stored.channels), (rows, columns), output);
+    }
+}
+
+fn tables(normalisation: &Normalisation) -> Vec<[f32; 256]> {
+    let of_channels = normalisation.mean.iter().zip(&normalisation.sd);
+    let table =
+        |(mean, sd): (&f32, &f32)| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / sd);
+    of_channels.map(table).collect()
+}

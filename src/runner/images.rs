@@ -1,0 +1,115 @@
+//! Which images a run uses for what, and whether there are enough of them. Of an image folder this
+//! is only known when it is opened, so that it is looked at before any work.
+
+use super::RunPlan;
+use crate::data::{self, Dataset, Silent};
+use crate::manifest::{Complaint, Complaints, Manifest};
+use crate::recipe::{DatasetName, for_weights};
+use crate::rng::Seed;
+use anyhow::Result;
+use std::path::Path;
+
+/// The data set, and what each of its training images is for.
+pub(super) struct Prepared {
+    pub dataset: Dataset,
+    pub search: Vec<usize>,
+    pub train: Vec<usize>,
+    pub validation: Vec<usize>,
+}
+
+impl RunPlan<'_> {
+    pub(super) fn prepare(&self, data_root: &Path) -> Result<Prepared> {
+        let (config, seed) = (&self.manifest.data, Seed(self.seed));
+        let dataset = data::load(config, data_root, &Silent)?;
+        if config.dataset == DatasetName::ImageFolder {
+            check(self.manifest, &dataset)?;
+        }
+        let (train, validation) = dataset.partition(seed, config.validation_images)?;
+        let search = searched(self.manifest, &dataset, &train, seed)?;
+        Ok(Prepared { dataset, search, train, validation })
+    }
+}
+
+/// The images that a search sees, of those that train the network.
+fn searched(
+    manifest: &Manifest,
+    dataset: &Dataset,
+    train: &[usize],
+    seed: Seed,
+) -> Result<Vec<usize>> {
+    let config = &manifest.search;
+    let of_classes = config.classes.map(|n| dataset.of_classes(train, seed, n));
+    let all = of_classes.as_deref().unwrap_or(train);
+    let images = config.images.unwrap_or(all.len());
+    if images > all.len() {
+        let problem = format!("{images} is more than the {} there are to search on", all.len());
+        let complaint = complaint(manifest, "search.images", problem, "give fewer");
+        return Err(Complaints::from(complaint).into());
+    }
+    let search = data::draw(all, images, seed, "data/subset")?;
+    let for_weights = for_weights(images, config.weight_share);
+    let least = for_weights.min(images - for_weights);
+    if least < config.batch_size {
+        let problem = format!(
+            "{} of {images} images leaves {least} on one side, and a batch takes {}",
+            config.weight_share, config.batch_size
+        );
+        let expected = "give a share that leaves enough on both sides, or smaller batches";
+        let complaint = complaint(manifest, "search.weight_share", problem, expected);
+        return Err(Complaints::from(complaint).into());
+    }
+    Ok(search)
+}
+
+/// Opens the data set and compares it with the manifest, where the manifest's reader could not.
+///
+/// # Errors
+/// When a folder is not laid out as it should be, or does not fit the manifest.
+pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<()> {
+    let is_folder = manifest.data.dataset == DatasetName::ImageFolder;
+    if !is_folder && manifest.search.classes.is_none() {
+        return Ok(());
+    }
+    let dataset = data::load(&manifest.data, data_root, &Silent)?;
+    if is_folder {
+        check(manifest, &dataset)?;
+    }
+    for &seed in &manifest.seeds {
+        let seed = Seed(seed);
+        let (train, _) = dataset.partition(seed, manifest.data.validation_images)?;
+        searched(manifest, &dataset, &train, seed)?;
+    }
+    Ok(())
+}
+
+/// What would be refused of a known data set when the manifest is read.
+fn check(manifest: &Manifest, dataset: &Dataset) -> Result<(), Complaints> {
+    let mut complaints = Vec::new();
+    let mut complain = |key, problem, expected| {
+        complaints.push(complaint(manifest, key, problem, expected));
+    };
+    let Manifest { space, data, train, .. } = manifest;
+    let (classes, images) = (dataset.classes.len(), dataset.train.len());
+    if classes != space.classes {
+        let problem = format!(
+            "the folder has {classes} classes, the space \"{}\" takes {}",
+            space.name, space.classes
+        );
+        complain("data.folder", problem, "give a folder and a space that fit each other");
+    }
+    let available = images.saturating_sub(data.validation_images);
+    if available == 0 {
+        let problem =
+            format!("{} leaves none of the {images} training images", data.validation_images);
+        complain("data.validation_images", problem, "give fewer");
+    } else if train.batch_size > available {
+        let problem = format!("{} is more than the {available} images", train.batch_size);
+        complain("train.batch_size", problem, "give fewer");
+    }
+    if complaints.is_empty() { Ok(()) } else { Err(Complaints(complaints)) }
+}
+
+fn complaint(manifest: &Manifest, key: &str, problem: String, expected: &str) -> Complaint {
+    let complaint = Complaint::of_file(&manifest.path, problem, expected);
+    Complaint { key: key.to_owned(), ..complaint }
+}
