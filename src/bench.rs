@@ -8,7 +8,7 @@ use crate::memory::{self, Peak, Peaks};
 use crate::net::Net;
 use crate::nn::{Params, Pass};
 use crate::ops;
-use crate::recipe::{Method, SearchConfig};
+use crate::recipe::{Augment, Method, SearchConfig};
 use crate::record::{StepUsage, Work};
 use crate::rng::Seed;
 use crate::search::{Paths, draw, relaxation};
@@ -142,9 +142,7 @@ pub fn measure(
     (batch, steps): (usize, usize),
 ) -> Result<Measured> {
     let seed = Seed(manifest.seeds[0]);
-    let indices: Vec<usize> = (0..dataset.train.len()).collect();
-    let loader = Loader::training(dataset, indices, batch, manifest.search.augment, seed, "bench");
-    anyhow::ensure!(loader.batches() > 0, "a batch of {batch} is more than all images");
+    let loader = all_images(dataset, batch, manifest.search.augment, seed)?;
     let length = Length { warm_up: WARM_UP, timed: steps, seconds: 0.0 };
     let idle = Idle::begin();
     let data = (&loader, idle.live_bytes);
@@ -196,6 +194,14 @@ pub fn measure(
     Ok(Measured { predicted, resident_bytes, ..summary(what, batch, &course, fixed) })
 }
 
+/// All training images in batches.
+fn all_images(dataset: &Dataset, batch: usize, augment: Augment, seed: Seed) -> Result<Loader<'_>> {
+    let indices: Vec<usize> = (0..dataset.train.len()).collect();
+    let loader = Loader::training(dataset, indices, batch, augment, seed, "bench");
+    anyhow::ensure!(loader.batches() > 0, "a batch of {batch} is more than all images");
+    Ok(loader)
+}
+
 /// What steps of a supernet's weights take, on the CPU.
 ///
 /// # Errors
@@ -207,10 +213,7 @@ pub fn supernet_step(
     seed: Seed,
     length: Length,
 ) -> Result<StepUsage> {
-    let indices: Vec<usize> = (0..dataset.train.len()).collect();
-    let batch = config.batch_size;
-    let loader = Loader::training(dataset, indices, batch, config.augment, seed, "bench");
-    anyhow::ensure!(loader.batches() > 0, "a batch of {batch} is more than all images");
+    let loader = all_images(dataset, config.batch_size, config.augment, seed)?;
     let idle = Idle::begin();
     let data = (&loader, idle.live_bytes);
     let (course, fixed) = supernet(space, config, seed, data, length)?;

@@ -42,25 +42,21 @@ pub struct PointArgs {
     fingerprint: String,
 }
 
-fn parse<T>(
-    given: &str,
-    all: impl IntoIterator<Item = T>,
-    name: fn(&T) -> String,
-) -> Result<T, String> {
-    let mut all = all.into_iter();
-    all.find(|one| name(one) == given).ok_or_else(|| format!("{given} is not known"))
+fn parse<T: Copy>(given: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, String> {
+    let found = all.iter().find(|one| name(**one) == given).copied();
+    found.ok_or_else(|| format!("{given} is not known"))
 }
 
 fn parse_method(given: &str) -> Result<Method, String> {
-    parse(given, Method::ALL, |method| method.name().to_owned())
+    parse(given, &Method::ALL, Method::name)
 }
 
 fn parse_recompute(given: &str) -> Result<Recompute, String> {
-    parse(given, [Recompute::None, Recompute::Block], |recompute| recompute.name().to_owned())
+    parse(given, &[Recompute::None, Recompute::Block], Recompute::name)
 }
 
 fn parse_growth(given: &str) -> Result<Growth, String> {
-    parse(given, Growth::ALL, |growth| growth.name().to_owned())
+    parse(given, &Growth::ALL, Growth::name)
 }
 
 /// Measures the point.
@@ -172,8 +168,7 @@ fn in_a_process(study: &Scaling, point: &Point, course: &Course<'_>) -> Result<S
 /// What a study does, in a few lines.
 pub fn summary(study: &Scaling) -> String {
     let (sweep, size) = (&study.sweep, study.space.size());
-    let methods: Vec<String> =
-        sweep.methods.iter().map(|method| method.name().to_owned()).collect();
+    let methods: Vec<&str> = sweep.methods.iter().map(|method| method.name()).collect();
     let recompute: Vec<&str> = sweep.recompute.iter().map(|recompute| recompute.name()).collect();
     let growth: Vec<String> = sweep
         .growth
@@ -194,7 +189,7 @@ pub fn summary(study: &Scaling) -> String {
         ),
         format!("  space   {}: {} networks", study.space.name, text::ways(&size.total)),
         format!("  options {}", growth.join("; ")),
-        format!("  points  {points}, {} times {} steps each", sweep.repeats, sweep.steps),
+        format!("  points  {points}, {} times {} steps or more each", sweep.repeats, sweep.steps),
     ];
     lines.join("\n")
 }

@@ -3,6 +3,9 @@
 /// What stands where there is nothing to say.
 pub const NOTHING: &str = "–";
 
+/// Bytes of a mebibyte.
+pub const MIB: f64 = 1_048_576.0;
+
 /// What a number counts, and so how it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -47,7 +50,7 @@ impl Unit {
         match self {
             Self::Percent => (0.01, 2, ""),
             Self::Seconds => (1.0, 1, ""),
-            Self::Mebibytes => (1_048_576.0, 1, ""),
+            Self::Mebibytes => (MIB, 1, ""),
             Self::Count => {
                 // 999,995 would round to "1000.00 k".
                 let fits = |(unit, _): &(f64, &str)| value >= unit * 0.999_995;

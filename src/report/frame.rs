@@ -6,8 +6,13 @@ use polars::prelude::*;
 
 /// The frame as comma-separated values; what is not known is left empty.
 pub fn csv(runs: &[RunRow]) -> PolarsResult<String> {
+    text(frame(runs)?)
+}
+
+/// Any frame as comma-separated values.
+pub(super) fn text(mut frame: DataFrame) -> PolarsResult<String> {
     let mut bytes = Vec::new();
-    CsvWriter::new(&mut bytes).finish(&mut frame(runs)?)?;
+    CsvWriter::new(&mut bytes).finish(&mut frame)?;
     String::from_utf8(bytes).map_err(|error| polars_err!(ComputeError: "{error}"))
 }
 

@@ -173,8 +173,8 @@ pub fn write(
 }
 
 /// Writes the reports of memory scaling studies into `memory` in `folder`: `NAME.md`, `NAME.csv`,
-/// `NAME-bytes.svg`, `NAME-seconds.svg` and the same as PNG. Returns what was written, and the runs that are of no
-/// study.
+/// `NAME-bytes.svg`, `NAME-seconds.svg` and the same as PNG. Returns what was written, and the runs
+/// that are of no study.
 ///
 /// # Errors
 /// When points cannot be read, or a file cannot be written.

@@ -6,15 +6,13 @@ mod page;
 mod predictions;
 
 use super::drawing::Drawing;
-use super::frame::column;
+use super::frame::{self, column};
 use super::stats::Line;
 use crate::record::{ScalingPoint, StepUsage};
 use crate::space::Growth;
 use crate::store::{RunRow, RunStatus};
-use anyhow::Result;
-use polars::prelude::*;
-
-const MIB: f64 = 1_048_576.0;
+use anyhow::{Context as _, Result};
+use polars::prelude::{DataFrame, PolarsResult};
 
 /// A report, not yet written.
 #[derive(Clone, Debug)]
@@ -187,7 +185,7 @@ pub fn build(experiment: &str, runs: &[Measured<'_>], command_line: &str) -> Res
         figures.iter().map(|(kind, _)| format!("{name}-{kind}.svg")).collect();
     Ok(ScalingReport {
         markdown: page::markdown(&counted, &points, &series, &pictures, command_line),
-        csv: csv(&points)?,
+        csv: frame::text(frame(&points)?).context("cannot write the points as CSV")?,
         figures,
         name,
     })
@@ -206,12 +204,6 @@ fn latest<'a>(runs: &[Measured<'a>]) -> Vec<Measured<'a>> {
         }
     }
     last
-}
-
-fn csv(points: &[Point]) -> Result<String> {
-    let mut bytes = Vec::new();
-    CsvWriter::new(&mut bytes).finish(&mut frame(points)?)?;
-    Ok(String::from_utf8(bytes)?)
 }
 
 fn frame(points: &[Point]) -> PolarsResult<DataFrame> {

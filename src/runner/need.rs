@@ -21,7 +21,8 @@ pub struct Need {
 }
 
 /// What a process takes from the machine that has allocated so many bytes at most: itself, pages
-/// that are not full, and what the allocator keeps. Seen were 5 % and 20 to 30 MB more.
+/// that are not full, and what the allocator keeps. An upper bound of every point of
+/// `reports/memory`, where up to 100 MiB more were resident.
 #[must_use]
 pub fn resident_bytes(allocated: u64) -> u64 {
     allocated + allocated / 16 + (64 << 20)

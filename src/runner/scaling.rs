@@ -30,6 +30,13 @@ pub struct Point {
     pub options: usize,
 }
 
+/// What is known of a point before it is measured.
+struct Expected {
+    log10_candidates: f64,
+    /// What the memory model says of a step.
+    predicted_bytes: u64,
+}
+
 /// The points of one method, the smallest of each kind of growth first.
 #[must_use]
 pub fn points(study: &Scaling, method: Method) -> Vec<Point> {
@@ -53,12 +60,14 @@ impl Point {
         self.growth.space(&study.space, self.options)
     }
 
-    /// What the memory model says of a step on so many threads.
-    #[must_use]
-    pub fn predicted_bytes(&self, study: &Scaling, threads: usize) -> u64 {
+    fn expected(&self, study: &Scaling, threads: usize) -> Expected {
+        let space = self.space(study);
         let setting =
             StepSetting { batch: study.sweep.batch_size, threads, recompute: self.recompute };
-        cost::search_step(&self.space(study), self.method, setting).total()
+        Expected {
+            log10_candidates: space.size().total.log10(),
+            predicted_bytes: cost::search_step(&space, self.method, setting).total(),
+        }
     }
 
     /// Takes steps in this process.
@@ -113,12 +122,14 @@ pub fn sweep(
     keep: &mut dyn FnMut(&ScalingPoint) -> Result<()>,
 ) -> Result<()> {
     let points = points(study, method);
+    let expected: Vec<Expected> =
+        points.iter().map(|point| point.expected(study, threads)).collect();
     let all = points.len() * study.sweep.repeats;
     let dataset_bytes = data::describe(study.data.dataset).bytes;
     let mut failures = Vec::new();
     for repeat in 0..study.sweep.repeats {
-        for (i, point) in points.iter().enumerate() {
-            let predicted_bytes = point.predicted_bytes(study, threads);
+        for (i, (point, expected)) in points.iter().zip(&expected).enumerate() {
+            let Expected { log10_candidates, predicted_bytes } = *expected;
             let taken = resident_bytes(predicted_bytes + dataset_bytes);
             let fits = study.sweep.most_bytes.is_none_or(|most| predicted_bytes <= most)
                 && memory::available_bytes().is_none_or(|free| taken <= free);
@@ -141,7 +152,7 @@ pub fn sweep(
                 recompute: point.recompute.name().to_owned(),
                 repeat: repeat as u64,
                 batch: study.sweep.batch_size as u64,
-                log10_candidates: point.space(study).size().total.log10(),
+                log10_candidates,
                 predicted_bytes,
                 measured,
             })?;

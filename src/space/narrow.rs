@@ -54,8 +54,7 @@ impl SearchSpace {
     ///
     /// # Panics
     /// When no option would be left.
-    #[must_use]
-    pub fn narrowed(&self, dimension: Dimension, options: usize) -> Self {
+    fn narrowed(&self, dimension: Dimension, options: usize) -> Self {
         assert!(options > 0, "a choice has at least one option");
         let mut space = self.clone();
         if dimension == Dimension::Resolution {
@@ -68,8 +67,7 @@ impl SearchSpace {
     }
 
     /// The most options that anything has along a dimension.
-    #[must_use]
-    pub fn most_options(&self, dimension: Dimension) -> usize {
+    fn most_options(&self, dimension: Dimension) -> usize {
         match dimension {
             Dimension::Resolution => self.resolutions.len(),
             _ => self.blocks.iter().map(|block| block.options(dimension)).max().unwrap_or(1),

@@ -539,3 +539,16 @@ fn the_best_candidate_is_returned_and_the_work_is_what_was_done() {
     let macs = cost::supernet(&space("smoke")).macs * (3 * weights + 2 * alpha);
     assert_eq!(found.work, Work { images: weights + alpha, macs, architectures: 0 });
 }
+
+#[test]
+fn a_search_looks_at_all_its_networks_before_it_says_that_all_diverged() {
+    // Each step multiplies the weights by -99, until they are no numbers any more.
+    let wild = ["search.weights.learning_rate=100", "search.weights.weight_decay=1"];
+    let long = "search.random.epochs=3";
+    let manifest = smoke(&[&["search.method=random_search", long], &wild[..]].concat());
+    let (found, log) = run_on(&dataset(), &manifest, 1);
+    let error = found.err().unwrap();
+    assert!(error.to_string().starts_with("all 4 candidates diverged"), "{error:#}");
+    assert_eq!(log["search.candidate.diverged"], [1.0; 4]);
+    assert_eq!(log["search.candidate.top1"], [0.1; 4]);
+}

@@ -1,7 +1,8 @@
 //! Bytes and seconds over the number of options and over the size of the space, as pictures: dots are
 //! measured, lines are what the memory model says, or join what was measured.
 
-use super::{MIB, Point, Series};
+use super::{Point, Series};
+use crate::report::cells::MIB;
 use crate::report::drawing::{Anchor, Drawing, Pen};
 use crate::report::figure::{
     Axis, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame,

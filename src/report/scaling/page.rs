@@ -1,8 +1,8 @@
 //! The Markdown page of a memory scaling study.
 
-use super::{MIB, Measured, Point, Series, order, predictions};
+use super::{Measured, Point, Series, order, predictions};
 use crate::claim::{self, Evidence};
-use crate::report::cells::escape;
+use crate::report::cells::{MIB, Unit, escape};
 use crate::report::page::origin;
 use crate::report::stats::Line;
 use crate::report::table::{
@@ -109,7 +109,7 @@ fn growth_table(series: &[Series]) -> Table {
     for s in series {
         let Some((first, last)) = s.ends() else { continue };
         let ends = |of: &dyn Fn(&Point) -> String| format!("{} to {}", of(first), of(last));
-        let mib = |p: &Point| p.peak_bytes().map_or(String::new(), |b| format!("{:.1}", b / MIB));
+        let mib = |p: &Point| p.peak_bytes().map_or(String::new(), |b| Unit::Mebibytes.cell(b));
         let over_options = |y| s.line(|p| p.options as f64, y);
         let bytes = over_options(|p| p.peak_bytes().map(|b| b / MIB));
         let seconds = over_options(|p| p.seconds().map(|s| 1e3 * s));
@@ -182,8 +182,8 @@ fn point_table(points: &[Point]) -> Table {
             p.recompute.clone(),
             p.options.to_string(),
             format!("{:.2}", p.log10_candidates),
-            p.peak_bytes().map_or("predicted".to_owned(), |b| format!("{:.1}", b / MIB)),
-            format!("{:.1}", p.predicted_bytes as f64 / MIB),
+            p.peak_bytes().map_or("predicted".to_owned(), |b| Unit::Mebibytes.cell(b)),
+            Unit::Mebibytes.cell(p.predicted_bytes as f64),
             p.model_ratio().map_or(String::new(), |r| format!("{:+.1} %", 100.0 * (r - 1.0))),
             seconds.map_or(String::new(), |(median, (low, high))| {
                 format!("{median:.3} ({low:.3} to {high:.3})")
@@ -241,13 +241,12 @@ fn masking_verdict(series: &[Series], dimension: &str) -> Option<String> {
     let masked = find(series, &["dmasking"], dimension)?;
     let (bytes, seconds) = (masked.growth(Point::peak_bytes)?, masked.growth(Point::seconds)?);
     let (first, last) = masked.ends()?;
-    let processes = first.repeats.len().min(last.repeats.len());
-    let verdict = match (bytes <= 1.0 + BYTES_TOLERATED, seconds <= 1.0 + SECONDS_TOLERATED) {
-        (true, _) if processes < PROCESSES => "reproduced in bytes; too few processes for seconds",
-        (true, true) => "reproduced",
-        (true, false) => "reproduced in bytes, not in seconds",
-        (false, true) if processes >= PROCESSES => "reproduced in seconds, not in bytes",
-        (false, _) => "not reproduced",
+    let verdict = match (bytes <= 1.0 + BYTES_TOLERATED, judge_seconds(first, last, seconds)) {
+        (true, Ok(true)) => "reproduced".to_owned(),
+        (true, Ok(false)) => "reproduced in bytes, not in seconds".to_owned(),
+        (true, Err(doubt)) => format!("reproduced in bytes; {doubt}"),
+        (false, Ok(true)) => "reproduced in seconds, not in bytes".to_owned(),
+        (false, _) => "not reproduced".to_owned(),
     };
     let why = match dimension {
         "block_type" => {
@@ -276,6 +275,20 @@ fn masking_verdict(series: &[Series], dimension: &str) -> Option<String> {
         masked.recompute,
         first.run
     ))
+}
+
+/// Whether seconds stay as they are, by the medians; or why that cannot be said.
+fn judge_seconds(first: &Point, last: &Point, growth: f64) -> Result<bool, &'static str> {
+    if first.repeats.len().min(last.repeats.len()) < PROCESSES {
+        return Err("too few processes for seconds");
+    }
+    let ends = first.range(|step| step.seconds).zip(last.range(|step| step.seconds));
+    let apart = ends.is_some_and(|(few, many)| many.0 > (1.0 + SECONDS_TOLERATED) * few.1);
+    match growth <= 1.0 + SECONDS_TOLERATED {
+        true => Ok(true),
+        false if apart => Ok(false),
+        false => Err("seconds scatter too much between processes"),
+    }
 }
 
 /// In a sentence: `1.2 % more`.
@@ -365,6 +378,13 @@ mod tests {
         assert!(verdict(1_000_000, 1.2).contains(": reproduced in bytes, not in seconds. "));
         assert!(verdict(2_000_000, 1.2).contains(": not reproduced. "));
         assert!(verdict(2_000_000, 0.9).contains("2.00 times the memory and 10.00 % less time"));
+
+        let steps = [(1, Some((1_000_000, 1.0))), (3, Some((1_000_000, 1.1)))];
+        let mut scattered = grown_by("dmasking", "width", &steps);
+        scattered.points[1].repeats[0].seconds = 1.02;
+        let scattered = masking_verdict(&[scattered], "width").unwrap();
+        let doubt = ": reproduced in bytes; seconds scatter too much between processes.";
+        assert!(scattered.contains(doubt), "{scattered}");
 
         let steps = [(1, Some((1_000_000, 1.0))), (3, Some((1_000_000, 1.0)))];
         let mut fewer = grown_by("dmasking", "width", &steps);

@@ -1,8 +1,8 @@
 //! What the memory model says of the whole space: which accelerators it fits, and how much of it an
 //! explicit supernet may have.
 
-use crate::cost::{StepSetting, explicit_step, masked_step};
-use crate::recipe::Recompute;
+use crate::cost::{StepSetting, search_step};
+use crate::recipe::{Method, Recompute};
 use crate::report::table::{
     Align::{Left, Right},
     Table,
@@ -10,24 +10,21 @@ use crate::report::table::{
 use crate::space::{Growth, SearchSpace};
 
 /// Images of a step that predictions are made for; the paper's own number is not known.
-pub const BATCHES: [usize; 2] = [128, 256];
-/// Gigabytes (10^9 bytes) of accelerators.
-pub const GPUS: [u64; 3] = [16, 32, 80];
+const BATCHES: [usize; 2] = [128, 256];
+/// Accelerators by their gigabytes (10^9 bytes).
+const GPUS: [(u64, &str); 3] = [(16, "16 GB"), (32, "32 GB"), (80, "80 GB")];
 
-/// A supernet by its name, and how its blocks are kept.
-const SUPERNETS: [(&str, Recompute); 4] = [
-    ("masked", Recompute::None),
-    ("masked", Recompute::Block),
-    ("explicit", Recompute::None),
-    ("explicit", Recompute::Block),
+/// Supernets by their names, and how their blocks are kept.
+const SUPERNETS: [(&str, Method, Recompute); 4] = [
+    ("masked", Method::Dmasking, Recompute::None),
+    ("masked", Method::Dmasking, Recompute::Block),
+    ("explicit", Method::Dnas, Recompute::None),
+    ("explicit", Method::Dnas, Recompute::Block),
 ];
 
 /// Bytes of a step.
-fn need(space: &SearchSpace, supernet: &str, setting: StepSetting) -> u64 {
-    match supernet {
-        "masked" => masked_step(space, setting).total(),
-        _ => explicit_step(space, setting).total(),
-    }
+fn need(space: &SearchSpace, method: Method, setting: StepSetting) -> u64 {
+    search_step(space, method, setting).total()
 }
 
 fn gigabytes(bytes: u64) -> String {
@@ -38,18 +35,18 @@ fn gigabytes(bytes: u64) -> String {
 pub fn table(space: &SearchSpace, threads: usize) -> Table {
     let mut columns =
         vec![("supernet", Left), ("recompute", Left), ("batch", Right), ("GB", Right)];
-    columns.extend([("16 GB", Left), ("32 GB", Left), ("80 GB", Left)]);
+    columns.extend(GPUS.map(|(_, title)| (title, Left)));
     let mut table = Table::new(&columns);
-    for (supernet, recompute) in SUPERNETS {
+    for (supernet, method, recompute) in SUPERNETS {
         for batch in BATCHES {
-            let bytes = need(space, supernet, StepSetting { batch, threads, recompute });
+            let bytes = need(space, method, StepSetting { batch, threads, recompute });
             let mut row = vec![
                 supernet.to_owned(),
                 recompute.name().to_owned(),
                 batch.to_string(),
                 gigabytes(bytes),
             ];
-            row.extend(GPUS.map(|gpu| {
+            row.extend(GPUS.map(|(gpu, _)| {
                 let fits = bytes <= gpu * 1_000_000_000;
                 if fits { "fits".to_owned() } else { "does not fit".to_owned() }
             }));
@@ -63,13 +60,13 @@ pub fn table(space: &SearchSpace, threads: usize) -> Table {
 pub fn reason(space: &SearchSpace, threads: usize) -> String {
     let (batch, recompute) = (BATCHES[0], Recompute::None);
     let setting = StepSetting { batch, threads, recompute };
-    let gb = |supernet| gigabytes(need(space, supernet, setting));
-    let limit = GPUS[0] * 1_000_000_000;
+    let gb = |method| gigabytes(need(space, method, setting));
+    let (limit, title) = (GPUS[0].0 * 1_000_000_000, GPUS[0].1);
     let mut parts = Vec::new();
     for growth in [Growth::All].into_iter().chain(Growth::ALL.into_iter().take(1)) {
         let fitting = (1..=growth.most(space)).rev().find_map(|options| {
             let part = growth.space(space, options);
-            let bytes = need(&part, "explicit", setting);
+            let bytes = need(&part, Method::Dnas, setting);
             (bytes <= limit).then(|| (options, part.size().total.log10(), bytes))
         });
         let along = match growth {
@@ -87,11 +84,10 @@ pub fn reason(space: &SearchSpace, threads: usize) -> String {
     format!(
         "The whole space has 10^{:.1} networks. At {batch} images a step the explicit supernet of all of \
          them needs {} GB, the masked one {} GB. The largest parts of the space that the explicit one \
-         has room for in {} GB: {}.",
+         has room for in {title}: {}.",
         space.size().total.log10(),
-        gb("explicit"),
-        gb("masked"),
-        GPUS[0],
+        gb(Method::Dnas),
+        gb(Method::Dmasking),
         parts.join("; ")
     )
 }
