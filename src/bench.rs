@@ -64,7 +64,7 @@ pub struct Measured {
     /// What the memory model says of such a step; `None` where it has none.
     pub predicted: Option<Footprint>,
     /// How far the resident size rose above that of the idle process, from when the network was
-    /// built; `None` where the operating system does not tell.
+    /// built, without pages of the program itself; `None` where the operating system does not tell.
     pub resident_bytes: Option<u64>,
     pub machine: Machine,
 }
@@ -113,20 +113,24 @@ struct Course {
 struct Idle {
     live_bytes: u64,
     resident_bytes: Option<u64>,
+    file_bytes: u64,
 }
 
 impl Idle {
     fn begin() -> Self {
         memory::release_freed_memory();
         let (live_bytes, resident_bytes) = (memory::live_bytes(), memory::resident_bytes());
+        let file_bytes = memory::resident_file_bytes().unwrap_or_default();
         memory::reset_high_water();
-        Self { live_bytes, resident_bytes }
+        Self { live_bytes, resident_bytes, file_bytes }
     }
 
-    /// How far the resident size rose in a course.
+    /// How far the resident size rose in a course, without the program's own pages that were first
+    /// used meanwhile.
     fn growth(&self, course: &Course) -> Option<u64> {
-        let ends = course.high_water_bytes.zip(self.resident_bytes);
-        ends.map(|(peak, idle)| peak.saturating_sub(idle))
+        let program = memory::resident_file_bytes().unwrap_or_default();
+        let idle = self.resident_bytes? + program.saturating_sub(self.file_bytes);
+        Some(course.high_water_bytes?.saturating_sub(idle))
     }
 }
 

@@ -3,36 +3,16 @@
 //! Every allocation of the process goes through a counter, so live and peak bytes are exact and
 //! can be reset between phases. What the operating system saw (`VmHWM`) is the cross-check.
 
+mod allocator;
+mod spans;
 mod trace;
 
 pub use trace::{Peak, Peaks, begin_trace, end_trace, gradients_made, keep, map_made};
 
-use peak_alloc::PeakAlloc;
-
-#[global_allocator]
-static ALLOCATOR: PeakAlloc = PeakAlloc;
-
-/// Asks the system's allocator to keep what is freed: a step frees and allocates the same large
-/// buffers again and again, and pages that went back to the operating system come back zeroed, one
-/// fault each. Without glibc there is nothing to ask.
-pub fn keep_freed_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        // The most that glibc documents for blocks taken from its heap; and never trim the heap.
-        const SETTINGS: [(libc::c_int, libc::c_int); 2] =
-            [(libc::M_MMAP_THRESHOLD, 32 << 20), (libc::M_TRIM_THRESHOLD, libc::c_int::MAX)];
-        for (which, value) in SETTINGS {
-            // A setting that is refused only costs time.
-            // SAFETY: mallopt sets one number of the allocator, under its lock.
-            #[allow(unsafe_code)]
-            let _ = unsafe { libc::mallopt(which, value) };
-        }
-    }
-}
-
-/// Gives what is freed back to the operating system, where it can be asked (glibc): the resident
-/// size then says what is in use.
+/// Gives what is kept of freed memory back to the operating system, where it can be asked: the
+/// resident size then says what is in use.
 pub fn release_freed_memory() {
+    allocator::release();
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         // SAFETY: malloc_trim takes the allocator's lock and touches only what is free.
@@ -46,18 +26,18 @@ pub fn release_freed_memory() {
 /// Bytes allocated now.
 #[must_use]
 pub fn live_bytes() -> u64 {
-    ALLOCATOR.current_usage() as u64
+    allocator::live() as u64
 }
 
 /// The most bytes allocated at once since the last [`reset_peak`].
 #[must_use]
 pub fn peak_bytes() -> u64 {
-    ALLOCATOR.peak_usage() as u64
+    allocator::peak() as u64
 }
 
 /// Starts a new peak from what is live now.
 pub fn reset_peak() {
-    ALLOCATOR.reset_peak_usage();
+    allocator::reset_peak();
 }
 
 /// The largest resident size that the operating system has seen, where it tells (Linux).
@@ -70,6 +50,12 @@ pub fn high_water_bytes() -> Option<u64> {
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
     status_bytes("VmRSS:")
+}
+
+/// How much of it is pages of files: of the program itself, which come as they are first used.
+#[must_use]
+pub fn resident_file_bytes() -> Option<u64> {
+    status_bytes("RssFile:")
 }
 
 /// Bytes that can still be used, by this process' share of the machine too, where the operating

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 /// train from scratch, test once - and stores every number as it appears; the other commands look
 /// at what there is.
 #[derive(Debug, Parser)]
-#[command(name = "repro", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "repro", version = env!("REPRO_VERSION"), max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     /// The results database; it is made when there is none [env: REPRO_DB] [default: results.db]
     #[arg(long, global = true, value_name = "PATH", help_heading = PLACES)]
@@ -87,7 +87,6 @@ enum Ending {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    repro::memory::keep_freed_memory();
     let result = carry_out(&Cli::parse()).and_then(|ending| {
         io::stdout().flush()?;
         Ok(ending)

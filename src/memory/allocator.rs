@@ -1,0 +1,194 @@
+//! The allocator of the whole process: it counts every byte, and keeps the pages of large blocks that
+//! were freed for the next ones.
+//!
+//! A training step frees and allocates the same large buffers again and again. Pages that go back to
+//! the operating system come back zeroed, one fault each, which costs more than many an operator; a
+//! general allocator that keeps them is soon full of holes that nothing fits. Here, freed pages are
+//! kept as long as they and those in use are together no more than were ever in use at once: beyond
+//! that, some go back before others are asked for. So the resident size follows the bytes in use.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes allocated now, and the most since the last [`reset_peak`].
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+pub(super) fn live() -> usize {
+    LIVE.load(Relaxed)
+}
+
+pub(super) fn peak() -> usize {
+    PEAK.load(Relaxed)
+}
+
+pub(super) fn reset_peak() {
+    PEAK.store(live(), Relaxed);
+}
+
+/// Gives back what is kept of freed memory.
+pub(super) fn release() {
+    #[cfg(unix)]
+    pages::release();
+}
+
+struct Counting;
+
+fn count_more(bytes: usize) {
+    let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
+    PEAK.fetch_max(live, Relaxed);
+}
+
+fn count_less(bytes: usize) {
+    LIVE.fetch_sub(bytes, Relaxed);
+}
+
+// SAFETY: blocks come from `System` or from pages of their own, by their layout alone, so that each
+// goes back to where it came from; counting touches no block.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's.
+        let block = unsafe { take(layout, false) };
+        if !block.is_null() {
+            count_more(layout.size());
+        }
+        block
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's.
+        let block = unsafe { take(layout, true) };
+        if !block.is_null() {
+            count_more(layout.size());
+        }
+        block
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        count_less(layout.size());
+        #[cfg(unix)]
+        if pages::are_for(layout) {
+            pages::give(block, layout.size());
+            return;
+        }
+        // SAFETY: the caller's; it did not come from pages.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller promises that `size`, rounded up, does not overflow.
+        let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        if !from_pages(layout) && !from_pages(wanted) {
+            // SAFETY: the caller's; it did not come from pages, and will not.
+            let moved = unsafe { System.realloc(block, layout, size) };
+            if !moved.is_null() {
+                count_less(layout.size());
+                count_more(size);
+            }
+            return moved;
+        }
+        // SAFETY: the caller's; both blocks are at least as long as what is copied.
+        unsafe {
+            let moved = self.alloc(wanted);
+            if !moved.is_null() {
+                moved.copy_from_nonoverlapping(block, size.min(layout.size()));
+                self.dealloc(block, layout);
+            }
+            moved
+        }
+    }
+}
+
+fn from_pages(layout: Layout) -> bool {
+    #[cfg(unix)]
+    return pages::are_for(layout);
+    #[cfg(not(unix))]
+    return false;
+}
+
+/// A block, zeroed if need be; null where there is none.
+///
+/// # Safety
+/// As [`GlobalAlloc::alloc`].
+#[allow(unsafe_code)]
+unsafe fn take(layout: Layout, zeroed: bool) -> *mut u8 {
+    #[cfg(unix)]
+    if pages::are_for(layout) {
+        let Some((block, is_zero)) = pages::take(layout.size()) else {
+            return std::ptr::null_mut();
+        };
+        if zeroed && !is_zero {
+            // SAFETY: the block has been taken for us and is at least so long.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        return block;
+    }
+    // SAFETY: the caller's.
+    unsafe { if zeroed { System.alloc_zeroed(layout) } else { System.alloc(layout) } }
+}
+
+#[cfg(unix)]
+mod pages {
+    use super::super::spans::{PAGE, Span, Spans};
+    use std::alloc::Layout;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// Smaller blocks are the system allocator's: it is quicker, and they are few bytes in all.
+    const LARGE: usize = 128 << 10;
+
+    static SPANS: Mutex<Spans> = Mutex::new(Spans::new());
+
+    fn spans() -> MutexGuard<'static, Spans> {
+        SPANS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn are_for(layout: Layout) -> bool {
+        layout.size() >= LARGE && layout.align() <= PAGE
+    }
+
+    /// A block of `size` bytes, and whether it is all zero.
+    pub fn take(size: usize) -> Option<(*mut u8, bool)> {
+        let mut spans = spans();
+        let len = size.checked_next_multiple_of(PAGE)?;
+        if let Some(start) = spans.take(len) {
+            return Some((start as *mut u8, false));
+        }
+        spans.ask(len, unmap);
+        let start = map(len);
+        if start.is_none() {
+            spans.asked_in_vain(len);
+        }
+        start.map(|start| (start, true))
+    }
+
+    pub fn give(block: *mut u8, size: usize) {
+        let span = Span { start: block as usize, len: size.next_multiple_of(PAGE) };
+        if let Some(span) = spans().give(span) {
+            unmap(span);
+        }
+    }
+
+    pub fn release() {
+        spans().release_all(unmap);
+    }
+
+    #[allow(unsafe_code)]
+    fn map(len: usize) -> Option<*mut u8> {
+        let (access, kind) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: it asks for new pages at no particular place.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, -1, 0) };
+        (start != libc::MAP_FAILED).then_some(start.cast())
+    }
+
+    #[allow(unsafe_code)]
+    fn unmap(span: Span) {
+        // SAFETY: whole pages that `map` gave and that no block has any more. If it fails, they
+        // merely stay.
+        unsafe { libc::munmap(span.start as *mut libc::c_void, span.len) };
+    }
+}

@@ -1,0 +1,210 @@
+//! Which pages are kept of freed blocks, as plain numbers: nothing here touches memory.
+
+/// Blocks are so many bytes or a multiple: a page of the operating system, or several.
+pub const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 };
+
+/// Pages side by side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    pub start: usize,
+    pub len: usize,
+}
+
+/// Spans that are kept at most. A training step has a few dozen; what finds no place goes back to the
+/// operating system.
+const MOST_SPANS: usize = 512;
+
+/// The kept spans, and how much may be kept.
+pub struct Spans {
+    /// The first `count`, in the order of their places, none beside another. In an array, since an
+    /// allocator cannot allocate.
+    spans: [Span; MOST_SPANS],
+    count: usize,
+    /// Bytes of the spans.
+    kept: usize,
+    /// Bytes of blocks in use, and the most at once since everything was last given back.
+    used: usize,
+    most_used: usize,
+}
+
+impl Spans {
+    pub const fn new() -> Self {
+        let spans = [Span { start: 0, len: 0 }; MOST_SPANS];
+        Self { spans, count: 0, kept: 0, used: 0, most_used: 0 }
+    }
+
+    /// A place for a block of `len` bytes in the smallest span that holds it; what is left of the
+    /// span stays.
+    pub fn take(&mut self, len: usize) -> Option<usize> {
+        let spans = self.spans[..self.count].iter().enumerate();
+        let (at, span) = spans.filter(|(_, span)| span.len >= len).min_by_key(|(_, s)| s.len)?;
+        let start = span.start;
+        self.shrink(at, len, true);
+        self.used += len;
+        Some(start)
+    }
+
+    /// Counts a block of `len` bytes that new pages are asked for, and hands `back` what must not be
+    /// kept any longer: largest spans first, since they are what was too small for the block.
+    pub fn ask(&mut self, len: usize, mut back: impl FnMut(Span)) {
+        self.used += len;
+        self.most_used = self.most_used.max(self.used);
+        while self.used + self.kept > self.most_used {
+            let spans = self.spans[..self.count].iter().enumerate();
+            let Some((at, span)) = spans.max_by_key(|(_, span)| span.len) else { return };
+            let len = span.len.min(self.used + self.kept - self.most_used);
+            back(Span { start: span.start + span.len - len, len });
+            self.shrink(at, len, false);
+        }
+    }
+
+    /// The block that was asked for is not to be had.
+    pub fn asked_in_vain(&mut self, len: usize) {
+        self.used -= len;
+    }
+
+    /// Keeps the span of a block that is free now, or returns it where there is no place for it.
+    pub fn give(&mut self, span: Span) -> Option<Span> {
+        self.used -= span.len;
+        let at = self.spans[..self.count].partition_point(|other| other.start < span.start);
+        let end = |span: &Span| span.start + span.len;
+        let before = at > 0 && end(&self.spans[at - 1]) == span.start;
+        let after = at < self.count && end(&span) == self.spans[at].start;
+        match (before, after) {
+            (true, true) => {
+                self.spans[at - 1].len += span.len + self.spans[at].len;
+                self.remove(at);
+            }
+            (true, false) => self.spans[at - 1].len += span.len,
+            (false, true) => {
+                self.spans[at] = Span { start: span.start, len: span.len + self.spans[at].len };
+            }
+            (false, false) if self.count == MOST_SPANS => return Some(span),
+            (false, false) => {
+                self.spans.copy_within(at..self.count, at + 1);
+                self.spans[at] = span;
+                self.count += 1;
+            }
+        }
+        self.kept += span.len;
+        None
+    }
+
+    /// Hands everything `back`; from now on as much is kept as is in use at once from now on.
+    pub fn release_all(&mut self, back: impl FnMut(Span)) {
+        self.spans[..self.count].iter().copied().for_each(back);
+        (self.count, self.kept, self.most_used) = (0, 0, self.used);
+    }
+
+    /// Cuts `len` bytes off a span, at its beginning or at its end.
+    fn shrink(&mut self, at: usize, len: usize, at_beginning: bool) {
+        self.kept -= len;
+        let span = &mut self.spans[at];
+        span.len -= len;
+        if at_beginning {
+            span.start += len;
+        }
+        if span.len == 0 {
+            self.remove(at);
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.spans.copy_within(at + 1..self.count, at);
+        self.count -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Seed;
+
+    fn kept(spans: &Spans) -> Vec<(usize, usize)> {
+        spans.spans[..spans.count].iter().map(|span| (span.start, span.len)).collect()
+    }
+
+    #[test]
+    fn neighbours_become_one_and_the_smallest_that_fits_is_taken() {
+        let mut spans = Spans::new();
+        spans.ask(1000, |_| unreachable!("nothing is kept"));
+        for (start, len) in [(0, 100), (300, 50), (200, 100), (100, 100), (900, 100)] {
+            assert_eq!(spans.give(Span { start, len }), None);
+        }
+        assert_eq!(kept(&spans), [(0, 350), (900, 100)]);
+        assert_eq!(spans.take(90), Some(900));
+        assert_eq!(spans.take(10), Some(990));
+        assert_eq!(spans.take(350), Some(0));
+        assert_eq!((spans.take(1), kept(&spans)), (None, vec![]));
+    }
+
+    #[test]
+    fn a_step_that_repeats_keeps_its_pages_and_never_more_than_were_in_use() {
+        let mut spans = Spans::new();
+        // Blocks of 60, 30 and 10 are there at once; then one of 100 needs all of that.
+        for (start, len) in [(0, 60), (100, 30), (200, 10)] {
+            spans.ask(len, |_| unreachable!("nothing is kept"));
+            assert_eq!((spans.most_used, start % 100), (spans.used, 0));
+        }
+        for (start, len) in [(0, 60), (100, 30), (200, 10)] {
+            assert_eq!(spans.give(Span { start, len }), None);
+        }
+        assert_eq!(spans.take(30), Some(100));
+        assert_eq!(spans.give(Span { start: 100, len: 30 }), None);
+        let mut back = Vec::new();
+        spans.ask(70, |span| back.push((span.start, span.len)));
+        assert_eq!(back, [(0, 60), (120, 10)]);
+        assert_eq!((spans.used, spans.kept, spans.most_used), (70, 30, 100));
+        spans.asked_in_vain(70);
+        spans.release_all(|span| back.push((span.start, span.len)));
+        assert_eq!(back[2..], [(100, 20), (200, 10)]);
+        assert_eq!((spans.used, spans.kept, spans.most_used, spans.count), (0, 0, 0, 0));
+    }
+
+    /// An operating system that remembers which pages it gave, and random blocks.
+    #[test]
+    fn no_page_is_given_twice_and_none_is_lost() {
+        let mut spans = Spans::new();
+        let mut random = Seed(1).stream("spans", 0);
+        let mut mapped = std::collections::BTreeSet::new();
+        let mut blocks: Vec<Span> = Vec::new();
+        let mut next = 0;
+        for _ in 0..20_000 {
+            if blocks.len() < 40 && random.below(2) == 0 {
+                let len = 1 + random.below(50);
+                let start = spans.take(len).unwrap_or_else(|| {
+                    spans.ask(len, |s| {
+                        (s.start..s.start + s.len).for_each(|p| assert!(mapped.remove(&p)))
+                    });
+                    next += len + random.below(2);
+                    (next - len..next).for_each(|page| assert!(mapped.insert(page)));
+                    next - len
+                });
+                let block = Span { start, len };
+                let apart = |b: &Span| b.start + b.len <= start || start + len <= b.start;
+                assert!(blocks.iter().all(apart), "{block:?} {blocks:?}");
+                blocks.push(block);
+            } else if !blocks.is_empty() {
+                let block = blocks.swap_remove(random.below(blocks.len()));
+                assert_eq!(spans.give(block), None);
+            }
+            let used: usize = blocks.iter().map(|block| block.len).sum();
+            assert_eq!((spans.used, spans.used + spans.kept), (used, mapped.len()));
+            assert!(mapped.len() <= spans.most_used);
+        }
+    }
+
+    #[test]
+    fn what_finds_no_place_goes_back() {
+        let mut spans = Spans::new();
+        spans.ask(2 * MOST_SPANS + 2, |_| unreachable!("nothing is kept"));
+        for i in 0..MOST_SPANS {
+            assert_eq!(spans.give(Span { start: 2 * i, len: 1 }), None);
+        }
+        let last = Span { start: 2 * MOST_SPANS, len: 1 };
+        assert_eq!(spans.give(last), Some(last));
+        assert_eq!(spans.kept, MOST_SPANS);
+        // Beside another it finds one.
+        assert_eq!(spans.give(Span { start: 1, len: 1 }), None);
+    }
+}
