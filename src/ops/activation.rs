@@ -29,7 +29,8 @@ impl ActivationFn for IdentityFn {
 impl ActivationFn for ReluFn {
     #[inline(always)]
     fn value(u: f32) -> f32 {
-        u.max(0.0)
+        // `max` would make a zero of what is no number, and hide that a network diverged.
+        if u < 0.0 { 0.0 } else { u }
     }
     #[inline(always)]
     fn slope(u: f32) -> f32 {

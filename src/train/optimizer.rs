@@ -81,7 +81,9 @@ impl SgdState {
         for gradient in gradients.iter().flatten() {
             squares += sum_of_squares(gradient)?;
         }
-        Ok((bound / squares.sqrt().max(1e-12)).min(1.0))
+        let norm = squares.sqrt();
+        // What is no number stays as it is: the next loss tells.
+        Ok(if norm > bound { bound / norm } else { 1.0 })
     }
 }
 

@@ -3,7 +3,9 @@
 use crate::reference::{Map, Weights};
 use candle_core::{Device, Tensor};
 use repro::nn::Params;
+use repro::ops;
 use repro::rng::Seed;
+use std::sync::Once;
 
 /// Standard normal numbers that f32 holds exactly.
 pub fn random(label: &str, n: usize) -> Vec<f64> {
@@ -15,7 +17,22 @@ pub fn random_map(label: &str, shape: (usize, usize, usize, usize)) -> Map {
     Map::new(shape, random(label, shape.0 * shape.1 * shape.2 * shape.3))
 }
 
+/// The environment variable that limits the instruction set of the numeric tests.
+pub const INSTRUCTIONS: &str = "REPRO_TEST_INSTRUCTIONS";
+
+/// Outputs begin as NaN, so that a value that is read before it was written shows.
+fn prepare() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        ops::poison_outputs();
+        if let Ok(name) = std::env::var(INSTRUCTIONS) {
+            assert!(ops::limit_instruction_set(&name), "{INSTRUCTIONS}={name}");
+        }
+    });
+}
+
 pub fn tensor(data: &[f64], shape: &[usize]) -> Tensor {
+    prepare();
     let data: Vec<f32> = data.iter().map(|v| *v as f32).collect();
     Tensor::from_vec(data, shape, &Device::Cpu).unwrap()
 }

@@ -1,6 +1,6 @@
 //! Blocks that are computed again instead of kept give the same bits.
 
-use crate::numbers::{random_map, scramble};
+use crate::numbers::{random_map, scramble, values};
 use crate::spaces::{gate_values, random_probabilities, small};
 use candle_core::{Device, Tensor};
 use repro::net::{Gated, Net, Supernet};
@@ -35,8 +35,7 @@ fn step(recompute: Recompute, frozen: bool) -> (u64, Vec<Option<Vec<u32>>>, Stri
 
 #[test]
 fn every_output_is_written_before_it_is_read() {
-    // From here on in this process outputs begin as NaN; all tests may run with that.
-    repro::ops::poison_outputs();
+    // As everywhere in these tests, outputs begin as NaN.
     let (loss, weights, gates, _) = step(Recompute::None, false);
     assert!(f64::from_bits(loss).is_finite());
     let numbers = weights.iter().flatten().flatten();
@@ -55,6 +54,31 @@ fn every_output_is_written_before_it_is_read() {
     let images = random_map("images", (17, side, side, channels)).tensor();
     let logits = net.freeze(&params).unwrap().forward(&images).unwrap();
     assert!(bits(&logits).into_iter().all(|bits| f32::from_bits(bits).is_finite()));
+}
+
+#[test]
+fn a_weight_that_is_no_number_reaches_the_loss() {
+    let space = small();
+    let blocks = space.blocks.iter().map(|block| BlockDecision {
+        block_type: 0,
+        expansion: block.expansions() - 1,
+        width: block.widths.len() - 1,
+    });
+    let arch = space.decide(&Decisions { resolution: 0, blocks: blocks.collect() });
+    let (net, mut params) = Net::of_arch(&arch, Seed(3), &Device::Cpu).unwrap();
+    let (side, channels) = (arch.resolution, arch.image_channels);
+    let images = random_map("images", (2, side, side, channels)).tensor();
+    let names: Vec<(String, Tensor)> =
+        params.named().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
+    for (name, tensor) in names.iter().filter(|(name, _)| !name.contains("running")) {
+        let mut spoilt = values(tensor);
+        spoilt[0] = f64::NAN;
+        params.set(name, &crate::numbers::tensor(&spoilt, tensor.dims())).unwrap();
+        let logits = net.forward(&mut Pass::training(&mut params), &images).unwrap();
+        let found = cross_entropy(logits.tensor(), &[0, 1], 0.0).unwrap();
+        assert!(found.loss.is_nan(), "{name}: {}", found.loss);
+        params.set(name, tensor).unwrap();
+    }
 }
 
 #[test]
