@@ -115,10 +115,9 @@ impl Classifier {
     pub(super) fn forward(&self, pass: &mut Pass<'_>, mut x: Value) -> Result<Value> {
         if let Some((conv, activation)) = &self.after_pool {
             let z = conv.forward(pass, &x)?;
-            let zero = pass.row(&vec![0.0; z.tensor().dim(1)?], false)?;
-            x = pass.tape.rows(&z, &zero, *activation, None)?;
+            x = pass.tape.rows(&z, None, *activation)?;
         }
-        self.dense.forward(pass, &x, Activation::Identity, None)
+        self.dense.forward(pass, &x, Activation::Identity)
     }
 
     /// The layers at inference.

@@ -280,20 +280,14 @@ impl Dense {
         })
     }
 
-    /// act(x w + b) · mask, x `[n, c_in]`, mask `[c_out]`.
+    /// act(x w + b), x `[n, c_in]`.
     ///
     /// # Errors
     /// When an operator fails.
-    pub fn forward(
-        &self,
-        pass: &mut Pass<'_>,
-        x: &Value,
-        activation: Activation,
-        mask: Option<&Value>,
-    ) -> Result<Value> {
+    pub fn forward(&self, pass: &mut Pass<'_>, x: &Value, activation: Activation) -> Result<Value> {
         let (weight, bias) = (pass.param(self.weight), pass.param(self.bias));
         let y = pass.tape.matmul(x, &weight)?;
-        pass.tape.rows(&y, &bias, activation, mask)
+        pass.tape.rows(&y, Some(&bias), activation)
     }
 }
 

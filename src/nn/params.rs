@@ -353,8 +353,12 @@ impl<'a> Pass<'a> {
     /// A row of numbers (gates, a mask), its gradient wanted or not.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device has no room, or a pass that only predicts is asked for gradients: the ways back
+    /// of the operators see statistics as functions of the batch.
     pub fn row(&mut self, row: &[f64], wanted: bool) -> Result<Value> {
+        if wanted && !self.training {
+            candle_core::bail!("a pass that only predicts has no gradients");
+        }
         let data: Vec<f32> = row.iter().map(|v| *v as f32).collect();
         let tensor = Tensor::from_vec(data, row.len(), &self.device)?;
         Ok(if wanted { self.tape.watch(&tensor) } else { Value::constant(tensor) })

@@ -153,25 +153,24 @@ impl Tape {
         Ok(self.push(y, [x], move |[x], dy| Ok(vec![(x, ops::pool::backward(&dy, (h, w))?)])))
     }
 
-    /// [`ops::rows`]: bias, activation and mask on a matrix.
+    /// [`ops::rows`]: bias and activation on a matrix.
     ///
     /// # Errors
     /// When the operator fails.
     pub fn rows(
         &mut self,
         x: &Value,
-        bias: &Value,
+        bias: Option<&Value>,
         activation: Activation,
-        mask: Option<&Value>,
     ) -> Result<Value> {
-        let mask_row = mask.map(|m| m.tensor.clone());
-        let y = ops::rows::forward(&x.tensor, &bias.tensor, activation, mask_row.as_ref())?;
-        let none = Value::constant(bias.tensor.clone());
-        let (xs, biases) = (x.tensor.clone(), bias.tensor.clone());
-        Ok(self.push(y, [x, bias, mask.unwrap_or(&none)], move |[x, bias, mask], dy| {
-            let g = ops::rows::backward(&xs, &biases, activation, mask_row.as_ref(), &dy)?;
-            let mut parts = vec![(x, g.dx), (bias, g.dbias)];
-            parts.extend(g.dmask.map(|dmask| (mask, dmask)));
+        let bias_row = bias.map(|bias| bias.tensor.clone());
+        let y = ops::rows::forward(&x.tensor, bias_row.as_ref(), activation)?;
+        let slots = [x.slot, bias.and_then(|bias| bias.slot)];
+        let xs = x.tensor.clone();
+        Ok(self.record(y, &slots, move |dy| {
+            let g = ops::rows::backward(&xs, bias_row.as_ref(), activation, &dy)?;
+            let mut parts = vec![(slots[0], g.dx)];
+            parts.extend(g.dbias.map(|dbias| (slots[1], dbias)));
             Ok(parts)
         }))
     }
