@@ -2,7 +2,7 @@
 //! (im2col), times the filters. The stem is one; its three input channels leave nothing to
 //! vectorise otherwise. The windows live in the cache and are made again on the way back.
 
-use super::host::{Host, Scratch, expect, nhwc, pieces, tensor, to_fill};
+use super::host::{Host, Scratch, expect, nhwc, pieces, refuse_no_stride, tensor, to_fill};
 use super::lanes::{self, Kernel, Layout, Mode, blocks, dispatch, multiply};
 use super::no_kernel;
 use super::sums::{ChannelSums, Moments, sum_parts};
@@ -117,6 +117,7 @@ fn shape(x: &Tensor, w: &Tensor, k: usize, stride: usize) -> Result<(usize, Geom
     let (n, h, width, c) = nhwc(x)?;
     let (_, _, c_out) = w.dims3()?;
     expect("dense", "w", w, &[k * k, c, c_out])?;
+    refuse_no_stride("dense", stride)?;
     Ok((n, Geometry::new((h, width, c), k, stride), c_out))
 }
 

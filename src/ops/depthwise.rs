@@ -23,7 +23,7 @@ pub use backward::{Gradients, Wanted, backward};
 pub use batch_sums::ExpandGradients;
 
 use super::activation::{ActivationFn, by_activation};
-use super::host::{Host, Scratch, nhwc, pieces, tensor, to_fill};
+use super::host::{Host, Scratch, nhwc, pieces, refuse_no_stride, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, blocks, dispatch, load, load_some, multiply,
     multiply_add, one_row_at_a_time, store, store_some,
@@ -102,6 +102,7 @@ fn shape(
     if let Some(expand) = expand {
         expand.norm.check("depthwise", c)?;
     }
+    refuse_no_stride("depthwise", stride)?;
     Ok((n, Geometry::new((h, w), c, k, stride)))
 }
 

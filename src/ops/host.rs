@@ -60,6 +60,17 @@ pub(super) fn expect(op: &str, what: &str, x: &Tensor, dims: &[usize]) -> Result
     Ok(())
 }
 
+/// Refuses a convolution that does not move on.
+///
+/// # Errors
+/// When the stride is zero.
+pub(super) fn refuse_no_stride(op: &str, stride: usize) -> Result<()> {
+    if stride == 0 {
+        bail!("{op}: the stride is 0, it must be at least 1");
+    }
+    Ok(())
+}
+
 /// Rows and channels of a tensor seen as a matrix `[rows, c]`.
 pub(super) fn rows_of(x: &Tensor) -> Result<(usize, usize)> {
     let c = x.dim(candle_core::D::Minus1)?;
@@ -93,7 +104,8 @@ pub(super) fn ordered_sum(parts: &[Vec<f32>]) -> Vec<f64> {
 /// overwritten costs a seventh of an inference.
 ///
 /// # Safety
-/// Every value must be written before it is read.
+/// Every value must be written before it is read. `Vec::set_len` asks for more than that, values that
+/// are initialised at once; of an f32, whose every pattern of bits is a value, nothing comes of it.
 #[allow(unsafe_code, clippy::uninit_vec)]
 pub(super) unsafe fn to_fill(len: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(len);

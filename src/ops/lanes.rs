@@ -4,6 +4,8 @@
 //! instruction set is chosen here, at run time, so that a plain `cargo build` is fast on any
 //! x86-64 and on aarch64: [`dispatch`] compiles the kernel for each of them.
 
+use std::sync::atomic::{AtomicU8, Ordering};
+
 /// Channels of a full block: one AVX-512 register, two of AVX2, four of NEON.
 pub(super) const L: usize = 16;
 
@@ -16,48 +18,77 @@ pub(super) trait Kernel {
     fn run<const FUSED: bool>(self);
 }
 
-/// What the kernels are compiled for.
+/// What the kernels are compiled for, the best last.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum InstructionSet {
-    Avx512,
-    Avx2,
-    Neon,
     Baseline,
+    Neon,
+    Avx2,
+    Avx512,
 }
 
+/// Of [`limit_instruction_set`].
+static AT_MOST: AtomicU8 = AtomicU8::new(InstructionSet::Avx512 as u8);
+
 impl InstructionSet {
-    /// The best that the processor has; the answer is cached by the standard library.
+    const BEST_FIRST: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Baseline];
+
+    /// Whether the processor has it; the answer is cached by the standard library.
     #[inline]
-    fn detect() -> Self {
+    fn is_there(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::is_x86_feature_detected as has;
-            if has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq") {
-                return Self::Avx512;
+        use std::arch::is_x86_feature_detected as has;
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq")
             }
-            if has!("avx2") && has!("fma") {
-                return Self::Avx2;
-            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => has!("avx2") && has!("fma"),
+            Self::Neon => cfg!(target_arch = "aarch64"),
+            Self::Baseline => true,
+            #[allow(unreachable_patterns)]
+            _ => false,
         }
-        if cfg!(target_arch = "aarch64") { Self::Neon } else { Self::Baseline }
+    }
+
+    /// The best that the processor has and that is allowed.
+    #[inline]
+    fn chosen() -> Self {
+        let limit = AT_MOST.load(Ordering::Relaxed);
+        let allowed = |set: &Self| *set as u8 <= limit && set.is_there();
+        Self::BEST_FIRST.into_iter().find(allowed).unwrap_or(Self::Baseline)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "AVX-512",
+            Self::Avx2 => "AVX2+FMA",
+            Self::Neon => "NEON",
+            Self::Baseline => "baseline",
+        }
     }
 }
 
 /// The name of the instruction set that the operators use here.
 #[must_use]
 pub fn instruction_set() -> &'static str {
-    match InstructionSet::detect() {
-        InstructionSet::Avx512 => "AVX-512",
-        InstructionSet::Avx2 => "AVX2+FMA",
-        InstructionSet::Neon => "NEON",
-        InstructionSet::Baseline => "baseline",
-    }
+    InstructionSet::chosen().name()
+}
+
+/// For tests: from now on, the operators use no better instruction set than the one of this name.
+/// Whether the processor has it.
+pub fn limit_instruction_set(name: &str) -> bool {
+    let mut all = InstructionSet::BEST_FIRST.into_iter();
+    let Some(set) = all.find(|set| set.name() == name && set.is_there()) else { return false };
+    AT_MOST.store(set as u8, Ordering::Relaxed);
+    true
 }
 
 /// Runs `kernel` with the best instruction set there is.
 #[inline]
 pub(super) fn dispatch(kernel: impl Kernel) {
-    match InstructionSet::detect() {
+    match InstructionSet::chosen() {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512 => {
             // SAFETY: the processor has just been asked.

@@ -6,8 +6,8 @@
 //! points, split their work into pieces whose number depends on the shape alone, and sum the
 //! pieces in order: the same input gives the same bits on any number of threads.
 //!
-//! Only this room touches raw storage. Its `unsafe` code, and two settings of the system's allocator in
-//! `memory`, are all there is.
+//! Only this room touches raw storage. Its `unsafe` code, and the allocator in `memory`, are all there
+//! is.
 
 mod activation;
 pub mod dense;
@@ -30,7 +30,7 @@ mod tile;
 pub mod update;
 
 pub use host::poison_outputs;
-pub use lanes::instruction_set;
+pub use lanes::{instruction_set, limit_instruction_set};
 pub use sums::Moments;
 
 use candle_core::{Device, Result, bail};

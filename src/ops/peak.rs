@@ -35,11 +35,12 @@ fn rate<const M: usize>() -> f64 {
 
 /// Bytes per second, those read and those written, all threads together, when `bytes` bytes are
 /// read and written in place again and again. What fits a cache stays there, as it can between
-/// operators.
+/// operators; more than fits any is not taken.
 #[must_use]
 pub fn bytes_per_second(bytes: u64) -> f64 {
     const AT_LEAST: usize = 1 << 26;
-    let len = (bytes as usize / size_of::<f32>()).max(1);
+    const AT_MOST: u64 = 1 << 28;
+    let len = (bytes.min(AT_MOST) as usize / size_of::<f32>()).max(1);
     let mut values = vec![1f32; len];
     let moved = 2 * size_of::<f32>() * len;
     let passes = AT_LEAST.div_ceil(moved);

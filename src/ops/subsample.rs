@@ -23,7 +23,9 @@ impl Grid {
     /// Every `stride`-th pixel of a map of `(h, w)`.
     #[must_use]
     pub fn strided(stride: usize, (h, w): (usize, usize)) -> Self {
-        Self { ratio: (stride, 1), size: (h.div_ceil(stride), w.div_ceil(stride)) }
+        // A stride of zero makes a grid of one pixel on all places, which is refused where it is used.
+        let ceil = |side: usize| side.div_ceil(stride.max(1));
+        Self { ratio: (stride, 1), size: (ceil(h), ceil(w)) }
     }
 
     /// Where pixel `i` of the small map is in the large one.

@@ -423,6 +423,18 @@ fn steps_are_timed_and_their_memory_adds_up() {
     assert_eq!(exit_code(&mut no_network), 2);
 }
 
+/// The same bytes from two sides: counted as they are allocated, and seen by the operating system.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_is_allocated_is_what_is_resident() {
+    for sets in [&["--set", "search.recompute=none"], &["--set", "search.recompute=block"]] {
+        let step = timed(&[&["--batch", "512"], &sets[..]].concat());
+        let bytes = |key: &str| step[key].as_u64().unwrap() as f64;
+        let ratio = bytes("resident_bytes") / bytes("peak_bytes");
+        assert!((0.9..1.1).contains(&ratio), "{sets:?}: {ratio}, {step}");
+    }
+}
+
 /// The paths of all values, in order: `memory.weights`.
 fn keys(value: &Value, above: &str, found: &mut Vec<String>) {
     for (key, value) in value.as_object().unwrap() {

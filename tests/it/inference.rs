@@ -124,7 +124,7 @@ fn images_that_do_not_fit_the_layers_are_refused() {
         spoil(&mut block);
         Layer::InvertedResidual(Box::new(block))
     };
-    refused(&[layer(3, 8)], (2, 4, 4, 4), &["inference: a map has 36 channels", "27"]);
+    refused(&[layer(3, 8)], (2, 4, 4, 4), &["inference: a map has 4 channels", "reads 3"]);
     refused(&[layer(3, 8), linear(7, 10)], (2, 4, 4, 3), &["a map has 8 channels", "reads 7"]);
     refused(&[block(&|_| ())], (2, 4, 4, 7), &["a map has 7 channels", "reads 8"]);
     refused(&[block(&|b| b.stride = 2)], (2, 4, 4, 8), &["8 channels at stride 2 cannot add"]);

@@ -14,6 +14,7 @@ mod folder;
 mod halves;
 mod harness;
 mod inference;
+mod instructions;
 mod invariants;
 mod memory_model;
 mod networks;

@@ -222,7 +222,10 @@ impl HostConv {
 
 impl HostLayer for HostConv {
     fn shape_behind(&self, shape: Shape) -> Result<Shape> {
-        self.matrix.check(Shape { c: self.geometry(shape).window(), ..shape })?;
+        let (given, taken) = (shape.c, self.matrix.c_in / (self.kernel * self.kernel));
+        if given != taken {
+            bail!("inference: a map has {given} channels, its convolution reads {taken}");
+        }
         Ok(self.behind(shape))
     }
 

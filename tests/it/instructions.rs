@@ -1,0 +1,26 @@
+//! The numeric tests once more under each instruction set that the operators would use on a lesser
+//! processor.
+
+use crate::numbers::INSTRUCTIONS;
+use repro::ops::instruction_set;
+use std::process::Command;
+
+/// Operators and what is made of them, against plain references, and same bits.
+const TESTS: [&str; 5] = ["operators::", "halves::", "blocks::", "inference::", "recompute::"];
+
+#[test]
+fn operators_agree_with_their_references_under_every_instruction_set() {
+    let lesser: &[&str] = match instruction_set() {
+        "AVX-512" => &["AVX2+FMA", "baseline"],
+        "baseline" => &[],
+        _ => &["baseline"],
+    };
+    for lesser in lesser {
+        let tests = std::env::current_exe().unwrap();
+        let output = Command::new(tests).args(TESTS).env(INSTRUCTIONS, lesser).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{lesser}: {said}");
+        let passed = said.split(" passed").next().unwrap().rsplit(' ').next().unwrap();
+        assert!(passed.parse::<usize>().unwrap() > 30, "{lesser}: {said}");
+    }
+}
