@@ -17,6 +17,12 @@ fn main() {
     }
     let [revision, dirty] = revision().unwrap_or_default();
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    let changes = if dirty == "true" { ", with changes" } else { "" };
+    let version = match revision.get(..12) {
+        Some(short) => format!("{} ({short}{changes})", env!("CARGO_PKG_VERSION")),
+        None => env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    println!("cargo::rustc-env=REPRO_VERSION={version}");
     println!("cargo::rustc-env=REPRO_GIT_REVISION={revision}");
     println!("cargo::rustc-env=REPRO_GIT_DIRTY={dirty}");
     println!("cargo::rustc-env=REPRO_RUSTC={}", output(&rustc, &["-V"]).unwrap_or_default());

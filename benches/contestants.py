@@ -18,6 +18,9 @@ PYTORCH = ROOT / "benches/pytorch"
 ENVIRONMENT = ROOT / "target/pytorch-venv"
 PYTHON = ENVIRONMENT / "bin/python"
 OURS = "repro"
+OURS_RECOMPUTING = "repro, recompute"
+"""The supernet with `search.recompute = "block"`."""
+ALL_OURS = [OURS, OURS_RECOMPUTING]
 TRAINING_MODES = ["eager", "channels_last", "compile", "compile_channels_last"]
 MODES = [*TRAINING_MODES, "onnxruntime"]
 PACKAGES = ["torch", "onnxruntime", "numpy"]
@@ -50,12 +53,18 @@ class Lab:
     """The batch size of our last measurement; PyTorch gets the same."""
 
     def prepare(self) -> None:
-        """Makes the environment, and an architecture where none is given."""
+        """Makes the environment, and an architecture where none is given. PyTorch's side refuses
+        what it has not got."""
         make_environment()
+        text = output([PYTHON, PYTORCH / "arch.py", self.manifest])
         if self.arch is None:
-            text = output([PYTHON, PYTORCH / "arch.py", self.manifest])
             self.arch = ENVIRONMENT / "arch.json"
             self.arch.write_text(text)
+
+    def revision(self) -> str:
+        """What the program was built from, as it says itself."""
+        _, _, said = output([self.repro, "--version"]).strip().partition("(")
+        return said.rstrip(")") or "unknown"
 
     def versions(self) -> dict[str, str]:
         code = "import json, platform, importlib.metadata as m\n"
@@ -66,12 +75,14 @@ class Lab:
     def measure(self, what: str, who: str) -> Result:
         """One measurement, and how many cores other programs had meanwhile."""
         clock, others = time.monotonic(), others_seconds()
-        result = self.ours(what) if who == OURS else self.pytorch(what, who)
+        result = self.ours(what, who) if who in ALL_OURS else self.pytorch(what, who)
         others, clock = others_seconds() - others, time.monotonic() - clock
         return result | {"others_cores": min(max(0.0, others / clock), float(os.cpu_count() or 1))}
 
-    def ours(self, what: str) -> Result:
+    def ours(self, what: str, who: str) -> Result:
         command = [self.repro, "bench", self.manifest, "--what", what, "--json"]
+        if who == OURS_RECOMPUTING:
+            command += ["--set", "search.recompute=block"]
         command += ["--steps", self.steps, "--threads", self.threads, *self.network(what)]
         result = json.loads(output(command))
         if result["threads"] != self.threads:

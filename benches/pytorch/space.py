@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,9 +168,28 @@ def _mids(expansion: Any, in_max: int, divisor: int) -> tuple[int, ...]:
 
 
 def load_manifest(path: Path) -> tuple[dict[str, Any], Space]:
-    """A manifest as its table, and the space that it names."""
+    """A manifest as its table, and the space that it names; it ends the program where they ask
+    for what is not written here."""
     manifest = tomllib.loads(path.read_text())
-    return manifest, parse_space((path.parent / manifest["space"]).read_text())
+    text = (path.parent / manifest["space"]).read_text()
+    for key, given, has in differences(manifest, tomllib.loads(text)):
+        raise SystemExit(f"{path}: {key} is {json.dumps(given)}, PyTorch's side has only {has}")
+    return manifest, parse_space(text)
+
+
+def differences(manifest: dict[str, Any], space: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """What would make the two do unlike work: key, what is given, and what there is."""
+    search = manifest["search"]
+    for key, only in [("method", "dmasking"), ("masks", "after_norm"), ("gates", "soft")]:
+        if (given := search.get(key, only)) != only:
+            yield f"search.{key}", given, f'"{only}"'
+    if space.get("share_types", False):
+        yield "the space's share_types", True, "a type for each block"
+    if len(sides := space["input"]["resolutions"]) > 1:
+        yield "the space's input.resolutions", sides, "one resolution"
+    for names in [space.get("types", []), *(stage.get("types", []) for stage in space["stage"])]:
+        if "res3x3" in names:
+            yield "the space's types", names, "inverted residuals and skips"
 
 
 def load_arch(path: Path) -> Arch:

@@ -201,7 +201,8 @@ fn table(m: &Measured) -> String {
             m.images_per_second, m.batch, m.threads
         ),
         format!(
-            "rates      {} MACs a second, {:.0} % of the processor's peak; {:.0} % of its bandwidth",
+            "rates      {} MACs a second, {:.0} % of the processor's peak; at least {:.0} % of its \
+             bandwidth",
             text::count(m.macs_per_second as u64),
             100.0 * m.share_of_peak,
             100.0 * m.share_of_bandwidth
