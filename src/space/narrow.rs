@@ -33,9 +33,7 @@ impl Growth {
     #[must_use]
     pub fn space(self, space: &SearchSpace, options: usize) -> SearchSpace {
         let grows = |d| self == Self::All || self == Self::Of(d);
-        Dimension::ALL.into_iter().fold(space.clone(), |space, dimension| {
-            space.narrowed(dimension, if grows(dimension) { options } else { 1 })
-        })
+        space.capped(Dimension::ALL.map(|d| if grows(d) { options } else { 1 }))
     }
 
     /// The most options that `space` has along it.
@@ -48,6 +46,17 @@ impl Growth {
 }
 
 impl SearchSpace {
+    /// The part that has at most so many options along each dimension, in the order of
+    /// [`Dimension::ALL`].
+    ///
+    /// # Panics
+    /// When no option would be left.
+    #[must_use]
+    pub fn capped(&self, caps: [usize; 4]) -> Self {
+        let dimensions = Dimension::ALL.into_iter().zip(caps);
+        dimensions.fold(self.clone(), |space, (dimension, most)| space.narrowed(dimension, most))
+    }
+
     /// The space with at most `options` options along one dimension of every block (or of the
     /// input). Of sizes the largest always stays, and the others are spread evenly from the smallest
     /// on; of block types the first ones stay.
@@ -67,7 +76,8 @@ impl SearchSpace {
     }
 
     /// The most options that anything has along a dimension.
-    fn most_options(&self, dimension: Dimension) -> usize {
+    #[must_use]
+    pub fn most_options(&self, dimension: Dimension) -> usize {
         match dimension {
             Dimension::Resolution => self.resolutions.len(),
             _ => self.blocks.iter().map(|block| block.options(dimension)).max().unwrap_or(1),
@@ -116,6 +126,10 @@ mod tests {
             assert_eq!(block.types, all.types[..3]);
         }
         assert_eq!(three.resolutions, [20, 28, 32]);
+        assert_eq!(space.capped([3; 4]), three);
+        let unequal = space.capped([14, 1, 2, 4]);
+        let left = Dimension::ALL.map(|dimension| unequal.most_options(dimension));
+        assert_eq!(left, [14, 1, 2, 4]);
         assert_eq!(Growth::All.space(&space, 14), space);
         assert_eq!(Growth::ALL.map(|growth| growth.most(&space)), [14, 7, 9, 4, 14]);
     }

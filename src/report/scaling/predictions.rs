@@ -7,7 +7,8 @@ use crate::report::table::{
     Align::{Left, Right},
     Table,
 };
-use crate::space::{Growth, SearchSpace};
+use crate::space::{Dimension, SearchSpace};
+use std::ops::Range;
 
 /// Images of a step that predictions are made for; the paper's own number is not known.
 const BATCHES: [usize; 2] = [128, 256];
@@ -56,38 +57,116 @@ pub fn table(space: &SearchSpace, threads: usize) -> Table {
     table
 }
 
-/// The reason for masking in a few lines: what the whole space needs, and how many options fit.
+/// The reason for masking in a few lines: what the whole space needs, and how much of it fits.
 pub fn reason(space: &SearchSpace, threads: usize) -> String {
     let (batch, recompute) = (BATCHES[0], Recompute::None);
     let setting = StepSetting { batch, threads, recompute };
     let gb = |method| gigabytes(need(space, method, setting));
     let (limit, title) = (GPUS[0].0 * 1_000_000_000, GPUS[0].1);
-    let mut parts = Vec::new();
-    for growth in [Growth::All].into_iter().chain(Growth::ALL.into_iter().take(1)) {
-        let fitting = (1..=growth.most(space)).rev().find_map(|options| {
-            let part = growth.space(space, options);
-            let bytes = need(&part, Method::Dnas, setting);
-            (bytes <= limit).then(|| (options, part.size().total.log10(), bytes))
-        });
-        let along = match growth {
-            Growth::All => "along every dimension",
-            Growth::Of(_) => "of width alone, everything else decided",
-        };
-        parts.push(match fitting {
-            Some((options, log10, bytes)) => format!(
-                "with at most {options} options {along} it is 10^{log10:.1} networks and {} GB",
-                gigabytes(bytes)
-            ),
-            None => format!("not even one option {along} fits"),
-        });
-    }
+    let explicit = |part: &SearchSpace| need(part, Method::Dnas, setting);
+    let fitting = match largest_part(space, |part| explicit(part) <= limit) {
+        Some(caps) => {
+            let part = space.capped(caps);
+            let [widths, expansions, types, resolutions] = caps;
+            format!(
+                "The largest part, by caps on the options of each dimension, that the explicit one has \
+                 room for in {title} is 10^{:.1} networks, of at most {widths} widths, {expansions} \
+                 expansions, {types} block types and {resolutions} resolutions: {} GB.",
+                part.size().total.log10(),
+                gigabytes(explicit(&part))
+            )
+        }
+        None => format!("Not even one option of everything fits {title}."),
+    };
     format!(
         "The whole space has 10^{:.1} networks. At {batch} images a step the explicit supernet of all of \
-         them needs {} GB, the masked one {} GB. The largest parts of the space that the explicit one \
-         has room for in {title}: {}.",
+         them needs {} GB, the masked one {} GB. {fitting}",
         space.size().total.log10(),
         gb(Method::Dnas),
         gb(Method::Dmasking),
-        parts.join("; ")
     )
+}
+
+/// The most options of each dimension, in the order of [`Dimension::ALL`], of the part of a space with
+/// the most networks that fits. More options never need less, so that of the widths beside the other
+/// caps only the fewest that would be more networks than are known to fit have to be looked at, and
+/// where those fit, some more.
+fn largest_part(space: &SearchSpace, fits: impl Fn(&SearchSpace) -> bool) -> Option<[usize; 4]> {
+    let most = Dimension::ALL.map(|dimension| space.most_options(dimension));
+    let networks = |caps| space.capped(caps).size().total.log10();
+    let mut best: Option<([usize; 4], f64)> = None;
+    // What has most networks comes early, so that little is left to look at.
+    for resolutions in (1..=most[3]).rev() {
+        for types in (1..=most[2]).rev() {
+            for expansions in (1..=most[1]).rev() {
+                let caps = |widths| [widths, expansions, types, resolutions];
+                let better = |widths: &usize| best.is_none_or(|(_, n)| networks(caps(*widths)) > n);
+                let Some(fewest) = (1..=most[0]).find(better) else { continue };
+                let fit = |widths| fits(&space.capped(caps(widths)));
+                if let Some(widths) = last_that(fewest..most[0] + 1, fit) {
+                    best = Some((caps(widths), networks(caps(widths))));
+                }
+            }
+        }
+    }
+    best.map(|(caps, _)| caps)
+}
+
+/// The last number that something holds for which holds up to some number of a range.
+fn last_that(range: Range<usize>, holds: impl Fn(usize) -> bool) -> Option<usize> {
+    if !holds(range.start) {
+        return None;
+    }
+    let (mut held, mut not) = (range.start, range.end);
+    while not - held > 1 {
+        let middle = usize::midpoint(held, not);
+        if holds(middle) { held = middle } else { not = middle }
+    }
+    Some(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::parse_space;
+    use std::path::Path;
+
+    fn part(text: &str, batch: usize, limit: u64) {
+        let space = parse_space(text, Path::new("space.toml")).unwrap();
+        let setting = StepSetting { batch, threads: 2, recompute: Recompute::None };
+        let fits = |part: &SearchSpace| need(part, Method::Dnas, setting) <= limit;
+        let caps = largest_part(&space, fits).unwrap();
+        assert!(fits(&space.capped(caps)), "{caps:?}");
+        let networks = space.capped(caps).size().total.log10();
+        let most = Dimension::ALL.map(|dimension| space.most_options(dimension));
+        for i in 0..4 {
+            let mut more = caps;
+            more[i] += 1;
+            assert!(more[i] > most[i] || !fits(&space.capped(more)), "{more:?} fits as well");
+        }
+        // Better than the same cap for everything.
+        for options in 1..=14 {
+            let part = space.capped([options; 4]);
+            assert!(!fits(&part) || part.size().total.log10() <= networks, "{options} {caps:?}");
+        }
+        assert_eq!(largest_part(&space, |_| false), None);
+        assert_eq!(largest_part(&space, |_| true), Some(most));
+    }
+
+    #[test]
+    fn the_largest_part_that_fits_leaves_no_room_for_one_more_option_of_anything() {
+        part(include_str!("../../../experiments/spaces/scaling_cifar.toml"), 128, 16_000_000_000);
+    }
+
+    #[test]
+    fn the_largest_part_of_the_papers_space() {
+        part(include_str!("../../../experiments/spaces/fbnetv2_f.toml"), 128, 16_000_000_000);
+    }
+
+    #[test]
+    fn the_last_number_that_holds_is_found() {
+        assert_eq!(last_that(3..15, |n| n <= 9), Some(9));
+        assert_eq!(last_that(3..15, |n| n < 3), None);
+        assert_eq!(last_that(3..15, |_| true), Some(14));
+    }
 }
