@@ -3,7 +3,7 @@
 use super::cells::{NOTHING, Unit, power_of_ten, run_ids};
 use super::results::{self, macs, params, peak_bytes, seconds, top1};
 use super::table::{Align::Left, Table};
-use crate::claim::{self, Evidence, Growth};
+use crate::claim::{self, Evidence, SpaceSize};
 use crate::recipe::Method;
 use crate::record::Phase;
 use crate::space::{Dimension, parse_space};
@@ -38,16 +38,16 @@ pub fn table(runs: &[RunRow]) -> Table {
 fn evidence(runs: &[RunRow]) -> Evidence {
     let datasets = distinct(&finished(runs).collect::<Vec<_>>(), |run| run.dataset.clone());
     let largest = finished(runs)
-        .filter_map(growth)
+        .filter_map(size)
         .max_by(|a, b| a.over_block_types.total_cmp(&b.over_block_types));
-    Evidence { dataset: datasets, growth: largest }
+    Evidence { dataset: datasets, size: largest, scaled: Vec::new() }
 }
 
-fn growth(run: &RunRow) -> Option<Growth> {
+fn size(run: &RunRow) -> Option<SpaceSize> {
     let name = Path::new(&run.manifest.space_name);
     let space = parse_space(&run.manifest.space_text, name).ok()?;
     let size = space.size();
-    Some(Growth {
+    Some(SpaceSize {
         by_widths: size.along(Dimension::Width).log10(),
         over_block_types: size.over_block_types.log10(),
         classes: space.classes,
@@ -59,7 +59,7 @@ fn measured(id: &str, runs: &[RunRow], evidence: &Evidence) -> Option<String> {
     let runs: Vec<&RunRow> = finished(runs).collect();
     let (text, runs) = match id {
         "C1" => {
-            let Growth { by_widths, over_block_types, .. } = evidence.growth?;
+            let SpaceSize { by_widths, over_block_types, .. } = evidence.size?;
             let (by_widths, over) = (power_of_ten(by_widths), power_of_ten(over_block_types));
             (format!("{by_widths} by widths, {over} over block types alone"), runs)
         }

@@ -4,6 +4,7 @@
 mod figure;
 mod page;
 mod predictions;
+mod verdicts;
 
 use super::drawing::Drawing;
 use super::frame::{self, column};
@@ -68,6 +69,11 @@ impl Point {
     /// Median of the repeats.
     pub fn seconds(&self) -> Option<f64> {
         self.median(|step| step.seconds)
+    }
+
+    /// Of the fastest process: what else runs on a machine only adds time.
+    pub fn fastest(&self) -> Option<f64> {
+        self.range(|step| step.seconds).map(|(fastest, _)| fastest)
     }
 
     /// Median of the repeats, the lower one of two.
@@ -170,8 +176,7 @@ fn series(points: &[Point]) -> Vec<Series> {
     all
 }
 
-/// The report of the runs of one experiment. The last one of each method counts, a finished one where
-/// there is any.
+/// The report of the runs of one experiment. Of each method one counts, see [`latest`].
 ///
 /// # Errors
 /// When the table cannot be written.
@@ -181,8 +186,8 @@ pub fn build(experiment: &str, runs: &[Measured<'_>], command_line: &str) -> Res
     let points = points(&counted);
     let series = series(&points);
     let figures = figure::all(experiment, &series);
-    let pictures: Vec<String> =
-        figures.iter().map(|(kind, _)| format!("{name}-{kind}.svg")).collect();
+    let pictures: Vec<(&str, String)> =
+        figures.iter().map(|(kind, _)| (*kind, format!("{name}-{kind}.svg"))).collect();
     Ok(ScalingReport {
         markdown: page::markdown(&counted, &points, &series, &pictures, command_line),
         csv: frame::text(frame(&points)?).context("cannot write the points as CSV")?,
@@ -191,11 +196,15 @@ pub fn build(experiment: &str, runs: &[Measured<'_>], command_line: &str) -> Res
     })
 }
 
-/// The run of each method that counts, of those that have points.
+/// The run of each method that counts, of those that have points: all of one manifest, that of the
+/// last run that finished, or of the last one where none has.
 fn latest<'a>(runs: &[Measured<'a>]) -> Vec<Measured<'a>> {
     let finished = |run: &RunRow| run.status == RunStatus::Finished;
+    let having = || runs.iter().filter(|(_, points)| !points.is_empty());
+    let newest = having().rfind(|(run, _)| finished(run)).or_else(|| having().next_back());
+    let same = |run: &RunRow| newest.is_some_and(|(n, _)| n.manifest.sha256 == run.manifest.sha256);
     let mut last: Vec<Measured<'a>> = Vec::new();
-    for (run, points) in runs.iter().filter(|(_, points)| !points.is_empty()) {
+    for (run, points) in having().filter(|(run, _)| same(run)) {
         let entry = (*run, points.clone());
         match last.iter_mut().find(|(known, _)| known.method == run.method) {
             Some(known) if finished(known.0) && !finished(run) => {}
@@ -244,4 +253,72 @@ fn frame(points: &[Point]) -> PolarsResult<DataFrame> {
         }),
     ];
     DataFrame::new(points.len(), columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::Environment;
+    use crate::store::ManifestRecord;
+
+    fn run(id: i64, (method, sha256, status): (&str, &str, RunStatus)) -> RunRow {
+        RunRow {
+            id,
+            experiment: "memory_test".to_owned(),
+            manifest: ManifestRecord {
+                sha256: sha256.to_owned(),
+                name: String::new(),
+                text: String::new(),
+                space_name: String::new(),
+                space_text: String::new(),
+                space_candidates: String::new(),
+                space_log10: 0.0,
+            },
+            method: method.to_owned(),
+            dataset: "cifar10".to_owned(),
+            seed: 1,
+            attempt: 1,
+            status,
+            error: None,
+            started_at: 0.0,
+            last_seen_at: 0.0,
+            command: String::new(),
+            environment: Environment::detect("cpu", 1, "none"),
+            phases: Vec::new(),
+            architecture: None,
+            result: None,
+        }
+    }
+
+    /// The ids of the runs that count; each has a point.
+    fn counted(runs: &[(&str, &str, RunStatus)]) -> Vec<i64> {
+        let point = ScalingPoint {
+            dimension: "width".to_owned(),
+            options: 1,
+            recompute: "none".to_owned(),
+            repeat: 0,
+            batch: 64,
+            log10_candidates: 0.0,
+            predicted_bytes: 1,
+            measured: None,
+        };
+        let runs: Vec<RunRow> = (1..).zip(runs).map(|(id, of)| run(id, *of)).collect();
+        let measured: Vec<_> = runs.iter().map(|run| (run, vec![point.clone()])).collect();
+        latest(&measured).iter().map(|(run, _)| run.id).collect()
+    }
+
+    #[test]
+    fn the_last_run_of_each_method_counts_and_all_are_of_one_manifest() {
+        use RunStatus::{Failed, Finished};
+        let (masked, explicit) = ("dmasking", "dnas");
+        let old = [(masked, "a", Finished), (explicit, "a", Finished)];
+        assert_eq!(counted(&old), [1, 2]);
+        let again = [&old[..], &[(masked, "a", Finished), (explicit, "a", Failed)]].concat();
+        assert_eq!(counted(&again), [3, 2]);
+        let changed = [&old[..], &[(masked, "b", Finished), (explicit, "b", Failed)]].concat();
+        assert_eq!(counted(&changed), [3, 4]);
+        let failed = [&old[..], &[(masked, "b", Failed)]].concat();
+        assert_eq!(counted(&failed), [1, 2]);
+        assert_eq!(counted(&[(masked, "a", Failed), (masked, "b", Failed)]), [2]);
+    }
 }

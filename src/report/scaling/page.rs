@@ -1,7 +1,7 @@
 //! The Markdown page of a memory scaling study.
 
-use super::{Measured, Point, Series, order, predictions};
-use crate::claim::{self, Evidence};
+use super::{Measured, Point, Series, order, predictions, verdicts};
+use crate::claim::TOLERATED_BYTES;
 use crate::report::cells::{MIB, Unit, escape};
 use crate::report::page::origin;
 use crate::report::stats::Line;
@@ -9,28 +9,21 @@ use crate::report::table::{
     Align::{Left, Right},
     Table,
 };
-use crate::space::{Dimension, SearchSpace, parse_space};
+use crate::space::{SearchSpace, parse_space};
 use crate::store::RunRow;
 use std::path::Path;
 
-/// From the fewest to the most widths, the masked supernet's bytes may grow by so much, and its
-/// seconds, for the claim to count as reproduced.
-const BYTES_TOLERATED: f64 = 0.01;
-const SECONDS_TOLERATED: f64 = 0.03;
-/// Seconds of fewer processes are not judged: one and the same step differs by some per cent between
-/// them.
-const PROCESSES: usize = 3;
-/// Of the paper, for two orders of magnitude of space size; a recollection.
-const PUBLISHED_MB: f64 = 1.0;
-/// How far the memory model may be off.
-const MODEL_TOLERATED: f64 = 0.03;
+/// Below, a straight line does not describe how bytes grow.
+pub(super) const STRAIGHT: f64 = 0.99;
+/// An interval from fewer points says nothing.
+const LEAST_POINTS: usize = 4;
 
 /// All of it.
 pub fn markdown(
     runs: &[Measured<'_>],
     points: &[Point],
     series: &[Series],
-    pictures: &[String],
+    pictures: &[(&str, String)],
     command_line: &str,
 ) -> String {
     let rows: Vec<RunRow> = runs.iter().map(|(run, _)| (*run).clone()).collect();
@@ -38,10 +31,12 @@ pub fn markdown(
     let mut page = vec![format!("# {}\n", escape(experiment)), origin(&rows, command_line)];
     page.push(about(points));
     let space = rows.first().and_then(space_of);
-    page.push(format!("## Verdicts\n\n{}", verdicts(&rows, space.as_ref(), points, series)));
-    page.extend(pictures.iter().map(|name| {
-        format!("![What a step takes over the options and the size of the space]({name})\n")
+    page.push(format!("## Verdicts\n\n{}", verdicts::list(&rows, space.as_ref(), points, series)));
+    page.extend(pictures.iter().map(|(kind, name)| {
+        let kind = if *kind == "bytes" { "The most bytes" } else { "The seconds" };
+        format!("![{kind} of a step over the options and over the size of the space]({name})\n")
     }));
+    page.extend((!pictures.is_empty()).then(|| PICTURES.to_owned()));
     page.push(format!("## Growth\n\n{}\n{GROWTH}", growth_table(series).markdown()));
     if let Some(space) = &space {
         let threads = rows.first().map_or(1, |run| run.environment.threads as usize);
@@ -80,15 +75,23 @@ fn about(points: &[Point]) -> String {
     )
 }
 
-const GROWTH: &str = "From the fewest to the most options that were measured. The slope is that of a \
-straight line through the medians, least squares, with its 95 % interval by Student's t; R² is the \
-share of the variance that the line explains. Where blocks have fewer options than are named, growth \
-flattens: that is the space's doing. The last column is twice the slope over log10 of the \
-number of networks.\n";
+const PICTURES: &str = "Squares are measured masked supernets, dots are measured explicit ones; open dots \
+were predicted alone. Lines are what the memory model says, and join the seconds. Bytes are medians, \
+seconds those of the fastest process. Where everything grows, and over the size of the space, the \
+vertical axis is logarithmic.\n";
 
-const POINTS: &str = "Medians over processes, with the range of their seconds. What has no measured \
-peak needs more memory than was free, or than the manifest allows, and was predicted. The model's error is predicted over \
-measured, less one. By owner and by phase: see the CSV file.\n";
+const GROWTH: &str = "From the fewest to the most options that were measured. Bytes are medians over \
+processes, seconds those of the fastest one: what else runs on a machine only adds time. The slope is \
+that of a straight line, least squares, with its 95 % interval by Student's t; R² is the share of the \
+variance that the line explains. Bytes that grow and do not lie on a line (R² below 0.99) are bent: \
+there, and where there are fewer than four points, a slope has no interval. Where blocks have fewer \
+options than are named, growth flattens: that is the space's doing. The last column is twice the \
+slope over log10 of the number of networks.\n";
+
+const POINTS: &str = "Medians over processes, with the range of their seconds where there are several. \
+What has no measured peak needs more memory than was free, or than the manifest allows, and was \
+predicted. The model's error is predicted over measured, less one. By owner and by phase: see the CSV \
+file.\n";
 
 fn growth_table(series: &[Series]) -> Table {
     let columns = [
@@ -112,7 +115,9 @@ fn growth_table(series: &[Series]) -> Table {
         let mib = |p: &Point| p.peak_bytes().map_or(String::new(), |b| Unit::Mebibytes.cell(b));
         let over_options = |y| s.line(|p| p.options as f64, y);
         let bytes = over_options(|p| p.peak_bytes().map(|b| b / MIB));
-        let seconds = over_options(|p| p.seconds().map(|s| 1e3 * s));
+        let seconds = over_options(|p| p.fastest().map(|s| 1e3 * s));
+        let (bent, interval) = (s.is_bent(), has_interval(s));
+        let bent = if bent { ", bent" } else { "" };
         table.push(vec![
             s.dimension.clone(),
             s.method.clone(),
@@ -120,10 +125,10 @@ fn growth_table(series: &[Series]) -> Table {
             ends(&|p| p.options.to_string()),
             ends(&mib),
             times(s.growth(Point::peak_bytes)),
-            times(s.growth(Point::seconds)),
-            slope(bytes.as_ref()),
+            times(s.growth(Point::fastest)),
+            slope(bytes.as_ref(), interval) + bent,
             bytes.and_then(|line| line.r_squared).map_or(String::new(), |r| format!("{r:.4}")),
-            slope(seconds.as_ref()),
+            slope(seconds.as_ref(), interval),
             per_hundredfold(s).map_or(String::new(), |mb| format!("{mb:.2}")),
             first.run.to_string(),
         ]);
@@ -131,8 +136,22 @@ fn growth_table(series: &[Series]) -> Table {
     table
 }
 
+impl Series {
+    /// Whether bytes grow, and not along a line.
+    pub(super) fn is_bent(&self) -> bool {
+        let grows = self.growth(Point::peak_bytes).is_some_and(|g| g > 1.0 + TOLERATED_BYTES);
+        let line = self.line(|p| p.options as f64, Point::peak_bytes);
+        grows && line.and_then(|line| line.r_squared).is_none_or(|r| r < STRAIGHT)
+    }
+}
+
+/// Whether the slope of a line says something beyond its points.
+pub(super) fn has_interval(series: &Series) -> bool {
+    series.measured().count() >= LEAST_POINTS && !series.is_bent()
+}
+
 /// Megabytes per two orders of magnitude of space size.
-fn per_hundredfold(series: &Series) -> Option<f64> {
+pub(super) fn per_hundredfold(series: &Series) -> Option<f64> {
     let line = series.line(|p| p.log10_candidates, |p| p.peak_bytes().map(|b| b / 1e6))?;
     Some(2.0 * line.slope)
 }
@@ -145,12 +164,12 @@ fn times(growth: Option<f64>) -> String {
     }
 }
 
-fn slope(line: Option<&Line>) -> String {
+pub(super) fn slope(line: Option<&Line>, with_interval: bool) -> String {
     let Some(line) = line else { return String::new() };
     let digits = |value: f64| {
         if value.abs() >= 10.0 { format!("{value:.1}") } else { format!("{value:.3}") }
     };
-    match line.interval {
+    match line.interval.filter(|_| with_interval) {
         Some((low, high)) => {
             format!("{} ({} to {})", digits(line.slope), digits(low), digits(high))
         }
@@ -185,242 +204,50 @@ fn point_table(points: &[Point]) -> Table {
             p.peak_bytes().map_or("predicted".to_owned(), |b| Unit::Mebibytes.cell(b)),
             Unit::Mebibytes.cell(p.predicted_bytes as f64),
             p.model_ratio().map_or(String::new(), |r| format!("{:+.1} %", 100.0 * (r - 1.0))),
-            seconds.map_or(String::new(), |(median, (low, high))| {
-                format!("{median:.3} ({low:.3} to {high:.3})")
-            }),
+            match seconds {
+                Some((median, (low, high))) if p.repeats.len() > 1 => {
+                    format!("{median:.3} ({low:.3} to {high:.3})")
+                }
+                Some((median, _)) => format!("{median:.3}"),
+                None => String::new(),
+            },
             p.run.to_string(),
         ]);
     }
     table
 }
 
-/// What the study says of the paper's claims, and of the memory model.
-fn verdicts(
-    runs: &[RunRow],
-    space: Option<&SearchSpace>,
-    points: &[Point],
-    series: &[Series],
-) -> String {
-    let mut lines = Vec::new();
-    lines.extend(size_verdict(runs, space));
-    for dimension in ["width", "expansion", "resolution", "block_type"] {
-        lines.extend(masking_verdict(series, dimension));
-    }
-    lines.extend(explicit_verdict(series));
-    lines.extend(model_verdict(points));
-    lines.iter().map(|line| format!("- {line}\n")).collect()
-}
-
-/// C1, which a space alone decides.
-fn size_verdict(runs: &[RunRow], space: Option<&SearchSpace>) -> Option<String> {
-    let (run, space) = (runs.first()?, space?);
-    let size = space.size();
-    let by_widths = size.along(Dimension::Width).log10();
-    let growth = claim::Growth {
-        by_widths,
-        over_block_types: size.over_block_types.log10(),
-        classes: space.classes,
-    };
-    let evidence = Evidence { dataset: run.dataset.clone(), growth: Some(growth) };
-    let c1 = claim::ALL.iter().find(|claim| claim.id == "C1")?;
-    Some(format!(
-        "C1, \"{}\": the widths of {} multiply to 10^{by_widths:.1}: {}.",
-        c1.statement.trim_end_matches('.'),
-        escape(&space.name),
-        c1.judge(&evidence)
-    ))
-}
-
-/// That without recompute, where there is one.
-fn find<'a>(series: &'a [Series], methods: &[&str], dimension: &str) -> Option<&'a Series> {
-    series.iter().find(|s| methods.contains(&&s.method[..]) && s.dimension == dimension)
-}
-
-/// C2, for one thing that grows.
-fn masking_verdict(series: &[Series], dimension: &str) -> Option<String> {
-    let masked = find(series, &["dmasking"], dimension)?;
-    let (bytes, seconds) = (masked.growth(Point::peak_bytes)?, masked.growth(Point::seconds)?);
-    let (first, last) = masked.ends()?;
-    let verdict = match (bytes <= 1.0 + BYTES_TOLERATED, judge_seconds(first, last, seconds)) {
-        (true, Ok(true)) => "reproduced".to_owned(),
-        (true, Ok(false)) => "reproduced in bytes, not in seconds".to_owned(),
-        (true, Err(doubt)) => format!("reproduced in bytes; {doubt}"),
-        (false, Ok(true)) => "reproduced in seconds, not in bytes".to_owned(),
-        (false, _) => "not reproduced".to_owned(),
-    };
-    let why = match dimension {
-        "block_type" => {
-            " (masks share weights among sizes; each block type is a branch of its own, in the paper, too)"
-        }
-        "resolution" => {
-            " (each resolution is computed by itself; what the smaller ones compute is not kept)"
-        }
-        _ => "",
-    };
-    let per = per_hundredfold(masked).map_or(String::new(), |mb| {
-        format!(
-            "; {mb:.3} MB per two orders of magnitude of space size, beside the paper's {PUBLISHED_MB} \
-             (a recollection)"
-        )
-    });
-    Some(format!(
-        "C2, \"nearly constant\", {dimension}: from {} to {} options masking needs {} memory and {} \
-         time{per}: {verdict}{why}. Tolerated: {} % of bytes, {} % of seconds. Recompute {} (run {}).",
-        first.options,
-        last.options,
-        grown(bytes),
-        grown(seconds),
-        100.0 * BYTES_TOLERATED,
-        100.0 * SECONDS_TOLERATED,
-        masked.recompute,
-        first.run
-    ))
-}
-
-/// Whether seconds stay as they are, by the medians; or why that cannot be said.
-fn judge_seconds(first: &Point, last: &Point, growth: f64) -> Result<bool, &'static str> {
-    if first.repeats.len().min(last.repeats.len()) < PROCESSES {
-        return Err("too few processes for seconds");
-    }
-    let ends = first.range(|step| step.seconds).zip(last.range(|step| step.seconds));
-    let apart = ends.is_some_and(|(few, many)| many.0 > (1.0 + SECONDS_TOLERATED) * few.1);
-    match growth <= 1.0 + SECONDS_TOLERATED {
-        true => Ok(true),
-        false if apart => Ok(false),
-        false => Err("seconds scatter too much between processes"),
-    }
-}
-
-/// In a sentence: `1.2 % more`.
-fn grown(factor: f64) -> String {
-    match factor {
-        _ if factor >= 1.1 => format!("{factor:.2} times the"),
-        _ if factor >= 1.0 => format!("{:.2} % more", 100.0 * (factor - 1.0)),
-        _ => format!("{:.2} % less", 100.0 * (1.0 - factor)),
-    }
-}
-
-/// What masking is compared with.
-fn explicit_verdict(series: &[Series]) -> Option<String> {
-    let explicit = find(series, &["dnas", "darts"], "width")?;
-    let line = explicit.line(|p| p.options as f64, |p| p.peak_bytes().map(|b| b / MIB))?;
-    let (r_squared, (first, last)) = (line.r_squared?, explicit.ends()?);
-    Some(format!(
-        "A block for every option: from {} to {} widths {} memory and {} time; {} MiB a width, R² \
-         {r_squared:.4}: {}. Recompute {} (run {}).",
-        first.options,
-        last.options,
-        grown(explicit.growth(Point::peak_bytes)?),
-        grown(explicit.growth(Point::seconds)?),
-        slope(Some(&line)),
-        if r_squared >= 0.99 { "linear" } else { "not a straight line" },
-        explicit.recompute,
-        first.run
-    ))
-}
-
-fn model_verdict(points: &[Point]) -> Option<String> {
-    let off = |p: &&Point| p.model_ratio().map_or(0.0, |ratio| (ratio - 1.0).abs());
-    let measured = points.iter().filter(|p| p.model_ratio().is_some());
-    let worst = measured.clone().max_by(|a, b| off(a).total_cmp(&off(b)))?;
-    let within = measured.clone().filter(|p| off(p) <= MODEL_TOLERATED).count();
-    Some(format!(
-        "The memory model is within {} % at {within} of {} measured points; it is furthest off by {:+.1} % \
-         ({}, recompute {}, {} {}, run {}).",
-        100.0 * MODEL_TOLERATED,
-        measured.count(),
-        100.0 * (worst.model_ratio()? - 1.0),
-        worst.method,
-        worst.recompute,
-        worst.dimension,
-        worst.options,
-        worst.run
-    ))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::verdicts::tests::grown_by;
     use super::*;
-    use crate::record::StepUsage;
-
-    /// Steps of so many bytes and seconds, by options; without them, predicted.
-    fn grown_by(method: &str, dimension: &str, steps: &[(u64, Option<(u64, f64)>)]) -> Series {
-        let point = |&(options, step): &(u64, Option<(u64, f64)>)| Point {
-            run: 7,
-            method: method.to_owned(),
-            recompute: "none".to_owned(),
-            dimension: dimension.to_owned(),
-            options,
-            batch: 64,
-            log10_candidates: 2.0 * options as f64,
-            predicted_bytes: 1_000_000,
-            repeats: step.map_or(Vec::new(), |(peak_bytes, seconds)| {
-                vec![StepUsage { seconds, peak_bytes, ..StepUsage::default() }; 3]
-            }),
-        };
-        let points = steps.iter().map(point).collect();
-        let (method, dimension) = (method.to_owned(), dimension.to_owned());
-        Series { method, recompute: "none".to_owned(), dimension, points }
-    }
-
-    #[test]
-    fn what_stays_nearly_constant_is_reproduced_and_nothing_else_is() {
-        let verdict = |bytes, seconds| {
-            let steps = [(1, Some((1_000_000, 1.0))), (3, Some((bytes, seconds)))];
-            masking_verdict(&[grown_by("dmasking", "width", &steps)], "width").unwrap()
-        };
-        let kept = verdict(1_010_000, 1.03);
-        assert!(kept.contains("needs 1.00 % more memory and 3.00 % more time"), "{kept}");
-        // 10 kB over four orders of magnitude.
-        assert!(kept.contains("; 0.005 MB per two orders of magnitude"), "{kept}");
-        assert!(kept.contains("recollection): reproduced. Tolerated"), "{kept}");
-        assert!(verdict(1_011_000, 1.0).contains(": reproduced in seconds, not in bytes. "));
-        assert!(verdict(1_000_000, 1.2).contains(": reproduced in bytes, not in seconds. "));
-        assert!(verdict(2_000_000, 1.2).contains(": not reproduced. "));
-        assert!(verdict(2_000_000, 0.9).contains("2.00 times the memory and 10.00 % less time"));
-
-        let steps = [(1, Some((1_000_000, 1.0))), (3, Some((1_000_000, 1.1)))];
-        let mut scattered = grown_by("dmasking", "width", &steps);
-        scattered.points[1].repeats[0].seconds = 1.02;
-        let scattered = masking_verdict(&[scattered], "width").unwrap();
-        let doubt = ": reproduced in bytes; seconds scatter too much between processes.";
-        assert!(scattered.contains(doubt), "{scattered}");
-
-        let steps = [(1, Some((1_000_000, 1.0))), (3, Some((1_000_000, 1.0)))];
-        let mut fewer = grown_by("dmasking", "width", &steps);
-        fewer.points[1].repeats.truncate(2);
-        let fewer = masking_verdict(&[fewer], "width").unwrap();
-        assert!(fewer.contains(": reproduced in bytes; too few processes for seconds."), "{fewer}");
-    }
 
     #[test]
     fn one_measured_point_says_nothing_of_growth() {
         let steps = [(1, Some((1_000_000, 1.0))), (3, None)];
-        let series = [grown_by("dmasking", "width", &steps), grown_by("dnas", "width", &steps)];
-        assert_eq!(masking_verdict(&series, "width"), None);
-        assert_eq!(explicit_verdict(&series), None);
-        assert!(growth_table(&series).is_empty());
+        assert!(growth_table(&[grown_by("dmasking", "width", &steps)]).is_empty());
     }
 
     #[test]
-    fn a_straight_line_is_told_from_a_bent_one_and_the_model_from_what_was_measured() {
+    fn a_slope_of_few_points_or_of_a_bent_line_has_no_interval() {
         let mib = 1_048_576;
-        let line = |last| {
-            let steps = [(1, Some((mib, 1.0))), (2, Some((2 * mib, 2.0))), (3, Some((last, 3.0)))];
-            grown_by("dnas", "width", &steps)
+        let table = |last| {
+            let steps = [(1, mib), (2, 2 * mib), (3, 3 * mib), (4, last)];
+            let steps = steps.map(|(options, bytes)| (options, Some((bytes, options as f64))));
+            let few = grown_by("dnas", "width", &steps[..3]);
+            growth_table(&[grown_by("dnas", "width", &steps), few]).markdown()
         };
-        let straight = explicit_verdict(&[line(3 * mib)]).unwrap();
-        assert!(
-            straight.contains("1.000 (1.000 to 1.000) MiB a width, R² 1.0000: linear"),
-            "{straight}"
-        );
-        let bent = explicit_verdict(&[line(2 * mib)]).unwrap();
-        assert!(bent.contains(": not a straight line."), "{bent}");
-        let model = model_verdict(&line(3 * mib).points).unwrap();
-        assert!(model.contains("within 3 % at 0 of 3 measured points"), "{model}");
-        assert!(
-            model.contains("furthest off by -68.2 % (dnas, recompute none, width 3, run 7)"),
-            "{model}"
-        );
+        let straight = table(4 * mib);
+        assert!(straight.contains(" 1.000 (1.000 to 1.000) | 1.0000 |"), "{straight}");
+        assert!(straight.contains(" 1.000 | 1.0000 |"), "{straight}");
+        assert!(table(9 * mib).contains(" 2.500, bent | 0.8"), "{}", table(9 * mib));
+    }
+
+    #[test]
+    fn one_process_has_no_range() {
+        let mut one = grown_by("dnas", "width", &[(1, Some((1_000_000, 1.0)))]);
+        assert!(point_table(&one.points).markdown().contains(" 1.000 (1.000 to 1.000) |"));
+        one.points[0].repeats.truncate(1);
+        assert!(point_table(&one.points).markdown().contains(" 1.000 |"));
     }
 }
