@@ -157,6 +157,8 @@ pub(super) struct Axis {
     first: f64,
     last: f64,
     step: f64,
+    /// Whether it counts in powers of ten.
+    logarithmic: bool,
 }
 
 impl Axis {
@@ -172,11 +174,17 @@ impl Axis {
         let step = step.unwrap_or(10.0 * power).max(least_step);
         let first = (low / step + 1e-9).floor();
         let last = (high / step - 1e-9).ceil().max(first + 1.0);
-        Self { first, last, step }
+        Self { first, last, step, logarithmic: false }
+    }
+
+    /// The same for positive values, with ticks at powers of ten.
+    pub(super) fn logarithmic(values: impl Iterator<Item = f64>) -> Self {
+        Self { logarithmic: true, ..Self::new(values.map(f64::log10), 1.0) }
     }
 
     /// The pixel of a value, on an axis that begins and ends at these pixels.
     pub(super) fn at(&self, value: f64, (from, to): (f64, f64)) -> f64 {
+        let value = if self.logarithmic { value.log10() } else { value };
         from + (value / self.step - self.first) / (self.last - self.first) * (to - from)
     }
 
@@ -186,6 +194,10 @@ impl Axis {
         let count = (self.last - self.first) as usize;
         (0..=count).map(move |i| {
             let value = (self.first + i as f64) * self.step;
+            if self.logarithmic {
+                let (power, decimals) = (10_f64.powf(value), (-value).max(0.0) as usize);
+                return (power, format!("{power:.decimals$}"));
+            }
             (value, format!("{value:.decimals$}"))
         })
     }
@@ -198,6 +210,14 @@ mod tests {
     fn labels(values: &[f64], least_step: f64) -> Vec<String> {
         let axis = Axis::new(values.iter().copied(), least_step);
         axis.ticks().map(|(_, label)| label).collect()
+    }
+
+    #[test]
+    fn a_logarithmic_axis_has_powers_of_ten() {
+        let axis = Axis::logarithmic([0.3, 52.9, 800.0].into_iter());
+        let labels: Vec<String> = axis.ticks().map(|(_, label)| label).collect();
+        assert_eq!(labels, ["0.1", "1", "10", "100", "1000"]);
+        assert!((axis.at(10.0, (0.0, 100.0)) - 50.0).abs() < 1e-9);
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! Bytes and seconds over the number of options and over the size of the space, as pictures: dots are
-//! measured, lines are what the memory model says, or join what was measured.
+//! Bytes and seconds over the number of options and over the size of the space, as pictures: squares
+//! are measured masked supernets and dots measured explicit ones, so that both are seen where they take
+//! the same; lines are what the memory model says, or join what was measured.
 
 use super::{Point, Series};
 use crate::report::cells::MIB;
-use crate::report::drawing::{Anchor, Drawing, Pen};
+use crate::report::drawing::{Anchor, Drawing, Pen, Place};
 use crate::report::figure::{
     Axis, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame,
 };
-use crate::space::Growth;
+use crate::space::{Dimension, Growth};
 
 /// What is drawn upwards.
 struct Quantity {
@@ -28,8 +29,8 @@ const QUANTITIES: [Quantity; 2] = [
     Quantity {
         kind: "seconds",
         title: "step [s]",
-        measured: Point::seconds,
-        predicted: Point::seconds,
+        measured: Point::fastest,
+        predicted: Point::fastest,
     },
 ];
 
@@ -41,39 +42,51 @@ pub fn all(title: &str, series: &[Series]) -> Vec<(&'static str, Drawing)> {
     some.map(|quantity| (quantity.kind, picture(title, series, quantity))).collect()
 }
 
-/// One panel for each thing that grows, and one of everything over the size of the space.
+/// One panel for each thing that grows, and one over the size of the space.
 fn picture(title: &str, series: &[Series], quantity: &Quantity) -> Drawing {
     let kinds = kinds(series);
-    let grows = Growth::ALL.map(Growth::name).into_iter();
-    let grows: Vec<&str> = grows.filter(|d| series.iter().any(|s| s.dimension == *d)).collect();
+    let grows = Growth::ALL.into_iter();
+    let grows: Vec<Growth> =
+        grows.filter(|g| series.iter().any(|s| s.dimension == g.name())).collect();
     let rows = (grows.len() + 1).div_ceil(COLUMNS) as f64;
     let (width, below) = (PANEL.0 * COLUMNS as f64, PANEL.1 * rows);
-    let height = below + LEGEND_LINE * kinds.len() as f64 + 10.0;
-    let mut drawing = Drawing::new(title, (width, height));
+    let height = below + LEGEND_LINE * (kinds.len() + 1) as f64 + 10.0;
+    let mut drawing = Drawing::new(&format!("{title}: {}", quantity.title), (width, height));
     let place = |i: usize| ((i % COLUMNS) as f64 * PANEL.0, (i / COLUMNS) as f64 * PANEL.1);
-    for (i, dimension) in grows.iter().enumerate() {
-        let title = format!("{}, growing: {dimension}", quantity.title);
-        let own: Vec<&Series> = series.iter().filter(|s| s.dimension == *dimension).collect();
-        let panel = Panel { title, x_title: "options", x: |p| p.options as f64, scale: |y| y };
-        panel.draw(drawing.at(place(i)), &own, &kinds, quantity);
+    let of = |growth: Growth| series.iter().filter(move |s| s.dimension == growth.name());
+    for (i, growth) in grows.iter().enumerate() {
+        let panel = Panel {
+            title: format!("{}, growing: {}", quantity.title, growth.name()),
+            x_title: "options",
+            x: |p| p.options as f64,
+            logarithmic: *growth == Growth::All,
+        };
+        panel.draw(drawing.at(place(i)), &of(*growth).collect::<Vec<_>>(), &kinds, quantity);
     }
     let panel = Panel {
-        title: format!("log10 of {}, all of them", quantity.title),
+        title: format!("{}, growing: width, and all", quantity.title),
         x_title: "log10 of the networks in the space",
         x: |p| p.log10_candidates,
-        scale: f64::log10,
+        logarithmic: true,
     };
-    let own: Vec<&Series> = series.iter().collect();
-    panel.draw(drawing.at(place(grows.len())), &own, &kinds, quantity);
-    drawing.at((0.0, 0.0));
-    for (i, (method, recompute)) in kinds.iter().enumerate() {
-        let y = below + LEGEND_LINE * i as f64 + 6.0;
-        drawing.line(&[(LEFT, y), (LEFT + 24.0, y)], pen(i));
-        drawing.dot((LEFT + 12.0, y), RADIUS, colour(i), 1.0);
-        let text = format!("{method}, recompute {recompute}");
-        drawing.text((LEFT + 30.0, y + 4.0), Anchor::Start, &text);
-    }
+    let both = [Growth::Of(Dimension::Width), Growth::All].into_iter().flat_map(of);
+    panel.draw(drawing.at(place(grows.len())), &both.collect::<Vec<_>>(), &kinds, quantity);
+    legend(drawing.at((0.0, below)), &kinds);
     drawing
+}
+
+fn legend(drawing: &mut Drawing, kinds: &[(&str, &str)]) {
+    let line = |i: usize| LEGEND_LINE * i as f64 + 6.0;
+    let text = |drawing: &mut Drawing, i, text: &str| {
+        drawing.text((LEFT + 30.0, line(i) + 4.0), Anchor::Start, text);
+    };
+    for (i, (method, recompute)) in kinds.iter().enumerate() {
+        drawing.line(&[(LEFT, line(i)), (LEFT + 24.0, line(i))], pen(i));
+        mark(drawing, (LEFT + 12.0, line(i)), method, i);
+        text(drawing, i, &format!("{method}, recompute {recompute}"));
+    }
+    open_dot(drawing, (LEFT + 12.0, line(kinds.len())), INK);
+    text(drawing, kinds.len(), "predicted alone");
 }
 
 /// The supernets, in the order of their series; each has a colour.
@@ -93,7 +106,7 @@ struct Panel {
     x_title: &'static str,
     x: fn(&Point) -> f64,
     /// Of what is drawn upwards.
-    scale: fn(f64) -> f64,
+    logarithmic: bool,
 }
 
 impl Panel {
@@ -105,30 +118,56 @@ impl Panel {
         quantity: &Quantity,
     ) {
         let place = |p: &Point, of: fn(&Point) -> Option<f64>| {
-            of(p).filter(|y| *y > 0.0).map(|y| ((self.x)(p), (self.scale)(y)))
+            of(p).filter(|y| *y > 0.0).map(|y| ((self.x)(p), y))
         };
         let points = series.iter().flat_map(|s| &s.points);
         let shown =
             points.flat_map(|p| [place(p, quantity.measured), place(p, quantity.predicted)]);
         let shown: Vec<(f64, f64)> = shown.flatten().collect();
         let x_axis = Axis::new(shown.iter().map(|p| p.0), 0.0);
-        let y_axis = Axis::new(shown.iter().map(|p| p.1).chain([0.0]), 0.0);
+        let y_axis = if self.logarithmic {
+            Axis::logarithmic(shown.iter().map(|p| p.1))
+        } else {
+            Axis::new(shown.iter().map(|p| p.1).chain([0.0]), 0.0)
+        };
         frame(drawing, &self.title, (self.x_title, &x_axis), &y_axis);
         let at = |(x, y): (f64, f64)| (x_axis.at(x, X_ENDS), y_axis.at(y, Y_ENDS));
         for one in series {
             let kind = (&one.method[..], &one.recompute[..]);
             let Some(i) = kinds.iter().position(|known| *known == kind) else { continue };
-            let places = |of| one.points.iter().filter_map(move |p| place(p, of)).map(at);
-            drawing.line(&places(quantity.predicted).collect::<Vec<_>>(), pen(i));
-            for dot in places(quantity.measured) {
-                drawing.dot(dot, RADIUS, colour(i), 1.0);
+            let line = one.points.iter().filter_map(|p| place(p, quantity.predicted)).map(at);
+            drawing.line(&line.collect::<Vec<_>>(), pen(i));
+            for point in &one.points {
+                let (measured, predicted) = (quantity.measured, quantity.predicted);
+                match (place(point, measured), place(point, predicted)) {
+                    (Some(place), _) => mark(drawing, at(place), &one.method, i),
+                    (None, Some(place)) => open_dot(drawing, at(place), colour(i)),
+                    (None, None) => {}
+                }
             }
         }
     }
 }
 
-const RADIUS: f64 = 2.5;
+const INK: &str = "#222222";
 
 fn pen(kind: usize) -> Pen {
     Pen::solid(colour(kind), 1.2)
+}
+
+/// A measured point: a square around where an explicit supernet has its dot.
+fn mark(drawing: &mut Drawing, (x, y): Place, method: &str, kind: usize) {
+    if method == "dmasking" {
+        let (left, right, top, bottom) = (x - 4.5, x + 4.5, y - 4.5, y + 4.5);
+        let corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)];
+        drawing.line(&corners, pen(kind));
+    } else {
+        drawing.dot((x, y), 2.5, colour(kind), 1.0);
+    }
+}
+
+/// A point that was not measured.
+fn open_dot(drawing: &mut Drawing, place: Place, colour: &'static str) {
+    drawing.dot(place, 3.2, colour, 1.0);
+    drawing.dot(place, 2.0, "#ffffff", 1.0);
 }
