@@ -8,7 +8,7 @@ pub mod scaling;
 mod trainings;
 
 pub use images::check_images;
-pub use need::{Need, need, resident_bytes};
+pub use need::{Fewer, Need, Proposal, estimated_resident, need};
 
 use images::Prepared;
 

@@ -13,7 +13,7 @@ use repro::memory;
 use repro::ops::instruction_set;
 use repro::recipe::DatasetName;
 use repro::report;
-use repro::runner::{self, RunPlan};
+use repro::runner::{self, Fewer, Need, RunPlan};
 use repro::store::{RunRecorder, RunRow, Store, StoreError};
 use repro::watch::{Interrupted, Watch};
 use std::io::{self, Write};
@@ -181,29 +181,47 @@ fn run_study(study: &Scaling, args: &Args, database: &Path, data_root: &Path) ->
 /// When less is free, unless the runs are forced.
 fn preflight(manifest: &Manifest, threads: usize, args: &Args) -> Result<String> {
     let Some(need) = runner::need(manifest, threads) else { return Ok("nothing".to_owned()) };
-    let about = format!("about {} for {}", text::bytes(need.bytes), need.who);
-    let Some(free) = memory::available_bytes() else { return Ok(about) };
     // On a GPU it is another memory.
-    let taken = |allocated| text::bytes(runner::resident_bytes(allocated));
-    if runner::resident_bytes(need.bytes) <= free || !matches!(args.device, DeviceChoice::Cpu) {
-        return Ok(about);
+    let free = memory::available_bytes().filter(|_| matches!(args.device, DeviceChoice::Cpu));
+    let Some(free) = free else {
+        return Ok(format!("about {} for {}", text::bytes(need.bytes), need.who()));
+    };
+    let fits = runner::estimated_resident(need.bytes) <= free;
+    if !fits && !args.force {
+        bail!("{}: {}", args.manifest.display(), refusal(&need, &manifest.space.name, free));
     }
-    let free = text::bytes(free);
-    if args.force {
-        return Ok(format!("{about}, and {free} are free: this may fail"));
-    }
-    let smaller = need.smaller.iter();
-    let smaller = smaller.map(|(set, bytes)| format!("\n  --set {set}: {}", taken(*bytes)));
-    bail!(
-        "{}: {} needs about {} of memory at a batch of {}, and {free} are free. What needs less:{}\n  \
-         fewer options in {}\nor begin nevertheless with --force",
-        args.manifest.display(),
-        need.who,
+    let doubt = if fits { "" } else { ": this may fail" };
+    let (about, free) = (taken(need.bytes), text::bytes(free));
+    Ok(format!("needs about {about} for {}, {free} are free{doubt}", need.who()))
+}
+
+/// What a process takes that has allocated so many bytes.
+fn taken(allocated: u64) -> String {
+    text::bytes(runner::estimated_resident(allocated))
+}
+
+/// Why the runs do not begin, and what would help.
+fn refusal(need: &Need<'_>, space: &str, free: u64) -> String {
+    let mut lines = vec![format!(
+        "{} needs about {} of memory at a batch of {}, and {} are free. What needs less:",
+        need.who(),
         taken(need.bytes),
-        need.batch,
-        smaller.collect::<String>(),
-        manifest.space.name
-    )
+        need.batch(),
+        text::bytes(free)
+    )];
+    lines.extend(need.proposals(free).into_iter().map(|proposal| {
+        let doubt = if proposal.fits { "" } else { ", still too much" };
+        format!("  {}: {}{doubt}", proposal.sets, taken(proposal.bytes))
+    }));
+    match need.fewer() {
+        Fewer::Options => lines.push(format!("  fewer options in {space}")),
+        Fewer::TypesOrResolutions => {
+            lines.push(format!("  fewer block types or resolutions in {space}"));
+        }
+        Fewer::Nothing => {}
+    }
+    lines.push("or begin nevertheless with --force".to_owned());
+    lines.join("\n")
 }
 
 /// How the runs of a manifest ended.

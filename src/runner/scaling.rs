@@ -1,7 +1,7 @@
 //! Memory scaling studies: steps of supernets of growing spaces, each measured by a process of its
 //! own, so that nothing is left of the one before.
 
-use super::{manifest_record, resident_bytes};
+use super::{estimated_resident, manifest_record};
 use crate::bench::{self, Length};
 use crate::cost::{self, StepSetting};
 use crate::data::{self, Silent};
@@ -130,7 +130,7 @@ pub fn sweep(
     for repeat in 0..study.sweep.repeats {
         for (i, (point, expected)) in points.iter().zip(&expected).enumerate() {
             let Expected { log10_candidates, predicted_bytes } = *expected;
-            let taken = resident_bytes(predicted_bytes + dataset_bytes);
+            let taken = estimated_resident(predicted_bytes + dataset_bytes);
             let fits = study.sweep.most_bytes.is_none_or(|most| predicted_bytes <= most)
                 && memory::available_bytes().is_none_or(|free| taken <= free);
             if !fits && repeat > 0 {
