@@ -1,7 +1,7 @@
 //! `repro run` of a memory scaling study, and the process that measures one of its points.
 
 use super::run::{catch, set_threads, settle};
-use super::{Ending, command_line, say, text};
+use super::{Ending, command_line, message, say, text};
 use anyhow::{Context, Result, bail};
 use repro::data;
 use repro::env::Environment;
@@ -9,7 +9,7 @@ use repro::manifest::{self, Overrides, Scaling};
 use repro::ops::instruction_set;
 use repro::recipe::{Method, Recompute};
 use repro::record::StepUsage;
-use repro::runner::scaling::{self, Point};
+use repro::runner::scaling::{self, News, Point};
 use repro::space::Growth;
 use repro::store::Store;
 use repro::watch::Interrupted;
@@ -104,26 +104,12 @@ pub fn study(
         let (number, of) = (i + 1, study.sweep.methods.len());
         say(format_args!("run {id} ({number} of {of}): steps of {}", run.method));
         let start = Instant::now();
-        let mut announce = |(at, of): (usize, usize), point: &Point, predicted: Option<u64>| {
-            let what = match predicted {
-                None => String::new(),
-                Some(bytes) => format!(", predicted: {} are too many", text::bytes(bytes)),
-            };
-            let left =
-                start.elapsed().as_secs_f64() / (at - 1).max(1) as f64 * (of - at + 1) as f64;
-            let left = if at > 1 {
-                format!(", about {} left", text::seconds(left))
-            } else {
-                String::new()
-            };
-            say(format_args!("  {at} of {of}: {point}{what}{left}"));
-        };
         let swept = catch(|| {
             scaling::sweep(
                 study,
                 method,
                 course.threads,
-                &mut announce,
+                &mut |news| tell(&news, start),
                 &mut |point| in_a_process(study, point, course),
                 &mut |point| Ok(recorder.scaling_point(point)?),
             )
@@ -137,6 +123,25 @@ pub fn study(
         }
     }
     Ok(ending)
+}
+
+/// Says how a study goes on that began its run at `start`.
+fn tell(news: &News<'_>, start: Instant) {
+    match *news {
+        News::Begun { at: (at, of), point, predicted } => {
+            let what =
+                predicted.map(|bytes| format!(", predicted: {} are too many", text::bytes(bytes)));
+            let left = (at > 1).then(|| {
+                let each = start.elapsed().as_secs_f64() / (at - 1) as f64;
+                format!(", about {} left", text::seconds(each * (of - at + 1) as f64))
+            });
+            let (what, left) = (what.unwrap_or_default(), left.unwrap_or_default());
+            say(format_args!("  {at} of {of}: {point}{what}{left}"));
+        }
+        News::Failed { point, error } => {
+            say(format_args!("  {point} failed: {}", message(error)));
+        }
+    }
 }
 
 /// This program once more, for one point.

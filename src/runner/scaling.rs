@@ -14,7 +14,7 @@ use crate::rng::Seed;
 use crate::space::{Growth, SearchSpace};
 use crate::store::NewRun;
 use crate::watch::Interrupted;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use std::fmt;
 use std::path::Path;
 
@@ -31,6 +31,7 @@ pub struct Point {
 }
 
 /// What is known of a point before it is measured.
+#[derive(Clone, Copy)]
 struct Expected {
     log10_candidates: f64,
     /// What the memory model says of a step.
@@ -70,6 +71,26 @@ impl Point {
         }
     }
 
+    /// What the database keeps of a measurement, or of a prediction alone.
+    fn kept(
+        &self,
+        study: &Scaling,
+        Expected { log10_candidates, predicted_bytes }: Expected,
+        repeat: usize,
+        measured: Option<StepUsage>,
+    ) -> ScalingPoint {
+        ScalingPoint {
+            dimension: self.growth.name().to_owned(),
+            options: self.options as u64,
+            recompute: self.recompute.name().to_owned(),
+            repeat: repeat as u64,
+            batch: study.sweep.batch_size as u64,
+            log10_candidates,
+            predicted_bytes,
+            measured,
+        }
+    }
+
     /// Takes steps in this process.
     ///
     /// # Errors
@@ -81,6 +102,16 @@ impl Point {
         let length = Length { warm_up: WARM_UP, timed, seconds };
         let (space, seed) = (self.space(study), Seed(study.seed));
         bench::supernet_step(&space, &config, &dataset, seed, length)
+    }
+}
+
+impl Expected {
+    /// Whether there is room for the step, and the study allows it.
+    fn fits(&self, study: &Scaling) -> bool {
+        let dataset_bytes = data::describe(study.data.dataset).bytes;
+        let taken = estimated_resident(self.predicted_bytes + dataset_bytes);
+        study.sweep.most_bytes.is_none_or(|most| self.predicted_bytes <= most)
+            && memory::available_bytes().is_none_or(|free| taken <= free)
     }
 }
 
@@ -104,59 +135,70 @@ pub fn record(study: &Scaling, method: Method, command: &str, environment: &Envi
     }
 }
 
-/// What a study says while it goes on: the number of the measurement, of how many, and the point.
-pub type Announce<'a> = &'a mut dyn FnMut((usize, usize), &Point, Option<u64>);
+/// What a study says while it goes on.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// The number of the measurement, of how many, and the bytes where a point is predicted alone.
+    Begun {
+        at: (usize, usize),
+        point: &'a Point,
+        predicted: Option<u64>,
+    },
+    Failed {
+        point: &'a Point,
+        error: &'a Error,
+    },
+}
+
+/// When so many measurements failed and none succeeded, the others would fail as well.
+const HOPELESS: usize = 3;
 
 /// Measures all points of a method by `measure`, as often as the study asks for, and hands each to
-/// `keep`. Repeats are rounds through all points, so that what changes on a machine befalls all of
-/// them alike. What needs more memory than is free, or than the study allows, is predicted alone, once.
+/// `keep`. Repeats are rounds through all points, there and back again: what changes on a machine
+/// befalls all of them alike, and drift does not look like growth. What needs more memory than is free,
+/// or than the study allows, is predicted alone, once. Of a failed measurement nothing is kept.
 ///
 /// # Errors
-/// When a point cannot be kept, or the study is to stop; at the end, when points could not be measured.
+/// When a point cannot be kept, or the study is to stop; when the first measurements all fail; at the
+/// end, when some did.
 pub fn sweep(
     study: &Scaling,
     method: Method,
     threads: usize,
-    announce: Announce<'_>,
+    announce: &mut dyn FnMut(News<'_>),
     measure: &mut dyn FnMut(&Point) -> Result<StepUsage>,
     keep: &mut dyn FnMut(&ScalingPoint) -> Result<()>,
 ) -> Result<()> {
-    let points = points(study, method);
-    let expected: Vec<Expected> =
-        points.iter().map(|point| point.expected(study, threads)).collect();
+    let points = points(study, method).into_iter();
+    let mut points: Vec<(Point, Expected)> =
+        points.map(|point| (point, point.expected(study, threads))).collect();
     let all = points.len() * study.sweep.repeats;
-    let dataset_bytes = data::describe(study.data.dataset).bytes;
-    let mut failures = Vec::new();
+    let (mut at, mut measured, mut failures) = (0, 0, Vec::new());
     for repeat in 0..study.sweep.repeats {
-        for (i, (point, expected)) in points.iter().zip(&expected).enumerate() {
-            let Expected { log10_candidates, predicted_bytes } = *expected;
-            let taken = estimated_resident(predicted_bytes + dataset_bytes);
-            let fits = study.sweep.most_bytes.is_none_or(|most| predicted_bytes <= most)
-                && memory::available_bytes().is_none_or(|free| taken <= free);
+        for (point, expected) in &points {
+            at += 1;
+            let fits = expected.fits(study);
             if !fits && repeat > 0 {
                 continue;
             }
-            let at = (repeat * points.len() + i + 1, all);
-            announce(at, point, (!fits).then_some(predicted_bytes));
-            let measured = match fits.then(|| measure(point)).transpose() {
-                Ok(measured) => measured,
+            let predicted = (!fits).then_some(expected.predicted_bytes);
+            announce(News::Begun { at: (at, all), point, predicted });
+            match fits.then(|| measure(point)).transpose() {
+                Ok(step) => {
+                    measured += usize::from(fits);
+                    keep(&point.kept(study, *expected, repeat, step))?;
+                }
                 Err(error) if error.is::<Interrupted>() => return Err(error),
                 Err(error) => {
+                    announce(News::Failed { point, error: &error });
                     failures.push(format!("{point}: {error:#}"));
-                    None
                 }
-            };
-            keep(&ScalingPoint {
-                dimension: point.growth.name().to_owned(),
-                options: point.options as u64,
-                recompute: point.recompute.name().to_owned(),
-                repeat: repeat as u64,
-                batch: study.sweep.batch_size as u64,
-                log10_candidates,
-                predicted_bytes,
-                measured,
-            })?;
+            }
+            if measured == 0 && failures.len() == HOPELESS {
+                bail!("the first {HOPELESS} measurements failed:\n{}", failures.join("\n"));
+            }
         }
+        points.reverse();
     }
     if failures.is_empty() {
         return Ok(());
@@ -174,4 +216,104 @@ pub fn understand(output: &std::process::Output) -> Result<StepUsage> {
         bail!("the process that measures it ended with {}: {}", output.status, said.trim());
     }
     serde_json::from_slice(&output.stdout).context("the process that measures it said no JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{Overrides, load_scaling};
+    use anyhow::anyhow;
+
+    /// Widths 1, 2 and 4, in two rounds.
+    fn study(sets: &[&str]) -> Scaling {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/memory_scaling.toml");
+        let options = "scaling.options={width=[1, 2, 4]}";
+        let sets = [&[options, "scaling.recompute=[\"none\"]", "scaling.repeats=2"], sets].concat();
+        let sets = sets.into_iter().map(str::to_owned).collect();
+        load_scaling(&path, &Overrides { sets, seeds: Vec::new() })
+            .unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// What a sweep measured, said and kept, by options.
+    #[derive(Debug, Default)]
+    struct Heard {
+        measured: Vec<usize>,
+        failed: Vec<usize>,
+        kept: Vec<(u64, u64, bool)>,
+    }
+
+    fn swept(study: &Scaling, mut measure: impl FnMut(usize) -> Result<()>) -> (Result<()>, Heard) {
+        let (mut measured, mut failed, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        let result = sweep(
+            study,
+            Method::Dnas,
+            1,
+            &mut |news| {
+                if let News::Failed { point, .. } = news {
+                    failed.push(point.options);
+                }
+            },
+            &mut |point| {
+                measured.push(point.options);
+                measure(point.options).map(|()| StepUsage::default())
+            },
+            &mut |point| {
+                kept.push((point.options, point.repeat, point.measured.is_some()));
+                Ok(())
+            },
+        );
+        (result, Heard { measured, failed, kept })
+    }
+
+    #[test]
+    fn the_second_round_goes_back() {
+        let (result, heard) = swept(&study(&[]), |_| Ok(()));
+        result.unwrap();
+        assert_eq!(heard.measured, [1, 2, 4, 4, 2, 1]);
+        assert_eq!(heard.kept[2..4], [(4, 0, true), (4, 1, true)]);
+    }
+
+    #[test]
+    fn a_failed_measurement_is_said_at_once_and_keeps_no_row_and_the_others_go_on() {
+        let fail = |options| if options == 1 { Err(anyhow!("no luck")) } else { Ok(()) };
+        let (result, heard) = swept(&study(&[]), fail);
+        let error = format!("{:#}", result.unwrap_err());
+        assert!(error.starts_with("2 measurements failed, the others are kept"), "{error}");
+        assert!(error.contains("width 1, recompute none: no luck"), "{error}");
+        assert_eq!(heard.failed, [1, 1]);
+        let kept: Vec<u64> = heard.kept.iter().map(|(options, ..)| *options).collect();
+        assert_eq!(kept, [2, 4, 4, 2]);
+    }
+
+    #[test]
+    fn a_sweep_whose_first_measurements_all_fail_ends() {
+        let (result, heard) = swept(&study(&[]), |_| Err(anyhow!("no luck")));
+        let error = format!("{:#}", result.unwrap_err());
+        assert!(error.starts_with("the first 3 measurements failed"), "{error}");
+        assert_eq!((heard.measured, heard.kept), (vec![1, 2, 4], vec![]));
+    }
+
+    #[test]
+    fn a_sweep_that_is_to_stop_stops() {
+        let stop = |options| if options == 2 { Err(Interrupted.into()) } else { Ok(()) };
+        let (result, heard) = swept(&study(&[]), stop);
+        assert!(result.unwrap_err().is::<Interrupted>());
+        assert_eq!((heard.measured, heard.failed), (vec![1, 2], vec![]));
+        assert_eq!(heard.kept, [(1, 0, true)]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_predicted_once() {
+        let bytes = |options| {
+            let (method, recompute) = (Method::Dnas, Recompute::None);
+            let growth = study(&[]).sweep.growth[0].0;
+            Point { method, recompute, growth, options }.expected(&study(&[]), 1).predicted_bytes
+        };
+        let most = format!("scaling.most_gigabytes={}", (bytes(2) + 1) as f64 / 1e9);
+        let (result, heard) = swept(&study(&[&most]), |_| Ok(()));
+        result.unwrap();
+        assert_eq!(heard.measured, [1, 2, 2, 1]);
+        let fourth: Vec<_> = heard.kept.iter().filter(|(options, ..)| *options == 4).collect();
+        assert_eq!(fourth, [&(4, 0, false)]);
+    }
 }
