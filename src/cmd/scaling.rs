@@ -13,11 +13,12 @@ use repro::runner::scaling::{self, News, Point};
 use repro::space::Growth;
 use repro::store::Store;
 use repro::watch::Interrupted;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// Measure one point of a study in this process and print it as JSON.
 #[derive(Debug, clap::Args)]
@@ -59,11 +60,15 @@ fn parse_growth(given: &str) -> Result<Growth, String> {
     parse(given, &Growth::ALL, Growth::name)
 }
 
-/// Measures the point.
+/// Measures the point. Ends the process when standard input does: whoever asked is gone then.
 ///
 /// # Errors
 /// When the study is not right, or the step fails.
 pub fn point(args: &PointArgs, data_root: &Path) -> Result<()> {
+    thread::spawn(|| {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        std::process::exit(1);
+    });
     let overrides = Overrides { sets: args.sets.clone(), seeds: args.seeds.clone() };
     let study = manifest::load_scaling(&args.manifest, &overrides)?;
     if args.fingerprint != scaling::fingerprint(&study) {
@@ -98,6 +103,9 @@ pub fn study(
     let mut ending = Ending::Done;
     let environment = Environment::detect("cpu", course.threads, instruction_set());
     for (i, &method) in study.sweep.methods.iter().enumerate() {
+        if course.stop.load(Ordering::Relaxed) {
+            return Ok(Ending::Interrupted);
+        }
         let run = scaling::record(study, method, &command_line(), &environment);
         let mut recorder = course.store.begin(&run)?;
         let id = recorder.run_id();
@@ -146,11 +154,7 @@ fn tell(news: &News<'_>, start: Instant) {
 
 /// This program once more, for one point.
 fn in_a_process(study: &Scaling, point: &Point, course: &Course<'_>) -> Result<StepUsage> {
-    if course.stop.load(Ordering::Relaxed) {
-        return Err(Interrupted.into());
-    }
-    let program = std::env::current_exe().context("cannot find the program itself")?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(this_program()?);
     command.arg("scaling-point").arg(&study.path).arg("--data").arg(course.data_root);
     for set in course.sets {
         command.args(["--set", set]);
@@ -162,12 +166,68 @@ fn in_a_process(study: &Scaling, point: &Point, course: &Course<'_>) -> Result<S
         command.args(["--seed", &seed.to_string()]);
     }
     command.args(["--fingerprint", &scaling::fingerprint(study)]);
-    let output =
-        command.stdin(Stdio::null()).output().context("cannot start the program itself")?;
-    if !output.status.success() && course.stop.load(Ordering::Relaxed) {
-        return Err(Interrupted.into());
+    scaling::understand(&Measuring::begin(command)?.output(course.stop)?)
+}
+
+/// The program that runs, also where its file has been replaced meanwhile: on Linux the link leads
+/// to it.
+fn this_program() -> Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Ok(PathBuf::from("/proc/self/exe"));
     }
-    scaling::understand(&output)
+    std::env::current_exe().context("cannot find the program itself")
+}
+
+/// A process that measures. It ends with this one, however that ends: it reads from a pipe that only
+/// this process holds.
+struct Measuring(Child);
+
+/// How often it is looked at.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+impl Measuring {
+    fn begin(mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(Self(command.spawn().context("cannot start the program itself")?))
+    }
+
+    /// Waits until it ends by itself, or is to stop.
+    fn output(mut self, stop: &AtomicBool) -> Result<Output> {
+        // Each in a thread of its own, so that no full pipe holds the process up.
+        let (stdout, stderr) = (listen(self.0.stdout.take()), listen(self.0.stderr.take()));
+        let status = loop {
+            let ended = self.0.try_wait().context("cannot wait for the process that measures")?;
+            if stop.load(Ordering::Relaxed) {
+                return Err(Interrupted.into());
+            }
+            match ended {
+                Some(status) => break status,
+                None => thread::sleep(INTERVAL),
+            }
+        };
+        let said = |listener: JoinHandle<Vec<u8>>| listener.join().unwrap_or_default();
+        Ok(Output { status, stdout: said(stdout), stderr: said(stderr) })
+    }
+}
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        // Where it has ended already, both do nothing.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// All that comes out of a pipe.
+fn listen(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut heard = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // What had come before an error is what there is.
+            let _ = pipe.read_to_end(&mut heard);
+        }
+        heard
+    })
 }
 
 /// What a study does, in a few lines.
