@@ -6,7 +6,7 @@ use super::summary::Summary;
 use super::{Ending, Usage, check, command_line, message, say, scaling, signals, text};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use candle_core::Device;
-use repro::data::{self, Presence};
+use repro::data::{self, Presence, Silent};
 use repro::env::{self, Environment};
 use repro::manifest::{self, Experiment, Manifest, Overrides, Scaling};
 use repro::memory;
@@ -33,7 +33,7 @@ Examples:
 
 Every number is in the database as soon as it is measured. A run that fails is kept with its error
 and the others still run. Ctrl-C ends the run and keeps what it had measured; a second Ctrl-C
-ends the program at once.")]
+ends the program at once. A memory scaling study that was ended is begun anew.")]
 pub struct Args {
     /// The experiment file.
     manifest: PathBuf,
@@ -166,12 +166,22 @@ fn run_study(study: &Scaling, args: &Args, database: &Path, data_root: &Path) ->
     voice.tell(format_args!("  device  cpu, {threads} threads"));
     voice.tell(format_args!("  into    {}\n", database.display()));
     fetch_if_absent(study.data.dataset, data_root, &Display::new())?;
+    // Every process reads them again: what is wrong with them is said once, before any run.
+    drop(data::load(&study.data, data_root, &Silent)?);
+    memory::release_freed_memory();
     let stop = &signals::stop_flag().context("cannot listen for signals")?;
     let (sets, seeds) = (&args.sets[..], &args.seeds[..]);
     let course = scaling::Course { store, data_root, sets, seeds, threads, stop };
-    let ending =
-        scaling::study(study, &course, &mut |id| voice.json(&Summary::of(&store.run(id)?)))?;
-    voice.tell(format_args!("\nnext: `repro report` for tables and pictures"));
+    let mut last = None;
+    let ending = scaling::study(study, &course, &mut |id| {
+        let row = store.run(id)?;
+        voice.json(&Summary::of(&row))?;
+        last = Some(row);
+        Ok(())
+    })?;
+    if let (Ending::Done, Some(last)) = (ending, &last) {
+        voice.tell(next_steps(last, database));
+    }
     Ok(ending)
 }
 
