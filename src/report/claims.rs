@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The finished runs that the claims are about: the method's, not those that it is compared with.
-fn finished(runs: &[RunRow]) -> impl Iterator<Item = &RunRow> {
+pub fn finished(runs: &[RunRow]) -> impl Iterator<Item = &RunRow> {
     results::finished(runs).filter(|run| run.method == Method::Dmasking.name())
 }
 

@@ -8,6 +8,7 @@ use super::{architecture, claims};
 use crate::claim::Mark;
 use crate::cost;
 use crate::env::utc;
+use crate::recipe::Method;
 use crate::store::{ArchitectureRow, RunRow, RunStatus};
 
 /// The names of the pictures' files, of those there are.
@@ -195,6 +196,13 @@ fn claims_section(runs: &[RunRow]) -> String {
     let marks = Mark::ALL.map(|mark| format!("{} {}", escape(&mark.to_string()), mark.meaning()));
     format!(
         "## The paper's claims\n\n{}\nPublished numbers: {}. Tolerances are our own.\n",
+    if claims::finished(runs).next().is_none() {
+        let method = Method::Dmasking.name();
+        return format!(
+            "## The paper's claims\n\nThey are about {method}, and no finished run of {method} is \
+             among these.\n"
+        );
+    }
         claims::table(runs).markdown(),
         marks.join("; ")
     )
