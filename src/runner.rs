@@ -210,7 +210,8 @@ mod tests {
         );
         let train_images = log.phases[3].1 as usize;
         let batches = (1000 - manifest.data.validation_images) / manifest.train.batch_size;
-        assert_eq!(train_images, batches * manifest.train.batch_size * manifest.train.epochs);
+        let epoch = batches * manifest.train.batch_size + manifest.data.validation_images;
+        assert_eq!(train_images, epoch * manifest.train.epochs);
         let found = log.found.unwrap();
         assert_eq!(found.macs, cost::count(&found.arch).macs);
         let last = |name: &str| log.metrics.iter().filter(|(n, _)| n == name).collect::<Vec<_>>();

@@ -122,7 +122,10 @@ impl RunPlan<'_> {
             label: "train",
         };
         let processed = train::train(&training, &mut params, &mut watch)?;
-        work.trained(cost::count(arch).macs, processed as usize);
+        let macs = cost::count(arch).macs;
+        work.trained(macs, processed as usize);
+        // The validation images are looked at after every epoch.
+        work.predicted(macs, self.manifest.train.epochs * prepared.validation.len());
         Ok(Trained { net, params })
     }
 }
