@@ -91,10 +91,7 @@ impl SearchConfig {
     /// The temperature of an epoch: DARTS has none, its softmax is that of τ = 1.
     #[must_use]
     pub fn tau(&self, epoch: usize) -> f64 {
-        match self.method {
-            Method::Darts | Method::Darts2 => 1.0,
-            _ => self.temperature.at(epoch, self.epochs),
-        }
+        if self.method.is_darts() { 1.0 } else { self.temperature.at(epoch, self.epochs) }
     }
 }
 
@@ -151,6 +148,36 @@ impl Method {
             Self::RandomSearch => "random_search",
             Self::RsWs => "rs_ws",
             Self::Evolution => "evolution",
+        }
+    }
+
+    /// Whether its gates are softmax(α), without noise and temperature, and its turns minibatches.
+    #[must_use]
+    pub fn is_darts(self) -> bool {
+        match self {
+            Self::Darts | Self::Darts2 => true,
+            Self::Dmasking | Self::Dnas => false,
+            Self::Random | Self::RandomSearch | Self::RsWs | Self::Evolution => false,
+        }
+    }
+
+    /// Whether its supernet has a block for every option.
+    #[must_use]
+    pub fn is_explicit(self) -> bool {
+        match self {
+            Self::Dnas | Self::Darts | Self::Darts2 => true,
+            Self::Dmasking => false,
+            Self::Random | Self::RandomSearch | Self::RsWs | Self::Evolution => false,
+        }
+    }
+
+    /// Whether the gradient of its architecture parameters looks through a step of the weights.
+    #[must_use]
+    pub fn looks_ahead(self) -> bool {
+        match self {
+            Self::Darts2 => true,
+            Self::Dmasking | Self::Dnas | Self::Darts => false,
+            Self::Random | Self::RandomSearch | Self::RsWs | Self::Evolution => false,
         }
     }
 

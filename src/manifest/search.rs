@@ -92,20 +92,18 @@ pub(super) fn read_search(
 
 /// Refuses what one of the methods cannot do.
 fn check_methods(s: &Section<'_>, methods: &[Method], gates: GateKind, masks: MaskPlace) {
-    let is_darts = |method: &Method| matches!(method, Method::Darts | Method::Darts2);
-    let is_explicit = |method: &Method| is_darts(method) || *method == Method::Dnas;
     let complain = |value: Option<Value<'_>>, problem: &str, expected: &str| {
         value.and_then(|value| {
             value.complain::<()>(format!("{} {problem}", value.given()), expected)
         });
     };
-    let explicit = methods.iter().find(|method| is_explicit(method));
+    let explicit = methods.iter().find(|method| method.is_explicit());
     if let (Some(method), MaskPlace::BeforeNorm) = (explicit, masks) {
         let name = method.name();
         let problem = format!("is about masks, and the explicit supernet of \"{name}\" has none");
         complain(s.get("masks"), &problem, "take it out, or search.method = \"dmasking\"");
     }
-    let darts = methods.iter().find(|method| is_darts(method));
+    let darts = methods.iter().find(|method| method.is_darts());
     if let (Some(method), GateKind::StraightThrough) = (darts, gates) {
         let problem = format!("is about drawn gates, and \"{}\" draws none", method.name());
         complain(s.get("gates"), &problem, "take it out, or another method");

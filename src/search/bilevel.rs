@@ -85,10 +85,7 @@ enum Turns {
 
 impl Turns {
     fn of(method: Method) -> Self {
-        match method {
-            Method::Darts | Method::Darts2 => Self::Minibatches,
-            _ => Self::Epochs,
-        }
+        if method.is_darts() { Self::Minibatches } else { Self::Epochs }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::cost::{Graph, Probabilities, Traced, propagate, propagate_counting};
 use crate::data::Batch;
 use crate::net::{ExplicitSupernet, GateGradients, GateValues, Gated, NetGates, Supernet};
 use crate::nn::Params;
-use crate::recipe::{GateKind, Method, SearchConfig};
+use crate::recipe::{GateKind, SearchConfig};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
@@ -92,9 +92,10 @@ impl<'a, N: Gated> Relaxed<'a, N> {
 
     /// Soft gates of one step, and what the forward pass uses of them.
     fn gates(&self, label: &str, step: u64, tau: f64) -> (Probabilities<f64>, Probabilities<f64>) {
-        let soft = match self.config.method {
-            Method::Darts | Method::Darts2 => self.alpha.softened(tau),
-            _ => self.alpha.gates(self.seed, label, step, tau),
+        let soft = if self.config.method.is_darts() {
+            self.alpha.softened(tau)
+        } else {
+            self.alpha.gates(self.seed, label, step, tau)
         };
         let used = match self.config.gates {
             GateKind::Soft => soft.clone(),
@@ -127,7 +128,7 @@ impl<'a, N: Gated> Relaxed<'a, N> {
         let point = Point { net: &self.supernet, gates: &gates, recompute, macs };
         let (params, work) = (&mut self.params, &mut self.work);
         let (result, by_gates) = match upcoming {
-            Some(upcoming) if self.config.method == Method::Darts2 => {
+            Some(upcoming) if self.config.method.looks_ahead() => {
                 point.second_order(params, batch, upcoming, work)?
             }
             _ => point.first_order(params, batch, work)?,
