@@ -48,9 +48,13 @@ impl Choice {
 
     /// The likeliest option; of equals the first.
     fn best(&self) -> usize {
-        let better = |best, (i, v): (usize, &f64)| if *v > self.logits[best] { i } else { best };
-        self.logits.iter().enumerate().fold(0, better)
+        largest(&self.logits, 0..self.logits.len())
     }
+}
+
+/// Where the largest value is; of equals the one that comes first in `order`.
+fn largest(values: &[f64], order: impl Iterator<Item = usize>) -> usize {
+    order.reduce(|best, i| if values[i] > values[best] { i } else { best }).unwrap_or_default()
 }
 
 impl ArchParams {
@@ -126,9 +130,7 @@ impl ArchParams {
             width: block.width.best(),
         });
         let logits = &self.resolution.logits;
-        let largest = (0..logits.len()).rev();
-        let better = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
-        let resolution = largest.reduce(better).unwrap_or_default();
+        let resolution = largest(logits, (0..logits.len()).rev());
         Decisions { resolution, blocks: blocks.collect() }
     }
 
@@ -225,8 +227,7 @@ impl ArchParams {
 #[must_use]
 pub fn hardened(soft: &Probabilities<f64>) -> Probabilities<f64> {
     let hard = |gates: &[f64]| -> Vec<f64> {
-        let better = |best, (i, g): (usize, &f64)| if *g > gates[best] { i } else { best };
-        let best = gates.iter().enumerate().fold(0, better);
+        let best = largest(gates, 0..gates.len());
         (0..gates.len()).map(|i| f64::from(u8::from(i == best))).collect()
     };
     let blocks = soft.blocks.iter().map(|block| BlockProbabilities {

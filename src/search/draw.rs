@@ -17,7 +17,7 @@ const MUTATIONS: usize = 1_000;
 ///
 /// With a budget, draws are rejected until one is within it (TuNAS's cost-matched random search):
 /// uniform among those networks. After 10,000 rejections every option gets Gumbel noise for its log
-/// probability, and the most probable network within the budget is taken: without a budget that would
+/// probability, and the most probable decisions within the budget are taken: without a budget that would
 /// again be a uniform draw, within it it is close to one (perturb and MAP, Papandreou & Yuille 2011).
 ///
 /// # Errors
@@ -27,9 +27,12 @@ pub fn draw(
     budget: Option<&Budget>,
     stream: &mut Stream,
 ) -> Result<Decisions> {
+    let Some(budget) = budget else {
+        return Ok(uniform(space, stream));
+    };
     for _ in 0..DRAWS {
         let drawn = uniform(space, stream);
-        if allows(budget, space, &drawn) {
+        if allows(Some(budget), space, &drawn) {
             return Ok(drawn);
         }
     }
@@ -42,10 +45,7 @@ pub fn draw(
     });
     let blocks = blocks.collect();
     let preferences = Preferences { resolutions: noise(space.resolutions.len()), blocks };
-    match budget {
-        Some(budget) => most_probable(space, &preferences, budget),
-        None => Ok(uniform(space, stream)),
-    }
+    most_probable(space, &preferences, budget)
 }
 
 fn uniform(space: &SearchSpace, stream: &mut Stream) -> Decisions {
