@@ -386,19 +386,22 @@ pub struct Augment {
     pub crop_area: Option<f64>,
 }
 
-/// What the found network may cost: from `bound · (1 - tolerance)` to `bound`.
+/// What the found network may cost: from `bound · (1 - tolerance)` to `bound · (1 + above)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Budget {
     pub objective: Objective,
     pub bound: f64,
     pub tolerance: f64,
+    /// Zero, unless costs around `bound` are asked for.
+    pub above: f64,
 }
 
 impl Budget {
     /// The costs that are allowed.
     #[must_use]
     pub fn band(&self) -> std::ops::RangeInclusive<u64> {
-        (self.bound * (1.0 - self.tolerance)).ceil() as u64..=self.bound.floor() as u64
+        let low = (self.bound * (1.0 - self.tolerance)).ceil() as u64;
+        low..=(self.bound * (1.0 + self.above)).floor() as u64
     }
 }
 

@@ -17,7 +17,7 @@ const MAX_BATCHES: u64 = 10_000;
 /// Networks of a rank correlation, each of which is trained from scratch.
 const MAX_RANKED: u64 = 1_000;
 
-/// `macs` or `params`, and the tolerance below it.
+/// `macs` or `params`, the tolerance below it, and how far above it is allowed, too.
 pub(super) fn read_budget(
     s: &Section<'_>,
     section: &Value<'_>,
@@ -26,6 +26,7 @@ pub(super) fn read_budget(
     let bound = |key| s.optional(key, |value| value.real((Included(1.0), Included(1e18))));
     let (macs, params) = (bound("macs"), bound("params"));
     let tolerance = s.real("tolerance", (Excluded(0.0), Excluded(1.0)));
+    let above = s.optional("above", |value| value.real((Included(0.0), Excluded(1.0))));
     let (objective, bound) = match (macs?, params?) {
         (Some(macs), None) => (Objective::Macs, macs),
         (None, Some(params)) => (Objective::Params, params),
@@ -34,7 +35,8 @@ pub(super) fn read_budget(
             return section.complain(problem, "give macs or params, as in macs = 4e6");
         }
     };
-    let budget = Budget { objective, bound, tolerance: tolerance? };
+    let budget =
+        Budget { objective, bound, tolerance: tolerance?, above: above?.unwrap_or_default() };
     check_band(section, &budget, space)
 }
 

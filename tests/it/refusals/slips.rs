@@ -134,6 +134,8 @@ pub const IN_MANIFEST: &[Slip] = &[
         "macs = 80_000.5\ntolerance = 1e-6",
     ),
     ("a tolerance of one", "tolerance = 0.1", "tolerance = 1.0"),
+    ("a budget far above its bound", "tolerance = 0.1", "tolerance = 0.1\nabove = 1.0"),
+    ("a budget above that lies below", "tolerance = 0.1", "tolerance = 0.1\nabove = -0.05"),
     ("a misspelt tolerance", "tolerance = 0.1", "tolerence = 0.1"),
     ("no candidates", "candidates = 40", "candidates = 0"),
     ("more calibration than there are batches", "batches = 10", "batches = 81"),
