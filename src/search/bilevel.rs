@@ -5,7 +5,7 @@
 use super::hypergradient::Upcoming;
 use super::score::split;
 use super::{ArchParams, Images, SearchOutcome, most_probable, preferences, relaxation};
-use crate::cost::propagate;
+use crate::cost::{self, propagate};
 use crate::data::{Batch, Loader};
 use crate::net::SharedWeights;
 use crate::nn::Params;
@@ -13,7 +13,7 @@ use crate::ops::loss::CrossEntropy;
 use crate::recipe::{Adam, Method, SearchConfig};
 use crate::record::Work;
 use crate::rng::Seed;
-use crate::space::SearchSpace;
+use crate::space::{Decisions, SearchSpace};
 use crate::train::{Mean, Names, Step, Steps, ensure_finite};
 use crate::watch::Watch;
 use anyhow::{Result, ensure};
@@ -144,7 +144,12 @@ pub(super) fn search(
     state.steps.watch.progress.finished();
     let alpha = state.relaxation.alpha();
     let decisions = match &config.budget {
-        Some(budget) => most_probable(space, &preferences(&alpha.probabilities()), budget)?,
+        Some(budget) => {
+            let within = most_probable(space, &preferences(&alpha.probabilities()), budget)?;
+            let metrics = budget_metrics(space, &alpha.decide(), &within);
+            state.steps.watch.measure(0, &metrics)?;
+            within
+        }
         None => alpha.decide(),
     };
     let arch = space.decide(&decisions);
@@ -252,6 +257,36 @@ impl Loop<'_, '_> {
         let done = self.steps.done + self.alpha_step;
         self.steps.watch.progress.advanced(done, &mean.note());
     }
+}
+
+/// How much the budget decided: what the likeliest options together would have cost, and how many
+/// decisions had to change.
+fn budget_metrics(
+    space: &SearchSpace,
+    likeliest: &Decisions,
+    within: &Decisions,
+) -> [(&'static str, f64); 3] {
+    let cost = cost::count(&space.decide(likeliest));
+    [
+        ("search.budget.macs_unconstrained", cost.macs as f64),
+        ("search.budget.params_unconstrained", cost.params as f64),
+        ("search.budget.changed", changed(space, likeliest, within) as f64),
+    ]
+}
+
+/// In how many choices two lists of decisions differ; a type that several blocks share counts once.
+fn changed(space: &SearchSpace, a: &Decisions, b: &Decisions) -> usize {
+    let blocks = a.blocks.iter().zip(&b.blocks).zip(&space.blocks);
+    let of_blocks = blocks.map(|((a, b), choices)| {
+        let repeated = space.share_types && choices.index > 0;
+        let differ = [
+            !repeated && a.block_type != b.block_type,
+            a.expansion != b.expansion,
+            a.width != b.width,
+        ];
+        differ.into_iter().filter(|differs| *differs).count()
+    });
+    usize::from(a.resolution != b.resolution) + of_blocks.sum::<usize>()
 }
 
 /// How the network does, and how far the choices have settled.

@@ -1,4 +1,7 @@
-//! The most probable network within a cost budget.
+//! The most probable decisions within a cost budget.
+//!
+//! That is not quite the most probable network: a skip has no expansion, but its list of decisions
+//! names one, so that a network with skips is several lists, whose probabilities are not added up.
 //!
 //! Cost is a sum over blocks once a block's input width is known, so all networks are walked block by
 //! block at once: of the ways that lead to one width at about one cost (one of `CELLS` cells between
