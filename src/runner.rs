@@ -17,14 +17,14 @@ use crate::data;
 use crate::env::Environment;
 use crate::manifest::Manifest;
 use crate::memory;
-use crate::recipe::Method;
+use crate::recipe::{Budget, Method};
 use crate::record::{FoundArchitecture, Phase, Work};
 use crate::rng::Seed;
-use crate::search::{Images, SearchOutcome, search};
+use crate::search::{Images, SearchOutcome, check_budget, search};
 use crate::space::{ArchSpec, SearchSpace};
 use crate::store::{FinalResult, ManifestRecord, NewRun};
 use crate::watch::Watch;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::Device;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -77,6 +77,8 @@ impl RunPlan<'_> {
         watch: &mut Watch<'_>,
     ) -> Result<FinalResult> {
         memory::reset_high_water();
+        self.check_budget()?;
+        let sample = self.networks_to_rank()?;
         let (prepared, _) =
             watch.phase(Phase::Data, |_| Ok((self.prepare(data_root)?, Work::default())))?;
         let (mut outcome, _) = watch.phase(Phase::Search, |watch| {
@@ -87,12 +89,26 @@ impl RunPlan<'_> {
         let shared = outcome.shared.take();
         let (arch, _) =
             watch.phase(Phase::Derive, |watch| Ok((derive(outcome, watch)?, Work::default())))?;
-        self.rank(shared, &prepared, device, watch)?;
+        self.rank(sample, shared, &prepared, device, watch)?;
         let result = self.train_and_test(&arch, &prepared, device, watch)?;
         if let Some(bytes) = memory::high_water_bytes() {
             watch.recorder.measure(0, &[("memory.high_water_bytes", bytes as f64)])?;
         }
         Ok(result)
+    }
+
+    /// Whether the space has a network within the budget: a search would find that out at its end.
+    fn check_budget(&self) -> Result<()> {
+        let Manifest { path, space, search, .. } = self.manifest;
+        let Some(budget) = &search.budget else { return Ok(()) };
+        let Budget { objective, bound, tolerance, above } = *budget;
+        check_budget(space, budget).with_context(|| {
+            format!(
+                "{}: search.budget: {} = {bound:?}, tolerance = {tolerance:?}, above = {above:?}",
+                path.display(),
+                objective.name()
+            )
+        })
     }
 
     fn search(

@@ -4,7 +4,7 @@
 use super::{Prepared, RunPlan};
 use crate::cost;
 use crate::net::SharedWeights;
-use crate::recipe::{Method, RankCorrelation};
+use crate::recipe::Method;
 use crate::record::{Phase, Work};
 use crate::rng::Seed;
 use crate::search::{Scorer, Trial, draw, split};
@@ -22,24 +22,25 @@ impl RunPlan<'_> {
     /// held out from its weights, scores of trained networks on the run's validation images.
     pub(super) fn rank(
         &self,
+        sample: Option<Vec<Decisions>>,
         shared: Option<SharedWeights>,
         prepared: &Prepared,
         device: &Device,
         watch: &mut Watch<'_>,
     ) -> Result<()> {
-        let Some(config) = self.manifest.rank_correlation.filter(|_| self.ranks()) else {
-            return Ok(());
-        };
+        let Some(sample) = sample else { return Ok(()) };
         let weights = shared.context("the search left no shared weights to rank networks with")?;
         let seed = Seed(self.seed).child("rank");
         watch.phase(Phase::Rank, |watch| {
             let mut work = Work::default();
-            let sample = self.sample(config, seed)?;
             let mut scores = Vec::with_capacity(sample.len());
             let scorer = self.scorer(prepared, device)?;
-            for decisions in &sample {
+            let space = &self.manifest.space;
+            for (i, decisions) in (0..).zip(&sample) {
                 watch.go_on()?;
-                scores.push(scorer.score(&weights, decisions, &mut work)?);
+                let score = scorer.score(&weights, decisions, &mut work)?;
+                record_shared(space, i, decisions, &score, watch)?;
+                scores.push(score);
             }
             drop((weights, scorer));
             let trial = Trial {
@@ -52,10 +53,10 @@ impl RunPlan<'_> {
             };
             watch.progress.started("training ranked networks", sample.len() as u64);
             for (i, (decisions, score)) in (0..).zip(sample.iter().zip(&scores)) {
-                let arch = self.manifest.space.decide(decisions);
+                let arch = space.decide(decisions);
                 let own = seed.child(&format!("train/{i}"));
                 let trained = trial.score(&arch, own, &mut work, watch)?;
-                record(&self.manifest.space, i, decisions, [score, &trained], watch)?;
+                record_alone(space, i, &trained, score.loss.is_finite(), watch)?;
                 let note = format!("top-1 {:.1} %", 100.0 * trained.top1);
                 watch.progress.advanced(i + 1, &note);
             }
@@ -73,8 +74,16 @@ impl RunPlan<'_> {
         self.method.shares_weights() && !again
     }
 
-    /// Different networks of the space, within the budget if there is one.
-    fn sample(&self, config: RankCorrelation, seed: Seed) -> Result<Vec<Decisions>> {
+    /// The networks to rank, where the manifest asks for it: different ones of the space, within the
+    /// budget if there is one.
+    ///
+    /// # Errors
+    /// When there are not so many.
+    pub(super) fn networks_to_rank(&self) -> Result<Option<Vec<Decisions>>> {
+        let Some(config) = self.manifest.rank_correlation.filter(|_| self.ranks()) else {
+            return Ok(None);
+        };
+        let seed = Seed(self.seed).child("rank");
         let (space, budget) = (&self.manifest.space, self.manifest.search.budget.as_ref());
         let (mut sample, mut seen) = (Vec::new(), Vec::new());
         for i in 0.. {
@@ -83,8 +92,9 @@ impl RunPlan<'_> {
             }
             ensure!(
                 i < config.architectures + REPEATS,
-                "only {} different networks were found to rank, not {}; ask for fewer in \
-                 [rank_correlation]",
+                "{}: rank_correlation.architectures: only {} different networks were found to \
+                 rank, not {}; ask for fewer, or give a larger search.budget.tolerance",
+                self.manifest.path.display(),
                 sample.len(),
                 config.architectures
             );
@@ -95,7 +105,7 @@ impl RunPlan<'_> {
                 sample.push(decisions);
             }
         }
-        Ok(sample)
+        Ok(Some(sample))
     }
 
     fn scorer<'d>(&self, prepared: &'d Prepared, device: &Device) -> Result<Scorer<'d>> {
@@ -106,26 +116,40 @@ impl RunPlan<'_> {
     }
 }
 
-/// As in a search, a network that diverged counts as one that guesses.
-fn record(
+/// Recorded as soon as it is known: a study that is interrupted keeps it. As in a search, a network
+/// that diverged counts as one that guesses.
+fn record_shared(
     space: &SearchSpace,
     i: u64,
     decisions: &Decisions,
-    [shared, alone]: [&Score; 2],
+    score: &Score,
     watch: &mut Watch<'_>,
 ) -> Result<()> {
     let cost = cost::count(&space.decide(decisions));
-    let diverged = [shared, alone].iter().any(|score| !score.loss.is_finite());
-    let [shared, alone] = [shared, alone].map(|score| score.or_guessing(space.classes));
+    let counted = score.or_guessing(space.classes);
     let mut metrics = vec![
-        ("rank.shared.top1", shared.top1),
-        ("rank.shared.loss", shared.loss),
-        ("rank.alone.top1", alone.top1),
-        ("rank.alone.loss", alone.loss),
+        ("rank.shared.top1", counted.top1),
+        ("rank.shared.loss", counted.loss),
         ("rank.macs", cost.macs as f64),
         ("rank.params", cost.params as f64),
     ];
-    if diverged {
+    if !score.loss.is_finite() {
+        metrics.push(("rank.diverged", 1.0));
+    }
+    watch.measure(i, &metrics)
+}
+
+/// The same for the network by itself; that it diverged is only said if it was not before.
+fn record_alone(
+    space: &SearchSpace,
+    i: u64,
+    score: &Score,
+    shared_is_finite: bool,
+    watch: &mut Watch<'_>,
+) -> Result<()> {
+    let counted = score.or_guessing(space.classes);
+    let mut metrics = vec![("rank.alone.top1", counted.top1), ("rank.alone.loss", counted.loss)];
+    if shared_is_finite && !score.loss.is_finite() {
         metrics.push(("rank.diverged", 1.0));
     }
     watch.measure(i, &metrics)

@@ -74,6 +74,22 @@ pub fn most_probable(
     )
 }
 
+/// Whether a network is within the budget at all, whatever is preferred.
+///
+/// # Errors
+/// When none was found.
+pub fn check_budget(space: &SearchSpace, budget: &Budget) -> Result<()> {
+    let alike = |options: usize| vec![0.0; options];
+    let blocks = space.blocks.iter().map(|block| BlockProbabilities {
+        types: alike(block.types.len()),
+        expansions: alike(block.expansions()),
+        widths: alike(block.widths.len()),
+    });
+    let resolutions = alike(space.resolutions.len());
+    let preferences = Preferences { resolutions, blocks: blocks.collect() };
+    most_probable(space, &preferences, budget).map(drop)
+}
+
 /// One walk through the blocks.
 struct Walk<'a> {
     space: &'a SearchSpace,

@@ -16,7 +16,7 @@ mod trial;
 
 pub use arch_params::{ArchParams, hardened};
 pub use bilevel::{AlphaStep, Relaxation};
-pub use budget::{Preferences, most_probable, preferences};
+pub use budget::{Preferences, check_budget, most_probable, preferences};
 pub use draw::{draw, mutate};
 pub use hypergradient::Upcoming;
 pub use loss::{LossSlopes, slopes};
