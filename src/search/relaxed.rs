@@ -215,6 +215,7 @@ mod tests {
     use crate::net::SharedWeights;
     use crate::nn::Pass;
     use crate::ops::loss::cross_entropy;
+    use crate::recipe::{LossForm, Objective};
     use crate::space::{BlockDecision, Decisions};
     use candle_core::Tensor;
     use std::path::Path;
@@ -237,6 +238,50 @@ mod tests {
             width: one(&block.widths),
         });
         Decisions { resolution: one(&hard.resolutions), blocks: blocks.collect() }
+    }
+
+    /// The part of the cost in the gradient by the gates of the first block's widths, and the cost.
+    fn cost_slopes(objective: Objective, config: &SearchConfig, space: &SearchSpace) -> Slopes {
+        let gradient = |lambda| {
+            let mut config = config.clone();
+            config.loss.form = LossForm::Linear { lambda };
+            config.loss.objective = objective;
+            let mut search = Relaxed::masked(space, &config, Seed(5), &Device::Cpu).unwrap();
+            search.alpha_gradient(&batch(space), None, 3, 2.0).unwrap()
+        };
+        let (with, without) = (gradient(1.0), gradient(0.0));
+        let widths = |found: &AlphaGradient| found.by_gates.blocks[0].widths.clone();
+        let pairs = widths(&with).into_iter().zip(widths(&without));
+        Slopes { cost: with.at.cost, by_widths: pairs.map(|(a, b)| a - b).collect(), at: with.soft }
+    }
+
+    struct Slopes {
+        cost: f64,
+        by_widths: Vec<f64>,
+        at: Probabilities<f64>,
+    }
+
+    #[test]
+    fn the_gradient_presses_on_what_the_objective_counts() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
+        let manifest = manifest::load(&path, &Overrides::default()).unwrap();
+        let (space, config) = (manifest.space, manifest.search);
+        let found = [Objective::Macs, Objective::Params].map(|objective| {
+            let found = cost_slopes(objective, &config, &space);
+            let cost = |p: &Probabilities<f64>| {
+                propagate(&space, p, &1.0).cost.of(objective) / config.loss.cost_unit
+            };
+            assert!((found.cost - cost(&found.at)).abs() < 1e-9 * found.cost, "{objective:?}");
+            for (i, slope) in found.by_widths.iter().enumerate() {
+                let mut moved = [found.at.clone(), found.at.clone()];
+                moved[0].blocks[0].widths[i] += 1e-4;
+                moved[1].blocks[0].widths[i] -= 1e-4;
+                let expected = (cost(&moved[0]) - cost(&moved[1])) / 2e-4;
+                assert!((slope - expected).abs() < 1e-5 * expected.abs(), "{slope} {expected}");
+            }
+            found.by_widths
+        });
+        assert!(found[0].len() > 1 && found[0] != found[1]);
     }
 
     #[test]

@@ -509,10 +509,18 @@ fn the_extent_of_a_space_with_shared_types_is_that_of_its_networks() {
 }
 
 #[test]
-fn a_supernet_costs_all_resolutions_and_has_the_weights_of_one() {
+fn a_masked_supernet_has_the_weights_of_one_resolution_and_an_explicit_one_those_of_all() {
     let space = two_resolutions();
     let alone = |side: usize| SearchSpace { resolutions: vec![side], ..space.clone() };
     let [both, small, large] = [&space, &alone(20), &alone(28)].map(cost::supernet);
     assert_eq!(both.macs, small.macs + large.macs);
     assert_eq!(both.params, large.params);
+    // A block for every option has weights of its own at each resolution; the classifier is one.
+    let [both, small, large] = [&space, &alone(20), &alone(28)].map(cost::explicit_supernet);
+    let classifier = (space.head.width * space.classes) as u64;
+    assert_eq!(both.macs, small.macs + large.macs - classifier);
+    assert_eq!(both.params, small.params + large.params - classifier);
+    let (_, built) = ExplicitSupernet::new(&space, Seed(0), &Device::Cpu).unwrap();
+    let weights = built.named().filter(|(name, _)| name.ends_with(".weight"));
+    assert_eq!(both.params, weights.map(|(_, tensor)| tensor.elem_count() as u64).sum::<u64>());
 }

@@ -11,11 +11,14 @@ use repro::nn::{Params, Pass};
 use repro::recipe::{Budget, DatasetName, Objective};
 use repro::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
 use repro::rng::Seed;
+use repro::runner::{RunPlan, plans};
 use repro::search::{
     Images, Paths, Preferences, Scorer, SearchOutcome, draw, most_probable, mutate, preferences,
     search, split,
 };
-use repro::space::{BlockDecision, Decisions, SearchSpace, load_space};
+use repro::space::{
+    BlockDecision, BlockKind, BlockSpec, Decisions, SearchSpace, load_space, parse_space,
+};
 use repro::train::{self, SgdState, sgd_step};
 use repro::watch::{Quiet, Watch};
 use std::collections::BTreeMap;
@@ -45,7 +48,7 @@ fn macs(space: &SearchSpace, decisions: &Decisions) -> u64 {
 }
 
 fn budget(bound: f64, tolerance: f64) -> Budget {
-    Budget { objective: Objective::Macs, bound, tolerance }
+    Budget { objective: Objective::Macs, bound, tolerance, above: 0.0 }
 }
 
 /// What the shipped small spaces have to choose: blocks alone, resolutions as well, and types that the
@@ -180,25 +183,67 @@ fn log_p(preferences: &Preferences, space: &SearchSpace, made: &Decisions) -> f6
 }
 
 #[test]
-fn the_most_probable_network_within_a_budget_is_the_one_that_a_full_search_finds() {
-    for space in small_spaces() {
-        let all: Vec<(u64, Decisions)> =
-            all(&space).into_iter().map(|made| (macs(&space, &made), made)).collect();
-        for seed in 0..10 {
-            let p = random_probabilities(&space, &format!("{seed}"));
-            let preferences = preferences(&p);
-            for (bound, tolerance) in [(1.2e5, 0.05), (2e5, 0.05), (3e5, 0.01), (4.5e5, 0.9)] {
-                let budget = budget(bound, tolerance);
-                let found = most_probable(&space, &preferences, &budget).unwrap();
-                assert!(budget.band().contains(&macs(&space, &found)));
-                let within = all.iter().filter(|(macs, _)| budget.band().contains(macs));
-                let of = |made: &Decisions| log_p(&preferences, &space, made);
-                let best = within.map(|(_, made)| of(made)).fold(f64::MIN, f64::max);
-                assert!(all.iter().any(|(_, made)| *made == found), "types are not shared");
-                let found = of(&found);
-                assert!((found - best).abs() < 1e-9, "seed {seed}, {bound}: {found} of {best}");
-            }
+fn the_most_probable_decisions_within_a_budget_are_those_that_a_full_search_finds() {
+    let macs = [(1.2e5, 0.05), (2e5, 0.05), (3e5, 0.01), (4.5e5, 0.9)];
+    // From the smallest networks to the largest.
+    let params = [(3e3, 0.1), (6e3, 0.05), (9e3, 0.05), (1.2e4, 0.9)];
+    for (objective, bounds) in [(Objective::Macs, macs), (Objective::Params, params)] {
+        for space in small_spaces() {
+            full_search_agrees(&space, objective, &bounds);
         }
+    }
+}
+
+fn full_search_agrees(space: &SearchSpace, objective: Objective, bounds: &[(f64, f64)]) {
+    let cost = |made: &Decisions| *cost::count(&space.decide(made)).of(objective);
+    let all: Vec<(u64, Decisions)> =
+        all(space).into_iter().map(|made| (cost(&made), made)).collect();
+    for seed in 0..10 {
+        let p = random_probabilities(space, &format!("{seed}"));
+        let preferences = preferences(&p);
+        for &(bound, tolerance) in bounds {
+            let budget = Budget { objective, bound, tolerance, above: 0.0 };
+            let found = most_probable(space, &preferences, &budget).unwrap();
+            assert!(budget.band().contains(&cost(&found)));
+            let within = all.iter().filter(|(cost, _)| budget.band().contains(cost));
+            let of = |made: &Decisions| log_p(&preferences, space, made);
+            let best = within.map(|(_, made)| of(made)).fold(f64::MIN, f64::max);
+            assert!(all.iter().any(|(_, made)| *made == found), "types are not shared");
+            let found = of(&found);
+            assert!((found - best).abs() < 1e-9, "seed {seed}, {bound}: {found} of {best}");
+        }
+    }
+}
+
+#[test]
+fn a_budget_may_reach_above_its_bound() {
+    let space = space("smoke");
+    let costs: Vec<u64> = all(&space).iter().map(|made| macs(&space, made)).collect();
+    let around = Budget { above: 0.05, ..budget(2e5, 0.05) };
+    assert_eq!(around.band(), 190_000..=210_000);
+    // Drawn are networks on both sides of the bound, and none beyond the edges.
+    let drawn: Vec<u64> = (0..200)
+        .map(|i| draw(&space, Some(&around), &mut Seed(8).stream("draw", i)).unwrap())
+        .map(|made| macs(&space, &made))
+        .collect();
+    assert!(drawn.iter().all(|macs| around.band().contains(macs)));
+    assert!(drawn.iter().any(|macs| *macs > 200_000) && drawn.iter().any(|macs| *macs < 200_000));
+    // A band that begins and ends with the costs of networks holds both of them.
+    let edges =
+        |range: std::ops::Range<u64>| costs.iter().copied().filter(move |c| range.contains(c));
+    let low = edges(185_000..200_000).min().unwrap();
+    let high = edges(200_001..215_000).max().unwrap();
+    let budget = Budget {
+        tolerance: 1.0 - (low as f64 - 0.5) / 2e5,
+        above: (high as f64 + 0.5) / 2e5 - 1.0,
+        ..around
+    };
+    assert_eq!(budget.band(), low..=high);
+    for made in [low, high] {
+        let only = Budget { bound: made as f64, tolerance: 1e-9, above: 0.0, ..budget };
+        let preferences = preferences(&random_probabilities(&space, "edge"));
+        let found = most_probable(&space, &preferences, &only).unwrap();
+        assert_eq!(macs(&space, &found), made);
     }
 }
 
@@ -211,6 +256,49 @@ fn a_band_between_two_networks_is_refused_in_words() {
     let budget = budget((gap[1] - 1) as f64, 0.5 * (gap[1] - gap[0]) as f64 / gap[1] as f64);
     let error = draw(&space, Some(&budget), &mut Seed(1).stream("draw", 0)).unwrap_err();
     assert!(error.to_string().contains("give a larger search.budget.tolerance"), "{error}");
+}
+
+#[test]
+fn a_band_without_a_network_ends_a_run_before_it_begins() {
+    let space = space("smoke");
+    let mut costs: Vec<u64> = all(&space).iter().map(|made| macs(&space, made)).collect();
+    costs.sort_unstable();
+    let gap = costs.windows(2).max_by_key(|pair| pair[1] - pair[0]).unwrap();
+    let methods = METHODS.map(|method| format!("{method:?}")).join(", ");
+    let manifest = smoke(&[
+        &format!("search.method=[{methods}]"),
+        &format!("search.budget.macs={:?}", (gap[1] - 1) as f64),
+        &format!("search.budget.tolerance={:?}", 0.5 * (gap[1] - gap[0]) as f64 / gap[1] as f64),
+    ]);
+    for plan in plans(&manifest) {
+        let (error, log) = refused(&plan);
+        let parts = ["smoke.toml: search.budget: macs = ", "give a larger search.budget.tolerance"];
+        for part in parts {
+            assert!(error.contains(part), "{}: {error}", plan.method.name());
+        }
+        assert!(log.is_empty(), "{}", plan.method.name());
+    }
+}
+
+#[test]
+fn more_networks_to_rank_than_the_budget_holds_end_a_run_before_it_begins() {
+    let manifest = smoke(&[
+        "rank_correlation.architectures=500",
+        "search.budget.macs=2e5",
+        "search.budget.tolerance=0.002",
+    ]);
+    let (error, log) = refused(&plans(&manifest).next().unwrap());
+    assert!(error.contains("smoke.toml: rank_correlation.architectures: only "), "{error}");
+    assert!(error.contains("not 500; ask for fewer"), "{error}");
+    assert!(log.is_empty());
+}
+
+/// What a run that must fail says, and what it has measured before.
+fn refused(plan: &RunPlan<'_>) -> (String, Metrics) {
+    let (mut log, stop) = (Log::default(), AtomicBool::new(false));
+    let mut watch = Watch { recorder: &mut log, progress: &Quiet, stop: &stop };
+    let error = plan.carry_out(Path::new("/nowhere"), &Device::Cpu, &mut watch).unwrap_err();
+    (format!("{error:#}"), log.0)
 }
 
 #[test]
@@ -397,8 +485,18 @@ fn run_on(
     manifest: &Manifest,
     seed: u64,
 ) -> (anyhow::Result<SearchOutcome>, Metrics) {
+    run_on_some(dataset, manifest, seed, 400)
+}
+
+/// The same with so many of them.
+fn run_on_some(
+    dataset: &Dataset,
+    manifest: &Manifest,
+    seed: u64,
+    images: usize,
+) -> (anyhow::Result<SearchOutcome>, Metrics) {
     let (mut log, stop) = (Log::default(), AtomicBool::new(false));
-    let indices: Vec<usize> = (0..400).collect();
+    let indices: Vec<usize> = (0..images).collect();
     let images = Images { dataset, indices: &indices, device: &Device::Cpu };
     let mut watch = Watch { recorder: &mut log, progress: &Quiet, stop: &stop };
     let found = search(&manifest.space, images, &manifest.search, Seed(seed), &mut watch);
@@ -414,10 +512,18 @@ fn results(log: &Metrics) -> Vec<(&String, &Vec<f64>)> {
 fn every_method_gives_the_same_bits_for_the_same_seed_and_keeps_to_the_budget() {
     let gradients = ["dmasking", "dnas", "darts", "darts2"];
     let draws = ["random", "random_search", "rs_ws", "evolution"];
-    for method in gradients.iter().chain(&draws) {
+    let macs = ["search.budget.macs=2e5", "search.budget.tolerance=0.05"];
+    let params = [
+        "search.budget.params=7e3",
+        "search.budget.tolerance=0.05",
+        "search.loss.objective=params",
+        "search.loss.cost_unit=1e3",
+    ];
+    let each = gradients.iter().chain(&draws);
+    for (method, of_budget) in each.flat_map(|method| [(method, &macs[..]), (method, &params)]) {
         let method_set = format!("search.method={method}");
-        let sets = [method_set.as_str(), "search.budget.macs=2e5", "search.budget.tolerance=0.05"];
-        let manifest = smoke(&sets);
+        let manifest = smoke(&[&[method_set.as_str()], of_budget].concat());
+        let budget = manifest.search.budget.unwrap();
         let [(a, log_a), (b, log_b), (other, log_other)] = [1, 1, 2].map(|s| run(&manifest, s));
         assert_eq!(a.decisions, b.decisions, "{method}");
         assert_eq!(results(&log_a), results(&log_b), "{method}");
@@ -425,9 +531,14 @@ fn every_method_gives_the_same_bits_for_the_same_seed_and_keeps_to_the_budget() 
         assert!(gradients.contains(method) || a.decisions != other.decisions, "{method}");
         assert!(*method == "random" || results(&log_a) != results(&log_other), "{method}");
         for found in [&a, &other] {
-            let macs = macs(&manifest.space, &found.decisions);
-            assert!((190_000..=200_000).contains(&macs), "{method}: {macs}");
+            let cost = *cost::count(&found.arch).of(budget.objective);
+            assert!(budget.band().contains(&cost), "{method}: {cost}");
             assert_eq!(found.arch, manifest.space.decide(&found.decisions));
+        }
+        let recorded = log_a.contains_key("search.budget.changed");
+        assert_eq!(recorded, gradients.contains(method), "{method}");
+        if recorded {
+            assert_eq!(log_a["search.budget.macs_unconstrained"].len(), 1, "{method}");
         }
     }
 }
@@ -485,8 +596,8 @@ fn weights_learn_from_their_part_and_choices_from_the_other() {
 }
 
 #[test]
-fn every_method_with_one_set_of_weights_for_all_resolutions_searches_them() {
-    for method in ["dmasking", "random", "random_search", "rs_ws", "evolution"] {
+fn every_method_searches_the_resolution() {
+    for method in METHODS {
         let method_set = format!("search.method={method}");
         let space_set = "space=\"spaces/smoke_resolutions.toml\"";
         let bound = ["search.budget.macs=2e5", "search.budget.tolerance=0.2", "search.epochs=2"];
@@ -495,8 +606,33 @@ fn every_method_with_one_set_of_weights_for_all_resolutions_searches_them() {
         assert_eq!(found.arch, manifest.space.decide(&found.decisions), "{method}");
         let macs = macs(&manifest.space, &found.decisions);
         assert!((160_000..=200_000).contains(&macs), "{method}: {macs}");
-        assert_eq!(found.resolutions.len(), if method == "dmasking" { 3 } else { 0 }, "{method}");
-        assert_eq!(log.contains_key("search.entropy.resolution"), method == "dmasking");
+        let learns = ["dmasking", "dnas", "darts", "darts2"].contains(&method);
+        assert_eq!(found.resolutions.len(), if learns { 3 } else { 0 }, "{method}");
+        assert_eq!(log.contains_key("search.entropy.resolution"), learns, "{method}");
+    }
+}
+
+#[test]
+fn residual_blocks_are_searched_by_masks_by_options_and_along_paths() {
+    // The size space of NATS-Bench, narrow, for grey pictures.
+    let path = experiments("spaces/nats_size.toml");
+    let text = std::fs::read_to_string(&path).unwrap().replace("high = 64", "high = 16");
+    let text = text.replace("resolutions = [32]", "resolutions = [28]");
+    let text = text.replace("channels = 3", "channels = 1");
+    let space = parse_space(&text, &path).unwrap_or_else(|e| panic!("{e}"));
+    for method in ["dmasking", "dnas", "rs_ws"] {
+        // 100 images: two batches for the weights, one for α.
+        let method_set = format!("search.method={method}");
+        let short = ["search.epochs=1", "search.warmup_epochs=0", "search.batch_size=32"];
+        let share = ["search.weight_share=0.65"];
+        let manifest = smoke(&[&[method_set.as_str()], &short[..], &share].concat());
+        let manifest = Manifest { space: space.clone(), ..manifest };
+        let (found, log) = run_on_some(&dataset(), &manifest, 1, 100);
+        let found = found.unwrap();
+        assert_eq!(log["search.step_loss"].len(), 2, "{method}");
+        assert_eq!(found.probabilities.is_empty(), method == "rs_ws", "{method}");
+        let is_residual = |block: &BlockSpec| matches!(block.kind, BlockKind::Residual);
+        assert!(found.arch.blocks.iter().all(is_residual), "{method}");
     }
 }
 
