@@ -445,6 +445,31 @@ fn with_tied_weights_and_statistics_it_is_the_masked_supernet_for_any_expansions
     assert_close("logits", &values(explicit.tensor()), &values(masked.tensor()), 2e-4);
 }
 
+#[test]
+fn gradients_of_expansion_gates_are_the_approximation_that_masks_are() {
+    // The batch norm behind the hidden channels takes its statistics from their mixture; an option's
+    // own takes them from the option. Where expansions are decided the outputs agree all the same, and
+    // so do the gradients of types and widths; those of the expansions do not.
+    let mut tied = Tied::new(parse(EXPANSIONS));
+    let space = &tied.explicit.space;
+    let made = &decisions(space, "expansions", 1)[0];
+    let mut p = random_probabilities(space, "approximation");
+    for (p, decided) in p.blocks.iter_mut().zip(one_hot(space, made, &0.0, &1.0).blocks) {
+        p.expansions = decided.expansions;
+    }
+    tied.agree("approximation", &p);
+    let Explicit { space, images, labels, .. } = &tied.explicit;
+    let gates = gate_values(space, &p);
+    let masked = run(&tied.masked, &mut tied.masked_params, images, labels, &gates).gates;
+    let explicit = tied.explicit.run(&gates).gates;
+    let norm = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>().sqrt();
+    for (masked, explicit) in masked.blocks.iter().zip(&explicit.blocks) {
+        let pairs = masked.expansions.iter().zip(&explicit.expansions);
+        let apart = norm(&pairs.map(|(m, e)| m - e).collect::<Vec<_>>());
+        assert!(apart > 0.05 * norm(&explicit.expansions), "{masked:?} {explicit:?}");
+    }
+}
+
 /// The explicit supernet's name of a derived network's tensor: the option that was taken.
 fn option_name(space: &SearchSpace, made: &Decisions, name: &str) -> String {
     for (choices, decision) in space.blocks.iter().zip(&made.blocks) {
