@@ -12,6 +12,7 @@ use super::table::{Align::Left, Align::Right, Table};
 use crate::recipe::Method;
 use crate::record::Phase;
 use crate::store::{Measurement, RunRow, RunStatus};
+use std::collections::BTreeSet;
 
 /// The methods that the others are held against.
 const BASELINES: [&str; 2] = [Method::Random.name(), Method::RandomSearch.name()];
@@ -32,6 +33,17 @@ const NUMBERS: [Number; 8] = [
 pub struct Tested<'a> {
     pub run: &'a RunRow,
     pub top1s: Vec<f64>,
+    /// Where the network was chosen by probabilities within a budget.
+    budget: Option<BudgetsPart>,
+}
+
+/// How much the budget decided.
+#[derive(Clone, Copy, Debug)]
+struct BudgetsPart {
+    /// Decisions that are not the likeliest option.
+    changed: f64,
+    /// Multiply-accumulates of the likeliest options together.
+    macs: f64,
 }
 
 /// The runs of one method, one per seed, by seed.
@@ -43,6 +55,8 @@ pub struct MethodRuns<'a> {
 /// Two or more methods with the same settings.
 pub struct Comparison<'a> {
     pub methods: Vec<MethodRuns<'a>>,
+    /// Runs with these settings that have no result, nor has another one of their method and seed.
+    lost: Vec<&'a RunRow>,
 }
 
 /// A method less a baseline, seed by seed.
@@ -50,6 +64,8 @@ struct Difference<'a> {
     method: &'a str,
     baseline: &'a str,
     paired: Paired,
+    /// Its mean search MACs over the baseline's, if both executed any.
+    search: Option<f64>,
     /// Of the runs behind it.
     ids: Vec<i64>,
 }
@@ -66,16 +82,23 @@ impl<'a> Tested<'a> {
     /// `None` where the run has not finished.
     #[must_use]
     pub fn of(run: &'a RunRow, measurements: &[Measurement]) -> Option<Self> {
-        let tests = measurements.iter().filter(|m| m.metric == "test.top1");
-        let top1s = tests.map(|m| m.value).collect();
-        (run.status == RunStatus::Finished).then_some(Self { run, top1s })
+        let of = |metric: &'static str| {
+            measurements.iter().filter(move |m| m.metric == metric).map(|m| m.value)
+        };
+        let changed = of("search.budget.changed").next();
+        let unconstrained = of("search.budget.macs_unconstrained").next();
+        let budget = changed.zip(unconstrained);
+        let budget = budget.map(|(changed, macs)| BudgetsPart { changed, macs });
+        let top1s = of("test.top1").collect();
+        (run.status == RunStatus::Finished).then_some(Self { run, top1s, budget })
     }
 }
 
 /// The comparisons among runs, which come in the order of their ids: of two or more methods that agree
-/// in all settings but the method and the seeds. A seed counts by its last run.
+/// in all settings but the method and the seeds. A seed counts by its last run. `runs` are all, with
+/// those that have not finished.
 #[must_use]
-pub fn comparisons<'a>(tested: &[Tested<'a>]) -> Vec<Comparison<'a>> {
+pub fn comparisons<'a>(tested: &[Tested<'a>], runs: &'a [RunRow]) -> Vec<Comparison<'a>> {
     let mut groups: Vec<(Settings<'a>, Vec<MethodRuns<'a>>)> = Vec::new();
     for one in tested {
         let settings = Settings::across_methods(one.run);
@@ -86,7 +109,12 @@ pub fn comparisons<'a>(tested: &[Tested<'a>]) -> Vec<Comparison<'a>> {
         });
         add(&mut groups[group].1, one);
     }
-    let comparisons = groups.into_iter().map(|(_, methods)| Comparison { methods });
+    let comparisons = groups.into_iter().map(|(settings, methods)| {
+        let has = |run: &RunRow| methods.iter().any(|m| m.name == run.method && m.has(run.seed));
+        let unfinished = runs.iter().filter(|run| run.status != RunStatus::Finished);
+        let lost = unfinished.filter(|run| Settings::across_methods(run) == settings && !has(run));
+        Comparison { lost: lost.collect(), methods }
+    });
     comparisons.filter(|comparison| comparison.methods.len() > 1).collect()
 }
 
@@ -106,6 +134,30 @@ fn add<'a>(methods: &mut Vec<MethodRuns<'a>>, one: &Tested<'a>) {
 impl MethodRuns<'_> {
     fn rows(&self) -> Vec<&RunRow> {
         self.runs.iter().map(|tested| tested.run).collect()
+    }
+
+    fn has(&self, seed: u64) -> bool {
+        self.runs.iter().any(|tested| tested.run.seed == seed)
+    }
+
+    fn mean_search_macs(&self) -> Option<f64> {
+        let macs: Vec<f64> = self.rows().into_iter().filter_map(search_macs).collect();
+        mean_and_sd(&macs).map(|(mean, _)| mean)
+    }
+
+    /// How much the budget decided, if it did.
+    fn budgets_part(&self) -> Option<String> {
+        let parts: Vec<BudgetsPart> = self.runs.iter().filter_map(|tested| tested.budget).collect();
+        let mean = |of: fn(&BudgetsPart) -> f64| {
+            mean_and_sd(&parts.iter().map(of).collect::<Vec<_>>()).map(|(mean, _)| mean)
+        };
+        let (changed, macs) = mean(|part| part.changed).zip(mean(|part| part.macs))?;
+        Some(format!(
+            "The likeliest options of {} together have {} MACs; to keep to the budget, {changed:.1} \
+             decisions of a network are others (means over seeds).",
+            self.name,
+            Unit::Count.cell(macs)
+        ))
     }
 
     /// The standard deviation between the trainings of one network, over all networks: the root of
@@ -165,9 +217,10 @@ impl Comparison<'_> {
     pub fn differences_table(&self) -> Table {
         let columns = [("method", Left), ("less", Left), ("pairs", Right), ("points more", Right)];
         let more = [("sd", Right), ("95 % interval", Left), ("smallest visible", Right)];
-        let columns = columns.into_iter().chain(more).chain([("runs", Left)]);
+        let last = [("search MACs, times", Right), ("runs", Left)];
+        let columns = columns.into_iter().chain(more).chain(last);
         let mut table = Table::new(&columns.collect::<Vec<_>>());
-        for Difference { method, baseline, paired, ids } in self.differences() {
+        for Difference { method, baseline, paired, search, ids } in self.differences() {
             let or_nothing = |cell: Option<String>| cell.unwrap_or_else(|| NOTHING.to_owned());
             let interval = paired.interval.map(|(l, h)| format!("{} to {}", points(l), points(h)));
             table.push(vec![
@@ -178,6 +231,7 @@ impl Comparison<'_> {
                 or_nothing(paired.sd.map(|sd| Unit::Percent.cell(sd))),
                 or_nothing(interval),
                 or_nothing(paired.detectable.map(|d| Unit::Percent.cell(d))),
+                or_nothing(search.map(|times| format!("{times:.2}"))),
                 ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", "),
             ]);
         }
@@ -200,8 +254,11 @@ impl Comparison<'_> {
             let others = self.methods.iter().filter(|other| !BASELINES[..=i].contains(&other.name));
             differences.extend(others.filter_map(|method| {
                 let (found, ids) = method.less(baseline);
+                let macs = method.mean_search_macs().zip(baseline.mean_search_macs());
+                let search = macs.filter(|(own, other)| *own > 0.0 && *other > 0.0);
+                let search = search.map(|(own, other)| own / other);
                 let (method, baseline, paired) = (method.name, *name, Paired::of(&found)?);
-                Some(Difference { method, baseline, paired, ids })
+                Some(Difference { method, baseline, paired, search, ids })
             }));
         }
         differences
@@ -242,7 +299,60 @@ impl Comparison<'_> {
                  they found is not independent."
             ));
         }
+        notes.extend(self.methods.iter().filter_map(MethodRuns::budgets_part));
+        notes.extend(self.missing());
+        notes.extend(self.unequal_search());
         notes
+    }
+
+    /// Methods without a result for a seed that they or others have begun.
+    fn missing(&self) -> Vec<String> {
+        let finished = self.methods.iter().flat_map(MethodRuns::rows);
+        let seeds: BTreeSet<u64> =
+            finished.chain(self.lost.iter().copied()).map(|run| run.seed).collect();
+        let mut names: Vec<&str> = self.methods.iter().map(|method| method.name).collect();
+        for run in &self.lost {
+            if !names.contains(&run.method.as_str()) {
+                names.push(&run.method);
+            }
+        }
+        let without = |name: &str| -> Vec<String> {
+            let method = self.methods.iter().find(|method| method.name == name);
+            let lacks = |seed: &&u64| method.is_none_or(|method| !method.has(**seed));
+            let fate = |seed: &u64| {
+                let lost = self.lost.iter().rfind(|run| run.method == name && run.seed == *seed);
+                lost.map_or(format!("{seed} (not begun)"), |run| {
+                    format!("{seed} (run {} {})", run.id, run.status.name())
+                })
+            };
+            seeds.iter().filter(lacks).map(fate).collect()
+        };
+        let all = names.into_iter().map(|name| (name, without(name)));
+        all.filter(|(_, seeds)| !seeds.is_empty())
+            .map(|(name, seeds)| {
+                format!(
+                    "{name} has no result for seed {}: its means and pairs are without.",
+                    seeds.join(", ")
+                )
+            })
+            .collect()
+    }
+
+    /// Methods that searched for longer or shorter than what they are held against.
+    fn unequal_search(&self) -> Option<String> {
+        let unequal = |difference: Difference<'_>| {
+            let Difference { method, baseline, search, .. } = difference;
+            let times = search.filter(|times| (times - 1.0).abs() > 0.1)?;
+            Some(format!("{method} {times:.2} times those of {baseline}"))
+        };
+        let unequal: Vec<String> = self.differences().into_iter().filter_map(unequal).collect();
+        (!unequal.is_empty()).then(|| {
+            format!(
+                "Search MACs differ by more than a tenth: {}. More search compute is not told apart \
+                 from a better method.",
+                unequal.join(", ")
+            )
+        })
     }
 
     /// Whether the methods were held to one cost.
@@ -270,7 +380,7 @@ fn found(run: &RunRow) -> Option<(&str, u64, Option<f64>)> {
 }
 
 fn sentence(difference: &Difference<'_>) -> String {
-    let Difference { method, baseline, paired, ids } = difference;
+    let Difference { method, baseline, paired, ids, .. } = difference;
     let verdict = match Verdict::of(paired) {
         Verdict::Better => "is better than",
         Verdict::Worse => "is worse than",

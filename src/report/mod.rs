@@ -107,7 +107,7 @@ pub fn build(
         let diverged: Vec<String> = diverged.collect();
         let tested: Vec<_> =
             measured().filter_map(|(run, s)| Tested::of(run, &s.measurements)).collect();
-        let comparisons = comparison::comparisons(&tested);
+        let comparisons = comparison::comparisons(&tested, &runs);
         let compute = comparisons.iter().map(|c| compute::accuracy_over_compute(experiment, c));
         let compute: Vec<Option<String>> =
             compute.map(|drawing| drawing.map(|drawing| drawing.svg())).collect();

@@ -538,7 +538,87 @@ fn differences_are_of_the_seeds_that_both_have_by_their_last_runs() {
     let row = section.lines().filter(|line| line.starts_with("| dmasking ")).nth(1).unwrap();
     let cells: Vec<&str> = row.split('|').map(str::trim).collect();
     // (20 + 4) / 2 points.
-    assert_eq!((cells[3], cells[4], cells[8]), ("2", "+12.00", "1, 3, 13, 99"), "{row}");
+    assert_eq!((cells[3], cells[4], cells[9]), ("2", "+12.00", "1, 3, 13, 99"), "{row}");
+}
+
+#[test]
+fn seeds_without_a_result_are_named_with_what_became_of_them() {
+    let mut runs = compared();
+    assert!(!comparison_of(&runs).contains("has no result"));
+    for run in &mut runs {
+        match run.id {
+            12 => run.status = RunStatus::Failed,
+            23 => run.status = RunStatus::Interrupted,
+            _ => {}
+        }
+    }
+    runs.retain(|run| run.id != 33);
+    // What was begun again and has finished lacks nothing, and other settings are nobody's seeds.
+    runs.push(RunRow { status: RunStatus::Failed, ..by("random", 98, 1, 0.1) });
+    let mut other = RunRow { status: RunStatus::Failed, ..by("random", 99, 7, 0.1) };
+    other.manifest.text = other.manifest.text.replace("epochs = 2", "epochs = 3");
+    runs.push(other);
+    let section = comparison_of(&runs);
+    for note in [
+        "- dmasking has no result for seed 2 (run 12 failed): ",
+        "- evolution has no result for seed 3 (run 23 interrupted): ",
+        "- rs_ws has no result for seed 3 (not begun): ",
+    ] {
+        assert!(section.contains(note), "{section}");
+    }
+    assert_eq!(section.matches("has no result").count(), 3, "{section}");
+}
+
+#[test]
+fn unequal_search_compute_stands_beside_the_difference() {
+    let mut runs = compared();
+    for run in &mut runs {
+        let macs = match run.method.as_str() {
+            "random" => 0,
+            "evolution" => 1_050,
+            "dmasking" => 2_000,
+            _ => 1_000,
+        };
+        run.phases[0].usage.as_mut().unwrap().macs = Some(macs);
+        if run.method == "rs_ws" {
+            "random_search".clone_into(&mut run.method);
+        }
+    }
+    let section = comparison_of(&runs);
+    let times = |method: &str, baseline: &str| {
+        let row = format!("| {method} | {baseline} |");
+        let squeeze = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let row = section.lines().map(squeeze).find(|line| line.starts_with(&row)).unwrap();
+        row.split('|').map(str::trim).nth(8).unwrap().to_owned()
+    };
+    assert_eq!(times("dmasking", "random_search"), "2.00");
+    assert_eq!(times("evolution", "random_search"), "1.05");
+    assert_eq!(times("dmasking", "random"), "–");
+    let note = "- Search MACs differ by more than a tenth: dmasking 2.00 times those of random_search. \
+                More search compute is not told apart from a better method.";
+    assert!(section.contains(note), "{section}");
+}
+
+#[test]
+fn how_much_the_budget_decided_is_said_of_each_method() {
+    let runs = [by("random", 1, 1, 0.5), by("dmasking", 2, 1, 0.6), by("dmasking", 3, 2, 0.6)];
+    let measured = |id: i64| {
+        let changed = value("search.budget.changed", 0, id as f64);
+        let macs = value("search.budget.macs_unconstrained", 0, 1e6 * id as f64);
+        Ok(if id > 1 { vec![changed, macs] } else { vec![] })
+    };
+    let page = &build(&runs, &measured, COMMAND).unwrap()[0].markdown;
+    let note = "The likeliest options of dmasking together have 2.50 M MACs; to keep to the budget, \
+                2.5 decisions of a network are others";
+    assert!(page.contains(note) && page.matches("The likeliest options").count() == 1, "{page}");
+}
+
+#[test]
+fn without_the_papers_method_nothing_is_said_of_its_claims() {
+    let page = report_of(&[by("random", 1, 1, 0.5)]).markdown;
+    let (_, section) = page.split_once("## The paper's claims").unwrap();
+    assert!(section.contains("no finished run of dmasking is among these"), "{section}");
+    assert!(!page.contains("C1") && !page.contains("cannot be read"), "{page}");
 }
 
 #[test]
