@@ -156,8 +156,12 @@ impl Method {
     pub fn is_darts(self) -> bool {
         match self {
             Self::Darts | Self::Darts2 => true,
-            Self::Dmasking | Self::Dnas => false,
-            Self::Random | Self::RandomSearch | Self::RsWs | Self::Evolution => false,
+            Self::Dmasking
+            | Self::Dnas
+            | Self::Random
+            | Self::RandomSearch
+            | Self::RsWs
+            | Self::Evolution => false,
         }
     }
 
@@ -166,8 +170,9 @@ impl Method {
     pub fn is_explicit(self) -> bool {
         match self {
             Self::Dnas | Self::Darts | Self::Darts2 => true,
-            Self::Dmasking => false,
-            Self::Random | Self::RandomSearch | Self::RsWs | Self::Evolution => false,
+            Self::Dmasking | Self::Random | Self::RandomSearch | Self::RsWs | Self::Evolution => {
+                false
+            }
         }
     }
 
@@ -176,8 +181,13 @@ impl Method {
     pub fn looks_ahead(self) -> bool {
         match self {
             Self::Darts2 => true,
-            Self::Dmasking | Self::Dnas | Self::Darts => false,
-            Self::Random | Self::RandomSearch | Self::RsWs | Self::Evolution => false,
+            Self::Dmasking
+            | Self::Dnas
+            | Self::Darts
+            | Self::Random
+            | Self::RandomSearch
+            | Self::RsWs
+            | Self::Evolution => false,
         }
     }
 
