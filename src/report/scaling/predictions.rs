@@ -8,6 +8,7 @@ use crate::report::table::{
     Table,
 };
 use crate::space::{Dimension, SearchSpace};
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Images of a step that predictions are made for; the paper's own number is not known.
@@ -88,28 +89,39 @@ pub fn reason(space: &SearchSpace, threads: usize) -> String {
 }
 
 /// The most options of each dimension, in the order of [`Dimension::ALL`], of the part of a space with
-/// the most networks that fits. More options never need less, so that of the widths beside the other
-/// caps only the fewest that would be more networks than are known to fit have to be looked at, and
-/// where those fit, some more.
+/// the most networks that fits. More options never need less: of the widths beside the other caps only
+/// the fewest that would be more networks than are known to fit have to be looked at, and where those
+/// fit, some more; and nothing that has all that did not fit.
 fn largest_part(space: &SearchSpace, fits: impl Fn(&SearchSpace) -> bool) -> Option<[usize; 4]> {
     let most = Dimension::ALL.map(|dimension| space.most_options(dimension));
     let networks = |caps| space.capped(caps).size().total.log10();
-    let mut best: Option<([usize; 4], f64)> = None;
-    // What has most networks comes early, so that little is left to look at.
-    for resolutions in (1..=most[3]).rev() {
-        for types in (1..=most[2]).rev() {
-            for expansions in (1..=most[1]).rev() {
+    let too_much = RefCell::new(Vec::<[usize; 4]>::new());
+    let fit = |caps: [usize; 4]| {
+        let within = |small: &[usize; 4]| small.iter().zip(caps).all(|(small, cap)| *small <= cap);
+        let fit = !too_much.borrow().iter().any(within) && fits(&space.capped(caps));
+        if !fit {
+            too_much.borrow_mut().push(caps);
+        }
+        fit
+    };
+    // The same cap for all of them is a beginning that leaves little to look at.
+    let alike = |options| most.map(|most| most.min(options));
+    let widest = most.into_iter().max().unwrap_or(1);
+    let mut best = alike(last_that(1..widest + 1, |options| fit(alike(options)))?);
+    for resolutions in 1..=most[3] {
+        for types in 1..=most[2] {
+            for expansions in 1..=most[1] {
                 let caps = |widths| [widths, expansions, types, resolutions];
-                let better = |widths: &usize| best.is_none_or(|(_, n)| networks(caps(*widths)) > n);
-                let Some(fewest) = (1..=most[0]).find(better) else { continue };
-                let fit = |widths| fits(&space.capped(caps(widths)));
-                if let Some(widths) = last_that(fewest..most[0] + 1, fit) {
-                    best = Some((caps(widths), networks(caps(widths))));
+                let known = networks(best);
+                let better = (1..=most[0]).find(|widths| networks(caps(*widths)) > known);
+                let Some(fewest) = better else { continue };
+                if let Some(widths) = last_that(fewest..most[0] + 1, |widths| fit(caps(widths))) {
+                    best = caps(widths);
                 }
             }
         }
     }
-    best.map(|(caps, _)| caps)
+    Some(best)
 }
 
 /// The last number that something holds for which holds up to some number of a range.
