@@ -1,32 +1,114 @@
 //! The memory model beside what the allocator counted: real steps in processes of their own.
 
 use crate::cli::repro;
+use repro::space::{Decisions, parse_space};
 use serde_json::Value;
+use std::fs;
+use std::path::Path;
 
-/// Predicted over measured bytes of a step.
-fn ratio(manifest: &str, arguments: &[&str]) -> f64 {
+/// What `repro bench` says of a step.
+fn step(manifest: &str, arguments: &[&str]) -> Value {
     let all = [&["bench", manifest, "--steps", "1", "--json"], arguments].concat();
     let output = repro(&all).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let step: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let predicted = step["predicted"].as_object().unwrap().values();
-    let predicted: u64 = predicted.map(|bytes| bytes.as_u64().unwrap()).sum();
-    predicted as f64 / step["peak_bytes"].as_f64().unwrap()
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn bytes(of: &Value) -> f64 {
+    of.as_u64().unwrap() as f64
+}
+
+fn assert_close(step: &Value, what: &str) {
+    let predicted: f64 = step["predicted"].as_object().unwrap().values().map(bytes).sum();
+    let ratio = predicted / bytes(&step["peak_bytes"]);
+    assert!((ratio - 1.0).abs() < 0.03, "{what}: {ratio}");
+}
+
+/// Owner by owner: mistakes that cancel out in the sum are mistakes. Rows, gates and records of the tape,
+/// which the model leaves out, are activations when they are measured: somewhat more than one per cent
+/// of the peak of a network as small as this. Where blocks are made again, activations
+/// and gradients differ by more, and their sum does not: probably two moments are about as high, and the
+/// model and the allocator name one each. They are not compared there.
+fn assert_owners_close(step: &Value, what: &str) {
+    let peak = bytes(&step["peak_bytes"]);
+    for owner in ["weights", "optimizer", "activations", "gradients", "scratch"] {
+        let (predicted, measured) =
+            (bytes(&step["predicted"][owner]), bytes(&step["memory"][owner]));
+        let off = (predicted - measured).abs() / peak;
+        assert!(off < 0.02, "{what}: {owner} is {measured}, predicted {predicted}");
+    }
 }
 
 #[test]
 fn a_step_takes_what_the_model_says_within_three_percent() {
     let (one, several) = ("experiments/smoke.toml", "experiments/smoke_resolutions.toml");
-    for (manifest, methods) in [(one, &["dmasking", "dnas"][..]), (several, &["dmasking", "dnas"])]
-    {
-        for method in methods {
+    for manifest in [one, several] {
+        for method in ["dmasking", "dnas", "darts2"] {
             for recompute in ["none", "block"] {
                 let sets =
                     [format!("search.method={method}"), format!("search.recompute={recompute}")];
                 let sets = ["--batch", "64", "--set", &sets[0], "--set", &sets[1]];
-                let ratio = ratio(manifest, &sets);
-                assert!((ratio - 1.0).abs() < 0.03, "{manifest} {sets:?}: {ratio}");
+                let (step, what) = (step(manifest, &sets), format!("{manifest} {sets:?}"));
+                assert_close(&step, &what);
+                if method == "dmasking" && recompute == "none" {
+                    assert_owners_close(&step, &what);
+                }
             }
         }
+    }
+}
+
+#[test]
+fn a_step_of_a_decided_network_takes_what_the_model_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = include_str!("../../experiments/spaces/smoke.toml");
+    let space = parse_space(text, Path::new("smoke.toml")).unwrap();
+    let largest = space.blocks.iter().map(|block| repro::space::BlockDecision {
+        block_type: 0,
+        expansion: block.expansions() - 1,
+        width: block.widths.len() - 1,
+    });
+    let decisions =
+        Decisions { resolution: space.resolutions.len() - 1, blocks: largest.collect() };
+    let file = folder.path().join("network.json");
+    fs::write(&file, space.decide(&decisions).to_json()).unwrap();
+    for recompute in ["none", "block"] {
+        let set = format!("train.recompute={recompute}");
+        let network = ["--what", "network", "--arch", file.to_str().unwrap()];
+        let arguments = [&network[..], &["--batch", "64", "--set", &set]].concat();
+        let step = step("experiments/smoke.toml", &arguments);
+        assert_close(&step, recompute);
+        if recompute == "none" {
+            assert_owners_close(&step, recompute);
+        }
+    }
+}
+
+/// A part of the paper's space, at its resolution and with its classes.
+#[test]
+fn a_step_of_the_papers_space_takes_what_the_model_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let space = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/spaces/fbnetv2_f.toml");
+    let study = format!(
+        "name = \"memory_part\"\nspace = {space:?}\nseeds = [1]\n\
+         [data]\ndataset = \"cifar10\"\nside = 224\n\
+         [scaling]\nmethods = [\"dmasking\", \"dnas\"]\nrecompute = [\"none\"]\nbatch_size = 2\n\
+         steps = 1\nrepeats = 1\noptions.all = [2]\n"
+    );
+    fs::write(folder.path().join("study.toml"), study).unwrap();
+    for arguments in [&["run", "study.toml"][..], &["report"]] {
+        let output = repro(arguments).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let csv = fs::read_to_string(folder.path().join("reports/memory/part.csv")).unwrap();
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let names = lines.next().unwrap();
+    let rows: Vec<_> = lines.collect();
+    assert_eq!(rows.len(), 2, "{csv}");
+    for row in rows {
+        let cell = |name: &str| row[names.iter().position(|n| *n == name).unwrap()];
+        let number = |name: &str| cell(name).parse::<f64>().unwrap();
+        let ratio = number("predicted_bytes") / number("peak_bytes");
+        assert!((ratio - 1.0).abs() < 0.03, "{} {ratio}", cell("method"));
     }
 }

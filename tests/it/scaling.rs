@@ -125,8 +125,11 @@ fn a_study_measures_every_point_and_its_report_has_them_all() {
 
     let page = fs::read_to_string(reports.join("tiny.md")).unwrap();
     for part in [
-        "C2, \"nearly constant\", width: from 1 to 4 options masking needs 0.0",
+        "C2, width: from 1 to 4 options masking needs 0.0",
+        "reproduced in bytes, not comparable: fewer than 3 processes at an end or 3 points in seconds",
         "Recompute none (run 1).",
+        "C2 as a whole, \"Memory and compute stay nearly constant as the space grows\": ",
+        "(width reproduced in bytes, not judged in seconds; all not claimed).",
         "A block for every option: from 1 to 4 widths 2.0",
         "Recompute none (run 2).",
         "(runs 1, 2)",
@@ -191,4 +194,98 @@ fn a_seed_of_the_command_line_reaches_every_process() {
     let first = String::from_utf8(output.stdout).unwrap();
     let run: Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
     assert_eq!((&run["seed"], &run["status"]), (&7.into(), &"finished".into()));
+}
+
+#[cfg(target_os = "linux")]
+mod signals {
+    use super::*;
+    use std::process::{Child, ExitStatus, Stdio};
+    use std::time::{Duration, Instant};
+
+    /// A study whose processes would measure for an hour; ended with the test, however that ends.
+    struct Running(Child);
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !done() {
+            assert!(start.elapsed() < Duration::from_secs(30), "waited long for {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    impl Running {
+        fn begin(folder: &Path) -> Self {
+            let program = repro(&[]).get_program().to_owned();
+            let mut command = std::process::Command::new(program);
+            command.args(["run", "study.toml", "--set", "scaling.seconds=3600", "--threads", "1"]);
+            command.current_dir(folder).env_remove("REPRO_DB").stdin(Stdio::null());
+            Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        }
+
+        /// The process that measures.
+        fn measuring(&self) -> String {
+            let id = self.0.id();
+            let mut children = String::new();
+            wait_until("a process that measures", || {
+                let path = format!("/proc/{id}/task/{id}/children");
+                children = fs::read_to_string(path).unwrap_or_default();
+                !children.trim().is_empty()
+            });
+            children.trim().to_owned()
+        }
+
+        fn signal(&self, name: &str) {
+            let id = self.0.id().to_string();
+            let status = std::process::Command::new("kill").args([name, &id]).status().unwrap();
+            assert!(status.success());
+        }
+
+        fn wait(&mut self) -> ExitStatus {
+            let mut ended = None;
+            wait_until("the study to end", || {
+                ended = self.0.try_wait().unwrap();
+                ended.is_some()
+            });
+            ended.unwrap()
+        }
+    }
+
+    /// Whether the process is there and not only waits for somebody who asks how it ended.
+    fn lives(id: &str) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| !matches!(rest.trim().chars().next(), None | Some('Z')))
+    }
+
+    #[test]
+    fn a_study_that_is_asked_to_stop_does_not_wait_for_what_it_measures() {
+        let (folder, _) = study(STUDY);
+        let mut running = Running::begin(folder.path());
+        let measuring = running.measuring();
+        assert!(lives(&measuring));
+        running.signal("-TERM");
+        assert_eq!(running.wait().code(), Some(130));
+        assert!(!lives(&measuring));
+        let output = in_folder(folder.path(), &["show", "1", "--json"]);
+        let run: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(run["status"], "interrupted");
+    }
+
+    #[test]
+    fn what_measures_ends_with_a_study_that_is_killed() {
+        let (folder, _) = study(STUDY);
+        let mut running = Running::begin(folder.path());
+        let measuring = running.measuring();
+        running.signal("-KILL");
+        assert_eq!(running.wait().code(), None);
+        wait_until("the process that measures to end", || !lives(&measuring));
+    }
 }
