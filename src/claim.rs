@@ -83,7 +83,6 @@ pub struct Scaled {
     pub options: f64,
     /// How many times the bytes.
     pub bytes: f64,
-    /// Of the fastest process of each point.
     pub seconds: Option<Seconds>,
 }
 
@@ -101,10 +100,10 @@ pub enum Along {
 /// How the seconds of a step grow.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Seconds {
-    /// How many times the seconds of the first point the last one takes.
+    /// How many times the seconds of the first point the last one takes, by the medians of processes.
     pub times: f64,
-    /// The 95 % interval of the growth along a straight line through all points, as a share of what
-    /// it begins with.
+    /// The 95 % interval of the growth along a straight line through all processes of all points, as a
+    /// share of what it begins with.
     pub growth: (f64, f64),
     /// Of the end that has fewer.
     pub processes: usize,

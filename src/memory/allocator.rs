@@ -133,7 +133,7 @@ unsafe fn take(layout: Layout, zeroed: bool) -> *mut u8 {
 
 #[cfg(unix)]
 mod pages {
-    use super::super::spans::{PAGE, Span, Spans};
+    use crate::memory::spans::{PAGE, Span, Spans};
     use std::alloc::Layout;
     use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -71,11 +71,6 @@ impl Point {
         self.median(|step| step.seconds)
     }
 
-    /// Of the fastest process: what else runs on a machine only adds time.
-    pub fn fastest(&self) -> Option<f64> {
-        self.range(|step| step.seconds).map(|(fastest, _)| fastest)
-    }
-
     /// Median of the repeats, the lower one of two.
     pub fn peak_bytes(&self) -> Option<f64> {
         self.typical().map(|step| step.peak_bytes as f64)
@@ -105,6 +100,13 @@ impl Series {
     pub fn line(&self, x: fn(&Point) -> f64, y: fn(&Point) -> Option<f64>) -> Option<Line> {
         let points: Vec<_> = self.measured().filter_map(|p| Some((x(p), y(p)?))).collect();
         Line::fit(&points)
+    }
+
+    /// A line through the seconds of every process over the number of options.
+    pub fn seconds_line(&self) -> Option<Line> {
+        let steps = self.measured().flat_map(|p| p.repeats.iter().map(|s| (p.options, s.seconds)));
+        let steps: Vec<_> = steps.map(|(options, seconds)| (options as f64, seconds)).collect();
+        Line::fit(&steps)
     }
 
     /// The measured points with the fewest and the most options, where those are two.

@@ -86,6 +86,16 @@ impl Line {
     }
 }
 
+impl Line {
+    /// The line of the same points in a unit of which so many make one.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Self {
+        let interval = self.interval.map(|(low, high)| (factor * low, factor * high));
+        let (slope, intercept) = (factor * self.slope, factor * self.intercept);
+        Self { slope, intercept, interval, ..self }
+    }
+}
+
 /// The t that |T| exceeds with a probability of 0.05 where there is no difference.
 fn critical(freedom: f64) -> f64 {
     root(|t| LEVEL - exceeds(t, 0.0, freedom))

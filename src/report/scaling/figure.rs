@@ -29,8 +29,8 @@ const QUANTITIES: [Quantity; 2] = [
     Quantity {
         kind: "seconds",
         title: "step [s]",
-        measured: Point::fastest,
-        predicted: Point::fastest,
+        measured: Point::seconds,
+        predicted: Point::seconds,
     },
 ];
 

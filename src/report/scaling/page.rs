@@ -76,14 +76,14 @@ fn about(points: &[Point]) -> String {
 }
 
 const PICTURES: &str = "Squares are measured masked supernets, dots are measured explicit ones; open dots \
-were predicted alone. Lines are what the memory model says, and join the seconds. Bytes are medians, \
-seconds those of the fastest process. Where everything grows, and over the size of the space, the \
+were predicted alone. Lines are what the memory model says, and join the seconds. Bytes and \
+seconds are medians over processes. Where everything grows, and over the size of the space, the \
 vertical axis is logarithmic.\n";
 
-const GROWTH: &str = "From the fewest to the most options that were measured. Bytes are medians over \
-processes, seconds those of the fastest one: what else runs on a machine only adds time. The slope is \
-that of a straight line, least squares, with its 95 % interval by Student's t; R² is the share of the \
-variance that the line explains. Bytes that grow and do not lie on a line (R² below 0.99) are bent: \
+const GROWTH: &str = "From the fewest to the most options that were measured. Bytes and \
+seconds are medians over processes. The slope is that of a straight line, least squares, with its 95 % \
+interval by Student's t, through the medians of bytes and through the seconds of every process; R² is \
+the share of the variance of bytes that the line explains. Bytes that grow and do not lie on a line (R² below 0.99) are bent: \
 there, and where there are fewer than four points, a slope has no interval. Where blocks have fewer \
 options than are named, growth flattens: that is the space's doing. The last column is twice the \
 slope over log10 of the number of networks.\n";
@@ -115,7 +115,7 @@ fn growth_table(series: &[Series]) -> Table {
         let mib = |p: &Point| p.peak_bytes().map_or(String::new(), |b| Unit::Mebibytes.cell(b));
         let over_options = |y| s.line(|p| p.options as f64, y);
         let bytes = over_options(|p| p.peak_bytes().map(|b| b / MIB));
-        let seconds = over_options(|p| p.fastest().map(|s| 1e3 * s));
+        let seconds = s.seconds_line().map(|line| line.times(1e3));
         let (bent, interval) = (s.is_bent(), has_interval(s));
         let bent = if bent { ", bent" } else { "" };
         table.push(vec![
@@ -125,7 +125,7 @@ fn growth_table(series: &[Series]) -> Table {
             ends(&|p| p.options.to_string()),
             ends(&mib),
             times(s.growth(Point::peak_bytes)),
-            times(s.growth(Point::fastest)),
+            times(s.growth(Point::seconds)),
             slope(bytes.as_ref(), interval) + bent,
             bytes.and_then(|line| line.r_squared).map_or(String::new(), |r| format!("{r:.4}")),
             slope(seconds.as_ref(), interval),
