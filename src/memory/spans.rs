@@ -174,7 +174,7 @@ mod tests {
                 let len = 1 + random.below(50);
                 let start = spans.take(len).unwrap_or_else(|| {
                     spans.ask(len, |s| {
-                        (s.start..s.start + s.len).for_each(|p| assert!(mapped.remove(&p)))
+                        (s.start..s.start + s.len).for_each(|p| assert!(mapped.remove(&p)));
                     });
                     next += len + random.below(2);
                     (next - len..next).for_each(|page| assert!(mapped.insert(page)));

@@ -295,7 +295,7 @@ pub(super) mod tests {
             for point in &mut series.points {
                 point.repeats[0].seconds = seconds;
             }
-            of_masking("cifar10", &[series.clone()]).remove(0)
+            of_masking("cifar10", std::slice::from_ref(series)).remove(0)
         };
         let line = with_one_at(&mut steady, 1.01);
         assert!(line.contains("0.00 % more time") && line.contains(": reproduced. "), "{line}");
