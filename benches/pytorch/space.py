@@ -171,6 +171,8 @@ def load_manifest(path: Path) -> tuple[dict[str, Any], Space]:
     """A manifest as its table, and the space that it names; it ends the program where they ask
     for what is not written here."""
     manifest = tomllib.loads(path.read_text())
+    if "search" not in manifest:
+        raise SystemExit(f"{path} has no [search]: give a manifest that searches and trains")
     text = (path.parent / manifest["space"]).read_text()
     for key, given, has in differences(manifest, tomllib.loads(text)):
         raise SystemExit(f"{path}: {key} is {json.dumps(given)}, PyTorch's side has only {has}")
