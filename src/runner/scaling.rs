@@ -150,7 +150,8 @@ pub enum News<'a> {
     },
 }
 
-/// When so many measurements failed and none succeeded, the others would fail as well.
+/// When so many measurements in a row failed, the others would fail as well: the manifest or the data
+/// has changed.
 const HOPELESS: usize = 3;
 
 /// Measures all points of a method by `measure`, as often as the study asks for, and hands each to
@@ -159,8 +160,8 @@ const HOPELESS: usize = 3;
 /// or than the study allows, is predicted alone, once. Of a failed measurement nothing is kept.
 ///
 /// # Errors
-/// When a point cannot be kept, or the study is to stop; when the first measurements all fail; at the
-/// end, when some did.
+/// When a point cannot be kept, or the study is to stop; when several measurements in a row fail; at
+/// the end, when some did.
 pub fn sweep(
     study: &Scaling,
     method: Method,
@@ -173,7 +174,7 @@ pub fn sweep(
     let mut points: Vec<(Point, Expected)> =
         points.map(|point| (point, point.expected(study, threads))).collect();
     let all = points.len() * study.sweep.repeats;
-    let (mut at, mut measured, mut failures) = (0, 0, Vec::new());
+    let (mut at, mut in_a_row, mut failures) = (0, 0, Vec::new());
     for repeat in 0..study.sweep.repeats {
         for (point, expected) in &points {
             at += 1;
@@ -185,17 +186,18 @@ pub fn sweep(
             announce(News::Begun { at: (at, all), point, predicted });
             match fits.then(|| measure(point)).transpose() {
                 Ok(step) => {
-                    measured += usize::from(fits);
+                    in_a_row = if fits { 0 } else { in_a_row };
                     keep(&point.kept(study, *expected, repeat, step))?;
                 }
                 Err(error) if error.is::<Interrupted>() => return Err(error),
                 Err(error) => {
                     announce(News::Failed { point, error: &error });
                     failures.push(format!("{point}: {error:#}"));
+                    in_a_row += 1;
                 }
             }
-            if measured == 0 && failures.len() == HOPELESS {
-                bail!("the first {HOPELESS} measurements failed:\n{}", failures.join("\n"));
+            if in_a_row == HOPELESS {
+                bail!("{HOPELESS} measurements in a row failed:\n{}", failures.join("\n"));
             }
         }
         points.reverse();
@@ -288,11 +290,16 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_whose_first_measurements_all_fail_ends() {
-        let (result, heard) = swept(&study(&[]), |_| Err(anyhow!("no luck")));
+    fn a_sweep_with_three_failures_in_a_row_ends() {
+        let mut left = 1;
+        let once = |_| {
+            left -= 1;
+            if left >= 0 { Ok(()) } else { Err(anyhow!("no luck")) }
+        };
+        let (result, heard) = swept(&study(&[]), once);
         let error = format!("{:#}", result.unwrap_err());
-        assert!(error.starts_with("the first 3 measurements failed"), "{error}");
-        assert_eq!((heard.measured, heard.kept), (vec![1, 2, 4], vec![]));
+        assert!(error.starts_with("3 measurements in a row failed"), "{error}");
+        assert_eq!((heard.measured, heard.kept), (vec![1, 2, 4, 4], vec![(1, 0, true)]));
     }
 
     #[test]
