@@ -8,11 +8,22 @@ use repro::nn::Pass;
 use repro::ops::loss::cross_entropy;
 use repro::recipe::Recompute;
 use repro::rng::Seed;
-use repro::space::{BlockDecision, Decisions};
+use repro::space::{ArchSpec, BlockDecision, Decisions};
 
 fn bits(tensor: &Tensor) -> Vec<u32> {
     let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     values.into_iter().map(f32::to_bits).collect()
+}
+
+/// The network of the largest sizes and the first block types.
+fn largest() -> ArchSpec {
+    let space = small();
+    let blocks = space.blocks.iter().map(|block| BlockDecision {
+        block_type: 0,
+        expansion: block.expansions() - 1,
+        width: block.widths.len() - 1,
+    });
+    space.decide(&Decisions { resolution: 0, blocks: blocks.collect() })
 }
 
 /// Loss, gradients of weights and gates, and what became of weights and running statistics.
@@ -41,13 +52,7 @@ fn every_output_is_written_before_it_is_read() {
     let numbers = weights.iter().flatten().flatten();
     assert!(numbers.into_iter().all(|bits| f32::from_bits(*bits).is_finite()));
     assert!(!gates.contains("NaN"), "{gates}");
-    let space = small();
-    let blocks = space.blocks.iter().map(|block| BlockDecision {
-        block_type: 0,
-        expansion: block.expansions() - 1,
-        width: block.widths.len() - 1,
-    });
-    let arch = space.decide(&Decisions { resolution: 0, blocks: blocks.collect() });
+    let arch = largest();
     let (net, params) = Net::of_arch(&arch, Seed(3), &Device::Cpu).unwrap();
     let (side, channels) = (arch.resolution, arch.image_channels);
     // Two images a piece, and one in the last.
@@ -58,13 +63,7 @@ fn every_output_is_written_before_it_is_read() {
 
 #[test]
 fn a_weight_that_is_no_number_reaches_the_loss() {
-    let space = small();
-    let blocks = space.blocks.iter().map(|block| BlockDecision {
-        block_type: 0,
-        expansion: block.expansions() - 1,
-        width: block.widths.len() - 1,
-    });
-    let arch = space.decide(&Decisions { resolution: 0, blocks: blocks.collect() });
+    let arch = largest();
     let (net, mut params) = Net::of_arch(&arch, Seed(3), &Device::Cpu).unwrap();
     let (side, channels) = (arch.resolution, arch.image_channels);
     let images = random_map("images", (2, side, side, channels)).tensor();
