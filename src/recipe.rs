@@ -60,6 +60,8 @@ impl ImageFolder {
 pub struct SearchConfig {
     pub method: Method,
     pub epochs: usize,
+    /// Share of its batches that an epoch has, in (0, 1]: those of 1 are a recipe, less is less of it.
+    pub scale: f64,
     /// Epochs before the architecture parameters begin to move.
     pub warmup_epochs: usize,
     pub batch_size: usize,
@@ -174,6 +176,12 @@ impl Method {
                 false
             }
         }
+    }
+
+    /// Whether its supernet has gates that learn.
+    #[must_use]
+    pub fn has_arch_params(self) -> bool {
+        self == Self::Dmasking || self.is_explicit()
     }
 
     /// Whether the gradient of its architecture parameters looks through a step of the weights.
@@ -351,6 +359,8 @@ pub enum LossForm {
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainConfig {
     pub epochs: usize,
+    /// Share of its batches that an epoch has, in (0, 1].
+    pub scale: f64,
     pub batch_size: usize,
     pub optimizer: Sgd,
     pub label_smoothing: f64,

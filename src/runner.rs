@@ -14,17 +14,18 @@ use images::Prepared;
 
 use crate::cost;
 use crate::data;
+use crate::document::Complaints;
 use crate::env::Environment;
 use crate::manifest::Manifest;
 use crate::memory;
 use crate::recipe::{Budget, Method};
 use crate::record::{FoundArchitecture, Phase, Work};
 use crate::rng::Seed;
-use crate::search::{Images, SearchOutcome, check_budget, search};
+use crate::search::{self, Images, SearchOutcome};
 use crate::space::{ArchSpec, SearchSpace};
 use crate::store::{FinalResult, ManifestRecord, NewRun};
 use crate::watch::Watch;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::Device;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -77,7 +78,7 @@ impl RunPlan<'_> {
         watch: &mut Watch<'_>,
     ) -> Result<FinalResult> {
         memory::reset_high_water();
-        self.check_budget()?;
+        check_budget(self.manifest)?;
         let sample = self.networks_to_rank()?;
         let (prepared, _) =
             watch.phase(Phase::Data, |_| Ok((self.prepare(data_root)?, Work::default())))?;
@@ -97,20 +98,6 @@ impl RunPlan<'_> {
         Ok(result)
     }
 
-    /// Whether the space has a network within the budget: a search would find that out at its end.
-    fn check_budget(&self) -> Result<()> {
-        let Manifest { path, space, search, .. } = self.manifest;
-        let Some(budget) = &search.budget else { return Ok(()) };
-        let Budget { objective, bound, tolerance, above } = *budget;
-        check_budget(space, budget).with_context(|| {
-            format!(
-                "{}: search.budget: {} = {bound:?}, tolerance = {tolerance:?}, above = {above:?}",
-                path.display(),
-                objective.name()
-            )
-        })
-    }
-
     fn search(
         &self,
         prepared: &Prepared,
@@ -120,8 +107,22 @@ impl RunPlan<'_> {
         let (space, config) = (&self.manifest.space, &self.manifest.search_by(self.method));
         let seed = Seed(self.seed).child("search");
         let images = Images { dataset: &prepared.dataset, indices: &prepared.search, device };
-        search(space, images, config, seed, watch)
+        search::search(space, images, config, seed, watch)
     }
+}
+
+/// Whether the space has a network within the budget: a search would find that out at its end.
+///
+/// # Errors
+/// When none was found.
+pub fn check_budget(manifest: &Manifest) -> Result<(), Complaints> {
+    let Some(budget) = &manifest.search.budget else { return Ok(()) };
+    let Budget { objective, bound, tolerance, above } = *budget;
+    search::check_budget(&manifest.space, budget).map_err(|error| {
+        let of = objective.name();
+        let given = format!("{of} = {bound:?}, tolerance = {tolerance:?}, above = {above:?}");
+        images::complaint(manifest, "search.budget", format!("{given}: {error:#}"), "").into()
+    })
 }
 
 /// Counts and records what the search arrived at.

@@ -34,7 +34,7 @@ pub fn run(args: &Args, data_root: Option<&Path>) -> Result<()> {
     let mut out = io::stdout().lock();
     for path in &args.manifests {
         match manifest::load_experiment(path, &overrides) {
-            Ok(Experiment::Runs(manifest)) => match check_folder(&manifest, data_root) {
+            Ok(Experiment::Runs(manifest)) => match check_further(&manifest, data_root) {
                 Ok(note) => {
                     writeln!(out, "{}: ok\n{}{note}", path.display(), summary(&manifest))?;
                 }
@@ -49,9 +49,10 @@ pub fn run(args: &Args, data_root: Option<&Path>) -> Result<()> {
     if complaints.0.is_empty() { Ok(()) } else { Err(complaints.into()) }
 }
 
-/// Compares an image folder with the manifest if it is there; says so if it is not, since a manifest
-/// can be right without it.
-fn check_folder(manifest: &Manifest, data_root: Option<&Path>) -> Result<String, Complaints> {
+/// Whether a network is within the budget; and compares an image folder with the manifest if it is
+/// there. Says so if it is not, since a manifest can be right without it.
+fn check_further(manifest: &Manifest, data_root: Option<&Path>) -> Result<String, Complaints> {
+    runner::check_budget(manifest)?;
     let (Some(folder), Some(root)) = (&manifest.data.folder, data_root) else {
         return Ok(String::new());
     };
@@ -98,10 +99,17 @@ pub fn summary(manifest: &Manifest) -> String {
             text::ways(&size.over_block_types)
         ),
         format!(
-            "  search  {} epochs of {images} images{classes}, {} a batch",
-            search.epochs, search.batch_size
+            "  search  {} of {images} images{classes}, {} a batch",
+            epochs(search.epochs),
+            search.batch_size
         ),
-        format!("  train   {} epochs, {} a batch{repeats}", train.epochs, train.batch_size),
+        format!("  train   {}, {} a batch{repeats}", epochs(train.epochs), train.batch_size),
     ];
-    lines.join("\n") + &budget.unwrap_or_default()
+    let scale = (train.scale < 1.0)
+        .then(|| format!("\n  scale   {} of the batches of every epoch", train.scale));
+    lines.join("\n") + &scale.unwrap_or_default() + &budget.unwrap_or_default()
+}
+
+fn epochs(n: usize) -> String {
+    if n == 1 { "1 epoch".to_owned() } else { format!("{n} epochs") }
 }

@@ -113,6 +113,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
         Experiment::Runs(manifest) => *manifest,
         Experiment::Scaling(study) => return run_study(&study, args, database, data_root),
     };
+    runner::check_budget(&manifest)?;
     let threads = set_threads(args.threads)?;
     let device = args.device.open()?;
     let need = preflight(&manifest, threads, args)?;

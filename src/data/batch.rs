@@ -30,6 +30,8 @@ pub struct Loader<'a> {
     batch_size: usize,
     device: Device,
     training: Option<Training>,
+    /// Of the batches of an epoch, in (0, 1].
+    share: f64,
 }
 
 /// What makes training batches differ from epoch to epoch.
@@ -88,7 +90,15 @@ impl<'a> Loader<'a> {
             batch_size,
             device: Device::Cpu,
             training: None,
+            share: 1.0,
         }
+    }
+
+    /// Lets an epoch have a share of its batches only, in (0, 1], and at least one: the first ones of
+    /// its order, so that every epoch has other images.
+    #[must_use]
+    pub fn share(self, share: f64) -> Self {
+        Self { share, ..self }
     }
 
     /// Puts the tensors on this device instead of the CPU.
@@ -100,10 +110,11 @@ impl<'a> Loader<'a> {
     /// Batches per epoch.
     #[must_use]
     pub fn batches(&self) -> usize {
-        match self.training {
+        let all = match self.training {
             Some(_) => self.indices.len() / self.batch_size,
             None => self.indices.len().div_ceil(self.batch_size),
-        }
+        };
+        ((all as f64 * self.share).round() as usize).max(all.min(1))
     }
 
     /// Images per epoch: what all its batches hold together.
@@ -344,6 +355,24 @@ mod tests {
             pool.install(|| bits(&loader.epoch(0).next().unwrap().unwrap()))
         };
         assert_eq!(with(1), with(5));
+    }
+
+    #[test]
+    fn a_share_of_an_epoch_is_the_beginning_of_its_order() {
+        let data = slice();
+        let loader = || Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
+        let (all, part) = (loader(), loader().share(0.2));
+        assert_eq!((all.batches(), part.batches(), part.images()), (15, 3, 192));
+        let labels = |epoch: Epoch<'_>| -> Vec<Vec<u32>> {
+            epoch.map(|batch| batch.unwrap().labels).collect()
+        };
+        for epoch in [0, 5] {
+            assert_eq!(labels(part.epoch(epoch)), labels(all.epoch(epoch))[..3]);
+        }
+        assert_ne!(labels(part.epoch(0)), labels(part.epoch(5)));
+        assert_eq!(loader().share(1e-9).batches(), 1);
+        let none = Loader::training(&data, vec![1], 2, AUGMENT, Seed(1), "train").share(0.5);
+        assert_eq!(none.batches(), 0);
     }
 
     #[test]

@@ -138,11 +138,14 @@ impl<'a> Section<'a> {
 
     /// A short name, fit for a file name and a column of a table.
     pub fn identifier(&self, key: &'static str) -> Option<String> {
-        const EXPECTED: &str = "1 to 64 letters, digits, \"_\", \"-\" and \".\"";
+        const EXPECTED: &str =
+            "1 to 64 letters, digits, \"_\", \"-\" and \".\", the first a letter or digit";
         let value = self.require(key, EXPECTED)?;
         let text = value.text(EXPECTED)?;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        if (1..=64).contains(&text.len()) && text.chars().all(plain) {
+        // Files are named after it: one that begins with a dot would be hidden, or another folder.
+        let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if begins && text.len() <= 64 && text.chars().all(plain) {
             return Some(text.to_owned());
         }
         value.refuse(EXPECTED)

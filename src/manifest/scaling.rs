@@ -54,6 +54,7 @@ pub fn steps_of(method: Method, recompute: Recompute, batch_size: usize) -> Sear
     SearchConfig {
         method,
         epochs: 1,
+        scale: 1.0,
         warmup_epochs: 0,
         batch_size,
         images: None,

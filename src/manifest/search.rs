@@ -24,11 +24,14 @@ pub(super) fn read_search(
     methods: &[Method],
     (available, dataset): (Option<usize>, Option<DatasetName>),
     space: Option<&SearchSpace>,
+    scale: f64,
 ) -> Option<SearchConfig> {
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
     let warmup_epochs = s.require("warmup_epochs", "how many epochs move the weights only");
-    let warmup_epochs =
-        warmup_epochs.and_then(|value| at_most(&value, 0..=MAX_EPOCHS, epochs, "epochs"));
+    let warmup_epochs = warmup_epochs.and_then(|value| {
+        let warmup = at_most(&value, 0..=MAX_EPOCHS, epochs, "epochs")?;
+        check_warmup(&value, (warmup, epochs), methods)
+    });
     // Two, because the weights and the architecture parameters each need one.
     let images = s.optional("images", |value| {
         at_most(value, 2..=MAX_IMAGES, available, "training images that are not held out")
@@ -70,6 +73,7 @@ pub(super) fn read_search(
     Some(SearchConfig {
         method: *methods.first()?,
         epochs: epochs?,
+        scale,
         warmup_epochs: warmup_epochs?,
         batch_size: batch_size?,
         images: images?,
@@ -110,6 +114,29 @@ fn check_methods(s: &Section<'_>, methods: &[Method], gates: GateKind, masks: Ma
     }
 }
 
+/// Architecture parameters that never move decide nothing.
+fn check_warmup(
+    value: &Value<'_>,
+    (warmup, epochs): (usize, Option<usize>),
+    methods: &[Method],
+) -> Option<usize> {
+    let learns = methods.iter().find(|method| method.has_arch_params());
+    match (epochs, learns) {
+        (Some(epochs), Some(method)) if warmup == epochs => {
+            let expected = match epochs {
+                1 => "give 0, or more epochs".to_owned(),
+                _ => format!("give a whole number from 0 to {}, or more epochs", epochs - 1),
+            };
+            let problem = format!(
+                "{warmup} of {epochs} leaves none to the architecture parameters of \"{}\"",
+                method.name()
+            );
+            value.complain(problem, expected)
+        }
+        _ => Some(warmup),
+    }
+}
+
 /// A section that some methods need: theirs must be there, the others' may be, so that one manifest
 /// serves every method. As [`Section::optional`]: `Some(None)` if it is not there.
 #[allow(clippy::option_option)]
@@ -140,9 +167,14 @@ fn check_share(
         "{share} of {images} images makes {of_weights} for the weights and {for_alpha} for the \
          architecture parameters, and a batch takes {batch}"
     );
-    let mut expected = format!("give a batch_size of at most {}", images / 2);
+    let mut ways = Vec::new();
     if images >= 2 * batch {
-        expected = format!("give a share that leaves {batch} on both sides, or smaller batches");
+        ways.push(format!("a share that leaves {batch} on both sides"));
     }
-    value.complain(problem, expected)
+    match of_weights.min(for_alpha) {
+        0 if ways.is_empty() => ways.push("more images".to_owned()),
+        0 => {}
+        most => ways.push(format!("a batch_size of at most {most}")),
+    }
+    value.complain(problem, format!("give {}", ways.join(", or ")))
 }

@@ -11,6 +11,7 @@ pub(super) fn read_train(
     s: &Section<'_>,
     available: Option<usize>,
     dataset: Option<DatasetName>,
+    scale: f64,
 ) -> Option<TrainConfig> {
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
     let batch_size = read_batch(s, available);
@@ -21,6 +22,7 @@ pub(super) fn read_train(
     let repeats = s.optional("repeats", |value| value.whole(1..=MAX_REPEATS));
     Some(TrainConfig {
         epochs: epochs?,
+        scale,
         batch_size: batch_size?,
         optimizer: optimizer?,
         label_smoothing: label_smoothing?,

@@ -1,21 +1,28 @@
 //! Manifest files: TOML → [`Manifest`].
 
 use super::dataset::read_data;
+use super::keys::read_scale;
 use super::sampling::read_rank;
 use super::search::read_search;
 use super::train::read_train;
-use super::{Complaints, Experiment, Manifest, Overrides, scaling};
+use super::{Complaint, Complaints, Experiment, Manifest, Overrides, scaling};
 use crate::document::{Document, Section, Value, nearest_file};
 use crate::recipe::Method;
 use crate::space::{SearchSpace, parse_space};
 use std::path::Path;
 
-/// Reads a manifest and the space that it names.
+/// Reads a manifest of runs and the space that it names.
 ///
 /// # Errors
-/// Everything that is wrong with either.
+/// Everything that is wrong with either, or that the manifest is a memory scaling study.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Complaints> {
-    read_runs(&load_document(path, overrides)?, path)
+    let document = load_document(path, overrides)?;
+    if document.has("scaling") {
+        let problem = "is a memory scaling study: it has a section [scaling]";
+        let expected = "`repro run` and `repro check` take those; give a manifest of runs here";
+        return Err(Complaint::of_file(path, problem, expected).into());
+    }
+    read_runs(&document, path)
 }
 
 /// Reads a manifest of either kind: with a section `[scaling]` it is a memory scaling study.
@@ -32,7 +39,12 @@ pub fn load_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment,
 }
 
 pub(super) fn load_document(path: &Path, overrides: &Overrides) -> Result<Document, Complaints> {
-    Document::load(path)?.with(overrides)
+    let document = Document::load(path)?.with(overrides)?;
+    if document.has("stage") && !document.has("search") && !document.has("scaling") {
+        let expected = "give a manifest that names it; `repro space FILE` describes a space";
+        return Err(Complaint::of_file(path, "is a search space, not a manifest", expected).into());
+    }
+    Ok(document)
 }
 
 fn read_runs(document: &Document, path: &Path) -> Result<Manifest, Complaints> {
@@ -57,17 +69,17 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
     };
     let dataset = dataset.map(|dataset| dataset.name);
     let searched = space.as_ref().map(|(_, space)| space);
+    let scale = read_scale(s);
     let mut methods = Vec::new();
     let search = s.section("search", |s| {
         let names = Method::ALL.map(|method| (method.name(), method));
         methods = s.names("method", &names).unwrap_or_default();
-        read_search(s, &methods, (available, dataset), searched)
+        read_search(s, &methods, (available, dataset), searched, scale?)
     });
-    let train = s.section("train", |s| read_train(s, available, dataset));
+    let train = s.section("train", |s| read_train(s, available, dataset, scale?));
     let rank_correlation = s.optional("rank_correlation", |value| {
         value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), &methods, searched))
     });
-    s.forbid("scaling", "is of a memory scaling study", "`repro run` and `repro check` take those");
     let (space_text, space) = space?;
     Some(Manifest {
         path: path.to_path_buf(),

@@ -109,7 +109,13 @@ fn check(manifest: &Manifest, dataset: &Dataset) -> Result<(), Complaints> {
     if complaints.is_empty() { Ok(()) } else { Err(Complaints(complaints)) }
 }
 
-fn complaint(manifest: &Manifest, key: &str, problem: String, expected: &str) -> Complaint {
+/// A problem with a key of the manifest that its reader could not see.
+pub(super) fn complaint(
+    manifest: &Manifest,
+    key: &str,
+    problem: String,
+    expected: &str,
+) -> Complaint {
     let complaint = Complaint::of_file(&manifest.path, problem, expected);
     Complaint { key: key.to_owned(), ..complaint }
 }

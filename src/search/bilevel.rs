@@ -167,7 +167,8 @@ impl<'a> Parts<'a> {
         let (for_weights, for_alpha) = split(indices, config);
         let loader = |images: &[usize], label: &str| {
             let (size, augment) = (config.batch_size, config.augment);
-            Loader::training(dataset, images.to_vec(), size, augment, seed, label).on(device)
+            let loader = Loader::training(dataset, images.to_vec(), size, augment, seed, label);
+            loader.share(config.scale).on(device)
         };
         let weights = loader(for_weights, "search/weights");
         let alpha = loader(for_alpha, "search/alpha");

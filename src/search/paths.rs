@@ -89,7 +89,7 @@ fn train(
     let (for_weights, _) = split(indices, config);
     let (own, size) = (for_weights.to_vec(), config.batch_size);
     let loader = Loader::training(dataset, own, size, config.augment, seed, "search/weights");
-    let loader = loader.on(device);
+    let loader = loader.share(config.scale).on(device);
     let all = (config.epochs * loader.batches()) as u64;
     watch.progress.started("training shared weights", all);
     let mut steps = Steps::new(Names::SEARCH, &config.weights, all, watch);

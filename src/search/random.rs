@@ -31,6 +31,7 @@ pub(super) fn search(
     let settings = config.random.context("random_search needs [search.random]")?;
     let recipe = TrainConfig {
         epochs: settings.epochs,
+        scale: config.scale,
         batch_size: config.batch_size,
         optimizer: config.weights,
         label_smoothing: 0.0,

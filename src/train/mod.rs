@@ -65,7 +65,7 @@ pub fn train(training: &Training<'_>, params: &mut Params, watch: &mut Watch<'_>
     let Training { net, dataset, images, validation, config, seed, label } = *training;
     let (device, size) = (params.device().clone(), config.batch_size);
     let loader = Loader::training(dataset, images.to_vec(), size, config.augment, seed, label);
-    let loader = loader.on(&device);
+    let loader = loader.share(config.scale).on(&device);
     let all = (config.epochs * loader.batches()) as u64;
     let mut optimizer = SgdState::new(config.optimizer, params)?;
     watch.progress.started("training", all);

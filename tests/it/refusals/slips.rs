@@ -91,10 +91,13 @@ pub const IN_MANIFEST: &[Slip] = &[
     ("an empty name", "name = \"tiny\"", "name = \"\""),
     ("a name that is a path", "name = \"tiny\"", "name = \"../tiny\""),
     ("a name with spaces", "name = \"tiny\"", "name = \"my first search\""),
+    ("a name that is a folder", "name = \"tiny\"", "name = \"..\""),
     // What does not go together.
     ("no seed", "seeds = [1, 2]", "seeds = []"),
     ("a seed given twice", "seeds = [1, 2]", "seeds = [1, 2, 1]"),
     ("more warm-up than epochs", "warmup_epochs = 2", "warmup_epochs = 9"),
+    ("a scale above one", "seeds = [1, 2]", "seeds = [1, 2]\nscale = 10"),
+    ("warm-up throughout", "warmup_epochs = 2", "warmup_epochs = 8"),
     ("a batch larger than the images", "images = 6400", "images = 50"),
     ("a batch larger than the training set", "batch_size = 32", "batch_size = 49_500"),
     ("a batch larger than the smaller part", "weight_share = 0.8", "weight_share = 0.995"),
