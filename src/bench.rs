@@ -242,7 +242,9 @@ pub fn supernet_step(
 }
 
 /// What the memory model says.
-fn predicted(
+/// What the memory model says of a step on `batch` images of that side; `None` where it has none.
+#[must_use]
+pub fn predicted(
     manifest: &Manifest,
     what: What,
     arch: Option<&ArchSpec>,

@@ -193,7 +193,7 @@ pub struct StepUsage {
 }
 
 /// One point of a memory scaling study: a supernet of a space with so many options.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScalingPoint {
     /// What grows, as in the manifest: `width`, ..., or `all`.
     pub dimension: String,

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use repro::bench::{self, Measured, What};
 use repro::data::{self, Silent};
 use repro::manifest::{self, Manifest, Overrides};
+use repro::memory;
 use repro::runner;
 use repro::space::{ArchSpec, SearchSpace};
 use std::io::{self, Write};
@@ -74,10 +75,10 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     run: Option<i64>,
     /// How many steps to time.
-    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     steps: u32,
     /// Images in a step [default: the manifest's batch_size of the search or the training].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: Option<u32>,
     /// Let this value take the place of the manifest's; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -85,6 +86,9 @@ pub struct Args {
     /// Threads to compute with [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Begin even where the step is thought to need more memory than is free.
+    #[arg(long)]
+    force: bool,
     /// Print one object of JSON.
     #[arg(long)]
     json: bool,
@@ -113,8 +117,9 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     set_threads(args.threads)?;
     fetch_if_absent(manifest.data.dataset, data_root, &Display::new())?;
     runner::check_images(&manifest, data_root)?;
-    let dataset = data::load(&manifest.data, data_root, &Silent)?;
     let batch = args.batch.map_or_else(|| usual_batch(&manifest, args.what), |n| n as usize);
+    preflight(args, &manifest, arch.as_ref(), batch)?;
+    let dataset = data::load(&manifest.data, data_root, &Silent)?;
     let size = (batch, args.steps as usize);
     let measured = bench::measure(&manifest, &dataset, args.what, arch.as_ref(), size)?;
     let mut out = io::stdout().lock();
@@ -124,6 +129,30 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
         write!(out, "{}", table(&measured))?;
     }
     Ok(())
+}
+
+/// Whether there is room for the step, where the memory model knows it.
+fn preflight(
+    args: &Args,
+    manifest: &Manifest,
+    arch: Option<&ArchSpec>,
+    batch: usize,
+) -> Result<()> {
+    let side = manifest.space.max_resolution();
+    let step = bench::predicted(manifest, args.what, arch, (batch, side));
+    let (Some(step), Some(free)) = (step, memory::available_bytes()) else { return Ok(()) };
+    let images = data::describe(manifest.data.dataset).bytes;
+    let taken = runner::estimated_resident(step.total() + images);
+    if args.force || taken <= free {
+        return Ok(());
+    }
+    let section = if args.what == What::Supernet { "search" } else { "train" };
+    bail!(
+        "a step needs about {} of memory at a batch of {batch}, and {} are free; a smaller --batch or \
+         --set {section}.recompute=block needs less, and --force tries it nevertheless",
+        text::bytes(taken),
+        text::bytes(free)
+    )
 }
 
 /// A network of other images than those of the manifest.

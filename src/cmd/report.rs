@@ -40,12 +40,18 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         writeln!(out, "The database holds no runs yet; `repro run MANIFEST` makes some.")?;
         return Ok(());
     }
-    if args.print {
-        out.write_all(report::results_table(&runs).as_bytes())?;
-        return Ok(());
-    }
     let measurements_of = |id| Ok(store.measurements(id)?);
     let points_of = |id| Ok(store.scaling_points(id)?);
+    if args.print {
+        let (studies, others) = report::studies_table(&runs, &points_of)?;
+        let results =
+            if others.is_empty() { String::new() } else { report::results_table(&others) };
+        let shown = [results, studies].into_iter().filter(|table| !table.is_empty());
+        let shown = shown.collect::<Vec<_>>().join("\n");
+        let nothing = "no point of these studies has been measured\n";
+        out.write_all(if shown.is_empty() { nothing } else { &shown }.as_bytes())?;
+        return Ok(());
+    }
     let command = command_line();
     let (mut written, others) = report::write_studies(&runs, &points_of, &args.out, &command)?;
     written.extend(report::write(&others, &measurements_of, &args.out, &command)?);

@@ -4,7 +4,8 @@ use super::summary::Summary;
 use super::text::{self, Table, or_dash};
 use anyhow::Result;
 use repro::env::{self, Environment};
-use repro::record::{ChoiceProbabilities, PhaseUsage};
+use repro::record::{ChoiceProbabilities, PhaseUsage, ScalingPoint};
+use repro::report;
 use repro::space::{BlockKind, BlockSpec, BlockType};
 use repro::store::{ArchitectureRow, Measurement, RunRow, Store};
 use serde_json::{Value, json};
@@ -31,12 +32,13 @@ pub struct Args {
 pub fn run(args: &Args, store: &Store) -> Result<()> {
     let run = store.run(args.run)?;
     let measurements = store.measurements(args.run)?;
+    let points = store.scaling_points(args.run)?;
     let series = series(&measurements);
     let mut out = io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&run, &series)?)?)?;
+        writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&run, &series, &points)?)?)?;
     } else {
-        writeln!(out, "{}", as_text(&run, &series))?;
+        writeln!(out, "{}", as_text(&run, &series, points))?;
     }
     Ok(())
 }
@@ -46,7 +48,7 @@ fn series(measurements: &[Measurement]) -> Vec<&[Measurement]> {
     measurements.chunk_by(|a, b| a.metric == b.metric).collect()
 }
 
-fn as_json(run: &RunRow, series: &[&[Measurement]]) -> Result<Value> {
+fn as_json(run: &RunRow, series: &[&[Measurement]], points: &[ScalingPoint]) -> Result<Value> {
     let mut value = serde_json::to_value(Summary::of(run))?;
     let phases = run.phases.iter().map(|row| {
         let usage = row.usage.map(|usage| {
@@ -78,6 +80,7 @@ fn as_json(run: &RunRow, series: &[&[Measurement]]) -> Result<Value> {
         "probabilities": run.architecture.as_ref().map(|found| &found.probabilities),
         "resolutions": run.architecture.as_ref().map(|found| &found.resolutions),
         "metrics": metrics.collect::<serde_json::Map<_, _>>(),
+        "points": points,
         "environment": run.environment,
         "manifest": {
             "sha256": manifest.sha256,
@@ -94,7 +97,7 @@ fn as_json(run: &RunRow, series: &[&[Measurement]]) -> Result<Value> {
     Ok(value)
 }
 
-fn as_text(run: &RunRow, series: &[&[Measurement]]) -> String {
+fn as_text(run: &RunRow, series: &[&[Measurement]], points: Vec<ScalingPoint>) -> String {
     let mut text = head(run);
     let mut section = |title: &str, body: String| {
         let _ = write!(text, "\n\n{title}\n{}", indent(&body));
@@ -110,6 +113,9 @@ fn as_text(run: &RunRow, series: &[&[Measurement]]) -> String {
     }
     if !series.is_empty() {
         section("metrics", metrics(series).to_string());
+    }
+    if !points.is_empty() {
+        section("points", report::points_table(run, points).trim_end().to_owned());
     }
     section("environment", environment(&run.environment));
     let title = format!("manifest (space {}: see --json)", run.manifest.space_name);

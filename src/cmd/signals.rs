@@ -1,15 +1,21 @@
 //! SIGINT, SIGTERM and SIGHUP: the first asks the run to stop, the second ends the program.
 
+use super::say;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 #[cfg(unix)]
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
 #[cfg(not(unix))]
 const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+
+/// How often the flag is looked at.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A flag that rises when the program is asked to stop. Asked again, the program ends at once: what
 /// is in the database stays sound.
@@ -25,7 +31,19 @@ pub fn stop_flag() -> io::Result<Arc<AtomicBool>> {
         flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
         flag::register(signal, Arc::clone(&stop))?;
     }
+    acknowledge(Arc::clone(&stop))?;
     Ok(stop)
+}
+
+/// A step may take minutes: whoever asked is told at once.
+fn acknowledge(stop: Arc<AtomicBool>) -> io::Result<()> {
+    let wait = move || {
+        while !stop.load(Ordering::Relaxed) {
+            thread::sleep(INTERVAL);
+        }
+        say("asked to stop: this ends with the step at work; asked again, at once");
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
 }
 
 /// Whether the program was started with the signal ignored, as `nohup` does; where the system does

@@ -60,6 +60,23 @@ pub fn results_table(runs: &[RunRow]) -> String {
     if shown.is_empty() { "no runs\n".to_owned() } else { shown.join("\n") }
 }
 
+/// The points of a run of a memory scaling study, for a terminal; empty where it has none.
+#[must_use]
+pub fn points_table(run: &RunRow, points: Vec<ScalingPoint>) -> String {
+    scaling::points_text(&(run, points))
+}
+
+/// What grew how far in each memory scaling study among the runs, for a terminal, and the runs that
+/// are of no study.
+///
+/// # Errors
+/// When points cannot be read.
+pub fn studies_table(runs: &[RunRow], points_of: PointsOf<'_>) -> Result<(String, Vec<RunRow>)> {
+    let (studies, others) = studies(runs, points_of)?;
+    let tables = studies.iter().map(|(name, runs)| format!("{name}\n{}", scaling::text(runs)));
+    Ok((tables.collect::<Vec<_>>().join("\n"), others))
+}
+
 /// The runs of these experiments and of these ids; all runs if neither is given.
 ///
 /// # Errors
@@ -184,15 +201,7 @@ pub fn write_studies(
     folder: &Path,
     command_line: &str,
 ) -> Result<(Vec<PathBuf>, Vec<RunRow>)> {
-    let is_study = |run: &&RunRow| Document::new(Path::new(""), &run.manifest.text).has("scaling");
-    let mut studies: BTreeMap<&str, Vec<scaling::Measured<'_>>> = BTreeMap::new();
-    for run in runs.iter().filter(is_study) {
-        let points = points_of(run.id)
-            .with_context(|| format!("cannot read the points of run {}", run.id))?;
-        if !points.is_empty() {
-            studies.entry(&run.experiment).or_default().push((run, points));
-        }
-    }
+    let (studies, others) = studies(runs, points_of)?;
     let reports = studies.iter().map(|(name, runs)| scaling::build(name, runs, command_line));
     let reports = reports.collect::<Result<Vec<_>>>()?;
     let folder = folder.join("memory");
@@ -210,7 +219,23 @@ pub fn write_studies(
         written.push(files::replace(&folder, &format!("{stem}.csv"), report.csv.as_bytes())?);
         written.push(files::replace(&folder, &format!("{stem}.md"), report.markdown.as_bytes())?);
     }
-    Ok((written, runs.iter().filter(|run| !is_study(run)).cloned().collect()))
+    Ok((written, others))
+}
+
+/// The runs of each memory scaling study that has points, by its name, and the runs that are of none.
+type Studies<'a> = (BTreeMap<&'a str, Vec<scaling::Measured<'a>>>, Vec<RunRow>);
+
+fn studies<'a>(runs: &'a [RunRow], points_of: PointsOf<'_>) -> Result<Studies<'a>> {
+    let is_study = |run: &&RunRow| Document::new(Path::new(""), &run.manifest.text).has("scaling");
+    let mut studies: BTreeMap<&str, Vec<scaling::Measured<'_>>> = BTreeMap::new();
+    for run in runs.iter().filter(is_study) {
+        let points = points_of(run.id)
+            .with_context(|| format!("cannot read the points of run {}", run.id))?;
+        if !points.is_empty() {
+            studies.entry(&run.experiment).or_default().push((run, points));
+        }
+    }
+    Ok((studies, runs.iter().filter(|run| !is_study(run)).cloned().collect()))
 }
 
 fn make(folder: &Path) -> Result<()> {

@@ -178,6 +178,22 @@ fn series(points: &[Point]) -> Vec<Series> {
     all
 }
 
+/// What grew how far in the runs of one experiment, and what is not complete, for a terminal.
+#[must_use]
+pub fn text(runs: &[Measured<'_>]) -> String {
+    let counted = latest(runs);
+    let table = page::growth_table(&series(&points(&counted))).text();
+    let incomplete = counted.iter().filter_map(|(run, _)| verdicts::incomplete(run));
+    table + &incomplete.map(|line| line + "\n").collect::<String>()
+}
+
+/// The points of one run, for a terminal; empty where it has none.
+#[must_use]
+pub fn points_text(run: &Measured<'_>) -> String {
+    let table = page::point_table(&points(std::slice::from_ref(run)));
+    if table.is_empty() { String::new() } else { table.text() }
+}
+
 /// The report of the runs of one experiment. Of each method one counts, see [`latest`].
 ///
 /// # Errors

@@ -108,7 +108,7 @@ impl From<MigrateError> for Fault {
     }
 }
 
-/// SQLite's primary result codes that have a message of their own, and one extended code.
+/// SQLite's primary result codes that have a message of their own, and two extended codes.
 mod code {
     pub const BUSY: i32 = 5;
     pub const LOCKED: i32 = 6;
@@ -119,6 +119,8 @@ mod code {
     pub const CANTOPEN: i32 = 14;
     pub const NOTADB: i32 = 26;
     pub const READONLY_DBMOVED: i32 = 1032;
+    /// The file that processes share cannot grow.
+    pub const IOERR_SHMSIZE: i32 = 4874;
 }
 
 impl Fault {
@@ -154,6 +156,7 @@ impl Fault {
             code::CANTOPEN if was_there && !path.exists() => StoreError::Gone(path),
             code::CANTOPEN | code::READONLY => StoreError::NotWritable { path, cause },
             code::BUSY | code::LOCKED => StoreError::Locked { path, lock_wait },
+            _ if code == code::IOERR_SHMSIZE => StoreError::Full { path, cause },
             code::FULL => StoreError::Full { path, cause },
             code::IOERR => StoreError::Disk { path, cause },
             code::CORRUPT => StoreError::Damaged { path, cause },

@@ -195,6 +195,52 @@ fn what_does_not_fit_into_memory_is_refused_before_any_work() {
         assert!(said.contains(word), "{said}");
     }
     assert!(!bench.database().exists());
+    let bench = ["bench", "experiments/fbnetv2_f.toml", "--batch", "60000"];
+    let output = repro(&bench).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for word in ["at a batch of 60000", "a smaller --batch", "search.recompute=block", "--force"] {
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[test]
+fn a_budget_in_a_gap_is_refused_when_it_is_checked_and_before_anything_is_run() {
+    let bench = Bench::new();
+    let sets = ["--set", "search.budget.macs=200001", "--set", "search.budget.tolerance=1e-6"];
+    for command in ["check", "run"] {
+        let output = bench.repro(&[&[command, SMOKE][..], &sets].concat()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("smoke.toml: search.budget: macs = 200001.0"), "{said}");
+    }
+    assert!(!bench.database().exists());
+}
+
+#[test]
+fn a_scale_takes_a_share_of_every_epoch_and_leaves_their_number() {
+    let bench = Bench::new();
+    let counts = |scale: &str| {
+        let run = &bench.smoke(&["--set", scale])[0];
+        let shown = bench.show(run);
+        let train = shown["phases"].as_array().unwrap().iter().find(|p| p["phase"] == "train");
+        let points = |metric: &str| shown["metrics"][metric]["points"].as_u64().unwrap();
+        let epochs = [points("search.tau"), points("train.loss")];
+        (run["search_images"].as_u64().unwrap(), train.unwrap()["usage"]["images"].clone(), epochs)
+    };
+    // 10 batches of 32 for the weights in 4 epochs, 2 for α in 3; 28 in the training's 5, each of which
+    // ends with 100 images that are held out.
+    let (whole, half) = ((4 * 10 + 3 * 2) * 32, (4 * 5 + 3) * 32);
+    let trained = |batches: u64| Value::from(5 * (batches * 32 + 100));
+    assert_eq!(counts("scale=1"), (whole, trained(28), [4, 5]));
+    assert_eq!(counts("scale=0.5"), (half, trained(14), [4, 5]));
+}
+
+#[test]
+fn a_space_in_place_of_a_manifest_is_told_so_and_nothing_else() {
+    let said = stderr(&mut repro(&["run", "experiments/spaces/smoke.toml"]));
+    assert!(said.contains("smoke.toml: is a search space, not a manifest"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]
@@ -622,57 +668,28 @@ fn plain(command: &Command) -> std::process::Command {
 #[cfg(unix)]
 mod signals {
     use super::*;
+    use crate::processes::{Running, wait_until};
+    use std::fs::File;
     use std::os::unix::process::ExitStatusExt;
-    use std::process::{Child, ExitStatus, Stdio};
-    use std::time::{Duration, Instant};
+    use std::process::Stdio;
 
-    /// A run that would take an hour; ended with the test, however that ends.
-    struct Running(Child);
-
-    impl Drop for Running {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
+    /// Begins a run that would take an hour, `before` it a piece of shell, and waits until it has
+    /// measured something.
+    fn begin(bench: &Bench, before: &str) -> Running {
+        let line = format!("{before} exec \"$0\" run {SMOKE} --set search.epochs=100000");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &line]).arg(bench.repro(&[]).get_program());
+        shell.current_dir(env!("CARGO_MANIFEST_DIR")).env("REPRO_DB", bench.database());
+        shell.env("RAYON_NUM_THREADS", "1").stdout(Stdio::null());
+        let child = shell.stderr(File::create(said(bench)).unwrap()).spawn().unwrap();
+        let running = Running(child);
+        wait_until("a loss", || losses(bench) > 0);
+        running
     }
 
-    impl Running {
-        /// Begins the run, `before` it a piece of shell, and waits until it has measured something.
-        fn begin(bench: &Bench, before: &str) -> Self {
-            let line = format!("{before} exec \"$0\" run {SMOKE} --set search.epochs=100000");
-            let mut shell = std::process::Command::new("sh");
-            shell.args(["-c", &line]).arg(bench.repro(&[]).get_program());
-            shell.current_dir(env!("CARGO_MANIFEST_DIR")).env("REPRO_DB", bench.database());
-            shell.env("RAYON_NUM_THREADS", "1");
-            let child = shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            let running = Self(child);
-            wait_until(|| losses(bench) > 0);
-            running
-        }
-
-        fn signal(&self, name: &str) {
-            let pid = self.0.id().to_string();
-            assert!(
-                std::process::Command::new("kill").args([name, &pid]).status().unwrap().success()
-            );
-        }
-
-        fn wait(&mut self) -> ExitStatus {
-            let mut ended = None;
-            wait_until(|| {
-                ended = self.0.try_wait().unwrap();
-                ended.is_some()
-            });
-            ended.unwrap()
-        }
-    }
-
-    fn wait_until(mut done: impl FnMut() -> bool) {
-        let start = Instant::now();
-        while !done() {
-            assert!(start.elapsed() < Duration::from_mins(1), "waited for a minute");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+    /// The file with what the run says on standard error.
+    fn said(bench: &Bench) -> PathBuf {
+        bench.folder.path().join("said.txt")
     }
 
     fn show(bench: &Bench) -> Value {
@@ -689,18 +706,20 @@ mod signals {
     fn a_run_that_is_interrupted_ends_with_130_and_keeps_what_it_measured() {
         for signal in ["-INT", "-TERM"] {
             let bench = Bench::new();
-            let mut running = Running::begin(&bench, "");
+            let mut running = begin(&bench, "");
             running.signal(signal);
             assert_eq!(running.wait().code(), Some(130));
             assert_eq!(show(&bench)["status"], "interrupted");
             assert!(losses(&bench) > 0);
+            let said = std::fs::read_to_string(said(&bench)).unwrap();
+            assert!(said.contains("run 1: interrupted"), "{said}");
         }
     }
 
     #[test]
     fn a_run_that_is_killed_shows_as_interrupted_and_keeps_what_it_measured() {
         let bench = Bench::new();
-        let mut running = Running::begin(&bench, "");
+        let mut running = begin(&bench, "");
         assert_eq!(show(&bench)["status"], "running");
         running.signal("-KILL");
         assert_eq!(running.wait().signal(), Some(9));
@@ -715,10 +734,10 @@ mod signals {
     #[test]
     fn a_run_under_nohup_outlives_its_terminal() {
         let bench = Bench::new();
-        let mut running = Running::begin(&bench, "trap '' HUP;");
+        let mut running = begin(&bench, "trap '' HUP;");
         running.signal("-HUP");
         let before = losses(&bench);
-        wait_until(|| losses(&bench) > before);
+        wait_until("another loss", || losses(&bench) > before);
         assert_eq!(show(&bench)["status"], "running");
         running.signal("-INT");
         assert_eq!(running.wait().code(), Some(130));

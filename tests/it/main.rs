@@ -21,6 +21,8 @@ mod networks;
 mod numbers;
 mod operators;
 mod optimizers;
+#[cfg(unix)]
+mod processes;
 mod published;
 mod pytorch;
 mod recompute;

@@ -83,6 +83,18 @@ fn a_study_measures_every_point_and_its_report_has_them_all() {
     assert_eq!(methods, ["dmasking", "dnas"]);
     assert!(runs.iter().all(|run| run["status"] == "finished"), "{runs:?}");
 
+    let output = in_folder(folder.path(), &["report", "--print"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    for part in ["memory_tiny\n", "growing", "width    dnas ", "1 to 4"] {
+        assert!(printed.contains(part), "{part} is missing:\n{printed}");
+    }
+    let output = in_folder(folder.path(), &["show", "2"]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("\npoints\n  growing") && shown.contains(" predicted "), "{shown}");
+    let output = in_folder(folder.path(), &["show", "2", "--json"]);
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(shown["points"][0]["measured"]["peak_bytes"].as_u64() > Some(0), "{shown}");
+
     let output = in_folder(folder.path(), &["report"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let reports = folder.path().join("reports/memory");
@@ -181,7 +193,8 @@ fn a_study_that_is_not_right_is_refused_with_the_place() {
     let output = in_folder(folder.path(), &["bench", "study.toml"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
-    assert!(said.contains("scaling: is of a memory scaling study"), "{said}");
+    assert!(said.contains("study.toml: is a memory scaling study"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 #[test]
@@ -199,62 +212,28 @@ fn a_seed_of_the_command_line_reaches_every_process() {
 #[cfg(target_os = "linux")]
 mod signals {
     use super::*;
-    use std::process::{Child, ExitStatus, Stdio};
-    use std::time::{Duration, Instant};
+    use crate::processes::{Running, wait_until};
+    use std::process::Stdio;
 
-    /// A study whose processes would measure for an hour; ended with the test, however that ends.
-    struct Running(Child);
-
-    impl Drop for Running {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
+    /// A study whose processes would measure for an hour.
+    fn begin(folder: &Path) -> Running {
+        let program = repro(&[]).get_program().to_owned();
+        let mut command = std::process::Command::new(program);
+        command.args(["run", "study.toml", "--set", "scaling.seconds=3600", "--threads", "1"]);
+        command.current_dir(folder).env_remove("REPRO_DB").stdin(Stdio::null());
+        Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-        let start = Instant::now();
-        while !done() {
-            assert!(start.elapsed() < Duration::from_secs(30), "waited long for {what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    impl Running {
-        fn begin(folder: &Path) -> Self {
-            let program = repro(&[]).get_program().to_owned();
-            let mut command = std::process::Command::new(program);
-            command.args(["run", "study.toml", "--set", "scaling.seconds=3600", "--threads", "1"]);
-            command.current_dir(folder).env_remove("REPRO_DB").stdin(Stdio::null());
-            Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-        }
-
-        /// The process that measures.
-        fn measuring(&self) -> String {
-            let id = self.0.id();
-            let mut children = String::new();
-            wait_until("a process that measures", || {
-                let path = format!("/proc/{id}/task/{id}/children");
-                children = fs::read_to_string(path).unwrap_or_default();
-                !children.trim().is_empty()
-            });
-            children.trim().to_owned()
-        }
-
-        fn signal(&self, name: &str) {
-            let id = self.0.id().to_string();
-            let status = std::process::Command::new("kill").args([name, &id]).status().unwrap();
-            assert!(status.success());
-        }
-
-        fn wait(&mut self) -> ExitStatus {
-            let mut ended = None;
-            wait_until("the study to end", || {
-                ended = self.0.try_wait().unwrap();
-                ended.is_some()
-            });
-            ended.unwrap()
-        }
+    /// The process that measures.
+    fn measuring(study: &Running) -> String {
+        let id = study.0.id();
+        let mut children = String::new();
+        wait_until("a process that measures", || {
+            let path = format!("/proc/{id}/task/{id}/children");
+            children = fs::read_to_string(path).unwrap_or_default();
+            !children.trim().is_empty()
+        });
+        children.trim().to_owned()
     }
 
     /// Whether the process is there and not only waits for somebody who asks how it ended.
@@ -268,24 +247,27 @@ mod signals {
     #[test]
     fn a_study_that_is_asked_to_stop_does_not_wait_for_what_it_measures() {
         let (folder, _) = study(STUDY);
-        let mut running = Running::begin(folder.path());
-        let measuring = running.measuring();
-        assert!(lives(&measuring));
+        let mut running = begin(folder.path());
+        let child = measuring(&running);
+        assert!(lives(&child));
         running.signal("-TERM");
         assert_eq!(running.wait().code(), Some(130));
-        assert!(!lives(&measuring));
+        assert!(!lives(&child));
         let output = in_folder(folder.path(), &["show", "1", "--json"]);
         let run: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(run["status"], "interrupted");
+        let output = in_folder(folder.path(), &["report", "--print"]);
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.contains("no point of these studies has been measured"), "{printed}");
     }
 
     #[test]
     fn what_measures_ends_with_a_study_that_is_killed() {
         let (folder, _) = study(STUDY);
-        let mut running = Running::begin(folder.path());
-        let measuring = running.measuring();
+        let mut running = begin(folder.path());
+        let child = measuring(&running);
         running.signal("-KILL");
         assert_eq!(running.wait().code(), None);
-        wait_until("the process that measures to end", || !lives(&measuring));
+        wait_until("the process that measures to end", || !lives(&child));
     }
 }

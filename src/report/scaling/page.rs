@@ -93,7 +93,7 @@ What has no measured peak needs more memory than was free, or than the manifest 
 predicted. The model's error is predicted over measured, less one. By owner and by phase: see the CSV \
 file.\n";
 
-fn growth_table(series: &[Series]) -> Table {
+pub(super) fn growth_table(series: &[Series]) -> Table {
     let columns = [
         ("growing", Left),
         ("supernet", Left),
@@ -177,7 +177,7 @@ pub(super) fn slope(line: Option<&Line>, with_interval: bool) -> String {
     }
 }
 
-fn point_table(points: &[Point]) -> Table {
+pub(super) fn point_table(points: &[Point]) -> Table {
     let columns = [
         ("growing", Left),
         ("supernet", Left),

@@ -10,7 +10,7 @@ use crate::claim::{
 use crate::record::StepUsage;
 use crate::report::cells::{MIB, escape};
 use crate::space::{Dimension, Growth, SearchSpace};
-use crate::store::RunRow;
+use crate::store::{RunRow, RunStatus};
 
 /// How far the memory model may be off.
 const MODEL_TOLERATED: f64 = 0.03;
@@ -23,12 +23,24 @@ pub fn list(
     series: &[Series],
 ) -> String {
     let dataset = runs.first().map_or("", |run| &run.dataset[..]);
-    let mut lines = Vec::new();
+    let mut lines: Vec<String> =
+        runs.iter().filter_map(incomplete).map(|line| escape(&line)).collect();
     lines.extend(space.and_then(|space| of_size(dataset, space)));
     lines.extend(of_masking(dataset, series));
     lines.extend(of_explicit(series));
     lines.extend(of_model(points));
     lines.iter().map(|line| format!("- {line}\n")).collect()
+}
+
+/// That a run ended, or goes on, without all of its points, and why.
+pub fn incomplete(run: &RunRow) -> Option<String> {
+    if run.status == RunStatus::Finished {
+        return None;
+    }
+    let error = run.error.iter().flat_map(|error| error.lines());
+    let why: Vec<&str> = std::iter::once(run.status.name()).chain(error).collect();
+    let (id, method) = (run.id, &run.method);
+    Some(format!("Not all points of {method} were measured (run {id}): {}", why.join("; ")))
 }
 
 fn claim(id: &str) -> Option<&'static Claim> {
