@@ -14,9 +14,8 @@ use images::Prepared;
 
 use crate::cost;
 use crate::data;
-use crate::document::Complaints;
 use crate::env::Environment;
-use crate::manifest::Manifest;
+use crate::manifest::{Complaints, Manifest};
 use crate::memory;
 use crate::recipe::{Budget, Method};
 use crate::record::{FoundArchitecture, Phase, Work};

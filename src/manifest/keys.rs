@@ -21,10 +21,11 @@ pub(super) fn optional_name<T: Copy + Default>(
     s.optional(key, |value| value.name(names)).map(Option::unwrap_or_default)
 }
 
-/// The share of a recipe's batches that every epoch of search and training has; no key, all of them.
-pub(super) fn read_scale(s: &Section<'_>) -> Option<f64> {
-    let share = s.optional("scale", |value| value.real((Excluded(0.0), Included(1.0))))?;
-    Some(share.unwrap_or(1.0))
+/// The share of a recipe's batches that every epoch of search and training has: all of them where
+/// there is no key, and for what is read after it where the key is wrong, which is said.
+pub(super) fn read_scale(s: &Section<'_>) -> f64 {
+    let share = s.optional("scale", |value| value.real((Excluded(0.0), Included(1.0))));
+    share.flatten().unwrap_or(1.0)
 }
 
 /// A batch holds no more images than there are.
