@@ -241,7 +241,6 @@ pub fn supernet_step(
     })
 }
 
-/// What the memory model says.
 /// What the memory model says of a step on `batch` images of that side; `None` where it has none.
 #[must_use]
 pub fn predicted(

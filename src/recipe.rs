@@ -60,7 +60,7 @@ impl ImageFolder {
 pub struct SearchConfig {
     pub method: Method,
     pub epochs: usize,
-    /// Share of its batches that an epoch has, in (0, 1]: those of 1 are a recipe, less is less of it.
+    /// Share of its batches that an epoch has, in (0, 1]; 1 takes all.
     pub scale: f64,
     /// Epochs before the architecture parameters begin to move.
     pub warmup_epochs: usize,

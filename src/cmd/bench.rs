@@ -8,6 +8,7 @@ use repro::bench::{self, Measured, What};
 use repro::data::{self, Silent};
 use repro::manifest::{self, Manifest, Overrides};
 use repro::memory;
+use repro::recipe::Recompute;
 use repro::runner;
 use repro::space::{ArchSpec, SearchSpace};
 use std::io::{self, Write};
@@ -86,7 +87,8 @@ pub struct Args {
     /// Threads to compute with [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Begin even where the step is thought to need more memory than is free.
+    /// Begin even where the step is thought to need more memory than is free; that is not known of
+    /// eval, rs_ws and evolution.
     #[arg(long)]
     force: bool,
     /// Print one object of JSON.
@@ -115,10 +117,10 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
         refuse_unfitting(arch, &manifest.space).map_err(|problem| wrong(args, &problem))?;
     }
     set_threads(args.threads)?;
-    fetch_if_absent(manifest.data.dataset, data_root, &Display::new())?;
-    runner::check_images(&manifest, data_root)?;
     let batch = args.batch.map_or_else(|| usual_batch(&manifest, args.what), |n| n as usize);
     preflight(args, &manifest, arch.as_ref(), batch)?;
+    fetch_if_absent(manifest.data.dataset, data_root, &Display::new())?;
+    runner::check_images(&manifest, data_root)?;
     let dataset = data::load(&manifest.data, data_root, &Silent)?;
     let size = (batch, args.steps as usize);
     let measured = bench::measure(&manifest, &dataset, args.what, arch.as_ref(), size)?;
@@ -146,10 +148,19 @@ fn preflight(
     if args.force || taken <= free {
         return Ok(());
     }
-    let section = if args.what == What::Supernet { "search" } else { "train" };
+    let (section, recompute) = match args.what {
+        What::Supernet => ("search", manifest.search.recompute),
+        What::Network | What::Eval => ("train", manifest.train.recompute),
+    };
+    let less = match recompute {
+        Recompute::None => {
+            format!("a smaller --batch or --set {section}.recompute=block needs less")
+        }
+        Recompute::Block => "a smaller --batch needs less".to_owned(),
+    };
     bail!(
-        "a step needs about {} of memory at a batch of {batch}, and {} are free; a smaller --batch or \
-         --set {section}.recompute=block needs less, and --force tries it nevertheless",
+        "a step needs about {} of memory at a batch of {batch}, and {} are free; {less}, and --force \
+         tries it nevertheless",
         text::bytes(taken),
         text::bytes(free)
     )

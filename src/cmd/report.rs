@@ -47,9 +47,7 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         let results =
             if others.is_empty() { String::new() } else { report::results_table(&others) };
         let shown = [results, studies].into_iter().filter(|table| !table.is_empty());
-        let shown = shown.collect::<Vec<_>>().join("\n");
-        let nothing = "no point of these studies has been measured\n";
-        out.write_all(if shown.is_empty() { nothing } else { &shown }.as_bytes())?;
+        out.write_all(shown.collect::<Vec<_>>().join("\n").as_bytes())?;
         return Ok(());
     }
     let command = command_line();

@@ -202,7 +202,9 @@ pub fn write_studies(
     command_line: &str,
 ) -> Result<(Vec<PathBuf>, Vec<RunRow>)> {
     let (studies, others) = studies(runs, points_of)?;
-    let reports = studies.iter().map(|(name, runs)| scaling::build(name, runs, command_line));
+    let has_points = |runs: &[scaling::Measured<'_>]| runs.iter().any(|(_, p)| !p.is_empty());
+    let reports = studies.iter().filter(|(_, runs)| has_points(runs));
+    let reports = reports.map(|(name, runs)| scaling::build(name, runs, command_line));
     let reports = reports.collect::<Result<Vec<_>>>()?;
     let folder = folder.join("memory");
     let mut written = Vec::new();
@@ -222,7 +224,7 @@ pub fn write_studies(
     Ok((written, others))
 }
 
-/// The runs of each memory scaling study that has points, by its name, and the runs that are of none.
+/// The runs of each memory scaling study, by its name, and the runs that are of none.
 type Studies<'a> = (BTreeMap<&'a str, Vec<scaling::Measured<'a>>>, Vec<RunRow>);
 
 fn studies<'a>(runs: &'a [RunRow], points_of: PointsOf<'_>) -> Result<Studies<'a>> {
@@ -231,9 +233,7 @@ fn studies<'a>(runs: &'a [RunRow], points_of: PointsOf<'_>) -> Result<Studies<'a
     for run in runs.iter().filter(is_study) {
         let points = points_of(run.id)
             .with_context(|| format!("cannot read the points of run {}", run.id))?;
-        if !points.is_empty() {
-            studies.entry(&run.experiment).or_default().push((run, points));
-        }
+        studies.entry(&run.experiment).or_default().push((run, points));
     }
     Ok((studies, runs.iter().filter(|run| !is_study(run)).cloned().collect()))
 }

@@ -182,8 +182,11 @@ fn series(points: &[Point]) -> Vec<Series> {
 #[must_use]
 pub fn text(runs: &[Measured<'_>]) -> String {
     let counted = latest(runs);
-    let table = page::growth_table(&series(&points(&counted))).text();
-    let incomplete = counted.iter().filter_map(|(run, _)| verdicts::incomplete(run));
+    let table = page::growth_table(&series(&points(&counted)));
+    let table = if table.is_empty() { String::new() } else { table.text() };
+    // Where nothing was measured, none counts, and there is the more to say.
+    let told = if counted.is_empty() { runs } else { &counted };
+    let incomplete = told.iter().filter_map(|(run, _)| verdicts::incomplete(run));
     table + &incomplete.map(|line| line + "\n").collect::<String>()
 }
 

@@ -258,7 +258,8 @@ mod signals {
         assert_eq!(run["status"], "interrupted");
         let output = in_folder(folder.path(), &["report", "--print"]);
         let printed = String::from_utf8(output.stdout).unwrap();
-        assert!(printed.contains("no point of these studies has been measured"), "{printed}");
+        let why = "Not all points of dmasking were measured (run 1): interrupted";
+        assert!(printed.contains("memory_tiny\n") && printed.contains(why), "{printed}");
     }
 
     #[test]
