@@ -34,12 +34,18 @@ pub fn run(args: &Args, data_root: Option<&Path>) -> Result<()> {
     let mut out = io::stdout().lock();
     for path in &args.manifests {
         match manifest::load_experiment(path, &overrides) {
-            Ok(Experiment::Runs(manifest)) => match check_further(&manifest, data_root) {
-                Ok(note) => {
-                    writeln!(out, "{}: ok\n{}{note}", path.display(), summary(&manifest))?;
+            Ok(Experiment::Runs(manifest)) => {
+                let budget = runner::check_budget(&manifest);
+                match (budget, check_folder(&manifest, data_root)) {
+                    (Ok(()), Ok(note)) => {
+                        writeln!(out, "{}: ok\n{}{note}", path.display(), summary(&manifest))?;
+                    }
+                    (budget, folder) => {
+                        let found = budget.err().into_iter().chain(folder.err());
+                        complaints.0.extend(found.flat_map(|found| found.0));
+                    }
                 }
-                Err(found) => complaints.0.extend(found.0),
-            },
+            }
             Ok(Experiment::Scaling(study)) => {
                 writeln!(out, "{}: ok\n{}", path.display(), scaling::summary(&study))?;
             }
@@ -49,10 +55,9 @@ pub fn run(args: &Args, data_root: Option<&Path>) -> Result<()> {
     if complaints.0.is_empty() { Ok(()) } else { Err(complaints.into()) }
 }
 
-/// Whether a network is within the budget; and compares an image folder with the manifest if it is
-/// there. Says so if it is not, since a manifest can be right without it.
-fn check_further(manifest: &Manifest, data_root: Option<&Path>) -> Result<String, Complaints> {
-    runner::check_budget(manifest)?;
+/// Compares an image folder with the manifest if it is there; says so if it is not, since a manifest
+/// can be right without it.
+fn check_folder(manifest: &Manifest, data_root: Option<&Path>) -> Result<String, Complaints> {
     let (Some(folder), Some(root)) = (&manifest.data.folder, data_root) else {
         return Ok(String::new());
     };

@@ -114,7 +114,7 @@ impl<'a> Loader<'a> {
             Some(_) => self.indices.len() / self.batch_size,
             None => self.indices.len().div_ceil(self.batch_size),
         };
-        ((all as f64 * self.share).round() as usize).max(all.min(1))
+        ((all as f64 * self.share).round() as usize).clamp(all.min(1), all)
     }
 
     /// Images per epoch: what all its batches hold together.

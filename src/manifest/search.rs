@@ -172,7 +172,9 @@ fn check_share(
         ways.push(format!("a share that leaves {batch} on both sides"));
     }
     match of_weights.min(for_alpha) {
-        0 if ways.is_empty() => ways.push("more images".to_owned()),
+        0 if ways.is_empty() => {
+            ways.push(format!("a share nearer 0.5 and a batch_size of at most {}", images / 2));
+        }
         0 => {}
         most => ways.push(format!("a batch_size of at most {most}")),
     }

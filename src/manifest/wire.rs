@@ -39,12 +39,12 @@ pub fn load_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment,
 }
 
 pub(super) fn load_document(path: &Path, overrides: &Overrides) -> Result<Document, Complaints> {
-    let document = Document::load(path)?.with(overrides)?;
+    let document = Document::load(path)?;
     if document.has("stage") && !document.has("search") && !document.has("scaling") {
         let expected = "give a manifest that names it; `repro space FILE` describes a space";
         return Err(Complaint::of_file(path, "is a search space, not a manifest", expected).into());
     }
-    Ok(document)
+    document.with(overrides)
 }
 
 fn read_runs(document: &Document, path: &Path) -> Result<Manifest, Complaints> {

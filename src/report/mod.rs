@@ -55,8 +55,8 @@ pub struct Report {
 #[must_use]
 pub fn results_table(runs: &[RunRow]) -> String {
     let tables = [results::results(runs), results::unfinished(runs)];
-    let shown: Vec<String> =
-        tables.iter().filter(|table| !table.is_empty()).map(table::Table::text).collect();
+    let texts = tables.iter().map(table::Table::text);
+    let shown: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
     if shown.is_empty() { "no runs\n".to_owned() } else { shown.join("\n") }
 }
 

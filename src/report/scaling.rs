@@ -182,19 +182,14 @@ fn series(points: &[Point]) -> Vec<Series> {
 #[must_use]
 pub fn text(runs: &[Measured<'_>]) -> String {
     let counted = latest(runs);
-    let table = page::growth_table(&series(&points(&counted)));
-    let table = if table.is_empty() { String::new() } else { table.text() };
-    // Where nothing was measured, none counts, and there is the more to say.
-    let told = if counted.is_empty() { runs } else { &counted };
-    let incomplete = told.iter().filter_map(|(run, _)| verdicts::incomplete(run));
-    table + &incomplete.map(|line| line + "\n").collect::<String>()
+    let incomplete = incomplete(runs, &counted).into_iter().map(|line| line + "\n");
+    page::growth_table(&series(&points(&counted))).text() + &incomplete.collect::<String>()
 }
 
 /// The points of one run, for a terminal; empty where it has none.
 #[must_use]
 pub fn points_text(run: &Measured<'_>) -> String {
-    let table = page::point_table(&points(std::slice::from_ref(run)));
-    if table.is_empty() { String::new() } else { table.text() }
+    page::point_table(&points(std::slice::from_ref(run))).text()
 }
 
 /// The report of the runs of one experiment. Of each method one counts, see [`latest`].
@@ -210,7 +205,14 @@ pub fn build(experiment: &str, runs: &[Measured<'_>], command_line: &str) -> Res
     let pictures: Vec<(&str, String)> =
         figures.iter().map(|(kind, _)| (*kind, format!("{name}-{kind}.svg"))).collect();
     Ok(ScalingReport {
-        markdown: page::markdown(&counted, &points, &series, &pictures, command_line),
+        markdown: page::markdown(
+            &counted,
+            &incomplete(runs, &counted),
+            &points,
+            &series,
+            &pictures,
+            command_line,
+        ),
         csv: frame::text(frame(&points)?).context("cannot write the points as CSV")?,
         figures,
         name,
@@ -234,6 +236,22 @@ fn latest<'a>(runs: &[Measured<'a>]) -> Vec<Measured<'a>> {
         }
     }
     last
+}
+
+/// What is not complete: of the runs that count, and of the last run of each other method, which has
+/// measured nothing.
+fn incomplete(runs: &[Measured<'_>], counted: &[Measured<'_>]) -> Vec<String> {
+    let same = |run: &RunRow| {
+        counted.first().is_none_or(|(c, _)| c.manifest.sha256 == run.manifest.sha256)
+    };
+    let mut told: Vec<&RunRow> = counted.iter().map(|(run, _)| *run).collect();
+    for (run, _) in runs.iter().rev().filter(|(run, _)| same(run)) {
+        if !told.iter().any(|known| known.method == run.method) {
+            told.push(run);
+        }
+    }
+    told.sort_by_key(|run| run.id);
+    told.into_iter().filter_map(verdicts::incomplete).collect()
 }
 
 fn frame(points: &[Point]) -> PolarsResult<DataFrame> {
@@ -326,6 +344,23 @@ mod tests {
         let runs: Vec<RunRow> = (1..).zip(runs).map(|(id, of)| run(id, *of)).collect();
         let measured: Vec<_> = runs.iter().map(|run| (run, vec![point.clone()])).collect();
         latest(&measured).iter().map(|(run, _)| run.id).collect()
+    }
+
+    #[test]
+    fn a_method_that_measured_nothing_is_told_beside_those_that_did() {
+        use RunStatus::{Failed, Finished};
+        let runs = [
+            run(1, ("dnas", "a", Failed)),
+            run(2, ("dmasking", "a", Finished)),
+            run(3, ("dnas", "a", Failed)),
+            run(4, ("darts", "b", Failed)),
+        ];
+        let measured: Vec<Measured<'_>> = runs.iter().map(|run| (run, Vec::new())).collect();
+        let told = |counted: &[Measured<'_>]| incomplete(&measured, counted);
+        let dnas = "Not all points of dnas were measured (run 3): failed";
+        assert_eq!(told(&measured[1..2]), [dnas]);
+        // Where none counts, the last of each method is told.
+        assert_eq!(told(&[]), [dnas, "Not all points of darts were measured (run 4): failed"]);
     }
 
     #[test]

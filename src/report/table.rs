@@ -36,9 +36,12 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// For a terminal.
+    /// For a terminal; empty without rows.
     #[must_use]
     pub fn text(&self) -> String {
+        if self.is_empty() {
+            return String::new();
+        }
         let (widths, mut lines) = self.aligned(one_line, 0);
         lines.insert(1, widths.iter().map(|width| "-".repeat(*width)).collect());
         lines.iter().map(|cells| cells.join("  ").trim_end().to_owned() + "\n").collect()

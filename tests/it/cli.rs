@@ -249,9 +249,12 @@ fn a_scale_takes_a_share_of_every_epoch_and_leaves_their_number() {
 
 #[test]
 fn a_space_in_place_of_a_manifest_is_told_so_and_nothing_else() {
-    let said = stderr(&mut repro(&["run", "experiments/spaces/smoke.toml"]));
-    assert!(said.contains("smoke.toml: is a search space, not a manifest"), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
+    for set in [&[][..], &["--set", "search.epochs=3"]] {
+        let run = [&["run", "experiments/spaces/smoke.toml"], set].concat();
+        let said = stderr(&mut repro(&run));
+        assert!(said.contains("smoke.toml: is a search space, not a manifest"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
 }
 
 #[test]

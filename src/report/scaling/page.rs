@@ -21,6 +21,7 @@ const LEAST_POINTS: usize = 4;
 /// All of it.
 pub fn markdown(
     runs: &[Measured<'_>],
+    incomplete: &[String],
     points: &[Point],
     series: &[Series],
     pictures: &[(&str, String)],
@@ -31,7 +32,10 @@ pub fn markdown(
     let mut page = vec![format!("# {}\n", escape(experiment)), origin(&rows, command_line)];
     page.push(about(points));
     let space = rows.first().and_then(space_of);
-    page.push(format!("## Verdicts\n\n{}", verdicts::list(&rows, space.as_ref(), points, series)));
+    let incomplete: String =
+        incomplete.iter().map(|line| format!("- {}\n", escape(line))).collect();
+    let verdicts = verdicts::list(&rows, space.as_ref(), points, series);
+    page.push(format!("## Verdicts\n\n{incomplete}{verdicts}"));
     page.extend(pictures.iter().map(|(kind, name)| {
         let kind = if *kind == "bytes" { "The most bytes" } else { "The seconds" };
         format!("![{kind} of a step over the options and over the size of the space]({name})\n")

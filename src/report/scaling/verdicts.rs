@@ -23,8 +23,7 @@ pub fn list(
     series: &[Series],
 ) -> String {
     let dataset = runs.first().map_or("", |run| &run.dataset[..]);
-    let mut lines: Vec<String> =
-        runs.iter().filter_map(incomplete).map(|line| escape(&line)).collect();
+    let mut lines = Vec::new();
     lines.extend(space.and_then(|space| of_size(dataset, space)));
     lines.extend(of_masking(dataset, series));
     lines.extend(of_explicit(series));

@@ -102,6 +102,11 @@ pub const IN_MANIFEST: &[Slip] = &[
     ("a batch larger than the training set", "batch_size = 32", "batch_size = 49_500"),
     ("a batch larger than the smaller part", "weight_share = 0.8", "weight_share = 0.995"),
     ("a share that leaves a part empty", "weight_share = 0.8", "weight_share = 0.99999"),
+    (
+        "a share of few images that leaves a part empty",
+        "images = 6400\nweight_share = 0.8",
+        "images = 100\nweight_share = 0.001",
+    ),
     ("more images than there are", "images = 6400", "images = 49_001"),
     ("everything held out", "validation_images = 1000", "validation_images = 50_000"),
     ("lambda in the power form", "b = 0.6", "b = 0.6\nlambda = 0.3"),
