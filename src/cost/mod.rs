@@ -77,25 +77,30 @@ pub fn count_head(space: &SearchSpace, input: usize, side: usize) -> Cost<u64> {
 }
 
 /// The cost of the masked supernet for one image: all types of every block at their largest sizes, at
-/// every resolution; its parameters are the same ones at each.
+/// every resolution; its parameters are the same ones at each. The classifier runs once.
 #[must_use]
 pub fn supernet(space: &SearchSpace) -> Cost<u64> {
     let largest = |block: &BlockChoices| (vec![block.mid_max()], vec![block.width_max()]);
-    let each = space.resolutions.iter().map(|side| instantiated(space, *side, largest));
     let Cost { params, .. } = instantiated(space, space.max_resolution(), largest);
-    let all = each.fold(Cost::zero(&0), |all, one| all.plus(&one));
-    Cost { params, ..all }
+    Cost { params, ..at_every_resolution(space, largest) }
 }
 
 /// The cost of the explicit supernet for one image: all types of every block in all sizes, at every
 /// resolution, each with weights of its own; the classifier is one.
 #[must_use]
 pub fn explicit_supernet(space: &SearchSpace) -> Cost<u64> {
-    let all = |block: &BlockChoices| match &block.expansion {
+    at_every_resolution(space, |block| match &block.expansion {
         Expansion::None => (vec![block.in_max], block.widths.clone()),
         Expansion::Options { mids, .. } => (mids.clone(), block.widths.clone()),
-    };
-    let each = space.resolutions.iter().map(|side| instantiated(space, *side, all));
+    })
+}
+
+/// The cost of a supernet with these sizes at every resolution, in front of one classifier.
+fn at_every_resolution(
+    space: &SearchSpace,
+    sizes: impl Fn(&BlockChoices) -> (Vec<usize>, Vec<usize>),
+) -> Cost<u64> {
+    let each = space.resolutions.iter().map(|side| instantiated(space, *side, &sizes));
     let all = each.fold(Cost::zero(&0), |all, one| all.plus(&one));
     let again = ((space.resolutions.len() - 1) * space.head.width * space.classes) as u64;
     Cost { macs: all.macs - again, params: all.params - again, ..all }

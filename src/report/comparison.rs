@@ -12,10 +12,17 @@ use super::table::{Align::Left, Align::Right, Table};
 use crate::recipe::Method;
 use crate::record::Phase;
 use crate::store::{Measurement, RunRow, RunStatus};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The methods that the others are held against.
 const BASELINES: [&str; 2] = [Method::Random.name(), Method::RandomSearch.name()];
+
+/// What a search had executed until a step, and the accuracy that it steers by: of methods that score
+/// networks, and of those that learn α.
+const COURSES: [(&str, &str); 2] = [
+    ("search.candidate.executed_macs", "search.best.top1"),
+    ("search.executed_macs", "search.alpha.top1"),
+];
 
 const NUMBERS: [Number; 8] = [
     Number { title: "MACs", unit: Unit::Count, of: macs },
@@ -35,6 +42,10 @@ pub struct Tested<'a> {
     pub top1s: Vec<f64>,
     /// Where the network was chosen by probabilities within a budget.
     budget: Option<BudgetsPart>,
+    /// Multiply-accumulates executed so far, and held-out accuracy in 0..=1, as the search went: of
+    /// the best network so far, or of the supernet on the images of α. Empty where a version did not
+    /// record them, and where nothing was searched.
+    pub course: Vec<(f64, f64)>,
 }
 
 /// How much the budget decided.
@@ -90,8 +101,20 @@ impl<'a> Tested<'a> {
         let budget = changed.zip(unconstrained);
         let budget = budget.map(|(changed, macs)| BudgetsPart { changed, macs });
         let top1s = of("test.top1").collect();
-        (run.status == RunStatus::Finished).then_some(Self { run, top1s, budget })
+        let course =
+            COURSES.iter().flat_map(|(macs, top1)| course(measurements, macs, top1)).collect();
+        (run.status == RunStatus::Finished).then_some(Self { run, top1s, budget, course })
     }
+}
+
+/// The two metrics wherever a step has both.
+fn course(measurements: &[Measurement], macs: &str, top1: &str) -> Vec<(f64, f64)> {
+    let of = |metric: &str| -> BTreeMap<u64, f64> {
+        let of_metric = measurements.iter().filter(|m| m.metric == metric);
+        of_metric.map(|m| (m.step, m.value)).collect()
+    };
+    let (macs, top1) = (of(macs), of(top1));
+    macs.iter().filter_map(|(step, macs)| Some((*macs, *top1.get(step)?))).collect()
 }
 
 /// The comparisons among runs, which come in the order of their ids: of two or more methods that agree
@@ -215,7 +238,8 @@ impl Comparison<'_> {
     /// One row per method and baseline that have seeds in common; empty where there is no baseline.
     #[must_use]
     pub fn differences_table(&self) -> Table {
-        let columns = [("method", Left), ("less", Left), ("pairs", Right), ("points more", Right)];
+        let columns =
+            [("method", Left), ("baseline", Left), ("pairs", Right), ("difference", Right)];
         let more = [("sd", Right), ("95 % interval", Left), ("smallest visible", Right)];
         let last = [("search MACs, times", Right), ("runs", Left)];
         let columns = columns.into_iter().chain(more).chain(last);
@@ -331,7 +355,7 @@ impl Comparison<'_> {
         all.filter(|(_, seeds)| !seeds.is_empty())
             .map(|(name, seeds)| {
                 format!(
-                    "{name} has no result for seed {}: its means and pairs are without.",
+                    "{name} has no result for seed {}: its means and differences are over the other seeds.",
                     seeds.join(", ")
                 )
             })

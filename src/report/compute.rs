@@ -1,57 +1,111 @@
-//! Accuracy over compute, as a picture: one dot per run, one colour per method, and the mean of each
-//! method with its standard deviation.
+//! Accuracy over compute, as a picture of one colour per method. On the left what came out: one dot
+//! per run, and the mean of each method with its standard deviation. On the right how the search went:
+//! the held-out accuracy that a method steers by, over what it had executed until then.
 
-use super::comparison::{Comparison, MethodRuns, Tested};
+use super::comparison::{Comparison, Tested};
 use super::drawing::{Anchor, Drawing, Pen, Place};
 use super::figure::{Axis, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame};
 use super::frame::mean_and_sd;
 use super::results::top1;
 use crate::record::Phase;
 
-/// Logarithm of the multiply-accumulates, and top-1 in percent.
+/// Multiply-accumulates, and top-1 in 0..=1.
 type Point = (f64, f64);
+
+/// What the axes count in.
+const TERA: f64 = 1e12;
+const PERCENT: f64 = 0.01;
 
 /// The picture; `None` where no run has counted what it executed.
 #[must_use]
 pub fn accuracy_over_compute(title: &str, comparison: &Comparison<'_>) -> Option<Drawing> {
-    let methods: Vec<(&MethodRuns<'_>, Vec<Point>)> = comparison
-        .methods
-        .iter()
-        .map(|method| (method, method.runs.iter().filter_map(point).collect()))
-        .collect();
-    let bars: Vec<Option<Bar>> = methods.iter().map(|(_, points)| Bar::of(points)).collect();
-    let all = || methods.iter().flat_map(|(_, points)| points);
-    all().next()?;
-    let ends = bars.iter().flatten().flat_map(|bar| [bar.y - bar.sd, bar.y + bar.sd]);
-    let x_axis = Axis::new(all().map(|point| point.0), 0.0);
-    let y_axis = Axis::new(all().map(|point| point.1).chain(ends), 0.0);
+    let methods = &comparison.methods;
+    let results: Vec<Vec<Point>> =
+        methods.iter().map(|method| method.runs.iter().filter_map(result).collect()).collect();
+    let courses = methods.iter().map(|method| {
+        let of_runs: Vec<&[Point]> = method.runs.iter().map(|tested| &tested.course[..]).collect();
+        mean_course(&of_runs)
+    });
+    let courses: Vec<Vec<Point>> = courses.collect();
+    results.iter().flatten().next()?;
+    let panels = 1 + usize::from(courses.iter().any(|course| !course.is_empty()));
     let height = PANEL.1 + LEGEND_LINE * methods.len() as f64 + 10.0;
-    let x_title = ("log10 of MACs executed, search and one training", &x_axis);
-    let mut drawing = Drawing::new(title, (PANEL.0, height));
-    frame(&mut drawing, "test top-1 [%]", x_title, &y_axis);
-    let at = |(x, y): Point| (x_axis.at(x, X_ENDS), y_axis.at(y, Y_ENDS));
-    for (i, ((method, points), bar)) in methods.iter().zip(&bars).enumerate() {
-        for point in points {
-            dot(&mut drawing, at(*point), i);
-        }
-        if let Some(bar) = bar {
-            bar.draw(&mut drawing, at, i);
-        }
+    let mut drawing = Drawing::new(title, (PANEL.0 * panels as f64, height));
+    draw_results(&mut drawing, &results);
+    for (i, (method, points)) in methods.iter().zip(&results).enumerate() {
         let y = PANEL.1 + LEGEND_LINE * i as f64 + 6.0;
         dot(&mut drawing, (LEFT, y), i);
         let text = format!("{}, {} runs", method.name, points.len());
         drawing.text((LEFT + 14.0, y + 4.0), Anchor::Start, &text);
     }
+    if panels > 1 {
+        draw_courses(drawing.at((PANEL.0, 0.0)), &courses);
+    }
     Some(drawing)
+}
+
+/// One dot per run, and a bar per method.
+fn draw_results(drawing: &mut Drawing, results: &[Vec<Point>]) {
+    let bars: Vec<Option<Bar>> = results.iter().map(|points| Bar::of(points)).collect();
+    let ends = bars.iter().flatten().flat_map(|bar| [bar.y - bar.sd, bar.y + bar.sd]);
+    let all = || results.iter().flatten();
+    let (x_axis, y_axis) = axes(all().map(|point| point.0), all().map(|point| point.1).chain(ends));
+    let x_title = ("MACs of search and one training [10^12]", &x_axis);
+    frame(drawing, "test top-1 [%]", x_title, &y_axis);
+    let at = |point| place(&x_axis, &y_axis, point);
+    for (i, (points, bar)) in results.iter().zip(&bars).enumerate() {
+        for point in points {
+            dot(drawing, at(*point), i);
+        }
+        if let Some(bar) = bar {
+            bar.draw(drawing, at, i);
+        }
+    }
+}
+
+/// One line per method.
+fn draw_courses(drawing: &mut Drawing, courses: &[Vec<Point>]) {
+    let all = || courses.iter().flatten();
+    let (x_axis, y_axis) = axes(all().map(|point| point.0), all().map(|point| point.1));
+    let x_title = ("MACs executed so far [10^12]", &x_axis);
+    frame(drawing, "held-out top-1 while searching [%]", x_title, &y_axis);
+    for (i, course) in courses.iter().enumerate() {
+        let places: Vec<Place> = course.iter().map(|p| place(&x_axis, &y_axis, *p)).collect();
+        drawing.line(&places, Pen::solid(colour(i), 1.5));
+        // Shows also a line of one point.
+        if let Some(last) = places.last() {
+            dot(drawing, *last, i);
+        }
+    }
+}
+
+fn axes(xs: impl Iterator<Item = f64>, ys: impl Iterator<Item = f64>) -> (Axis, Axis) {
+    (Axis::logarithmic(xs.map(|x| x / TERA)), Axis::new(ys.map(|y| y / PERCENT), 0.0))
+}
+
+fn place(x_axis: &Axis, y_axis: &Axis, (x, y): Point) -> Place {
+    (x_axis.at(x / TERA, X_ENDS), y_axis.at(y / PERCENT, Y_ENDS))
+}
+
+/// The mean of the courses of a method's runs, step by step, as far as all of them go.
+fn mean_course(courses: &[&[Point]]) -> Vec<Point> {
+    let steps = courses.iter().map(|course| course.len()).min().unwrap_or(0);
+    let mean_at = |step: usize| {
+        let points = courses.iter().map(|course| course[step]);
+        let sum = points.fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+        let n = courses.len() as f64;
+        (sum.0 / n, sum.1 / n)
+    };
+    (0..steps).map(mean_at).collect()
 }
 
 /// What a run executed to find its network and to train it once: the repeats only measure how much
 /// trainings differ.
-fn point(tested: &Tested<'_>) -> Option<Point> {
+fn result(tested: &Tested<'_>) -> Option<Point> {
     let macs = |phase| tested.run.usage(phase).and_then(|usage| usage.macs).map(|n| n as f64);
     let trainings = tested.top1s.len().max(1) as f64;
     let executed = macs(Phase::Search)? + macs(Phase::Train)? / trainings;
-    (executed > 0.0).then_some((executed.log10(), 100.0 * top1(tested.run)?))
+    (executed > 0.0).then_some((executed, top1(tested.run)?))
 }
 
 /// The mean of a method's points, and the standard deviation of its accuracies.
@@ -80,4 +134,34 @@ impl Bar {
 
 fn dot(drawing: &mut Drawing, place: Place, method: usize) {
     drawing.dot(place, 3.0, colour(method), 0.7);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_are_where_the_axes_say() {
+        let mut drawing = Drawing::new("t", PANEL);
+        draw_results(&mut drawing, &[vec![(1e12, 0.5), (2e12, 0.7)]]);
+        let svg = drawing.svg();
+        // From 1 to 2 on a logarithmic axis; 60 % ± 14.1 are on one from 40 to 80.
+        let ((left, right), (bottom, top)) = (X_ENDS, Y_ENDS);
+        for (x, y) in
+            [(left, bottom + 0.25 * (top - bottom)), (right, bottom + 0.75 * (top - bottom))]
+        {
+            assert!(svg.contains(&format!("<circle cx=\"{x}\" cy=\"{y}\"")), "{x} {y} in {svg}");
+        }
+        let mut drawing = Drawing::new("t", PANEL);
+        draw_courses(&mut drawing, &[vec![(1e11, 0.2), (2e11, 0.4)], vec![]]);
+        assert!(drawing.svg().contains(&format!("<circle cx=\"{right}\" cy=\"{top}\"")));
+    }
+
+    #[test]
+    fn a_mean_course_goes_as_far_as_all_of_them() {
+        let (a, b) = ([(1.0, 0.1), (2.0, 0.2), (3.0, 0.3)], [(3.0, 0.3), (6.0, 0.6)]);
+        assert_eq!(mean_course(&[&a, &b]), [(2.0, 0.2), (4.0, 0.4)]);
+        assert_eq!(mean_course(&[&a, &[]]), []);
+        assert_eq!(mean_course(&[]), []);
+    }
 }

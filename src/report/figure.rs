@@ -27,13 +27,15 @@ impl Panel {
     }
 }
 
-const PANELS: [Panel; 8] = [
+const PANELS: [Panel; 10] = [
     Panel::epochs("search.loss", "cross-entropy, weights' images [nats]", 1.0),
     Panel::epochs("search.alpha.cross_entropy", "cross-entropy, alpha's images [nats]", 1.0),
     Panel::epochs("search.expected_macs", "expected MACs [millions]", 1e6),
+    Panel::epochs("search.expected_params", "expected params [thousands]", 1e3),
     Panel::epochs("search.entropy.type", "entropy of types [share of largest]", 1.0),
     Panel::epochs("search.entropy.expansion", "entropy of expansions", 1.0),
     Panel::epochs("search.entropy.width", "entropy of widths", 1.0),
+    Panel::epochs("search.entropy.resolution", "entropy of resolutions", 1.0),
     Panel {
         metric: "search.candidate.top1",
         title: "held-out top-1 of each candidate [%]",
@@ -137,15 +139,15 @@ pub(super) fn frame(
 ) {
     let ((left, right), (bottom, top)) = (X_ENDS, Y_ENDS);
     drawing.heading((left, 18.0), title);
-    for (value, label) in y_axis.ticks() {
-        let y = y_axis.at(value, Y_ENDS);
+    for (value, label) in &y_axis.ticks {
+        let y = y_axis.at(*value, Y_ENDS);
         drawing.line(&[(left, y), (right, y)], Pen::solid("#dddddd", 1.0));
-        drawing.text((left - 6.0, y + 4.0), Anchor::End, &label);
+        drawing.text((left - 6.0, y + 4.0), Anchor::End, label);
     }
-    for (value, label) in x_axis.ticks() {
-        let x = x_axis.at(value, X_ENDS);
+    for (value, label) in &x_axis.ticks {
+        let x = x_axis.at(*value, X_ENDS);
         drawing.line(&[(x, bottom), (x, bottom + 4.0)], Pen::ink());
-        drawing.text((x, bottom + 16.0), Anchor::Middle, &label);
+        drawing.text((x, bottom + 16.0), Anchor::Middle, label);
     }
     drawing.line(&[(left, top), (left, bottom), (right, bottom)], Pen::ink());
     drawing.text((f64::midpoint(left, right), bottom + 30.0), Anchor::Middle, x_title);
@@ -153,20 +155,17 @@ pub(super) fn frame(
 
 /// A range with round ends.
 pub(super) struct Axis {
-    /// In steps.
-    first: f64,
-    last: f64,
-    step: f64,
-    /// Whether it counts in powers of ten.
+    /// Where it begins and ends; logarithms where it is logarithmic.
+    ends: (f64, f64),
     logarithmic: bool,
+    /// Values and their labels.
+    ticks: Vec<(f64, String)>,
 }
 
 impl Axis {
     /// Holds all `values`; ticks are at least `least_step` apart.
     pub(super) fn new(values: impl Iterator<Item = f64>, least_step: f64) -> Self {
-        let (low, high) = values
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), value| (l.min(value), h.max(value)));
-        let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
+        let (low, high) = range(values).unwrap_or((0.0, 1.0));
         // A line that does not move, or only by rounding, still gets an axis around it.
         let span = (high - low).max(low.abs().max(high.abs()) * 1e-6).max(1e-9);
         let power = 10_f64.powf((span / 5.0).log10().floor());
@@ -174,61 +173,85 @@ impl Axis {
         let step = step.unwrap_or(10.0 * power).max(least_step);
         let first = (low / step + 1e-9).floor();
         let last = (high / step - 1e-9).ceil().max(first + 1.0);
-        Self { first, last, step, logarithmic: false }
+        let decimals = (-step.log10().floor()).max(0.0) as usize;
+        let tick = |i: usize| (first + i as f64) * step;
+        let ticks = (0..=(last - first) as usize).map(tick);
+        let ticks = ticks.map(|value| (value, format!("{value:.decimals$}"))).collect();
+        Self { ends: (first * step, last * step), logarithmic: false, ticks }
     }
 
-    /// The same for positive values, with ticks at powers of ten.
+    /// The same for positive values; ticks are at powers of ten, and in a short range also at two and
+    /// five times these.
     pub(super) fn logarithmic(values: impl Iterator<Item = f64>) -> Self {
-        Self { logarithmic: true, ..Self::new(values.map(f64::log10), 1.0) }
+        let (low, high) = range(values).unwrap_or((1.0, 10.0));
+        let multiples: &[u8] = if high < 500.0 * low { &[1, 2, 5] } else { &[1] };
+        let powers = low.log10().floor() as i32..=high.log10().floor() as i32 + 1;
+        let label = |power: i32, multiple: u8| {
+            let decimals = (-power).max(0) as usize;
+            let value = f64::from(multiple) * 10_f64.powi(power);
+            (value, format!("{value:.decimals$}"))
+        };
+        let all = powers.flat_map(|power| multiples.iter().map(move |m| label(power, *m)));
+        let all: Vec<(f64, String)> = all.collect();
+        let first = all.iter().rposition(|(value, _)| *value <= low * (1.0 + 1e-9)).unwrap_or(0);
+        let last = all.iter().position(|(value, _)| *value >= high * (1.0 - 1e-9));
+        let last = last.unwrap_or(all.len() - 1).max(first + 1).min(all.len() - 1);
+        let ticks = all[first..=last].to_vec();
+        Self { ends: (all[first].0.log10(), all[last].0.log10()), logarithmic: true, ticks }
     }
 
     /// The pixel of a value, on an axis that begins and ends at these pixels.
     pub(super) fn at(&self, value: f64, (from, to): (f64, f64)) -> f64 {
         let value = if self.logarithmic { value.log10() } else { value };
-        from + (value / self.step - self.first) / (self.last - self.first) * (to - from)
+        from + (value - self.ends.0) / (self.ends.1 - self.ends.0) * (to - from)
     }
+}
 
-    /// Values and their labels.
-    fn ticks(&self) -> impl Iterator<Item = (f64, String)> {
-        let decimals = (-self.step.log10().floor()).max(0.0) as usize;
-        let count = (self.last - self.first) as usize;
-        (0..=count).map(move |i| {
-            let value = (self.first + i as f64) * self.step;
-            if self.logarithmic {
-                let (power, decimals) = (10_f64.powf(value), (-value).max(0.0) as usize);
-                return (power, format!("{power:.decimals$}"));
-            }
-            (value, format!("{value:.decimals$}"))
-        })
-    }
+/// The smallest and the largest; `None` of nothing.
+fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    values.fold(None, |range, value| {
+        let (low, high) = range.unwrap_or((value, value));
+        Some((low.min(value), high.max(value)))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn labels(values: &[f64], least_step: f64) -> Vec<String> {
+    fn linear(values: &[f64], least_step: f64) -> Vec<String> {
         let axis = Axis::new(values.iter().copied(), least_step);
-        axis.ticks().map(|(_, label)| label).collect()
+        axis.ticks.into_iter().map(|(_, label)| label).collect()
+    }
+
+    fn labels(axis: &Axis) -> Vec<&str> {
+        axis.ticks.iter().map(|(_, label)| &label[..]).collect()
     }
 
     #[test]
-    fn a_logarithmic_axis_has_powers_of_ten() {
+    fn a_logarithmic_axis_has_powers_of_ten_and_in_a_short_range_more() {
         let axis = Axis::logarithmic([0.3, 52.9, 800.0].into_iter());
-        let labels: Vec<String> = axis.ticks().map(|(_, label)| label).collect();
-        assert_eq!(labels, ["0.1", "1", "10", "100", "1000"]);
+        assert_eq!(labels(&axis), ["0.1", "1", "10", "100", "1000"]);
         assert!((axis.at(10.0, (0.0, 100.0)) - 50.0).abs() < 1e-9);
+        let axis = Axis::logarithmic([0.06, 1.9].into_iter());
+        assert_eq!(labels(&axis), ["0.05", "0.1", "0.2", "0.5", "1", "2"]);
+        assert!((axis.at(0.05, (0.0, 1.0)), axis.at(2.0, (0.0, 1.0))) == (0.0, 1.0));
+        for one in [1.0, 2.0, 3.0, 5.0, 1e-12, 1e15] {
+            let axis = Axis::logarithmic([one].into_iter());
+            let at = axis.at(one, (0.0, 1.0));
+            assert!((-1e-6..=1.0 + 1e-6).contains(&at) && axis.ticks.len() == 2, "{one} {at}");
+        }
     }
 
     #[test]
     fn ticks_are_round_and_hold_the_values() {
-        assert_eq!(labels(&[0.0, 7.0], 1.0), ["0", "2", "4", "6", "8"]);
-        assert_eq!(labels(&[0.0, 1.0], 1.0), ["0", "1"]);
-        assert_eq!(labels(&[1.61, 2.31], 0.0), ["1.6", "1.8", "2.0", "2.2", "2.4"]);
-        assert_eq!(labels(&[3.0], 1.0), ["3", "4"]);
-        assert_eq!(labels(&[], 1.0), ["0", "1"]);
-        assert!((2..=7).contains(&labels(&[1e300, 2e300], 0.0).len()));
-        assert!((2..=7).contains(&labels(&[5e8, 5e8 + 1e-3], 0.0).len()));
+        assert_eq!(linear(&[0.0, 7.0], 1.0), ["0", "2", "4", "6", "8"]);
+        assert_eq!(linear(&[0.0, 1.0], 1.0), ["0", "1"]);
+        assert_eq!(linear(&[1.61, 2.31], 0.0), ["1.6", "1.8", "2.0", "2.2", "2.4"]);
+        assert_eq!(linear(&[3.0], 1.0), ["3", "4"]);
+        assert_eq!(linear(&[], 1.0), ["0", "1"]);
+        assert!((2..=7).contains(&linear(&[1e300, 2e300], 0.0).len()));
+        assert!((2..=7).contains(&linear(&[5e8, 5e8 + 1e-3], 0.0).len()));
     }
 
     #[test]

@@ -142,9 +142,10 @@ fn comparison_section(compared: &Comparison<'_>, figure: Option<&str>) -> String
         "## Comparison of methods\n\n{}\n± is the standard deviation over search seeds of what is first \
          averaged over the trainings of a run; sd of trainings is that between trainings of one \
          network (the root of its mean variance). Peaks are those of a phase, with the data set, which \
-         stays in memory and is the same for all methods (cifar10 175.8 MiB, fashion-mnist 52.3 MiB, \
-         its slice 0.9 MiB, a folder's images none); train MiB holds the \
-         weights of all trainings of a run.\n",
+         stays in memory and is the same for all methods (reading it has a peak of its own, \
+         `data_peak_bytes` in the CSV); train MiB holds the weights of all trainings of a run. MACs \
+         are counted once a way forward and once more for each kind of gradient; what is computed \
+         again instead of being kept is not counted.\n",
         compared.methods_table().markdown()
     )];
     if !compared.has_budget() {
@@ -161,10 +162,15 @@ fn comparison_section(compared: &Comparison<'_>, figure: Option<&str>) -> String
     }
     parts.extend(differences(compared));
     parts.extend(figure.map(|figure| {
-        let alt = "Test top-1 over the multiply-accumulates of search and training";
+        let alt = "Test top-1, and held-out top-1 while searching, over multiply-accumulates executed";
         format!(
-            "![{alt}]({figure})\n\nOne dot per run; the line across is a method's mean, the line \
-             along its standard deviation.\n"
+            "![{alt}]({figure})\n\nTest top-1: one dot per run; the line across is a method's mean, the \
+             line along its standard deviation. Held-out top-1 while searching: what a method steers \
+             by, over what it had executed until then, mean over seeds. That is the accuracy of the \
+             best network so far (trained by itself for `random_search`, under shared weights, whose \
+             training comes first, for `rs_ws` and `evolution`), or of the supernet on the images of \
+             the architecture parameters. A line shows how far its method still moves when the search \
+             ends; the heights of different kinds of accuracy are not comparable.\n"
         )
     }));
     parts.join("\n")

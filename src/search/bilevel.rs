@@ -2,10 +2,11 @@
 //! of the images, α on the other, in turns, while the temperature falls; the likeliest option of every
 //! choice is the result. The turns are epochs (FBNet v1 and FBNetV2, section 3) or minibatches (DARTS).
 
+use super::budget::{budget_metrics, most_probable, preferences};
 use super::hypergradient::Upcoming;
 use super::score::split;
-use super::{ArchParams, Images, SearchOutcome, most_probable, preferences, relaxation};
-use crate::cost::{self, propagate};
+use super::{ArchParams, Images, SearchOutcome, relaxation};
+use crate::cost::propagate;
 use crate::data::{Batch, Loader};
 use crate::net::SharedWeights;
 use crate::nn::Params;
@@ -13,7 +14,7 @@ use crate::ops::loss::CrossEntropy;
 use crate::recipe::{Adam, Method, SearchConfig};
 use crate::record::Work;
 use crate::rng::Seed;
-use crate::space::{Decisions, SearchSpace};
+use crate::space::SearchSpace;
 use crate::train::{Mean, Names, Step, Steps, ensure_finite};
 use crate::watch::Watch;
 use anyhow::{Result, ensure};
@@ -113,7 +114,18 @@ pub(super) fn search(
     watch: &mut Watch<'_>,
 ) -> Result<SearchOutcome> {
     let mut relaxation = relaxation(space, config, seed, images.device)?;
-    let relaxation = &mut *relaxation;
+    learn(&mut *relaxation, space, images, config, seed, watch)
+}
+
+/// Teaches a fresh relaxation.
+fn learn(
+    relaxation: &mut dyn Relaxation,
+    space: &SearchSpace,
+    images: Images<'_>,
+    config: &SearchConfig,
+    seed: Seed,
+    watch: &mut Watch<'_>,
+) -> Result<SearchOutcome> {
     let parts = Parts::of(images, config, seed)?;
     let turns = Turns::of(config.method);
     let steps = (config.epochs * parts.weights.batches()) as u64;
@@ -138,7 +150,9 @@ pub(super) fn search(
         };
         let mut metrics = epoch_metrics(space, state.relaxation.alpha(), &means);
         let rate = means.images() as f64 / start.elapsed().as_secs_f64();
+        let executed = state.relaxation.work().macs as f64;
         metrics.extend([("search.tau", tau), ("search.images_per_second", rate)]);
+        metrics.push(("search.executed_macs", executed));
         state.steps.watch.measure(epoch as u64, &metrics)?;
     }
     state.steps.watch.progress.finished();
@@ -260,36 +274,6 @@ impl Loop<'_, '_> {
     }
 }
 
-/// How much the budget decided: what the likeliest options together would have cost, and how many
-/// decisions had to change.
-fn budget_metrics(
-    space: &SearchSpace,
-    likeliest: &Decisions,
-    within: &Decisions,
-) -> [(&'static str, f64); 3] {
-    let cost = cost::count(&space.decide(likeliest));
-    [
-        ("search.budget.macs_unconstrained", cost.macs as f64),
-        ("search.budget.params_unconstrained", cost.params as f64),
-        ("search.budget.changed", changed(space, likeliest, within) as f64),
-    ]
-}
-
-/// In how many choices two lists of decisions differ; a type that several blocks share counts once.
-fn changed(space: &SearchSpace, a: &Decisions, b: &Decisions) -> usize {
-    let blocks = a.blocks.iter().zip(&b.blocks).zip(&space.blocks);
-    let of_blocks = blocks.map(|((a, b), choices)| {
-        let repeated = space.share_types && choices.index > 0;
-        let differ = [
-            !repeated && a.block_type != b.block_type,
-            a.expansion != b.expansion,
-            a.width != b.width,
-        ];
-        differ.into_iter().filter(|differs| *differs).count()
-    });
-    usize::from(a.resolution != b.resolution) + of_blocks.sum::<usize>()
-}
-
 /// How the network does, and how far the choices have settled.
 fn epoch_metrics(
     space: &SearchSpace,
@@ -310,4 +294,161 @@ fn epoch_metrics(
     }
     metrics.extend(alpha.entropies());
     metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{self, Dataset, Silent};
+    use crate::manifest::{self, Overrides};
+    use crate::recipe::Augment;
+    use crate::record::Unrecorded;
+    use crate::train::{StepSeconds, learning_rate};
+    use crate::watch::Quiet;
+    use candle_core::{Device, Tensor};
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
+    /// A step that was asked for.
+    #[derive(Clone, Debug, PartialEq)]
+    enum Asked {
+        Weights { images: Vec<f32>, step: u64, tau: f64, rate: f64 },
+        Alpha { images: Vec<f32>, upcoming: Option<(Vec<f32>, f64)>, step: u64, tau: f64 },
+    }
+
+    /// Learns nothing, and keeps what it was asked for.
+    struct Fake {
+        alpha: ArchParams,
+        params: Params,
+        asked: Vec<Asked>,
+    }
+
+    /// The first pixel of each image, which tells the images of these tests apart.
+    fn first_pixels(batch: &Batch) -> Vec<f32> {
+        let xs = batch.xs.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+        xs.into_iter().map(|image| image[0]).collect()
+    }
+
+    fn result() -> CrossEntropy {
+        let dlogits = Tensor::zeros((1, 10), candle_core::DType::F32, &Device::Cpu).unwrap();
+        CrossEntropy { loss: 1.0, correct: 0, dlogits }
+    }
+
+    impl Relaxation for Fake {
+        fn weight_step(&mut self, batch: &Batch, step: u64, tau: f64, rate: f64) -> Result<Step> {
+            let images = first_pixels(batch);
+            self.asked.push(Asked::Weights { images, step, tau, rate });
+            Ok(Step { result: result(), seconds: StepSeconds::default() })
+        }
+
+        fn alpha_step(
+            &mut self,
+            batch: &Batch,
+            upcoming: Option<Upcoming<'_>>,
+            step: u64,
+            tau: f64,
+        ) -> Result<AlphaStep> {
+            let upcoming = upcoming.map(|next| (first_pixels(next.batch), next.rate));
+            self.asked.push(Asked::Alpha { images: first_pixels(batch), upcoming, step, tau });
+            Ok(AlphaStep { result: result(), loss: 1.0, cost: 1.0 })
+        }
+
+        fn alpha(&self) -> &ArchParams {
+            &self.alpha
+        }
+        fn params(&self) -> &Params {
+            &self.params
+        }
+        fn work(&self) -> Work {
+            Work::default()
+        }
+    }
+
+    /// The images 0 to 95 in three epochs, the first without α: 64 are the weights', in 4 batches, and
+    /// 32 are α's, in 2. The first pixel of image i is its number.
+    fn asked(method: Method) -> (Vec<Asked>, SearchConfig) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
+        let manifest = manifest::load(&path, &Overrides::default()).unwrap();
+        let mut config = manifest.search;
+        (config.method, config.weight_share, config.batch_size) = (method, 2.0 / 3.0, 16);
+        (config.epochs, config.warmup_epochs, config.augment) = (3, 1, Augment::default());
+        let mut dataset = data::load(&manifest.data, Path::new("/nowhere"), &Silent).unwrap();
+        number(&mut dataset);
+        let params = SharedWeights::new(&manifest.space, Seed(1), &Device::Cpu).unwrap();
+        let (alpha, params) = (ArchParams::new(&manifest.space), params.params().clone());
+        let mut fake = Fake { alpha, params, asked: Vec::new() };
+        let (indices, stop) = ((0..96).collect::<Vec<_>>(), AtomicBool::new(false));
+        let images = Images { dataset: &dataset, indices: &indices, device: &Device::Cpu };
+        let mut watch = Watch { recorder: &mut Unrecorded, progress: &Quiet, stop: &stop };
+        learn(&mut fake, &manifest.space, images, &config, Seed(1), &mut watch).unwrap();
+        (fake.asked, config)
+    }
+
+    fn number(dataset: &mut Dataset) {
+        dataset.normalisation = data::Normalisation { mean: vec![0.0], sd: vec![1.0 / 255.0] };
+        let data::Images::Memory(pixels) = &mut dataset.train.images else { panic!("in memory") };
+        let size = pixels.height * pixels.width;
+        for i in 0..96 {
+            pixels.bytes[i * size] = i as u8;
+        }
+    }
+
+    /// Of some rounds of `batches` steps each, that every round sees all of these images once, and
+    /// that no two are in the same order.
+    fn assert_rounds(images: &[Vec<f32>], batches: usize, all: std::ops::Range<usize>) {
+        let rounds: Vec<Vec<f32>> = images.chunks(batches).map(<[_]>::concat).collect();
+        for round in &rounds {
+            let mut sorted: Vec<usize> = round.iter().map(|pixel| pixel.round() as usize).collect();
+            sorted.sort_unstable();
+            assert_eq!(sorted, all.clone().collect::<Vec<_>>());
+        }
+        for (i, round) in rounds.iter().enumerate() {
+            assert!(!rounds[..i].contains(round), "round {i} repeats an order");
+        }
+    }
+
+    #[test]
+    fn each_step_gets_its_images_its_temperature_and_its_rate() {
+        for method in [Method::Dmasking, Method::Darts2] {
+            let (asked, config) = asked(method);
+            let (mut of_weights, mut of_alpha) = (Vec::new(), Vec::new());
+            let mut tau_of_weights = Vec::new();
+            for (i, one) in asked.iter().enumerate() {
+                match one {
+                    Asked::Weights { images, step, tau, rate } => {
+                        assert_eq!(*step, of_weights.len() as u64, "{method:?}");
+                        assert_eq!(*rate, learning_rate(&config.weights, *step, 12), "{method:?}");
+                        tau_of_weights.push(*tau);
+                        of_weights.push(images.clone());
+                    }
+                    Asked::Alpha { images, upcoming, step, tau } => {
+                        assert_eq!(*step, of_alpha.len() as u64, "{method:?}");
+                        let epoch = match method {
+                            Method::Darts2 => of_weights.len() / 4,
+                            _ => (of_weights.len() - 1) / 4,
+                        };
+                        assert_eq!(*tau, config.tau(epoch), "{method:?}");
+                        // What comes next is what α was told of.
+                        let next = match &asked.get(i + 1) {
+                            Some(Asked::Weights { images, rate, .. }) => {
+                                Some((images.clone(), *rate))
+                            }
+                            _ => None,
+                        };
+                        assert_eq!(*upcoming, next.filter(|_| method == Method::Darts2));
+                        of_alpha.push(images.clone());
+                    }
+                }
+            }
+            let epochs: Vec<f64> = (0..12).map(|step| config.tau(step / 4)).collect();
+            assert_eq!(tau_of_weights, epochs, "{method:?}");
+            assert_rounds(&of_weights, 4, 0..64);
+            assert_rounds(&of_alpha, 2, 64..96);
+            // Two epochs of α: its two batches each, or one beside each of the weights' four.
+            assert_eq!(
+                (of_weights.len(), of_alpha.len()),
+                (12, if method == Method::Darts2 { 8 } else { 4 })
+            );
+        }
+    }
 }

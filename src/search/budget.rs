@@ -90,6 +90,36 @@ pub fn check_budget(space: &SearchSpace, budget: &Budget) -> Result<()> {
     most_probable(space, &preferences, budget).map(drop)
 }
 
+/// How much the budget decided: what the likeliest options together would have cost, and how many
+/// decisions had to change.
+pub(super) fn budget_metrics(
+    space: &SearchSpace,
+    likeliest: &Decisions,
+    within: &Decisions,
+) -> [(&'static str, f64); 3] {
+    let cost = cost::count(&space.decide(likeliest));
+    [
+        ("search.budget.macs_unconstrained", cost.macs as f64),
+        ("search.budget.params_unconstrained", cost.params as f64),
+        ("search.budget.changed", changed(space, likeliest, within) as f64),
+    ]
+}
+
+/// In how many choices two lists of decisions differ; a type that several blocks share counts once.
+fn changed(space: &SearchSpace, a: &Decisions, b: &Decisions) -> usize {
+    let blocks = a.blocks.iter().zip(&b.blocks).zip(&space.blocks);
+    let of_blocks = blocks.map(|((a, b), choices)| {
+        let repeated = space.share_types && choices.index > 0;
+        let differ = [
+            !repeated && a.block_type != b.block_type,
+            a.expansion != b.expansion,
+            a.width != b.width,
+        ];
+        differ.into_iter().filter(|differs| *differs).count()
+    });
+    usize::from(a.resolution != b.resolution) + of_blocks.sum::<usize>()
+}
+
 /// One walk through the blocks.
 struct Walk<'a> {
     space: &'a SearchSpace,

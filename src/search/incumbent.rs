@@ -2,6 +2,7 @@
 
 use super::score::better;
 use crate::cost;
+use crate::record::Work;
 use crate::space::{Decisions, SearchSpace};
 use crate::train::Score;
 use crate::watch::Watch;
@@ -20,9 +21,10 @@ impl<'s> Incumbent<'s> {
         Self { space, seen: 0, best: None }
     }
 
-    /// Looks at one more network, records its score, its cost, and the best score so far, shows how
-    /// far the search is, and returns the score that counts: a network that diverged, whose loss is no
-    /// number, counts as one that guesses, and is never the best.
+    /// Looks at one more network, records its score, its cost, the best score so far and what the
+    /// search has executed until then, shows how far the search is, and returns the score that counts:
+    /// a network that diverged, whose loss is no number, counts as one that guesses, and is never the
+    /// best.
     ///
     /// # Errors
     /// When the recorder fails, or the run was asked to stop.
@@ -30,6 +32,7 @@ impl<'s> Incumbent<'s> {
         &mut self,
         decisions: &Decisions,
         score: Score,
+        work: &Work,
         watch: &mut Watch<'_>,
     ) -> Result<Score> {
         let diverged = !score.loss.is_finite();
@@ -45,6 +48,7 @@ impl<'s> Incumbent<'s> {
             ("search.candidate.macs", cost.macs as f64),
             ("search.candidate.params", cost.params as f64),
             ("search.best.top1", best.top1),
+            ("search.candidate.executed_macs", work.macs as f64),
         ];
         if diverged {
             metrics.push(("search.candidate.diverged", 1.0));
@@ -115,7 +119,8 @@ mod tests {
             let mut watch = Watch { recorder: &mut log, progress: &Quiet, stop: &stop };
             let loss = if top1.is_nan() { f64::NAN } else { 1.0 };
             let score = Score { loss, top1: if top1.is_nan() { 0.0 } else { *top1 } };
-            let counts = incumbent.meet(&network(i), score, &mut watch).unwrap();
+            let work = Work { macs: 10 * (i as u64 + 1), ..Work::default() };
+            let counts = incumbent.meet(&network(i), score, &work, &mut watch).unwrap();
             let guessing = Score { loss: 10_f64.ln(), top1: 0.1 };
             assert_eq!(counts, if top1.is_nan() { guessing } else { score });
         }
@@ -133,6 +138,8 @@ mod tests {
         assert_eq!(of("search.candidate.diverged"), [(0, 1.0), (3, 1.0)]);
         assert_eq!(of("search.candidate.top1"), [(0, 0.1), (1, 0.05), (2, 0.07), (3, 0.1)]);
         assert_eq!(of("search.best.top1"), [(0, 0.1), (1, 0.05), (2, 0.07), (3, 0.07)]);
+        let executed = of("search.candidate.executed_macs");
+        assert_eq!(executed, [(0, 10.0), (1, 20.0), (2, 30.0), (3, 40.0)]);
         assert!(log.0.iter().all(|(_, _, value)| value.is_finite()));
     }
 

@@ -106,6 +106,7 @@ fn train(
             ("search.loss", score.loss),
             ("search.top1", score.top1),
             ("search.images_per_second", rate),
+            ("search.executed_macs", work.macs as f64),
         ];
         steps.watch.measure(epoch, &metrics)?;
     }
@@ -139,7 +140,7 @@ pub(super) fn search(
     watch.progress.started("scoring networks", settings.candidates as u64);
     let mut score = |decisions: &Decisions| {
         let score = scorer.score(&weights, decisions, &mut work)?;
-        incumbent.meet(decisions, score, watch)
+        incumbent.meet(decisions, score, &work, watch)
     };
     let budget = config.budget.as_ref();
     let fresh = |i: u64| draw(space, budget, &mut seed.stream("candidates/draw", i));

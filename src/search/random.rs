@@ -50,7 +50,7 @@ pub(super) fn search(
         let own = seed.child(&format!("random/candidate/{i}"));
         let decisions = draw(space, config.budget.as_ref(), &mut own.stream("draw", 0))?;
         let score = trial.score(&space.decide(&decisions), own, &mut work, watch)?;
-        incumbent.meet(&decisions, score, watch)?;
+        incumbent.meet(&decisions, score, &work, watch)?;
     }
     watch.progress.finished();
     Ok(SearchOutcome::decided(space, incumbent.into_best()?, work))

@@ -636,6 +636,15 @@ fn residual_blocks_are_searched_by_masks_by_options_and_along_paths() {
     }
 }
 
+/// What `parts` come to one after the other, on top of `first`.
+fn sums(first: f64, parts: impl Iterator<Item = f64>) -> Vec<f64> {
+    let add = |sum: &mut f64, part: f64| {
+        *sum += part;
+        Some(*sum)
+    };
+    parts.scan(first, add).collect()
+}
+
 #[test]
 fn the_best_candidate_is_returned_and_the_work_is_what_was_done() {
     let scored = |sets: &[&str]| {
@@ -656,24 +665,36 @@ fn the_best_candidate_is_returned_and_the_work_is_what_was_done() {
     let images = 4 * (2 * 320 + 80);
     let macs = (total * f64::from(3 * 2 * 320 + 80)) as u64;
     assert_eq!(found.work, Work { images, macs, architectures: 4 });
+    let each = log["search.candidate.macs"].iter().map(|macs| macs * f64::from(3 * 2 * 320 + 80));
+    assert_eq!(log["search.candidate.executed_macs"], sums(0.0, each));
 
     for method in ["search.method=rs_ws", "search.method=evolution"] {
         let (found, log) = scored(&[method]);
         assert_eq!((found.work.architectures, log["search.candidate.macs"].len()), (12, 12));
         assert_eq!(found.work.images, 4 * 320 + 12 * (2 * 32 + 80));
-        let scoring = log["search.candidate.macs"].iter().sum::<f64>() * f64::from(2 * 32 + 80);
-        assert!(found.work.macs as f64 > scoring && found.shared.is_some());
-        // Training along paths: three times the images, of networks of the space.
-        let mean = (found.work.macs as f64 - scoring) / f64::from(3 * 4 * 320);
-        let (least, most) = cost::extent(&space("smoke")).macs;
-        assert!((least as f64..most as f64).contains(&mean), "{mean}");
+        assert!(found.shared.is_some());
+        // Training along paths: three times the images of every minibatch, of the network drawn for it.
+        let path =
+            |step| draw(&space("smoke"), None, &mut Seed(1).stream("paths/draw", step)).unwrap();
+        let cost = |step| cost::count(&space("smoke").decide(&path(step))).macs;
+        let step = |step| (3 * 32 * cost(step)) as f64;
+        let trained = sums(0.0, (0..40).map(step));
+        let epochs: Vec<f64> = (1..=4).map(|epoch| trained[10 * epoch - 1]).collect();
+        assert_eq!(log["search.executed_macs"], epochs);
+        let each = log["search.candidate.macs"].iter().map(|macs| macs * f64::from(2 * 32 + 80));
+        let executed = sums(epochs[3], each);
+        assert_eq!(log["search.candidate.executed_macs"], executed);
+        assert_eq!(found.work.macs as f64, executed[11]);
     }
 
-    let (found, _) = run(&smoke(&[]), 1);
+    let (found, log) = run(&smoke(&[]), 1);
     // Four epochs of the weights, three of α; 80 images hold two batches of 32.
     let (weights, alpha) = (4 * 320, 3 * 64);
     let macs = cost::supernet(&space("smoke")).macs * (3 * weights + 2 * alpha);
     assert_eq!(found.work, Work { images: weights + alpha, macs, architectures: 0 });
+    let each = [0, 2 * 64, 2 * 64, 2 * 64].map(|of_alpha| 3 * 320 + of_alpha);
+    let each = each.map(|images| (images * cost::supernet(&space("smoke")).macs) as f64);
+    assert_eq!(log["search.executed_macs"], sums(0.0, each.into_iter()));
 }
 
 #[test]
