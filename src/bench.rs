@@ -35,6 +35,8 @@ pub enum What {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
     pub what: What,
+    /// The method whose supernet it is; `None` of a decided network.
+    pub method: Option<&'static str>,
     pub batch: usize,
     pub threads: usize,
     pub steps: usize,
@@ -195,14 +197,15 @@ pub fn measure(
     };
     let resident_bytes = idle.growth(&course);
     let predicted = predicted(manifest, what, arch, (batch, dataset.width));
-    Ok(Measured { predicted, resident_bytes, ..summary(what, batch, &course, fixed) })
+    let method = (what == What::Supernet).then(|| manifest.search.method.name());
+    Ok(Measured { method, predicted, resident_bytes, ..summary(what, batch, &course, fixed) })
 }
 
 /// All training images in batches.
 fn all_images(dataset: &Dataset, batch: usize, augment: Augment, seed: Seed) -> Result<Loader<'_>> {
-    let indices: Vec<usize> = (0..dataset.train.len()).collect();
-    let loader = Loader::training(dataset, indices, batch, augment, seed, "bench");
-    anyhow::ensure!(loader.batches() > 0, "a batch of {batch} is more than all images");
+    let images = dataset.train.len();
+    let loader = Loader::training(dataset, (0..images).collect(), batch, augment, seed, "bench");
+    anyhow::ensure!(loader.batches() > 0, "a batch of {batch} is more than all {images} images");
     Ok(loader)
 }
 
@@ -389,6 +392,7 @@ fn summary(what: What, batch: usize, course: &Course, fixed: Footprint) -> Measu
     let macs = samples.iter().map(|s| s.macs).sum::<u64>() / samples.len().max(1) as u64;
     Measured {
         what,
+        method: None,
         batch,
         threads: rayon::current_num_threads(),
         steps: samples.len(),

@@ -97,6 +97,12 @@ impl SearchConfig {
     }
 }
 
+/// How many of an epoch's batches are left of so many by a share of them: at least one.
+#[must_use]
+pub fn scaled(batches: usize, share: f64) -> usize {
+    ((batches as f64 * share).round() as usize).clamp(batches.min(1), batches)
+}
+
 /// How many of the search's images train the weights; the rest trains the architecture parameters.
 #[must_use]
 pub fn for_weights(images: usize, weight_share: f64) -> usize {
@@ -164,6 +170,20 @@ impl Method {
             | Self::RandomSearch
             | Self::RsWs
             | Self::Evolution => false,
+        }
+    }
+
+    /// Whether it trains weights that its networks share.
+    #[must_use]
+    pub fn has_supernet(self) -> bool {
+        match self {
+            Self::Random | Self::RandomSearch => false,
+            Self::Dmasking
+            | Self::Dnas
+            | Self::Darts
+            | Self::Darts2
+            | Self::RsWs
+            | Self::Evolution => true,
         }
     }
 
@@ -440,6 +460,17 @@ pub struct SharedScores {
     pub candidates: usize,
     /// Training batches over which each network's batch norms take their statistics.
     pub calibration_batches: usize,
+    pub paths: PathRange,
+}
+
+/// Among which networks a minibatch draws the one that it trains, where weights are shared by paths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PathRange {
+    /// All of the space.
+    #[default]
+    Space,
+    /// Those within the budget.
+    Budget,
 }
 
 /// Ageing evolution (Real et al. 2019).

@@ -167,9 +167,13 @@ fn hex(digest: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Loader;
     use crate::manifest::{self, Overrides};
+    use crate::net::Net;
+    use crate::nn::Pass;
     use crate::record::{PhaseUsage, Recorder};
     use crate::search::split;
+    use crate::train::{self, Training};
     use crate::watch::{Interrupted, Quiet};
     use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -205,8 +209,14 @@ mod tests {
     }
 
     fn smoke() -> Manifest {
+        smoke_with(&[])
+    }
+
+    fn smoke_with(sets: &[&str]) -> Manifest {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
-        manifest::load(&path, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"))
+        let sets = sets.iter().map(|set| (*set).to_owned()).collect();
+        let overrides = Overrides { sets, seeds: Vec::new() };
+        manifest::load(&path, &overrides).unwrap_or_else(|e| panic!("{e}"))
     }
 
     fn carry_out(manifest: &Manifest, log: &mut Log<'_>, stop: &AtomicBool) -> Result<FinalResult> {
@@ -264,6 +274,58 @@ mod tests {
         }
         assert_eq!(by_seed.len(), 2);
         assert_ne!(by_seed[&1].0, by_seed[&2].0);
+    }
+
+    #[test]
+    fn a_ranked_network_is_scored_with_the_weights_of_the_search_and_trained_by_the_runs_recipe() {
+        let sets = ["search.method=rs_ws", "search.epochs=1", "train.epochs=1"];
+        let sets = [&sets[..], &["rank_correlation.architectures=2"]].concat();
+        let manifest = smoke_with(&sets);
+        let (mut log, stop) = (Log::default(), AtomicBool::new(false));
+        carry_out(&manifest, &mut log, &stop).unwrap();
+        let ranked = |metric: &str| -> Vec<f64> {
+            log.metrics.iter().filter(|(name, _)| name == metric).map(|(_, value)| *value).collect()
+        };
+        // The same by hand: the search once more, then each network.
+        let plan = plans(&manifest).next().unwrap();
+        let prepared = plan.prepare(Path::new("/nowhere")).unwrap();
+        let mut unheard = Log::default();
+        let mut watch = Watch { recorder: &mut unheard, progress: &Quiet, stop: &stop };
+        let outcome = plan.search(&prepared, &Device::Cpu, &mut watch).unwrap();
+        let (weights, dataset) = (outcome.shared.unwrap(), &prepared.dataset);
+        let (config, split_at) = (&manifest.search, split(&prepared.search, &manifest.search));
+        let (size, calibrating) = (config.batch_size, config.shared.unwrap().calibration_batches);
+        let calibrating = split_at.0[..calibrating * size].to_vec();
+        let networks = plan.networks_to_rank().unwrap().unwrap();
+        let (mut shared, mut alone) = (Vec::new(), Vec::new());
+        for (i, decisions) in networks.iter().enumerate() {
+            let mut cut = weights.cut_out(decisions).unwrap();
+            let loader = Loader::evaluation(dataset, &dataset.train, calibrating.clone(), size);
+            for (seen, batch) in loader.epoch(0).enumerate() {
+                let mut pass = Pass::calibrating(&mut cut.params, seen);
+                cut.net.forward(&mut pass, &batch.unwrap().xs).unwrap();
+            }
+            let of = |net, params, images: &[usize]| {
+                train::evaluate(net, params, dataset, &dataset.train, images.to_vec()).unwrap().top1
+            };
+            shared.push(of(&cut.net, &cut.params, split_at.1));
+            let seed = Seed(plan.seed).child("rank").child(&format!("train/{i}"));
+            let arch = manifest.space.decide(decisions);
+            let (net, mut params) = Net::of_arch(&arch, seed, &Device::Cpu).unwrap();
+            let (images, config) = (&prepared.train[..], &manifest.train);
+            let training = Training {
+                net: &net,
+                dataset,
+                images,
+                validation: &[],
+                config,
+                seed,
+                label: "train",
+            };
+            train::train(&training, &mut params, &mut watch).unwrap();
+            alone.push(of(&net, &params, &prepared.validation));
+        }
+        assert_eq!((ranked("rank.shared.top1"), ranked("rank.alone.top1")), (shared, alone));
     }
 
     #[test]

@@ -29,6 +29,7 @@ quiet machine: benches/compare does that with PyTorch.
 
 Keys of --json:
   what                      supernet, network or eval
+  method                    whose supernet it is, or null
   batch                     images in a step
   threads                   that computed
   steps                     that were timed, after three to warm up
@@ -66,7 +67,8 @@ Keys of --json:
 pub struct Args {
     /// The experiment file.
     manifest: PathBuf,
-    /// What to time: supernet (a step of its weights), network (a training step), eval.
+    /// What to time: supernet (a step of its weights; of the manifest's first method that has one),
+    /// network (a training step), eval.
     #[arg(long, value_name = "WHAT", default_value = "supernet", value_parser = parse_what)]
     what: What,
     /// The network to time, as JSON: what `repro show RUN --json` has under `architecture`.
@@ -111,7 +113,10 @@ fn parse_what(given: &str) -> Result<What, String> {
 /// When the manifest is not right, the data set or the network cannot be had, or an operator fails.
 pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
-    let manifest = manifest::load(&args.manifest, &overrides)?;
+    let mut manifest = manifest::load(&args.manifest, &overrides)?;
+    if let Some(method) = manifest.methods.iter().copied().find(|method| method.has_supernet()) {
+        manifest.search.method = method;
+    }
     let arch = architecture(args, database)?;
     if let Some(arch) = &arch {
         refuse_unfitting(arch, &manifest.space).map_err(|problem| wrong(args, &problem))?;
@@ -262,6 +267,7 @@ fn table(m: &Measured) -> String {
     if let Some(bytes) = m.resident_bytes {
         lines.push(format!("resident   {} more than the idle process", text::bytes(bytes)));
     }
+    lines.extend(m.method.map(|method| format!("method     {method}")));
     lines.push(String::new());
     lines.join("\n")
 }

@@ -5,6 +5,7 @@ use anyhow::Result;
 use repro::data::{describe, label};
 use repro::document::{Complaint, Complaints};
 use repro::manifest::{self, Experiment, Manifest, Overrides};
+use repro::recipe::{SearchConfig, for_weights, scaled};
 use repro::runner;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -110,9 +111,23 @@ pub fn summary(manifest: &Manifest) -> String {
         ),
         format!("  train   {}, {} a batch{repeats}", epochs(train.epochs), train.batch_size),
     ];
-    let scale = (train.scale < 1.0)
-        .then(|| format!("\n  scale   {} of the batches of every epoch", train.scale));
+    let scale = (train.scale < 1.0).then(|| {
+        let batches = search.images.map_or(String::new(), |images| scaled_search(search, images));
+        format!("\n  scale   {} of the batches of every epoch{batches}", train.scale)
+    });
     lines.join("\n") + &scale.unwrap_or_default() + &budget.unwrap_or_default()
+}
+
+/// What a scale leaves of the search's batches; a small one may leave one of each kind, and so change
+/// their ratio.
+fn scaled_search(search: &SearchConfig, images: usize) -> String {
+    let for_weights = for_weights(images, search.weight_share);
+    let left = |images: usize| {
+        let batches = images / search.batch_size;
+        format!("{} of {batches}", scaled(batches, search.scale))
+    };
+    let (weights, held_out) = (left(for_weights), left(images - for_weights));
+    format!("; in the search {weights} that train weights, {held_out} held out")
 }
 
 fn epochs(n: usize) -> String {

@@ -6,7 +6,7 @@
 
 use super::source::Source;
 use super::{Dataset, Split};
-use crate::recipe::Augment;
+use crate::recipe::{Augment, scaled};
 use crate::rng::{Seed, Stream};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -114,7 +114,7 @@ impl<'a> Loader<'a> {
             Some(_) => self.indices.len() / self.batch_size,
             None => self.indices.len().div_ceil(self.batch_size),
         };
-        ((all as f64 * self.share).round() as usize).clamp(all.min(1), all)
+        scaled(all, self.share)
     }
 
     /// Images per epoch: what all its batches hold together.

@@ -9,6 +9,9 @@ pub(super) const MAX_EPOCHS: u64 = 100_000;
 pub(super) const MAX_IMAGES: u64 = 100_000_000;
 pub(super) const MAX_BATCH: u64 = 65_536;
 
+/// Less than one batch of any data set.
+const LEAST_SCALE: f64 = 1e-6;
+
 pub(super) const RECOMPUTES: &[(&str, Recompute)] =
     &[("none", Recompute::None), ("block", Recompute::Block)];
 
@@ -24,7 +27,7 @@ pub(super) fn optional_name<T: Copy + Default>(
 /// The share of a recipe's batches that every epoch of search and training has: all of them where
 /// there is no key, and for what is read after it where the key is wrong, which is said.
 pub(super) fn read_scale(s: &Section<'_>) -> f64 {
-    let share = s.optional("scale", |value| value.real((Excluded(0.0), Included(1.0))));
+    let share = s.optional("scale", |value| value.real(LEAST_SCALE..=1.0));
     share.flatten().unwrap_or(1.0)
 }
 

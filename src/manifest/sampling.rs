@@ -5,11 +5,13 @@ use super::keys::{MAX_EPOCHS, at_most};
 use super::loss::extent;
 use crate::document::{Section, Value};
 use crate::recipe::{
-    Budget, DataConfig, Evolution, Method, Objective, RandomSearch, RankCorrelation, SearchConfig,
-    SharedScores,
+    Budget, DataConfig, Evolution, Method, Objective, PathRange, RandomSearch, RankCorrelation,
+    SearchConfig, SharedScores,
 };
 use crate::space::SearchSpace;
 use std::ops::Bound::{Excluded, Included};
+
+const PATHS: &[(&str, PathRange)] = &[("space", PathRange::Space), ("budget", PathRange::Budget)];
 
 /// Networks that one search looks at.
 const MAX_CANDIDATES: u64 = 100_000;
@@ -65,12 +67,27 @@ pub(super) fn read_random(s: &Section<'_>) -> Option<RandomSearch> {
 }
 
 /// `batches`: of the images that train the weights.
-pub(super) fn read_shared(s: &Section<'_>, batches: Option<usize>) -> Option<SharedScores> {
+pub(super) fn read_shared(
+    s: &Section<'_>,
+    batches: Option<usize>,
+    has_budget: bool,
+) -> Option<SharedScores> {
     let candidates = s.whole("candidates", 1..=MAX_CANDIDATES);
     let calibration = s.require("calibration_batches", "how many batches calibrate batch norm");
     let what = "batches that train the weights";
     let calibration = calibration.and_then(|value| at_most(&value, 1..=MAX_BATCHES, batches, what));
-    Some(SharedScores { candidates: candidates?, calibration_batches: calibration? })
+    let paths = s.optional("paths", |value| match value.name(PATHS)? {
+        PathRange::Budget if !has_budget => {
+            let problem = "asks for paths within a budget, and there is none";
+            value.complain(problem, "give [search.budget], or \"space\"")
+        }
+        range => Some(range),
+    });
+    Some(SharedScores {
+        candidates: candidates?,
+        calibration_batches: calibration?,
+        paths: paths?.unwrap_or_default(),
+    })
 }
 
 /// `candidates`: how many networks are scored in all.

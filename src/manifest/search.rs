@@ -59,6 +59,7 @@ pub(super) fn read_search(
     }
     let loss = s.section("loss", |s| read_loss(s, space));
     let budget = s.optional("budget", |value| value.section(|s| read_budget(s, value, space)));
+    let has_budget = s.get("budget").is_some();
     let any = |one_of: &[Method]| methods.iter().any(|method| one_of.contains(method));
     let random = section_if(s, "random", any(&[Method::RandomSearch]), read_random);
     let by_weights = any(&[Method::RsWs, Method::Evolution]);
@@ -66,7 +67,7 @@ pub(super) fn read_search(
         (Some(seen), Some(share), Some(batch)) => Some(for_weights(seen, share) / batch),
         _ => None,
     };
-    let shared = section_if(s, "shared", by_weights, |s| read_shared(s, batches));
+    let shared = section_if(s, "shared", by_weights, |s| read_shared(s, batches, has_budget));
     let candidates = shared.flatten().map(|shared| shared.candidates);
     let evolves = any(&[Method::Evolution]);
     let evolution = section_if(s, "evolution", evolves, |s| read_evolution(s, candidates));

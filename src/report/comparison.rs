@@ -100,11 +100,16 @@ impl<'a> Tested<'a> {
         let unconstrained = of("search.budget.macs_unconstrained").next();
         let budget = changed.zip(unconstrained);
         let budget = budget.map(|(changed, macs)| BudgetsPart { changed, macs });
-        let top1s = of("test.top1").collect();
+        let top1s = trainings(measurements);
         let course =
             COURSES.iter().flat_map(|(macs, top1)| course(measurements, macs, top1)).collect();
         (run.status == RunStatus::Finished).then_some(Self { run, top1s, budget, course })
     }
+}
+
+/// The test accuracies of a run's trainings, in 0..=1.
+pub fn trainings(measurements: &[Measurement]) -> Vec<f64> {
+    measurements.iter().filter(|m| m.metric == "test.top1").map(|m| m.value).collect()
 }
 
 /// The two metrics wherever a step has both.

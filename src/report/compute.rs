@@ -150,11 +150,14 @@ mod tests {
         for (x, y) in
             [(left, bottom + 0.25 * (top - bottom)), (right, bottom + 0.75 * (top - bottom))]
         {
-            assert!(svg.contains(&format!("<circle cx=\"{x}\" cy=\"{y}\"")), "{x} {y} in {svg}");
+            assert!(
+                svg.contains(&format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\"")),
+                "{x} {y} in {svg}"
+            );
         }
         let mut drawing = Drawing::new("t", PANEL);
         draw_courses(&mut drawing, &[vec![(1e11, 0.2), (2e11, 0.4)], vec![]]);
-        assert!(drawing.svg().contains(&format!("<circle cx=\"{right}\" cy=\"{top}\"")));
+        assert!(drawing.svg().contains(&format!("<circle cx=\"{right:.1}\" cy=\"{top:.1}\"")));
     }
 
     #[test]

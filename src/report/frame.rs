@@ -4,9 +4,10 @@ use crate::record::Phase;
 use crate::store::{ArchitectureRow, FinalResult, RunRow};
 use polars::prelude::*;
 
-/// The frame as comma-separated values; what is not known is left empty.
-pub fn csv(runs: &[RunRow]) -> PolarsResult<String> {
-    text(frame(runs)?)
+/// The frame as comma-separated values; what is not known is left empty. Of each run also the test
+/// accuracies of its trainings, in 0..=1.
+pub fn csv(runs: &[RunRow], trainings: &[Vec<f64>]) -> PolarsResult<String> {
+    text(frame(runs, trainings)?)
 }
 
 /// Any frame as comma-separated values.
@@ -22,9 +23,10 @@ pub fn mean_and_sd(values: &[f64]) -> Option<(f64, Option<f64>)> {
     column.mean().map(|mean| (mean, column.std(1)))
 }
 
-fn frame(runs: &[RunRow]) -> PolarsResult<DataFrame> {
+fn frame(runs: &[RunRow], trainings: &[Vec<f64>]) -> PolarsResult<DataFrame> {
     let mut columns = identity(runs);
     columns.extend(outcome(runs));
+    columns.push(each_training(trainings));
     columns.extend(Phase::ALL.into_iter().flat_map(|phase| usage(runs, phase)));
     columns.extend(origin(runs));
     DataFrame::new(runs.len(), columns)
@@ -62,6 +64,15 @@ fn outcome(runs: &[RunRow]) -> Vec<Column> {
         column("params", runs, |r| found(r, |found| found.params)),
         column("weights_sha256", runs, |r| r.result.as_ref().map(|r| r.weights_sha256.as_str())),
     ]
+}
+
+/// One behind the other, between semicolons.
+fn each_training(top1s: &[Vec<f64>]) -> Column {
+    let text = |top1s: &Vec<f64>| {
+        let numbers: Vec<String> = top1s.iter().map(f64::to_string).collect();
+        (!numbers.is_empty()).then(|| numbers.join(";"))
+    };
+    Column::new("test_top1_of_trainings".into(), top1s.iter().map(text).collect::<Vec<_>>())
 }
 
 fn usage(runs: &[RunRow], phase: Phase) -> [Column; 5] {

@@ -122,6 +122,8 @@ pub fn build(
         let rank_figure = scatter::scatter(experiment, &rankings).map(|drawing| drawing.svg());
         let diverged = measured().filter_map(|(run, s)| results::diverged(run, &s.measurements));
         let diverged: Vec<String> = diverged.collect();
+        let trainings: Vec<Vec<f64>> =
+            series.iter().map(|s| comparison::trainings(&s.measurements)).collect();
         let tested: Vec<_> =
             measured().filter_map(|(run, s)| Tested::of(run, &s.measurements)).collect();
         let comparisons = comparison::comparisons(&tested, &runs);
@@ -147,7 +149,7 @@ pub fn build(
                 &pictures,
                 command_line,
             ),
-            csv: frame::csv(&runs).context("cannot write the runs as CSV")?,
+            csv: frame::csv(&runs, &trainings).context("cannot write the runs as CSV")?,
             figure,
             rank_figure,
             compute_figures: compute.into_iter().flatten().collect(),

@@ -3,7 +3,7 @@
 use super::cells::{code, escape, power_of_ten, run_ids};
 use super::comparison::Comparison;
 use super::rank::{self, Ranking};
-use super::results::{environment, finished, notes, results, unfinished};
+use super::results::{environment, finished, notes, results, settings_notes, unfinished};
 use super::{architecture, claims};
 use crate::claim::Mark;
 use crate::cost;
@@ -124,7 +124,8 @@ fn results_section(runs: &[RunRow], diverged: &[String]) -> String {
     if table.is_empty() {
         return "## Results\n\nNo run has finished.\n".to_owned();
     }
-    let notes = notes(runs).into_iter().chain(diverged.iter().cloned());
+    let notes = notes(runs).into_iter().chain(settings_notes(runs));
+    let notes = notes.chain(diverged.iter().cloned());
     let notes: String = notes.map(|note| format!("\n{note}\n")).collect();
     format!(
         "## Results\n\n{}\nTop-1 is on the test images, looked at once a training, the \
@@ -219,12 +220,17 @@ fn claims_section(runs: &[RunRow]) -> String {
 
 fn rank_section(rankings: &[Ranking<'_>], figure: &str) -> String {
     let alt = "Accuracy with shared weights and trained from scratch";
+    let mut differences: String =
+        rank::differences(rankings).iter().map(|d| format!("- {}\n", escape(d))).collect();
+    if !differences.is_empty() {
+        differences.push('\n');
+    }
     format!(
         "## Rank correlation\n\n{}\nKendall's τ-b between the accuracy of networks under the search's \
          shared weights, on the images that it held out, and of the same networks trained from \
          scratch, on the validation images. The interval is the percentile bootstrap's over \
          networks. Runs that found the very same, with the same shared weights, are one \
-         measurement.\n\n![{alt}]({figure})\n",
+         measurement.\n\n{differences}![{alt}]({figure})\n",
         rank::table(rankings).markdown()
     )
 }

@@ -96,21 +96,60 @@ fn sign(difference: f64) -> i64 {
     i64::from(difference > 0.0) - i64::from(difference < 0.0)
 }
 
-/// The percentile bootstrap's 95 % interval of τ-b. Networks are drawn with replacement, always from
-/// the same stream; resamples without a τ-b are left out.
+/// One sentence for any two rankings of one seed that have the same networks, trained alike: how far
+/// their τ-b differ, with an interval.
+#[must_use]
+pub fn differences(rankings: &[Ranking<'_>]) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for (i, b) in rankings.iter().enumerate() {
+        for a in &rankings[..i] {
+            sentences.extend(difference(a, b));
+        }
+    }
+    sentences
+}
+
+fn difference(a: &Ranking<'_>, b: &Ranking<'_>) -> Option<String> {
+    let alone = |ranking: &Ranking<'_>| -> Vec<f64> { ranking.pairs.iter().map(|p| p.1).collect() };
+    if a.runs[0].seed != b.runs[0].seed || alone(a) != alone(b) {
+        return None;
+    }
+    let apart = |networks: &[usize]| {
+        let tau =
+            |r: &Ranking<'_>| tau_b(&networks.iter().map(|i| r.pairs[*i]).collect::<Vec<_>>());
+        Some(tau(a)? - tau(b)?)
+    };
+    let all: Vec<usize> = (0..a.pairs.len()).collect();
+    let ((low, high), found) = bootstrap(all.len(), apart).zip(apart(&all))?;
+    Some(format!(
+        "τ-b of {} less that of {}: {found:+.2}, 95 % interval {low:+.2} to {high:+.2} over the \
+         networks, which are the same for both.",
+        a.label(),
+        b.label()
+    ))
+}
+
+/// The percentile bootstrap's 95 % interval of τ-b.
 #[must_use]
 pub fn interval(pairs: &[Pair]) -> Option<(f64, f64)> {
-    if pairs.is_empty() {
+    bootstrap(pairs.len(), |networks| {
+        tau_b(&networks.iter().map(|i| pairs[*i]).collect::<Vec<_>>())
+    })
+}
+
+/// The percentile bootstrap's 95 % interval of a statistic of `n` things, given by their numbers. They
+/// are drawn with replacement, always from the same stream; resamples without a value are left out.
+fn bootstrap(n: usize, statistic: impl Fn(&[usize]) -> Option<f64>) -> Option<(f64, f64)> {
+    if n == 0 {
         return None;
     }
     let resample = |i| {
         let mut stream = Seed(0).stream("report/bootstrap", i);
-        let drawn: Vec<Pair> = pairs.iter().map(|_| pairs[stream.below(pairs.len())]).collect();
-        tau_b(&drawn)
+        statistic(&(0..n).map(|_| stream.below(n)).collect::<Vec<_>>())
     };
-    let mut taus: Vec<f64> = (0..RESAMPLES).filter_map(resample).collect();
-    taus.sort_by(f64::total_cmp);
-    quantile(&taus, 0.025).zip(quantile(&taus, 0.975))
+    let mut values: Vec<f64> = (0..RESAMPLES).filter_map(resample).collect();
+    values.sort_by(f64::total_cmp);
+    quantile(&values, 0.025).zip(quantile(&values, 0.975))
 }
 
 /// By linear interpolation between the values, which are ascending.
@@ -164,6 +203,24 @@ mod tests {
         let ratio = width(20) / width(80);
         assert!((1.5..3.0).contains(&ratio), "{ratio}");
         assert_eq!(interval(&[]), None);
+    }
+
+    #[test]
+    fn the_bootstrap_finds_what_is_known_of_a_mean() {
+        // Of the mean of 0 and 1 by n drawn ones: binomial. With n = 100 shares of 0.5, the quantiles
+        // of Binomial(100, 0.5) / 100 at 2.5 and 97.5 % are 0.40 and 0.60.
+        let mean = |drawn: &[usize]| {
+            let ones = drawn.iter().filter(|i| *i % 2 == 1).count();
+            Some(ones as f64 / drawn.len() as f64)
+        };
+        let (low, high) = bootstrap(100, mean).unwrap();
+        assert!((low - 0.40).abs() < 0.0101 && (high - 0.60).abs() < 0.0101, "{low} {high}");
+        // And of 0.9: 0.84 and 0.95.
+        let mean = |drawn: &[usize]| {
+            Some(drawn.iter().filter(|i| **i < 90).count() as f64 / drawn.len() as f64)
+        };
+        let (low, high) = bootstrap(100, mean).unwrap();
+        assert!((low - 0.84).abs() < 0.0101 && (high - 0.95).abs() < 0.0101, "{low} {high}");
     }
 
     #[test]

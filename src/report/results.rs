@@ -6,6 +6,7 @@ use super::table::{Align::Left, Align::Right, Table};
 use crate::env::Environment;
 use crate::record::Phase;
 use crate::store::{Measurement, RunRow, RunStatus};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A column of numbers: of a run, and of the mean over seeds.
 pub struct Number {
@@ -134,6 +135,33 @@ pub fn notes(runs: &[RunRow]) -> Vec<String> {
     notes
 }
 
+/// What groups of one method and data set differ in: `--set` makes other settings of one manifest.
+pub fn settings_notes(runs: &[RunRow]) -> Vec<String> {
+    let groups = groups(runs);
+    let mut notes = Vec::new();
+    for (i, group) in groups.iter().enumerate() {
+        let own = Settings::of(group[0]);
+        let alike = |other: &&Vec<&RunRow>| Settings::of(other[0]).names == own.names;
+        let Some(first) = groups[..i].iter().find(alike) else { continue };
+        let [own, others] = [&own, &Settings::of(first[0])].map(Settings::values);
+        let keys: BTreeSet<&String> = own.keys().chain(others.keys()).collect();
+        let differs = keys.into_iter().filter(|key| own.get(*key) != others.get(*key));
+        let value = |of: &BTreeMap<String, String>, key: &String| {
+            of.get(key).map_or_else(|| "not given".to_owned(), Clone::clone)
+        };
+        let differs =
+            differs.map(|key| format!("{key} = {}, not {}", value(&own, key), value(&others, key)));
+        let differs: Vec<String> = differs.collect();
+        let what = if differs.is_empty() { "another space".to_owned() } else { differs.join("; ") };
+        notes.push(format!(
+            "The settings of {} are not those of {}: {what}.",
+            run_ids(group.iter().map(|run| run.id)),
+            run_ids(first.iter().map(|run| run.id))
+        ));
+    }
+    notes
+}
+
 /// Says how many networks of a run diverged, if any did.
 pub fn diverged(run: &RunRow, measurements: &[Measurement]) -> Option<String> {
     let of = |metric: &str| measurements.iter().filter(|m| m.metric == metric).count();
@@ -200,11 +228,32 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// Every value by its dotted key, as text.
+    fn values(&self) -> BTreeMap<String, String> {
+        let mut values = BTreeMap::new();
+        if let Ok(table) = &self.manifest {
+            flatten("", table, &mut values);
+        }
+        values
+    }
+
     /// The same for all methods.
     pub fn across_methods(run: &'a RunRow) -> Self {
         let settings = Self::of(run);
         let [experiment, _, dataset] = settings.names;
         Self { names: [experiment, "", dataset], ..settings }
+    }
+}
+
+fn flatten(prefix: &str, table: &toml::Table, values: &mut BTreeMap<String, String>) {
+    for (key, value) in table {
+        let key = format!("{prefix}{key}");
+        match value {
+            toml::Value::Table(table) => flatten(&format!("{key}."), table, values),
+            value => {
+                values.insert(key, value.to_string());
+            }
+        }
     }
 }
 

@@ -64,12 +64,15 @@ pub fn most_probable(
             return Ok(decisions);
         }
     }
+    let band = budget.band();
+    let range = match (band.start(), band.end()) {
+        (low, high) if low == high => low.to_string(),
+        (low, high) => format!("{low} to {high}"),
+    };
     bail!(
-        "no network of the space \"{}\" was found with {} to {} {}: give a larger search.budget.\
+        "no network of the space \"{}\" was found with {range} {}: give a larger search.budget.\
          tolerance or another bound",
         space.name,
-        budget.band().start(),
-        budget.band().end(),
         budget.objective.name()
     )
 }

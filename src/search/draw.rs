@@ -36,6 +36,12 @@ pub fn draw(
             return Ok(drawn);
         }
     }
+    perturbed(space, budget, stream)
+}
+
+/// The most probable decisions within the budget when every option has Gumbel noise for its log
+/// probability.
+fn perturbed(space: &SearchSpace, budget: &Budget, stream: &mut Stream) -> Result<Decisions> {
     let mut noise =
         |options: usize| -> Vec<f64> { (0..options).map(|_| stream.gumbel()).collect() };
     let blocks = space.blocks.iter().map(|block| BlockProbabilities {
@@ -119,4 +125,40 @@ pub fn mutate(
         }
     }
     draw(space, budget, stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Objective;
+    use crate::rng::Seed;
+    use crate::space::load_space;
+    use std::path::Path;
+
+    #[test]
+    fn where_draws_are_rejected_too_often_they_are_nearly_uniform() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/spaces/smoke.toml");
+        let space = load_space(&path).unwrap();
+        let objective = Objective::Macs;
+        let budget = Budget { objective, bound: 2e5, tolerance: 0.05, above: 0.0 };
+        // How often each option of each choice is drawn.
+        let shares = |of: &dyn Fn(&mut Stream) -> Decisions| -> Vec<f64> {
+            let mut shares = vec![0.0; 100];
+            for i in 0..2000 {
+                let made = of(&mut Seed(9).stream("draw", i));
+                for (block, made) in made.blocks.iter().enumerate() {
+                    let options = [made.block_type, 8 + made.expansion, 16 + made.width];
+                    for option in options {
+                        shares[24 * block + option] += 1.0 / 2000.0;
+                    }
+                }
+            }
+            shares
+        };
+        let uniform = shares(&|stream| draw(&space, Some(&budget), stream).unwrap());
+        let close = shares(&|stream| perturbed(&space, &budget, stream).unwrap());
+        let apart = uniform.iter().zip(&close).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        // Chance alone makes 0.04 of it.
+        assert!(apart < 0.12, "{apart}");
+    }
 }

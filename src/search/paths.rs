@@ -6,8 +6,8 @@
 //! the cost of the network: on the CIFAR-10 space a step takes about an eighth of the time that one of
 //! the whole supernet takes (`repro bench`, batch 64, two cores).
 //!
-//! The paths are drawn from the whole space, also where a budget bounds what may be returned.
-//! Momentum belongs to a weight, and rests while its weight is not drawn.
+//! The paths are drawn from the whole space, also where a budget bounds what may be returned, unless
+//! `search.shared.paths` says otherwise. Momentum belongs to a weight, and rests while its weight is not drawn.
 
 use super::draw::{draw, mutate};
 use super::evolution::evolve;
@@ -17,7 +17,7 @@ use super::{Images, SearchOutcome};
 use crate::cost;
 use crate::data::{Batch, Loader};
 use crate::net::SharedWeights;
-use crate::recipe::{Recompute, SearchConfig, Sgd};
+use crate::recipe::{PathRange, Recompute, SearchConfig, Sgd};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
@@ -90,13 +90,17 @@ fn train(
     let (own, size) = (for_weights.to_vec(), config.batch_size);
     let loader = Loader::training(dataset, own, size, config.augment, seed, "search/weights");
     let loader = loader.share(config.scale).on(device);
+    let range = match config.shared.map(|shared| shared.paths).unwrap_or_default() {
+        PathRange::Space => None,
+        PathRange::Budget => config.budget.as_ref(),
+    };
     let all = (config.epochs * loader.batches()) as u64;
     watch.progress.started("training shared weights", all);
     let mut steps = Steps::new(Names::SEARCH, &config.weights, all, watch);
     for epoch in 0..config.epochs as u64 {
         let start = Instant::now();
         let mean = steps.epoch(loader.epoch(epoch), |batch, step, rate| {
-            let path = draw(space, None, &mut seed.stream("paths/draw", step))?;
+            let path = draw(space, range, &mut seed.stream("paths/draw", step))?;
             work.trained(cost::count(&space.decide(&path)).macs, batch.labels.len());
             paths.step(&path, batch, rate)
         })?;

@@ -3,7 +3,7 @@
 use super::{
     Activation, BlockChoices, BlockType, ConvSpec, Expansion, SearchSpace, conv_out, make_divisible,
 };
-use crate::document::{Complaints, Document, Section, Value, nearest};
+use crate::document::{Complaint, Complaints, Document, Section, Value, nearest};
 use std::ops::Bound::{Excluded, Included};
 use std::path::Path;
 use toml::de::DeValue;
@@ -39,7 +39,12 @@ pub fn parse_space(text: &str, path: &Path) -> Result<SearchSpace, Complaints> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load_space(path: &Path) -> Result<SearchSpace, Complaints> {
-    Document::load(path)?.read(read)
+    let document = Document::load(path)?;
+    if document.has("space") && !document.has("stage") {
+        let expected = "give the space file that it names";
+        return Err(Complaint::of_file(path, "is a manifest, not a search space", expected).into());
+    }
+    document.read(read)
 }
 
 /// The input of the next layer while the layers are read in their order.

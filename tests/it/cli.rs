@@ -245,6 +245,14 @@ fn a_scale_takes_a_share_of_every_epoch_and_leaves_their_number() {
     };
     assert_eq!(images("random_search"), 4 * (5 * 32 + 80));
     assert_eq!(images("rs_ws"), 4 * 5 * 32 + 12 * (2 * 32 + 80));
+    // A small one changes how many steps of α there are beside those of the weights.
+    let said = repro(&["check", SMOKE, "--set", "scale=0.1"]).output().unwrap().stdout;
+    let said = String::from_utf8(said).unwrap();
+    let left = "scale   0.1 of the batches of every epoch; in the search 1 of 10 that train weights, \
+                1 of 2 held out";
+    assert!(said.contains(left), "{said}");
+    let refused = stderr(&mut repro(&["check", SMOKE, "--set", "scale=1e-300"]));
+    assert!(refused.contains("scale") && refused.len() < 400, "{refused}");
 }
 
 #[test]
@@ -255,6 +263,27 @@ fn a_space_in_place_of_a_manifest_is_told_so_and_nothing_else() {
         assert!(said.contains("smoke.toml: is a search space, not a manifest"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
+}
+
+#[test]
+fn a_manifest_in_place_of_a_space_is_told_so_and_nothing_else() {
+    let output = repro(&["space", SMOKE]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("smoke.toml: is a manifest, not a search space"), "{said}");
+    assert!(said.lines().count() <= 3, "{said}");
+}
+
+#[test]
+fn a_bench_times_the_first_method_that_has_a_supernet() {
+    let list = "search.method=[\"random\", \"darts\"]";
+    let timed = repro(&["bench", SMOKE, "--json", "--steps", "1", "--set", list]).output().unwrap();
+    let timed: Value = serde_json::from_slice(&timed.stdout).unwrap();
+    assert_eq!(timed["method"], "darts");
+    let random = ["bench", SMOKE, "--steps", "1", "--set", "search.method=random"];
+    let refused = repro(&random).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("there is no supernet to time"), "{said}");
 }
 
 #[test]

@@ -126,6 +126,23 @@ fn a_comparison_runs_from_the_manifest_to_its_report() {
 }
 
 #[test]
+fn the_recipe_of_darts_runs_in_both_orders() {
+    let bench = Bench::new();
+    for method in ["darts", "darts2"] {
+        let set = format!("search.method={method}");
+        let runs = bench.run("smoke_darts.toml", &[&set, "search.epochs=2", "train.epochs=2"]);
+        assert_eq!(runs.len(), 1, "{method}");
+        assert_eq!(runs[0]["status"], "finished", "{method}");
+        let shown = bench.show(&runs[0]);
+        assert_eq!(shown["method"], method);
+        // 200 images each: six minibatches of both, twice.
+        for metric in ["search.step_loss", "search.alpha.step_loss"] {
+            assert_eq!(shown["metrics"][metric]["points"], 12, "{method}: {metric}");
+        }
+    }
+}
+
+#[test]
 fn one_method_makes_no_comparison() {
     let bench = Bench::new();
     bench.run("smoke_compare.toml", &["search.method=random", "train.epochs=1"]);

@@ -525,3 +525,60 @@ fn a_masked_supernet_has_the_weights_of_one_resolution_and_an_explicit_one_those
     let weights = built.named().filter(|(name, _)| name.ends_with(".weight"));
     assert_eq!(both.params, weights.map(|(_, tensor)| tensor.elem_count() as u64).sum::<u64>());
 }
+
+/// Multiply-accumulates of a supernet for one image, conv by conv: of the masked one, whose blocks have
+/// their largest sizes alone, or of the explicit one, whose blocks have all.
+fn plain_supernet_macs(space: &SearchSpace, explicit: bool) -> u64 {
+    let sizes = |all: &[usize]| if explicit { all.to_vec() } else { vec![*all.last().unwrap()] };
+    let mut macs = 0;
+    for resolution in &space.resolutions {
+        let mut side = resolution.div_ceil(space.stem.stride);
+        let (stem, mut input) = (&space.stem, space.stem.width);
+        macs += side * side * stem.kernel * stem.kernel * space.image_channels * stem.width;
+        for block in &space.blocks {
+            let before = side * side;
+            side = side.div_ceil(block.stride);
+            let after = side * side;
+            for block_type in &block.types {
+                for width in sizes(&block.widths) {
+                    let (mids, is_expanded) = match &block.expansion {
+                        Expansion::None => (vec![input], false),
+                        Expansion::Options { mids, .. } => (sizes(mids), true),
+                    };
+                    match block_type {
+                        BlockType::Skip if block.skip_needs_projection() => {
+                            macs += after * input * width;
+                        }
+                        BlockType::Skip => {}
+                        BlockType::Residual => macs += after * 9 * (input + width) * width,
+                        BlockType::MbConv { kernel, squeeze_excite, .. } => {
+                            for mid in mids {
+                                macs += if is_expanded { before * input * mid } else { 0 };
+                                macs += after * kernel * kernel * mid + after * mid * width;
+                                let squeezed = squeeze_width(mid, space.channel_divisor);
+                                macs += if *squeeze_excite { 2 * mid * squeezed } else { 0 };
+                            }
+                        }
+                    }
+                }
+            }
+            input = *block.widths.last().unwrap();
+        }
+        macs += side * side * input * space.head.width;
+    }
+    (macs + space.head.width * space.classes) as u64
+}
+
+#[test]
+fn the_work_of_both_supernets_is_that_of_their_convolutions() {
+    for space in spaces().into_iter().chain([two_resolutions()]) {
+        assert_eq!(
+            cost::supernet(&space).macs,
+            plain_supernet_macs(&space, false),
+            "{}",
+            space.name
+        );
+        let explicit = cost::explicit_supernet(&space).macs;
+        assert_eq!(explicit, plain_supernet_macs(&space, true), "{}", space.name);
+    }
+}

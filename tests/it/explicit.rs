@@ -301,8 +301,9 @@ fn an_explicit_supernet_in_inference_uses_the_running_statistics() {
     assert_close("inference", &values(logits.tensor()), &expected, VALUE);
 }
 
-/// The masked supernet's name of an option's tensor: width and expansion left out.
+/// The masked supernet's name of an option's tensor: resolution, width and expansion left out.
 fn masked_name(space: &SearchSpace, name: &str) -> String {
+    let name = name.strip_prefix("at_").and_then(|rest| rest.split_once('.')).map_or(name, |n| n.1);
     for choices in &space.blocks {
         for width in &choices.widths {
             let label = choices.label();
@@ -393,6 +394,21 @@ fn with_tied_weights_it_is_the_masked_supernet_for_any_types_and_widths() {
     for label in ["one", "two", "three"] {
         let p = random_probabilities(&tied.explicit.space, label);
         tied.agree(label, &p);
+    }
+}
+
+#[test]
+fn with_tied_weights_it_is_the_masked_supernet_where_the_resolution_is_decided() {
+    // In between, masking sums the resolutions behind every stage, and a network for each of them does
+    // so behind all of them.
+    let text = WIDTHS.replace("resolutions = [7]", "resolutions = [5, 6, 7]");
+    let mut tied = Tied::new(parse(&text));
+    for resolution in 0..3 {
+        let label = format!("resolution {resolution}");
+        let mut p = random_probabilities(&tied.explicit.space, &label);
+        p.resolutions = vec![0.0; 3];
+        p.resolutions[resolution] = 1.0;
+        tied.agree(&label, &p);
     }
 }
 

@@ -622,6 +622,25 @@ fn without_the_papers_method_nothing_is_said_of_its_claims() {
 }
 
 #[test]
+fn runs_of_other_settings_are_told_apart_by_key() {
+    let mut runs = [by("random", 1, 1, 0.5), by("random", 2, 2, 0.6), by("random", 3, 1, 0.7)];
+    runs[2].manifest.text = runs[2].manifest.text.replace("epochs = 2", "epochs = 3");
+    let page = report_of(&runs).markdown;
+    let note = "\nThe settings of run 3 are not those of runs 1, 2: search.epochs = 3, not 2.\n";
+    assert!(page.contains(note), "{page}");
+    assert_eq!(report_of(&runs[..2]).markdown.matches("The settings of").count(), 0);
+}
+
+#[test]
+fn the_csv_has_every_training() {
+    let runs = [by("random", 1, 1, 0.82), by("random", 2, 2, 0.73)];
+    let tests = tests_of(&[(1, &[0.80, 0.84]), (2, &[])]);
+    let records = records(&build(&runs, &tests, COMMAND).unwrap()[0].csv);
+    let column: Vec<&str> = records.iter().map(|r| &r["test_top1_of_trainings"][..]).collect();
+    assert_eq!(column, ["0.8;0.84", ""]);
+}
+
+#[test]
 fn other_settings_are_another_comparison_and_seeds_and_the_method_are_none() {
     let mut runs = vec![by("random", 1, 1, 0.5), by("dmasking", 2, 1, 0.6)];
     runs[1].manifest.text = runs[1].manifest.text.replace("epochs = 2", "epochs = 3");
@@ -679,8 +698,8 @@ fn the_compute_of_a_run_is_its_search_and_one_of_its_trainings() {
     let picture = &build(&runs, &tests, COMMAND).unwrap()[0].compute_figures[0];
     let dots = picture.lines().filter(|line| line.starts_with("<circle"));
     let xs: Vec<f64> = dots.map(|dot| dot.split('"').nth(1).unwrap().parse().unwrap()).collect();
-    // Behind each method's dot comes that of the legend.
-    let [first, _, second, _, third, _] = xs[..] else { panic!("{picture}") };
+    // Behind the runs' dots come those of the legend.
+    let [first, second, third, _, _, _] = xs[..] else { panic!("{picture}") };
     assert!(third > first + 100.0, "{xs:?}");
     assert!((second - f64::midpoint(first, third)).abs() < 0.11, "{xs:?}");
 }
@@ -720,6 +739,12 @@ fn runs_that_ranked_with_the_same_weights_are_one_measurement() {
         ["rs_ws", "2", "1.00", "5"],
     ];
     assert_eq!(rows, expected);
+    // Of those with the same networks and the same seed.
+    let differences: Vec<&str> = section.lines().filter(|line| line.starts_with("- τ-b")).collect();
+    let [difference] = differences[..] else { panic!("{section}") };
+    let beginning = "- τ-b of runs 1, 2: rs_ws, evolution, seed 1 less that of run 3: dmasking, seed 1: \
+                     +2.00, 95 % interval +2.00 to +2.00";
+    assert!(difference.starts_with(beginning), "{difference}");
     let picture = report.rank_figure.as_ref().unwrap();
     assert_eq!(picture.matches("<circle").count(), 3 * 3 + 3);
     assert!(picture.contains("runs 1, 2: rs_ws, evolution, seed 1"), "{picture}");

@@ -687,6 +687,18 @@ fn the_best_candidate_is_returned_and_the_work_is_what_was_done() {
         assert_eq!(found.work.macs as f64, executed[11]);
     }
 
+    // Paths within a budget are those that the budget draws.
+    let bound = ["search.budget.macs=2e5", "search.budget.tolerance=0.05"];
+    let within = ["search.method=rs_ws", "search.shared.paths=budget"];
+    let manifest = smoke(&[&within[..], &bound].concat());
+    let (_, log) = run(&manifest, 1);
+    let range = manifest.search.budget.as_ref();
+    let path = |step| draw(&manifest.space, range, &mut Seed(1).stream("paths/draw", step));
+    let of = |made: &Decisions| cost::count(&manifest.space.decide(made)).macs;
+    let costs = (0..40).map(|step| of(&path(step).unwrap()));
+    assert!(costs.clone().all(|cost| (190_000..=200_000).contains(&cost)));
+    assert_eq!(log["search.executed_macs"][3], costs.map(|cost| (96 * cost) as f64).sum::<f64>());
+
     let (found, log) = run(&smoke(&[]), 1);
     // Four epochs of the weights, three of α; 80 images hold two batches of 32.
     let (weights, alpha) = (4 * 320, 3 * 64);

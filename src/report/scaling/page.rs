@@ -131,7 +131,11 @@ pub(super) fn growth_table(series: &[Series]) -> Table {
             times(s.growth(Point::peak_bytes)),
             times(s.growth(Point::seconds)),
             slope(bytes.as_ref(), interval) + bent,
-            bytes.and_then(|line| line.r_squared).map_or(String::new(), |r| format!("{r:.4}")),
+            // Two points are always on a line.
+            bytes
+                .filter(|line| line.interval.is_some())
+                .and_then(|line| line.r_squared)
+                .map_or(String::new(), |r| format!("{r:.4}")),
             slope(seconds.as_ref(), interval),
             per_hundredfold(s).map_or(String::new(), |mb| format!("{mb:.2}")),
             first.run.to_string(),

@@ -186,6 +186,12 @@ pub const IN_MANIFEST: &[Slip] = &[
         "[search.shared]\ncandidates = 200\ncalibration_batches = 10\n",
         "",
     ),
+    (
+        "paths within no budget",
+        "[search.budget]\nmacs = 1e6\ntolerance = 0.1\n\n[search.random]\ncandidates = 40\nepochs = 1\n\n\
+         [search.shared]\n",
+        "[search.shared]\npaths = \"budget\"\n",
+    ),
     ("ranks without held-out images", "validation_images = 1000", "validation_images = 0"),
     ("a data set of another shape", "\"cifar10\"", "\"fashion-mnist\""),
     ("images scaled to another size than the space's", "\"cifar10\"", "\"cifar10\"\nside = 64"),
