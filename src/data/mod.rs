@@ -142,15 +142,6 @@ impl Dataset {
         let shows = |&index: &usize| wanted[self.train.labels[index] as usize];
         indices.iter().copied().filter(shows).collect()
     }
-
-    /// `n` of all training images, drawn by the seed, in random order.
-    ///
-    /// # Errors
-    /// When there are not so many.
-    pub fn subset(&self, seed: Seed, n: usize) -> Result<Vec<usize>, DataError> {
-        let all: Vec<usize> = (0..self.train.len()).collect();
-        draw(&all, n, seed, "data/subset")
-    }
 }
 
 /// `n` of these indices, drawn by (seed, label), in random order: cutting the result anywhere
@@ -207,8 +198,10 @@ mod tests {
     fn more_images_than_there_are_cannot_be_drawn() {
         let data = slice();
         assert!(matches!(data.partition(Seed(0), 1000), Err(DataError::TooFewImages { .. })));
-        let error = data.subset(Seed(0), 1001).unwrap_err();
+        let all: Vec<usize> = (0..1000).collect();
+        let drawn = |n| draw(&all, n, Seed(0), "some");
+        let error = drawn(1001).unwrap_err();
         assert!(error.to_string().contains("only 1000 can be drawn"), "{error}");
-        assert_eq!(data.subset(Seed(0), 1000).unwrap().len(), 1000);
+        assert_eq!(drawn(1000).unwrap().len(), 1000);
     }
 }

@@ -360,7 +360,7 @@ impl Comparison<'_> {
         all.filter(|(_, seeds)| !seeds.is_empty())
             .map(|(name, seeds)| {
                 format!(
-                    "{name} has no result for seed {}: its means and differences are over the other seeds.",
+                    "{name} has no result for seed {}, left out of its means and differences.",
                     seeds.join(", ")
                 )
             })

@@ -35,7 +35,8 @@ pub fn accuracy_over_compute(title: &str, comparison: &Comparison<'_>) -> Option
     for (i, (method, points)) in methods.iter().zip(&results).enumerate() {
         let y = PANEL.1 + LEGEND_LINE * i as f64 + 6.0;
         dot(&mut drawing, (LEFT, y), i);
-        let text = format!("{}, {} runs", method.name, points.len());
+        let runs = if points.len() == 1 { "1 run" } else { &format!("{} runs", points.len()) };
+        let text = format!("{}, {runs}", method.name);
         drawing.text((LEFT + 14.0, y + 4.0), Anchor::Start, &text);
     }
     if panels > 1 {

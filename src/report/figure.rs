@@ -184,7 +184,7 @@ impl Axis {
     /// five times these.
     pub(super) fn logarithmic(values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = range(values).unwrap_or((1.0, 10.0));
-        let multiples: &[u8] = if high < 500.0 * low { &[1, 2, 5] } else { &[1] };
+        let multiples: &[u8] = if high < 100.0 * low { &[1, 2, 5] } else { &[1] };
         let powers = low.log10().floor() as i32..=high.log10().floor() as i32 + 1;
         let label = |power: i32, multiple: u8| {
             let decimals = (-power).max(0) as usize;

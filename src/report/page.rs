@@ -126,7 +126,7 @@ fn results_section(runs: &[RunRow], diverged: &[String]) -> String {
     }
     let notes = notes(runs).into_iter().chain(settings_notes(runs));
     let notes = notes.chain(diverged.iter().cloned());
-    let notes: String = notes.map(|note| format!("\n{note}\n")).collect();
+    let notes: String = notes.map(|note| format!("\n{}\n", escape(&note))).collect();
     format!(
         "## Results\n\n{}\nTop-1 is on the test images, looked at once a training, the \
          mean of a run's trainings. MACs and parameters are of \

@@ -135,29 +135,28 @@ pub fn notes(runs: &[RunRow]) -> Vec<String> {
     notes
 }
 
-/// What groups of one method and data set differ in: `--set` makes other settings of one manifest.
+/// What runs of one experiment differ in besides their methods and seeds: `--set` makes other settings
+/// of one manifest.
 pub fn settings_notes(runs: &[RunRow]) -> Vec<String> {
-    let groups = groups(runs);
+    let mut groups: Vec<(Settings<'_>, Vec<i64>)> = Vec::new();
+    for run in finished(runs) {
+        let settings = Settings::across_methods(run);
+        match groups.iter_mut().find(|(of_group, _)| *of_group == settings) {
+            Some((_, ids)) => ids.push(run.id),
+            None => groups.push((settings, vec![run.id])),
+        }
+    }
     let mut notes = Vec::new();
-    for (i, group) in groups.iter().enumerate() {
-        let own = Settings::of(group[0]);
-        let alike = |other: &&Vec<&RunRow>| Settings::of(other[0]).names == own.names;
-        let Some(first) = groups[..i].iter().find(alike) else { continue };
-        let [own, others] = [&own, &Settings::of(first[0])].map(Settings::values);
-        let keys: BTreeSet<&String> = own.keys().chain(others.keys()).collect();
-        let differs = keys.into_iter().filter(|key| own.get(*key) != others.get(*key));
-        let value = |of: &BTreeMap<String, String>, key: &String| {
-            of.get(key).map_or_else(|| "not given".to_owned(), Clone::clone)
-        };
-        let differs =
-            differs.map(|key| format!("{key} = {}, not {}", value(&own, key), value(&others, key)));
-        let differs: Vec<String> = differs.collect();
-        let what = if differs.is_empty() { "another space".to_owned() } else { differs.join("; ") };
-        notes.push(format!(
-            "The settings of {} are not those of {}: {what}.",
-            run_ids(group.iter().map(|run| run.id)),
-            run_ids(first.iter().map(|run| run.id))
-        ));
+    for (i, (settings, ids)) in groups.iter().enumerate() {
+        let alike = |(other, _): &&(Settings<'_>, _)| other.names == settings.names;
+        if let Some((first, first_ids)) = groups[..i].iter().find(alike) {
+            notes.push(format!(
+                "The settings of {} are not those of {}: {}.",
+                run_ids(ids.iter().copied()),
+                run_ids(first_ids.iter().copied()),
+                settings.unlike(first)
+            ));
+        }
     }
     notes
 }
@@ -235,6 +234,20 @@ impl<'a> Settings<'a> {
             flatten("", table, &mut values);
         }
         values
+    }
+
+    /// The keys whose values are not those of `other`, with both.
+    fn unlike(&self, other: &Self) -> String {
+        let [own, others] = [self, other].map(Self::values);
+        let keys: BTreeSet<&String> = own.keys().chain(others.keys()).collect();
+        let value = |of: &BTreeMap<String, String>, key: &String| {
+            of.get(key).map_or_else(|| "not given".to_owned(), Clone::clone)
+        };
+        let differ = keys.into_iter().filter(|key| own.get(*key) != others.get(*key));
+        let differ =
+            differ.map(|key| format!("{key} = {}, not {}", value(&own, key), value(&others, key)));
+        let differ: Vec<String> = differ.collect();
+        if differ.is_empty() { "another space".to_owned() } else { differ.join("; ") }
     }
 
     /// The same for all methods.

@@ -560,9 +560,9 @@ fn seeds_without_a_result_are_named_with_what_became_of_them() {
     runs.push(other);
     let section = comparison_of(&runs);
     for note in [
-        "- dmasking has no result for seed 2 (run 12 failed): ",
-        "- evolution has no result for seed 3 (run 23 interrupted): ",
-        "- rs_ws has no result for seed 3 (not begun): ",
+        "- dmasking has no result for seed 2 (run 12 failed), ",
+        "- evolution has no result for seed 3 (run 23 interrupted), ",
+        "- rs_ws has no result for seed 3 (not begun), ",
     ] {
         assert!(section.contains(note), "{section}");
     }
