@@ -240,12 +240,12 @@ impl<'a> Settings<'a> {
     fn unlike(&self, other: &Self) -> String {
         let [own, others] = [self, other].map(Self::values);
         let keys: BTreeSet<&String> = own.keys().chain(others.keys()).collect();
-        let value = |of: &BTreeMap<String, String>, key: &String| {
-            of.get(key).map_or_else(|| "not given".to_owned(), Clone::clone)
-        };
         let differ = keys.into_iter().filter(|key| own.get(*key) != others.get(*key));
-        let differ =
-            differ.map(|key| format!("{key} = {}, not {}", value(&own, key), value(&others, key)));
+        let differ = differ.map(|key| {
+            let own = own.get(key).map_or("not given".to_owned(), |value| format!("= {value}"));
+            let other = others.get(key).map_or("none", |value| value);
+            format!("{key} {own} instead of {other}")
+        });
         let differ: Vec<String> = differ.collect();
         if differ.is_empty() { "another space".to_owned() } else { differ.join("; ") }
     }

@@ -626,7 +626,8 @@ fn runs_of_other_settings_are_told_apart_by_key() {
     let mut runs = [by("random", 1, 1, 0.5), by("random", 2, 2, 0.6), by("random", 3, 1, 0.7)];
     runs[2].manifest.text = runs[2].manifest.text.replace("epochs = 2", "epochs = 3");
     let page = report_of(&runs).markdown;
-    let note = "\nThe settings of run 3 are not those of runs 1, 2: search.epochs = 3, not 2.\n";
+    let note =
+        "\nThe settings of run 3 are not those of runs 1, 2: search.epochs = 3 instead of 2.\n";
     assert!(page.contains(note), "{page}");
     assert_eq!(report_of(&runs[..2]).markdown.matches("The settings of").count(), 0);
 }
