@@ -169,7 +169,7 @@ pub fn measure(
                 let forward = |pass: &mut Pass<'_>| net.forward(pass, &batch.xs);
                 let step = sgd_step(&mut params, &mut optimizer, rate, target, keep, forward)?;
                 let mut work = Work::default();
-                work.trained(cost::count(arch).macs, batch.labels.len());
+                work.add_training(cost::count(arch).macs, batch.labels.len());
                 Ok((step.seconds, work.macs))
             })?;
             (course, fixed)
@@ -189,7 +189,7 @@ pub fn measure(
                 let forward = start.elapsed().as_secs_f64();
                 memory::map_made(|| 4 * logits.elem_count() as u64);
                 let mut work = Work::default();
-                work.predicted(cost::count(arch).macs, batch.labels.len());
+                work.add_inference(cost::count(arch).macs, batch.labels.len());
                 Ok((StepSeconds { forward, ..StepSeconds::default() }, work.macs))
             })?;
             (course, fixed)
@@ -303,7 +303,7 @@ fn paths(
         let path = draw(space, None, &mut seed.stream("paths/draw", step))?;
         let seconds = paths.step(&path, batch, config.weights.learning_rate)?.seconds;
         let mut work = Work::default();
-        work.trained(cost::count(&space.decide(&path)).macs, batch.labels.len());
+        work.add_training(cost::count(&space.decide(&path)).macs, batch.labels.len());
         Ok((seconds, work.macs))
     })?;
     Ok((course, fixed))

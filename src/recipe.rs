@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataConfig {
     pub dataset: DatasetName,
-    /// How many training images are held out to watch the training of the derived network; they
+    /// How many training images are held out to monitor the training of the derived network; they
     /// are drawn by the seed, once per run.
     pub validation_images: usize,
     /// Images are scaled to so many pixels on each side; as they are when `None`. Always there for

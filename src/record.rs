@@ -70,9 +70,9 @@ pub trait Recorder {
 
 /// Keeps nothing: of some loops only the end is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Unrecorded;
+pub struct NullRecorder;
 
-impl Recorder for Unrecorded {
+impl Recorder for NullRecorder {
     fn measure(&mut self, _: u64, _: &[(&str, f64)]) -> anyhow::Result<()> {
         Ok(())
     }
@@ -150,19 +150,19 @@ pub struct Work {
 
 impl Work {
     /// Adds steps that trained a network's weights on `images`; `macs` is its cost for one.
-    pub fn trained(&mut self, macs: u64, images: usize) {
+    pub fn add_training(&mut self, macs: u64, images: usize) {
         self.images += images as u64;
         self.macs += 3 * macs * images as u64;
     }
 
     /// Adds steps that had the gradients of a network's activations on `images`, not of its weights.
-    pub fn steered(&mut self, macs: u64, images: usize) {
+    pub fn add_arch_gradient(&mut self, macs: u64, images: usize) {
         self.images += images as u64;
         self.macs += 2 * macs * images as u64;
     }
 
     /// Adds `images` that a network only looked at.
-    pub fn predicted(&mut self, macs: u64, images: usize) {
+    pub fn add_inference(&mut self, macs: u64, images: usize) {
         self.images += images as u64;
         self.macs += macs * images as u64;
     }

@@ -17,13 +17,13 @@ use crate::data;
 use crate::env::Environment;
 use crate::manifest::{Complaints, Manifest};
 use crate::memory;
+use crate::monitor::Monitor;
 use crate::recipe::{Budget, Method};
 use crate::record::{FoundArchitecture, Phase, Work};
 use crate::rng::Seed;
 use crate::search::{self, Images, SearchOutcome};
 use crate::space::{ArchSpec, SearchSpace};
 use crate::store::{FinalResult, ManifestRecord, NewRun};
-use crate::watch::Watch;
 use anyhow::Result;
 use candle_core::Device;
 use sha2::{Digest, Sha256};
@@ -69,30 +69,30 @@ impl RunPlan<'_> {
     ///
     /// # Errors
     /// When the data set cannot be read, a phase fails, the recorder fails, or the run was asked to
-    /// stop (then it is [`crate::watch::Interrupted`]).
-    pub fn carry_out(
+    /// stop (then it is [`crate::monitor::Interrupted`]).
+    pub fn execute(
         &self,
         data_root: &Path,
         device: &Device,
-        watch: &mut Watch<'_>,
+        monitor: &mut Monitor<'_>,
     ) -> Result<FinalResult> {
         memory::reset_high_water();
         check_budget(self.manifest)?;
         let sample = self.networks_to_rank()?;
         let (prepared, _) =
-            watch.phase(Phase::Data, |_| Ok((self.prepare(data_root)?, Work::default())))?;
-        let (mut outcome, _) = watch.phase(Phase::Search, |watch| {
-            let outcome = self.search(&prepared, device, watch)?;
+            monitor.phase(Phase::Data, |_| Ok((self.prepare(data_root)?, Work::default())))?;
+        let (mut outcome, _) = monitor.phase(Phase::Search, |monitor| {
+            let outcome = self.search(&prepared, device, monitor)?;
             let work = outcome.work;
             Ok((outcome, work))
         })?;
         let shared = outcome.shared.take();
-        let (arch, _) =
-            watch.phase(Phase::Derive, |watch| Ok((derive(outcome, watch)?, Work::default())))?;
-        self.rank(sample, shared, &prepared, device, watch)?;
-        let result = self.train_and_test(&arch, &prepared, device, watch)?;
+        let (arch, _) = monitor
+            .phase(Phase::Derive, |monitor| Ok((derive(outcome, monitor)?, Work::default())))?;
+        self.rank(sample, shared, &prepared, device, monitor)?;
+        let result = self.train_and_test(&arch, &prepared, device, monitor)?;
         if let Some(bytes) = memory::high_water_bytes() {
-            watch.recorder.measure(0, &[("memory.high_water_bytes", bytes as f64)])?;
+            monitor.recorder.measure(0, &[("memory.high_water_bytes", bytes as f64)])?;
         }
         Ok(result)
     }
@@ -101,12 +101,12 @@ impl RunPlan<'_> {
         &self,
         prepared: &Prepared,
         device: &Device,
-        watch: &mut Watch<'_>,
+        monitor: &mut Monitor<'_>,
     ) -> Result<SearchOutcome> {
         let (space, config) = (&self.manifest.space, &self.manifest.search_by(self.method));
         let seed = Seed(self.seed).child("search");
         let images = Images { dataset: &prepared.dataset, indices: &prepared.search, device };
-        search::search(space, images, config, seed, watch)
+        search::search(space, images, config, seed, monitor)
     }
 }
 
@@ -125,10 +125,10 @@ pub fn check_budget(manifest: &Manifest) -> Result<(), Complaints> {
 }
 
 /// Counts and records what the search arrived at.
-fn derive(outcome: SearchOutcome, watch: &mut Watch<'_>) -> Result<ArchSpec> {
+fn derive(outcome: SearchOutcome, monitor: &mut Monitor<'_>) -> Result<ArchSpec> {
     let cost = cost::count(&outcome.arch);
     let costs = [("cost.macs", cost.macs as f64), ("cost.params", cost.params as f64)];
-    watch.recorder.measure(0, &costs)?;
+    monitor.recorder.measure(0, &costs)?;
     let found = FoundArchitecture {
         arch: outcome.arch,
         macs: cost.macs,
@@ -136,7 +136,7 @@ fn derive(outcome: SearchOutcome, watch: &mut Watch<'_>) -> Result<ArchSpec> {
         probabilities: outcome.probabilities,
         resolutions: outcome.resolutions,
     };
-    watch.recorder.architecture(&found)?;
+    monitor.recorder.architecture(&found)?;
     Ok(found.arch)
 }
 
@@ -169,12 +169,12 @@ mod tests {
     use super::*;
     use crate::data::Loader;
     use crate::manifest::{self, Overrides};
+    use crate::monitor::{Interrupted, Quiet};
     use crate::net::Net;
     use crate::nn::Pass;
     use crate::record::{PhaseUsage, Recorder};
     use crate::search::split;
     use crate::train::{self, Training};
-    use crate::watch::{Interrupted, Quiet};
     use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -219,16 +219,16 @@ mod tests {
         manifest::load(&path, &overrides).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    fn carry_out(manifest: &Manifest, log: &mut Log<'_>, stop: &AtomicBool) -> Result<FinalResult> {
+    fn execute(manifest: &Manifest, log: &mut Log<'_>, stop: &AtomicBool) -> Result<FinalResult> {
         let plan = plans(manifest).next().unwrap();
-        let mut watch = Watch { recorder: log, progress: &Quiet, stop };
-        plan.carry_out(Path::new("/nowhere"), &Device::Cpu, &mut watch)
+        let mut monitor = Monitor { recorder: log, progress: &Quiet, stop };
+        plan.execute(Path::new("/nowhere"), &Device::Cpu, &mut monitor)
     }
 
     #[test]
     fn a_run_records_its_phases_its_architecture_and_one_look_at_the_test_images() {
         let (manifest, mut log, stop) = (smoke(), Log::default(), AtomicBool::new(false));
-        let result = carry_out(&manifest, &mut log, &stop).unwrap();
+        let result = execute(&manifest, &mut log, &stop).unwrap();
         let phases: Vec<Phase> = log.phases.iter().map(|(phase, _)| *phase).collect();
         assert_eq!(
             phases,
@@ -282,7 +282,7 @@ mod tests {
         let sets = [&sets[..], &["rank_correlation.architectures=2"]].concat();
         let manifest = smoke_with(&sets);
         let (mut log, stop) = (Log::default(), AtomicBool::new(false));
-        carry_out(&manifest, &mut log, &stop).unwrap();
+        execute(&manifest, &mut log, &stop).unwrap();
         let ranked = |metric: &str| -> Vec<f64> {
             log.metrics.iter().filter(|(name, _)| name == metric).map(|(_, value)| *value).collect()
         };
@@ -290,8 +290,8 @@ mod tests {
         let plan = plans(&manifest).next().unwrap();
         let prepared = plan.prepare(Path::new("/nowhere")).unwrap();
         let mut unheard = Log::default();
-        let mut watch = Watch { recorder: &mut unheard, progress: &Quiet, stop: &stop };
-        let outcome = plan.search(&prepared, &Device::Cpu, &mut watch).unwrap();
+        let mut monitor = Monitor { recorder: &mut unheard, progress: &Quiet, stop: &stop };
+        let outcome = plan.search(&prepared, &Device::Cpu, &mut monitor).unwrap();
         let (weights, dataset) = (outcome.shared.unwrap(), &prepared.dataset);
         let (config, split_at) = (&manifest.search, split(&prepared.search, &manifest.search));
         let (size, calibrating) = (config.batch_size, config.shared.unwrap().calibration_batches);
@@ -322,7 +322,7 @@ mod tests {
                 seed,
                 label: "train",
             };
-            train::train(&training, &mut params, &mut watch).unwrap();
+            train::train(&training, &mut params, &mut monitor).unwrap();
             alone.push(of(&net, &params, &prepared.validation));
         }
         assert_eq!((ranked("rank.shared.top1"), ranked("rank.alone.top1")), (shared, alone));
@@ -332,7 +332,7 @@ mod tests {
     fn a_run_that_is_asked_to_stop_while_it_searches_never_trains() {
         let (manifest, stop) = (smoke(), AtomicBool::new(false));
         let mut log = Log { stop_after: Some(("search.step_loss", &stop)), ..Log::default() };
-        let error = carry_out(&manifest, &mut log, &stop).unwrap_err();
+        let error = execute(&manifest, &mut log, &stop).unwrap_err();
         assert!(error.is::<Interrupted>(), "{error:#}");
         assert_eq!(log.phases.len(), 1);
     }

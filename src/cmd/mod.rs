@@ -87,7 +87,7 @@ enum Ending {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let result = carry_out(&Cli::parse()).and_then(|ending| {
+    let result = execute(&Cli::parse()).and_then(|ending| {
         io::stdout().flush()?;
         Ok(ending)
     });
@@ -104,7 +104,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn carry_out(cli: &Cli) -> Result<Ending> {
+fn execute(cli: &Cli) -> Result<Ending> {
     let database = database(cli.db.clone());
     match &cli.command {
         Command::Run(args) => return run::run(args, &database, &data_root(cli.data.clone())?),

@@ -3,7 +3,7 @@
 use super::{say, text};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use repro::data::FetchProgress;
-use repro::watch::Progress;
+use repro::monitor::Progress;
 use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};

@@ -10,12 +10,12 @@ use repro::data::{self, Presence, Silent};
 use repro::env::{self, Environment};
 use repro::manifest::{self, Experiment, Manifest, Overrides, Scaling};
 use repro::memory;
+use repro::monitor::{Interrupted, Monitor};
 use repro::ops::instruction_set;
 use repro::recipe::DatasetName;
 use repro::report;
 use repro::runner::{self, Fewer, Need, RunPlan};
 use repro::store::{RunRecorder, RunRow, Store, StoreError};
-use repro::watch::{Interrupted, Watch};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -139,7 +139,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
         stop: &stop,
         display,
     };
-    let runs = session.carry_out(&manifest, voice)?;
+    let runs = session.execute(&manifest, voice)?;
     if let Some(last) = runs.rows.last() {
         voice.tell(report::results_table(&runs.rows));
         voice.tell(next_steps(last, database));
@@ -245,7 +245,7 @@ struct Runs {
 }
 
 impl Session<'_> {
-    fn carry_out(&self, manifest: &Manifest, voice: Voice) -> Result<Runs> {
+    fn execute(&self, manifest: &Manifest, voice: Voice) -> Result<Runs> {
         let mut runs = Runs::default();
         let mut estimate = Estimate::default();
         let plans: Vec<_> = runner::plans(manifest).collect();
@@ -285,9 +285,9 @@ impl Session<'_> {
         let left = left.map(|left| format!("; about {} left in all", text::seconds(left)));
         let left = left.unwrap_or_default();
         say(format_args!("run {id} ({number} of {of}): {method}, seed {}{left}", plan.seed));
-        let watch =
-            &mut Watch { recorder: &mut recorder, progress: &self.display, stop: self.stop };
-        let result = catch(|| plan.carry_out(self.data_root, &self.device, watch));
+        let monitor =
+            &mut Monitor { recorder: &mut recorder, progress: &self.display, stop: self.stop };
+        let result = catch(|| plan.execute(self.data_root, &self.device, monitor));
         self.display.clear();
         Ok((id, settle(id, recorder, result, |recorder, result| recorder.finish(&result))?))
     }

@@ -114,7 +114,7 @@ impl Dataset {
         Self { height: side, width: side, ..self }
     }
 
-    /// Divides the training images into those that train and those that watch: (train,
+    /// Divides the training images into those that train and those that monitor: (train,
     /// validation), both in random order. The same seed always gives the same division.
     ///
     /// # Errors

@@ -235,7 +235,7 @@ impl<'a> Pass<'a> {
     /// A pass that trains the weights: batch statistics, running statistics updated.
     pub fn training(params: &'a mut Params) -> Self {
         let mut tape = Tape::new();
-        let values = params.params.iter().map(|p| tape.watch(&p.tensor)).collect();
+        let values = params.params.iter().map(|p| tape.monitor(&p.tensor)).collect();
         Self::over(params, tape, values, true)
     }
 
@@ -361,7 +361,7 @@ impl<'a> Pass<'a> {
         }
         let data: Vec<f32> = row.iter().map(|v| *v as f32).collect();
         let tensor = Tensor::from_vec(data, row.len(), &self.device)?;
-        Ok(if wanted { self.tape.watch(&tensor) } else { Value::constant(tensor) })
+        Ok(if wanted { self.tape.monitor(&tensor) } else { Value::constant(tensor) })
     }
 
     /// Runs the tape backwards; the gradients of the parameters come in their order, `None` for

@@ -3,6 +3,7 @@
 
 use super::{Prepared, RunPlan};
 use crate::cost;
+use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::recipe::Method;
 use crate::record::{Phase, Work};
@@ -10,7 +11,6 @@ use crate::rng::Seed;
 use crate::search::{Scorer, Trial, draw, split};
 use crate::space::{Decisions, SearchSpace};
 use crate::train::Score;
-use crate::watch::Watch;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 
@@ -26,20 +26,20 @@ impl RunPlan<'_> {
         shared: Option<SharedWeights>,
         prepared: &Prepared,
         device: &Device,
-        watch: &mut Watch<'_>,
+        monitor: &mut Monitor<'_>,
     ) -> Result<()> {
         let Some(sample) = sample else { return Ok(()) };
         let weights = shared.context("the search left no shared weights to rank networks with")?;
         let seed = Seed(self.seed).child("rank");
-        watch.phase(Phase::Rank, |watch| {
+        monitor.phase(Phase::Rank, |monitor| {
             let mut work = Work::default();
             let mut scores = Vec::with_capacity(sample.len());
             let scorer = self.scorer(prepared, device)?;
             let space = &self.manifest.space;
             for (i, decisions) in (0..).zip(&sample) {
-                watch.go_on()?;
+                monitor.check_stop()?;
                 let score = scorer.score(&weights, decisions, &mut work)?;
-                record_shared(space, i, decisions, &score, watch)?;
+                record_shared(space, i, decisions, &score, monitor)?;
                 scores.push(score);
             }
             drop((weights, scorer));
@@ -51,16 +51,16 @@ impl RunPlan<'_> {
                 label: "train",
                 device,
             };
-            watch.progress.started("training ranked networks", sample.len() as u64);
+            monitor.progress.started("training ranked networks", sample.len() as u64);
             for (i, (decisions, score)) in (0..).zip(sample.iter().zip(&scores)) {
                 let arch = space.decide(decisions);
                 let own = seed.child(&format!("train/{i}"));
-                let trained = trial.score(&arch, own, &mut work, watch)?;
-                record_alone(space, i, &trained, score.loss.is_finite(), watch)?;
+                let trained = trial.score(&arch, own, &mut work, monitor)?;
+                record_alone(space, i, &trained, score.loss.is_finite(), monitor)?;
                 let note = format!("top-1 {:.1} %", 100.0 * trained.top1);
-                watch.progress.advanced(i + 1, &note);
+                monitor.progress.advanced(i + 1, &note);
             }
-            watch.progress.finished();
+            monitor.progress.finished();
             Ok(((), work))
         })?;
         Ok(())
@@ -123,7 +123,7 @@ fn record_shared(
     i: u64,
     decisions: &Decisions,
     score: &Score,
-    watch: &mut Watch<'_>,
+    monitor: &mut Monitor<'_>,
 ) -> Result<()> {
     let cost = cost::count(&space.decide(decisions));
     let counted = score.or_guessing(space.classes);
@@ -136,7 +136,7 @@ fn record_shared(
     if !score.loss.is_finite() {
         metrics.push(("rank.diverged", 1.0));
     }
-    watch.measure(i, &metrics)
+    monitor.measure(i, &metrics)
 }
 
 /// The same for the network by itself; that it diverged is only said if it was not before.
@@ -145,12 +145,12 @@ fn record_alone(
     i: u64,
     score: &Score,
     shared_is_finite: bool,
-    watch: &mut Watch<'_>,
+    monitor: &mut Monitor<'_>,
 ) -> Result<()> {
     let counted = score.or_guessing(space.classes);
     let mut metrics = vec![("rank.alone.top1", counted.top1), ("rank.alone.loss", counted.loss)];
     if shared_is_finite && !score.loss.is_finite() {
         metrics.push(("rank.diverged", 1.0));
     }
-    watch.measure(i, &metrics)
+    monitor.measure(i, &metrics)
 }

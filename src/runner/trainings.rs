@@ -7,6 +7,7 @@
 
 use super::{Prepared, RunPlan, hex};
 use crate::cost;
+use crate::monitor::Monitor;
 use crate::net::Net;
 use crate::nn::Params;
 use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
@@ -14,7 +15,6 @@ use crate::rng::Seed;
 use crate::space::ArchSpec;
 use crate::store::FinalResult;
 use crate::train::{self, Score, Training};
-use crate::watch::Watch;
 use anyhow::Result;
 use candle_core::Device;
 use sha2::{Digest, Sha256};
@@ -67,25 +67,25 @@ impl RunPlan<'_> {
         arch: &ArchSpec,
         prepared: &Prepared,
         device: &Device,
-        watch: &mut Watch<'_>,
+        monitor: &mut Monitor<'_>,
     ) -> Result<FinalResult> {
-        let (all, _) = watch.phase(Phase::Train, |watch| {
+        let (all, _) = monitor.phase(Phase::Train, |monitor| {
             let (mut all, mut work) = (Vec::new(), Work::default());
             for repeat in 0..self.manifest.train.repeats {
-                all.push(self.train(repeat, arch, prepared, device, watch, &mut work)?);
+                all.push(self.train(repeat, arch, prepared, device, monitor, &mut work)?);
             }
             Ok((all, work))
         })?;
-        let (scores, _) = watch.phase(Phase::Test, |_| {
+        let (scores, _) = monitor.phase(Phase::Test, |_| {
             let mut work = Work::default();
             let scores = all.iter().map(|trained| test(trained, arch, prepared, &mut work));
             Ok((scores.collect::<Result<Vec<Score>>>()?, work))
         })?;
         for (repeat, score) in (0..).zip(&scores) {
             train::ensure_finite(score.loss, "test", repeat)?;
-            // Not through the watch: a run that has its result is finished, not interrupted.
+            // Not through the monitor: a run that has its result is finished, not interrupted.
             let metrics = [("test.top1", score.top1), ("test.loss", score.loss)];
-            watch.recorder.measure(repeat, &metrics)?;
+            monitor.recorder.measure(repeat, &metrics)?;
         }
         let hashes =
             all.iter().map(|trained| trained.params.sha256()).collect::<Result<Vec<_>, _>>()?;
@@ -104,14 +104,14 @@ impl RunPlan<'_> {
         arch: &ArchSpec,
         prepared: &Prepared,
         device: &Device,
-        watch: &mut Watch<'_>,
+        monitor: &mut Monitor<'_>,
         work: &mut Work,
     ) -> Result<Trained> {
         let seed = training_seed(Seed(self.seed), repeat);
         let (net, mut params) = Net::of_arch(arch, seed, device)?;
-        let mut recorder = Repeat { number: repeat, recorder: &mut *watch.recorder };
-        let mut watch =
-            Watch { recorder: &mut recorder, progress: watch.progress, stop: watch.stop };
+        let mut recorder = Repeat { number: repeat, recorder: &mut *monitor.recorder };
+        let mut monitor =
+            Monitor { recorder: &mut recorder, progress: monitor.progress, stop: monitor.stop };
         let training = Training {
             net: &net,
             dataset: &prepared.dataset,
@@ -121,11 +121,11 @@ impl RunPlan<'_> {
             seed,
             label: "train",
         };
-        let processed = train::train(&training, &mut params, &mut watch)?;
+        let processed = train::train(&training, &mut params, &mut monitor)?;
         let macs = cost::count(arch).macs;
-        work.trained(macs, processed as usize);
+        work.add_training(macs, processed as usize);
         // The validation images are looked at after every epoch.
-        work.predicted(macs, self.manifest.train.epochs * prepared.validation.len());
+        work.add_inference(macs, self.manifest.train.epochs * prepared.validation.len());
         Ok(Trained { net, params })
     }
 }
@@ -138,7 +138,7 @@ fn training_seed(run: Seed, repeat: usize) -> Seed {
 
 fn test(trained: &Trained, arch: &ArchSpec, prepared: &Prepared, work: &mut Work) -> Result<Score> {
     let images: Vec<usize> = (0..prepared.dataset.test.len()).collect();
-    work.predicted(cost::count(arch).macs, images.len());
+    work.add_inference(cost::count(arch).macs, images.len());
     let (dataset, test) = (&prepared.dataset, &prepared.dataset.test);
     train::evaluate(&trained.net, &trained.params, dataset, test, images)
 }

@@ -8,6 +8,7 @@ use super::score::split;
 use super::{ArchParams, Images, SearchOutcome, relaxation};
 use crate::cost::propagate;
 use crate::data::{Batch, Loader};
+use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::nn::Params;
 use crate::ops::loss::CrossEntropy;
@@ -16,7 +17,6 @@ use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
 use crate::train::{Mean, Names, Step, Steps, ensure_finite};
-use crate::watch::Watch;
 use anyhow::{Result, ensure};
 use std::iter;
 use std::time::Instant;
@@ -111,10 +111,10 @@ pub(super) fn search(
     images: Images<'_>,
     config: &SearchConfig,
     seed: Seed,
-    watch: &mut Watch<'_>,
+    monitor: &mut Monitor<'_>,
 ) -> Result<SearchOutcome> {
     let mut relaxation = relaxation(space, config, seed, images.device)?;
-    learn(&mut *relaxation, space, images, config, seed, watch)
+    learn(&mut *relaxation, space, images, config, seed, monitor)
 }
 
 /// Teaches a fresh relaxation.
@@ -124,7 +124,7 @@ fn learn(
     images: Images<'_>,
     config: &SearchConfig,
     seed: Seed,
-    watch: &mut Watch<'_>,
+    monitor: &mut Monitor<'_>,
 ) -> Result<SearchOutcome> {
     let parts = Parts::of(images, config, seed)?;
     let turns = Turns::of(config.method);
@@ -134,8 +134,8 @@ fn learn(
         Turns::Minibatches => parts.weights.batches(),
     };
     let alpha_steps = ((config.epochs - config.warmup_epochs) * per_epoch) as u64;
-    watch.progress.started("searching", steps + alpha_steps);
-    let steps = Steps::new(Names::SEARCH, &config.weights, steps, watch);
+    monitor.progress.started("searching", steps + alpha_steps);
+    let steps = Steps::new(Names::SEARCH, &config.weights, steps, monitor);
     let mut state = Loop { relaxation, alpha: &config.alpha, steps, alpha_step: 0 };
     // Where the turns are minibatches, α's images go round as they last.
     let mut round = (0..).flat_map(|pass| parts.alpha.epoch(pass));
@@ -153,15 +153,15 @@ fn learn(
         let executed = state.relaxation.work().macs as f64;
         metrics.extend([("search.tau", tau), ("search.images_per_second", rate)]);
         metrics.push(("search.executed_macs", executed));
-        state.steps.watch.measure(epoch as u64, &metrics)?;
+        state.steps.monitor.measure(epoch as u64, &metrics)?;
     }
-    state.steps.watch.progress.finished();
+    state.steps.monitor.progress.finished();
     let alpha = state.relaxation.alpha();
     let decisions = match &config.budget {
         Some(budget) => {
             let within = most_probable(space, &preferences(&alpha.probabilities()), budget)?;
             let metrics = budget_metrics(space, &alpha.decide(), &within);
-            state.steps.watch.measure(0, &metrics)?;
+            state.steps.monitor.measure(0, &metrics)?;
             within
         }
         None => alpha.decide(),
@@ -253,7 +253,7 @@ impl Loop<'_, '_> {
         ensure_finite(found.loss, "search", self.alpha_step)?;
         means.alpha.add(&found.result, batch.labels.len());
         means.alpha_loss += found.loss * batch.labels.len() as f64;
-        self.steps.watch.measure(
+        self.steps.monitor.measure(
             self.alpha_step,
             &[
                 ("search.alpha.step_loss", found.loss),
@@ -270,7 +270,7 @@ impl Loop<'_, '_> {
 
     fn show(&self, mean: &Mean) {
         let done = self.steps.done + self.alpha_step;
-        self.steps.watch.progress.advanced(done, &mean.note());
+        self.steps.monitor.progress.advanced(done, &mean.note());
     }
 }
 
@@ -301,10 +301,10 @@ mod tests {
     use super::*;
     use crate::data::{self, Dataset, Silent};
     use crate::manifest::{self, Overrides};
+    use crate::monitor::Quiet;
     use crate::recipe::Augment;
-    use crate::record::Unrecorded;
+    use crate::record::NullRecorder;
     use crate::train::{StepSeconds, learning_rate};
-    use crate::watch::Quiet;
     use candle_core::{Device, Tensor};
     use std::path::Path;
     use std::sync::atomic::AtomicBool;
@@ -379,8 +379,8 @@ mod tests {
         let mut fake = Fake { alpha, params, asked: Vec::new() };
         let (indices, stop) = ((0..96).collect::<Vec<_>>(), AtomicBool::new(false));
         let images = Images { dataset: &dataset, indices: &indices, device: &Device::Cpu };
-        let mut watch = Watch { recorder: &mut Unrecorded, progress: &Quiet, stop: &stop };
-        learn(&mut fake, &manifest.space, images, &config, Seed(1), &mut watch).unwrap();
+        let mut monitor = Monitor { recorder: &mut NullRecorder, progress: &Quiet, stop: &stop };
+        learn(&mut fake, &manifest.space, images, &config, Seed(1), &mut monitor).unwrap();
         (fake.asked, config)
     }
 

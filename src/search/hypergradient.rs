@@ -40,7 +40,7 @@ impl<N: Gated> Point<'_, N> {
         work: &mut Work,
     ) -> Result<(CrossEntropy, NetGates)> {
         let (result, _, by_gates) = self.slopes(Pass::frozen(params), held_out, true)?;
-        work.steered(self.macs, held_out.labels.len());
+        work.add_arch_gradient(self.macs, held_out.labels.len());
         Ok((result, by_gates))
     }
 
@@ -59,11 +59,11 @@ impl<N: Gated> Point<'_, N> {
     ) -> Result<(CrossEntropy, NetGates)> {
         let Upcoming { batch, rate } = upcoming;
         let (_, down, _) = self.slopes(Pass::training(params), batch, false)?;
-        work.trained(self.macs, batch.labels.len());
+        work.add_training(self.macs, batch.labels.len());
         let mut ahead = params.moved(&down, -rate)?;
         drop(down);
         let (result, v, mut total) = self.slopes(Pass::training(&mut ahead), held_out, true)?;
-        work.trained(self.macs, held_out.labels.len());
+        work.add_training(self.macs, held_out.labels.len());
         drop(ahead);
         let epsilon = PROBE / norm(&v)?;
         // At a minimum of L there is nothing to look through the step for.

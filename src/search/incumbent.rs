@@ -2,10 +2,10 @@
 
 use super::score::better;
 use crate::cost;
+use crate::monitor::Monitor;
 use crate::record::Work;
 use crate::space::{Decisions, SearchSpace};
 use crate::train::Score;
-use crate::watch::Watch;
 use anyhow::{Result, bail};
 
 /// The best network so far.
@@ -33,7 +33,7 @@ impl<'s> Incumbent<'s> {
         decisions: &Decisions,
         score: Score,
         work: &Work,
-        watch: &mut Watch<'_>,
+        monitor: &mut Monitor<'_>,
     ) -> Result<Score> {
         let diverged = !score.loss.is_finite();
         let score = score.or_guessing(self.space.classes);
@@ -53,10 +53,10 @@ impl<'s> Incumbent<'s> {
         if diverged {
             metrics.push(("search.candidate.diverged", 1.0));
         }
-        watch.measure(self.seen, &metrics)?;
+        monitor.measure(self.seen, &metrics)?;
         self.seen += 1;
         let note = if diverged { "diverged, counts as top-1" } else { "top-1" };
-        watch.progress.advanced(self.seen, &format!("{note} {:.1} %", 100.0 * score.top1));
+        monitor.progress.advanced(self.seen, &format!("{note} {:.1} %", 100.0 * score.top1));
         Ok(score)
     }
 
@@ -80,10 +80,10 @@ impl<'s> Incumbent<'s> {
 mod tests {
     use super::*;
     use crate::manifest::{self, Overrides};
+    use crate::monitor::Quiet;
     use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder};
     use crate::rng::Seed;
     use crate::search::draw;
-    use crate::watch::Quiet;
     use std::path::Path;
     use std::sync::atomic::AtomicBool;
 
@@ -116,11 +116,11 @@ mod tests {
         let (mut log, stop) = (Log::default(), AtomicBool::new(false));
         let mut incumbent = Incumbent::new(&space);
         for (i, top1) in top1s.iter().enumerate() {
-            let mut watch = Watch { recorder: &mut log, progress: &Quiet, stop: &stop };
+            let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop };
             let loss = if top1.is_nan() { f64::NAN } else { 1.0 };
             let score = Score { loss, top1: if top1.is_nan() { 0.0 } else { *top1 } };
             let work = Work { macs: 10 * (i as u64 + 1), ..Work::default() };
-            let counts = incumbent.meet(&network(i), score, &work, &mut watch).unwrap();
+            let counts = incumbent.meet(&network(i), score, &work, &mut monitor).unwrap();
             let guessing = Score { loss: 10_f64.ln(), top1: 0.1 };
             assert_eq!(counts, if top1.is_nan() { guessing } else { score });
         }

@@ -26,12 +26,12 @@ pub use score::{Scorer, split};
 pub use trial::Trial;
 
 use crate::data::Dataset;
+use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::recipe::{Method, SearchConfig};
 use crate::record::{ChoiceProbabilities, ResolutionProbability, Work};
 use crate::rng::Seed;
 use crate::space::{ArchSpec, Decisions, SearchSpace};
-use crate::watch::Watch;
 use anyhow::{Result, bail};
 use candle_core::Device;
 use paths::Candidates;
@@ -76,16 +76,18 @@ pub fn search(
     images: Images<'_>,
     config: &SearchConfig,
     seed: Seed,
-    watch: &mut Watch<'_>,
+    monitor: &mut Monitor<'_>,
 ) -> Result<SearchOutcome> {
     match config.method {
         Method::Dmasking | Method::Dnas | Method::Darts | Method::Darts2 => {
-            bilevel::search(space, images, config, seed, watch)
+            bilevel::search(space, images, config, seed, monitor)
         }
         Method::Random => random::one(space, config, seed),
-        Method::RandomSearch => random::search(space, images, config, seed, watch),
-        Method::RsWs => paths::search(Candidates::Drawn, space, images, config, seed, watch),
-        Method::Evolution => paths::search(Candidates::Evolved, space, images, config, seed, watch),
+        Method::RandomSearch => random::search(space, images, config, seed, monitor),
+        Method::RsWs => paths::search(Candidates::Drawn, space, images, config, seed, monitor),
+        Method::Evolution => {
+            paths::search(Candidates::Evolved, space, images, config, seed, monitor)
+        }
     }
 }
 

@@ -16,13 +16,13 @@ use super::score::{Scorer, split};
 use super::{Images, SearchOutcome};
 use crate::cost;
 use crate::data::{Batch, Loader};
+use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::recipe::{PathRange, Recompute, SearchConfig, Sgd};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
 use crate::train::{Names, SgdState, Step, Steps, sgd_step};
-use crate::watch::Watch;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use std::time::Instant;
@@ -82,7 +82,7 @@ fn train(
     config: &SearchConfig,
     seed: Seed,
     work: &mut Work,
-    watch: &mut Watch<'_>,
+    monitor: &mut Monitor<'_>,
 ) -> Result<SharedWeights> {
     let Images { dataset, indices, device } = images;
     let mut paths = Paths::new(space, config, seed, device)?;
@@ -95,13 +95,13 @@ fn train(
         PathRange::Budget => config.budget.as_ref(),
     };
     let all = (config.epochs * loader.batches()) as u64;
-    watch.progress.started("training shared weights", all);
-    let mut steps = Steps::new(Names::SEARCH, &config.weights, all, watch);
+    monitor.progress.started("training shared weights", all);
+    let mut steps = Steps::new(Names::SEARCH, &config.weights, all, monitor);
     for epoch in 0..config.epochs as u64 {
         let start = Instant::now();
         let mean = steps.epoch(loader.epoch(epoch), |batch, step, rate| {
             let path = draw(space, range, &mut seed.stream("paths/draw", step))?;
-            work.trained(cost::count(&space.decide(&path)).macs, batch.labels.len());
+            work.add_training(cost::count(&space.decide(&path)).macs, batch.labels.len());
             paths.step(&path, batch, rate)
         })?;
         let score = mean.score();
@@ -112,9 +112,9 @@ fn train(
             ("search.images_per_second", rate),
             ("search.executed_macs", work.macs as f64),
         ];
-        steps.watch.measure(epoch, &metrics)?;
+        steps.monitor.measure(epoch, &metrics)?;
     }
-    watch.progress.finished();
+    monitor.progress.finished();
     Ok(paths.weights)
 }
 
@@ -132,19 +132,19 @@ pub(super) fn search(
     images: Images<'_>,
     config: &SearchConfig,
     seed: Seed,
-    watch: &mut Watch<'_>,
+    monitor: &mut Monitor<'_>,
 ) -> Result<SearchOutcome> {
     let settings = config.shared.context("this method needs [search.shared]")?;
     let mut work = Work::default();
-    let weights = train(space, images, config, seed, &mut work, watch)?;
+    let weights = train(space, images, config, seed, &mut work, monitor)?;
     let (parts, size) = (split(images.indices, config), config.batch_size);
     let batches = settings.calibration_batches;
     let scorer = Scorer::new(images.dataset, parts, size, batches, images.device)?;
     let mut incumbent = Incumbent::new(space);
-    watch.progress.started("scoring networks", settings.candidates as u64);
+    monitor.progress.started("scoring networks", settings.candidates as u64);
     let mut score = |decisions: &Decisions| {
         let score = scorer.score(&weights, decisions, &mut work)?;
-        incumbent.meet(decisions, score, &work, watch)
+        incumbent.meet(decisions, score, &work, monitor)
     };
     let budget = config.budget.as_ref();
     let fresh = |i: u64| draw(space, budget, &mut seed.stream("candidates/draw", i));
@@ -162,7 +162,7 @@ pub(super) fn search(
             evolve(evolution, settings.candidates, seed, fresh, mutated, score)?;
         }
     }
-    watch.progress.finished();
+    monitor.progress.finished();
     let decisions = incumbent.into_best()?;
     let outcome = SearchOutcome::decided(space, decisions, work);
     Ok(SearchOutcome { shared: Some(weights), ..outcome })

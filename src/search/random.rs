@@ -5,11 +5,11 @@ use super::draw::draw;
 use super::incumbent::Incumbent;
 use super::score::split;
 use super::{Images, SearchOutcome, Trial};
+use crate::monitor::Monitor;
 use crate::recipe::{SearchConfig, TrainConfig};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
-use crate::watch::Watch;
 use anyhow::{Context, Result};
 
 /// One draw, nothing trained.
@@ -26,7 +26,7 @@ pub(super) fn search(
     images: Images<'_>,
     config: &SearchConfig,
     seed: Seed,
-    watch: &mut Watch<'_>,
+    monitor: &mut Monitor<'_>,
 ) -> Result<SearchOutcome> {
     let settings = config.random.context("random_search needs [search.random]")?;
     let recipe = TrainConfig {
@@ -44,14 +44,14 @@ pub(super) fn search(
     let trial = Trial { dataset, images, held_out, config: &recipe, label: "search", device };
     let mut work = Work::default();
     let mut incumbent = Incumbent::new(space);
-    watch.progress.started("searching", settings.candidates as u64);
+    monitor.progress.started("searching", settings.candidates as u64);
     for i in 0..settings.candidates as u64 {
         // Not the stream of `one`: the first candidate would be its draw.
         let own = seed.child(&format!("random/candidate/{i}"));
         let decisions = draw(space, config.budget.as_ref(), &mut own.stream("draw", 0))?;
-        let score = trial.score(&space.decide(&decisions), own, &mut work, watch)?;
-        incumbent.meet(&decisions, score, &work, watch)?;
+        let score = trial.score(&space.decide(&decisions), own, &mut work, monitor)?;
+        incumbent.meet(&decisions, score, &work, monitor)?;
     }
-    watch.progress.finished();
+    monitor.progress.finished();
     Ok(SearchOutcome::decided(space, incumbent.into_best()?, work))
 }

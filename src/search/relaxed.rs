@@ -167,7 +167,7 @@ impl<N: Gated> Relaxation for Relaxed<'_, N> {
             propagate(supernet.space(), &used, &1.0).blocks.into_iter().map(|b| b.identity);
         let gates = net_gates(&used, identities);
         let target = (&batch.labels[..], 0.0);
-        work.trained(*macs, batch.labels.len());
+        work.add_training(*macs, batch.labels.len());
         Ok(sgd_step(params, optimizer, rate, target, self.config.recompute, |pass| {
             Ok(supernet.forward(pass, &batch.xs, &gates, false)?.0)
         })?)

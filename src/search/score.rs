@@ -58,7 +58,7 @@ impl<'a> Scorer<'a> {
         }
         let macs = cost::count(&weights.space().decide(decisions)).macs;
         let calibrating: usize = self.calibration.iter().map(|batch| batch.labels.len()).sum();
-        work.predicted(macs, calibrating + self.held_out.len());
+        work.add_inference(macs, calibrating + self.held_out.len());
         work.architectures += 1;
         let split = &self.dataset.train;
         train::evaluate(&cut.net, &cut.params, self.dataset, split, self.held_out.clone())

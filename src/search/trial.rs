@@ -3,13 +3,13 @@
 
 use crate::cost;
 use crate::data::Dataset;
+use crate::monitor::{Monitor, Quiet};
 use crate::net::Net;
 use crate::recipe::TrainConfig;
-use crate::record::{Unrecorded, Work};
+use crate::record::{NullRecorder, Work};
 use crate::rng::Seed;
 use crate::space::ArchSpec;
 use crate::train::{self, Diverged, Score, Training};
-use crate::watch::{Quiet, Watch};
 use anyhow::Result;
 use candle_core::Device;
 
@@ -27,7 +27,7 @@ pub struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Trains the network from scratch and scores it; adds to `work` what it took. Of `watch` it only
+    /// Trains the network from scratch and scores it; adds to `work` what it took. Of `monitor` it only
     /// hears whether to stop.
     ///
     /// # Errors
@@ -38,24 +38,25 @@ impl Trial<'_> {
         arch: &ArchSpec,
         seed: Seed,
         work: &mut Work,
-        watch: &Watch<'_>,
+        monitor: &Monitor<'_>,
     ) -> Result<Score> {
         let Self { dataset, images, held_out, config, label, device } = *self;
         let (net, mut params) = Net::of_arch(arch, seed, device)?;
         let training =
             Training { net: &net, dataset, images, validation: &[], config, seed, label };
-        let mut quiet = Watch { recorder: &mut Unrecorded, progress: &Quiet, stop: watch.stop };
+        let mut quiet =
+            Monitor { recorder: &mut NullRecorder, progress: &Quiet, stop: monitor.stop };
         let macs = cost::count(arch).macs;
         work.architectures += 1;
         match train::train(&training, &mut params, &mut quiet) {
-            Ok(processed) => work.trained(macs, processed as usize),
+            Ok(processed) => work.add_training(macs, processed as usize),
             Err(error) => {
                 let Diverged { loss, step, .. } = error.downcast()?;
-                work.trained(macs, (step as usize + 1) * config.batch_size);
+                work.add_training(macs, (step as usize + 1) * config.batch_size);
                 return Ok(Score { loss, top1: 0.0 });
             }
         }
-        work.predicted(macs, held_out.len());
+        work.add_inference(macs, held_out.len());
         train::evaluate(&net, &params, dataset, &dataset.train, held_out.to_vec())
     }
 }

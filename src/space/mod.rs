@@ -9,7 +9,7 @@ mod block_type;
 mod narrow;
 mod plan;
 mod size;
-mod sound;
+mod validation;
 mod wire;
 
 pub use arch::{ArchSpec, BlockDecision, BlockKind, BlockSpec, Decisions, Head};

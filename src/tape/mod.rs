@@ -79,7 +79,7 @@ impl Tape {
     }
 
     /// A leaf whose gradient is wanted.
-    pub fn watch(&mut self, tensor: &Tensor) -> Value {
+    pub fn monitor(&mut self, tensor: &Tensor) -> Value {
         Value { tensor: tensor.clone(), slot: Some(self.slot()) }
     }
 

@@ -9,12 +9,12 @@ pub use step::{Step, StepSeconds, sgd_step};
 pub use steps::{Diverged, Names, Steps, ensure_finite};
 
 use crate::data::{Dataset, Loader, Split};
+use crate::monitor::Monitor;
 use crate::net::Net;
 use crate::nn::Params;
 use crate::ops::loss::{CrossEntropy, cross_entropy};
 use crate::recipe::TrainConfig;
 use crate::rng::Seed;
-use crate::watch::Watch;
 use anyhow::Result;
 use std::time::Instant;
 
@@ -61,15 +61,19 @@ pub struct Training<'a> {
 /// # Errors
 /// When an operator fails, the loss is no longer a number ([`Diverged`]), the recorder fails, or the
 /// run was asked to stop.
-pub fn train(training: &Training<'_>, params: &mut Params, watch: &mut Watch<'_>) -> Result<u64> {
+pub fn train(
+    training: &Training<'_>,
+    params: &mut Params,
+    monitor: &mut Monitor<'_>,
+) -> Result<u64> {
     let Training { net, dataset, images, validation, config, seed, label } = *training;
     let (device, size) = (params.device().clone(), config.batch_size);
     let loader = Loader::training(dataset, images.to_vec(), size, config.augment, seed, label);
     let loader = loader.share(config.scale).on(&device);
     let all = (config.epochs * loader.batches()) as u64;
     let mut optimizer = SgdState::new(config.optimizer, params)?;
-    watch.progress.started("training", all);
-    let mut steps = Steps::new(Names::TRAINING, &config.optimizer, all, watch);
+    monitor.progress.started("training", all);
+    let mut steps = Steps::new(Names::TRAINING, &config.optimizer, all, monitor);
     let mut processed = 0;
     for epoch in 0..config.epochs as u64 {
         let start = Instant::now();
@@ -91,9 +95,9 @@ pub fn train(training: &Training<'_>, params: &mut Params, watch: &mut Watch<'_>
             metrics.push(("validation.loss", score.loss));
             metrics.push(("validation.top1", score.top1));
         }
-        steps.watch.measure(epoch, &metrics)?;
+        steps.monitor.measure(epoch, &metrics)?;
     }
-    watch.progress.finished();
+    monitor.progress.finished();
     Ok(processed)
 }
 

@@ -3,8 +3,8 @@
 
 use super::{Mean, Step, learning_rate};
 use crate::data::Batch;
+use crate::monitor::Monitor;
 use crate::recipe::Sgd;
-use crate::watch::Watch;
 use anyhow::Result;
 use std::time::Instant;
 
@@ -40,7 +40,7 @@ pub struct Steps<'a, 'w> {
     /// In the whole loop.
     pub all: u64,
     pub done: u64,
-    pub watch: &'a mut Watch<'w>,
+    pub monitor: &'a mut Monitor<'w>,
 }
 
 /// The loss is no longer a number.
@@ -63,8 +63,8 @@ pub fn ensure_finite(loss: f64, of: &'static str, step: u64) -> Result<(), Diver
 impl<'a, 'w> Steps<'a, 'w> {
     /// None taken yet.
     #[must_use]
-    pub fn new(names: Names, config: &'a Sgd, all: u64, watch: &'a mut Watch<'w>) -> Self {
-        Self { names, config, all, done: 0, watch }
+    pub fn new(names: Names, config: &'a Sgd, all: u64, monitor: &'a mut Monitor<'w>) -> Self {
+        Self { names, config, all, done: 0, monitor }
     }
 
     /// The learning rate of the next one.
@@ -93,7 +93,7 @@ impl<'a, 'w> Steps<'a, 'w> {
             (self.names.learning_rate, rate),
             (self.names.seconds, start.elapsed().as_secs_f64()),
         ];
-        self.watch.measure(number, &metrics)?;
+        self.monitor.measure(number, &metrics)?;
         self.done += 1;
         Ok(())
     }
@@ -111,7 +111,7 @@ impl<'a, 'w> Steps<'a, 'w> {
         for batch in batches {
             let batch = batch?;
             self.take(batch.labels.len(), &mut mean, |number, rate| step(&batch, number, rate))?;
-            self.watch.progress.advanced(self.done, &mean.note());
+            self.monitor.progress.advanced(self.done, &mean.note());
         }
         Ok(mean)
     }

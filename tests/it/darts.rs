@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use repro::cost::{self, BlockProbabilities, Probabilities, propagate};
 use repro::data::{self, Batch, Silent};
 use repro::manifest::{self, Overrides};
+use repro::monitor::{Monitor, Quiet};
 use repro::net::{ExplicitSupernet, Gated};
 use repro::nn::{Params, Pass};
 use repro::ops::loss::{CrossEntropy, cross_entropy};
@@ -17,7 +18,6 @@ use repro::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
 use repro::rng::Seed;
 use repro::search::{AlphaGradient, Images, Relaxation, Relaxed, SearchOutcome, Upcoming, search};
 use repro::space::SearchSpace;
-use repro::watch::{Quiet, Watch};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -316,9 +316,9 @@ fn short_search(method: Method) -> (SearchOutcome, Log) {
     let config = SearchConfig { method, epochs, warmup_epochs, batch_size, ..manifest.search };
     let (images, stop) = ((0..160).collect::<Vec<_>>(), AtomicBool::new(false));
     let mut log = Log::default();
-    let mut watch = Watch { recorder: &mut log, progress: &Quiet, stop: &stop };
+    let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop };
     let images = Images { dataset: &dataset, indices: &images, device: &Device::Cpu };
-    let outcome = search(&manifest.space, images, &config, Seed(1), &mut watch).unwrap();
+    let outcome = search(&manifest.space, images, &config, Seed(1), &mut monitor).unwrap();
     (outcome, log)
 }
 

@@ -52,19 +52,19 @@ pub fn run_block(
         own.set(name, tensor).unwrap();
     }
     let mut pass = Pass::training(&mut own);
-    let input = pass.tape.watch(&x.tensor());
-    let mut watch =
-        |values: &Option<Vec<f64>>| values.as_ref().map(|values| pass.tape.watch(&row(values)));
+    let input = pass.tape.monitor(&x.tensor());
+    let mut monitor =
+        |values: &Option<Vec<f64>>| values.as_ref().map(|values| pass.tape.monitor(&row(values)));
     let bound = net::BlockGates {
-        branches: watch(&gates.branches),
-        identity: watch(&gates.identity.map(|rho| vec![rho])),
-        mid: watch(&gates.mid),
-        squeeze: watch(&gates.squeeze),
-        width: watch(&gates.width),
-        inner: watch(&gates.inner),
+        branches: monitor(&gates.branches),
+        identity: monitor(&gates.identity.map(|rho| vec![rho])),
+        mid: monitor(&gates.mid),
+        squeeze: monitor(&gates.squeeze),
+        width: monitor(&gates.width),
+        inner: monitor(&gates.inner),
         filters: net::FilterMasks {
-            depthwise: watch(&gates.mid_before_norm),
-            project: watch(&gates.width_before_norm),
+            depthwise: monitor(&gates.mid_before_norm),
+            project: monitor(&gates.width_before_norm),
         },
     };
     let y = block.forward(&mut pass, &input, &bound).unwrap();

@@ -6,6 +6,7 @@ use candle_core::{Device, Tensor};
 use repro::cost;
 use repro::data::{self, Batch, Dataset, Silent};
 use repro::manifest::{self, Manifest, Overrides};
+use repro::monitor::{Monitor, Quiet};
 use repro::net::{Net, SharedWeights};
 use repro::nn::{Params, Pass};
 use repro::recipe::{Budget, DatasetName, Objective};
@@ -20,7 +21,6 @@ use repro::space::{
     BlockDecision, BlockKind, BlockSpec, Decisions, SearchSpace, load_space, parse_space,
 };
 use repro::train::{self, SgdState, sgd_step};
-use repro::watch::{Quiet, Watch};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -296,8 +296,8 @@ fn more_networks_to_rank_than_the_budget_holds_end_a_run_before_it_begins() {
 /// What a run that must fail says, and what it has measured before.
 fn refused(plan: &RunPlan<'_>) -> (String, Metrics) {
     let (mut log, stop) = (Log::default(), AtomicBool::new(false));
-    let mut watch = Watch { recorder: &mut log, progress: &Quiet, stop: &stop };
-    let error = plan.carry_out(Path::new("/nowhere"), &Device::Cpu, &mut watch).unwrap_err();
+    let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop };
+    let error = plan.execute(Path::new("/nowhere"), &Device::Cpu, &mut monitor).unwrap_err();
     (format!("{error:#}"), log.0)
 }
 
@@ -498,8 +498,8 @@ fn run_on_some(
     let (mut log, stop) = (Log::default(), AtomicBool::new(false));
     let indices: Vec<usize> = (0..images).collect();
     let images = Images { dataset, indices: &indices, device: &Device::Cpu };
-    let mut watch = Watch { recorder: &mut log, progress: &Quiet, stop: &stop };
-    let found = search(&manifest.space, images, &manifest.search, Seed(seed), &mut watch);
+    let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop };
+    let found = search(&manifest.space, images, &manifest.search, Seed(seed), &mut monitor);
     (found, log.0)
 }
 

@@ -31,18 +31,18 @@ impl Progress for Quiet {
 pub struct Interrupted;
 
 /// See the head of this file.
-pub struct Watch<'a> {
+pub struct Monitor<'a> {
     pub recorder: &'a mut dyn Recorder,
     pub progress: &'a dyn Progress,
     pub stop: &'a AtomicBool,
 }
 
-impl Watch<'_> {
+impl Monitor<'_> {
     /// Ends the run if it was asked to stop.
     ///
     /// # Errors
     /// [`Interrupted`].
-    pub fn go_on(&self) -> Result<(), Interrupted> {
+    pub fn check_stop(&self) -> Result<(), Interrupted> {
         if self.stop.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
     }
 
@@ -52,7 +52,7 @@ impl Watch<'_> {
     /// When they cannot be stored, or with [`Interrupted`].
     pub fn measure(&mut self, step: u64, metrics: &[(&str, f64)]) -> anyhow::Result<()> {
         self.recorder.measure(step, metrics)?;
-        Ok(self.go_on()?)
+        Ok(self.check_stop()?)
     }
 
     /// Runs one phase and records what it took; `work` returns its result and what it worked
@@ -65,7 +65,7 @@ impl Watch<'_> {
         phase: Phase,
         work: impl FnOnce(&mut Self) -> anyhow::Result<(T, Work)>,
     ) -> anyhow::Result<(T, PhaseUsage)> {
-        self.go_on()?;
+        self.check_stop()?;
         self.recorder.phase_started(phase)?;
         memory::reset_peak();
         let start = Instant::now();

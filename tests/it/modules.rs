@@ -17,17 +17,20 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("space", &["document"]),
     ("record", &["space"]),
     ("claim", &[]),
-    ("watch", &["memory", "record"]),
+    ("monitor", &["memory", "record"]),
     ("cost", &["recipe", "space"]),
     ("ops", &["memory", "space"]),
     ("tape", &["memory", "ops", "space"]),
     ("nn", &["ops", "recipe", "rng", "space", "tape"]),
     ("net", &["cost", "nn", "ops", "recipe", "rng", "space", "tape"]),
     ("data", &["recipe", "rng"]),
-    ("train", &["data", "net", "nn", "ops", "recipe", "rng", "tape", "watch"]),
+    ("train", &["data", "net", "nn", "ops", "recipe", "rng", "tape", "monitor"]),
     (
         "search",
-        &["cost", "data", "net", "nn", "ops", "recipe", "record", "rng", "space", "train", "watch"],
+        &[
+            "cost", "data", "net", "nn", "ops", "recipe", "record", "rng", "space", "train",
+            "monitor",
+        ],
     ),
     ("manifest", &["cost", "document", "recipe", "space"]),
     ("store", &["env", "record", "space"]),
@@ -42,7 +45,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "runner",
         &[
             "bench", "cost", "data", "env", "manifest", "memory", "net", "nn", "recipe", "record",
-            "rng", "search", "space", "store", "train", "watch",
+            "rng", "search", "space", "store", "train", "monitor",
         ],
     ),
     ("report", &["claim", "cost", "document", "env", "recipe", "record", "rng", "space", "store"]),
@@ -50,7 +53,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "cmd",
         &[
             "bench", "cost", "data", "document", "env", "manifest", "memory", "ops", "recipe",
-            "record", "report", "runner", "space", "store", "watch",
+            "record", "report", "runner", "space", "store", "monitor",
         ],
     ),
 ];
@@ -59,7 +62,11 @@ const ROOMS: &[(&str, &[&str])] = &[
 const KEPT_IN: &[(&[&str], &[&str], &str)] = &[
     (&["polars"], &["report"], "let report make the table"),
     (&["sqlx", "tokio"], &["store"], "add a method to store::Store, or to record::Recorder"),
-    (&["clap", "indicatif"], &["cmd"], "take plain arguments, and report through watch::Progress"),
+    (
+        &["clap", "indicatif"],
+        &["cmd"],
+        "take plain arguments, and report through monitor::Progress",
+    ),
     (
         &["print", "println", "eprint", "eprintln", "dbg", "stdout", "stderr"],
         &["cmd"],
@@ -316,7 +323,7 @@ fn the_reader_of_paths_sees_them_all_and_nothing_else() {
                 data,\n};\n/* crate::store */\nfn f<'a>() {\n    let c = ('\"', '\\'', \"crate::store \
                 \\\" \", r#\"crate::store \"\"#);\n    crate::tape::f(super::net::g());\n}\n\
                 #[cfg(test)]\nmod tests {\n    fn f() { crate::store::g() }\n}\n\
-                use crate::watch::Quiet;\n";
+                use crate::monitor::Quiet;\n";
     let source = |room: &str, is_room_head| Source {
         name: "src/x.rs".to_owned(),
         room: room.to_owned(),
@@ -324,7 +331,8 @@ fn the_reader_of_paths_sees_them_all_and_nothing_else() {
         tokens: without_tests(tokens(code)),
     };
     let found: Vec<_> = uses(&source("ops", true)).into_iter().collect();
-    let expected = [("cost", 4), ("data", 5), ("net", 10), ("rng", 2), ("tape", 10), ("watch", 16)];
+    let expected =
+        [("cost", 4), ("data", 5), ("net", 10), ("rng", 2), ("tape", 10), ("monitor", 16)];
     assert_eq!(found, expected.map(|(name, line)| (name.to_owned(), line)));
     assert!(!uses(&source("ops", false)).contains_key("net"));
     assert!(!uses(&source("tape", true)).contains_key("tape"));
