@@ -6,12 +6,13 @@
 
 use super::residual::{Residual, shortcut};
 use crate::nn::{BatchNorm, Conv1x1, Depthwise, Params, Pass, SqueezeExcite};
-use crate::ops::depthwise;
+use crate::ops::depthwise::Expand;
 use crate::ops::gram::Gram;
-use crate::ops::inference::{InvertedResidual, Layer};
+use crate::ops::inference::{InferenceInvertedResidual, InferenceLayer};
+use crate::ops::norm::{GatedSum, PreActivation};
 use crate::ops::subsample::Grid;
 use crate::space::{Activation, BlockPlan, Branch};
-use crate::tape::{Candidate, Expand, Sum, Value};
+use crate::tape::Value;
 use candle_core::Result;
 use std::rc::Rc;
 
@@ -116,12 +117,12 @@ impl Block {
         gram: &mut Option<Rc<Gram>>,
         gates: &BlockGates,
     ) -> Result<Value> {
-        let mut sum = Sum { mask: gates.width.clone(), ..Sum::default() };
+        let mut sum = GatedSum { mask: gates.width.clone(), ..GatedSum::default() };
         if self.branches.len() > 1 || gates.branches.is_some() {
             sum.gates.clone_from(&gates.branches);
         }
         for branch in &self.branches {
-            sum.candidates.push(branch.forward(pass, x, gram, gates)?);
+            sum.branches.push(branch.forward(pass, x, gram, gates)?);
         }
         if self.identity {
             let rho = match &gates.identity {
@@ -130,16 +131,16 @@ impl Block {
             };
             sum.identity = Some((shortcut(pass, x, self.stride, self.width)?, rho));
         }
-        pass.tape.norm(&sum)
+        pass.tape.gated_sum(&sum)
     }
 
     /// The block in a decided network at inference.
     ///
     /// # Errors
     /// When there are several branches to choose from.
-    pub fn freeze(&self, params: &Params) -> Result<Layer> {
+    pub fn freeze(&self, params: &Params) -> Result<InferenceLayer> {
         match &self.branches[..] {
-            [] => Ok(Layer::Cut { width: self.width }),
+            [] => Ok(InferenceLayer::Cut { width: self.width }),
             [branch] => branch.freeze(params, self.identity),
             several => candle_core::bail!("a block of {} branches is not decided", several.len()),
         }
@@ -147,7 +148,7 @@ impl Block {
 }
 
 impl BranchLayers {
-    fn freeze(&self, params: &Params, residual: bool) -> Result<Layer> {
+    fn freeze(&self, params: &Params, residual: bool) -> Result<InferenceLayer> {
         match self {
             Self::MbConv(block) => block.freeze(params, residual),
             Self::Residual(block) if residual => block.freeze(params),
@@ -167,7 +168,7 @@ impl BranchLayers {
         x: &Value,
         gram: &mut Option<Rc<Gram>>,
         gates: &BlockGates,
-    ) -> Result<Candidate> {
+    ) -> Result<PreActivation<Value>> {
         match self {
             Self::MbConv(block) => block.forward(pass, x, gram, gates),
             Self::Residual(block) => block.forward(pass, x, gates),
@@ -176,7 +177,7 @@ impl BranchLayers {
                 let x = pass.tape.subsample(x, Grid::strided(*stride, (h, w)))?;
                 let w = conv.masked_weight(pass, gates.filters.project.as_ref())?;
                 let z = pass.tape.matmul(&x, &w)?;
-                norm.candidate(pass, z, Activation::Relu)
+                norm.pre_activation(pass, z, Activation::Relu)
             }
         }
     }
@@ -216,10 +217,10 @@ impl MbConv {
         x: &Value,
         gram: &mut Option<Rc<Gram>>,
         gates: &BlockGates,
-    ) -> Result<Candidate> {
+    ) -> Result<PreActivation<Value>> {
         let hidden = self.hidden(pass, x, gram, gates.filters.depthwise.as_ref())?;
         let squeeze_excite =
-            self.squeeze_excite.as_ref().map(|layers| layers.layers(pass, gates.squeeze.clone()));
+            self.squeeze_excite.as_ref().map(|layers| layers.weights(pass, gates.squeeze.clone()));
         let w = self.project.masked_weight(pass, gates.filters.project.as_ref())?;
         // The mask right before the projection (and the squeeze-excite) is exactly a narrower
         // expansion: depthwise convolution and batch norm work channel by channel.
@@ -229,18 +230,19 @@ impl MbConv {
         let (z, moments) =
             pass.tape.project(&hidden, mask, squeeze_excite.as_ref(), &w, statistics)?;
         let norm = self.project_norm.norm(pass, Activation::Identity, moments)?;
-        Ok(Candidate { z, norm })
+        Ok(PreActivation { z, norm })
     }
 
-    fn freeze(&self, params: &Params, residual: bool) -> Result<Layer> {
+    fn freeze(&self, params: &Params, residual: bool) -> Result<InferenceLayer> {
         let expand = match &self.expand {
-            Some((conv, norm)) => Some(depthwise::Expand {
+            Some((conv, norm)) => Some(Expand {
                 w: params.value(conv.weight).clone(),
                 norm: norm.freeze(params, self.activation)?,
+                gram: None,
             }),
             None => None,
         };
-        Ok(Layer::InvertedResidual(Box::new(InvertedResidual {
+        Ok(InferenceLayer::InvertedResidual(Box::new(InferenceInvertedResidual {
             expand,
             filter: params.value(self.depthwise.weight).clone(),
             stride: self.depthwise.stride,
@@ -259,14 +261,14 @@ impl MbConv {
         x: &Value,
         gram: &mut Option<Rc<Gram>>,
         mask: Option<&Value>,
-    ) -> Result<Candidate> {
+    ) -> Result<PreActivation<Value>> {
         let expand = match &self.expand {
             Some(layers) => Some(self.expand(pass, x, gram, layers)?),
             None => None,
         };
         let (z, moments) = self.depthwise.forward(pass, x, expand.as_ref(), mask)?;
         let norm = self.depthwise_norm.norm(pass, self.activation, moments)?;
-        Ok(Candidate { z, norm })
+        Ok(PreActivation { z, norm })
     }
 
     fn expand(
@@ -275,7 +277,7 @@ impl MbConv {
         x: &Value,
         gram: &mut Option<Rc<Gram>>,
         (conv, norm): &(Conv1x1, BatchNorm),
-    ) -> Result<Expand> {
+    ) -> Result<Expand<Value>> {
         let w = conv.weight(pass);
         let gram = match gram {
             Some(gram) => Some(gram.clone()),
@@ -293,8 +295,8 @@ impl MbConv {
 /// Normalise, activate and mask one value.
 pub(super) fn single(
     pass: &mut Pass<'_>,
-    candidate: Candidate,
+    branch: PreActivation<Value>,
     mask: Option<Value>,
 ) -> Result<Value> {
-    pass.tape.norm(&Sum { candidates: vec![candidate], mask, ..Sum::default() })
+    pass.tape.gated_sum(&GatedSum { branches: vec![branch], mask, ..GatedSum::default() })
 }

@@ -1,10 +1,11 @@
 //! What stands before the blocks and behind them: the stem, and the head with its classifier.
 
 use super::block::single;
-use crate::nn::{BatchNorm, Conv, Conv1x1, Dense, Params, Pass};
-use crate::ops::inference::Layer;
+use crate::nn::{BatchNorm, Conv, Conv1x1, Linear, Params, Pass};
+use crate::ops::inference::InferenceLayer;
+use crate::ops::norm::PreActivation;
 use crate::space::{Activation, Head, Plan};
-use crate::tape::{Candidate, Value};
+use crate::tape::Value;
 use candle_core::Result;
 
 /// Convolution, batch norm, activation.
@@ -28,7 +29,7 @@ pub(super) struct HeadLayers {
 pub(super) struct Classifier {
     /// The released networks' 1x1 convolution behind the pooling.
     after_pool: Option<(Conv1x1, Activation)>,
-    dense: Dense,
+    dense: Linear,
 }
 
 impl Stem {
@@ -51,12 +52,12 @@ impl Stem {
     ) -> Result<Value> {
         let (z, moments) = self.conv.forward(pass, images, None)?;
         let norm = self.norm.norm(pass, self.activation, moments)?;
-        single(pass, Candidate { z, norm }, mask)
+        single(pass, PreActivation { z, norm }, mask)
     }
 
     /// The layer at inference.
-    pub(super) fn freeze(&self, params: &Params) -> Result<Layer> {
-        Ok(Layer::Conv(self.conv.freeze(params, &self.norm, self.activation)?))
+    pub(super) fn freeze(&self, params: &Params) -> Result<InferenceLayer> {
+        Ok(InferenceLayer::Conv(self.conv.freeze(params, &self.norm, self.activation)?))
     }
 }
 
@@ -75,7 +76,7 @@ impl HeadLayers {
             None => None,
         };
         let head = Self::alone(params, plan)?;
-        let dense = Dense::new(params, "classifier", width.unwrap_or(mid), plan.classes)?;
+        let dense = Linear::new(params, "classifier", width.unwrap_or(mid), plan.classes)?;
         Ok((head, Classifier { after_pool, dense }))
     }
 
@@ -99,14 +100,14 @@ impl HeadLayers {
         mask: Option<Value>,
     ) -> Result<Value> {
         let z = self.conv.forward(pass, x)?;
-        let candidate = self.norm.candidate(pass, z, self.activation)?;
+        let candidate = self.norm.pre_activation(pass, z, self.activation)?;
         let x = single(pass, candidate, mask)?;
         pass.tape.pool(&x)
     }
 
     /// The layers at inference.
-    pub(super) fn freeze(&self, params: &Params) -> Result<[Layer; 2]> {
-        Ok([self.conv.freeze(params, &self.norm, self.activation, 1)?, Layer::Pool])
+    pub(super) fn freeze(&self, params: &Params) -> Result<[InferenceLayer; 2]> {
+        Ok([self.conv.freeze(params, &self.norm, self.activation, 1)?, InferenceLayer::Pool])
     }
 }
 
@@ -115,16 +116,16 @@ impl Classifier {
     pub(super) fn forward(&self, pass: &mut Pass<'_>, mut x: Value) -> Result<Value> {
         if let Some((conv, activation)) = &self.after_pool {
             let z = conv.forward(pass, &x)?;
-            x = pass.tape.rows(&z, None, *activation)?;
+            x = pass.tape.bias(&z, None, *activation)?;
         }
         self.dense.forward(pass, &x, Activation::Identity)
     }
 
     /// The layers at inference.
-    pub(super) fn freeze(&self, params: &Params) -> Vec<Layer> {
+    pub(super) fn freeze(&self, params: &Params) -> Vec<InferenceLayer> {
         let after_pool = self.after_pool.as_ref().map(|(conv, activation)| {
             let w = params.value(conv.weight).clone();
-            Layer::Linear { w, bias: None, activation: *activation }
+            InferenceLayer::Linear { w, bias: None, activation: *activation }
         });
         let dense = self.dense.freeze(params, Activation::Identity);
         after_pool.into_iter().chain([dense]).collect()

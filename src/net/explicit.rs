@@ -37,7 +37,7 @@ use crate::rng::Seed;
 use crate::space::{
     BlockChoices, Expansion, OptionPath, Plan, SearchSpace, option_paths, option_plans,
 };
-use crate::tape::{Gradients, Value};
+use crate::tape::{LeafGradients, Value};
 use candle_core::{Device, Result, Tensor, bail};
 use std::rc::Rc;
 
@@ -214,7 +214,7 @@ impl ExplicitSupernet {
         choices: &BlockChoices,
         (parts, values): (&[BlockGates], &GateValues),
         incoming: &[(usize, Traced)],
-        gradients: &mut Gradients,
+        gradients: &mut LeafGradients,
     ) -> Result<(GateGradients, Vec<f64>)> {
         let mut found = GateGradients::zeros(choices);
         let mut by_input = vec![0.0; incoming.len()];
@@ -297,7 +297,11 @@ impl Gated for ExplicitSupernet {
         Ok((logits, BoundOptions { blocks: bound, heads, values, inputs }))
     }
 
-    fn gate_gradients(&self, bound: &BoundOptions, gradients: &mut Gradients) -> Result<NetGates> {
+    fn gate_gradients(
+        &self,
+        bound: &BoundOptions,
+        gradients: &mut LeafGradients,
+    ) -> Result<NetGates> {
         let gates = bound.blocks.iter().zip(&bound.values).zip(&bound.inputs.widths);
         let (mut found, mut by_inputs) = (Vec::new(), Vec::new());
         for (choices, ((parts, values), incoming)) in self.space.blocks.iter().zip(gates) {

@@ -2,13 +2,13 @@
 
 use super::{Net, resolution};
 use crate::nn::Params;
-use crate::ops::inference::Network;
+use crate::ops::inference::InferenceNetwork;
 use candle_core::{Result, Tensor};
 
 /// What [`Net::freeze`] gives.
 pub struct Frozen {
     resolution: usize,
-    network: Network,
+    network: InferenceNetwork,
 }
 
 impl Net {
@@ -24,7 +24,7 @@ impl Net {
         }
         layers.extend(self.head.freeze(params)?);
         layers.extend(self.classifier.freeze(params));
-        let network = Network::new(&layers, params.device())?;
+        let network = InferenceNetwork::new(&layers, params.device())?;
         Ok(Frozen { resolution: self.resolution, network })
     }
 }

@@ -4,7 +4,7 @@ use super::NetGates;
 use crate::cost::Cost;
 use crate::nn::Pass;
 use crate::space::SearchSpace;
-use crate::tape::{Gradients, Value};
+use crate::tape::{LeafGradients, Value};
 use candle_core::{Result, Tensor};
 
 /// A network with all options of a space, each weighed by a gate.
@@ -33,5 +33,9 @@ pub trait Gated {
     ///
     /// # Errors
     /// When a gradient cannot be read from the device.
-    fn gate_gradients(&self, bound: &Self::Bound, gradients: &mut Gradients) -> Result<NetGates>;
+    fn gate_gradients(
+        &self,
+        bound: &Self::Bound,
+        gradients: &mut LeafGradients,
+    ) -> Result<NetGates>;
 }

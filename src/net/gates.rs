@@ -6,7 +6,7 @@ use crate::cost::{BlockProbabilities, Graph, Probabilities, Traced, propagate};
 use crate::nn::Pass;
 use crate::recipe::MaskPlace;
 use crate::space::{BlockChoices, SearchSpace, squeeze_width};
-use crate::tape::{Gradients, Value};
+use crate::tape::{LeafGradients, Value};
 use candle_core::Result;
 
 /// The gates of a supernet, or the gradients of its gates.
@@ -110,7 +110,7 @@ pub(super) fn add_hidden(
     gates: &BlockGates,
     mids: &[usize],
     divisor: usize,
-    gradients: &mut Gradients,
+    gradients: &mut LeafGradients,
 ) -> Result<()> {
     for place in [&gates.mid, &gates.filters.depthwise] {
         if let Some(mask) = taken(place.as_ref(), gradients)? {
@@ -125,7 +125,10 @@ pub(super) fn add_hidden(
 }
 
 /// The gradient of a row; `None` where it is not watched or nothing depends on it.
-pub(super) fn taken(row: Option<&Value>, gradients: &mut Gradients) -> Result<Option<Vec<f64>>> {
+pub(super) fn taken(
+    row: Option<&Value>,
+    gradients: &mut LeafGradients,
+) -> Result<Option<Vec<f64>>> {
     match row.and_then(|row| gradients.take(row)) {
         Some(gradient) => {
             let values = gradient.to_vec1::<f32>()?;

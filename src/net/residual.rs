@@ -8,10 +8,11 @@
 
 use super::block::{BlockGates, single};
 use crate::nn::{BatchNorm, Conv, Params, Pass};
-use crate::ops::inference::{self, Layer};
+use crate::ops::inference::{InferenceLayer, InferenceResidual};
+use crate::ops::norm::PreActivation;
 use crate::ops::subsample::Grid;
 use crate::space::{Activation, BlockPlan};
-use crate::tape::{Candidate, Value};
+use crate::tape::Value;
 use candle_core::Result;
 
 /// 3x3 convolution, batch norm, ReLU, 3x3 convolution, batch norm.
@@ -45,21 +46,21 @@ impl Residual {
         pass: &mut Pass<'_>,
         x: &Value,
         gates: &BlockGates,
-    ) -> Result<Candidate> {
+    ) -> Result<PreActivation<Value>> {
         let filters = gates.filters.project.as_ref();
         let (z, moments) = self.first.forward(pass, x, filters)?;
         let norm = self.first_norm.norm(pass, Activation::Relu, moments)?;
-        let inner = single(pass, Candidate { z, norm }, gates.inner.clone())?;
+        let inner = single(pass, PreActivation { z, norm }, gates.inner.clone())?;
         let (z, moments) = self.second.forward(pass, &inner, filters)?;
         let norm = self.second_norm.norm(pass, Activation::Identity, moments)?;
-        Ok(Candidate { z, norm })
+        Ok(PreActivation { z, norm })
     }
 
     /// The layer at inference, with its shortcut.
-    pub(super) fn freeze(&self, params: &Params) -> Result<Layer> {
+    pub(super) fn freeze(&self, params: &Params) -> Result<InferenceLayer> {
         let first = self.first.freeze(params, &self.first_norm, Activation::Relu)?;
         let second = self.second.freeze(params, &self.second_norm, Activation::Identity)?;
-        Ok(Layer::Residual(Box::new(inference::Residual { first, second })))
+        Ok(InferenceLayer::Residual(Box::new(InferenceResidual { first, second })))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::nn::{Params, Pass};
 use crate::recipe::MaskPlace;
 use crate::rng::Seed;
 use crate::space::{BlockChoices, BlockType, Expansion, Plan, SearchSpace, branch_types};
-use crate::tape::{Gradients, Value};
+use crate::tape::{LeafGradients, Value};
 use candle_core::{Device, Result, Tensor};
 use std::rc::Rc;
 
@@ -144,7 +144,7 @@ impl BoundGates {
         mask: &[f64],
         rows: impl Iterator<Item = Option<Value>>,
         by_resolutions: &mut [f64],
-        gradients: &mut Gradients,
+        gradients: &mut LeafGradients,
     ) -> Result<Vec<f64>> {
         let mut by_mask = vec![0.0; mask.len()];
         for ((row, by_gate), path) in rows.zip(by_resolutions).zip(&self.paths) {
@@ -187,7 +187,11 @@ impl Gated for Supernet {
         Ok((logits, BoundGates { paths, values: gates.clone(), inputs }))
     }
 
-    fn gate_gradients(&self, bound: &BoundGates, gradients: &mut Gradients) -> Result<NetGates> {
+    fn gate_gradients(
+        &self,
+        bound: &BoundGates,
+        gradients: &mut LeafGradients,
+    ) -> Result<NetGates> {
         let space = &self.space;
         let mut by_resolutions = vec![0.0; bound.paths.len()];
         let mut blocks = Vec::with_capacity(space.blocks.len());
@@ -231,7 +235,7 @@ fn block_gradients(
     choices: &BlockChoices,
     gates: &BlockGates,
     incoming: &[(usize, Traced)],
-    gradients: &mut Gradients,
+    gradients: &mut LeafGradients,
 ) -> Result<(GateGradients, Vec<f64>)> {
     let mut found = GateGradients::zeros(choices);
     let mut by_input = vec![0.0; incoming.len()];

@@ -1,10 +1,13 @@
 //! The layers of mobile networks, channels-last.
 
 use super::params::{BufferId, Init, ParamId, Params, Pass};
-use crate::ops::inference::{self, Layer};
-use crate::ops::{Moments, norm, project};
+use crate::ops::Moments;
+use crate::ops::depthwise::Expand;
+use crate::ops::inference::{InferenceConv, InferenceLayer};
+use crate::ops::norm::{self, Norm, PreActivation};
+use crate::ops::project::SqueezeExciteWeights;
 use crate::space::Activation;
-use crate::tape::{self, Candidate, Expand, Norm, Value};
+use crate::tape::Value;
 use candle_core::Result;
 
 /// 1x1 convolution without bias.
@@ -42,9 +45,9 @@ impl Conv1x1 {
         norm: &BatchNorm,
         activation: Activation,
         stride: usize,
-    ) -> Result<Layer> {
+    ) -> Result<InferenceLayer> {
         let (w, norm) = (params.value(self.weight).clone(), norm.freeze(params, activation)?);
-        Ok(Layer::Conv1x1 { w, stride, norm })
+        Ok(InferenceLayer::Conv1x1 { w, stride, norm })
     }
 
     /// `[c_in, c_out]`, as the pass sees it.
@@ -108,7 +111,7 @@ impl Conv {
     ) -> Result<(Value, Option<Moments>)> {
         let weight = masked(pass, pass.param(self.weight), mask)?;
         let statistics = pass.uses_batch_statistics();
-        pass.tape.dense(x, &weight, (self.kernel, self.stride), statistics)
+        pass.tape.conv(x, &weight, (self.kernel, self.stride), statistics)
     }
 }
 
@@ -122,9 +125,9 @@ impl Conv {
         params: &Params,
         norm: &BatchNorm,
         activation: Activation,
-    ) -> Result<inference::Conv> {
+    ) -> Result<InferenceConv> {
         let (w, norm) = (params.value(self.weight).clone(), norm.freeze(params, activation)?);
-        Ok(inference::Conv { w, kernel: self.kernel, stride: self.stride, norm })
+        Ok(InferenceConv { w, kernel: self.kernel, stride: self.stride, norm })
     }
 }
 
@@ -160,7 +163,7 @@ impl Depthwise {
         &self,
         pass: &mut Pass<'_>,
         x: &Value,
-        expand: Option<&Expand>,
+        expand: Option<&Expand<Value>>,
         mask: Option<&Value>,
     ) -> Result<(Value, Option<Moments>)> {
         let filter = masked(pass, pass.param(self.weight), mask)?;
@@ -202,7 +205,7 @@ impl BatchNorm {
         pass: &mut Pass<'_>,
         activation: Activation,
         moments: Option<Moments>,
-    ) -> Result<Norm> {
+    ) -> Result<Norm<Value>> {
         let (mean, variance) = if let Some(Moments { mean, variance, count }) = moments {
             let unbiased = (&variance * (count as f64 / (count as f64 - 1.0).max(1.0)))?;
             self.follow(pass, self.running_mean, &mean)?;
@@ -224,8 +227,8 @@ impl BatchNorm {
     ///
     /// # Errors
     /// When an operator fails.
-    pub fn freeze(&self, params: &Params, activation: Activation) -> Result<norm::Norm> {
-        Ok(norm::Norm {
+    pub fn freeze(&self, params: &Params, activation: Activation) -> Result<Norm> {
+        Ok(Norm {
             mean: params.buffer(self.running_mean).clone(),
             inverse: norm::inverse_deviation(params.buffer(self.running_var))?,
             gamma: params.value(self.gamma).clone(),
@@ -238,16 +241,16 @@ impl BatchNorm {
     ///
     /// # Errors
     /// When an operator fails.
-    pub fn candidate(
+    pub fn pre_activation(
         &self,
         pass: &mut Pass<'_>,
         z: Value,
         activation: Activation,
-    ) -> Result<Candidate> {
+    ) -> Result<PreActivation<Value>> {
         let batch = pass.uses_batch_statistics();
         let moments = batch.then(|| norm::moments(z.tensor())).transpose()?;
         let norm = self.norm(pass, activation, moments)?;
-        Ok(Candidate { z, norm })
+        Ok(PreActivation { z, norm })
     }
 
     #[allow(clippy::unused_self)]
@@ -262,12 +265,12 @@ impl BatchNorm {
 
 /// Fully connected layer with bias.
 #[derive(Clone, Debug)]
-pub struct Dense {
+pub struct Linear {
     weight: ParamId,
     bias: ParamId,
 }
 
-impl Dense {
+impl Linear {
     /// Uniform in ±1/√c_in, the common frameworks' default; bias zero.
     ///
     /// # Errors
@@ -287,24 +290,24 @@ impl Dense {
     pub fn forward(&self, pass: &mut Pass<'_>, x: &Value, activation: Activation) -> Result<Value> {
         let (weight, bias) = (pass.param(self.weight), pass.param(self.bias));
         let y = pass.tape.matmul(x, &weight)?;
-        pass.tape.rows(&y, Some(&bias), activation)
+        pass.tape.bias(&y, Some(&bias), activation)
     }
 }
 
-impl Dense {
+impl Linear {
     /// The layer at inference.
     #[must_use]
-    pub fn freeze(&self, params: &Params, activation: Activation) -> Layer {
+    pub fn freeze(&self, params: &Params, activation: Activation) -> InferenceLayer {
         let bias = Some(params.value(self.bias).clone());
-        Layer::Linear { w: params.value(self.weight).clone(), bias, activation }
+        InferenceLayer::Linear { w: params.value(self.weight).clone(), bias, activation }
     }
 }
 
 /// Squeeze-excite (Hu et al. 2018) with a hard-sigmoid gate, as in the released networks.
 #[derive(Clone, Debug)]
 pub struct SqueezeExcite {
-    squeeze: Dense,
-    excite: Dense,
+    squeeze: Linear,
+    excite: Linear,
     activation: Activation,
 }
 
@@ -319,16 +322,16 @@ impl SqueezeExcite {
         activation: Activation,
     ) -> Result<Self> {
         Ok(Self {
-            squeeze: Dense::new(params, &format!("{name}.squeeze"), channels, squeezed)?,
-            excite: Dense::new(params, &format!("{name}.excite"), squeezed, channels)?,
+            squeeze: Linear::new(params, &format!("{name}.squeeze"), channels, squeezed)?,
+            excite: Linear::new(params, &format!("{name}.excite"), squeezed, channels)?,
             activation,
         })
     }
 
     /// The layers as the pass sees them; `mask` selects among the squeezed channels.
     #[must_use]
-    pub fn layers(&self, pass: &Pass<'_>, mask: Option<Value>) -> tape::SqueezeExcite {
-        tape::SqueezeExcite {
+    pub fn weights(&self, pass: &Pass<'_>, mask: Option<Value>) -> SqueezeExciteWeights<Value> {
+        SqueezeExciteWeights {
             squeeze: pass.param(self.squeeze.weight),
             squeeze_bias: pass.param(self.squeeze.bias),
             excite: pass.param(self.excite.weight),
@@ -340,8 +343,8 @@ impl SqueezeExcite {
 
     /// The layers at inference.
     #[must_use]
-    pub fn freeze(&self, params: &Params) -> project::SqueezeExcite {
-        project::SqueezeExcite {
+    pub fn freeze(&self, params: &Params) -> SqueezeExciteWeights {
+        SqueezeExciteWeights {
             squeeze: params.value(self.squeeze.weight).clone(),
             squeeze_bias: params.value(self.squeeze.bias).clone(),
             excite: params.value(self.excite.weight).clone(),

@@ -3,5 +3,5 @@
 mod layers;
 mod params;
 
-pub use layers::{BatchNorm, Conv, Conv1x1, Dense, Depthwise, SqueezeExcite};
+pub use layers::{BatchNorm, Conv, Conv1x1, Depthwise, Linear, SqueezeExcite};
 pub use params::{BufferId, Init, ParamId, Params, Pass};

@@ -2,7 +2,7 @@
 
 use crate::recipe::Recompute;
 use crate::rng::Seed;
-use crate::tape::{Gradients, Tape, Value};
+use crate::tape::{LeafGradients, Tape, Value};
 use candle_core::{Device, Result, Tensor};
 use sha2::{Digest, Sha256};
 use std::rc::Rc;
@@ -374,7 +374,7 @@ impl<'a> Pass<'a> {
         self,
         of: &Value,
         gradient: Tensor,
-    ) -> Result<(Vec<Option<Tensor>>, Gradients)> {
+    ) -> Result<(Vec<Option<Tensor>>, LeafGradients)> {
         let mut gradients = self.tape.backward(of, gradient)?;
         let of_params = self.values.iter().map(|v| gradients.take(v)).collect();
         Ok((of_params, gradients))

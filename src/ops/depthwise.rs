@@ -19,10 +19,11 @@
 mod backward;
 mod batch_sums;
 
-pub use backward::{Gradients, Wanted, backward};
+pub use backward::{DepthwiseGradients, DepthwiseWanted, backward};
 pub use batch_sums::ExpandGradients;
 
 use super::activation::{ActivationFn, by_activation};
+use super::gram::Gram;
 use super::host::{Host, Scratch, nhwc, pieces, refuse_no_stride, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, blocks, dispatch, load, load_some, multiply,
@@ -31,16 +32,27 @@ use super::lanes::{
 use super::no_kernel;
 use super::norm::{HostNorm, Norm};
 use super::sums::{ChannelSums, Moments};
-use super::tile::{BlockWeights, Geometry, Pixels, Taps};
+use super::tile::{BlockWeights, PixelSink, TileGeometry, TileTaps};
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
+use std::rc::Rc;
 
-/// The 1x1 convolution in front, with its batch norm and activation.
+/// The 1x1 convolution in front, with its batch norm and activation. `T` is a tensor, or a value on
+/// the tape.
 #[derive(Clone)]
-pub struct Expand {
+pub struct Expand<T = Tensor> {
     /// `[c_in, c]`
-    pub w: Tensor,
-    pub norm: Norm,
+    pub w: T,
+    pub norm: Norm<T>,
+    /// Of the input x; only [`backward`] needs it.
+    pub gram: Option<Rc<Gram>>,
+}
+
+impl<T> Expand<T> {
+    /// The same with `f` of each operand.
+    pub(crate) fn map<U>(&self, f: impl Fn(&T) -> U) -> Expand<U> {
+        Expand { w: f(&self.w), norm: self.norm.map(f), gram: self.gram.clone() }
+    }
 }
 
 /// x `[n, h, w, c_in]`, filter `[k·k, c]` → y `[n, ⌈h/s⌉, ⌈w/s⌉, c]` and its moments. Without an
@@ -61,7 +73,7 @@ pub fn forward(
         Device::Cpu => {
             let xs = Host::of(x)?;
             let front = Front::of(x, expand)?;
-            let taps = block_taps(&Host::of(filter)?, g.c, |w| Taps::forward(g, w));
+            let taps = block_taps(&Host::of(filter)?, g.c, |w| TileTaps::forward(g, w));
             let (in_len, out_len) = (g.in_pixels() * front.c_in, g.out_pixels() * g.c);
             // SAFETY: every pixel of every block of channels is convolved.
             #[allow(unsafe_code)]
@@ -74,7 +86,14 @@ pub fn forward(
                     let mut sums = ChannelSums::new(g.c);
                     let sums_of = &mut sums;
                     let sums_of = statistics.then_some(sums_of);
-                    dispatch(Forward { g, front: &front, taps: &taps, x, y, sums: sums_of });
+                    dispatch(DepthwiseForward {
+                        g,
+                        front: &front,
+                        taps: &taps,
+                        x,
+                        y,
+                        sums: sums_of,
+                    });
                     sums
                 })
                 .collect();
@@ -92,7 +111,7 @@ fn shape(
     expand: Option<&Expand>,
     filter: &Tensor,
     stride: usize,
-) -> Result<(usize, Geometry)> {
+) -> Result<(usize, TileGeometry)> {
     let (n, h, w, c_in) = nhwc(x)?;
     let (k, c) = (kernel_of(filter)?, filter.dim(1)?);
     let fits = expand.map_or(c_in == c, |expand| expand.w.dims() == [c_in, c]);
@@ -103,7 +122,7 @@ fn shape(
         expand.norm.check("depthwise", c)?;
     }
     refuse_no_stride("depthwise", stride)?;
-    Ok((n, Geometry::new((h, w), c, k, stride)))
+    Ok((n, TileGeometry::new((h, w), c, k, stride)))
 }
 
 /// The side of a filter `[k·k, c]`.
@@ -134,7 +153,7 @@ struct HostExpand<'a> {
 impl<'a> Front<'a> {
     fn of(x: &Tensor, expand: Option<&'a Expand>) -> Result<Self> {
         let c_in = x.dim(3)?;
-        let Some(Expand { w, norm }) = expand else { return Ok(Self { c_in, expand: None }) };
+        let Some(Expand { w, norm, .. }) = expand else { return Ok(Self { c_in, expand: None }) };
         let c = w.dim(1)?;
         let w = Host::of(w)?;
         let packed = lanes::pack(&w, c_in, c);
@@ -147,17 +166,17 @@ pub(super) fn block_taps<T>(filter: &[f32], c: usize, of: impl Fn(&BlockWeights)
 }
 
 /// One piece of the batch on one thread.
-struct Forward<'a> {
-    g: &'a Geometry,
+struct DepthwiseForward<'a> {
+    g: &'a TileGeometry,
     front: &'a Front<'a>,
-    taps: &'a [Taps],
+    taps: &'a [TileTaps],
     x: &'a [f32],
     y: &'a mut [f32],
     /// Where the statistics go, if they are asked for.
     sums: Option<&'a mut ChannelSums>,
 }
 
-impl Kernel for Forward<'_> {
+impl Kernel for DepthwiseForward<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
         let g = self.g;
@@ -186,7 +205,7 @@ impl Front<'_> {
     #[inline(always)]
     fn fill<const FUSED: bool>(
         &self,
-        g: &Geometry,
+        g: &TileGeometry,
         x: &[f32],
         block: (usize, usize),
         tile: &mut [f32],
@@ -207,7 +226,7 @@ impl Front<'_> {
 /// One block of the channels of x, as they are.
 #[inline(always)]
 pub(super) fn copy<const FULL: bool>(
-    g: &Geometry,
+    g: &TileGeometry,
     x: &[f32],
     (at, valid): (usize, usize),
     tile: &mut [f32],
@@ -225,7 +244,7 @@ impl HostExpand<'_> {
     #[inline(always)]
     fn fill<const FUSED: bool, A: ActivationFn>(
         &self,
-        g: &Geometry,
+        g: &TileGeometry,
         x: &[f32],
         (at, _): (usize, usize),
         tile: &mut [f32],
@@ -254,8 +273,8 @@ impl HostExpand<'_> {
 
 #[inline(always)]
 fn convolve<const FUSED: bool, const FULL: bool>(
-    g: &Geometry,
-    taps: &Taps,
+    g: &TileGeometry,
+    taps: &TileTaps,
     tile: &[f32],
     y: &mut [f32],
     (at, valid): (usize, usize),
@@ -271,7 +290,7 @@ struct Channels<'a, const FULL: bool> {
     valid: usize,
 }
 
-impl<const FULL: bool> Pixels for Channels<'_, FULL> {
+impl<const FULL: bool> PixelSink for Channels<'_, FULL> {
     #[inline(always)]
     fn put(&mut self, pixel: usize, z: &Lanes) {
         store_some::<FULL>(z, self.y, pixel * self.c + self.at, self.valid);

@@ -12,7 +12,7 @@ use super::lanes::{Kernel, dispatch};
 use super::no_kernel;
 use super::norm::Norm;
 use super::pool::mean_of_rows;
-use super::project::SqueezeExcite;
+use super::project::SqueezeExciteWeights;
 use crate::space::Activation;
 use candle_core::{Device, Result, Tensor, bail};
 use inverted_residual::HostInvertedResidual;
@@ -21,16 +21,16 @@ use rayon::prelude::*;
 use residual::HostResidual;
 
 /// One layer, its batch norm behind it.
-pub enum Layer {
-    Conv(Conv),
+pub enum InferenceLayer {
+    Conv(InferenceConv),
     /// 1x1 convolution of every `stride`-th pixel, w `[c_in, c_out]`.
     Conv1x1 {
         w: Tensor,
         stride: usize,
         norm: Norm,
     },
-    InvertedResidual(Box<InvertedResidual>),
-    Residual(Box<Residual>),
+    InvertedResidual(Box<InferenceInvertedResidual>),
+    Residual(Box<InferenceResidual>),
     /// The first `width` channels.
     Cut {
         width: usize,
@@ -45,7 +45,7 @@ pub enum Layer {
     },
 }
 
-impl Layer {
+impl InferenceLayer {
     fn stride(&self) -> usize {
         match self {
             Self::Conv(conv) => conv.stride,
@@ -59,14 +59,14 @@ impl Layer {
 
 /// Expansion, depthwise convolution, squeeze-excite, projection (Sandler et al. 2018; Hu et al.
 /// 2018).
-pub struct InvertedResidual {
+pub struct InferenceInvertedResidual {
     pub expand: Option<Expand>,
     /// `[k·k, c]`
     pub filter: Tensor,
     pub stride: usize,
     /// Behind the depthwise convolution.
     pub norm: Norm,
-    pub squeeze_excite: Option<SqueezeExcite>,
+    pub squeeze_excite: Option<SqueezeExciteWeights>,
     /// `[c, c_out]`
     pub project: Tensor,
     /// Behind the projection.
@@ -79,7 +79,7 @@ pub struct InvertedResidual {
 const CACHE: usize = 1 << 20;
 
 /// Dense k x k convolution.
-pub struct Conv {
+pub struct InferenceConv {
     /// `[k·k, c_in, c_out]`
     pub w: Tensor,
     pub kernel: usize,
@@ -89,25 +89,25 @@ pub struct Conv {
 
 /// Two convolutions, the second of stride 1, plus their input: of every pixel that the first one's
 /// stride keeps the channels that both sides have (He et al. 2016).
-pub struct Residual {
-    pub first: Conv,
-    pub second: Conv,
+pub struct InferenceResidual {
+    pub first: InferenceConv,
+    pub second: InferenceConv,
 }
 
 /// Layers one behind the other, ready to run.
-pub struct Network {
+pub struct InferenceNetwork {
     layers: Vec<Box<dyn HostLayer>>,
 }
 
 /// Height, width and channels of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct MapShape {
     pub h: usize,
     pub w: usize,
     pub c: usize,
 }
 
-impl Shape {
+impl MapShape {
     pub(super) fn pixels(self) -> usize {
         self.h * self.w
     }
@@ -123,18 +123,18 @@ pub(super) trait HostLayer: Send + Sync {
     ///
     /// # Errors
     /// When it cannot read it.
-    fn shape_behind(&self, shape: Shape) -> Result<Shape>;
+    fn shape_behind(&self, shape: MapShape) -> Result<MapShape>;
 
     /// Some images of `shape` one after another; every value of `y` is written.
-    fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]);
+    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]);
 }
 
-impl Network {
+impl InferenceNetwork {
     /// Folds and lays out `layers`, which are on one device.
     ///
     /// # Errors
     /// When a layer's shapes do not fit each other or the device has no kernel.
-    pub fn new(layers: &[Layer], device: &Device) -> Result<Self> {
+    pub fn new(layers: &[InferenceLayer], device: &Device) -> Result<Self> {
         if layers.iter().any(|layer| layer.stride() == 0) {
             bail!("inference: a layer has a stride of 0");
         }
@@ -154,7 +154,7 @@ impl Network {
     /// When the images do not fit the layers or are not in host memory.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let (n, h, w, c) = nhwc(images)?;
-        let mut shapes = vec![Shape { h, w, c }];
+        let mut shapes = vec![MapShape { h, w, c }];
         for layer in &self.layers {
             shapes.push(layer.shape_behind(shapes[shapes.len() - 1])?);
         }
@@ -174,7 +174,7 @@ impl Network {
     }
 
     /// A few images through all layers.
-    fn run(&self, shapes: &[Shape], x: &[f32], y: &mut [f32]) {
+    fn run(&self, shapes: &[MapShape], x: &[f32], y: &mut [f32]) {
         let images = x.len() / shapes[0].len();
         let len = images * largest(shapes);
         let mut maps = [Scratch::new(len), Scratch::new(len)];
@@ -189,21 +189,21 @@ impl Network {
 }
 
 /// Floats of the largest map, at least one.
-fn largest(shapes: &[Shape]) -> usize {
+fn largest(shapes: &[MapShape]) -> usize {
     shapes.iter().map(|shape| shape.len()).fold(1, usize::max)
 }
 
-fn host_layer(layer: &Layer) -> Result<Box<dyn HostLayer>> {
+fn host_layer(layer: &InferenceLayer) -> Result<Box<dyn HostLayer>> {
     Ok(match layer {
-        Layer::Conv(conv) => Box::new(HostConv::new(conv)?),
-        Layer::Conv1x1 { w, stride, norm } => {
+        InferenceLayer::Conv(conv) => Box::new(HostConv::new(conv)?),
+        InferenceLayer::Conv1x1 { w, stride, norm } => {
             Box::new(HostConv1x1 { matrix: Matrix::folded(w, norm)?, stride: *stride })
         }
-        Layer::InvertedResidual(block) => Box::new(HostInvertedResidual::new(block)?),
-        Layer::Residual(block) => Box::new(HostResidual::new(block)?),
-        Layer::Cut { width } => Box::new(HostCut { width: *width }),
-        Layer::Pool => Box::new(HostPool),
-        Layer::Linear { w, bias, activation } => {
+        InferenceLayer::InvertedResidual(block) => Box::new(HostInvertedResidual::new(block)?),
+        InferenceLayer::Residual(block) => Box::new(HostResidual::new(block)?),
+        InferenceLayer::Cut { width } => Box::new(HostCut { width: *width }),
+        InferenceLayer::Pool => Box::new(HostPool),
+        InferenceLayer::Linear { w, bias, activation } => {
             let matrix = Matrix::with_bias(w, bias.as_ref(), *activation)?;
             Box::new(HostConv1x1 { matrix, stride: 1 })
         }
@@ -215,14 +215,14 @@ struct HostCut {
 }
 
 impl HostLayer for HostCut {
-    fn shape_behind(&self, shape: Shape) -> Result<Shape> {
+    fn shape_behind(&self, shape: MapShape) -> Result<MapShape> {
         if self.width > shape.c {
             bail!("inference: {} of {} channels cannot be kept", self.width, shape.c);
         }
-        Ok(Shape { c: self.width, ..shape })
+        Ok(MapShape { c: self.width, ..shape })
     }
 
-    fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]) {
+    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
         for (x, y) in x.chunks_exact(shape.c).zip(y.chunks_exact_mut(self.width)) {
             y.copy_from_slice(&x[..self.width]);
         }
@@ -232,20 +232,20 @@ impl HostLayer for HostCut {
 struct HostPool;
 
 impl HostLayer for HostPool {
-    fn shape_behind(&self, shape: Shape) -> Result<Shape> {
+    fn shape_behind(&self, shape: MapShape) -> Result<MapShape> {
         if shape.pixels() == 0 {
             bail!("inference: there is no pixel to take the mean of");
         }
-        Ok(Shape { h: 1, w: 1, ..shape })
+        Ok(MapShape { h: 1, w: 1, ..shape })
     }
 
-    fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]) {
+    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
         dispatch(Pool { shape, x, y });
     }
 }
 
 struct Pool<'a> {
-    shape: Shape,
+    shape: MapShape,
     x: &'a [f32],
     y: &'a mut [f32],
 }

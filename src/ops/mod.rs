@@ -10,7 +10,8 @@
 //! is.
 
 mod activation;
-pub mod dense;
+pub mod bias;
+pub mod conv;
 pub mod depthwise;
 pub mod gram;
 mod host;
@@ -23,7 +24,6 @@ pub mod pad;
 pub mod peak;
 pub mod pool;
 pub mod project;
-pub mod rows;
 pub mod subsample;
 mod sums;
 mod tile;

@@ -1,4 +1,4 @@
-//! Batch norm, activation, weighted sum of candidates, residual and channel mask in one operator:
+//! Batch norm, activation, weighted sum of branches, residual and channel mask in one operator:
 //!
 //! y = (Σ_t g_t · act_t(γ_t ẑ_t + β_t) + ρ x) ∘ m,  ẑ_t = (z_t - μ_t) / √(σ²_t + ε)
 //!
@@ -11,7 +11,7 @@
 
 mod backward;
 
-pub use backward::{CandidateGradients, Gradients, Wanted, backward};
+pub use backward::{BranchGradients, NormGradients, NormWanted, backward};
 
 use super::activation::{ActivationFn, by_activation};
 use super::host::{Host, expect, piece_rows, rows_of, tensor, to_fill};
@@ -28,36 +28,76 @@ use rayon::prelude::*;
 /// ε of batch norm, the value of the released networks.
 pub const EPSILON: f64 = 1e-5;
 
-/// How a raw convolution output is read: u = γ (z - μ) · inverse + β, then the activation. All rows
-/// are `[c]`.
+/// Batch norm and activation of a raw convolution output z: u = γ (z - μ) / √(σ² + ε) + β, then
+/// act(u). All rows are `[c]`. `T` is a tensor, or a value on the tape.
 #[derive(Clone)]
-pub struct Norm {
+pub struct Norm<T = Tensor> {
+    /// μ
     pub mean: Tensor,
     /// 1 / √(σ² + ε)
     pub inverse: Tensor,
-    pub gamma: Tensor,
-    pub beta: Tensor,
+    pub gamma: T,
+    pub beta: T,
     pub activation: Activation,
 }
 
-/// One summand.
+/// A raw convolution output with its batch norm and activation, which the next operator applies as
+/// it reads.
 #[derive(Clone)]
-pub struct Candidate {
+pub struct PreActivation<T = Tensor> {
     /// `[n, h, w, c]`
-    pub z: Tensor,
-    pub norm: Norm,
+    pub z: T,
+    pub norm: Norm<T>,
 }
 
-/// What is summed, and with which factors.
-#[derive(Clone, Default)]
-pub struct Sum {
-    pub candidates: Vec<Candidate>,
-    /// g `[t]`; every candidate counts once when absent.
-    pub gates: Option<Tensor>,
+/// The operands of [`forward`].
+#[derive(Clone)]
+pub struct GatedSum<T = Tensor> {
+    pub branches: Vec<PreActivation<T>>,
+    /// g `[t]`; ones when absent.
+    pub gates: Option<T>,
     /// x `[n, h, w, c]` and ρ `[1]`.
-    pub identity: Option<(Tensor, Tensor)>,
-    /// m `[c]`
-    pub mask: Option<Tensor>,
+    pub identity: Option<(T, T)>,
+    /// m `[c]`; ones when absent.
+    pub mask: Option<T>,
+}
+
+impl<T> Norm<T> {
+    /// The same with `f` of each operand.
+    pub(crate) fn map<U>(&self, f: impl Fn(&T) -> U) -> Norm<U> {
+        Norm {
+            mean: self.mean.clone(),
+            inverse: self.inverse.clone(),
+            gamma: f(&self.gamma),
+            beta: f(&self.beta),
+            activation: self.activation,
+        }
+    }
+}
+
+impl<T> PreActivation<T> {
+    /// The same with `f` of each operand.
+    pub(crate) fn map<U>(&self, f: impl Fn(&T) -> U) -> PreActivation<U> {
+        PreActivation { z: f(&self.z), norm: self.norm.map(f) }
+    }
+}
+
+impl<T> GatedSum<T> {
+    /// The same with `f` of each operand.
+    pub(crate) fn map<U>(&self, f: impl Fn(&T) -> U) -> GatedSum<U> {
+        GatedSum {
+            branches: self.branches.iter().map(|branch| branch.map(&f)).collect(),
+            gates: self.gates.as_ref().map(&f),
+            identity: self.identity.as_ref().map(|(x, rho)| (f(x), f(rho))),
+            mask: self.mask.as_ref().map(&f),
+        }
+    }
+}
+
+impl<T> Default for GatedSum<T> {
+    fn default() -> Self {
+        Self { branches: Vec::new(), gates: None, identity: None, mask: None }
+    }
 }
 
 /// Mean and biased variance over all but the last axis.
@@ -95,17 +135,17 @@ pub fn inverse_deviation(variance: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// When the shapes do not fit or the device has no kernel.
-pub fn forward(sum: &Sum) -> Result<Tensor> {
+pub fn forward(sum: &GatedSum) -> Result<Tensor> {
     let like = sum.like()?;
     match like.device() {
         Device::Cpu => {
-            let host = HostSum::of(sum)?;
+            let host = HostGatedSum::of(sum)?;
             // SAFETY: the first summand is stored, not added.
             #[allow(unsafe_code)]
             let mut y = unsafe { to_fill(like.elem_count()) };
             let piece = piece_rows(host.c) * host.c;
             y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| {
-                dispatch(Forward { host: &host, from: i * piece, y });
+                dispatch(NormForward { host: &host, from: i * piece, y });
             });
             tensor(y, like.shape())
         }
@@ -123,17 +163,17 @@ impl Norm {
     }
 }
 
-impl Sum {
+impl GatedSum {
     /// Refuses sizes that do not fit together.
     fn check(&self) -> Result<()> {
         let like = self.like()?;
         let (_, c) = rows_of(like)?;
-        for candidate in &self.candidates {
-            expect("norm", "a candidate", &candidate.z, like.dims())?;
+        for candidate in &self.branches {
+            expect("norm", "a branch", &candidate.z, like.dims())?;
             candidate.norm.check("norm", c)?;
         }
         if let Some(gates) = &self.gates {
-            expect("norm", "the row of gates", gates, &[self.candidates.len()])?;
+            expect("norm", "the row of gates", gates, &[self.branches.len()])?;
         }
         if let Some((x, rho)) = &self.identity {
             expect("norm", "the identity", x, like.dims())?;
@@ -143,7 +183,7 @@ impl Sum {
     }
 
     fn like(&self) -> Result<&Tensor> {
-        match (self.candidates.first(), &self.identity) {
+        match (self.branches.first(), &self.identity) {
             (Some(candidate), _) => Ok(&candidate.z),
             (None, Some((x, _))) => Ok(x),
             (None, None) => bail!("norm: nothing to sum"),
@@ -184,27 +224,27 @@ pub(super) fn padded(row: &Tensor) -> Result<Vec<f32>> {
     Ok(values)
 }
 
-struct HostCandidate<'a> {
+struct HostBranch<'a> {
     z: Host<'a>,
     norm: HostNorm,
     gate: f32,
 }
 
-struct HostSum<'a> {
+struct HostGatedSum<'a> {
     c: usize,
-    candidates: Vec<HostCandidate<'a>>,
+    branches: Vec<HostBranch<'a>>,
     identity: Option<(Host<'a>, f32)>,
     /// Padded; ones where there is no mask.
     mask: Vec<f32>,
 }
 
-impl<'a> HostSum<'a> {
-    fn of(sum: &'a Sum) -> Result<Self> {
+impl<'a> HostGatedSum<'a> {
+    fn of(sum: &'a GatedSum) -> Result<Self> {
         sum.check()?;
         let (_, c) = rows_of(sum.like()?)?;
         let gates = sum.gates.as_ref().map(Host::of).transpose()?;
-        let candidates = sum.candidates.iter().enumerate().map(|(t, candidate)| {
-            Ok(HostCandidate {
+        let branches = sum.branches.iter().enumerate().map(|(t, candidate)| {
+            Ok(HostBranch {
                 z: Host::of(&candidate.z)?,
                 norm: HostNorm::of(&candidate.norm)?,
                 gate: gates.as_ref().map_or(1.0, |g| g[t]),
@@ -218,7 +258,7 @@ impl<'a> HostSum<'a> {
             Some(mask) => padded(mask)?,
             None => vec![1.0; c.next_multiple_of(L)],
         };
-        Ok(Self { c, candidates: candidates.collect::<Result<_>>()?, identity, mask })
+        Ok(Self { c, branches: branches.collect::<Result<_>>()?, identity, mask })
     }
 }
 
@@ -238,14 +278,14 @@ impl Kernel for MomentSums<'_> {
     }
 }
 
-struct Forward<'a> {
-    host: &'a HostSum<'a>,
+struct NormForward<'a> {
+    host: &'a HostGatedSum<'a>,
     /// Where the piece begins in the full tensors.
     from: usize,
     y: &'a mut [f32],
 }
 
-impl Kernel for Forward<'_> {
+impl Kernel for NormForward<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
         let c = self.host.c;
@@ -258,12 +298,12 @@ impl Kernel for Forward<'_> {
     }
 }
 
-impl Forward<'_> {
+impl NormForward<'_> {
     #[inline(always)]
     fn block<const FUSED: bool, const FULL: bool>(&mut self, block: (usize, usize)) {
         let c = self.host.c;
         let (at, valid) = block;
-        for (t, candidate) in self.host.candidates.iter().enumerate() {
+        for (t, candidate) in self.host.branches.iter().enumerate() {
             by_activation!(candidate.norm.activation, A => {
                 self.add::<FUSED, FULL, A>(candidate, block, t > 0);
             });
@@ -271,7 +311,7 @@ impl Forward<'_> {
         let Some((x, rho)) = &self.host.identity else { return };
         let mask = load(&self.host.mask, at);
         let x = &x[self.from..self.from + self.y.len()];
-        let first = self.host.candidates.is_empty();
+        let first = self.host.branches.is_empty();
         for (y_row, x_row) in self.y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
             one_row_at_a_time();
             let x = load_some::<FULL>(x_row, at, valid);
@@ -287,7 +327,7 @@ impl Forward<'_> {
     #[inline(always)]
     fn add<const FUSED: bool, const FULL: bool, A: ActivationFn>(
         &mut self,
-        candidate: &HostCandidate<'_>,
+        candidate: &HostBranch<'_>,
         (at, valid): (usize, usize),
         accumulate: bool,
     ) {

@@ -9,7 +9,7 @@
 
 mod backward;
 
-pub use backward::{Gradients, SqueezeExciteGradients, backward};
+pub use backward::{ProjectGradients, SqueezeExciteGradients, backward};
 
 use super::activation::{ActivationFn, by_activation, evaluate};
 use super::host::{Host, Scratch, expect, nhwc, pieces, tensor, to_fill};
@@ -18,7 +18,7 @@ use super::lanes::{
     one_row_at_a_time, store_some,
 };
 use super::no_kernel;
-use super::norm::{Candidate, HostNorm, padded};
+use super::norm::{HostNorm, PreActivation, padded};
 use super::pool::mean_of_rows;
 use super::sums::{ChannelSums, Moments};
 use crate::space::Activation;
@@ -28,21 +28,35 @@ use rayon::prelude::*;
 /// Rows that a group of images should at least have, so that the matrix is worth loading.
 const GROUP_ROWS: usize = 64;
 
-/// The layers of a squeeze-excite.
+/// The weights of a squeeze-excite. `T` is a tensor, or a value on the tape.
 #[derive(Clone)]
-pub struct SqueezeExcite {
+pub struct SqueezeExciteWeights<T = Tensor> {
     /// W₁ `[c, squeezed]`
-    pub squeeze: Tensor,
+    pub squeeze: T,
     /// b₁ `[squeezed]`
-    pub squeeze_bias: Tensor,
+    pub squeeze_bias: T,
     /// W₂ `[squeezed, c]`
-    pub excite: Tensor,
+    pub excite: T,
     /// b₂ `[c]`
-    pub excite_bias: Tensor,
+    pub excite_bias: T,
     /// m' `[squeezed]`
-    pub mask: Option<Tensor>,
+    pub mask: Option<T>,
     /// Between the two layers.
     pub activation: Activation,
+}
+
+impl<T> SqueezeExciteWeights<T> {
+    /// The same with `f` of each operand.
+    pub(crate) fn map<U>(&self, f: impl Fn(&T) -> U) -> SqueezeExciteWeights<U> {
+        SqueezeExciteWeights {
+            squeeze: f(&self.squeeze),
+            squeeze_bias: f(&self.squeeze_bias),
+            excite: f(&self.excite),
+            excite_bias: f(&self.excite_bias),
+            mask: self.mask.as_ref().map(f),
+            activation: self.activation,
+        }
+    }
 }
 
 /// z `[n, h, w, c]` (in the candidate), mask `[c]`, w `[c, c_out]` → y `[n, h, w, c_out]` and its
@@ -51,9 +65,9 @@ pub struct SqueezeExcite {
 /// # Errors
 /// When the shapes do not fit or the device has no kernel.
 pub fn forward(
-    input: &Candidate,
+    input: &PreActivation,
     mask: Option<&Tensor>,
-    squeeze_excite: Option<&SqueezeExcite>,
+    squeeze_excite: Option<&SqueezeExciteWeights>,
     w: &Tensor,
     statistics: bool,
 ) -> Result<(Tensor, Option<Moments>)> {
@@ -73,9 +87,9 @@ pub fn forward(
 
 /// The output, and its sums piece by piece, which are zero unless `statistics` are asked for.
 fn forward_cpu(
-    input: &Candidate,
+    input: &PreActivation,
     mask: Option<&Tensor>,
-    squeeze_excite: Option<&SqueezeExcite>,
+    squeeze_excite: Option<&SqueezeExciteWeights>,
     w: &Tensor,
     statistics: bool,
 ) -> Result<(Vec<f32>, Vec<ChannelSums>)> {
@@ -94,7 +108,7 @@ fn forward_cpu(
         .map(|(y, z)| {
             let mut sums = ChannelSums::new(c_out);
             let (reader, w, sums_of) = (&reader, &packed, statistics.then_some(&mut sums));
-            dispatch(Forward { reader, pixels, c_out, w, z, y, sums: sums_of });
+            dispatch(ProjectForward { reader, pixels, c_out, w, z, y, sums: sums_of });
             sums
         })
         .collect();
@@ -105,7 +119,7 @@ fn forward_cpu(
 pub(super) fn check(
     c: usize,
     mask: Option<&Tensor>,
-    squeeze_excite: Option<&SqueezeExcite>,
+    squeeze_excite: Option<&SqueezeExciteWeights>,
     w: &Tensor,
 ) -> Result<usize> {
     let c_out = w.dims2()?.1;
@@ -162,9 +176,9 @@ pub(super) struct Gates {
 
 impl Reader {
     fn of(
-        input: &Candidate,
+        input: &PreActivation,
         mask: Option<&Tensor>,
-        squeeze_excite: Option<&SqueezeExcite>,
+        squeeze_excite: Option<&SqueezeExciteWeights>,
     ) -> Result<Self> {
         let c = input.z.dim(3)?;
         Ok(Self {
@@ -214,7 +228,7 @@ impl Reader {
 }
 
 impl HostSqueezeExcite {
-    pub(super) fn of(layers: &SqueezeExcite) -> Result<Self> {
+    pub(super) fn of(layers: &SqueezeExciteWeights) -> Result<Self> {
         let squeezed = layers.squeeze.dim(1)?;
         let values = |tensor| Ok::<_, candle_core::Error>(Host::of(tensor)?.to_vec());
         Ok(Self {
@@ -284,7 +298,7 @@ fn group_rows(pixels: usize) -> usize {
 }
 
 /// One piece of the batch on one thread.
-struct Forward<'a> {
+struct ProjectForward<'a> {
     reader: &'a Reader,
     pixels: usize,
     c_out: usize,
@@ -295,7 +309,7 @@ struct Forward<'a> {
     sums: Option<&'a mut ChannelSums>,
 }
 
-impl Kernel for Forward<'_> {
+impl Kernel for ProjectForward<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
         let (c, c_out) = (self.reader.c, self.c_out);

@@ -6,7 +6,7 @@ use crate::space::conv_out;
 
 /// Sizes of a depthwise convolution with padding `k / 2`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Geometry {
+pub(super) struct TileGeometry {
     pub h: usize,
     pub w: usize,
     /// Channels of the output.
@@ -17,7 +17,7 @@ pub(super) struct Geometry {
     pub ow: usize,
 }
 
-impl Geometry {
+impl TileGeometry {
     pub(super) fn new((h, w): (usize, usize), c: usize, k: usize, stride: usize) -> Self {
         Self { h, w, c, k, stride, oh: conv_out(h, k, stride), ow: conv_out(w, k, stride) }
     }
@@ -89,18 +89,18 @@ fn clear_border(tile: &mut [f32], pitch: usize, pad: usize) {
     }
 }
 
-/// Taps of a correlation over a tile: where each reads, relative to the output's position, and its
+/// TileTaps of a correlation over a tile: where each reads, relative to the output's position, and its
 /// weights.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Taps {
+pub(super) struct TileTaps {
     offsets: Vec<usize>,
     weights: Vec<f32>,
 }
 
-impl Taps {
+impl TileTaps {
     /// The convolution's own taps over the padded input tile; an output (row, column) begins at
     /// `(row · in_pitch + column · L) · stride`.
-    pub(super) fn forward(g: &Geometry, weights: &BlockWeights) -> Self {
+    pub(super) fn forward(g: &TileGeometry, weights: &BlockWeights) -> Self {
         let mut taps = Self::default();
         for kh in 0..g.k {
             for kw in 0..g.k {
@@ -113,7 +113,11 @@ impl Taps {
     /// The taps of the transposed convolution for the inputs whose row and column leave the
     /// remainders `phase` when divided by the stride, over the padded tile of the output's
     /// gradient. Input (phase.0 + s i, phase.1 + s j) begins at `i · out_pitch + j · L`.
-    pub(super) fn backward(g: &Geometry, phase: (usize, usize), weights: &BlockWeights) -> Self {
+    pub(super) fn backward(
+        g: &TileGeometry,
+        phase: (usize, usize),
+        weights: &BlockWeights,
+    ) -> Self {
         let mut taps = Self::default();
         let (pad, s) = (g.pad(), g.stride);
         // Output o reads input o·s + tap - pad, so input p + s·i is read by o = i + (p + pad -
@@ -141,9 +145,9 @@ impl Taps {
     #[inline(always)]
     pub(super) fn convolve<const FUSED: bool>(
         &self,
-        g: &Geometry,
+        g: &TileGeometry,
         tile: &[f32],
-        mut to: impl Pixels,
+        mut to: impl PixelSink,
     ) {
         let (step, grouped) = (g.stride * L, g.ow - g.ow % ROWS);
         for row in 0..g.oh {
@@ -186,7 +190,7 @@ impl Taps {
 
 /// Where the outputs of a convolution go. As everything below a kernel's `run`, `put` must be
 /// `#[inline(always)]`.
-pub(super) trait Pixels {
+pub(super) trait PixelSink {
     /// One block of channels of the pixel of that number.
     fn put(&mut self, pixel: usize, z: &Lanes);
 }

@@ -7,10 +7,8 @@
 //! watched value.
 
 mod operators;
+mod slots;
 mod sums;
-mod values;
-
-pub use values::{Candidate, Expand, Norm, SqueezeExcite, Sum};
 
 use crate::memory;
 use crate::ops;
@@ -42,13 +40,13 @@ pub struct Tape {
 
 /// See [`Tape::mark`].
 #[derive(Clone, Copy, Debug)]
-pub struct Mark {
+pub struct TapeMark {
     records: usize,
     slots: usize,
 }
 
 /// Gradients of the watched values.
-pub struct Gradients {
+pub struct LeafGradients {
     slots: Vec<Option<Tensor>>,
 }
 
@@ -63,9 +61,13 @@ impl Value {
     pub fn tensor(&self) -> &Tensor {
         &self.tensor
     }
+
+    fn to_tensor(&self) -> Tensor {
+        self.tensor.clone()
+    }
 }
 
-impl Gradients {
+impl LeafGradients {
     /// Takes the gradient of a watched value; `None` where the result does not depend on it.
     pub fn take(&mut self, value: &Value) -> Option<Tensor> {
         value.slot.and_then(|slot| self.slots[slot].take())
@@ -106,13 +108,13 @@ impl Tape {
 
     /// Where the tape stands, for [`Tape::forget`].
     #[must_use]
-    pub fn mark(&self) -> Mark {
-        Mark { records: self.records.len(), slots: self.slots }
+    pub fn mark(&self) -> TapeMark {
+        TapeMark { records: self.records.len(), slots: self.slots }
     }
 
     /// Drops what was recorded since `mark`, with all that it keeps; the way back calls `replay` to
     /// record it anew. `replay` must make the same calls on the same values.
-    pub fn forget(&mut self, mark: Mark, replay: impl FnOnce(Self) -> Result<Self> + 'static) {
+    pub fn forget(&mut self, mark: TapeMark, replay: impl FnOnce(Self) -> Result<Self> + 'static) {
         if self.records.len() > mark.records {
             self.records.truncate(mark.records);
             let slots = (mark.slots, self.slots);
@@ -137,13 +139,13 @@ impl Tape {
     ///
     /// # Errors
     /// When an operator fails.
-    pub fn backward(self, of: &Value, gradient: Tensor) -> Result<Gradients> {
+    pub fn backward(self, of: &Value, gradient: Tensor) -> Result<LeafGradients> {
         let mut slots: Vec<Option<Tensor>> = vec![None; self.slots];
-        let Some(start) = of.slot else { return Ok(Gradients { slots }) };
+        let Some(start) = of.slot else { return Ok(LeafGradients { slots }) };
         slots[start] = Some(gradient);
         memory::gradients_made(0, || held_bytes(&slots));
         run_back(self.records, &mut slots)?;
-        Ok(Gradients { slots })
+        Ok(LeafGradients { slots })
     }
 }
 

@@ -1,8 +1,11 @@
 //! Operator calls on the tape: each runs forward and records what its way back needs.
 
-use super::values::SumSlots;
-use super::{Candidate, Expand, SqueezeExcite, Sum, Tape, Value};
-use crate::ops::{self, Moments, depthwise, norm, project};
+use super::slots::{GatedSumSlots, squeeze_excite_slots};
+use super::{Tape, Value};
+use crate::ops::depthwise::{self, Expand};
+use crate::ops::norm::{self, GatedSum, PreActivation};
+use crate::ops::project::{self, SqueezeExciteWeights};
+use crate::ops::{self, Moments};
 use crate::space::Activation;
 use candle_core::Result;
 
@@ -34,26 +37,24 @@ impl Tape {
     pub fn depthwise(
         &mut self,
         x: &Value,
-        expand: Option<&Expand>,
+        expand: Option<&Expand<Value>>,
         filter: &Value,
         stride: usize,
         statistics: bool,
     ) -> Result<(Value, Option<Moments>)> {
-        let plain = expand.map(|e| (e.plain(), e.gram.clone()));
-        let in_front = plain.as_ref().map(|(e, _)| e);
+        let plain = expand.map(|expand| expand.map(Value::to_tensor));
         let (y, moments) =
-            depthwise::forward(&x.tensor, in_front, &filter.tensor, stride, statistics)?;
+            depthwise::forward(&x.tensor, plain.as_ref(), &filter.tensor, stride, statistics)?;
         let none = [None; 3];
         let front = expand.map_or(none, |e| [e.w.slot, e.norm.gamma.slot, e.norm.beta.slot]);
         let slots = [x.slot, filter.slot, front[0], front[1], front[2]];
         let (xs, filters) = (x.tensor.clone(), filter.tensor.clone());
         let y = self.record(y, &slots, move |dy| {
-            let wanted = depthwise::Wanted {
+            let wanted = depthwise::DepthwiseWanted {
                 input: slots[0].is_some(),
                 weights: slots[1..].iter().any(Option::is_some),
             };
-            let front = plain.as_ref().map(|(e, gram)| (e, gram.as_deref()));
-            let g = depthwise::backward(&xs, front, &filters, stride, &dy, wanted)?;
+            let g = depthwise::backward(&xs, plain.as_ref(), &filters, stride, &dy, wanted)?;
             let mut parts = Vec::with_capacity(5);
             parts.extend(g.dx.map(|d| (slots[0], d)));
             parts.extend(g.dfilter.map(|d| (slots[1], d)));
@@ -72,20 +73,20 @@ impl Tape {
     /// When the operator fails.
     pub fn project(
         &mut self,
-        input: &Candidate,
+        input: &PreActivation<Value>,
         mask: Option<&Value>,
-        squeeze_excite: Option<&SqueezeExcite>,
+        squeeze_excite: Option<&SqueezeExciteWeights<Value>>,
         w: &Value,
         statistics: bool,
     ) -> Result<(Value, Option<Moments>)> {
-        let plain = input.plain();
+        let plain = input.map(Value::to_tensor);
         let mask_row = mask.map(|m| m.tensor.clone());
-        let layers = squeeze_excite.map(SqueezeExcite::plain);
+        let layers = squeeze_excite.map(|weights| weights.map(Value::to_tensor));
         let (y, moments) =
             project::forward(&plain, mask_row.as_ref(), layers.as_ref(), &w.tensor, statistics)?;
         let own = [input.z.slot, input.norm.gamma.slot, input.norm.beta.slot, w.slot];
         let mask_slot = mask.and_then(|m| m.slot);
-        let gate_slots = squeeze_excite.map_or([None; 5], SqueezeExcite::slots);
+        let gate_slots = squeeze_excite.map_or([None; 5], squeeze_excite_slots);
         let slots: Vec<_> = own.into_iter().chain([mask_slot]).chain(gate_slots).collect();
         let ws = w.tensor.clone();
         let y = self.record(y, &slots, move |dy| {
@@ -107,37 +108,32 @@ impl Tape {
     ///
     /// # Errors
     /// When the operator fails.
-    pub fn norm(&mut self, sum: &Sum) -> Result<Value> {
-        let plain = norm::Sum {
-            candidates: sum.candidates.iter().map(Candidate::plain).collect(),
-            gates: sum.gates.as_ref().map(|v| v.tensor.clone()),
-            identity: sum.identity.as_ref().map(|(x, r)| (x.tensor.clone(), r.tensor.clone())),
-            mask: sum.mask.as_ref().map(|v| v.tensor.clone()),
-        };
+    pub fn gated_sum(&mut self, sum: &GatedSum<Value>) -> Result<Value> {
+        let plain = sum.map(Value::to_tensor);
         let y = norm::forward(&plain)?;
-        let slots = SumSlots::of(sum);
+        let slots = GatedSumSlots::of(sum);
         Ok(self.record(y, &slots.all(), move |dy| {
             let gradients = norm::backward(&plain, &dy, &slots.wanted())?;
             Ok(slots.contributions(gradients))
         }))
     }
 
-    /// [`ops::dense`]: x `[n, h, w, c_in]`, w `[k·k, c_in, c_out]`. Gives the moments of the output,
+    /// [`ops::conv`]: x `[n, h, w, c_in]`, w `[k·k, c_in, c_out]`. Gives the moments of the output,
     /// too, if `statistics` are asked for.
     ///
     /// # Errors
     /// When the operator fails.
-    pub fn dense(
+    pub fn conv(
         &mut self,
         x: &Value,
         w: &Value,
         shape: (usize, usize),
         statistics: bool,
     ) -> Result<(Value, Option<Moments>)> {
-        let (y, moments) = ops::dense::forward(&x.tensor, &w.tensor, shape, statistics)?;
+        let (y, moments) = ops::conv::forward(&x.tensor, &w.tensor, shape, statistics)?;
         let (xs, ws) = (x.tensor.clone(), w.tensor.clone());
         let y = self.push(y, [x, w], move |[x, w], dy| {
-            let g = ops::dense::backward(&xs, &ws, shape, &dy, (x.is_some(), w.is_some()))?;
+            let g = ops::conv::backward(&xs, &ws, shape, &dy, (x.is_some(), w.is_some()))?;
             Ok([(x, g.dx), (w, g.dw)].into_iter().filter_map(|(s, d)| Some((s, d?))).collect())
         });
         Ok((y, moments))
@@ -153,22 +149,22 @@ impl Tape {
         Ok(self.push(y, [x], move |[x], dy| Ok(vec![(x, ops::pool::backward(&dy, (h, w))?)])))
     }
 
-    /// [`ops::rows`]: bias and activation on a matrix.
+    /// [`ops::bias`]: bias and activation on a matrix.
     ///
     /// # Errors
     /// When the operator fails.
-    pub fn rows(
+    pub fn bias(
         &mut self,
         x: &Value,
         bias: Option<&Value>,
         activation: Activation,
     ) -> Result<Value> {
         let bias_row = bias.map(|bias| bias.tensor.clone());
-        let y = ops::rows::forward(&x.tensor, bias_row.as_ref(), activation)?;
+        let y = ops::bias::forward(&x.tensor, bias_row.as_ref(), activation)?;
         let slots = [x.slot, bias.and_then(|bias| bias.slot)];
         let xs = x.tensor.clone();
         Ok(self.record(y, &slots, move |dy| {
-            let g = ops::rows::backward(&xs, bias_row.as_ref(), activation, &dy)?;
+            let g = ops::bias::backward(&xs, bias_row.as_ref(), activation, &dy)?;
             let mut parts = vec![(slots[0], g.dx)];
             parts.extend(g.dbias.map(|dbias| (slots[1], dbias)));
             Ok(parts)

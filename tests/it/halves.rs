@@ -7,7 +7,7 @@ use crate::numbers::{
 use crate::reference::{self, Map};
 use candle_core::{DType, Device, Tensor};
 use repro::ops::gram::Gram;
-use repro::ops::project::{self, SqueezeExcite};
+use repro::ops::project::{self, SqueezeExciteWeights};
 use repro::ops::{Moments, norm};
 use repro::space::Activation;
 
@@ -99,9 +99,9 @@ impl Layers {
             .by_channel(|j, v| reference::activate(Activation::Hsigmoid, v + self.excite_bias[j]))
     }
 
-    fn tensors(&self) -> SqueezeExcite {
+    fn tensors(&self) -> SqueezeExciteWeights {
         let (squeezed, c) = (self.squeeze_bias.len(), self.excite_bias.len());
-        SqueezeExcite {
+        SqueezeExciteWeights {
             squeeze: tensor(&self.squeeze, &[c, squeezed]),
             squeeze_bias: row(&self.squeeze_bias),
             excite: tensor(&self.excite, &[squeezed, c]),
@@ -145,12 +145,12 @@ impl Half {
         reference::convolve(&a, &self.w, 1, 1, self.c_out)
     }
 
-    fn input(&self) -> norm::Candidate {
+    fn input(&self) -> norm::PreActivation {
         let z = self.z.tensor();
         let Moments { mean, variance, .. } = norm::moments(&z).unwrap();
         let inverse = norm::inverse_deviation(&variance).unwrap();
         let (gamma, beta) = (row(&self.gamma), row(&self.beta));
-        norm::Candidate {
+        norm::PreActivation {
             z,
             norm: norm::Norm { mean, inverse, gamma, beta, activation: self.activation },
         }
@@ -264,18 +264,18 @@ fn a_projection_refuses_what_does_not_fit() {
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
     let (input, w, fitting) =
         (half.input(), zeros(&[6, 3]), half.layers.clone().unwrap().tensors());
-    let forward = |mask: Option<&Tensor>, layers: &SqueezeExcite, w: &Tensor| {
+    let forward = |mask: Option<&Tensor>, layers: &SqueezeExciteWeights, w: &Tensor| {
         project::forward(&input, mask, Some(layers), w, false).map(|(y, _)| y)
     };
     assert_eq!(forward(None, &fitting, &w).unwrap().dims(), [2, 4, 4, 3]);
     assert_refused(forward(None, &fitting, &zeros(&[5, 3])), &["project: w", "5", "6"]);
     assert_refused(forward(Some(&zeros(&[5])), &fitting, &w), &["project: the mask", "5", "6"]);
-    let spoilt = |spoil: &dyn Fn(&mut SqueezeExcite)| {
+    let spoilt = |spoil: &dyn Fn(&mut SqueezeExciteWeights)| {
         let mut layers = fitting.clone();
         spoil(&mut layers);
         forward(None, &layers, &w)
     };
-    let refused = |spoil: &dyn Fn(&mut SqueezeExcite), what: &str| {
+    let refused = |spoil: &dyn Fn(&mut SqueezeExciteWeights), what: &str| {
         assert_refused(spoilt(spoil), &["project:", what]);
     };
     refused(&|l| l.squeeze = zeros(&[5, 2]), "the squeeze is");

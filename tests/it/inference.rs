@@ -3,9 +3,11 @@
 use crate::numbers::{assert_refused, random, random_map, row, tensor, values};
 use candle_core::{Device, Result, Tensor};
 use repro::ops::depthwise::Expand;
-use repro::ops::inference::{Conv, InvertedResidual, Layer, Network, Residual};
+use repro::ops::inference::{
+    InferenceConv, InferenceInvertedResidual, InferenceLayer, InferenceNetwork, InferenceResidual,
+};
 use repro::ops::norm::Norm;
-use repro::ops::project::SqueezeExcite;
+use repro::ops::project::SqueezeExciteWeights;
 use repro::space::Activation;
 
 fn weight(label: &str, shape: &[usize]) -> Tensor {
@@ -22,22 +24,22 @@ fn norm(c: usize) -> Norm {
     }
 }
 
-fn conv(c_in: usize, c_out: usize, stride: usize) -> Conv {
-    Conv { w: weight("conv", &[9, c_in, c_out]), kernel: 3, stride, norm: norm(c_out) }
+fn conv(c_in: usize, c_out: usize, stride: usize) -> InferenceConv {
+    InferenceConv { w: weight("conv", &[9, c_in, c_out]), kernel: 3, stride, norm: norm(c_out) }
 }
 
-fn layer(c_in: usize, c_out: usize) -> Layer {
-    Layer::Conv(conv(c_in, c_out, 1))
+fn layer(c_in: usize, c_out: usize) -> InferenceLayer {
+    InferenceLayer::Conv(conv(c_in, c_out, 1))
 }
 
 /// 8 channels → 24 hidden ones → 8 channels.
-fn block() -> InvertedResidual {
-    InvertedResidual {
-        expand: Some(Expand { w: weight("expand", &[8, 24]), norm: norm(24) }),
+fn block() -> InferenceInvertedResidual {
+    InferenceInvertedResidual {
+        expand: Some(Expand { w: weight("expand", &[8, 24]), norm: norm(24), gram: None }),
         filter: weight("filter", &[9, 24]),
         stride: 1,
         norm: norm(24),
-        squeeze_excite: Some(SqueezeExcite {
+        squeeze_excite: Some(SqueezeExciteWeights {
             squeeze: weight("squeeze", &[24, 4]),
             squeeze_bias: row(&random("squeeze bias", 4)),
             excite: weight("excite", &[4, 24]),
@@ -51,23 +53,30 @@ fn block() -> InvertedResidual {
     }
 }
 
-fn linear(c_in: usize, bias: usize) -> Layer {
+fn linear(c_in: usize, bias: usize) -> InferenceLayer {
     let bias = Some(row(&random("bias", bias)));
-    Layer::Linear { w: weight("linear", &[c_in, 10]), bias, activation: Activation::Identity }
+    InferenceLayer::Linear {
+        w: weight("linear", &[c_in, 10]),
+        bias,
+        activation: Activation::Identity,
+    }
 }
 
-fn network(layers: &[Layer]) -> Result<Network> {
-    Network::new(layers, &Device::Cpu)
+fn network(layers: &[InferenceLayer]) -> Result<InferenceNetwork> {
+    InferenceNetwork::new(layers, &Device::Cpu)
 }
 
 #[test]
 fn a_batch_is_its_images_one_by_one_to_the_bit() {
-    let inner = InvertedResidual { stride: 2, residual: false, ..block() };
-    let narrow = Layer::Conv1x1 { w: weight("narrow", &[8, 8]), stride: 2, norm: norm(8) };
-    let blocks = [block(), inner].map(|block| Layer::InvertedResidual(Box::new(block)));
+    let inner = InferenceInvertedResidual { stride: 2, residual: false, ..block() };
+    let narrow = InferenceLayer::Conv1x1 { w: weight("narrow", &[8, 8]), stride: 2, norm: norm(8) };
+    let blocks = [block(), inner].map(|block| InferenceLayer::InvertedResidual(Box::new(block)));
     let [first, second] = blocks;
-    let dense = Layer::Residual(Box::new(Residual { first: conv(8, 6, 2), second: conv(6, 8, 1) }));
-    let [cut, pool, last] = [Layer::Cut { width: 5 }, Layer::Pool, linear(5, 10)];
+    let dense = InferenceLayer::Residual(Box::new(InferenceResidual {
+        first: conv(8, 6, 2),
+        second: conv(6, 8, 1),
+    }));
+    let [cut, pool, last] = [InferenceLayer::Cut { width: 5 }, InferenceLayer::Pool, linear(5, 10)];
     let layers = [layer(3, 8), first, second, dense, narrow, cut, pool, last];
     let network = network(&layers).unwrap();
     // Maps of 50 KiB, so that a piece is bounded by its bytes, and the last one is short.
@@ -83,20 +92,22 @@ fn a_batch_is_its_images_one_by_one_to_the_bit() {
 
 #[test]
 fn layers_that_cannot_be_laid_out_are_refused() {
-    let refused = |layer: Layer, words: &[&str]| assert_refused(network(&[layer]).map(drop), words);
-    let stride = |stride| Layer::Conv1x1 { w: weight("w", &[3, 4]), stride, norm: norm(4) };
+    let refused =
+        |layer: InferenceLayer, words: &[&str]| assert_refused(network(&[layer]).map(drop), words);
+    let stride =
+        |stride| InferenceLayer::Conv1x1 { w: weight("w", &[3, 4]), stride, norm: norm(4) };
     assert!(network(&[stride(1)]).is_ok());
     refused(stride(0), &["inference", "stride of 0"]);
-    let short = Layer::Conv1x1 { w: weight("w", &[3, 4]), stride: 1, norm: norm(5) };
+    let short = InferenceLayer::Conv1x1 { w: weight("w", &[3, 4]), stride: 1, norm: norm(5) };
     refused(short, &["inference: a mean", "5", "4"]);
-    let taps = Conv { w: weight("w", &[10, 3, 4]), ..conv(3, 4, 1) };
-    refused(Layer::Conv(taps), &["10 taps at stride 1 are no 3x3 filter"]);
-    refused(Layer::Conv(conv(3, 4, 0)), &["inference", "stride of 0"]);
+    let taps = InferenceConv { w: weight("w", &[10, 3, 4]), ..conv(3, 4, 1) };
+    refused(InferenceLayer::Conv(taps), &["10 taps at stride 1 are no 3x3 filter"]);
+    refused(InferenceLayer::Conv(conv(3, 4, 0)), &["inference", "stride of 0"]);
     refused(linear(6, 9), &["inference: a bias", "9", "10"]);
-    let residual = |spoil: &dyn Fn(&mut InvertedResidual), words: &[&str]| {
+    let residual = |spoil: &dyn Fn(&mut InferenceInvertedResidual), words: &[&str]| {
         let mut block = block();
         spoil(&mut block);
-        refused(Layer::InvertedResidual(Box::new(block)), words);
+        refused(InferenceLayer::InvertedResidual(Box::new(block)), words);
     };
     residual(&|b| b.stride = 0, &["stride of 0"]);
     residual(&|b| b.norm = norm(23), &["inference: a mean", "23", "24"]);
@@ -104,7 +115,7 @@ fn layers_that_cannot_be_laid_out_are_refused() {
     residual(&|b| b.project = weight("project", &[23, 8]), &["project: w", "23", "24"]);
     residual(&|b| b.filter = weight("filter", &[49, 24]), &["3x3 or 5x5", "49"]);
     residual(
-        &|b| b.expand = Some(Expand { w: weight("expand", &[8, 23]), norm: norm(23) }),
+        &|b| b.expand = Some(Expand { w: weight("expand", &[8, 23]), norm: norm(23), gram: None }),
         &["inference: the expansion", "23", "24"],
     );
     residual(
@@ -115,20 +126,21 @@ fn layers_that_cannot_be_laid_out_are_refused() {
 
 #[test]
 fn images_that_do_not_fit_the_layers_are_refused() {
-    let refused = |layers: &[Layer], shape: (usize, usize, usize, usize), words: &[&str]| {
-        let images = random_map("images", shape).tensor();
-        assert_refused(network(layers).unwrap().forward(&images), words);
-    };
-    let block = |spoil: &dyn Fn(&mut InvertedResidual)| {
+    let refused =
+        |layers: &[InferenceLayer], shape: (usize, usize, usize, usize), words: &[&str]| {
+            let images = random_map("images", shape).tensor();
+            assert_refused(network(layers).unwrap().forward(&images), words);
+        };
+    let block = |spoil: &dyn Fn(&mut InferenceInvertedResidual)| {
         let mut block = block();
         spoil(&mut block);
-        Layer::InvertedResidual(Box::new(block))
+        InferenceLayer::InvertedResidual(Box::new(block))
     };
     refused(&[layer(3, 8)], (2, 4, 4, 4), &["inference: a map has 4 channels", "reads 3"]);
     refused(&[layer(3, 8), linear(7, 10)], (2, 4, 4, 3), &["a map has 8 channels", "reads 7"]);
     refused(&[block(&|_| ())], (2, 4, 4, 7), &["a map has 7 channels", "reads 8"]);
     refused(&[block(&|b| b.stride = 2)], (2, 4, 4, 8), &["8 channels at stride 2 cannot add"]);
-    refused(&[Layer::Cut { width: 5 }], (2, 4, 4, 4), &["5 of 4 channels cannot be kept"]);
+    refused(&[InferenceLayer::Cut { width: 5 }], (2, 4, 4, 4), &["5 of 4 channels cannot be kept"]);
     let network = network(&[layer(3, 8)]).unwrap();
     assert_refused(network.forward(&row(&[0.0; 9])), &[]);
 }

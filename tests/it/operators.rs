@@ -7,7 +7,7 @@ use crate::reference::{self, Map};
 use candle_core::{DType, Tensor};
 use repro::ops::subsample::Grid;
 use repro::ops::{
-    Moments, dense, depthwise, loss, matmul, norm, pad, pool, rows, subsample, update,
+    Moments, bias, conv, depthwise, loss, matmul, norm, pad, pool, subsample, update,
 };
 use repro::space::Activation;
 
@@ -78,7 +78,7 @@ fn a_depthwise_convolution_filters_every_channel_by_itself() {
             let (found, _) = depthwise::forward(&xs, None, &ws, stride, false).unwrap();
             assert_eq!(found.dims(), dys.dims(), "{what}");
             assert_close(&what, &values(&found), &y.data, VALUE);
-            let all = depthwise::Wanted { input: true, weights: true };
+            let all = depthwise::DepthwiseWanted { input: true, weights: true };
             let g = depthwise::backward(&xs, None, &ws, stride, &dys, all).unwrap();
             let dx = values(&g.dx.unwrap());
             assert_gradient(&format!("{what}, dx"), &dx, &x.data, 2, SLOPE, |moved| {
@@ -99,12 +99,12 @@ fn a_dense_convolution_is_the_sum_over_its_windows() {
         for (k, stride, c_out) in
             [(1, 1, 4), (1, 2, 4), (3, 1, 17), (3, 2, 5), (5, 2, 4), (7, 2, 3)]
         {
-            let what = format!("dense k{k} s{stride} on {n} of {h}x{w}x{c}");
+            let what = format!("conv k{k} s{stride} on {n} of {h}x{w}x{c}");
             let x = random_map("x", (n, h, w, c));
             let weight = random("w", k * k * c * c_out);
             let y = reference::convolve(&x, &weight, k, stride, c_out);
             let (xs, ws) = (x.tensor(), tensor(&weight, &[k * k, c, c_out]));
-            let (found, moments) = dense::forward(&xs, &ws, (k, stride), true).unwrap();
+            let (found, moments) = conv::forward(&xs, &ws, (k, stride), true).unwrap();
             assert_eq!(found.dims(), [y.n, y.h, y.w, c_out], "{what}");
             assert_close(&what, &values(&found), &y.data, VALUE);
             let direct = norm::moments(&found).unwrap();
@@ -115,7 +115,7 @@ fn a_dense_convolution_is_the_sum_over_its_windows() {
 
             let dy = random("dy", y.data.len());
             let dys = tensor(&dy, found.dims());
-            let g = dense::backward(&xs, &ws, (k, stride), &dys, (true, true)).unwrap();
+            let g = conv::backward(&xs, &ws, (k, stride), &dys, (true, true)).unwrap();
             let dx = values(&g.dx.unwrap());
             assert_gradient(&format!("{what}, dx"), &dx, &x.data, 2, SLOPE, |moved| {
                 let moved = Map::new(shape(&x), moved.to_vec());
@@ -201,10 +201,10 @@ fn bias_and_activation_act_on_every_row() {
             };
             let (xs, biases) = (tensor(&x, &[7, c]), row(&bias));
             let biases = with_bias.then_some(&biases);
-            let what = format!("rows {activation} of {c}");
-            let y = rows::forward(&xs, biases, activation).unwrap();
+            let what = format!("bias {activation} of {c}");
+            let y = bias::forward(&xs, biases, activation).unwrap();
             assert_close(&what, &values(&y), &apply(&x, &bias).data, VALUE);
-            let g = rows::backward(&xs, biases, activation, &tensor(&dy, &[7, c])).unwrap();
+            let g = bias::backward(&xs, biases, activation, &tensor(&dy, &[7, c])).unwrap();
             let dx = values(&g.dx);
             assert_gradient(&format!("{what}, dx"), &dx, &x, 3, SLOPE, |moved| {
                 apply(moved, &bias).dot(&dy)
@@ -282,8 +282,8 @@ impl Summands {
         }
     }
 
-    fn sum(&self) -> norm::Sum {
-        let candidates = self.zs.iter().enumerate().map(|(t, z)| {
+    fn sum(&self) -> norm::GatedSum {
+        let branches = self.zs.iter().enumerate().map(|(t, z)| {
             let Moments { mean, variance, .. } = norm::moments(&z.tensor()).unwrap();
             let norm = norm::Norm {
                 mean,
@@ -292,10 +292,10 @@ impl Summands {
                 beta: row(&self.betas[t]),
                 activation: self.activations[t],
             };
-            norm::Candidate { z: z.tensor(), norm }
+            norm::PreActivation { z: z.tensor(), norm }
         });
-        norm::Sum {
-            candidates: candidates.collect(),
+        norm::GatedSum {
+            branches: branches.collect(),
             gates: self.gates.as_deref().map(row),
             identity: self.identity.as_ref().map(|(x, rho)| (x.tensor(), row(&[*rho]))),
             mask: self.mask.as_deref().map(row),
@@ -324,16 +324,16 @@ impl Summands {
         let y = norm::forward(&sum).unwrap();
         assert_close(what, &values(&y), &expected.data, 1e-4);
         let dy = random("dy", expected.data.len());
-        let all = norm::Wanted { candidates: vec![true; self.zs.len()], identity: true };
+        let all = norm::NormWanted { branches: vec![true; self.zs.len()], identity: true };
         let g = norm::backward(&sum, &tensor(&dy, y.dims()), &all).unwrap();
-        for (t, norm::CandidateGradients { dz, dgamma, dbeta }) in g.candidates.iter().enumerate() {
+        for (t, norm::BranchGradients { dz, dgamma, dbeta }) in g.branches.iter().enumerate() {
             let at = |part: &str| format!("{what}, {part} of {t}");
             let dz = dz.as_ref().unwrap();
             self.check(&at("dz"), dz, &self.zs[t].data, &dy, |s, v| s.zs[t].data = v);
             self.check(&at("dgamma"), dgamma, &self.gammas[t], &dy, |s, v| s.gammas[t] = v);
             self.check(&at("dbeta"), dbeta, &self.betas[t], &dy, |s, v| s.betas[t] = v);
         }
-        assert_eq!(g.candidates.len(), self.zs.len());
+        assert_eq!(g.branches.len(), self.zs.len());
         assert_eq!(g.gates.is_some(), self.gates.is_some());
         if let (Some(d), Some(gates)) = (&g.gates, &self.gates) {
             self.check(&format!("{what}, gates"), d, gates, &dy, |s, v| s.gates = Some(v));
@@ -493,17 +493,17 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
     assert_refused(pad::sum(&[], 6), &["pad", "nothing"]);
     assert_refused(pad::sum(&[&x], 5), &["pad: a summand", "5", "6"]);
     assert_refused(pad::sum(&[&x, &zeros(&[2, 4, 3, 6])], 6), &["pad: a summand", "4, 3, 6]"]);
-    assert_refused(norm::forward(&norm::Sum::default()), &["nothing to sum"]);
+    assert_refused(norm::forward(&norm::GatedSum::default()), &["nothing to sum"]);
     let (shape, short) = ([2, 4, 4, 6], [2, 4, 4, 5]);
     assert_refused(matmul::backward_input(&zeros(&[6, 3]), &x), &["matmul: dy", "3"]);
     assert_refused(matmul::backward_weight(&x, &zeros(&[2, 4, 3, 3])), &["matmul: dy", "4, 4, 3]"]);
     let filter = zeros(&[9, 6]);
-    let all = depthwise::Wanted { input: true, weights: true };
+    let all = depthwise::DepthwiseWanted { input: true, weights: true };
     let short_gradient = depthwise::backward(&x, None, &filter, 2, &x, all);
     assert_refused(short_gradient.map(drop), &["depthwise: dy", "2, 2, 2, 6"]);
-    assert_refused(dense::forward(&x, &zeros(&[9, 5, 2]), (3, 1), false), &["dense: w", "9, 6, 2"]);
-    let short_gradient = dense::backward(&x, &zeros(&[9, 6, 2]), (3, 2), &x, (true, true));
-    assert_refused(short_gradient.map(drop), &["dense: dy", "2, 2, 2, 2"]);
+    assert_refused(conv::forward(&x, &zeros(&[9, 5, 2]), (3, 1), false), &["conv: w", "9, 6, 2"]);
+    let short_gradient = conv::backward(&x, &zeros(&[9, 6, 2]), (3, 2), &x, (true, true));
+    assert_refused(short_gradient.map(drop), &["conv: dy", "2, 2, 2, 2"]);
     let grid = Grid::strided(2, (4, 4));
     assert_refused(subsample::backward(&x, grid, (4, 4)), &["subsample: dy", "2, 2, 2, 6"]);
     let larger = Grid { ratio: (3, 4), size: (4, 4) };
@@ -513,10 +513,10 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
     assert_refused(subsample::merge(&[], (4, 4)), &["nothing to put back"]);
     let (bias, identity) = (zeros(&[6]), Activation::Identity);
     let misfit = zeros(&[5]);
-    assert_refused(rows::forward(&x, Some(&misfit), identity), &["rows: bias", "5", "6"]);
-    assert_refused(rows::backward(&x, Some(&bias), identity, &zeros(&short)), &["rows: dy"]);
+    assert_refused(bias::forward(&x, Some(&misfit), identity), &["bias: bias", "5", "6"]);
+    assert_refused(bias::backward(&x, Some(&bias), identity, &zeros(&short)), &["bias: dy"]);
     let filters = (zeros(&[9, 6, 2]), zeros(&[9, 6]));
-    assert_refused(dense::forward(&x, &filters.0, (3, 0), false), &["dense: the stride is 0"]);
+    assert_refused(conv::forward(&x, &filters.0, (3, 0), false), &["conv: the stride is 0"]);
     let still = depthwise::forward(&x, None, &filters.1, 0, false);
     assert_refused(still, &["depthwise: the stride is 0"]);
     assert_refused(subsample::forward(&x, Grid::strided(0, (4, 4))), &["no grid of a map of 4x4"]);
@@ -526,7 +526,7 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
         mask: Some(vec![1.0; 6]),
         ..summands((2, 4, 4, 6), &[identity])
     };
-    let spoilt = |spoil: &dyn Fn(&mut norm::Sum)| {
+    let spoilt = |spoil: &dyn Fn(&mut norm::GatedSum)| {
         let mut sum = fitting().sum();
         spoil(&mut sum);
         norm::forward(&sum)
@@ -539,10 +539,10 @@ fn shapes_that_do_not_fit_are_refused_with_both_numbers() {
         &["norm: the identity", "5", "6"],
     );
     assert_refused(
-        spoilt(&|sum| sum.candidates[0].norm.beta = zeros(&[5])),
+        spoilt(&|sum| sum.branches[0].norm.beta = zeros(&[5])),
         &["norm: beta", "5", "6"],
     );
-    let wanted = norm::Wanted { candidates: vec![true], identity: true };
+    let wanted = norm::NormWanted { branches: vec![true], identity: true };
     let short_gradient = norm::backward(&fitting().sum(), &zeros(&short), &wanted);
     assert_refused(short_gradient.map(drop), &["norm: dy", "5", "6"]);
     let logits = zeros(&[2, 3]);

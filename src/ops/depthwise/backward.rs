@@ -3,7 +3,6 @@
 use super::batch_sums::{BatchSums, ExpandGradients};
 use super::{Expand, Front, block_taps, shape};
 use crate::ops::activation::{ActivationFn, by_activation};
-use crate::ops::gram::Gram;
 use crate::ops::host::{Host, Scratch, expect, pieces, tensor, to_fill};
 use crate::ops::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, ROWS, add_some, blocks, dispatch, load, load_some,
@@ -12,19 +11,19 @@ use crate::ops::lanes::{
 use crate::ops::no_kernel;
 use crate::ops::norm::HostNorm;
 use crate::ops::sums::{ChannelSums, sum_parts};
-use crate::ops::tile::{Geometry, Taps};
+use crate::ops::tile::{TileGeometry, TileTaps};
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 /// Which gradients are asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct DepthwiseWanted {
     pub input: bool,
     pub weights: bool,
 }
 
-/// Gradients of [`super::forward`].
-pub struct Gradients {
+/// DepthwiseGradients of [`super::forward`].
+pub struct DepthwiseGradients {
     /// `[n, h, w, c_in]`
     pub dx: Option<Tensor>,
     /// `[k·k, c]`
@@ -40,20 +39,20 @@ pub struct Gradients {
 /// As [`super::forward`], and when an expansion comes without its gram.
 pub fn backward(
     x: &Tensor,
-    expand: Option<(&Expand, Option<&Gram>)>,
+    expand: Option<&Expand>,
     filter: &Tensor,
     stride: usize,
     dy: &Tensor,
-    wanted: Wanted,
-) -> Result<Gradients> {
-    let (n, geometry) = shape(x, expand.map(|(e, _)| e), filter, stride)?;
+    wanted: DepthwiseWanted,
+) -> Result<DepthwiseGradients> {
+    let (n, geometry) = shape(x, expand, filter, stride)?;
     let g = &geometry;
     expect("depthwise", "dy", dy, &[n, g.oh, g.ow, g.c])?;
     match dy.device() {
         Device::Cpu => {
             let (xs, dys, filters) = (Host::of(x)?, Host::of(dy)?, Host::of(filter)?);
-            let front = Front::of(x, expand.map(|(e, _)| e))?;
-            let shared = Shared::new(g, &front, &filters, wanted);
+            let front = Front::of(x, expand)?;
+            let shared = DepthwiseShared::new(g, &front, &filters, wanted);
             let (in_len, out_len) = (g.in_pixels() * front.c_in, g.out_pixels() * g.c);
             // SAFETY: each image is stored in full.
             #[allow(unsafe_code)]
@@ -64,20 +63,20 @@ pub fn backward(
             } else {
                 (0..n.div_ceil(piece)).map(|_| &mut [][..]).collect()
             };
-            let parts: Vec<Parts> = dx_pieces
+            let parts: Vec<DepthwisePartials> = dx_pieces
                 .into_par_iter()
                 .zip(xs.par_chunks(piece * in_len))
                 .zip(dys.par_chunks(piece * out_len))
                 .map(|((dx, x), dy)| {
-                    let mut parts = Parts::new(g, &front, wanted);
-                    dispatch(Backward { shared: &shared, x, dy, dx, parts: &mut parts });
+                    let mut parts = DepthwisePartials::new(g, &front, wanted);
+                    dispatch(DepthwiseBackward { shared: &shared, x, dy, dx, parts: &mut parts });
                     parts
                 })
                 .collect();
-            let total = Parts::total(parts, g.c);
+            let total = DepthwisePartials::total(parts, g.c);
             let rows = n * g.in_pixels();
             let mut expand_gradients = None;
-            if let (Some(host), Some((_, gram))) = (&front.expand, expand) {
+            if let (Some(host), Some(Expand { gram, .. })) = (&front.expand, expand) {
                 let Some(gram) = gram else { bail!("depthwise: no gram of the expanded input") };
                 let last = BatchSums::new(&host.norm, &host.w, gram, &total.sums, rows);
                 if wanted.input {
@@ -87,7 +86,7 @@ pub fn backward(
                     expand_gradients = Some(last.weights(&total.products)?);
                 }
             }
-            Ok(Gradients {
+            Ok(DepthwiseGradients {
                 dx: wanted.input.then(|| tensor(dx, x.shape())).transpose()?,
                 dfilter: wanted
                     .weights
@@ -101,21 +100,26 @@ pub fn backward(
 }
 
 /// What all pieces read.
-struct Shared<'a> {
-    g: &'a Geometry,
+struct DepthwiseShared<'a> {
+    g: &'a TileGeometry,
     front: &'a Front<'a>,
-    wanted: Wanted,
+    wanted: DepthwiseWanted,
     /// Per block of channels, per phase: the transposed convolution's taps.
-    taps: Vec<Vec<((usize, usize), Taps)>>,
+    taps: Vec<Vec<((usize, usize), TileTaps)>>,
     /// Per block of channels: (W s)ᵀ `[16, c_in]`, packed.
     back: Vec<Vec<f32>>,
 }
 
-impl<'a> Shared<'a> {
-    fn new(g: &'a Geometry, front: &'a Front<'a>, filter: &[f32], wanted: Wanted) -> Self {
+impl<'a> DepthwiseShared<'a> {
+    fn new(
+        g: &'a TileGeometry,
+        front: &'a Front<'a>,
+        filter: &[f32],
+        wanted: DepthwiseWanted,
+    ) -> Self {
         let phases = || (0..g.stride).flat_map(|row| (0..g.stride).map(move |col| (row, col)));
         let taps = block_taps(filter, g.c, |w| {
-            phases().map(|phase| (phase, Taps::backward(g, phase, w))).collect()
+            phases().map(|phase| (phase, TileTaps::backward(g, phase, w))).collect()
         });
         let back = front.expand.as_ref().map_or(vec![], |expand| {
             blocks(g.c)
@@ -136,7 +140,7 @@ impl<'a> Shared<'a> {
 }
 
 /// Sums over one piece.
-struct Parts {
+struct DepthwisePartials {
     /// dL/d filter `[k·k, c]`.
     filter: Vec<f32>,
     /// xᵀq `[c_in, c]`.
@@ -145,8 +149,8 @@ struct Parts {
     sums: ChannelSums,
 }
 
-impl Parts {
-    fn new(g: &Geometry, front: &Front<'_>, wanted: Wanted) -> Self {
+impl DepthwisePartials {
+    fn new(g: &TileGeometry, front: &Front<'_>, wanted: DepthwiseWanted) -> Self {
         let len = |n: usize| if wanted.weights { n } else { 0 };
         let products = if front.expand.is_some() { front.c_in * g.c } else { 0 };
         Self {
@@ -172,19 +176,19 @@ impl Parts {
 }
 
 /// One piece of the batch on one thread.
-struct Backward<'a> {
-    shared: &'a Shared<'a>,
+struct DepthwiseBackward<'a> {
+    shared: &'a DepthwiseShared<'a>,
     x: &'a [f32],
     dy: &'a [f32],
     /// Empty when not wanted.
     dx: &'a mut [f32],
-    parts: &'a mut Parts,
+    parts: &'a mut DepthwisePartials,
 }
 
-impl Kernel for Backward<'_> {
+impl Kernel for DepthwiseBackward<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        let Shared { g, front, wanted, taps, back } = self.shared;
+        let DepthwiseShared { g, front, wanted, taps, back } = self.shared;
         let in_len = g.in_pixels() * front.c_in;
         let mut tile = Scratch::new(g.in_tile());
         g.clear_in_border(&mut tile);
@@ -251,7 +255,7 @@ impl Kernel for Backward<'_> {
 /// Copies one block of channels of an output map into its padded tile.
 #[inline(always)]
 fn spread<const FULL: bool>(
-    g: &Geometry,
+    g: &TileGeometry,
     dy: &[f32],
     (at, valid): (usize, usize),
     tile: &mut [f32],
@@ -268,7 +272,7 @@ fn spread<const FULL: bool>(
 /// Adds Σ dy · tile to every tap.
 #[inline(always)]
 fn filter<const FUSED: bool, const K: usize>(
-    g: &Geometry,
+    g: &TileGeometry,
     tile: &[f32],
     dy_tile: &[f32],
     part: &mut [f32],
@@ -285,7 +289,7 @@ fn filter<const FUSED: bool, const K: usize>(
 /// Σ dy · tile for the taps of one row of the filter.
 #[inline(always)]
 fn filter_row<const FUSED: bool, const K: usize>(
-    g: &Geometry,
+    g: &TileGeometry,
     tile: &[f32],
     dy_tile: &[f32],
     kh: usize,
@@ -312,8 +316,8 @@ fn filter_row<const FUSED: bool, const K: usize>(
 /// dx of the inputs of one phase, without an expansion.
 #[inline(always)]
 fn plain<const FUSED: bool>(
-    g: &Geometry,
-    taps: &Taps,
+    g: &TileGeometry,
+    taps: &TileTaps,
     phase: (usize, usize),
     dy_tile: &[f32],
     dx: &mut [f32],
@@ -330,8 +334,8 @@ fn plain<const FUSED: bool>(
 /// dL/da of the hidden inputs of one phase, pixel by pixel.
 #[inline(always)]
 fn hidden<const FUSED: bool>(
-    g: &Geometry,
-    taps: &Taps,
+    g: &TileGeometry,
+    taps: &TileTaps,
     phase: (usize, usize),
     dy_tile: &[f32],
     da: &mut [f32],

@@ -2,7 +2,7 @@
 //! filter reads, and as rows that the projection reads.
 
 use super::matrix::{Matrix, Pitch};
-use super::{HostLayer, InvertedResidual, Shape};
+use super::{HostLayer, InferenceInvertedResidual, MapShape};
 use crate::ops::activation::{ActivationFn, by_activation};
 use crate::ops::depthwise::{block_taps, copy, kernel_of};
 use crate::ops::host::{Host, Scratch, expect};
@@ -10,7 +10,7 @@ use crate::ops::lanes::{Kernel, L, Lanes, blocks, dispatch, load, store};
 use crate::ops::norm::HostNorm;
 use crate::ops::pool::mean_of_rows;
 use crate::ops::project::{HostSqueezeExcite, check, scale_rows};
-use crate::ops::tile::{Geometry, Pixels, Taps};
+use crate::ops::tile::{PixelSink, TileGeometry, TileTaps};
 use crate::space::Activation;
 use candle_core::{Result, bail};
 use std::marker::PhantomData;
@@ -34,7 +34,7 @@ pub(super) struct HostInvertedResidual {
 }
 
 impl HostInvertedResidual {
-    pub(super) fn new(block: &InvertedResidual) -> Result<Self> {
+    pub(super) fn new(block: &InferenceInvertedResidual) -> Result<Self> {
         let c = block.filter.dim(1)?;
         block.norm.check("inference", c)?;
         check(c, None, block.squeeze_excite.as_ref(), &block.project)?;
@@ -63,13 +63,13 @@ impl HostInvertedResidual {
         })
     }
 
-    fn geometry(&self, shape: Shape) -> Geometry {
-        Geometry::new((shape.h, shape.w), self.c, self.kernel, self.stride)
+    fn geometry(&self, shape: MapShape) -> TileGeometry {
+        TileGeometry::new((shape.h, shape.w), self.c, self.kernel, self.stride)
     }
 }
 
 impl HostLayer for HostInvertedResidual {
-    fn shape_behind(&self, shape: Shape) -> Result<Shape> {
+    fn shape_behind(&self, shape: MapShape) -> Result<MapShape> {
         let (g, c) = (self.geometry(shape), self.project.c_out);
         if shape.c != self.c_in {
             bail!("inference: a map has {} channels, its block reads {}", shape.c, self.c_in);
@@ -77,25 +77,25 @@ impl HostLayer for HostInvertedResidual {
         if self.residual && (self.stride != 1 || c > shape.c) {
             bail!("inference: {c} channels at stride {} cannot add their input", self.stride);
         }
-        Ok(Shape { h: g.oh, w: g.ow, c })
+        Ok(MapShape { h: g.oh, w: g.ow, c })
     }
 
-    fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]) {
+    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
         let g = self.geometry(shape);
-        let taps = block_taps(&self.filter, g.c, |w| Taps::forward(&g, w));
-        dispatch(Forward { layer: self, g, taps, x, y });
+        let taps = block_taps(&self.filter, g.c, |w| TileTaps::forward(&g, w));
+        dispatch(InvertedResidualForward { layer: self, g, taps, x, y });
     }
 }
 
-struct Forward<'a> {
+struct InvertedResidualForward<'a> {
     layer: &'a HostInvertedResidual,
-    g: Geometry,
-    taps: Vec<Taps>,
+    g: TileGeometry,
+    taps: Vec<TileTaps>,
     x: &'a [f32],
     y: &'a mut [f32],
 }
 
-impl Kernel for Forward<'_> {
+impl Kernel for InvertedResidualForward<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         let (layer, g) = (self.layer, &self.g);
@@ -129,7 +129,7 @@ impl HostInvertedResidual {
     #[inline(always)]
     fn fill<const FUSED: bool>(
         &self,
-        g: &Geometry,
+        g: &TileGeometry,
         x: &[f32],
         (at, valid): (usize, usize),
         tile: &mut [f32],
@@ -150,8 +150,8 @@ impl HostInvertedResidual {
     #[inline(always)]
     fn convolve<const FUSED: bool>(
         &self,
-        g: &Geometry,
-        taps: &Taps,
+        g: &TileGeometry,
+        taps: &TileTaps,
         tile: &[f32],
         at: usize,
         hidden: &mut [f32],
@@ -173,7 +173,7 @@ struct Activated<'a, A> {
     activation: PhantomData<A>,
 }
 
-impl<A: ActivationFn> Pixels for Activated<'_, A> {
+impl<A: ActivationFn> PixelSink for Activated<'_, A> {
     #[inline(always)]
     fn put(&mut self, pixel: usize, z: &Lanes) {
         let mut a = [0f32; L];

@@ -1,8 +1,8 @@
 //! y = act(x W + b): what a convolution with folded batch norm comes down to.
 
-use super::{Conv, HostLayer, Shape};
+use super::{HostLayer, InferenceConv, MapShape};
 use crate::ops::activation::{ActivationFn, by_activation};
-use crate::ops::dense::Geometry;
+use crate::ops::conv::ConvGeometry;
 use crate::ops::host::{Host, Scratch, expect};
 use crate::ops::lanes::{
     self, Kernel, L, Layout, ROWS, blocks, dispatch, load, load_some, product, store_some,
@@ -58,7 +58,7 @@ impl Matrix {
     }
 
     /// Refuses a map of other channels.
-    pub(super) fn check(&self, shape: Shape) -> Result<()> {
+    pub(super) fn check(&self, shape: MapShape) -> Result<()> {
         if shape.c != self.c_in {
             bail!("inference: a map has {} channels, its layer reads {}", shape.c, self.c_in);
         }
@@ -154,25 +154,25 @@ pub(super) struct HostConv1x1 {
 }
 
 impl HostLayer for HostConv1x1 {
-    fn shape_behind(&self, shape: Shape) -> Result<Shape> {
+    fn shape_behind(&self, shape: MapShape) -> Result<MapShape> {
         self.matrix.check(shape)?;
         let [h, w] = [shape.h, shape.w].map(|side| side.div_ceil(self.stride));
-        Ok(Shape { h, w, c: self.matrix.c_out })
+        Ok(MapShape { h, w, c: self.matrix.c_out })
     }
 
-    fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]) {
-        dispatch(Conv1x1 { layer: self, shape, x, y });
+    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
+        dispatch(Conv1x1Kernel { layer: self, shape, x, y });
     }
 }
 
-struct Conv1x1<'a> {
+struct Conv1x1Kernel<'a> {
     layer: &'a HostConv1x1,
-    shape: Shape,
+    shape: MapShape,
     x: &'a [f32],
     y: &'a mut [f32],
 }
 
-impl Kernel for Conv1x1<'_> {
+impl Kernel for Conv1x1Kernel<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         let HostConv1x1 { matrix, stride } = self.layer;
@@ -199,8 +199,8 @@ pub(super) struct HostConv {
 }
 
 impl HostConv {
-    pub(super) fn new(conv: &Conv) -> Result<Self> {
-        let Conv { kernel, stride, .. } = *conv;
+    pub(super) fn new(conv: &InferenceConv) -> Result<Self> {
+        let InferenceConv { kernel, stride, .. } = *conv;
         let (taps, _, _) = conv.w.dims3()?;
         if stride == 0 || taps != kernel * kernel {
             bail!("inference: {taps} taps at stride {stride} are no {kernel}x{kernel} filter");
@@ -209,19 +209,19 @@ impl HostConv {
         Ok(Self { matrix, kernel, stride })
     }
 
-    fn geometry(&self, shape: Shape) -> Geometry {
-        Geometry::new((shape.h, shape.w, shape.c), self.kernel, self.stride)
+    fn geometry(&self, shape: MapShape) -> ConvGeometry {
+        ConvGeometry::new((shape.h, shape.w, shape.c), self.kernel, self.stride)
     }
 
     /// The shape that it makes of this one, which it can read.
-    pub(super) fn behind(&self, shape: Shape) -> Shape {
+    pub(super) fn behind(&self, shape: MapShape) -> MapShape {
         let g = self.geometry(shape);
-        Shape { h: g.oh, w: g.ow, c: self.matrix.c_out }
+        MapShape { h: g.oh, w: g.ow, c: self.matrix.c_out }
     }
 }
 
 impl HostLayer for HostConv {
-    fn shape_behind(&self, shape: Shape) -> Result<Shape> {
+    fn shape_behind(&self, shape: MapShape) -> Result<MapShape> {
         let (given, taken) = (shape.c, self.matrix.c_in / (self.kernel * self.kernel));
         if given != taken {
             bail!("inference: a map has {given} channels, its convolution reads {taken}");
@@ -229,14 +229,14 @@ impl HostLayer for HostConv {
         Ok(self.behind(shape))
     }
 
-    fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]) {
+    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
         dispatch(Convolve { layer: self, g: self.geometry(shape), x, y });
     }
 }
 
 struct Convolve<'a> {
     layer: &'a HostConv,
-    g: Geometry,
+    g: ConvGeometry,
     x: &'a [f32],
     y: &'a mut [f32],
 }

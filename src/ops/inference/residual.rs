@@ -2,7 +2,7 @@
 //! lives in the cache.
 
 use super::matrix::HostConv;
-use super::{HostLayer, Residual, Shape};
+use super::{HostLayer, InferenceResidual, MapShape};
 use crate::ops::host::Scratch;
 use candle_core::{Result, bail};
 
@@ -12,7 +12,7 @@ pub(super) struct HostResidual {
 }
 
 impl HostResidual {
-    pub(super) fn new(block: &Residual) -> Result<Self> {
+    pub(super) fn new(block: &InferenceResidual) -> Result<Self> {
         if block.second.stride != 1 {
             bail!("inference: a residual block of two strides");
         }
@@ -21,11 +21,11 @@ impl HostResidual {
 }
 
 impl HostLayer for HostResidual {
-    fn shape_behind(&self, shape: Shape) -> Result<Shape> {
+    fn shape_behind(&self, shape: MapShape) -> Result<MapShape> {
         self.second.shape_behind(self.first.shape_behind(shape)?)
     }
 
-    fn run(&self, shape: Shape, x: &[f32], y: &mut [f32]) {
+    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
         let between = self.first.behind(shape);
         let mut inner = Scratch::new(x.len() / shape.len() * between.len());
         self.first.run(shape, x, &mut inner);

@@ -1,6 +1,6 @@
-//! The way back through the sum of candidates.
+//! The way back through the sum of branches.
 
-use super::{HostCandidate, HostNorm, HostSum, Sum};
+use super::{GatedSum, HostBranch, HostGatedSum, HostNorm};
 use crate::ops::activation::{ActivationFn, by_activation};
 use crate::ops::host::{Host, expect, piece_rows, tensor, to_fill};
 use crate::ops::lanes::{
@@ -13,16 +13,16 @@ use rayon::prelude::*;
 
 /// Which of the large gradients are asked for; the small ones come anyway.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct NormWanted {
     /// dz of each candidate.
-    pub candidates: Vec<bool>,
+    pub branches: Vec<bool>,
     /// dx.
     pub identity: bool,
 }
 
-/// Gradients of [`super::forward`], in the order of its inputs.
-pub struct Gradients {
-    pub candidates: Vec<CandidateGradients>,
+/// NormGradients of [`super::forward`], in the order of its inputs.
+pub struct NormGradients {
+    pub branches: Vec<BranchGradients>,
     /// `[t]`
     pub gates: Option<Tensor>,
     /// dx `[n, h, w, c]`, when wanted.
@@ -33,8 +33,8 @@ pub struct Gradients {
     pub mask: Option<Tensor>,
 }
 
-/// Gradients of one candidate.
-pub struct CandidateGradients {
+/// NormGradients of one candidate.
+pub struct BranchGradients {
     /// `[n, h, w, c]`, when wanted.
     pub dz: Option<Tensor>,
     /// `[c]`
@@ -47,24 +47,24 @@ pub struct CandidateGradients {
 ///
 /// # Errors
 /// As [`super::forward`].
-pub fn backward(sum: &Sum, dy: &Tensor, wanted: &Wanted) -> Result<Gradients> {
+pub fn backward(sum: &GatedSum, dy: &Tensor, wanted: &NormWanted) -> Result<NormGradients> {
     match dy.device() {
         Device::Cpu => backward_cpu(sum, dy, wanted),
         device => no_kernel("norm", device),
     }
 }
 
-fn backward_cpu(sum: &Sum, dy: &Tensor, wanted: &Wanted) -> Result<Gradients> {
-    let host = HostSum::of(sum)?;
+fn backward_cpu(sum: &GatedSum, dy: &Tensor, wanted: &NormWanted) -> Result<NormGradients> {
+    let host = HostGatedSum::of(sum)?;
     expect("norm", "dy", dy, sum.like()?.dims())?;
     let dys = Host::of(dy)?;
     let c = host.c;
     let mask = &host.mask[..c];
     let mut dmask = vec![0f64; c];
-    let mut gates = Vec::with_capacity(host.candidates.len());
-    let mut candidates = Vec::with_capacity(host.candidates.len());
-    for (candidate, wants) in host.candidates.iter().zip(&wanted.candidates) {
-        let sums = CandidateTotals::of(candidate, c, &dys);
+    let mut gates = Vec::with_capacity(host.branches.len());
+    let mut branches = Vec::with_capacity(host.branches.len());
+    for (candidate, wants) in host.branches.iter().zip(&wanted.branches) {
+        let sums = BranchTotals::of(candidate, c, &dys);
         gates.push(dot(mask, &sums.value) as f32);
         for (d, value) in dmask.iter_mut().zip(&sums.value) {
             *d += f64::from(candidate.gate) * value;
@@ -73,9 +73,8 @@ fn backward_cpu(sum: &Sum, dy: &Tensor, wanted: &Wanted) -> Result<Gradients> {
             let factors = mask.iter().map(|m| f64::from(candidate.gate * m));
             tensor(factors.zip(values).map(|(f, v)| (f * v) as f32).collect(), c)
         };
-        let dz =
-            wants.then(|| tensor(candidate_gradient(candidate, &host, &dys, &sums), dy.shape()));
-        candidates.push(CandidateGradients {
+        let dz = wants.then(|| tensor(branch_gradient(candidate, &host, &dys, &sums), dy.shape()));
+        branches.push(BranchGradients {
             dz: dz.transpose()?,
             dgamma: scaled(&sums.slope_normalised)?,
             dbeta: scaled(&sums.slope)?,
@@ -91,8 +90,8 @@ fn backward_cpu(sum: &Sum, dy: &Tensor, wanted: &Wanted) -> Result<Gradients> {
         dx = wanted.identity.then(|| tensor(gradient, dy.shape())).transpose()?;
     }
     let t = gates.len();
-    Ok(Gradients {
-        candidates,
+    Ok(NormGradients {
+        branches,
         gates: sum.gates.is_some().then(|| tensor(gates, t)).transpose()?,
         dx,
         drho,
@@ -107,8 +106,8 @@ fn dot(a: &[f32], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * b).sum()
 }
 
-/// Sums over all rows for one candidate, per channel, without its gate and the mask.
-struct CandidateTotals {
+/// BranchSums over all rows for one candidate, per channel, without its gate and the mask.
+struct BranchTotals {
     rows: usize,
     /// Σ dy·act(u)
     value: Vec<f64>,
@@ -118,8 +117,8 @@ struct CandidateTotals {
     slope_normalised: Vec<f64>,
 }
 
-impl CandidateTotals {
-    fn of(candidate: &HostCandidate<'_>, c: usize, dy: &[f32]) -> Self {
+impl BranchTotals {
+    fn of(candidate: &HostBranch<'_>, c: usize, dy: &[f32]) -> Self {
         let piece = piece_rows(c) * c;
         let parts: Vec<(ChannelSums, ChannelSums)> = dy
             .par_chunks(piece)
@@ -127,7 +126,7 @@ impl CandidateTotals {
             .map(|(i, dy)| {
                 let mut sums = (ChannelSums::new(c), ChannelSums::new(c));
                 let z = &candidate.z[i * piece..][..dy.len()];
-                dispatch(Sums { norm: &candidate.norm, c, z, dy, sums: &mut sums });
+                dispatch(BranchSums { norm: &candidate.norm, c, z, dy, sums: &mut sums });
                 sums
             })
             .collect();
@@ -143,7 +142,7 @@ impl CandidateTotals {
     }
 }
 
-struct Sums<'a> {
+struct BranchSums<'a> {
     norm: &'a HostNorm,
     c: usize,
     z: &'a [f32],
@@ -151,14 +150,14 @@ struct Sums<'a> {
     sums: &'a mut (ChannelSums, ChannelSums),
 }
 
-impl Kernel for Sums<'_> {
+impl Kernel for BranchSums<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
         by_activation!(self.norm.activation, A => self.gather::<FUSED, A>());
     }
 }
 
-impl Sums<'_> {
+impl BranchSums<'_> {
     #[inline(always)]
     fn gather<const FUSED: bool, A: ActivationFn>(&mut self) {
         for block in blocks(self.c) {
@@ -196,11 +195,11 @@ impl Sums<'_> {
     }
 }
 
-fn candidate_gradient(
-    candidate: &HostCandidate<'_>,
-    host: &HostSum<'_>,
+fn branch_gradient(
+    candidate: &HostBranch<'_>,
+    host: &HostGatedSum<'_>,
     dy: &[f32],
-    sums: &CandidateTotals,
+    sums: &BranchTotals,
 ) -> Vec<f32> {
     let c = host.c;
     let rows = InputRows::new(&candidate.norm, &host.mask, candidate.gate, sums, c);
@@ -224,7 +223,7 @@ struct InputRows {
 }
 
 impl InputRows {
-    fn new(norm: &HostNorm, mask: &[f32], gate: f32, sums: &CandidateTotals, c: usize) -> Self {
+    fn new(norm: &HostNorm, mask: &[f32], gate: f32, sums: &BranchTotals, c: usize) -> Self {
         let padded = c.next_multiple_of(L);
         let zeros = || vec![0f32; padded];
         let mut rows = Self { factor: zeros(), constant: zeros(), linear: zeros() };
@@ -291,7 +290,7 @@ impl InputGradient<'_> {
 
 /// dx = ρ · m · dy (empty when not wanted) and Σ dy·x per channel.
 fn identity_gradient(
-    host: &HostSum<'_>,
+    host: &HostGatedSum<'_>,
     x: &[f32],
     rho: f32,
     dy: &[f32],
@@ -304,7 +303,7 @@ fn identity_gradient(
     let mut dx = unsafe { to_fill(if wanted { dy.len() } else { 0 }) };
     if wanted {
         dx.par_chunks_mut(piece).zip(dy.par_chunks(piece)).for_each(|(dx, dy)| {
-            dispatch(Scaled { c, mask, rho, dy, dx });
+            dispatch(ScaledGradient { c, mask, rho, dy, dx });
         });
     }
     let sums = dy
@@ -319,7 +318,7 @@ fn identity_gradient(
     (dx, ChannelSums::total(sums, c).first().to_vec())
 }
 
-struct Scaled<'a> {
+struct ScaledGradient<'a> {
     c: usize,
     mask: &'a [f32],
     rho: f32,
@@ -327,7 +326,7 @@ struct Scaled<'a> {
     dx: &'a mut [f32],
 }
 
-impl Kernel for Scaled<'_> {
+impl Kernel for ScaledGradient<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         for (dx, dy) in self.dx.chunks_exact_mut(self.c).zip(self.dy.chunks_exact(self.c)) {

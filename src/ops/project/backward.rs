@@ -1,7 +1,7 @@
 //! The way back through the projection, the squeeze-excite, the mask and the norm.
 
 use super::{
-    Gates, HostSqueezeExcite, Reader, SqueezeExcite, add_vector_matrix, check, group_rows,
+    Gates, HostSqueezeExcite, Reader, SqueezeExciteWeights, add_vector_matrix, check, group_rows,
     scale_rows,
 };
 use crate::ops::activation::{ActivationFn, by_activation, differentiate, evaluate};
@@ -12,14 +12,14 @@ use crate::ops::lanes::{
 };
 use crate::ops::matmul::outer;
 use crate::ops::no_kernel;
-use crate::ops::norm::{Candidate, HostNorm};
+use crate::ops::norm::{HostNorm, PreActivation};
 use crate::ops::sums::{ChannelSums, sum_parts};
 use crate::space::Activation;
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-/// Gradients of [`super::forward`].
-pub struct Gradients {
+/// ProjectGradients of [`super::forward`].
+pub struct ProjectGradients {
     /// `[n, h, w, c]`
     pub dz: Tensor,
     /// `[c]`
@@ -33,7 +33,7 @@ pub struct Gradients {
     pub squeeze_excite: Option<SqueezeExciteGradients>,
 }
 
-/// Gradients of a [`SqueezeExcite`], in the shapes of its tensors.
+/// ProjectGradients of a [`SqueezeExciteWeights`], in the shapes of its tensors.
 pub struct SqueezeExciteGradients {
     pub squeeze: Tensor,
     pub squeeze_bias: Tensor,
@@ -47,13 +47,13 @@ pub struct SqueezeExciteGradients {
 /// # Errors
 /// As [`super::forward`].
 pub fn backward(
-    input: &Candidate,
+    input: &PreActivation,
     mask: Option<&Tensor>,
-    squeeze_excite: Option<&SqueezeExcite>,
+    squeeze_excite: Option<&SqueezeExciteWeights>,
     w: &Tensor,
     dy: &Tensor,
     weights_wanted: bool,
-) -> Result<Gradients> {
+) -> Result<ProjectGradients> {
     let (n, h, width, c) = nhwc(&input.z)?;
     let c_out = check(c, mask, squeeze_excite, w)?;
     expect("project", "dy", dy, &[n, h, width, c_out])?;
@@ -64,22 +64,22 @@ pub fn backward(
             let back = reader.squeeze_excite.as_ref().map(Transposed::of);
             let w_back = lanes::pack_transposed(&Host::of(w)?, c, c_out);
             let pixels = h * width;
-            let shared = Shared { reader: &reader, back, pixels, c_out, w: &w_back };
+            let shared = ProjectShared { reader: &reader, back, pixels, c_out, w: &w_back };
             // SAFETY: the product is stored for all rows.
             #[allow(unsafe_code)]
             let mut q = unsafe { to_fill(zs.len()) };
             let piece = pieces(n) * pixels;
-            let parts: Vec<Parts> = q
+            let parts: Vec<ProjectPartials> = q
                 .par_chunks_mut(piece * c)
                 .zip(zs.par_chunks(piece * c))
                 .zip(dys.par_chunks(piece * c_out))
                 .map(|((q, z), dy)| {
-                    let mut parts = Parts::new(&shared, weights_wanted);
-                    dispatch(Backward { shared: &shared, z, dy, q, parts: &mut parts });
+                    let mut parts = ProjectPartials::new(&shared, weights_wanted);
+                    dispatch(ProjectBackward { shared: &shared, z, dy, q, parts: &mut parts });
                     parts
                 })
                 .collect();
-            let total = Parts::total(parts, &shared);
+            let total = ProjectPartials::total(parts, &shared);
             let rows = InputRows::new(&reader.norm, &total.slopes, n * pixels, c);
             let dz = {
                 let chunk = piece_rows(c) * c;
@@ -89,7 +89,7 @@ pub fn backward(
                 tensor(q, input.z.shape())?
             };
             let row = |values: &[f64]| tensor(values.iter().map(|v| *v as f32).collect(), c);
-            Ok(Gradients {
+            Ok(ProjectGradients {
                 dz,
                 dgamma: row(&rows.dgamma)?,
                 dbeta: row(total.slopes.first())?,
@@ -106,7 +106,7 @@ pub fn backward(
 }
 
 /// What all pieces read.
-struct Shared<'a> {
+struct ProjectShared<'a> {
     reader: &'a Reader,
     back: Option<Transposed>,
     pixels: usize,
@@ -157,7 +157,7 @@ struct ImageRows {
 }
 
 /// Sums over one piece.
-struct Parts {
+struct ProjectPartials {
     /// aᵀ dy `[c, c_out]`; empty when not wanted.
     w: Vec<f32>,
     /// Σq and Σq(z - μ).
@@ -167,8 +167,8 @@ struct Parts {
     images: ImageRows,
 }
 
-impl Parts {
-    fn new(shared: &Shared<'_>, weights_wanted: bool) -> Self {
+impl ProjectPartials {
+    fn new(shared: &ProjectShared<'_>, weights_wanted: bool) -> Self {
         let c = shared.reader.c;
         Self {
             w: vec![0.0; if weights_wanted { c * shared.c_out } else { 0 }],
@@ -178,7 +178,7 @@ impl Parts {
         }
     }
 
-    fn total(parts: Vec<Self>, shared: &Shared<'_>) -> Self {
+    fn total(parts: Vec<Self>, shared: &ProjectShared<'_>) -> Self {
         let c = shared.reader.c;
         let (mut ws, mut slopes, mut masks) = (vec![], vec![], vec![]);
         let mut images = ImageRows::default();
@@ -233,18 +233,18 @@ impl ImageRows {
 }
 
 /// One piece of the batch on one thread.
-struct Backward<'a> {
-    shared: &'a Shared<'a>,
+struct ProjectBackward<'a> {
+    shared: &'a ProjectShared<'a>,
     z: &'a [f32],
     dy: &'a [f32],
     q: &'a mut [f32],
-    parts: &'a mut Parts,
+    parts: &'a mut ProjectPartials,
 }
 
-impl Kernel for Backward<'_> {
+impl Kernel for ProjectBackward<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
-        let Shared { reader, back, pixels, c_out, w } = self.shared;
+        let ProjectShared { reader, back, pixels, c_out, w } = self.shared;
         let (c, c_out, pixels) = (reader.c, *c_out, *pixels);
         let group = group_rows(pixels);
         let mut tile = Scratch::new(group * c);
@@ -326,7 +326,7 @@ fn through_gates(
     images.draw.extend(draw);
 }
 
-impl Backward<'_> {
+impl ProjectBackward<'_> {
     /// Turns dL/da in `q` into q = dL/da · m · act'(u), and gathers sums.
     #[inline(always)]
     fn slopes<const FUSED: bool>(&mut self, z: &[f32], q: &mut [f32]) {

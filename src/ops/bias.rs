@@ -6,8 +6,8 @@ use super::no_kernel;
 use crate::space::Activation;
 use candle_core::{Device, Result, Tensor};
 
-/// Gradients of [`forward`].
-pub struct Gradients {
+/// BiasGradients of [`forward`].
+pub struct BiasGradients {
     pub dx: Tensor,
     /// `[c]`, when there was a bias.
     pub dbias: Option<Tensor>,
@@ -26,7 +26,7 @@ pub fn forward(x: &Tensor, bias: Option<&Tensor>, activation: Activation) -> Res
             let y = xs.iter().enumerate().map(|(i, x)| evaluate(activation, x + bias(i)));
             tensor(y.collect(), x.shape())
         }
-        device => no_kernel("rows", device),
+        device => no_kernel("bias", device),
     }
 }
 
@@ -39,9 +39,9 @@ pub fn backward(
     bias: Option<&Tensor>,
     activation: Activation,
     dy: &Tensor,
-) -> Result<Gradients> {
+) -> Result<BiasGradients> {
     let c = channels(x, bias)?;
-    expect("rows", "dy", dy, x.dims())?;
+    expect("bias", "dy", dy, x.dims())?;
     match x.device() {
         Device::Cpu => {
             let (xs, dys) = (Host::of(x)?, Host::of(dy)?);
@@ -53,15 +53,15 @@ pub fn backward(
                 dbias[i % c] += *dx;
             }
             let dbias = bias.is_some().then(|| tensor(dbias, c)).transpose()?;
-            Ok(Gradients { dx: tensor(dx, x.shape())?, dbias })
+            Ok(BiasGradients { dx: tensor(dx, x.shape())?, dbias })
         }
-        device => no_kernel("rows", device),
+        device => no_kernel("bias", device),
     }
 }
 
 /// The channels of x, which the bias must have too.
 fn channels(x: &Tensor, bias: Option<&Tensor>) -> Result<usize> {
     let (_, c) = rows_of(x)?;
-    bias.map_or(Ok(()), |bias| expect("rows", "bias", bias, &[c]))?;
+    bias.map_or(Ok(()), |bias| expect("bias", "bias", bias, &[c]))?;
     Ok(c)
 }

@@ -10,8 +10,8 @@ use crate::space::conv_out;
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-/// Gradients of [`forward`], those that were asked for.
-pub struct Gradients {
+/// ConvGradients of [`forward`], those that were asked for.
+pub struct ConvGradients {
     /// `[n, h, w, c_in]`
     pub dx: Option<Tensor>,
     /// `[k·k, c_in, c_out]`
@@ -20,7 +20,7 @@ pub struct Gradients {
 
 /// Sizes of one image.
 #[derive(Clone, Copy)]
-pub(super) struct Geometry {
+pub(super) struct ConvGeometry {
     h: usize,
     w: usize,
     c: usize,
@@ -57,7 +57,7 @@ pub fn forward(
                 .map(|(y, x)| {
                     let mut sums = ChannelSums::new(c_out);
                     let sums_of = statistics.then_some(&mut sums);
-                    dispatch(Forward { g, c_out, w: &packed, x, y, sums: sums_of });
+                    dispatch(ConvForward { g, c_out, w: &packed, x, y, sums: sums_of });
                     sums
                 })
                 .collect();
@@ -65,7 +65,7 @@ pub fn forward(
             let moments = statistics.then(|| sums.moments(n * pixels)).transpose()?;
             Ok((tensor(y, (n, g.oh, g.ow, c_out))?, moments))
         }
-        device => no_kernel("dense", device),
+        device => no_kernel("conv", device),
     }
 }
 
@@ -79,21 +79,21 @@ pub fn backward(
     (k, stride): (usize, usize),
     dy: &Tensor,
     (input, weights): (bool, bool),
-) -> Result<Gradients> {
+) -> Result<ConvGradients> {
     let (n, g, c_out) = shape(x, w, k, stride)?;
-    expect("dense", "dy", dy, &[n, g.oh, g.ow, c_out])?;
+    expect("conv", "dy", dy, &[n, g.oh, g.ow, c_out])?;
     match dy.device() {
         Device::Cpu => {
             let (xs, dys) = (Host::of(x)?, Host::of(dy)?);
             let (piece, out) = (pieces(n), g.oh * g.ow * c_out);
-            let mut gradients = Gradients { dx: None, dw: None };
+            let mut gradients = ConvGradients { dx: None, dw: None };
             if weights {
                 let parts: Vec<Vec<f32>> = xs
                     .par_chunks(piece * g.image())
                     .zip(dys.par_chunks(piece * out))
                     .map(|(x, dy)| {
                         let mut dw = vec![0f32; g.window() * c_out];
-                        dispatch(BackwardWeights { g, c_out, x, dy, dw: &mut dw });
+                        dispatch(ConvBackwardWeights { g, c_out, x, dy, dw: &mut dw });
                         dw
                     })
                     .collect();
@@ -102,26 +102,26 @@ pub fn backward(
             if input {
                 let packed = lanes::pack_transposed(&Host::of(w)?, g.window(), c_out);
                 let mut dx = vec![0f32; xs.len()];
-                dx.par_chunks_mut(piece * g.image())
-                    .zip(dys.par_chunks(piece * out))
-                    .for_each(|(dx, dy)| dispatch(BackwardInput { g, c_out, w: &packed, dy, dx }));
+                dx.par_chunks_mut(piece * g.image()).zip(dys.par_chunks(piece * out)).for_each(
+                    |(dx, dy)| dispatch(ConvBackwardInput { g, c_out, w: &packed, dy, dx }),
+                );
                 gradients.dx = Some(tensor(dx, x.shape())?);
             }
             Ok(gradients)
         }
-        device => no_kernel("dense", device),
+        device => no_kernel("conv", device),
     }
 }
 
-fn shape(x: &Tensor, w: &Tensor, k: usize, stride: usize) -> Result<(usize, Geometry, usize)> {
+fn shape(x: &Tensor, w: &Tensor, k: usize, stride: usize) -> Result<(usize, ConvGeometry, usize)> {
     let (n, h, width, c) = nhwc(x)?;
     let (_, _, c_out) = w.dims3()?;
-    expect("dense", "w", w, &[k * k, c, c_out])?;
-    refuse_no_stride("dense", stride)?;
-    Ok((n, Geometry::new((h, width, c), k, stride), c_out))
+    expect("conv", "w", w, &[k * k, c, c_out])?;
+    refuse_no_stride("conv", stride)?;
+    Ok((n, ConvGeometry::new((h, width, c), k, stride), c_out))
 }
 
-impl Geometry {
+impl ConvGeometry {
     pub(super) fn new((h, w, c): (usize, usize, usize), k: usize, stride: usize) -> Self {
         Self { h, w, c, k, stride, oh: conv_out(h, k, stride), ow: conv_out(w, k, stride) }
     }
@@ -166,8 +166,8 @@ impl Geometry {
     }
 }
 
-struct Forward<'a> {
-    g: Geometry,
+struct ConvForward<'a> {
+    g: ConvGeometry,
     c_out: usize,
     w: &'a [f32],
     x: &'a [f32],
@@ -175,7 +175,7 @@ struct Forward<'a> {
     sums: Option<&'a mut ChannelSums>,
 }
 
-impl Kernel for Forward<'_> {
+impl Kernel for ConvForward<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
         let (g, pixels, depth) = (self.g, self.g.oh * self.g.ow, self.g.window());
@@ -194,15 +194,15 @@ impl Kernel for Forward<'_> {
     }
 }
 
-struct BackwardWeights<'a> {
-    g: Geometry,
+struct ConvBackwardWeights<'a> {
+    g: ConvGeometry,
     c_out: usize,
     x: &'a [f32],
     dy: &'a [f32],
     dw: &'a mut [f32],
 }
 
-impl Kernel for BackwardWeights<'_> {
+impl Kernel for ConvBackwardWeights<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         let (g, pixels, depth) = (self.g, self.g.oh * self.g.ow, self.g.window());
@@ -217,15 +217,15 @@ impl Kernel for BackwardWeights<'_> {
     }
 }
 
-struct BackwardInput<'a> {
-    g: Geometry,
+struct ConvBackwardInput<'a> {
+    g: ConvGeometry,
     c_out: usize,
     w: &'a [f32],
     dy: &'a [f32],
     dx: &'a mut [f32],
 }
 
-impl Kernel for BackwardInput<'_> {
+impl Kernel for ConvBackwardInput<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         let (g, pixels, depth) = (self.g, self.g.oh * self.g.ow, self.g.window());
