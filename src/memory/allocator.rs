@@ -29,7 +29,7 @@ pub(super) fn reset_peak() {
     PEAK.store(live(), Relaxed);
 }
 
-/// Gives back what is kept of freed memory.
+/// Returns all kept pages to the operating system.
 pub(super) fn release() {
     #[cfg(unix)]
     pages::release();
@@ -46,12 +46,12 @@ fn count_less(bytes: usize) {
     LIVE.fetch_sub(bytes, Relaxed);
 }
 
-// SAFETY: blocks come from `System` or from pages of their own, by their layout alone, so that each
-// goes back to where it came from; counting touches no block.
+// SAFETY: the layout alone decides whether a block comes from `System` or from pages of its own, so
+// each block is freed where it was allocated; counting touches no block.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
+        // SAFETY: upheld by the caller.
         let block = unsafe { take(layout, false) };
         if !block.is_null() {
             count_more(layout.size());
@@ -60,7 +60,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
+        // SAFETY: upheld by the caller.
         let block = unsafe { take(layout, true) };
         if !block.is_null() {
             count_more(layout.size());
@@ -72,10 +72,10 @@ unsafe impl GlobalAlloc for Counting {
         count_less(layout.size());
         #[cfg(unix)]
         if pages::are_for(layout) {
-            pages::give(block, layout.size());
+            pages::free(block, layout.size());
             return;
         }
-        // SAFETY: the caller's; it did not come from pages.
+        // SAFETY: upheld by the caller; the block came from `System`.
         unsafe { System.dealloc(block, layout) }
     }
 
@@ -83,7 +83,7 @@ unsafe impl GlobalAlloc for Counting {
         // SAFETY: the caller promises that `size`, rounded up, does not overflow.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         if !from_pages(layout) && !from_pages(wanted) {
-            // SAFETY: the caller's; it did not come from pages, and will not.
+            // SAFETY: upheld by the caller; the block came from `System` and stays there.
             let moved = unsafe { System.realloc(block, layout, size) };
             if !moved.is_null() {
                 count_less(layout.size());
@@ -91,7 +91,7 @@ unsafe impl GlobalAlloc for Counting {
             }
             return moved;
         }
-        // SAFETY: the caller's; both blocks are at least as long as what is copied.
+        // SAFETY: upheld by the caller; both blocks hold at least as many bytes as are copied.
         unsafe {
             let moved = self.alloc(wanted);
             if !moved.is_null() {
@@ -110,7 +110,7 @@ fn from_pages(layout: Layout) -> bool {
     return false;
 }
 
-/// A block, zeroed if need be; null where there is none.
+/// A block, zeroed if asked for; null if there is no memory.
 ///
 /// # Safety
 /// As [`GlobalAlloc::alloc`].
@@ -122,12 +122,12 @@ unsafe fn take(layout: Layout, zeroed: bool) -> *mut u8 {
             return std::ptr::null_mut();
         };
         if zeroed && !is_zero {
-            // SAFETY: the block has been taken for us and is at least so long.
+            // SAFETY: the block is new and holds at least as many bytes.
             unsafe { block.write_bytes(0, layout.size()) };
         }
         return block;
     }
-    // SAFETY: the caller's.
+    // SAFETY: upheld by the caller.
     unsafe { if zeroed { System.alloc_zeroed(layout) } else { System.alloc(layout) } }
 }
 
@@ -137,7 +137,7 @@ mod pages {
     use std::alloc::Layout;
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
-    /// Smaller blocks are the system allocator's: it is quicker, and they are few bytes in all.
+    /// Smaller blocks go to the system allocator, which is faster; in total they are few bytes.
     const LARGE: usize = 128 << 10;
 
     static SPANS: Mutex<Spans> = Mutex::new(Spans::new());
@@ -150,24 +150,24 @@ mod pages {
         layout.size() >= LARGE && layout.align() <= PAGE
     }
 
-    /// A block of `size` bytes, and whether it is all zero.
+    /// A block of `size` bytes, and whether it is known to be all zeros.
     pub fn take(size: usize) -> Option<(*mut u8, bool)> {
         let mut spans = spans();
         let len = size.checked_next_multiple_of(PAGE)?;
         if let Some(start) = spans.take(len) {
             return Some((start as *mut u8, false));
         }
-        spans.ask(len, unmap);
+        spans.map_new(len, unmap);
         let start = map(len);
         if start.is_none() {
-            spans.asked_in_vain(len);
+            spans.map_failed(len);
         }
         start.map(|start| (start, true))
     }
 
-    pub fn give(block: *mut u8, size: usize) {
+    pub fn free(block: *mut u8, size: usize) {
         let span = Span { start: block as usize, len: size.next_multiple_of(PAGE) };
-        if let Some(span) = spans().give(span) {
+        if let Some(span) = spans().free(span) {
             unmap(span);
         }
     }
@@ -180,15 +180,15 @@ mod pages {
     fn map(len: usize) -> Option<*mut u8> {
         let (access, kind) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: it asks for new pages at no particular place.
+        // SAFETY: it maps new pages at an address of the system's choice.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, -1, 0) };
         (start != libc::MAP_FAILED).then_some(start.cast())
     }
 
     #[allow(unsafe_code)]
     fn unmap(span: Span) {
-        // SAFETY: whole pages that `map` gave and that no block has any more. If it fails, they
-        // merely stay.
+        // SAFETY: whole pages that came from `map` and belong to no block any more. If it fails, they
+        // stay mapped and nothing else happens.
         unsafe { libc::munmap(span.start as *mut libc::c_void, span.len) };
     }
 }

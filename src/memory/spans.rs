@@ -1,28 +1,28 @@
-//! Which pages are kept of freed blocks, as plain numbers: nothing here touches memory.
+//! Which pages of freed blocks are kept: bookkeeping on plain numbers, nothing here touches memory.
 
-/// Blocks are so many bytes or a multiple: a page of the operating system, or several.
+/// The unit of block sizes in bytes: one page of the operating system, or several.
 pub const PAGE: usize = if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 };
 
-/// Pages side by side.
+/// Contiguous pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     pub start: usize,
     pub len: usize,
 }
 
-/// Spans that are kept at most. A training step has a few dozen; what finds no place goes back to the
-/// operating system.
+/// At most this many spans are kept. A training step has a few dozen; spans beyond the limit go back
+/// to the operating system.
 const MOST_SPANS: usize = 512;
 
 /// The kept spans, and how much may be kept.
 pub struct Spans {
-    /// The first `count`, in the order of their places, none beside another. In an array, since an
-    /// allocator cannot allocate.
+    /// The first `count` are in use: ordered by address, no two adjacent. An array, since an allocator
+    /// cannot allocate.
     spans: [Span; MOST_SPANS],
     count: usize,
-    /// Bytes of the spans.
+    /// Bytes of all spans.
     kept: usize,
-    /// Bytes of blocks in use, and the most at once since everything was last given back.
+    /// Bytes of blocks in use now, and the most since [`Self::release_all`].
     used: usize,
     most_used: usize,
 }
@@ -33,8 +33,8 @@ impl Spans {
         Self { spans, count: 0, kept: 0, used: 0, most_used: 0 }
     }
 
-    /// A place for a block of `len` bytes in the smallest span that holds it; what is left of the
-    /// span stays.
+    /// The address of a block of `len` bytes in the smallest span that holds it; the remainder of the
+    /// span is kept.
     pub fn take(&mut self, len: usize) -> Option<usize> {
         let spans = self.spans[..self.count].iter().enumerate();
         let (at, span) = spans.filter(|(_, span)| span.len >= len).min_by_key(|(_, s)| s.len)?;
@@ -44,27 +44,27 @@ impl Spans {
         Some(start)
     }
 
-    /// Counts a block of `len` bytes that new pages are asked for, and hands `back` what must not be
-    /// kept any longer: largest spans first, since they are what was too small for the block.
-    pub fn ask(&mut self, len: usize, mut back: impl FnMut(Span)) {
+    /// Counts a block of `len` bytes for which new pages are about to be mapped. Calls `unmap` for what
+    /// may no longer be kept, largest spans first, since they were too small for this block.
+    pub fn map_new(&mut self, len: usize, mut unmap: impl FnMut(Span)) {
         self.used += len;
         self.most_used = self.most_used.max(self.used);
         while self.used + self.kept > self.most_used {
             let spans = self.spans[..self.count].iter().enumerate();
             let Some((at, span)) = spans.max_by_key(|(_, span)| span.len) else { return };
             let len = span.len.min(self.used + self.kept - self.most_used);
-            back(Span { start: span.start + span.len - len, len });
+            unmap(Span { start: span.start + span.len - len, len });
             self.shrink(at, len, false);
         }
     }
 
-    /// The block that was asked for is not to be had.
-    pub fn asked_in_vain(&mut self, len: usize) {
+    /// Takes back [`Self::map_new`], after the operating system has refused the pages.
+    pub fn map_failed(&mut self, len: usize) {
         self.used -= len;
     }
 
-    /// Keeps the span of a block that is free now, or returns it where there is no place for it.
-    pub fn give(&mut self, span: Span) -> Option<Span> {
+    /// Keeps the span of a freed block. Returns it if there are too many spans already.
+    pub fn free(&mut self, span: Span) -> Option<Span> {
         self.used -= span.len;
         let at = self.spans[..self.count].partition_point(|other| other.start < span.start);
         let end = |span: &Span| span.start + span.len;
@@ -90,13 +90,13 @@ impl Spans {
         None
     }
 
-    /// Hands everything `back`; from now on as much is kept as is in use at once from now on.
-    pub fn release_all(&mut self, back: impl FnMut(Span)) {
-        self.spans[..self.count].iter().copied().for_each(back);
+    /// Calls `unmap` for all spans, and restarts the count of the most bytes in use.
+    pub fn release_all(&mut self, unmap: impl FnMut(Span)) {
+        self.spans[..self.count].iter().copied().for_each(unmap);
         (self.count, self.kept, self.most_used) = (0, 0, self.used);
     }
 
-    /// Cuts `len` bytes off a span, at its beginning or at its end.
+    /// Cuts `len` bytes off the beginning or the end of a span.
     fn shrink(&mut self, at: usize, len: usize, at_beginning: bool) {
         self.kept -= len;
         let span = &mut self.spans[at];
@@ -125,11 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_become_one_and_the_smallest_that_fits_is_taken() {
+    fn adjacent_spans_merge_and_the_best_fit_is_taken() {
         let mut spans = Spans::new();
-        spans.ask(1000, |_| unreachable!("nothing is kept"));
+        spans.map_new(1000, |_| unreachable!("nothing is kept"));
         for (start, len) in [(0, 100), (300, 50), (200, 100), (100, 100), (900, 100)] {
-            assert_eq!(spans.give(Span { start, len }), None);
+            assert_eq!(spans.free(Span { start, len }), None);
         }
         assert_eq!(kept(&spans), [(0, 350), (900, 100)]);
         assert_eq!(spans.take(90), Some(900));
@@ -139,31 +139,32 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_repeats_keeps_its_pages_and_never_more_than_were_in_use() {
+    fn no_more_is_kept_than_was_in_use() {
         let mut spans = Spans::new();
-        // Blocks of 60, 30 and 10 are there at once; then one of 100 needs all of that.
+        // Blocks of 60, 30 and 10 bytes are in use at once; later blocks of 30 and 70 bytes need all
+        // of that.
         for (start, len) in [(0, 60), (100, 30), (200, 10)] {
-            spans.ask(len, |_| unreachable!("nothing is kept"));
+            spans.map_new(len, |_| unreachable!("nothing is kept"));
             assert_eq!((spans.most_used, start % 100), (spans.used, 0));
         }
         for (start, len) in [(0, 60), (100, 30), (200, 10)] {
-            assert_eq!(spans.give(Span { start, len }), None);
+            assert_eq!(spans.free(Span { start, len }), None);
         }
         assert_eq!(spans.take(30), Some(100));
-        assert_eq!(spans.give(Span { start: 100, len: 30 }), None);
-        let mut back = Vec::new();
-        spans.ask(70, |span| back.push((span.start, span.len)));
-        assert_eq!(back, [(0, 60), (120, 10)]);
+        assert_eq!(spans.free(Span { start: 100, len: 30 }), None);
+        let mut unmapped = Vec::new();
+        spans.map_new(70, |span| unmapped.push((span.start, span.len)));
+        assert_eq!(unmapped, [(0, 60), (120, 10)]);
         assert_eq!((spans.used, spans.kept, spans.most_used), (70, 30, 100));
-        spans.asked_in_vain(70);
-        spans.release_all(|span| back.push((span.start, span.len)));
-        assert_eq!(back[2..], [(100, 20), (200, 10)]);
+        spans.map_failed(70);
+        spans.release_all(|span| unmapped.push((span.start, span.len)));
+        assert_eq!(unmapped[2..], [(100, 20), (200, 10)]);
         assert_eq!((spans.used, spans.kept, spans.most_used, spans.count), (0, 0, 0, 0));
     }
 
-    /// An operating system that remembers which pages it gave, and random blocks.
+    /// Random blocks; `mapped` plays the operating system.
     #[test]
-    fn no_page_is_given_twice_and_none_is_lost() {
+    fn no_page_is_handed_out_twice_or_lost() {
         let mut spans = Spans::new();
         let mut random = Seed(1).stream("spans", 0);
         let mut mapped = std::collections::BTreeSet::new();
@@ -173,7 +174,7 @@ mod tests {
             if blocks.len() < 40 && random.below(2) == 0 {
                 let len = 1 + random.below(50);
                 let start = spans.take(len).unwrap_or_else(|| {
-                    spans.ask(len, |s| {
+                    spans.map_new(len, |s| {
                         (s.start..s.start + s.len).for_each(|p| assert!(mapped.remove(&p)));
                     });
                     next += len + random.below(2);
@@ -186,7 +187,7 @@ mod tests {
                 blocks.push(block);
             } else if !blocks.is_empty() {
                 let block = blocks.swap_remove(random.below(blocks.len()));
-                assert_eq!(spans.give(block), None);
+                assert_eq!(spans.free(block), None);
             }
             let used: usize = blocks.iter().map(|block| block.len).sum();
             assert_eq!((spans.used, spans.used + spans.kept), (used, mapped.len()));
@@ -195,16 +196,16 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_place_goes_back() {
+    fn spans_beyond_the_limit_are_returned() {
         let mut spans = Spans::new();
-        spans.ask(2 * MOST_SPANS + 2, |_| unreachable!("nothing is kept"));
+        spans.map_new(2 * MOST_SPANS + 2, |_| unreachable!("nothing is kept"));
         for i in 0..MOST_SPANS {
-            assert_eq!(spans.give(Span { start: 2 * i, len: 1 }), None);
+            assert_eq!(spans.free(Span { start: 2 * i, len: 1 }), None);
         }
         let last = Span { start: 2 * MOST_SPANS, len: 1 };
-        assert_eq!(spans.give(last), Some(last));
+        assert_eq!(spans.free(last), Some(last));
         assert_eq!(spans.kept, MOST_SPANS);
-        // Beside another it finds one.
-        assert_eq!(spans.give(Span { start: 1, len: 1 }), None);
+        // A span that merges with another needs no slot.
+        assert_eq!(spans.free(Span { start: 1, len: 1 }), None);
     }
 }

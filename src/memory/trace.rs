@@ -1,37 +1,37 @@
 //! Who holds the bytes at the highest peak of a step.
 //!
-//! A trace is a row of stretches; each ends when an operator has given its output. What was there
-//! when a stretch began, and what its peak adds to that, are told apart between owners without a
-//! rest, so that the owners' bytes always sum to the peak.
+//! A trace is a sequence of intervals; each ends when an operator has returned its output. The bytes
+//! that were live when an interval began, and those that its peak adds, are each divided among the
+//! owners without remainder, so that the owners' bytes always sum to the peak.
 
 use super::{live_bytes, peak_bytes, reset_peak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Who holds the bytes of a peak, above the base of its trace.
+/// The bytes of a peak by owner, above the base of its trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peak {
-    /// Gradients that are there, and those that the operator at work gives.
+    /// Gradients that are live, and those that the running operator returns.
     pub gradients: u64,
-    /// What threads keep for their next piece of work, and what the operator at work holds besides
-    /// what it was given and what it gives.
+    /// Working memory that threads keep for their next task, and what the running operator holds
+    /// besides its inputs and outputs.
     pub scratch: u64,
-    /// Everything else that is there, and the map that the operator at work gives.
+    /// Everything else that is live, and the map that the running operator returns.
     pub rest: u64,
 }
 
 impl Peak {
-    /// All of it.
+    /// The sum over all owners.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.gradients + self.scratch + self.rest
     }
 
-    /// What is live now, of which so many bytes are gradients.
+    /// The bytes that are live now, of which `gradients` belong to gradients.
     fn now(base: u64, gradients: u64) -> Self {
         let live = live_bytes().saturating_sub(base);
         let gradients = gradients.min(live);
-        let scratch = KEPT.load(Ordering::Relaxed).min(live - gradients);
+        let scratch = SCRATCH.load(Ordering::Relaxed).min(live - gradients);
         Self { gradients, scratch, rest: live - gradients - scratch }
     }
 }
@@ -40,7 +40,8 @@ impl Peak {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peaks {
     pub highest: Peak,
-    /// Bytes of the highest one of each part: up to the loss, back from it, and what comes after.
+    /// The highest peak of each phase, in bytes: forward pass with the loss, backward pass, and what
+    /// follows.
     pub forward: u64,
     pub backward: u64,
     pub after: u64,
@@ -52,27 +53,27 @@ impl Peaks {
     }
 }
 
-/// Working memory that threads keep from one piece of work to the next.
-static KEPT: AtomicU64 = AtomicU64::new(0);
+/// Bytes of working memory that threads keep from one task to the next.
+static SCRATCH: AtomicU64 = AtomicU64::new(0);
 
-/// A thread keeps so many bytes of working memory more.
-pub fn keep(more: usize) {
-    KEPT.fetch_add(more as u64, Ordering::Relaxed);
+/// Counts `bytes` more of working memory that a thread keeps.
+pub fn add_scratch(bytes: usize) {
+    SCRATCH.fetch_add(bytes as u64, Ordering::Relaxed);
 }
 
 struct Trace {
     base: u64,
-    /// When the present stretch began.
+    /// When the current interval began.
     before: Peak,
     peaks: Peaks,
-    /// Whether an operator has given gradients; what makes maps from then on makes them again.
+    /// Whether the backward pass has begun. Maps that are made from then on are recomputed ones.
     backward: bool,
 }
 
 static TRACE: Mutex<Option<Trace>> = Mutex::new(None);
 
-/// Begins to look at who holds the bytes above `base`. Until [`end_trace`] there is no other use for
-/// [`peak_bytes`].
+/// Begins to trace who holds the bytes above `base`. Nothing else may use [`peak_bytes`] until
+/// [`end_trace`].
 pub fn begin_trace(base: u64) {
     let before = Peak::now(base, 0);
     reset_peak();
@@ -83,15 +84,15 @@ pub fn begin_trace(base: u64) {
 #[must_use]
 pub fn end_trace() -> Peaks {
     let Some(mut trace) = lock().take() else { return Peaks::default() };
-    let last = trace.end_stretch(0, |new| Peak { scratch: new, ..Peak::default() });
+    let last = trace.end_interval(0, |new| Peak { scratch: new, ..Peak::default() });
     Peaks { after: last, ..trace.peaks }
 }
 
-/// An operator of a forward pass has given a map of so many bytes.
+/// An operator of a forward pass has returned a map of this many bytes.
 pub fn map_made(bytes: impl FnOnce() -> u64) {
     if let Some(trace) = lock().as_mut() {
         let bytes = bytes();
-        let peak = trace.end_stretch(trace.before.gradients, |new| {
+        let peak = trace.end_interval(trace.before.gradients, |new| {
             let map = bytes.min(new);
             Peak { rest: map, scratch: new - map, ..Peak::default() }
         });
@@ -99,11 +100,11 @@ pub fn map_made(bytes: impl FnOnce() -> u64) {
     }
 }
 
-/// An operator of a backward pass has given gradients of `made` bytes; `held` bytes of gradients are
-/// there now.
+/// An operator of a backward pass has returned gradients of `made` bytes; `held` bytes of gradients
+/// are live now.
 pub fn gradients_made(made: u64, held: impl FnOnce() -> u64) {
     if let Some(trace) = lock().as_mut() {
-        let peak = trace.end_stretch(held(), |new| {
+        let peak = trace.end_interval(held(), |new| {
             let gradients = made.min(new);
             Peak { gradients, scratch: new - gradients, ..Peak::default() }
         });
@@ -117,16 +118,16 @@ fn lock() -> MutexGuard<'static, Option<Trace>> {
 }
 
 impl Trace {
-    /// Counts a stretch's peak to the part of the step that it lies in.
+    /// Adds an interval's peak to the phase that the interval lies in.
     fn note(&mut self, bytes: u64) {
         let Peaks { forward, backward, .. } = &mut self.peaks;
-        let part = if self.backward { backward } else { forward };
-        *part = bytes.max(*part);
+        let phase = if self.backward { backward } else { forward };
+        *phase = bytes.max(*phase);
     }
 
-    /// The bytes of the stretch's peak. `owners` of those that it has beyond the stretch's beginning;
-    /// the next one begins with so many bytes of gradients.
-    fn end_stretch(&mut self, gradients: u64, owners: impl FnOnce(u64) -> Peak) -> u64 {
+    /// Returns the bytes of the interval's peak. `owners` divides the bytes that the peak adds to what
+    /// was live when the interval began; the next interval begins with `gradients` bytes of gradients.
+    fn end_interval(&mut self, gradients: u64, owners: impl FnOnce(u64) -> Peak) -> u64 {
         let new = peak_bytes().saturating_sub(self.base + self.before.bytes());
         let added = owners(new);
         let peak = Peak {

@@ -139,7 +139,7 @@ impl Scratch {
         // No more than is asked for: the largest of each is there as long as the thread.
         values.reserve_exact(len.saturating_sub(values.len()));
         values.resize(len, 0.0);
-        memory::keep(size_of::<f32>() * (values.capacity() - before));
+        memory::add_scratch(size_of::<f32>() * (values.capacity() - before));
         if POISON.load(Ordering::Relaxed) {
             values.fill(f32::NAN);
         }
