@@ -1,4 +1,4 @@
-//! `repro bench`: how fast and how large a step is.
+//! `repro bench`: time and memory of a step.
 
 use super::progress::Display;
 use super::run::{fetch_if_absent, set_threads};
@@ -6,7 +6,7 @@ use super::{Usage, existing, text};
 use anyhow::{Result, bail};
 use repro::bench::{self, Measured, What};
 use repro::data::{self, Silent};
-use repro::manifest::{self, Manifest, Overrides};
+use repro::manifest::{self, Experiment, Manifest, Overrides};
 use repro::memory;
 use repro::recipe::Recompute;
 use repro::runner;
@@ -14,7 +14,7 @@ use repro::space::{ArchSpec, SearchSpace};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Time steps of a manifest's supernet, of a network, or of its evaluation.
+/// Time the training steps of a supernet or a network, or its evaluation.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,76 +24,79 @@ Examples:
   repro bench experiments/fbnetv2_f.toml --what network --run 3
   repro bench experiments/fbnetv2_f.toml --what eval --arch network.json --json
 
-Times are medians; the batch is made outside of the step. Compare only what ran in turns on one
-quiet machine: benches/compare does that with PyTorch.
+Prints times, rates and peak memory of a step. Times are medians over the timed steps; loading the
+batch is not part of a step. To compare programs, run them alternating on an idle machine, as
+benches/compare does with PyTorch.
+
+Exit codes: 0 success, 1 a step failed or needs too much memory, 2 the command line, the manifest
+or the network is wrong.
 
 Keys of --json:
   what                      supernet, network or eval
-  method                    whose supernet it is, or null
-  batch                     images in a step
-  threads                   that computed
-  steps                     that were timed, after three to warm up
+  method                    the method whose supernet was timed, or null
+  batch                     images per step
+  threads                   threads used
+  steps                     timed steps, after three warm-up steps
   step_ms                   median
-  step_ms_min               fastest
-  step_ms_max               slowest
+  step_ms_min               fastest step
+  step_ms_max               slowest step
   forward_ms                median, up to the loss
-  backward_ms               median, 0 for eval
-  optimizer_ms              median, 0 for eval
-  data_ms                   median of making the batch, which is no part of the step
+  backward_ms               median; 0 for eval
+  optimizer_ms              median; 0 for eval
+  data_ms                   median of loading the batch, which is not part of the step
   images_per_second         batch / median step
-  macs                      multiply-accumulates of the layers in a step, thrice where it trains
+  macs                      multiply-accumulates of the layers in a step; three times the forward
+                            pass where the step trains
   macs_per_second           macs / median step
   share_of_peak             macs_per_second / machine.macs_per_second
-  share_of_bandwidth        the same of machine.bytes_per_second, every byte of the peak being read
-                            and written once in a step
-  peak_bytes                most bytes allocated at once in a timed step, without those of before
-                            the network was built and the data set; the sum of the next five
-  memory.weights            parameters and running statistics; for eval also as its kernels read
-                            them
-  memory.optimizer          velocities
-  memory.activations        the batch, the maps that are there, and odds and ends
-  memory.gradients          of activations and weights
-  memory.scratch            of the operator at work, and tiles that threads keep
-  predicted.weights         what the memory model says of memory.weights; predicted is null where
-                            it has no model of such a step
-  predicted.optimizer       the same of memory.optimizer
-  predicted.activations     of memory.activations
-  predicted.gradients       of memory.gradients
-  predicted.scratch         of memory.scratch
-  resident_bytes            most that the resident size grew from before the network was built, or
-                            null where the operating system does not tell
-  machine.macs_per_second   most that all threads multiply and add, all in registers
-  machine.bytes_per_second  most that all threads read and write in place, in peak_bytes bytes")]
+  share_of_bandwidth        bytes per second / machine.bytes_per_second, if a step reads and writes
+                            every byte of peak_bytes once
+  peak_bytes                most bytes allocated at once in a timed step, without the data set and
+                            what was allocated before the network; the sum of the next five keys
+  memory.weights            parameters and running statistics; for eval also the kernels' copies
+  memory.optimizer          momentum buffers
+  memory.activations        the batch, the stored feature maps, and small objects
+  memory.gradients          gradients of activations and weights
+  memory.scratch            buffers of the current operator, and the threads' tiles
+  predicted.weights         memory model of memory.weights; predicted is null where there is no
+                            model of this step
+  predicted.optimizer       memory model of memory.optimizer
+  predicted.activations     memory model of memory.activations
+  predicted.gradients       memory model of memory.gradients
+  predicted.scratch         memory model of memory.scratch
+  resident_bytes            growth of the resident size since before the network was built; null
+                            where the operating system does not report it
+  machine.macs_per_second   measured peak of all threads, operands in registers
+  machine.bytes_per_second  measured peak of all threads, reading and writing peak_bytes in place")]
 pub struct Args {
     /// The experiment file.
     manifest: PathBuf,
-    /// What to time: supernet (a step of its weights; of the manifest's first method that has one),
-    /// network (a training step), eval.
+    /// What to time: supernet (a weight step of the first method that has a supernet), network (a
+    /// training step of a network), or eval.
     #[arg(long, value_name = "WHAT", default_value = "supernet", value_parser = parse_what)]
     what: What,
-    /// The network to time, as JSON: what `repro show RUN --json` has under `architecture`.
+    /// The network to time, as JSON (`architecture` in the output of `repro show RUN --json`).
     #[arg(long, value_name = "FILE", conflicts_with = "run")]
     arch: Option<PathBuf>,
-    /// The network to time: what this run of the database arrived at.
+    /// The network to time: the derived network of this run in the database.
     #[arg(long, value_name = "ID")]
     run: Option<i64>,
-    /// How many steps to time.
+    /// Number of steps to time.
     #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     steps: u32,
-    /// Images in a step [default: the manifest's batch_size of the search or the training].
+    /// Images per step [default: batch_size of the manifest's search or training].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: Option<u32>,
-    /// Let this value take the place of the manifest's; may be repeated.
+    /// Override a manifest key, as in search.epochs=3; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Threads to compute with [default: all cores].
+    /// Number of threads [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Begin even where the step is thought to need more memory than is free; that is not known of
-    /// eval, rs_ws and evolution.
+    /// Skip the memory check (which does not cover eval, rs_ws and evolution).
     #[arg(long)]
     force: bool,
-    /// Print one object of JSON.
+    /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -103,17 +106,26 @@ fn parse_what(given: &str) -> Result<What, String> {
         "supernet" => Ok(What::Supernet),
         "network" => Ok(What::Network),
         "eval" => Ok(What::Eval),
-        _ => Err("give supernet, network or eval".to_owned()),
+        _ => Err("expected supernet, network or eval".to_owned()),
     }
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// When the manifest is not right, the data set or the network cannot be had, or an operator fails.
+/// When the manifest or the network is wrong, the data set is missing, or an operator fails.
 pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
-    let mut manifest = manifest::load(&args.manifest, &overrides)?;
+    let mut manifest = match manifest::load_experiment(&args.manifest, &overrides)? {
+        Experiment::Runs(manifest) => *manifest,
+        Experiment::Scaling(_) => {
+            let file = args.manifest.display();
+            bail!(Usage(format!(
+                "{file} is a memory study; `repro run {file}` measures its supernets, and `repro bench` \
+                 takes the manifest of a search"
+            )));
+        }
+    };
     if let Some(method) = manifest.methods.iter().copied().find(|method| method.has_supernet()) {
         manifest.search.method = method;
     }
@@ -122,7 +134,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
         refuse_unfitting(arch, &manifest.space).map_err(|problem| wrong(args, &problem))?;
     }
     set_threads(args.threads)?;
-    let batch = args.batch.map_or_else(|| usual_batch(&manifest, args.what), |n| n as usize);
+    let batch = args.batch.map_or_else(|| default_batch(&manifest, args.what), |n| n as usize);
     preflight(args, &manifest, arch.as_ref(), batch)?;
     fetch_if_absent(manifest.data.dataset, data_root, &Display::new())?;
     runner::check_images(&manifest, data_root)?;
@@ -138,7 +150,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether there is room for the step, where the memory model knows it.
+/// Checks that the step fits into free memory, where the memory model covers it.
 fn preflight(
     args: &Args,
     manifest: &Manifest,
@@ -157,25 +169,23 @@ fn preflight(
         What::Supernet => ("search", manifest.search.recompute),
         What::Network | What::Eval => ("train", manifest.train.recompute),
     };
-    let less = match recompute {
-        Recompute::None => {
-            format!("a smaller --batch or --set {section}.recompute=block needs less")
-        }
-        Recompute::Block => "a smaller --batch needs less".to_owned(),
+    let advice = match recompute {
+        Recompute::None => format!("a smaller --batch or --set {section}.recompute=block"),
+        Recompute::Block => "a smaller --batch".to_owned(),
     };
     bail!(
-        "a step needs about {} of memory at a batch of {batch}, and {} are free; {less}, and --force \
-         tries it nevertheless",
+        "a step needs about {} of memory at batch size {batch}, but only {} are free; use {advice}, or \
+         --force to skip this check",
         text::bytes(taken),
         text::bytes(free)
     )
 }
 
-/// A network of other images than those of the manifest.
+/// Refuses a network that does not fit the images or classes of the manifest.
 fn refuse_unfitting(arch: &ArchSpec, space: &SearchSpace) -> Result<(), String> {
     let refuse = |key: &str, given: usize, data: String| {
-        let advice = "time it with a manifest of its own data set";
-        Err(format!("{key} is {given}, the manifest's data set has {data}; {advice}"))
+        let advice = "use a manifest with the data set of the network";
+        Err(format!("{key} is {given}, but the manifest's data set has {data}; {advice}"))
     };
     let side = space.max_resolution();
     if arch.resolution > side {
@@ -191,7 +201,7 @@ fn refuse_unfitting(arch: &ArchSpec, space: &SearchSpace) -> Result<(), String> 
     Ok(())
 }
 
-/// What is wrong with the network that the command line names.
+/// An error in the network that the command line names.
 fn wrong(args: &Args, problem: &str) -> Usage {
     let place = match (&args.arch, args.run) {
         (Some(file), _) => format!("--arch {}", file.display()),
@@ -200,7 +210,7 @@ fn wrong(args: &Args, problem: &str) -> Usage {
     Usage(format!("{place}: {problem}"))
 }
 
-fn usual_batch(manifest: &Manifest, what: What) -> usize {
+fn default_batch(manifest: &Manifest, what: What) -> usize {
     match what {
         What::Supernet => manifest.search.batch_size,
         What::Network | What::Eval => manifest.train.batch_size,
@@ -210,7 +220,7 @@ fn usual_batch(manifest: &Manifest, what: What) -> usize {
 fn architecture(args: &Args, database: &Path) -> Result<Option<ArchSpec>> {
     if args.what == What::Supernet {
         if args.arch.is_some() || args.run.is_some() {
-            let problem = "--what supernet times the manifest's space; leave --arch and --run out";
+            let problem = "--what supernet times the manifest's supernet; remove --arch or --run";
             bail!(Usage(problem.to_owned()));
         }
         return Ok(None);
@@ -221,12 +231,12 @@ fn architecture(args: &Args, database: &Path) -> Result<Option<ArchSpec>> {
         return Ok(Some(ArchSpec::from_json(&text).map_err(|problem| wrong(args, &problem))?));
     }
     let Some(id) = args.run else {
-        let problem = "say which network: --run ID of the database, or --arch FILE";
+        let problem = "no network is given; use --run ID or --arch FILE";
         bail!(Usage(problem.to_owned()));
     };
     match existing(database)?.run(id)?.architecture {
         Some(found) => Ok(Some(found.arch)),
-        None => bail!("run {id} arrived at no network"),
+        None => bail!("run {id} has no derived network"),
     }
 }
 
@@ -238,21 +248,21 @@ fn table(m: &Measured) -> String {
             m.step_ms, range.0, range.1, m.steps
         ),
         format!(
-            "of which   forward {:.1}, backward {:.1}, optimizer {:.1} ms; the batch {:.1} ms beside it",
+            "parts      forward {:.1}, backward {:.1}, optimizer {:.1} ms; loading the batch takes {:.1} ms",
             m.forward_ms, m.backward_ms, m.optimizer_ms, m.data_ms
         ),
         format!(
-            "images     {:.0} a second, {} in a batch, {} threads",
+            "images     {:.0} per second, batch size {}, {} threads",
             m.images_per_second, m.batch, m.threads
         ),
         format!(
-            "rates      {} MACs a second, {:.0} % of the processor's peak; at least {:.0} % of its \
-             bandwidth",
+            "rates      {} MACs per second, {:.0} % of the measured peak; at least {:.0} % of the \
+             memory bandwidth",
             text::count(m.macs_per_second as u64),
             100.0 * m.share_of_peak,
             100.0 * m.share_of_bandwidth
         ),
-        format!("peak       {} above the idle process", text::bytes(m.peak_bytes)),
+        format!("peak       {} more than the idle process", text::bytes(m.peak_bytes)),
     ];
     let owners = [
         ("weights", memory.weights),
@@ -263,7 +273,7 @@ fn table(m: &Measured) -> String {
     ];
     let owners: Vec<String> =
         owners.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();
-    lines.push(format!("of which   {}", owners.join(", ")));
+    lines.push(format!("parts      {}", owners.join(", ")));
     if let Some(bytes) = m.resident_bytes {
         lines.push(format!("resident   {} more than the idle process", text::bytes(bytes)));
     }

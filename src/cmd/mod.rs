@@ -5,6 +5,7 @@ mod check;
 mod data;
 mod estimate;
 mod list;
+mod output;
 mod progress;
 mod report;
 mod run;
@@ -15,46 +16,49 @@ mod space;
 mod summary;
 mod text;
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::{Parser, Subcommand};
+use output::{is_broken_pipe, message, say, stdout};
 use repro::data::data_root;
 use repro::document::Complaints;
-use repro::store::Store;
-use std::io::{self, Write};
+use repro::store::{Store, StoreError};
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Reproduces FBNetV2's DMaskingNAS and keeps every result in a database.
+/// Reproduces FBNetV2's DMaskingNAS: searches architectures, trains them, stores every result.
 ///
-/// A manifest (experiments/*.toml) says what to do. `repro run` carries it out - search, derive,
-/// train from scratch, test once - and stores every number as it appears; the other commands look
-/// at what there is.
+/// An experiment is a manifest (experiments/*.toml). `repro run` executes it once per seed and
+/// method: it searches an architecture, trains the derived network from scratch and tests it. All
+/// measurements go into an SQLite database, which the other commands read.
 #[derive(Debug, Parser)]
 #[command(name = "repro", version = env!("REPRO_VERSION"), max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
-    /// The results database; it is made when there is none [env: REPRO_DB] [default: results.db]
+    /// The results database, created if it does not exist [env: REPRO_DB] [default: results.db]
     #[arg(long, global = true, value_name = "PATH", help_heading = PLACES)]
     db: Option<PathBuf>,
-    /// The folder with the data sets, one sub-folder each [env: REPRO_DATA] [default: repro/data in
-    /// the user's cache folder]
+    /// The folder with one subfolder per data set [env: REPRO_DATA] [default: repro/data in the
+    /// user's cache folder]
     #[arg(long, global = true, value_name = "FOLDER", help_heading = PLACES)]
     data: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
 
-const PLACES: &str = "Where things are";
+const PLACES: &str = "Database and data";
 
 const AFTER_HELP: &str = "\
 Exit codes:
-  0    done
-  1    failed: a run, the database, the data, the disk
-  2    the command line, a manifest or a space is not right; nothing was done
-  130  interrupted; what had been measured is in the database
+  0    success
+  1    a run failed, or the database, the data or the disk cannot be used
+  2    the command line, a manifest or a space is wrong; nothing was done
+  130  interrupted; measurements made so far are in the database
 
-Start with:
+First steps:
   repro run experiments/smoke.toml
-  repro list";
+  repro list
+  repro report";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -71,31 +75,34 @@ enum Command {
     ScalingPoint(scaling::PointArgs),
 }
 
-/// The command line is not right in a way that its parser cannot tell.
+/// A mistake on the command line that its parser cannot see.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Usage(String);
 
-/// How a command ended that did not fail.
+/// How a command ended that returned no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Done,
-    /// Some runs failed; that was said already.
+    /// Something failed that was reported already.
     Failed,
     Interrupted,
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and executes the command.
 pub fn main() -> ExitCode {
-    let result = execute(&Cli::parse()).and_then(|ending| {
-        io::stdout().flush()?;
+    let result = catch_panic(|| {
+        signals::report_file_size_limit()?;
+        let ending = execute(&Cli::parse())?;
+        if ending == Ending::Done {
+            stdout().flush()?;
+        }
         Ok(ending)
     });
     match result {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Failed) => ExitCode::from(1),
         Ok(Ending::Interrupted) => ExitCode::from(130),
-        // As `repro list | head -1` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             say(format_args!("error: {}", message(&error)));
@@ -126,34 +133,42 @@ fn database(flag: Option<PathBuf>) -> PathBuf {
     flag.or_else(|| variable().map(PathBuf::from)).unwrap_or_else(|| PathBuf::from("results.db"))
 }
 
-/// Opens the database of earlier runs; looking must not make one.
-fn existing(path: &Path) -> Result<Store> {
-    if !path.exists() {
-        bail!(
-            "there is no database at {}; `repro run MANIFEST` makes one, --db PATH names another",
-            path.display()
-        );
-    }
-    Ok(Store::open(path)?)
-}
-
-/// An error with its causes, each said once: many messages hold their cause already.
-fn message(error: &Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| {
-        match (said.is_empty(), said.contains(&cause)) {
-            (true, _) => cause,
-            (_, true) => said,
-            _ => format!("{said}: {cause}"),
-        }
+/// Opens the database, or creates it.
+///
+/// # Errors
+/// [`Usage`] where the path cannot name a database of this program, otherwise why it cannot be used.
+fn open(path: &Path) -> Result<Store> {
+    Store::open(path).map_err(|error| match error {
+        StoreError::NoFolder { .. }
+        | StoreError::IsFolder(_)
+        | StoreError::NotADatabase(_)
+        | StoreError::Foreign(_)
+        | StoreError::NotWritable { .. } => Usage(error.to_string()).into(),
+        _ => error.into(),
     })
 }
 
-fn is_broken_pipe(error: &Error) -> bool {
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+/// Opens a database to read it, which must not create one.
+fn existing(path: &Path) -> Result<Store> {
+    if !path.exists() {
+        bail!(
+            "there is no database at {}; `repro run MANIFEST` creates one, --db PATH names another",
+            path.display()
+        );
+    }
+    open(path)
 }
 
-/// The command line as a shell would take it again.
+/// Turns a panic into an error, so that it is stored and reported like any other failure.
+fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(anyhow!("the program panicked, which is a bug in it: {text}"))
+    })
+}
+
+/// The command line, quoted for a shell.
 fn command_line() -> String {
     let arguments = std::env::args_os().skip(1);
     let words = arguments.map(|word| quoted(&word.to_string_lossy()));
@@ -166,28 +181,4 @@ fn quoted(word: &str) -> String {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-/// Says it on standard error; that nobody listens is no reason to stop.
-fn say(text: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use anyhow::anyhow;
-
-    #[test]
-    fn a_cause_that_the_message_holds_already_is_not_repeated() {
-        let error = anyhow!("disk full").context("cannot write x.db: disk full").context("run 3");
-        assert_eq!(message(&error), "run 3: cannot write x.db: disk full");
-    }
-
-    #[test]
-    fn a_broken_pipe_is_found_below_its_context() {
-        let error = Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("writing");
-        assert!(is_broken_pipe(&error));
-        assert!(!is_broken_pipe(&anyhow!("broken pipe")));
-    }
 }

@@ -14,7 +14,7 @@ use repro::monitor::{Interrupted, Monitor};
 use repro::ops::instruction_set;
 use repro::recipe::DatasetName;
 use repro::report;
-use repro::runner::{self, Fewer, Need, RunPlan};
+use repro::runner::{self, MemoryNeed, RunPlan, SpaceBottleneck};
 use repro::store::{RunRecorder, RunRow, Store, StoreError};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -191,11 +191,13 @@ fn run_study(study: &Scaling, args: &Args, database: &Path, data_root: &Path) ->
 /// # Errors
 /// When less is free, unless the runs are forced.
 fn preflight(manifest: &Manifest, threads: usize, args: &Args) -> Result<String> {
-    let Some(need) = runner::need(manifest, threads) else { return Ok("nothing".to_owned()) };
+    let Some(need) = runner::memory_need(manifest, threads) else {
+        return Ok("nothing".to_owned());
+    };
     // On a GPU it is another memory.
     let free = memory::available_bytes().filter(|_| matches!(args.device, DeviceChoice::Cpu));
     let Some(free) = free else {
-        return Ok(format!("about {} for {}", text::bytes(need.bytes), need.who()));
+        return Ok(format!("about {} for {}", text::bytes(need.bytes), need.subject()));
     };
     let fits = runner::estimated_resident(need.bytes) <= free;
     if !fits && !args.force {
@@ -203,7 +205,7 @@ fn preflight(manifest: &Manifest, threads: usize, args: &Args) -> Result<String>
     }
     let doubt = if fits { "" } else { ": this may fail" };
     let (about, free) = (taken(need.bytes), text::bytes(free));
-    Ok(format!("needs about {about} for {}, {free} are free{doubt}", need.who()))
+    Ok(format!("needs about {about} for {}, {free} are free{doubt}", need.subject()))
 }
 
 /// What a process takes that has allocated so many bytes.
@@ -212,24 +214,24 @@ fn taken(allocated: u64) -> String {
 }
 
 /// Why the runs do not begin, and what would help.
-fn refusal(need: &Need<'_>, space: &str, free: u64) -> String {
+fn refusal(need: &MemoryNeed<'_>, space: &str, free: u64) -> String {
     let mut lines = vec![format!(
         "{} needs about {} of memory at a batch of {}, and {} are free. What needs less:",
-        need.who(),
+        need.subject(),
         taken(need.bytes),
         need.batch(),
         text::bytes(free)
     )];
-    lines.extend(need.proposals(free).into_iter().map(|proposal| {
-        let doubt = if proposal.fits { "" } else { ", still too much" };
-        format!("  {}: {}{doubt}", proposal.sets, taken(proposal.bytes))
+    lines.extend(need.smaller_settings(free).into_iter().map(|setting| {
+        let doubt = if setting.fits { "" } else { ", still too much" };
+        format!("  {}: {}{doubt}", setting.options, taken(setting.bytes))
     }));
-    match need.fewer() {
-        Fewer::Options => lines.push(format!("  fewer options in {space}")),
-        Fewer::TypesOrResolutions => {
+    match need.bottleneck() {
+        SpaceBottleneck::Options => lines.push(format!("  fewer options in {space}")),
+        SpaceBottleneck::TypesOrResolutions => {
             lines.push(format!("  fewer block types or resolutions in {space}"));
         }
-        Fewer::Nothing => {}
+        SpaceBottleneck::None => {}
     }
     lines.push("or begin nevertheless with --force".to_owned());
     lines.join("\n")

@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP: the first asks the run to stop, the second ends the program.
+//! SIGINT, SIGTERM and SIGHUP: the first one stops the run, the second one ends the program.
 
 use super::say;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -15,14 +15,14 @@ const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
 #[cfg(not(unix))]
 const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
 
-/// How often the flag is looked at.
+/// How often the acknowledging thread checks the flag.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// A flag that rises when the program is asked to stop. Whoever asked is told at once that it was
-/// heard, since a step may take minutes.
+/// A flag that is set when the program is asked to stop. A thread acknowledges the signal at once,
+/// because the current step may take minutes.
 pub struct StopFlag {
     stop: Arc<AtomicBool>,
-    acknowledges: Option<JoinHandle<()>>,
+    acknowledgement: Option<JoinHandle<()>>,
 }
 
 impl Deref for StopFlag {
@@ -35,23 +35,25 @@ impl Deref for StopFlag {
 
 impl Drop for StopFlag {
     fn drop(&mut self) {
-        // Who stops faster than it was said waits for that; otherwise nobody has asked.
+        // A program that stops within the interval waits for the acknowledgement. Without a signal,
+        // the thread never ends by itself.
         if self.stop.load(Ordering::Relaxed) {
-            let _ = self.acknowledges.take().map(JoinHandle::join);
+            let _ = self.acknowledgement.take().map(JoinHandle::join);
         }
     }
 }
 
-/// The flag. Asked again, the program ends at once: what is in the database stays sound.
+/// Installs the handlers. A second signal ends the program at once; the database stays intact.
 ///
 /// # Errors
 /// When the system refuses the handlers, or a thread.
 pub fn stop_flag() -> io::Result<StopFlag> {
     let stop = Arc::new(AtomicBool::new(false));
-    // A shell's background job ignores SIGINT too, but whoever sends one wants the run to stop.
-    let heard = |signal: &i32| [SIGINT, SIGTERM].contains(signal) || !is_ignored(*signal);
-    for signal in SIGNALS.into_iter().filter(heard) {
-        // In this order, so that the first signal finds the flag still down.
+    // SIGHUP stays ignored under `nohup`. A shell's background job ignores SIGINT too, but whoever
+    // sends one wants the run to stop.
+    let is_handled = |signal: &i32| [SIGINT, SIGTERM].contains(signal) || !is_ignored(*signal);
+    for signal in SIGNALS.into_iter().filter(is_handled) {
+        // In this order, so that the first signal finds the flag unset.
         flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
         flag::register(signal, Arc::clone(&stop))?;
     }
@@ -60,16 +62,29 @@ pub fn stop_flag() -> io::Result<StopFlag> {
         while !asked.load(Ordering::Relaxed) {
             thread::sleep(INTERVAL);
         }
-        // The line of a progress bar has no end.
+        // A progress bar does not end its line.
         let line = if io::stderr().is_terminal() { "\n" } else { "" };
-        say(format_args!("{line}asked to stop; asked again, this ends at once"));
+        say(format_args!(
+            "{line}stopping after the current step; interrupt again to end the program at once"
+        ));
     };
     let thread = thread::Builder::new().name("signals".to_owned()).spawn(acknowledge)?;
-    Ok(StopFlag { stop, acknowledges: Some(thread) })
+    Ok(StopFlag { stop, acknowledgement: Some(thread) })
 }
 
-/// Whether the program was started with the signal ignored, as `nohup` does; where the system does
-/// not tell (Linux does), it counts as not ignored.
+/// Makes writes beyond a file size limit (`ulimit -f`) fail with an error. By default SIGXFSZ ends
+/// the program without a message. A process that this one starts gets the default back.
+///
+/// # Errors
+/// When the system refuses the handler.
+pub fn report_file_size_limit() -> io::Result<()> {
+    #[cfg(unix)]
+    flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+    Ok(())
+}
+
+/// Whether the program was started with the signal ignored, as `nohup` does. Only Linux tells;
+/// elsewhere this is false.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,5 +1,5 @@
-//! Which images a run uses for what, and whether there are enough of them. Of an image folder this
-//! is only known when it is opened, so that it is looked at before any work.
+//! Divides the images of a data set into the splits of a run, and checks that they are large enough.
+//! The size of an image folder is only known once it is opened, so it is checked before any run.
 
 use super::RunPlan;
 use crate::data::{self, Dataset, Silent};
@@ -9,9 +9,10 @@ use crate::rng::Seed;
 use anyhow::Result;
 use std::path::Path;
 
-/// The data set, and what each of its training images is for.
+/// A data set with the splits of a run, as indices of training images.
 pub(super) struct Prepared {
     pub dataset: Dataset,
+    /// Those of `train` that the search sees.
     pub search: Vec<usize>,
     pub train: Vec<usize>,
     pub validation: Vec<usize>,
@@ -22,16 +23,16 @@ impl RunPlan<'_> {
         let (config, seed) = (&self.manifest.data, Seed(self.seed));
         let dataset = data::load(config, data_root, &Silent)?;
         if config.dataset == DatasetName::ImageFolder {
-            check(self.manifest, &dataset)?;
+            check_folder(self.manifest, &dataset)?;
         }
         let (train, validation) = dataset.partition(seed, config.validation_images)?;
-        let search = searched(self.manifest, &dataset, &train, seed)?;
+        let search = search_images(self.manifest, &dataset, &train, seed)?;
         Ok(Prepared { dataset, search, train, validation })
     }
 }
 
-/// The images that a search sees, of those that train the network.
-fn searched(
+/// The images that the search sees, out of those that train the network.
+fn search_images(
     manifest: &Manifest,
     dataset: &Dataset,
     train: &[usize],
@@ -42,7 +43,7 @@ fn searched(
     let all = of_classes.as_deref().unwrap_or(train);
     let images = config.images.unwrap_or(all.len());
     if images > all.len() {
-        let problem = format!("{images} is more than the {} there are to search on", all.len());
+        let problem = format!("{images} is more than the {} images to search on", all.len());
         let complaint = complaint(manifest, "search.images", problem, "give fewer");
         return Err(Complaints::from(complaint).into());
     }
@@ -51,20 +52,20 @@ fn searched(
     let least = for_weights.min(images - for_weights);
     if least < config.batch_size {
         let problem = format!(
-            "{} of {images} images leaves {least} on one side, and a batch takes {}",
+            "{} of {images} images leaves {least} in one of the two splits, and a batch takes {}",
             config.weight_share, config.batch_size
         );
-        let expected = "give a share that leaves enough on both sides, or smaller batches";
+        let expected = "give a share that leaves enough images in both splits, or smaller batches";
         let complaint = complaint(manifest, "search.weight_share", problem, expected);
         return Err(Complaints::from(complaint).into());
     }
     Ok(search)
 }
 
-/// Opens the data set and compares it with the manifest, where the manifest's reader could not.
+/// Opens the data set and checks what cannot be checked from the manifest alone.
 ///
 /// # Errors
-/// When a folder is not laid out as it should be, or does not fit the manifest.
+/// When an image folder has the wrong layout, or does not fit the manifest.
 pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<()> {
     let is_folder = manifest.data.dataset == DatasetName::ImageFolder;
     if !is_folder && manifest.search.classes.is_none() {
@@ -72,18 +73,18 @@ pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<()> {
     }
     let dataset = data::load(&manifest.data, data_root, &Silent)?;
     if is_folder {
-        check(manifest, &dataset)?;
+        check_folder(manifest, &dataset)?;
     }
     for &seed in &manifest.seeds {
         let seed = Seed(seed);
         let (train, _) = dataset.partition(seed, manifest.data.validation_images)?;
-        searched(manifest, &dataset, &train, seed)?;
+        search_images(manifest, &dataset, &train, seed)?;
     }
     Ok(())
 }
 
-/// What would be refused of a known data set when the manifest is read.
-fn check(manifest: &Manifest, dataset: &Dataset) -> Result<(), Complaints> {
+/// The checks that the manifest's reader makes for data sets of known size.
+fn check_folder(manifest: &Manifest, dataset: &Dataset) -> Result<(), Complaints> {
     let mut complaints = Vec::new();
     let mut complain = |key, problem, expected| {
         complaints.push(complaint(manifest, key, problem, expected));
@@ -95,7 +96,11 @@ fn check(manifest: &Manifest, dataset: &Dataset) -> Result<(), Complaints> {
             "the folder has {classes} classes, the space \"{}\" takes {}",
             space.name, space.classes
         );
-        complain("data.folder", problem, "give a folder and a space that fit each other");
+        complain(
+            "data.folder",
+            problem,
+            "give a folder and a space with the same number of classes",
+        );
     }
     let available = images.saturating_sub(data.validation_images);
     if available == 0 {
@@ -109,7 +114,7 @@ fn check(manifest: &Manifest, dataset: &Dataset) -> Result<(), Complaints> {
     if complaints.is_empty() { Ok(()) } else { Err(Complaints(complaints)) }
 }
 
-/// A problem with a key of the manifest that its reader could not see.
+/// A problem with a key of the manifest that shows only together with the data or the space.
 pub(super) fn complaint(
     manifest: &Manifest,
     key: &str,

@@ -1,4 +1,4 @@
-//! What a manifest's runs need in memory, before any work.
+//! The memory preflight: what the runs of a manifest need, and which settings would need less.
 
 use crate::cost::{self, StepSetting};
 use crate::data;
@@ -6,54 +6,56 @@ use crate::manifest::Manifest;
 use crate::recipe::{Method, Recompute};
 use crate::space::Dimension;
 
-/// The largest step of some runs.
+/// The training or search step of a manifest that needs the most memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Need<'a> {
+pub struct MemoryNeed<'a> {
     manifest: &'a Manifest,
     step: Step,
     setting: StepSetting,
-    /// The data set's included, which is in memory throughout.
+    /// Bytes allocated at the peak, with those of the data set, which stays in memory.
     pub bytes: u64,
 }
 
-/// Whose step it is.
+/// What the step belongs to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
     Search(Method),
-    /// Of the largest network there is.
+    /// The training of the space's largest network.
     Training,
 }
 
-/// Settings that need less.
+/// Settings that need less memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Proposal {
-    /// As the command line takes them.
-    pub sets: String,
+pub struct SmallerSetting {
+    /// The command-line options, such as `--set search.batch_size=32`.
+    pub options: String,
+    /// Bytes allocated at the peak.
     pub bytes: u64,
-    /// Whether that is no more than what is free.
+    /// Whether this fits into free memory.
     pub fits: bool,
 }
 
-/// What fewer options in the space would help.
+/// Which part of a space would have to shrink for a step to need less memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fewer {
+pub enum SpaceBottleneck {
     Options,
     TypesOrResolutions,
-    Nothing,
+    /// The memory does not depend on the number of options.
+    None,
 }
 
-/// What a process takes from the machine that has allocated so many bytes at most: itself, pages
-/// that are not full, and what the allocator keeps. An experience, no bound: up to 100 MiB more than
-/// were allocated were resident at the points of `reports/memory`, and none of them took as much as
-/// this says, by 32 MiB or more.
+/// The resident size of a process that allocates at most this many bytes. It adds the program
+/// itself, partly used pages, and pages that the allocator keeps. This is an estimate, not a bound: at
+/// the points of `reports/memory`, up to 100 MiB more were resident than allocated, and every point
+/// stayed at least 32 MiB below this estimate.
 #[must_use]
 pub fn estimated_resident(allocated: u64) -> u64 {
     allocated + allocated / 16 + (96 << 20)
 }
 
-/// The largest need of all runs of a manifest, computed on so many threads.
+/// The largest memory need of all runs of a manifest with this number of threads.
 #[must_use]
-pub fn need(manifest: &Manifest, threads: usize) -> Option<Need<'_>> {
+pub fn memory_need(manifest: &Manifest, threads: usize) -> Option<MemoryNeed<'_>> {
     let (search, train) = (&manifest.search, &manifest.train);
     let searches = manifest.methods.iter().map(|method| {
         let setting = (search.batch_size, search.recompute);
@@ -62,7 +64,7 @@ pub fn need(manifest: &Manifest, threads: usize) -> Option<Need<'_>> {
     let steps = searches.chain([(Step::Training, (train.batch_size, train.recompute))]);
     let needs = steps.map(|(step, (batch, recompute))| {
         let setting = StepSetting { batch, threads, recompute };
-        Need { manifest, step, setting, bytes: bytes(manifest, step, setting) }
+        MemoryNeed { manifest, step, setting, bytes: bytes(manifest, step, setting) }
     });
     needs.max_by_key(|need| need.bytes)
 }
@@ -76,10 +78,10 @@ fn bytes(manifest: &Manifest, step: Step, setting: StepSetting) -> u64 {
     data::describe(manifest.data.dataset).bytes + step.total()
 }
 
-impl Need<'_> {
-    /// Whose step it is, for people: `the search by dnas`.
+impl MemoryNeed<'_> {
+    /// What needs the memory, for messages: `the search by dnas`.
     #[must_use]
-    pub fn who(&self) -> String {
+    pub fn subject(&self) -> String {
         match self.step {
             Step::Search(method) => format!("the search by {}", method.name()),
             Step::Training => "the training of the largest network".to_owned(),
@@ -91,68 +93,69 @@ impl Need<'_> {
         self.setting.batch
     }
 
-    /// What of the space makes the step large.
+    /// Which part of the space makes the step large.
     #[must_use]
-    pub fn fewer(&self) -> Fewer {
+    pub fn bottleneck(&self) -> SpaceBottleneck {
         let several = |dimension| self.manifest.space.most_options(dimension) > 1;
         match self.step {
-            Step::Search(Method::Dnas | Method::Darts | Method::Darts2) => Fewer::Options,
+            Step::Search(Method::Dnas | Method::Darts | Method::Darts2) => SpaceBottleneck::Options,
             Step::Search(Method::Dmasking)
                 if several(Dimension::BlockType) || several(Dimension::Resolution) =>
             {
-                Fewer::TypesOrResolutions
+                SpaceBottleneck::TypesOrResolutions
             }
-            _ => Fewer::Nothing,
+            _ => SpaceBottleneck::None,
         }
     }
 
-    /// What fits into so many bytes: recomputed blocks, the largest smaller batch that is a power of
-    /// two, and both together where neither fits by itself. What does not fit is proposed as well, as a
-    /// beginning.
+    /// Settings that need less memory, for a machine with `free` bytes: block recomputation, the
+    /// largest smaller batch that fits (a power of two), and both together where neither fits alone.
+    /// Settings that do not fit are listed too, as a starting point.
     #[must_use]
-    pub fn proposals(&self, free: u64) -> Vec<Proposal> {
+    pub fn smaller_settings(&self, free: u64) -> Vec<SmallerSetting> {
         let StepSetting { batch, recompute, .. } = self.setting;
-        let mut proposals = Vec::new();
+        let mut settings = Vec::new();
         if recompute == Recompute::None {
-            proposals.push(self.proposal(batch, Recompute::Block, free));
+            settings.push(self.with(batch, Recompute::Block, free));
         }
-        proposals.extend(self.smaller_batch(recompute, free));
-        if recompute == Recompute::None && !proposals.iter().any(|proposal| proposal.fits) {
-            proposals.extend(self.smaller_batch(Recompute::Block, free));
+        settings.extend(self.smaller_batch(recompute, free));
+        if recompute == Recompute::None && !settings.iter().any(|setting| setting.fits) {
+            settings.extend(self.smaller_batch(Recompute::Block, free));
         }
-        proposals
+        settings
     }
 
-    /// The largest smaller batch that fits, or the smallest one there is.
-    fn smaller_batch(&self, recompute: Recompute, free: u64) -> Option<Proposal> {
+    /// The largest smaller batch that fits, otherwise the smallest batch.
+    fn smaller_batch(&self, recompute: Recompute, free: u64) -> Option<SmallerSetting> {
         let smaller = (1..usize::BITS).map(|power| 1 << power);
         let smaller = smaller.take_while(|batch| *batch < self.setting.batch);
         let mut last = None;
         for batch in smaller.collect::<Vec<_>>().into_iter().rev() {
-            let proposal = self.proposal(batch, recompute, free);
-            if proposal.fits {
-                return Some(proposal);
+            let setting = self.with(batch, recompute, free);
+            if setting.fits {
+                return Some(setting);
             }
-            last = Some(proposal);
+            last = Some(setting);
         }
         last
     }
 
-    fn proposal(&self, batch: usize, recompute: Recompute, free: u64) -> Proposal {
+    fn with(&self, batch: usize, recompute: Recompute, free: u64) -> SmallerSetting {
         let setting = StepSetting { batch, recompute, ..self.setting };
         let section = match self.step {
             Step::Search(_) => "search",
             Step::Training => "train",
         };
-        let mut sets = Vec::new();
+        let mut options = Vec::new();
         if batch != self.setting.batch {
-            sets.push(format!("--set {section}.batch_size={batch}"));
+            options.push(format!("--set {section}.batch_size={batch}"));
         }
         if recompute != self.setting.recompute {
-            sets.push(format!("--set {section}.recompute={}", recompute.name()));
+            options.push(format!("--set {section}.recompute={}", recompute.name()));
         }
         let bytes = bytes(self.manifest, self.step, setting);
-        Proposal { sets: sets.join(" "), bytes, fits: estimated_resident(bytes) <= free }
+        let fits = estimated_resident(bytes) <= free;
+        SmallerSetting { options: options.join(" "), bytes, fits }
     }
 }
 
@@ -168,58 +171,58 @@ mod tests {
         manifest::load(&path, &Overrides { sets, seeds: Vec::new() }).unwrap()
     }
 
-    /// The bytes that a manifest needs with the settings of a proposal.
-    fn bytes_with(sets: &str) -> u64 {
-        let sets: Vec<&str> = sets.split("--set ").filter(|set| !set.is_empty()).collect();
+    /// The bytes that a manifest needs with these command-line options.
+    fn bytes_with(options: &str) -> u64 {
+        let sets: Vec<&str> = options.split("--set ").filter(|set| !set.is_empty()).collect();
         let sets: Vec<&str> = sets.into_iter().map(str::trim).collect();
-        need(&manifest(&[&["search.method=dnas"], &sets[..]].concat()), 2).unwrap().bytes
+        memory_need(&manifest(&[&["search.method=dnas"], &sets[..]].concat()), 2).unwrap().bytes
     }
 
     #[test]
-    fn the_largest_step_is_named() {
+    fn the_largest_step_is_found() {
         let masked = manifest(&[]);
-        let masked = need(&masked, 2).unwrap();
-        assert_eq!(masked.who(), "the search by dmasking");
-        assert_eq!(masked.fewer(), Fewer::TypesOrResolutions);
+        let masked = memory_need(&masked, 2).unwrap();
+        assert_eq!(masked.subject(), "the search by dmasking");
+        assert_eq!(masked.bottleneck(), SpaceBottleneck::TypesOrResolutions);
         let explicit = manifest(&["search.method=dnas"]);
-        let explicit = need(&explicit, 2).unwrap();
+        let explicit = memory_need(&explicit, 2).unwrap();
         assert!(explicit.bytes > 10 * masked.bytes, "{explicit:?} {masked:?}");
-        assert_eq!(explicit.fewer(), Fewer::Options);
+        assert_eq!(explicit.bottleneck(), SpaceBottleneck::Options);
         let large = manifest(&["search.method=random", "train.batch_size=512"]);
-        let large = need(&large, 2).unwrap();
+        let large = memory_need(&large, 2).unwrap();
         assert_eq!(
-            (large.who().as_str(), large.batch()),
+            (large.subject().as_str(), large.batch()),
             ("the training of the largest network", 512)
         );
-        assert_eq!(large.fewer(), Fewer::Nothing);
-        assert!(large.proposals(0)[0].sets.starts_with("--set train."));
+        assert_eq!(large.bottleneck(), SpaceBottleneck::None);
+        assert!(large.smaller_settings(0)[0].options.starts_with("--set train."));
     }
 
     #[test]
-    fn what_is_proposed_needs_what_it_says_and_fits_where_something_does() {
+    fn smaller_settings_need_what_they_say() {
         let explicit = manifest(&["search.method=dnas"]);
-        let explicit = need(&explicit, 2).unwrap();
-        let sets = |proposals: &[Proposal]| {
-            proposals.iter().map(|p| (p.sets.clone(), p.fits)).collect::<Vec<_>>()
+        let explicit = memory_need(&explicit, 2).unwrap();
+        let listed = |settings: &[SmallerSetting]| {
+            settings.iter().map(|s| (s.options.clone(), s.fits)).collect::<Vec<_>>()
         };
-        // A byte less than it needs: each helps by itself.
-        let all = explicit.proposals(estimated_resident(explicit.bytes) - 1);
+        // One byte less than the need: each setting alone is enough.
+        let all = explicit.smaller_settings(estimated_resident(explicit.bytes) - 1);
         let half = format!("--set search.batch_size={}", explicit.batch() / 2);
         let block = "--set search.recompute=block".to_owned();
-        assert_eq!(sets(&all), [(block.clone(), true), (half, true)]);
-        for Proposal { sets, bytes, .. } in &all {
-            assert_eq!(bytes_with(sets), *bytes, "{sets}");
-            assert!(*bytes < explicit.bytes, "{sets}");
+        assert_eq!(listed(&all), [(block.clone(), true), (half, true)]);
+        for SmallerSetting { options, bytes, .. } in &all {
+            assert_eq!(bytes_with(options), *bytes, "{options}");
+            assert!(*bytes < explicit.bytes, "{options}");
         }
-        // Less than the smallest batch needs: both together do.
+        // Less than the smallest batch needs: only both together fit.
         let smallest = explicit.smaller_batch(Recompute::None, 0).unwrap();
-        let all = explicit.proposals(estimated_resident(smallest.bytes) - 1);
+        let all = explicit.smaller_settings(estimated_resident(smallest.bytes) - 1);
         let both = format!("--set search.batch_size=2 {block}");
         assert_eq!(all.len(), 3, "{all:?}");
-        assert_eq!((all[2].fits, bytes_with(&all[2].sets)), (true, all[2].bytes));
-        // Nothing does.
-        let none = explicit.proposals(0);
+        assert_eq!((all[2].fits, bytes_with(&all[2].options)), (true, all[2].bytes));
+        // Nothing fits.
+        let none = explicit.smaller_settings(0);
         let two = "--set search.batch_size=2".to_owned();
-        assert_eq!(sets(&none), [(block, false), (two, false), (both, false)]);
+        assert_eq!(listed(&none), [(block, false), (two, false), (both, false)]);
     }
 }

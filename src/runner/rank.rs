@@ -1,5 +1,5 @@
-//! How well shared weights rank networks (Yu et al. 2020): a sample of the space is scored with the
-//! search's shared weights, then each is trained by itself with the run's recipe.
+//! Measures how well shared weights rank networks (Yu et al. 2020): a sample of networks is scored
+//! with the shared weights of the search, then each is trained alone with the run's recipe.
 
 use super::{Prepared, RunPlan};
 use crate::cost;
@@ -14,12 +14,12 @@ use crate::train::Score;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 
-/// Draws that may repeat a network before the sample counts as larger than what there is.
-const REPEATS: usize = 1_000;
+/// Repeated draws after which the space counts as too small for the sample.
+const MAX_REPEATS: usize = 1_000;
 
 impl RunPlan<'_> {
-    /// The phase, where the manifest asks for it. Shared scores are on the images that the search
-    /// held out from its weights, scores of trained networks on the run's validation images.
+    /// Executes the phase where there is a sample to rank. Shared scores are measured on the
+    /// validation split of the search, scores of trained networks on the run's validation images.
     pub(super) fn rank(
         &self,
         sample: Option<Vec<Decisions>>,
@@ -29,7 +29,8 @@ impl RunPlan<'_> {
         monitor: &mut Monitor<'_>,
     ) -> Result<()> {
         let Some(sample) = sample else { return Ok(()) };
-        let weights = shared.context("the search left no shared weights to rank networks with")?;
+        let weights =
+            shared.context("the search returned no shared weights to rank networks with")?;
         let seed = Seed(self.seed).child("rank");
         monitor.phase(Phase::Rank, |monitor| {
             let mut work = Work::default();
@@ -66,19 +67,19 @@ impl RunPlan<'_> {
         Ok(())
     }
 
-    /// Whether the run has shared weights of its own: `evolution` trains the very ones that `rs_ws` of
-    /// the same seed does, so that ranking under them would find the same once more.
+    /// Whether ranking under the shared weights of this run gives new information. `evolution` has
+    /// the same shared weights as `rs_ws` of the same seed, so only one of them is ranked.
     fn ranks(&self) -> bool {
-        let again = self.method == Method::Evolution;
-        let again = again && self.manifest.methods.contains(&Method::RsWs);
-        self.method.shares_weights() && !again
+        let same_as_rs_ws =
+            self.method == Method::Evolution && self.manifest.methods.contains(&Method::RsWs);
+        self.method.shares_weights() && !same_as_rs_ws
     }
 
-    /// The networks to rank, where the manifest asks for it: different ones of the space, within the
-    /// budget if there is one.
+    /// The distinct networks to rank, within the budget if there is one. `None` where the manifest
+    /// does not ask for a rank correlation.
     ///
     /// # Errors
-    /// When there are not so many.
+    /// When the space does not have that many.
     pub(super) fn networks_to_rank(&self) -> Result<Option<Vec<Decisions>>> {
         let Some(config) = self.manifest.rank_correlation.filter(|_| self.ranks()) else {
             return Ok(None);
@@ -91,9 +92,9 @@ impl RunPlan<'_> {
                 break;
             }
             ensure!(
-                i < config.architectures + REPEATS,
-                "{}: rank_correlation.architectures: only {} different networks were found to \
-                 rank, not {}; ask for fewer, or give a larger search.budget.tolerance",
+                i < config.architectures + MAX_REPEATS,
+                "{}: rank_correlation.architectures: found only {} distinct networks to rank, not {}; \
+                 ask for fewer, or give a larger search.budget.tolerance",
                 self.manifest.path.display(),
                 sample.len(),
                 config.architectures
@@ -116,8 +117,8 @@ impl RunPlan<'_> {
     }
 }
 
-/// Recorded as soon as it is known: a study that is interrupted keeps it. As in a search, a network
-/// that diverged counts as one that guesses.
+/// Records the shared score at once, so that an interrupted run keeps it. As in a search, a diverged
+/// network is scored at chance accuracy.
 fn record_shared(
     space: &SearchSpace,
     i: u64,
@@ -139,7 +140,8 @@ fn record_shared(
     monitor.measure(i, &metrics)
 }
 
-/// The same for the network by itself; that it diverged is only said if it was not before.
+/// Records the score of the network trained alone. A network counts as diverged once, so this marks
+/// it only if its shared score did not.
 fn record_alone(
     space: &SearchSpace,
     i: u64,

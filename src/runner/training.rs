@@ -1,9 +1,9 @@
-//! The trainings of the found network from scratch, each from a seed of its own, and one look at the
-//! test images for each.
+//! Trains the derived network from scratch, once per repeat, and evaluates each result once on the
+//! test images.
 //!
-//! `test.top1` and `test.loss` of training i are those metrics at step i. What training 1, 2, …
-//! measures on its way is called `repeat.1.train.loss` and so on; that of training 0 has no such
-//! prefix, so that a run of one training is called as ever.
+//! `test.top1` and `test.loss` have one step per training run. The training curves of repeat 1, 2, …
+//! are named `repeat.1.train.loss` and so on. Those of repeat 0 have no prefix, so that a run with a
+//! single training run has plain names.
 
 use super::{Prepared, RunPlan, hex};
 use crate::cost;
@@ -19,24 +19,24 @@ use anyhow::Result;
 use candle_core::Device;
 use sha2::{Digest, Sha256};
 
-/// A network with the weights that a training gave it.
+/// A network with its trained weights.
 struct Trained {
     net: Net,
     params: Params,
 }
 
-/// Names the metrics of a further training.
-struct Repeat<'a> {
-    number: usize,
+/// Adds the prefix of a repeat to the names of its metrics.
+struct RepeatRecorder<'a> {
+    repeat: usize,
     recorder: &'a mut dyn Recorder,
 }
 
-impl Recorder for Repeat<'_> {
+impl Recorder for RepeatRecorder<'_> {
     fn measure(&mut self, step: u64, metrics: &[(&str, f64)]) -> Result<()> {
-        let named = metrics.iter().map(|(name, value)| (self.name(name), *value));
-        let named: Vec<(String, f64)> = named.collect();
-        let named: Vec<(&str, f64)> = named.iter().map(|(n, value)| (n.as_str(), *value)).collect();
-        self.recorder.measure(step, &named)
+        let names: Vec<String> = metrics.iter().map(|(name, _)| self.prefixed(name)).collect();
+        let values = metrics.iter().map(|(_, value)| *value);
+        let prefixed: Vec<(&str, f64)> = names.iter().map(String::as_str).zip(values).collect();
+        self.recorder.measure(step, &prefixed)
     }
     fn phase_started(&mut self, phase: Phase) -> Result<()> {
         self.recorder.phase_started(phase)
@@ -49,19 +49,19 @@ impl Recorder for Repeat<'_> {
     }
 }
 
-impl Repeat<'_> {
-    fn name(&self, metric: &str) -> String {
-        if self.number == 0 {
+impl RepeatRecorder<'_> {
+    fn prefixed(&self, metric: &str) -> String {
+        if self.repeat == 0 {
             metric.to_owned()
         } else {
-            format!("repeat.{}.{metric}", self.number)
+            format!("repeat.{}.{metric}", self.repeat)
         }
     }
 }
 
 impl RunPlan<'_> {
-    /// All trainings, then all tests. The weights of all trainings are kept until then, and count
-    /// towards the peak of the phase.
+    /// Executes all training runs, then all tests. The trained weights stay in memory until the
+    /// tests, so they count towards the peak of the training phase.
     pub(super) fn train_and_test(
         &self,
         arch: &ArchSpec,
@@ -83,7 +83,8 @@ impl RunPlan<'_> {
         })?;
         for (repeat, score) in (0..).zip(&scores) {
             train::ensure_finite(score.loss, "test", repeat)?;
-            // Not through the monitor: a run that has its result is finished, not interrupted.
+            // Not through the monitor, which checks for a stop: a run that has its result counts as
+            // finished.
             let metrics = [("test.top1", score.top1), ("test.loss", score.loss)];
             monitor.recorder.measure(repeat, &metrics)?;
         }
@@ -94,7 +95,7 @@ impl RunPlan<'_> {
             test_top1: mean(|score| score.top1),
             test_loss: mean(|score| score.loss),
             test_images: prepared.dataset.test.len() as u64,
-            weights_sha256: fingerprint(hashes),
+            weights_sha256: combined_hash(hashes),
         })
     }
 
@@ -107,9 +108,9 @@ impl RunPlan<'_> {
         monitor: &mut Monitor<'_>,
         work: &mut Work,
     ) -> Result<Trained> {
-        let seed = training_seed(Seed(self.seed), repeat);
+        let seed = repeat_seed(Seed(self.seed), repeat);
         let (net, mut params) = Net::of_arch(arch, seed, device)?;
-        let mut recorder = Repeat { number: repeat, recorder: &mut *monitor.recorder };
+        let mut recorder = RepeatRecorder { repeat, recorder: &mut *monitor.recorder };
         let mut monitor =
             Monitor { recorder: &mut recorder, progress: monitor.progress, stop: monitor.stop };
         let training = Training {
@@ -124,14 +125,14 @@ impl RunPlan<'_> {
         let processed = train::train(&training, &mut params, &mut monitor)?;
         let macs = cost::count(arch).macs;
         work.add_training(macs, processed as usize);
-        // The validation images are looked at after every epoch.
+        // The validation images are evaluated after every epoch.
         work.add_inference(macs, self.manifest.train.epochs * prepared.validation.len());
         Ok(Trained { net, params })
     }
 }
 
-/// The seed of training `repeat`. The first is that of a run with only one.
-fn training_seed(run: Seed, repeat: usize) -> Seed {
+/// The seed of repeat `repeat`. Repeat 0 has the seed of a run without repeats.
+fn repeat_seed(run: Seed, repeat: usize) -> Seed {
     let seed = run.child("train");
     if repeat == 0 { seed } else { seed.child(&format!("repeat/{repeat}")) }
 }
@@ -143,7 +144,7 @@ fn test(trained: &Trained, arch: &ArchSpec, prepared: &Prepared, work: &mut Work
     train::evaluate(&trained.net, &trained.params, dataset, test, images)
 }
 
-/// The hash of the weights; of several hashes, that of their text in a row.
-fn fingerprint(mut hashes: Vec<String>) -> String {
+/// The hash itself where there is one, otherwise the SHA-256 of all hashes joined as text.
+fn combined_hash(mut hashes: Vec<String>) -> String {
     if hashes.len() > 1 { hex(&Sha256::digest(hashes.concat())) } else { hashes.remove(0) }
 }

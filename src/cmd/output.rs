@@ -1,0 +1,87 @@
+//! Standard output, and messages on standard error.
+
+use anyhow::Error;
+use std::fmt::Display;
+use std::io::{self, StdoutLock, Write};
+
+/// Writes a line to standard error. A closed standard error is no reason to stop.
+pub fn say(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Standard output, with errors that name it.
+pub fn stdout() -> Stdout {
+    Stdout(io::stdout().lock())
+}
+
+/// See [`stdout`].
+pub struct Stdout(StdoutLock<'static>);
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(named)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(named)
+    }
+}
+
+/// The same kind of error: a broken pipe stays one.
+fn named(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
+}
+
+/// An error with its causes. A cause that is already part of the message is not repeated.
+pub fn message(error: &Error) -> String {
+    let causes = error.chain().map(|cause| without_backtrace(&cause.to_string()));
+    causes.fold(String::new(), |text, cause| match (text.is_empty(), text.contains(&cause)) {
+        (true, _) => cause,
+        (_, true) => text,
+        _ => format!("{text}: {cause}"),
+    })
+}
+
+/// With `RUST_BACKTRACE` set, candle's errors print a backtrace as part of their message. It would
+/// end up in the database and in every table.
+fn without_backtrace(text: &str) -> String {
+    let is_frame = |line: &&str| {
+        let line = line.trim_start();
+        line == "Stack backtrace:" || line.starts_with("0: ")
+    };
+    let lines = text.lines().take_while(|line| !is_frame(line));
+    lines.collect::<Vec<_>>().join("\n").trim_end().to_owned()
+}
+
+/// Whether the reader of our output went away, as in `repro list | head -1`.
+pub fn is_broken_pipe(error: &Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn a_repeated_cause_is_printed_once() {
+        let error = anyhow!("disk full").context("cannot write x.db: disk full").context("run 3");
+        assert_eq!(message(&error), "run 3: cannot write x.db: disk full");
+    }
+
+    #[test]
+    fn a_backtrace_is_cut_off() {
+        let error = anyhow!("x.png: no image\n   0: candle_core::error::bt\n      at error.rs:1\n");
+        assert_eq!(message(&error), "x.png: no image");
+        let lists = anyhow!("two problems:\n  10: one\n  20: two");
+        assert_eq!(message(&lists), lists.to_string());
+    }
+
+    #[test]
+    fn a_broken_pipe_is_found_below_its_context() {
+        let error = Error::from(named(io::ErrorKind::BrokenPipe.into())).context("writing");
+        assert!(is_broken_pipe(&error));
+        assert!(!is_broken_pipe(&anyhow!("broken pipe")));
+    }
+}

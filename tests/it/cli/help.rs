@@ -1,0 +1,13 @@
+//! The help text of every command.
+
+use super::*;
+
+#[test]
+fn help_is_as_recorded() {
+    for name in ["", "run", "check", "list", "show", "report", "space", "data", "bench"] {
+        let arguments = if name.is_empty() { vec!["--help"] } else { vec![name, "--help"] };
+        let output = repro(&arguments).output().unwrap();
+        let help = String::from_utf8(output.stdout).unwrap();
+        insta::assert_snapshot!(format!("help_{name}").trim_end_matches('_'), help);
+    }
+}

@@ -1,0 +1,50 @@
+//! `repro report` of a small run.
+
+use super::*;
+
+/// Every number becomes a `#`: how fast and how well differs from machine to machine.
+fn without_numbers(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '0'..='9' if out.ends_with('#') => {}
+            '0'..='9' => out.push('#'),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+#[test]
+fn a_run_becomes_a_report() {
+    let sandbox = Sandbox::new();
+    let [run] = &sandbox.smoke(&[])[..] else { panic!("no run") };
+    let out = sandbox.folder.path().join("reports");
+    let written = sandbox.repro(&["report", "--out", out.to_str().unwrap()]).output().unwrap();
+    assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
+    let csv = std::fs::read_to_string(out.join("smoke.csv")).unwrap();
+    let (names, row) = csv.trim_end().split_once('\n').unwrap();
+    let row: BTreeMap<&str, &str> = names.split(',').zip(row.split(',')).collect();
+    for key in ["run_id", "arch_id", "test_top1", "macs", "params", "weights_sha256"] {
+        assert_eq!(row[key], run[key].to_string().trim_matches('"'), "{key}");
+    }
+    let page = std::fs::read_to_string(out.join("smoke.md")).unwrap();
+    let blocks = page.lines().filter(|line| line.contains("| MBConv") || line.contains("| skip"));
+    assert!(blocks.count() >= 2, "{page}");
+    // What is the same on every machine: headings, heads of tables, notes.
+    let frame: Vec<&str> = page
+        .lines()
+        .filter(|line| {
+            !line.starts_with("| ") || line.starts_with("| method") || line.starts_with("| block")
+        })
+        .filter(|line| !line.starts_with("- ") && !line.starts_with("### "))
+        .collect();
+    let place = out.display().to_string();
+    let frame = frame.join("\n").replace(&place, "OUT");
+    let frame: Vec<String> = without_numbers(&frame)
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ").replace("--", "-"))
+        .map(|line| line.replace("--", "-").replace("--", "-").replace("--", "-"))
+        .collect();
+    insta::assert_snapshot!("report_of_smoke", frame.join("\n"));
+}
