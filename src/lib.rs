@@ -2,17 +2,20 @@
 //! with, and keeps every result in a database. See README.md for the picture of the rooms.
 
 pub mod bench;
+pub mod child;
 pub mod claim;
 pub mod cost;
 pub mod data;
 pub mod document;
 pub mod env;
+pub mod hex;
 pub mod manifest;
 pub mod memory;
 pub mod monitor;
 pub mod net;
 pub mod nn;
 pub mod ops;
+pub mod progress;
 pub mod recipe;
 pub mod record;
 pub mod report;

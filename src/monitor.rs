@@ -2,28 +2,10 @@
 //! far it is, and the flag that asks it to stop.
 
 use crate::memory;
+use crate::progress::Progress;
 use crate::record::{Phase, PhaseUsage, Recorder, Work};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-
-/// Shows how far a loop is. The library prints nothing itself.
-pub trait Progress {
-    /// A loop of `steps` begins.
-    fn started(&self, what: &str, steps: u64);
-    /// `step` of them are done; `note` is a short state (`loss 1.23`).
-    fn advanced(&self, step: u64, note: &str);
-    fn finished(&self);
-}
-
-/// Shows nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Quiet;
-
-impl Progress for Quiet {
-    fn started(&self, _: &str, _: u64) {}
-    fn advanced(&self, _: u64, _: &str) {}
-    fn finished(&self) {}
-}
 
 /// The run was asked to stop; what it had measured is kept.
 #[derive(Clone, Copy, Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use super::run::{fetch_if_absent, set_threads};
 use super::{Usage, existing, text};
 use anyhow::{Result, bail};
 use repro::bench::{self, Measured, What};
-use repro::data::{self, Silent};
+use repro::data;
 use repro::manifest::{self, Experiment, Manifest, Overrides};
 use repro::memory;
 use repro::recipe::Recompute;
@@ -138,7 +138,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     preflight(args, &manifest, arch.as_ref(), batch)?;
     fetch_if_absent(manifest.data.dataset, data_root, &Display::new())?;
     runner::check_images(&manifest, data_root)?;
-    let dataset = data::load(&manifest.data, data_root, &Silent)?;
+    let dataset = data::load(&manifest.data, data_root)?;
     let size = (batch, args.steps as usize);
     let measured = bench::measure(&manifest, &dataset, args.what, arch.as_ref(), size)?;
     let mut out = io::stdout().lock();

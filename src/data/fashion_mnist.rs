@@ -4,8 +4,9 @@
 //! The files are in the IDX format: a magic number whose last byte counts the dimensions, the
 //! dimensions as big-endian 32-bit numbers, then the bytes.
 
-use super::fetch::{self, FetchProgress, Staging};
+use super::fetch::{self, Staging};
 use super::{DataError, Dataset, Images, Normalisation, Pixels, Split, hash};
+use crate::progress::{Amount, Progress};
 use crate::recipe::DatasetName;
 use flate2::read::MultiGzDecoder;
 use std::fs;
@@ -93,18 +94,18 @@ pub(super) fn load_slice() -> Result<Dataset, DataError> {
 pub(super) fn fetch(
     root: &Path,
     from: Option<&Path>,
-    progress: &dyn FetchProgress,
+    progress: &dyn Progress,
 ) -> Result<bool, DataError> {
     let Some(from) = from else {
         let folder = found(root).ok_or_else(|| missing(&place(root)))?;
-        return fetch::step(progress, "checking", None, || {
+        return fetch::step(progress, "checking", Amount::Unknown, || {
             files().try_for_each(|file| read_checked(&folder, file).map(drop)).map(|()| true)
         });
     };
     let staging = Staging::begin(root, progress)?;
     let new = staging.folder().join("fashion-mnist");
     fs::create_dir(&new).map_err(DataError::writing(&new))?;
-    fetch::step(progress, "copying and checking", None, || {
+    fetch::step(progress, "copying and checking", Amount::Unknown, || {
         files().try_for_each(|file| {
             read_checked(from, file)?;
             let target = new.join(file.name);
@@ -184,7 +185,7 @@ fn idx<'a>(bytes: &'a [u8], inner: &[usize]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Silent;
+    use crate::progress::Quiet;
 
     #[test]
     fn the_slice_is_balanced_and_needs_no_folder() {
@@ -212,10 +213,10 @@ mod tests {
         let (root, given) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let bytes = include_bytes!("fixture/train-images-idx3-ubyte.gz");
         fs::write(given.path().join(TRAIN[0].name), bytes).unwrap();
-        let error = fetch(root.path(), Some(given.path()), &Silent).unwrap_err();
+        let error = fetch(root.path(), Some(given.path()), &Quiet).unwrap_err();
         assert!(matches!(error, DataError::WrongHash { .. }), "{error}");
         fs::write(given.path().join(TRAIN[0].name), &bytes[..100]).unwrap();
-        let error = fetch(root.path(), Some(given.path()), &Silent).unwrap_err();
+        let error = fetch(root.path(), Some(given.path()), &Quiet).unwrap_err();
         assert!(matches!(error, DataError::Damaged { .. }), "{error}");
         assert_eq!(fetch::bytes_below(root.path()), 0);
     }
@@ -226,7 +227,7 @@ mod tests {
         let Some(folder) = found(root.path()) else {
             return; // Not installed: the fingerprints are also checked wherever it is used.
         };
-        assert!(!fetch(root.path(), Some(&folder), &Silent).unwrap());
+        assert!(!fetch(root.path(), Some(&folder), &Quiet).unwrap());
         let data = load(root.path()).unwrap();
         assert_eq!((data.train.len(), data.test.len()), (60_000, 10_000));
         assert_eq!(found(root.path()).unwrap(), place(root.path()));

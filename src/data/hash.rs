@@ -1,9 +1,9 @@
 //! Published fingerprints, and the comparison with what lies on the disk.
 
 use super::DataError;
+use crate::hex::hex;
 use md5::{Digest, Md5};
 use sha2::Sha256;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -49,14 +49,6 @@ fn compare(
     }
     let (path, remedy) = (path.to_owned(), remedy.to_owned());
     Err(DataError::WrongHash { path, kind, expected, actual, remedy })
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -21,7 +21,6 @@ pub use catalog::{
     ALL, Description, Presence, check_folder, describe, fetch, label, load, presence,
 };
 pub use error::DataError;
-pub use fetch::{FetchProgress, Silent};
 pub use folder::Files;
 pub use root::data_root;
 
@@ -162,8 +161,7 @@ mod tests {
     use super::*;
 
     fn slice() -> Dataset {
-        load(&DatasetName::FashionMnistSlice.into(), std::path::Path::new("/nowhere"), &Silent)
-            .unwrap()
+        load(&DatasetName::FashionMnistSlice.into(), std::path::Path::new("/nowhere")).unwrap()
     }
 
     #[test]

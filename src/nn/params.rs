@@ -1,5 +1,6 @@
 //! Parameters and buffers in the order of their creation, and the pass that uses them.
 
+use crate::hex::hex;
 use crate::recipe::Recompute;
 use crate::rng::Seed;
 use crate::tape::{LeafGradients, Tape, Value};
@@ -209,7 +210,7 @@ impl Params {
                 hash.update(value.to_le_bytes());
             }
         }
-        Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+        Ok(hex(&hash.finalize()))
     }
 }
 

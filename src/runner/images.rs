@@ -2,7 +2,7 @@
 //! The size of an image folder is only known once it is opened, so it is checked before any run.
 
 use super::RunPlan;
-use crate::data::{self, Dataset, Silent};
+use crate::data::{self, Dataset};
 use crate::manifest::{Complaint, Complaints, Manifest};
 use crate::recipe::{DatasetName, for_weights};
 use crate::rng::Seed;
@@ -21,7 +21,7 @@ pub(super) struct Prepared {
 impl RunPlan<'_> {
     pub(super) fn prepare(&self, data_root: &Path) -> Result<Prepared> {
         let (config, seed) = (&self.manifest.data, Seed(self.seed));
-        let dataset = data::load(config, data_root, &Silent)?;
+        let dataset = data::load(config, data_root)?;
         if config.dataset == DatasetName::ImageFolder {
             check_folder(self.manifest, &dataset)?;
         }
@@ -71,7 +71,7 @@ pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<()> {
     if !is_folder && manifest.search.classes.is_none() {
         return Ok(());
     }
-    let dataset = data::load(&manifest.data, data_root, &Silent)?;
+    let dataset = data::load(&manifest.data, data_root)?;
     if is_folder {
         check_folder(manifest, &dataset)?;
     }

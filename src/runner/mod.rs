@@ -17,6 +17,7 @@ use images::Prepared;
 use crate::cost;
 use crate::data;
 use crate::env::Environment;
+use crate::hex::hex;
 use crate::manifest::{Complaints, Manifest};
 use crate::memory;
 use crate::monitor::Monitor;
@@ -161,8 +162,4 @@ fn manifest_record(
         space_candidates: size.to_string(),
         space_log10: size.log10(),
     }
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,6 +5,7 @@ use super::{Prepared, RunPlan};
 use crate::cost;
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;
+use crate::progress::Amount;
 use crate::recipe::Method;
 use crate::record::{Phase, Work};
 use crate::rng::Seed;
@@ -52,7 +53,9 @@ impl RunPlan<'_> {
                 label: "train",
                 device,
             };
-            monitor.progress.started("training ranked networks", sample.len() as u64);
+            monitor
+                .progress
+                .started("training ranked networks", Amount::Steps(sample.len() as u64));
             for (i, (decisions, score)) in (0..).zip(sample.iter().zip(&scores)) {
                 let arch = space.decide(decisions);
                 let own = seed.child(&format!("train/{i}"));

@@ -4,7 +4,7 @@
 use super::{estimated_resident, manifest_record};
 use crate::bench::{self, Length};
 use crate::cost::{self, StepSetting};
-use crate::data::{self, Silent};
+use crate::data;
 use crate::env::Environment;
 use crate::manifest::{Scaling, steps_of};
 use crate::memory;
@@ -96,7 +96,7 @@ impl Point {
     /// # Errors
     /// When the data set cannot be read, or a step fails.
     pub fn measure(&self, study: &Scaling, data_root: &Path) -> Result<StepUsage> {
-        let dataset = data::load(&study.data, data_root, &Silent)?;
+        let dataset = data::load(&study.data, data_root)?;
         let config = steps_of(self.method, self.recompute, study.sweep.batch_size);
         let (timed, seconds) = (study.sweep.steps, study.sweep.seconds);
         let length = Length { warm_up: WARM_UP, timed, seconds };

@@ -3,9 +3,10 @@
 use super::*;
 use crate::data::Loader;
 use crate::manifest::{self, Overrides};
-use crate::monitor::{Interrupted, Quiet};
+use crate::monitor::Interrupted;
 use crate::net::Net;
 use crate::nn::Pass;
+use crate::progress::Quiet;
 use crate::record::{PhaseUsage, Recorder};
 use crate::search::split;
 use crate::train::{self, Training};

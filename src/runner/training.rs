@@ -5,8 +5,9 @@
 //! are named `repeat.1.train.loss` and so on. Those of repeat 0 have no prefix, so that a run with a
 //! single training run has plain names.
 
-use super::{Prepared, RunPlan, hex};
+use super::{Prepared, RunPlan};
 use crate::cost;
+use crate::hex::hex;
 use crate::monitor::Monitor;
 use crate::net::Net;
 use crate::nn::Params;

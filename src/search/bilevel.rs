@@ -12,6 +12,7 @@ use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::nn::Params;
 use crate::ops::loss::CrossEntropy;
+use crate::progress::Amount;
 use crate::recipe::{Adam, Method, SearchConfig};
 use crate::record::Work;
 use crate::rng::Seed;
@@ -134,7 +135,7 @@ fn learn(
         Turns::Minibatches => parts.weights.batches(),
     };
     let alpha_steps = ((config.epochs - config.warmup_epochs) * per_epoch) as u64;
-    monitor.progress.started("searching", steps + alpha_steps);
+    monitor.progress.started("searching", Amount::Steps(steps + alpha_steps));
     let steps = Steps::new(Names::SEARCH, &config.weights, steps, monitor);
     let mut state = Loop { relaxation, alpha: &config.alpha, steps, alpha_step: 0 };
     // Where the turns are minibatches, α's images go round as they last.
@@ -299,9 +300,9 @@ fn epoch_metrics(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{self, Dataset, Silent};
+    use crate::data::{self, Dataset};
     use crate::manifest::{self, Overrides};
-    use crate::monitor::Quiet;
+    use crate::progress::Quiet;
     use crate::recipe::Augment;
     use crate::record::NullRecorder;
     use crate::train::{StepSeconds, learning_rate};
@@ -372,7 +373,7 @@ mod tests {
         let mut config = manifest.search;
         (config.method, config.weight_share, config.batch_size) = (method, 2.0 / 3.0, 16);
         (config.epochs, config.warmup_epochs, config.augment) = (3, 1, Augment::default());
-        let mut dataset = data::load(&manifest.data, Path::new("/nowhere"), &Silent).unwrap();
+        let mut dataset = data::load(&manifest.data, Path::new("/nowhere")).unwrap();
         number(&mut dataset);
         let params = SharedWeights::new(&manifest.space, Seed(1), &Device::Cpu).unwrap();
         let (alpha, params) = (ArchParams::new(&manifest.space), params.params().clone());

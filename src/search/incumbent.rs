@@ -80,7 +80,7 @@ impl<'s> Incumbent<'s> {
 mod tests {
     use super::*;
     use crate::manifest::{self, Overrides};
-    use crate::monitor::Quiet;
+    use crate::progress::Quiet;
     use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder};
     use crate::rng::Seed;
     use crate::search::draw;

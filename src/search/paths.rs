@@ -18,6 +18,7 @@ use crate::cost;
 use crate::data::{Batch, Loader};
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;
+use crate::progress::Amount;
 use crate::recipe::{PathRange, Recompute, SearchConfig, Sgd};
 use crate::record::Work;
 use crate::rng::Seed;
@@ -95,7 +96,7 @@ fn train(
         PathRange::Budget => config.budget.as_ref(),
     };
     let all = (config.epochs * loader.batches()) as u64;
-    monitor.progress.started("training shared weights", all);
+    monitor.progress.started("training shared weights", Amount::Steps(all));
     let mut steps = Steps::new(Names::SEARCH, &config.weights, all, monitor);
     for epoch in 0..config.epochs as u64 {
         let start = Instant::now();
@@ -141,7 +142,7 @@ pub(super) fn search(
     let batches = settings.calibration_batches;
     let scorer = Scorer::new(images.dataset, parts, size, batches, images.device)?;
     let mut incumbent = Incumbent::new(space);
-    monitor.progress.started("scoring networks", settings.candidates as u64);
+    monitor.progress.started("scoring networks", Amount::Steps(settings.candidates as u64));
     let mut score = |decisions: &Decisions| {
         let score = scorer.score(&weights, decisions, &mut work)?;
         incumbent.meet(decisions, score, &work, monitor)

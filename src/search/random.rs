@@ -6,6 +6,7 @@ use super::incumbent::Incumbent;
 use super::score::split;
 use super::{Images, SearchOutcome, Trial};
 use crate::monitor::Monitor;
+use crate::progress::Amount;
 use crate::recipe::{SearchConfig, TrainConfig};
 use crate::record::Work;
 use crate::rng::Seed;
@@ -44,7 +45,7 @@ pub(super) fn search(
     let trial = Trial { dataset, images, held_out, config: &recipe, label: "search", device };
     let mut work = Work::default();
     let mut incumbent = Incumbent::new(space);
-    monitor.progress.started("searching", settings.candidates as u64);
+    monitor.progress.started("searching", Amount::Steps(settings.candidates as u64));
     for i in 0..settings.candidates as u64 {
         // Not the stream of `one`: the first candidate would be its draw.
         let own = seed.child(&format!("random/candidate/{i}"));

@@ -3,8 +3,9 @@
 
 use crate::cost;
 use crate::data::Dataset;
-use crate::monitor::{Monitor, Quiet};
+use crate::monitor::Monitor;
 use crate::net::Net;
+use crate::progress::Quiet;
 use crate::recipe::TrainConfig;
 use crate::record::{NullRecorder, Work};
 use crate::rng::Seed;

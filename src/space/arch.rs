@@ -1,6 +1,7 @@
 //! One network of a space: every choice decided.
 
 use super::{Activation, BlockChoices, BlockType, ConvSpec, Expansion, SearchSpace, squeeze_width};
+use crate::hex::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -88,7 +89,7 @@ impl ArchSpec {
     #[must_use]
     pub fn id(&self) -> String {
         let digest = Sha256::digest(self.to_json().as_bytes());
-        digest.iter().take(6).map(|b| format!("{b:02x}")).collect()
+        hex(&digest[..6])
     }
 
     /// Canonical JSON: fields in the order of the declaration.

@@ -13,6 +13,7 @@ use crate::monitor::Monitor;
 use crate::net::Net;
 use crate::nn::Params;
 use crate::ops::loss::{CrossEntropy, cross_entropy};
+use crate::progress::Amount;
 use crate::recipe::TrainConfig;
 use crate::rng::Seed;
 use anyhow::Result;
@@ -72,7 +73,7 @@ pub fn train(
     let loader = loader.share(config.scale).on(&device);
     let all = (config.epochs * loader.batches()) as u64;
     let mut optimizer = SgdState::new(config.optimizer, params)?;
-    monitor.progress.started("training", all);
+    monitor.progress.started("training", Amount::Steps(all));
     let mut steps = Steps::new(Names::TRAINING, &config.optimizer, all, monitor);
     let mut processed = 0;
     for epoch in 0..config.epochs as u64 {

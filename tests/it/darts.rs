@@ -6,13 +6,14 @@ use crate::spaces::{gate_values, parse};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use repro::cost::{self, BlockProbabilities, Probabilities, propagate};
-use repro::data::{self, Batch, Silent};
+use repro::data::{self, Batch};
 use repro::manifest::{self, Overrides};
-use repro::monitor::{Monitor, Quiet};
+use repro::monitor::Monitor;
 use repro::net::{ExplicitSupernet, Gated};
 use repro::nn::{Params, Pass};
 use repro::ops::loss::{CrossEntropy, cross_entropy};
 use repro::ops::update::accumulate;
+use repro::progress::Quiet;
 use repro::recipe::{LossForm, Method, SearchConfig};
 use repro::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
 use repro::rng::Seed;
@@ -311,7 +312,7 @@ impl Recorder for Log {
 /// batches of 16.
 fn short_search(method: Method) -> (SearchOutcome, Log) {
     let manifest = smoke();
-    let dataset = data::load(&manifest.data, Path::new("/nowhere"), &Silent).unwrap();
+    let dataset = data::load(&manifest.data, Path::new("/nowhere")).unwrap();
     let (epochs, warmup_epochs, batch_size) = (2, 1, 16);
     let config = SearchConfig { method, epochs, warmup_epochs, batch_size, ..manifest.search };
     let (images, stop) = ((0..160).collect::<Vec<_>>(), AtomicBool::new(false));

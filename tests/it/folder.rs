@@ -4,7 +4,7 @@
 use crate::cli::repro;
 use jpeg_encoder::{ColorType as JpegKind, Encoder};
 use png::{BitDepth, ColorType};
-use repro::data::{self, DataError, Dataset, Loader, Silent};
+use repro::data::{self, DataError, Dataset, Loader};
 use repro::recipe::{Augment, DataConfig, DatasetName, ImageFolder};
 use repro::rng::Seed;
 use std::fmt::Write;
@@ -57,7 +57,7 @@ impl Bench {
     }
 
     fn open(&self, side: usize) -> Result<Dataset, DataError> {
-        data::load(&config(side, [0.0; 3], [1.0 / 255.0; 3]), self.root(), &Silent)
+        data::load(&config(side, [0.0; 3], [1.0 / 255.0; 3]), self.root())
     }
 
     /// A message, as it reads wherever the folder lies.
@@ -154,7 +154,7 @@ fn the_middle_of_a_picture_arrives_scaled_and_normalised() {
         write_png(&bench.path(&format!("{part}/a/1.png")), (16, 8), ColorType::Rgb, &pixels);
     }
     let (mean, sd) = ([0.5, 0.25, 0.125], [0.5, 0.25, 0.2]);
-    let data = data::load(&config(7, mean, sd), bench.root(), &Silent).unwrap();
+    let data = data::load(&config(7, mean, sd), bench.root()).unwrap();
     let (values, _) = unchanged(&data);
     for (i, pixel) in values[0].chunks_exact(3).enumerate() {
         let (y, x) = (4 + i / 7, i % 7);

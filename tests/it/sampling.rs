@@ -4,11 +4,12 @@ use crate::numbers::{random_map, values};
 use crate::spaces::random_probabilities;
 use candle_core::{Device, Tensor};
 use repro::cost;
-use repro::data::{self, Batch, Dataset, Silent};
+use repro::data::{self, Batch, Dataset};
 use repro::manifest::{self, Manifest, Overrides};
-use repro::monitor::{Monitor, Quiet};
+use repro::monitor::Monitor;
 use repro::net::{Net, SharedWeights};
 use repro::nn::{Params, Pass};
+use repro::progress::Quiet;
 use repro::recipe::{Budget, DatasetName, Objective};
 use repro::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
 use repro::rng::Seed;
@@ -40,7 +41,7 @@ fn smoke(sets: &[&str]) -> Manifest {
 }
 
 fn dataset() -> Dataset {
-    data::load(&DatasetName::FashionMnistSlice.into(), Path::new("/nowhere"), &Silent).unwrap()
+    data::load(&DatasetName::FashionMnistSlice.into(), Path::new("/nowhere")).unwrap()
 }
 
 fn macs(space: &SearchSpace, decisions: &Decisions) -> u64 {

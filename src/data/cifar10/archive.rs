@@ -133,7 +133,7 @@ fn write_checked(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Silent;
+    use crate::progress::Quiet;
     use std::ffi::OsStr;
 
     /// A .tar.gz of these members, with nothing CIFAR-like in its own name.
@@ -155,7 +155,7 @@ mod tests {
         let elsewhere = tempfile::tempdir().unwrap();
         let file = elsewhere.path().join("given");
         fs::write(&file, bytes).unwrap();
-        let error = super::super::fetch(root.path(), Some(&file), OsStr::new("/no/npm"), &Silent);
+        let error = super::super::fetch(root.path(), Some(&file), OsStr::new("/no/npm"), &Quiet);
         let names: Vec<_> = fs::read_dir(root.path()).unwrap().flatten().collect();
         assert_eq!(names.len(), 1, "only the lock remains: {names:?}");
         error.unwrap_err()

