@@ -25,4 +25,5 @@ pub mod search;
 pub mod space;
 pub mod store;
 pub mod tape;
+pub mod tiling;
 pub mod train;

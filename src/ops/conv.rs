@@ -2,11 +2,12 @@
 //! (im2col), times the filters. The stem is one; its three input channels leave nothing to
 //! vectorise otherwise. The windows live in the cache and are made again on the way back.
 
-use super::host::{Host, Scratch, expect, nhwc, pieces, refuse_no_stride, tensor, to_fill};
+use super::host::{Host, Scratch, expect, nhwc, refuse_no_stride, tensor, to_fill};
 use super::lanes::{self, Kernel, Layout, Mode, blocks, dispatch, multiply};
 use super::no_kernel;
 use super::sums::{ChannelSums, Moments, sum_parts};
 use crate::space::conv_out;
+use crate::tiling::chunk_images;
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
@@ -50,7 +51,7 @@ pub fn forward(
             // SAFETY: every image's product is stored in full.
             #[allow(unsafe_code)]
             let mut y = unsafe { to_fill(n * pixels * c_out) };
-            let piece = pieces(n);
+            let piece = chunk_images(n);
             let sums = y
                 .par_chunks_mut(piece * pixels * c_out)
                 .zip(xs.par_chunks(piece * g.image()))
@@ -85,7 +86,7 @@ pub fn backward(
     match dy.device() {
         Device::Cpu => {
             let (xs, dys) = (Host::of(x)?, Host::of(dy)?);
-            let (piece, out) = (pieces(n), g.oh * g.ow * c_out);
+            let (piece, out) = (chunk_images(n), g.oh * g.ow * c_out);
             let mut gradients = ConvGradients { dx: None, dw: None };
             if weights {
                 let parts: Vec<Vec<f32>> = xs

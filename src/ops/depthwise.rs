@@ -24,7 +24,7 @@ pub use batch_sums::ExpandGradients;
 
 use super::activation::{ActivationFn, by_activation};
 use super::gram::Gram;
-use super::host::{Host, Scratch, nhwc, pieces, refuse_no_stride, tensor, to_fill};
+use super::host::{Host, Scratch, nhwc, refuse_no_stride, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, blocks, dispatch, load, load_some, multiply,
     multiply_add, one_row_at_a_time, store, store_some,
@@ -33,6 +33,7 @@ use super::no_kernel;
 use super::norm::{HostNorm, Norm};
 use super::sums::{ChannelSums, Moments};
 use super::tile::{BlockWeights, PixelSink, TileGeometry, TileTaps};
+use crate::tiling::chunk_images;
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 use std::rc::Rc;
@@ -78,7 +79,7 @@ pub fn forward(
             // SAFETY: every pixel of every block of channels is convolved.
             #[allow(unsafe_code)]
             let mut y = unsafe { to_fill(n * out_len) };
-            let piece = pieces(n);
+            let piece = chunk_images(n);
             let sums: Vec<ChannelSums> = y
                 .par_chunks_mut(piece * out_len)
                 .zip(xs.par_chunks(piece * in_len))

@@ -7,11 +7,9 @@ use super::lanes::{
 };
 use super::no_kernel;
 use super::sums::Moments;
+use crate::tiling::{COVARIANCE_ROWS, covariance_chunk_rows};
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
-
-/// Rows whose products are summed in f32 before they are added up in f64.
-const CHUNK: usize = 64;
 
 /// Mean and covariance over all but the last axis.
 #[derive(Clone, Debug)]
@@ -34,10 +32,9 @@ impl Gram {
         match x.device() {
             Device::Cpu => {
                 let xs = Host::of(x)?;
-                // Sixteen pieces whatever the number of threads, so that the sum has one order.
-                let piece = rows.div_ceil(16).next_multiple_of(CHUNK) * c;
+                let chunk = covariance_chunk_rows(rows) * c;
                 let parts: Vec<Vec<f64>> = xs
-                    .par_chunks(piece)
+                    .par_chunks(chunk)
                     .map(|x| {
                         let mut sums = vec![0f64; (c + 1) * c];
                         dispatch(Products { c, x, sums: &mut sums });
@@ -141,8 +138,8 @@ impl Kernel for Products<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
         let c = self.c;
-        let mut columns = Scratch::new(CHUNK * L);
-        for x in self.x.chunks(CHUNK * c) {
+        let mut columns = Scratch::new(COVARIANCE_ROWS * L);
+        for x in self.x.chunks(COVARIANCE_ROWS * c) {
             let rows = x.len() / c;
             for (at, valid) in blocks(c) {
                 let mut sum = [0f32; L];

@@ -77,18 +77,6 @@ pub(super) fn rows_of(x: &Tensor) -> Result<(usize, usize)> {
     Ok((x.elem_count() / c.max(1), c))
 }
 
-/// Rows of a matrix with `c` columns that one piece of work takes: about 64 KiB of f32, a function
-/// of the shape alone.
-pub(super) fn piece_rows(c: usize) -> usize {
-    (16 * 1024 / c.max(1)).max(1)
-}
-
-/// Images that one piece of work takes: sixteen pieces, whatever the number of threads, so that
-/// sums over the batch have one order.
-pub(super) fn pieces(images: usize) -> usize {
-    images.div_ceil(16).max(1)
-}
-
 /// Adds up vectors in order, in f64.
 pub(super) fn ordered_sum(parts: &[Vec<f32>]) -> Vec<f64> {
     let mut total = vec![0f64; parts.first().map_or(0, Vec::len)];

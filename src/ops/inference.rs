@@ -7,13 +7,14 @@ mod matrix;
 mod residual;
 
 use super::depthwise::Expand;
-use super::host::{Host, Scratch, nhwc, pieces, tensor, to_fill};
+use super::host::{Host, Scratch, nhwc, tensor, to_fill};
 use super::lanes::{Kernel, dispatch};
 use super::no_kernel;
 use super::norm::Norm;
 use super::pool::mean_of_rows;
 use super::project::SqueezeExciteWeights;
 use crate::space::Activation;
+use crate::tiling::chunk_images;
 use candle_core::{Device, Result, Tensor, bail};
 use inverted_residual::HostInvertedResidual;
 use matrix::{HostConv, HostConv1x1, Matrix};
@@ -163,7 +164,7 @@ impl InferenceNetwork {
         // SAFETY: `run` copies into all of y, and scratch is initialised.
         #[allow(unsafe_code)]
         let mut y = unsafe { to_fill(n * last.len()) };
-        let piece = pieces(n).min((CACHE / (2 * size_of::<f32>() * largest(&shapes))).max(1));
+        let piece = chunk_images(n).min((CACHE / (2 * size_of::<f32>() * largest(&shapes))).max(1));
         y.par_chunks_mut(piece * last.len())
             .zip(xs.par_chunks(piece * first.len()))
             .for_each(|(y, x)| self.run(&shapes, x, y));

@@ -4,10 +4,11 @@
 //! instruction set is chosen here, at run time, so that a plain `cargo build` is fast on any
 //! x86-64 and on aarch64: [`dispatch`] compiles the kernel for each of them.
 
+use crate::tiling;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Channels of a full block: one AVX-512 register, two of AVX2, four of NEON.
-pub(super) const L: usize = 16;
+pub(super) const L: usize = tiling::LANES;
 
 /// One block of channels.
 pub(super) type Lanes = [f32; L];
@@ -212,7 +213,7 @@ pub(super) fn blocks(channels: usize) -> impl Iterator<Item = (usize, usize)> {
 /// Columns of a matrix with its rows one after another, padded with zeros to full blocks and laid
 /// out block by block: block b holds, row by row, columns 16 b to 16 b + 15.
 pub(super) fn pack(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut packed = vec![0f32; rows * columns.next_multiple_of(L)];
+    let mut packed = vec![0f32; tiling::packed_len(rows, columns)];
     for (b, (at, valid)) in blocks(columns).enumerate() {
         for row in 0..rows {
             let to = (b * rows + row) * L;
@@ -224,13 +225,18 @@ pub(super) fn pack(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 
 /// The same for the transposed matrix, whose rows are the columns of `matrix`.
 pub(super) fn pack_transposed(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    pack(&transpose(matrix, rows, columns), columns, rows)
+}
+
+/// The transpose of `matrix` `[rows, columns]`.
+pub(super) fn transpose(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut transposed = vec![0f32; rows * columns];
     for row in 0..rows {
         for column in 0..columns {
             transposed[column * rows + row] = matrix[row * columns + column];
         }
     }
-    pack(&transposed, columns, rows)
+    transposed
 }
 
 /// How a matrix lies in memory.

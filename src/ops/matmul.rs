@@ -7,11 +7,9 @@
 use super::host::{Host, expect, ordered_sum, rows_of, tensor, to_fill};
 use super::lanes::{self, Kernel, Layout, Mode, dispatch, multiply};
 use super::no_kernel;
+use crate::tiling::{MATMUL_ROWS, outer_chunk_rows};
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
-
-/// Rows that one piece of work takes.
-const PIECE_ROWS: usize = 256;
 
 /// `y[…, c_out] = x[…, c_in] · w[c_in, c_out]`.
 ///
@@ -80,7 +78,7 @@ fn product(a: &[f32], b: &[f32], k: usize, n: usize) -> Vec<f32> {
     // SAFETY: the pieces cover all rows, and each is stored in full.
     #[allow(unsafe_code)]
     let mut y = unsafe { to_fill(a.len() / k.max(1) * n) };
-    y.par_chunks_mut(PIECE_ROWS * n).zip(a.par_chunks(PIECE_ROWS * k)).for_each(|(y, a)| {
+    y.par_chunks_mut(MATMUL_ROWS * n).zip(a.par_chunks(MATMUL_ROWS * k)).for_each(|(y, a)| {
         let shape = (y.len() / n, k, n);
         dispatch(Product { shape, a, layout: Layout::Rows(k), b, c: y, how: Mode::Store });
     });
@@ -89,14 +87,13 @@ fn product(a: &[f32], b: &[f32], k: usize, n: usize) -> Vec<f32> {
 
 /// `aᵀ[m, rows] · b[rows, n]`, piece by piece and summed in order.
 pub(super) fn outer(a: &[f32], b: &[f32], m: usize, n: usize) -> Vec<f32> {
-    // Sixteen pieces whatever the number of threads, so that the sum has one order.
-    let piece = (a.len() / m).div_ceil(16).next_multiple_of(PIECE_ROWS);
+    let chunk = outer_chunk_rows(a.len() / m);
     let parts: Vec<Vec<f32>> = a
-        .par_chunks(piece * m)
-        .zip(b.par_chunks(piece * n))
+        .par_chunks(chunk * m)
+        .zip(b.par_chunks(chunk * n))
         .map(|(a, b)| {
             let mut part = vec![0f32; m * n];
-            for (a, b) in a.chunks(PIECE_ROWS * m).zip(b.chunks(PIECE_ROWS * n)) {
+            for (a, b) in a.chunks(MATMUL_ROWS * m).zip(b.chunks(MATMUL_ROWS * n)) {
                 let rows = a.len() / m;
                 let packed = lanes::pack(b, rows, n);
                 let (layout, c) = (Layout::Columns(m), &mut part[..]);

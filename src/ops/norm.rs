@@ -14,7 +14,7 @@ mod backward;
 pub use backward::{BranchGradients, NormGradients, NormWanted, backward};
 
 use super::activation::{ActivationFn, by_activation};
-use super::host::{Host, expect, piece_rows, rows_of, tensor, to_fill};
+use super::host::{Host, expect, rows_of, tensor, to_fill};
 use super::lanes::{
     Kernel, L, Lanes, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time,
     store_some,
@@ -22,6 +22,7 @@ use super::lanes::{
 use super::no_kernel;
 use super::sums::{ChannelSums, Moments};
 use crate::space::Activation;
+use crate::tiling::elementwise_rows;
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -110,7 +111,7 @@ pub fn moments(z: &Tensor) -> Result<Moments> {
         Device::Cpu => {
             let zs = Host::of(z)?;
             let sums = zs
-                .par_chunks(piece_rows(c) * c)
+                .par_chunks(elementwise_rows(c) * c)
                 .map(|z| {
                     let mut sums = ChannelSums::new(c);
                     dispatch(MomentSums { z, c, sums: &mut sums });
@@ -143,7 +144,7 @@ pub fn forward(sum: &GatedSum) -> Result<Tensor> {
             // SAFETY: the first summand is stored, not added.
             #[allow(unsafe_code)]
             let mut y = unsafe { to_fill(like.elem_count()) };
-            let piece = piece_rows(host.c) * host.c;
+            let piece = elementwise_rows(host.c) * host.c;
             y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| {
                 dispatch(NormForward { host: &host, from: i * piece, y });
             });

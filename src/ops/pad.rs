@@ -1,8 +1,9 @@
 //! Activations of different widths in one sum: y = Σ_i pad(x_i), each filled up with zero channels.
 //! It keeps nothing, since it is linear.
 
-use super::host::{Host, expect, nhwc, piece_rows, tensor};
+use super::host::{Host, expect, nhwc, tensor};
 use super::no_kernel;
+use crate::tiling::elementwise_rows;
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -22,7 +23,7 @@ pub fn sum(parts: &[&Tensor], width: usize) -> Result<Tensor> {
                 hosts.push((Host::of(x)?, c));
             }
             let mut y = vec![0f32; n * h * w * width];
-            let piece = piece_rows(width);
+            let piece = elementwise_rows(width);
             y.par_chunks_mut(piece * width).enumerate().for_each(|(i, y)| {
                 for (x, c) in &hosts {
                     let x = &x[i * piece * c..][..y.len() / width * c];

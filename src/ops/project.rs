@@ -12,7 +12,7 @@ mod backward;
 pub use backward::{ProjectGradients, SqueezeExciteGradients, backward};
 
 use super::activation::{ActivationFn, by_activation, evaluate};
-use super::host::{Host, Scratch, expect, nhwc, pieces, tensor, to_fill};
+use super::host::{Host, Scratch, expect, nhwc, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
     one_row_at_a_time, store_some,
@@ -22,11 +22,9 @@ use super::norm::{HostNorm, PreActivation, padded};
 use super::pool::mean_of_rows;
 use super::sums::{ChannelSums, Moments};
 use crate::space::Activation;
+use crate::tiling::{chunk_images, projection_rows};
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
-
-/// Rows that a group of images should at least have, so that the matrix is worth loading.
-const GROUP_ROWS: usize = 64;
 
 /// The weights of a squeeze-excite. `T` is a tensor, or a value on the tape.
 #[derive(Clone)]
@@ -101,7 +99,7 @@ fn forward_cpu(
     // SAFETY: the product is stored for all rows.
     #[allow(unsafe_code)]
     let mut y = unsafe { to_fill(n * pixels * c_out) };
-    let piece = pieces(n) * pixels;
+    let piece = chunk_images(n) * pixels;
     let sums = y
         .par_chunks_mut(piece * c_out)
         .zip(zs.par_chunks(piece * c))
@@ -292,11 +290,6 @@ pub(super) fn scale_rows(rows: &mut [f32], pitch: usize, gates: &[f32]) {
     }
 }
 
-/// Rows of a group of whole images.
-fn group_rows(pixels: usize) -> usize {
-    GROUP_ROWS.div_ceil(pixels) * pixels
-}
-
 /// One piece of the batch on one thread.
 struct ProjectForward<'a> {
     reader: &'a Reader,
@@ -313,7 +306,7 @@ impl Kernel for ProjectForward<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(mut self) {
         let (c, c_out) = (self.reader.c, self.c_out);
-        let group = group_rows(self.pixels);
+        let group = projection_rows(self.pixels);
         let mut tile = Scratch::new(group * c);
         let groups = self.y.chunks_mut(group * c_out).zip(self.z.chunks(group * c));
         for (y, z) in groups {

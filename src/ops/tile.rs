@@ -3,6 +3,7 @@
 
 use super::lanes::{L, Lanes, ROWS, load, multiply_add, one_row_at_a_time};
 use crate::space::conv_out;
+use crate::tiling::{tile_len, tile_pitch};
 
 /// Sizes of a depthwise convolution with padding `k / 2`.
 #[derive(Clone, Copy, Debug)]
@@ -36,22 +37,22 @@ impl TileGeometry {
 
     /// Floats from one row of the padded input tile to the next.
     pub(super) fn in_pitch(&self) -> usize {
-        (self.w + 2 * self.pad()) * L
+        tile_pitch(self.w, self.k)
     }
 
     /// The same for the padded tile of the output's gradient.
     pub(super) fn out_pitch(&self) -> usize {
-        (self.ow + 2 * self.pad()) * L
+        tile_pitch(self.ow, self.k)
     }
 
     /// Floats of the padded input tile.
     pub(super) fn in_tile(&self) -> usize {
-        (self.h + 2 * self.pad()) * self.in_pitch()
+        tile_len(self.h, self.w, self.k)
     }
 
     /// Floats of the padded tile of the output's gradient.
     pub(super) fn out_tile(&self) -> usize {
-        (self.oh + 2 * self.pad()) * self.out_pitch()
+        tile_len(self.oh, self.ow, self.k)
     }
 
     /// Zeroes the border of a padded input tile.

@@ -4,26 +4,15 @@
 use super::StepSetting;
 use super::ledger::{Held, Ledger, Owner};
 use super::tape::{Map, Part, Tape, To};
+use crate::tiling::{self, COVARIANCE_ROWS, LANES, MATMUL_ROWS};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 const F32: u64 = 4;
 const F64: u64 = 8;
-/// Channels that kernels take at once; packed matrices are padded to a multiple.
-const LANES: usize = 16;
-/// Pieces that a batch is cut into, each with its own part of a sum.
-const PIECES: usize = 16;
-/// Rows of a matrix that are packed at once on the way to a weight's gradient.
-const PACKED_ROWS: usize = 256;
-/// Values of a matrix that one piece of an elementwise operator takes.
-const PIECE_VALUES: usize = 16 * 1024;
-/// Rows that a projection takes at once, in whole images.
-const GROUP_ROWS: usize = 64;
 /// What a tensor is besides its numbers: shape, layout, counts and a lock.
 const TENSOR: u64 = 256;
-/// Rows whose products a covariance sums at once.
-const GRAM_ROWS: usize = 64;
 
 /// What outlives a step: parameters, their velocities, the tiles of each thread.
 pub(super) struct Context {
@@ -93,7 +82,7 @@ pub(super) struct Pass<'a> {
 pub(super) type Gram = Option<Rc<Held>>;
 
 fn packed(rows: usize, columns: usize) -> u64 {
-    F32 * (rows * columns.next_multiple_of(LANES)) as u64
+    F32 * tiling::packed_len(rows, columns) as u64
 }
 
 fn numbers(count: usize) -> u64 {
@@ -125,7 +114,7 @@ impl Pass<'_> {
 
     /// Pieces that the batch is cut into.
     fn pieces(&self) -> usize {
-        self.batch().div_ceil(self.batch().div_ceil(PIECES))
+        self.batch().div_ceil(tiling::chunk_images(self.batch()))
     }
 
     /// Threads that have a piece of the batch.
@@ -200,9 +189,9 @@ impl Pass<'_> {
     pub(super) fn matmul(&mut self, x: &Map, name: &str, channels: usize) -> Map {
         let (c, rows) = (x.channels, self.rows(x.side));
         let weight = self.weight(name, "weight", tensors(1, c * channels));
-        let piece = rows.div_ceil(PIECES).next_multiple_of(PACKED_ROWS);
+        let piece = tiling::outer_chunk_rows(rows);
         let pieces = rows.div_ceil(piece);
-        let packing = self.threads().min(pieces) as u64 * packed(PACKED_ROWS.min(rows), channels);
+        let packing = self.threads().min(pieces) as u64 * packed(MATMUL_ROWS.min(rows), channels);
         let outer = summed(pieces, c * channels).max(numbers(pieces * c * channels) + packing);
         let mut parts = vec![made(weight, tensors(1, c * channels), outer)];
         if x.slot().is_some() {
@@ -232,9 +221,9 @@ impl Pass<'_> {
     /// `ops::gram`.
     fn gram(&self, x: &Map) -> Rc<Held> {
         let c = x.channels;
-        self.cx.tiles(&[GRAM_ROWS * LANES]);
+        self.cx.tiles(&[COVARIANCE_ROWS * LANES]);
         let rows = self.rows(x.side);
-        let pieces = rows.div_ceil(rows.div_ceil(PIECES).next_multiple_of(GRAM_ROWS));
+        let pieces = rows.div_ceil(tiling::covariance_chunk_rows(rows));
         let sums = F64 * ((c + 1) * c) as u64;
         let _parts = self.cx.ledger.hold(Owner::Scratch, (pieces as u64 + 1) * sums);
         Rc::new(self.cx.ledger.hold(Owner::Activations, F64 * (c * c) as u64))
@@ -254,10 +243,9 @@ impl Pass<'_> {
             (gram, weight, self.norm_weight(&expand, c))
         });
         let filter = self.weight(layer.name, "filter", tensors(1, taps));
-        let pad = 2 * (layer.kernel / 2);
         let (inside, padded) = (x.side * x.side, c_in.next_multiple_of(LANES));
-        let in_tile = (x.side + pad) * (x.side + pad) * LANES;
-        let out_tile = (side + pad) * (side + pad) * LANES;
+        let in_tile = tiling::tile_len(x.side, x.side, layer.kernel);
+        let out_tile = tiling::tile_len(side, side, layer.kernel);
         self.cx.tiles(&[in_tile, inside * LANES]);
         self.cx.tiles(&[in_tile, out_tile, inside * LANES, inside * LANES, inside * padded]);
 
@@ -294,7 +282,7 @@ impl Pass<'_> {
         let norm = self.norm_weight(name, c);
         let len = c * channels;
         let weight = self.weight(name, "project", tensors(1, len));
-        let group = GROUP_ROWS.div_ceil(pixels) * pixels;
+        let group = tiling::projection_rows(pixels);
         self.cx.tiles(&[group * c]);
         let packing = self.at_work() as u64 * packed(group, channels);
         let layers = squeeze.map_or(0, |s| 2 * c * s);
@@ -322,7 +310,7 @@ impl Pass<'_> {
         let like = candidates.first().map(|(z, _)| z).or(identity);
         let (side, c) = like.map_or((0, 0), |map| (map.side, map.channels));
         let bytes = self.bytes(side, c);
-        let piece = (PIECE_VALUES / c.max(1)).max(1);
+        let piece = tiling::elementwise_rows(c);
         let sums = self.rows(side).div_ceil(piece) as u64 * F64 * 4 * c as u64;
         let (mut parts, mut keeps) = (Vec::new(), Vec::new());
         for (z, name) in candidates {

@@ -3,7 +3,7 @@
 use super::batch_sums::{BatchSums, ExpandGradients};
 use super::{Expand, Front, block_taps, shape};
 use crate::ops::activation::{ActivationFn, by_activation};
-use crate::ops::host::{Host, Scratch, expect, pieces, tensor, to_fill};
+use crate::ops::host::{Host, Scratch, expect, tensor, to_fill};
 use crate::ops::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, ROWS, add_some, blocks, dispatch, load, load_some,
     multiply, multiply_add, one_row_at_a_time, product, store, store_some,
@@ -12,6 +12,7 @@ use crate::ops::no_kernel;
 use crate::ops::norm::HostNorm;
 use crate::ops::sums::{ChannelSums, sum_parts};
 use crate::ops::tile::{TileGeometry, TileTaps};
+use crate::tiling::chunk_images;
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -57,7 +58,7 @@ pub fn backward(
             // SAFETY: each image is stored in full.
             #[allow(unsafe_code)]
             let mut dx = unsafe { to_fill(if wanted.input { n * in_len } else { 0 }) };
-            let piece = pieces(n);
+            let piece = chunk_images(n);
             let dx_pieces: Vec<&mut [f32]> = if wanted.input {
                 dx.chunks_mut(piece * in_len).collect()
             } else {

@@ -2,11 +2,12 @@
 //! given theirs; the formulas are at the head of the parent file.
 
 use crate::ops::gram::{self, Gram};
-use crate::ops::host::{piece_rows, tensor};
+use crate::ops::host::tensor;
 use crate::ops::lanes::{self, Layout, Mode, dispatch};
 use crate::ops::matmul::Product;
 use crate::ops::norm::HostNorm;
 use crate::ops::sums::ChannelSums;
+use crate::tiling::elementwise_rows;
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
@@ -85,7 +86,7 @@ impl<'a> BatchSums<'a> {
             how: Mode::Store,
         });
         let packed = lanes::pack(&b, c_in, c_in);
-        let piece = piece_rows(c_in) * c_in;
+        let piece = elementwise_rows(c_in) * c_in;
         dx.par_chunks_mut(piece).zip(x.par_chunks(piece)).for_each(|(dx, x)| {
             for row in dx.chunks_exact_mut(c_in) {
                 for (to, constant) in row.iter_mut().zip(&constant) {

@@ -2,12 +2,13 @@
 
 use super::{GatedSum, HostBranch, HostGatedSum, HostNorm};
 use crate::ops::activation::{ActivationFn, by_activation};
-use crate::ops::host::{Host, expect, piece_rows, tensor, to_fill};
+use crate::ops::host::{Host, expect, tensor, to_fill};
 use crate::ops::lanes::{
     Kernel, L, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time, store_some,
 };
 use crate::ops::no_kernel;
 use crate::ops::sums::ChannelSums;
+use crate::tiling::elementwise_rows;
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
@@ -119,7 +120,7 @@ struct BranchTotals {
 
 impl BranchTotals {
     fn of(candidate: &HostBranch<'_>, c: usize, dy: &[f32]) -> Self {
-        let piece = piece_rows(c) * c;
+        let piece = elementwise_rows(c) * c;
         let parts: Vec<(ChannelSums, ChannelSums)> = dy
             .par_chunks(piece)
             .enumerate()
@@ -203,7 +204,7 @@ fn branch_gradient(
 ) -> Vec<f32> {
     let c = host.c;
     let rows = InputRows::new(&candidate.norm, &host.mask, candidate.gate, sums, c);
-    let piece = piece_rows(c) * c;
+    let piece = elementwise_rows(c) * c;
     // SAFETY: every block of every row is written.
     #[allow(unsafe_code)]
     let mut dz = unsafe { to_fill(dy.len()) };
@@ -297,7 +298,7 @@ fn identity_gradient(
     wanted: bool,
 ) -> (Vec<f32>, Vec<f64>) {
     let (c, mask) = (host.c, host.mask.as_slice());
-    let piece = piece_rows(c) * c;
+    let piece = elementwise_rows(c) * c;
     // SAFETY: every value is written where it is wanted.
     #[allow(unsafe_code)]
     let mut dx = unsafe { to_fill(if wanted { dy.len() } else { 0 }) };

@@ -1,11 +1,10 @@
 //! The way back through the projection, the squeeze-excite, the mask and the norm.
 
 use super::{
-    Gates, HostSqueezeExcite, Reader, SqueezeExciteWeights, add_vector_matrix, check, group_rows,
-    scale_rows,
+    Gates, HostSqueezeExcite, Reader, SqueezeExciteWeights, add_vector_matrix, check, scale_rows,
 };
 use crate::ops::activation::{ActivationFn, by_activation, differentiate, evaluate};
-use crate::ops::host::{Host, Scratch, expect, nhwc, piece_rows, pieces, tensor, to_fill};
+use crate::ops::host::{Host, Scratch, expect, nhwc, tensor, to_fill};
 use crate::ops::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
     one_row_at_a_time, store_some,
@@ -15,6 +14,7 @@ use crate::ops::no_kernel;
 use crate::ops::norm::{HostNorm, PreActivation};
 use crate::ops::sums::{ChannelSums, sum_parts};
 use crate::space::Activation;
+use crate::tiling::{chunk_images, elementwise_rows, projection_rows};
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
@@ -68,7 +68,7 @@ pub fn backward(
             // SAFETY: the product is stored for all rows.
             #[allow(unsafe_code)]
             let mut q = unsafe { to_fill(zs.len()) };
-            let piece = pieces(n) * pixels;
+            let piece = chunk_images(n) * pixels;
             let parts: Vec<ProjectPartials> = q
                 .par_chunks_mut(piece * c)
                 .zip(zs.par_chunks(piece * c))
@@ -82,7 +82,7 @@ pub fn backward(
             let total = ProjectPartials::total(parts, &shared);
             let rows = InputRows::new(&reader.norm, &total.slopes, n * pixels, c);
             let dz = {
-                let chunk = piece_rows(c) * c;
+                let chunk = elementwise_rows(c) * c;
                 q.par_chunks_mut(chunk).zip(zs.par_chunks(chunk)).for_each(|(q, z)| {
                     dispatch(Finish { rows: &rows, c, z, q });
                 });
@@ -246,7 +246,7 @@ impl Kernel for ProjectBackward<'_> {
     fn run<const FUSED: bool>(mut self) {
         let ProjectShared { reader, back, pixels, c_out, w } = self.shared;
         let (c, c_out, pixels) = (reader.c, *c_out, *pixels);
-        let group = group_rows(pixels);
+        let group = projection_rows(pixels);
         let mut tile = Scratch::new(group * c);
         let q_all = std::mem::take(&mut self.q);
         let groups = self.z.chunks(group * c).zip(self.dy.chunks(group * c_out));

@@ -1,0 +1,72 @@
+//! How the operators divide their work and how large their working memory is: what the kernels in
+//! `ops` and the memory model in `cost` must agree on.
+//!
+//! Everything here is a function of the shapes alone. Sums over a batch are taken chunk by chunk and
+//! then in the order of the chunks, so a result does not depend on the number of threads.
+
+/// Channels in a full block, which kernels hold in registers. Packed matrices are padded to a multiple.
+pub const LANES: usize = 16;
+
+/// A batch is divided into at most this many chunks, each with its own partial sums.
+const CHUNKS: usize = 16;
+
+/// Rows of a matrix product that one task takes. A weight gradient packs as many rows at once.
+pub const MATMUL_ROWS: usize = 256;
+
+/// Rows whose products are summed in f32 before a covariance adds them up in f64.
+pub const COVARIANCE_ROWS: usize = 64;
+
+/// Values that one task of an elementwise operator takes: 64 KiB of f32.
+const ELEMENTWISE_VALUES: usize = 16 * 1024;
+
+/// A projection takes at least this many rows at once, so that loading the matrix pays off.
+const PROJECTION_ROWS: usize = 64;
+
+/// Images in one chunk of a batch; the last chunk may have fewer.
+#[must_use]
+pub fn chunk_images(images: usize) -> usize {
+    images.div_ceil(CHUNKS).max(1)
+}
+
+/// Rows in one chunk of a sum of outer products, which is a weight gradient.
+#[must_use]
+pub fn outer_chunk_rows(rows: usize) -> usize {
+    rows.div_ceil(CHUNKS).next_multiple_of(MATMUL_ROWS)
+}
+
+/// Rows in one chunk of a covariance.
+#[must_use]
+pub fn covariance_chunk_rows(rows: usize) -> usize {
+    rows.div_ceil(CHUNKS).next_multiple_of(COVARIANCE_ROWS)
+}
+
+/// Rows of `channels` values that one task of an elementwise operator takes.
+#[must_use]
+pub fn elementwise_rows(channels: usize) -> usize {
+    (ELEMENTWISE_VALUES / channels.max(1)).max(1)
+}
+
+/// Rows that a projection takes at once: whole images of `pixels` rows.
+#[must_use]
+pub fn projection_rows(pixels: usize) -> usize {
+    PROJECTION_ROWS.div_ceil(pixels) * pixels
+}
+
+/// Values in a packed matrix, whose columns are padded to full blocks.
+#[must_use]
+pub fn packed_len(rows: usize, columns: usize) -> usize {
+    rows * columns.next_multiple_of(LANES)
+}
+
+/// Values in one row of a tile that is `width` pixels wide: one block of channels, and the border that
+/// a filter of `kernel` x `kernel` taps reads.
+#[must_use]
+pub fn tile_pitch(width: usize, kernel: usize) -> usize {
+    (width + 2 * (kernel / 2)) * LANES
+}
+
+/// Values in a tile of `height` x `width` pixels, with its border.
+#[must_use]
+pub fn tile_len(height: usize, width: usize, kernel: usize) -> usize {
+    (height + 2 * (kernel / 2)) * tile_pitch(width, kernel)
+}
