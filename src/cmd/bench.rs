@@ -3,9 +3,9 @@
 use super::progress::Display;
 use super::run::{fetch_if_absent, set_threads};
 use super::{Usage, existing, text};
-use anyhow::{Result, bail};
-use repro::bench::{self, Measured, What};
-use repro::data;
+use anyhow::{Context, Result, bail};
+use repro::bench::{self, Measured, Target, What};
+use repro::data::{self};
 use repro::manifest::{self, Experiment, Manifest, Overrides};
 use repro::memory;
 use repro::recipe::Recompute;
@@ -116,7 +116,7 @@ fn parse_what(given: &str) -> Result<What, String> {
 /// When the manifest or the network is wrong, the data set is missing, or an operator fails.
 pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
-    let mut manifest = match manifest::load_experiment(&args.manifest, &overrides)? {
+    let manifest = match manifest::load_experiment(&args.manifest, &overrides)? {
         Experiment::Runs(manifest) => *manifest,
         Experiment::Scaling(_) => {
             let file = args.manifest.display();
@@ -126,21 +126,19 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
             )));
         }
     };
-    if let Some(method) = manifest.methods.iter().copied().find(|method| method.has_supernet()) {
-        manifest.search.method = method;
-    }
     let arch = architecture(args, database)?;
     if let Some(arch) = &arch {
         refuse_unfitting(arch, &manifest.space).map_err(|problem| wrong(args, &problem))?;
     }
+    let target = target(args.what, &manifest, arch.as_ref())?;
     set_threads(args.threads)?;
     let batch = args.batch.map_or_else(|| default_batch(&manifest, args.what), |n| n as usize);
-    preflight(args, &manifest, arch.as_ref(), batch)?;
-    fetch_if_absent(manifest.data.dataset, data_root, &Display::new())?;
+    preflight(args, &manifest, target, batch)?;
+    fetch_if_absent(manifest.data.dataset(), data_root, &Display::new())?;
     runner::check_images(&manifest, data_root)?;
     let dataset = data::load(&manifest.data, data_root)?;
     let size = (batch, args.steps as usize);
-    let measured = bench::measure(&manifest, &dataset, args.what, arch.as_ref(), size)?;
+    let measured = bench::measure(&manifest, &dataset, target, size)?;
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&measured)?)?;
@@ -150,17 +148,31 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What to time: the network, or the supernet of the manifest's first method that has one.
+fn target<'a>(
+    what: What,
+    manifest: &'a Manifest,
+    arch: Option<&'a ArchSpec>,
+) -> Result<Target<'a>> {
+    let arch = || arch.context("no network to time");
+    match what {
+        What::Supernet => {
+            let method = manifest.methods.iter().find(|method| method.name().has_supernet());
+            method.map(Target::Supernet).context(
+                "there is no supernet to time: give --what network, or another search.method",
+            )
+        }
+        What::Network => Ok(Target::Network(arch()?)),
+        What::Eval => Ok(Target::Eval(arch()?)),
+    }
+}
+
 /// Checks that the step fits into free memory, where the memory model covers it.
-fn preflight(
-    args: &Args,
-    manifest: &Manifest,
-    arch: Option<&ArchSpec>,
-    batch: usize,
-) -> Result<()> {
+fn preflight(args: &Args, manifest: &Manifest, target: Target<'_>, batch: usize) -> Result<()> {
     let side = manifest.space.max_resolution();
-    let step = bench::predicted(manifest, args.what, arch, (batch, side));
+    let step = bench::predicted(manifest, target, (batch, side));
     let (Some(step), Some(free)) = (step, memory::available_bytes()) else { return Ok(()) };
-    let images = data::describe(manifest.data.dataset).bytes;
+    let images = data::describe(manifest.data.dataset()).bytes;
     let taken = runner::estimated_resident(step.total() + images);
     if args.force || taken <= free {
         return Ok(());

@@ -59,7 +59,7 @@ pub fn run(args: &Args, data_root: Option<&Path>) -> Result<()> {
 /// Compares an image folder with the manifest if it is there; says so if it is not, since a manifest
 /// can be right without it.
 fn check_folder(manifest: &Manifest, data_root: Option<&Path>) -> Result<String, Complaints> {
-    let (Some(folder), Some(root)) = (&manifest.data.folder, data_root) else {
+    let (Some(folder), Some(root)) = (manifest.data.folder(), data_root) else {
         return Ok(String::new());
     };
     let place = root.join(&folder.path);
@@ -78,7 +78,7 @@ pub fn summary(manifest: &Manifest) -> String {
     let Manifest { space, data, search, train, seeds, methods, .. } = manifest;
     let size = space.size();
     let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
-    let methods: Vec<&str> = methods.iter().map(|method| method.name()).collect();
+    let methods: Vec<&str> = methods.iter().map(|method| method.name().as_str()).collect();
     let runs = match seeds.len() * methods.len() {
         1 => "1 run".to_owned(),
         runs => format!("{runs} runs"),
@@ -87,7 +87,7 @@ pub fn summary(manifest: &Manifest) -> String {
         1 => String::new(),
         repeats => format!(", {repeats} times from different seeds"),
     };
-    let set = describe(data.dataset);
+    let set = describe(data.dataset());
     let images = search.images.map_or("all".to_owned(), |images| images.to_string());
     let classes = search.classes.map_or(String::new(), |n| format!(" of {n} classes"));
     let budget = search.budget.map(|budget| {

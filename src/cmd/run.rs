@@ -126,7 +126,7 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
     voice.tell(format_args!("  into    {}\n", database.display()));
 
     let display = Display::new();
-    fetch_if_absent(manifest.data.dataset, data_root, &display)?;
+    fetch_if_absent(manifest.data.dataset(), data_root, &display)?;
     runner::check_images(&manifest, data_root)?;
     // Only now: before the runs, a signal ends the program as usual.
     let stop = signals::stop_flag().context("cannot listen for signals")?;
@@ -166,7 +166,7 @@ fn run_study(study: &Scaling, args: &Args, database: &Path, data_root: &Path) ->
     voice.tell(scaling::summary(study));
     voice.tell(format_args!("  device  cpu, {threads} threads"));
     voice.tell(format_args!("  into    {}\n", database.display()));
-    fetch_if_absent(study.data.dataset, data_root, &Display::new())?;
+    fetch_if_absent(study.data.dataset(), data_root, &Display::new())?;
     // Every process reads them again: what is wrong with them is said once, before any run.
     drop(data::load(&study.data, data_root)?);
     memory::release_freed_memory();
@@ -256,7 +256,7 @@ impl Session<'_> {
                 return Ok(runs);
             }
             let start = Instant::now();
-            let to_go = plans[i..].iter().map(|plan| plan.method.name());
+            let to_go = plans[i..].iter().map(|plan| plan.method.name().as_str());
             let left = estimate.left(to_go);
             let (id, ending) = self.carry_out_one(*plan, (i + 1, plans.len()), left)?;
             let row = self.store.run(id)?;
@@ -265,7 +265,7 @@ impl Session<'_> {
             match ending {
                 Ending::Done => {
                     let seconds = start.elapsed().as_secs_f64();
-                    estimate.done(plan.method.name(), seconds);
+                    estimate.done(plan.method.name().as_str(), seconds);
                 }
                 Ending::Failed => runs.failed = true,
                 Ending::Interrupted => return Ok(runs),

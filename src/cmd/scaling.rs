@@ -8,7 +8,7 @@ use repro::env::Environment;
 use repro::manifest::{self, Overrides, Scaling};
 use repro::monitor::Interrupted;
 use repro::ops::instruction_set;
-use repro::recipe::{Method, Recompute};
+use repro::recipe::{MethodName, Recompute};
 use repro::record::StepUsage;
 use repro::runner::scaling::{self, News, Point};
 use repro::space::Growth;
@@ -27,7 +27,7 @@ pub struct PointArgs {
     #[arg(long = "set")]
     sets: Vec<String>,
     #[arg(long, value_parser = parse_method)]
-    method: Method,
+    method: MethodName,
     #[arg(long, value_parser = parse_recompute)]
     recompute: Recompute,
     #[arg(long, value_parser = parse_growth)]
@@ -48,8 +48,8 @@ fn parse<T: Copy>(given: &str, all: &[T], name: fn(T) -> &'static str) -> Result
     found.ok_or_else(|| format!("{given} is not known"))
 }
 
-fn parse_method(given: &str) -> Result<Method, String> {
-    parse(given, &Method::ALL, Method::name)
+fn parse_method(given: &str) -> Result<MethodName, String> {
+    parse(given, &MethodName::ALL, MethodName::as_str)
 }
 
 fn parse_recompute(given: &str) -> Result<Recompute, String> {
@@ -159,7 +159,7 @@ fn in_a_process(study: &Scaling, point: &Point, course: &Course<'_>) -> Result<S
     for set in course.sets {
         command.args(["--set", set]);
     }
-    command.args(["--method", point.method.name(), "--recompute", point.recompute.name()]);
+    command.args(["--method", point.method.as_str(), "--recompute", point.recompute.name()]);
     command.args(["--growth", point.growth.name(), "--options", &point.options.to_string()]);
     command.args(["--threads", &course.threads.to_string()]);
     for seed in course.seeds {
@@ -233,7 +233,7 @@ fn listen(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
 /// What a study does, in a few lines.
 pub fn summary(study: &Scaling) -> String {
     let (sweep, size) = (&study.sweep, study.space.size());
-    let methods: Vec<&str> = sweep.methods.iter().map(|method| method.name()).collect();
+    let methods: Vec<&str> = sweep.methods.iter().map(|method| method.as_str()).collect();
     let recompute: Vec<&str> = sweep.recompute.iter().map(|recompute| recompute.name()).collect();
     let growth: Vec<String> = sweep
         .growth
@@ -249,7 +249,7 @@ pub fn summary(study: &Scaling) -> String {
         format!("  methods {}, recompute {}", methods.join(", "), recompute.join(", ")),
         format!(
             "  data    {}, {} a batch",
-            data::describe(study.data.dataset).name,
+            data::describe(study.data.dataset()).name,
             sweep.batch_size
         ),
         format!("  space   {}: {} networks", study.space.name, text::ways(&size.total)),

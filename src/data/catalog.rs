@@ -3,7 +3,7 @@
 use super::fetch::bytes_below;
 use super::{DataError, Dataset, cifar10, fashion_mnist, folder};
 use crate::progress::Progress;
-use crate::recipe::{DataConfig, DatasetName, ImageFolder};
+use crate::recipe::{DataConfig, DatasetName, ImageFolder, ImageSource};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -89,8 +89,8 @@ pub fn describe(dataset: DatasetName) -> &'static Description {
 /// What results are filed under: the name, with that of a folder.
 #[must_use]
 pub fn label(config: &DataConfig) -> String {
-    let name = describe(config.dataset).name;
-    match &config.folder {
+    let name = describe(config.dataset()).name;
+    match config.folder() {
         Some(folder) => format!("{name} {}", folder.path.display()),
         None => name.to_owned(),
     }
@@ -118,21 +118,20 @@ pub fn presence(dataset: DatasetName, root: &Path) -> Presence {
 /// When the data set is missing, unreadable, or not the published data; when a folder is not laid
 /// out as it should be.
 pub fn load(config: &DataConfig, root: &Path) -> Result<Dataset, DataError> {
-    let dataset = match config.dataset {
+    let (name, side) = match &config.source {
+        ImageSource::Dataset { name, side } => (*name, *side),
+        ImageSource::Folder(folder) => return folder::open(folder, root),
+    };
+    let dataset = match name {
         DatasetName::Cifar10 => cifar10::load(root),
         DatasetName::FashionMnist => fashion_mnist::load(root),
         DatasetName::FashionMnistSlice => fashion_mnist::load_slice(),
-        DatasetName::ImageFolder => return open_folder(config, root),
+        DatasetName::ImageFolder => return Err(DataError::NoFolder),
     }?;
-    Ok(match config.side {
+    Ok(match side {
         Some(side) => dataset.scaled(side),
         None => dataset,
     })
-}
-
-fn open_folder(config: &DataConfig, root: &Path) -> Result<Dataset, DataError> {
-    let (folder, side) = config.folder.as_ref().zip(config.side).ok_or(DataError::NoFolder)?;
-    folder::open(folder, side, root)
 }
 
 /// Decodes every image of a folder, which takes its time and keeps a run from failing at the last
@@ -146,7 +145,7 @@ pub fn check_folder(
     progress: &dyn Progress,
 ) -> Result<(usize, Vec<DataError>), DataError> {
     let (mean, sd) = (ImageFolder::MEAN, ImageFolder::SD);
-    let dataset = folder::open(&ImageFolder { path: path.to_owned(), mean, sd }, 1, root)?;
+    let dataset = folder::open(&ImageFolder { path: path.to_owned(), side: 1, mean, sd }, root)?;
     Ok(folder::check(&dataset, progress))
 }
 

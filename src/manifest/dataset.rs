@@ -1,9 +1,9 @@
 //! The section `[data]`: which images, and whether the space is for such.
 
-use super::folder::read_folder;
+use super::folder::{read_folder, refuse_folder};
 use super::keys::MAX_IMAGES;
 use crate::document::{Section, Value};
-use crate::recipe::{DataConfig, DatasetName};
+use crate::recipe::{DataConfig, DatasetName, ImageSource};
 use crate::space::SearchSpace;
 
 /// Pixels; a space takes no more.
@@ -65,16 +65,20 @@ pub(super) fn read_data(
         }
         Some(images)
     });
-    let folder = read_folder(s, dataset.map(|dataset| dataset.name));
+    let name = dataset.map(|dataset| dataset.name);
+    // The images of a folder have any size: they are scaled to that of the space.
+    let source = match name {
+        Some(DatasetName::ImageFolder) => {
+            let folder = read_folder(s, side.flatten().or(space.map(SearchSpace::max_resolution)));
+            folder.map(ImageSource::Folder)
+        }
+        _ => {
+            refuse_folder(s, name);
+            name.zip(side).map(|(name, side)| ImageSource::Dataset { name, side })
+        }
+    };
     fits?;
-    let folder = folder?;
-    Some(DataConfig {
-        dataset: dataset.as_ref()?.name,
-        validation_images: validation_images?,
-        // Images of any size come to that of the space.
-        side: side?.or(folder.as_ref().and(space).map(SearchSpace::max_resolution)),
-        folder,
-    })
+    Some(DataConfig { source: source?, validation_images: validation_images? })
 }
 
 /// The supernet's input must be what the data set has.

@@ -4,38 +4,30 @@ use crate::document::{Section, Value};
 use crate::recipe::{DatasetName, ImageFolder};
 use std::ops::Bound::{self, Excluded, Included};
 
-/// Where an image folder lies and how it is normalised; `Some(None)` for another data set.
-#[allow(clippy::option_option)]
-pub(super) fn read_folder(
-    s: &Section<'_>,
-    dataset: Option<DatasetName>,
-) -> Option<Option<ImageFolder>> {
-    const PATH: &str = "the path of a folder with train/ and val/, from the data folder";
-    let keys = ["folder", "mean", "sd"];
-    match dataset {
-        Some(DatasetName::ImageFolder) => {}
-        Some(_) => {
-            let expected = "take it out, or dataset = \"image-folder\"";
-            for key in keys {
+/// Of another data set: the keys of a folder do not belong there.
+pub(super) fn refuse_folder(s: &Section<'_>, dataset: Option<DatasetName>) {
+    for key in ["folder", "mean", "sd"] {
+        match dataset {
+            Some(_) => {
+                let expected = "take it out, or dataset = \"image-folder\"";
                 s.forbid(key, "is about the images of a folder", expected);
             }
-            return Some(None);
-        }
-        // Without a data set it cannot be told whether they belong.
-        None => {
-            for key in keys {
-                s.get(key);
-            }
-            return None;
+            // Without a data set it is unknown whether they belong.
+            None => drop(s.get(key)),
         }
     }
+}
+
+/// Where the folder lies and how its images are scaled and normalised.
+pub(super) fn read_folder(s: &Section<'_>, side: Option<usize>) -> Option<ImageFolder> {
+    const PATH: &str = "the path of a folder with train/ and val/, from the data folder";
     let path = s.require("folder", PATH).and_then(|value| {
         let path = value.text(PATH)?;
         if path.is_empty() { value.refuse(PATH) } else { Some(path.into()) }
     });
     let mean = read_colours(s, "mean", Included(0.0), ImageFolder::MEAN);
     let sd = read_colours(s, "sd", Excluded(0.0), ImageFolder::SD);
-    Some(Some(ImageFolder { path: path?, mean: mean?, sd: sd? }))
+    Some(ImageFolder { path: path?, side: side?, mean: mean?, sd: sd? })
 }
 
 /// A number of each colour; no key, `default`.

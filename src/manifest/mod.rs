@@ -17,7 +17,7 @@ mod train;
 mod wire;
 
 pub use crate::document::{Complaint, Complaints, Overrides};
-pub use scaling::{Scaling, Sweep, load_scaling, steps_of};
+pub use scaling::{Scaling, Sweep, load_scaling};
 pub use wire::{load, load_experiment};
 
 use crate::recipe::{DataConfig, Method, RankCorrelation, SearchConfig, TrainConfig};
@@ -38,9 +38,9 @@ pub struct Manifest {
     pub space_text: String,
     pub space: SearchSpace,
     pub data: DataConfig,
-    /// All different; every one with the same settings.
+    /// All different, each with its own settings.
     pub methods: Vec<Method>,
-    /// With the first method; [`Manifest::search_by`] has another.
+    /// What all methods share.
     pub search: SearchConfig,
     pub train: TrainConfig,
     /// Whether the run also asks how well its shared weights rank networks.
@@ -52,12 +52,4 @@ pub struct Manifest {
 pub enum Experiment {
     Runs(Box<Manifest>),
     Scaling(Box<Scaling>),
-}
-
-impl Manifest {
-    /// The settings of the search by `method`, which differ in nothing but the method.
-    #[must_use]
-    pub fn search_by(&self, method: Method) -> SearchConfig {
-        SearchConfig { method, ..self.search.clone() }
-    }
 }

@@ -3,10 +3,11 @@
 
 use super::keys::{MAX_EPOCHS, at_most};
 use super::loss::extent;
+use super::search::Search;
 use crate::document::{Section, Value};
 use crate::recipe::{
-    Budget, DataConfig, Evolution, Method, Objective, PathRange, RandomSearch, RankCorrelation,
-    SearchConfig, SharedScores,
+    Budget, DataConfig, Evolution, Objective, PathRange, RandomSearch, RankCorrelation,
+    SharedScores,
 };
 use crate::space::SearchSpace;
 use std::ops::Bound::{Excluded, Included};
@@ -107,8 +108,7 @@ pub(super) fn read_rank(
     s: &Section<'_>,
     section: &Value<'_>,
     data: Option<&DataConfig>,
-    search: Option<&SearchConfig>,
-    methods: &[Method],
+    search: Option<&Search>,
     space: Option<&SearchSpace>,
 ) -> Option<RankCorrelation> {
     let architectures =
@@ -123,18 +123,19 @@ pub(super) fn read_rank(
         Some(architectures)
     });
     let search = search?;
-    if !methods.iter().any(|method| method.shares_weights()) {
+    if !search.methods.iter().any(|method| method.name().shares_weights()) {
         let problem = "needs a method whose networks share weights";
         return section
             .complain(problem, "take dmasking, rs_ws or evolution, or take the section out");
     }
-    if search.shared.is_none() {
+    let Some(scores) = search.scores else {
         let problem = "needs to know how networks are scored under shared weights";
         return section.complain(problem, "give the section [search.shared]");
-    }
+    };
     if data?.validation_images == 0 {
         let problem = "needs held-out images to score the trained networks on";
         return section.complain(problem, "give data.validation_images of 1 or more");
     }
-    Some(RankCorrelation { architectures: architectures? })
+    let calibration_batches = scores.calibration_batches;
+    Some(RankCorrelation { architectures: architectures?, calibration_batches })
 }

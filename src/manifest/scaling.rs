@@ -5,10 +5,7 @@ use super::keys::{MAX_BATCH, RECOMPUTES, at_most};
 use super::wire::{SEEDS, load_document, read_seeds, read_space};
 use super::{Complaints, Overrides};
 use crate::document::{Document, Section, Value};
-use crate::recipe::{
-    Adam, Augment, DataConfig, GateKind, InputChannels, LossForm, MaskPlace, Method, Objective,
-    Recompute, Schedule, SearchConfig, SearchLoss, Sgd, Temperature, TemperatureSchedule,
-};
+use crate::recipe::{DataConfig, ImageSource, MethodName, Recompute};
 use crate::space::{BlockChoices, BlockType, Growth, SearchSpace};
 use std::ops::Bound::{Excluded, Included};
 use std::path::{Path, PathBuf};
@@ -33,7 +30,7 @@ pub struct Scaling {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sweep {
     /// All different, and each with a supernet.
-    pub methods: Vec<Method>,
+    pub methods: Vec<MethodName>,
     pub recompute: Vec<Recompute>,
     pub batch_size: usize,
     /// Steps of each process that are timed at least,
@@ -46,44 +43,6 @@ pub struct Sweep {
     pub most_bytes: Option<u64>,
     /// What grows, and to how many options; in the manifest's order.
     pub growth: Vec<(Growth, Vec<usize>)>,
-}
-
-/// The numbers of a step that do not matter for what it takes; the recipe of FBNet v1.
-#[must_use]
-pub fn steps_of(method: Method, recompute: Recompute, batch_size: usize) -> SearchConfig {
-    SearchConfig {
-        method,
-        epochs: 1,
-        scale: 1.0,
-        warmup_epochs: 0,
-        batch_size,
-        images: None,
-        classes: None,
-        weight_share: 0.8,
-        augment: Augment { flip: true, crop_padding: 4, crop_area: None },
-        recompute,
-        weights: Sgd {
-            learning_rate: 0.1,
-            momentum: 0.9,
-            weight_decay: 1e-4,
-            schedule: Schedule::Constant,
-            clip_norm: Some(5.0),
-        },
-        alpha: Adam { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, weight_decay: 5e-4 },
-        temperature: Temperature { initial: 5.0, schedule: TemperatureSchedule::Constant },
-        gates: GateKind::Soft,
-        masks: MaskPlace::AfterNorm,
-        loss: SearchLoss {
-            objective: Objective::Macs,
-            form: LossForm::LogPower { a: 0.2, b: 0.6 },
-            cost_unit: 1.0,
-            input_channels: InputChannels::Effective,
-        },
-        budget: None,
-        random: None,
-        shared: None,
-        evolution: None,
-    }
 }
 
 const MAX_STEPS: u64 = 1000;
@@ -180,7 +139,8 @@ fn read_data(
         );
         return value.complain(problem, "give a data set and a space that fit each other");
     }
-    Some(DataConfig { side, ..dataset.name.into() })
+    let source = ImageSource::Dataset { name: dataset.name, side };
+    Some(DataConfig { source, validation_images: 0 })
 }
 
 fn read_sweep(
@@ -189,8 +149,8 @@ fn read_sweep(
     space: Option<&SearchSpace>,
 ) -> Option<Sweep> {
     let methods = s.require("methods", "names of methods").and_then(|value| {
-        let methods = value.names(&Method::ALL.map(|method| (method.name(), method)))?;
-        let with_supernet = [Method::Dmasking, Method::Dnas, Method::Darts];
+        let methods = value.names(&MethodName::ALL.map(|method| (method.as_str(), method)))?;
+        let with_supernet = [MethodName::Dmasking, MethodName::Dnas, MethodName::Darts];
         match methods.iter().find(|method| !with_supernet.contains(method)) {
             None => Some(methods),
             Some(_) => value.complain(

@@ -8,7 +8,10 @@ use super::optimizer::{read_adam, read_sgd};
 use super::sampling::{read_budget, read_evolution, read_random, read_shared};
 use super::temperature::read_temperature;
 use crate::document::{Section, Value};
-use crate::recipe::{DatasetName, GateKind, MaskPlace, Method, SearchConfig, for_weights};
+use crate::recipe::{
+    AlphaConfig, DatasetName, Evolution, GateKind, GumbelSoftmax, MaskPlace, Method, MethodName,
+    Order, RandomSearch, SearchConfig, SharedScores, for_weights,
+};
 use crate::space::SearchSpace;
 use std::ops::Bound::Excluded;
 
@@ -19,13 +22,21 @@ const GATES: &[(&str, GateKind)] =
 const MASKS: &[(&str, MaskPlace)] =
     &[("after_norm", MaskPlace::AfterNorm), ("before_norm", MaskPlace::BeforeNorm)];
 
+/// The settings that all methods share, the methods with their own, and how networks are scored
+/// under shared weights, which a rank correlation needs for any method.
+pub(super) struct Search {
+    pub config: SearchConfig,
+    pub methods: Vec<Method>,
+    pub scores: Option<SharedScores>,
+}
+
 pub(super) fn read_search(
     s: &Section<'_>,
-    methods: &[Method],
+    methods: &[MethodName],
     (available, dataset): (Option<usize>, Option<DatasetName>),
     space: Option<&SearchSpace>,
     scale: f64,
-) -> Option<SearchConfig> {
+) -> Option<Search> {
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
     let warmup_epochs = s.require("warmup_epochs", "how many epochs move the weights only");
     let warmup_epochs = warmup_epochs.and_then(|value| {
@@ -60,22 +71,28 @@ pub(super) fn read_search(
     let loss = s.section("loss", |s| read_loss(s, space));
     let budget = s.optional("budget", |value| value.section(|s| read_budget(s, value, space)));
     let has_budget = s.get("budget").is_some();
-    let any = |one_of: &[Method]| methods.iter().any(|method| one_of.contains(method));
-    let random = section_if(s, "random", any(&[Method::RandomSearch]), read_random);
-    let by_weights = any(&[Method::RsWs, Method::Evolution]);
+    let any = |one_of: &[MethodName]| methods.iter().any(|method| one_of.contains(method));
+    let random = section_if(s, "random", any(&[MethodName::RandomSearch]), read_random);
+    let by_weights = any(&[MethodName::RsWs, MethodName::Evolution]);
     let batches = match (seen, weight_share, batch_size) {
         (Some(seen), Some(share), Some(batch)) => Some(for_weights(seen, share) / batch),
         _ => None,
     };
     let shared = section_if(s, "shared", by_weights, |s| read_shared(s, batches, has_budget));
     let candidates = shared.flatten().map(|shared| shared.candidates);
-    let evolves = any(&[Method::Evolution]);
+    let evolves = any(&[MethodName::Evolution]);
     let evolution = section_if(s, "evolution", evolves, |s| read_evolution(s, candidates));
-    Some(SearchConfig {
-        method: *methods.first()?,
+    let own = Own {
+        alpha: AlphaConfig { warmup_epochs: warmup_epochs?, optimizer: alpha?, loss: loss? },
+        gumbel: GumbelSoftmax { kind: gates?, temperature: temperature? },
+        masks: masks?,
+        random: random?,
+        scores: shared?,
+        evolution: evolution?,
+    };
+    let config = SearchConfig {
         epochs: epochs?,
         scale,
-        warmup_epochs: warmup_epochs?,
         batch_size: batch_size?,
         images: images?,
         classes: classes?,
@@ -83,20 +100,44 @@ pub(super) fn read_search(
         augment: augment?,
         recompute: recompute?,
         weights: weights?,
-        alpha: alpha?,
-        temperature: temperature?,
-        gates: gates?,
-        masks: masks?,
-        loss: loss?,
         budget: budget?,
-        random: random?,
-        shared: shared?,
-        evolution: evolution?,
-    })
+    };
+    let methods = methods.iter().map(|method| own.of(*method)).collect::<Option<Vec<_>>>()?;
+    Some(Search { config, methods, scores: own.scores })
+}
+
+/// The settings of all methods, as a manifest has them: it may hold those of methods that it does not
+/// name.
+struct Own {
+    alpha: AlphaConfig,
+    gumbel: GumbelSoftmax,
+    masks: MaskPlace,
+    random: Option<RandomSearch>,
+    scores: Option<SharedScores>,
+    evolution: Option<Evolution>,
+}
+
+impl Own {
+    /// `None` where a section that the method needs is missing.
+    fn of(&self, method: MethodName) -> Option<Method> {
+        let Self { alpha, gumbel, masks, .. } = *self;
+        Some(match method {
+            MethodName::Dmasking => Method::Dmasking { alpha, gumbel, masks },
+            MethodName::Dnas => Method::Dnas { alpha, gumbel },
+            MethodName::Darts => Method::Darts { alpha, order: Order::First },
+            MethodName::Darts2 => Method::Darts { alpha, order: Order::Second },
+            MethodName::Random => Method::Random,
+            MethodName::RandomSearch => Method::RandomSearch(self.random?),
+            MethodName::RsWs => Method::RsWs(self.scores?),
+            MethodName::Evolution => {
+                Method::Evolution { scores: self.scores?, evolution: self.evolution? }
+            }
+        })
+    }
 }
 
 /// Refuses what one of the methods cannot do.
-fn check_methods(s: &Section<'_>, methods: &[Method], gates: GateKind, masks: MaskPlace) {
+fn check_methods(s: &Section<'_>, methods: &[MethodName], gates: GateKind, masks: MaskPlace) {
     let complain = |value: Option<Value<'_>>, problem: &str, expected: &str| {
         value.and_then(|value| {
             value.complain::<()>(format!("{} {problem}", value.given()), expected)
@@ -104,13 +145,12 @@ fn check_methods(s: &Section<'_>, methods: &[Method], gates: GateKind, masks: Ma
     };
     let explicit = methods.iter().find(|method| method.is_explicit());
     if let (Some(method), MaskPlace::BeforeNorm) = (explicit, masks) {
-        let name = method.name();
-        let problem = format!("is about masks, and the explicit supernet of \"{name}\" has none");
+        let problem = format!("is about masks, and the explicit supernet of \"{method}\" has none");
         complain(s.get("masks"), &problem, "take it out, or search.method = \"dmasking\"");
     }
     let darts = methods.iter().find(|method| method.is_darts());
     if let (Some(method), GateKind::StraightThrough) = (darts, gates) {
-        let problem = format!("is about drawn gates, and \"{}\" draws none", method.name());
+        let problem = format!("is about drawn gates, and \"{method}\" draws none");
         complain(s.get("gates"), &problem, "take it out, or another method");
     }
 }
@@ -119,7 +159,7 @@ fn check_methods(s: &Section<'_>, methods: &[Method], gates: GateKind, masks: Ma
 fn check_warmup(
     value: &Value<'_>,
     (warmup, epochs): (usize, Option<usize>),
-    methods: &[Method],
+    methods: &[MethodName],
 ) -> Option<usize> {
     let learns = methods.iter().find(|method| method.has_arch_params());
     match (epochs, learns) {
@@ -129,8 +169,7 @@ fn check_warmup(
                 _ => format!("give a whole number from 0 to {}, or more epochs", epochs - 1),
             };
             let problem = format!(
-                "{warmup} of {epochs} leaves none to the architecture parameters of \"{}\"",
-                method.name()
+                "{warmup} of {epochs} leaves none to the architecture parameters of \"{method}\""
             );
             value.complain(problem, expected)
         }

@@ -3,11 +3,11 @@
 use super::dataset::read_data;
 use super::keys::read_scale;
 use super::sampling::read_rank;
-use super::search::read_search;
+use super::search::{Search, read_search};
 use super::train::read_train;
 use super::{Complaint, Complaints, Experiment, Manifest, Overrides, scaling};
 use crate::document::{Document, Section, Value, nearest_file};
-use crate::recipe::Method;
+use crate::recipe::MethodName;
 use crate::space::{SearchSpace, parse_space};
 use std::path::Path;
 
@@ -70,17 +70,17 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
     let dataset = dataset.map(|dataset| dataset.name);
     let searched = space.as_ref().map(|(_, space)| space);
     let scale = read_scale(s);
-    let mut methods = Vec::new();
     let search = s.section("search", |s| {
-        let names = Method::ALL.map(|method| (method.name(), method));
-        methods = s.names("method", &names).unwrap_or_default();
+        let names = MethodName::ALL.map(|method| (method.as_str(), method));
+        let methods = s.names("method", &names).unwrap_or_default();
         read_search(s, &methods, (available, dataset), searched, scale)
     });
     let train = s.section("train", |s| read_train(s, available, dataset, scale));
     let rank_correlation = s.optional("rank_correlation", |value| {
-        value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), &methods, searched))
+        value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), searched))
     });
     let (space_text, space) = space?;
+    let Search { config, methods, .. } = search?;
     Some(Manifest {
         path: path.to_path_buf(),
         text: String::new(),
@@ -91,7 +91,7 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
         space,
         data: data?,
         methods,
-        search: search?,
+        search: config,
         train: train?,
         rank_correlation: rank_correlation?,
     })

@@ -4,7 +4,7 @@ use super::cells::{NOTHING, Unit, power_of_ten, run_ids};
 use super::results::{self, macs, params, peak_bytes, seconds, top1};
 use super::table::{Align::Left, Table};
 use crate::claim::{self, Evidence, SpaceSize};
-use crate::recipe::Method;
+use crate::recipe::MethodName;
 use crate::record::Phase;
 use crate::space::{Dimension, parse_space};
 use crate::store::RunRow;
@@ -13,7 +13,7 @@ use std::path::Path;
 
 /// The finished runs that the claims are about: the method's, not those that it is compared with.
 pub fn finished(runs: &[RunRow]) -> impl Iterator<Item = &RunRow> {
-    results::finished(runs).filter(|run| run.method == Method::Dmasking.name())
+    results::finished(runs).filter(|run| run.method == MethodName::Dmasking.as_str())
 }
 
 /// One row per claim.

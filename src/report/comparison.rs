@@ -9,13 +9,13 @@ use super::results::{
 use super::results::{search_images, search_macs, seconds, top1};
 use super::stats::Paired;
 use super::table::{Align::Left, Align::Right, Table};
-use crate::recipe::Method;
+use crate::recipe::MethodName;
 use crate::record::Phase;
 use crate::store::{Measurement, RunRow, RunStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The methods that the others are held against.
-const BASELINES: [&str; 2] = [Method::Random.name(), Method::RandomSearch.name()];
+const BASELINES: [&str; 2] = [MethodName::Random.as_str(), MethodName::RandomSearch.as_str()];
 
 /// What a search had executed until a step, and the accuracy that it steers by: of methods that score
 /// networks, and of those that learn α.
@@ -321,7 +321,7 @@ impl Comparison<'_> {
             }
             seen.push(run);
         }
-        let [rs_ws, evolution] = [Method::RsWs, Method::Evolution].map(Method::name);
+        let [rs_ws, evolution] = [MethodName::RsWs, MethodName::Evolution].map(MethodName::as_str);
         if [rs_ws, evolution].iter().all(|name| self.methods.iter().any(|m| m.name == *name)) {
             notes.push(format!(
                 "With the same seed {rs_ws} and {evolution} search under the same shared weights: what \

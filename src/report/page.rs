@@ -8,7 +8,7 @@ use super::{architecture, claims};
 use crate::claim::Mark;
 use crate::cost;
 use crate::env::utc;
-use crate::recipe::Method;
+use crate::recipe::MethodName;
 use crate::store::{ArchitectureRow, RunRow, RunStatus};
 
 /// The names of the pictures' files, of those there are.
@@ -204,7 +204,7 @@ fn differences(compared: &Comparison<'_>) -> Option<String> {
 
 fn claims_section(runs: &[RunRow]) -> String {
     if claims::finished(runs).next().is_none() {
-        let method = Method::Dmasking.name();
+        let method = MethodName::Dmasking.as_str();
         return format!(
             "## The paper's claims\n\nThey are about {method}, and no finished run of {method} is \
              among these.\n"

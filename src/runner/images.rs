@@ -4,7 +4,7 @@
 use super::RunPlan;
 use crate::data::{self, Dataset};
 use crate::manifest::{Complaint, Complaints, Manifest};
-use crate::recipe::{DatasetName, for_weights};
+use crate::recipe::for_weights;
 use crate::rng::Seed;
 use anyhow::Result;
 use std::path::Path;
@@ -22,7 +22,7 @@ impl RunPlan<'_> {
     pub(super) fn prepare(&self, data_root: &Path) -> Result<Prepared> {
         let (config, seed) = (&self.manifest.data, Seed(self.seed));
         let dataset = data::load(config, data_root)?;
-        if config.dataset == DatasetName::ImageFolder {
+        if config.folder().is_some() {
             check_folder(self.manifest, &dataset)?;
         }
         let (train, validation) = dataset.partition(seed, config.validation_images)?;
@@ -67,7 +67,7 @@ fn search_images(
 /// # Errors
 /// When an image folder has the wrong layout, or does not fit the manifest.
 pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<()> {
-    let is_folder = manifest.data.dataset == DatasetName::ImageFolder;
+    let is_folder = manifest.data.folder().is_some();
     if !is_folder && manifest.search.classes.is_none() {
         return Ok(());
     }

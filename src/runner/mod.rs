@@ -36,7 +36,7 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug)]
 pub struct RunPlan<'a> {
     pub manifest: &'a Manifest,
-    pub method: Method,
+    pub method: &'a Method,
     pub seed: u64,
 }
 
@@ -45,7 +45,7 @@ pub struct RunPlan<'a> {
 /// has complete seeds.
 pub fn plans(manifest: &Manifest) -> impl Iterator<Item = RunPlan<'_>> {
     manifest.seeds.iter().flat_map(move |&seed| {
-        manifest.methods.iter().map(move |&method| RunPlan { manifest, method, seed })
+        manifest.methods.iter().map(move |method| RunPlan { manifest, method, seed })
     })
 }
 
@@ -59,7 +59,7 @@ impl RunPlan<'_> {
                 (&self.manifest.text, &self.manifest.space_text),
                 &self.manifest.space,
             ),
-            method: self.method.name().to_owned(),
+            method: self.method.name().to_string(),
             dataset: data::label(&self.manifest.data),
             seed: self.seed,
             command: command.to_owned(),
@@ -106,10 +106,10 @@ impl RunPlan<'_> {
         device: &Device,
         monitor: &mut Monitor<'_>,
     ) -> Result<SearchOutcome> {
-        let (space, config) = (&self.manifest.space, &self.manifest.search_by(self.method));
+        let (space, config) = (&self.manifest.space, &self.manifest.search);
         let seed = Seed(self.seed).child("search");
         let images = Images { dataset: &prepared.dataset, indices: &prepared.search, device };
-        search::search(space, images, config, seed, monitor)
+        search::search(space, images, self.method, config, seed, monitor)
     }
 }
 

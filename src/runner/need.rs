@@ -3,7 +3,7 @@
 use crate::cost::{self, StepSetting};
 use crate::data;
 use crate::manifest::Manifest;
-use crate::recipe::{Method, Recompute};
+use crate::recipe::{MethodName, Recompute};
 use crate::space::Dimension;
 
 /// The training or search step of a manifest that needs the most memory.
@@ -19,7 +19,7 @@ pub struct MemoryNeed<'a> {
 /// What the step belongs to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
-    Search(Method),
+    Search(MethodName),
     /// The training of the space's largest network.
     Training,
 }
@@ -59,7 +59,7 @@ pub fn memory_need(manifest: &Manifest, threads: usize) -> Option<MemoryNeed<'_>
     let (search, train) = (&manifest.search, &manifest.train);
     let searches = manifest.methods.iter().map(|method| {
         let setting = (search.batch_size, search.recompute);
-        (Step::Search(*method), setting)
+        (Step::Search(method.name()), setting)
     });
     let steps = searches.chain([(Step::Training, (train.batch_size, train.recompute))]);
     let needs = steps.map(|(step, (batch, recompute))| {
@@ -75,7 +75,7 @@ fn bytes(manifest: &Manifest, step: Step, setting: StepSetting) -> u64 {
         Step::Search(method) => cost::search_step(space, method, setting),
         Step::Training => cost::largest_network_step(space, setting),
     };
-    data::describe(manifest.data.dataset).bytes + step.total()
+    data::describe(manifest.data.dataset()).bytes + step.total()
 }
 
 impl MemoryNeed<'_> {
@@ -83,7 +83,7 @@ impl MemoryNeed<'_> {
     #[must_use]
     pub fn subject(&self) -> String {
         match self.step {
-            Step::Search(method) => format!("the search by {}", method.name()),
+            Step::Search(method) => format!("the search by {method}"),
             Step::Training => "the training of the largest network".to_owned(),
         }
     }
@@ -98,8 +98,10 @@ impl MemoryNeed<'_> {
     pub fn bottleneck(&self) -> SpaceBottleneck {
         let several = |dimension| self.manifest.space.most_options(dimension) > 1;
         match self.step {
-            Step::Search(Method::Dnas | Method::Darts | Method::Darts2) => SpaceBottleneck::Options,
-            Step::Search(Method::Dmasking)
+            Step::Search(MethodName::Dnas | MethodName::Darts | MethodName::Darts2) => {
+                SpaceBottleneck::Options
+            }
+            Step::Search(MethodName::Dmasking)
                 if several(Dimension::BlockType) || several(Dimension::Resolution) =>
             {
                 SpaceBottleneck::TypesOrResolutions

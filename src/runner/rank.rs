@@ -6,7 +6,7 @@ use crate::cost;
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::progress::Amount;
-use crate::recipe::Method;
+use crate::recipe::{Method, MethodName};
 use crate::record::{Phase, Work};
 use crate::rng::Seed;
 use crate::search::{Scorer, Trial, draw, split};
@@ -73,9 +73,11 @@ impl RunPlan<'_> {
     /// Whether ranking under the shared weights of this run gives new information. `evolution` has
     /// the same shared weights as `rs_ws` of the same seed, so only one of them is ranked.
     fn ranks(&self) -> bool {
+        let method = self.method.name();
+        let mut names = self.manifest.methods.iter().map(Method::name);
         let same_as_rs_ws =
-            self.method == Method::Evolution && self.manifest.methods.contains(&Method::RsWs);
-        self.method.shares_weights() && !same_as_rs_ws
+            method == MethodName::Evolution && names.any(|name| name == MethodName::RsWs);
+        method.shares_weights() && !same_as_rs_ws
     }
 
     /// The distinct networks to rank, within the budget if there is one. `None` where the manifest
@@ -114,9 +116,10 @@ impl RunPlan<'_> {
 
     fn scorer<'d>(&self, prepared: &'d Prepared, device: &Device) -> Result<Scorer<'d>> {
         let search = &self.manifest.search;
-        let shared = search.shared.context("ranking needs [search.shared]")?;
+        let config = self.manifest.rank_correlation;
+        let config = config.context("ranking needs [rank_correlation]")?;
         let (parts, size) = (split(&prepared.search, search), search.batch_size);
-        Scorer::new(&prepared.dataset, parts, size, shared.calibration_batches, device)
+        Scorer::new(&prepared.dataset, parts, size, config.calibration_batches, device)
     }
 }
 

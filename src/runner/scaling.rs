@@ -6,10 +6,10 @@ use crate::bench::{self, Length};
 use crate::cost::{self, StepSetting};
 use crate::data;
 use crate::env::Environment;
-use crate::manifest::{Scaling, steps_of};
+use crate::manifest::Scaling;
 use crate::memory;
 use crate::monitor::Interrupted;
-use crate::recipe::{Method, Recompute};
+use crate::recipe::{MethodName, Recompute, StepConfig};
 use crate::record::{ScalingPoint, StepUsage};
 use crate::rng::Seed;
 use crate::space::{Growth, SearchSpace};
@@ -24,7 +24,7 @@ const WARM_UP: usize = 1;
 /// A supernet of a study.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
-    pub method: Method,
+    pub method: MethodName,
     pub recompute: Recompute,
     pub growth: Growth,
     pub options: usize,
@@ -40,7 +40,7 @@ struct Expected {
 
 /// The points of one method, the smallest of each kind of growth first.
 #[must_use]
-pub fn points(study: &Scaling, method: Method) -> Vec<Point> {
+pub fn points(study: &Scaling, method: MethodName) -> Vec<Point> {
     let growth = study.sweep.growth.iter();
     let grown = growth.flat_map(|(growth, list)| list.iter().map(|options| (*growth, *options)));
     let points = grown.flat_map(|(growth, options)| {
@@ -97,7 +97,8 @@ impl Point {
     /// When the data set cannot be read, or a step fails.
     pub fn measure(&self, study: &Scaling, data_root: &Path) -> Result<StepUsage> {
         let dataset = data::load(&study.data, data_root)?;
-        let config = steps_of(self.method, self.recompute, study.sweep.batch_size);
+        let config = StepConfig::new(self.method, self.recompute, study.sweep.batch_size)
+            .context("the method has no supernet")?;
         let (timed, seconds) = (study.sweep.steps, study.sweep.seconds);
         let length = Length { warm_up: WARM_UP, timed, seconds };
         let (space, seed) = (self.space(study), Seed(study.seed));
@@ -108,7 +109,7 @@ impl Point {
 impl Expected {
     /// Whether there is room for the step, and the study allows it.
     fn fits(&self, study: &Scaling) -> bool {
-        let dataset_bytes = data::describe(study.data.dataset).bytes;
+        let dataset_bytes = data::describe(study.data.dataset()).bytes;
         let taken = estimated_resident(self.predicted_bytes + dataset_bytes);
         study.sweep.most_bytes.is_none_or(|most| self.predicted_bytes <= most)
             && memory::available_bytes().is_none_or(|free| taken <= free)
@@ -123,12 +124,17 @@ pub fn fingerprint(study: &Scaling) -> String {
 
 /// What the database keeps of a method's points before they are measured.
 #[must_use]
-pub fn record(study: &Scaling, method: Method, command: &str, environment: &Environment) -> NewRun {
+pub fn record(
+    study: &Scaling,
+    method: MethodName,
+    command: &str,
+    environment: &Environment,
+) -> NewRun {
     let (name, texts) = (&study.name, (&study.text[..], &study.space_text[..]));
     NewRun {
         manifest: manifest_record(name, texts, &study.space),
-        method: method.name().to_owned(),
-        dataset: data::describe(study.data.dataset).name.to_owned(),
+        method: method.to_string(),
+        dataset: data::describe(study.data.dataset()).name.to_owned(),
         seed: study.seed,
         command: command.to_owned(),
         environment: environment.clone(),
@@ -164,7 +170,7 @@ const HOPELESS: usize = 3;
 /// the end, when some did.
 pub fn sweep(
     study: &Scaling,
-    method: Method,
+    method: MethodName,
     threads: usize,
     announce: &mut dyn FnMut(News<'_>),
     measure: &mut dyn FnMut(&Point) -> Result<StepUsage>,
@@ -250,7 +256,7 @@ mod tests {
         let (mut measured, mut failed, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         let result = sweep(
             study,
-            Method::Dnas,
+            MethodName::Dnas,
             1,
             &mut |news| {
                 if let News::Failed { point, .. } = news {
@@ -314,7 +320,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_predicted_once() {
         let bytes = |options| {
-            let (method, recompute) = (Method::Dnas, Recompute::None);
+            let (method, recompute) = (MethodName::Dnas, Recompute::None);
             let growth = study(&[]).sweep.growth[0].0;
             Point { method, recompute, growth, options }.expected(&study(&[]), 1).predicted_bytes
         };

@@ -91,8 +91,8 @@ fn all_methods_of_a_seed_share_the_splits() {
     for plan in plans(&manifest) {
         let prepared = plan.prepare(Path::new("/nowhere")).unwrap();
         let Prepared { search, train, validation, .. } = prepared;
-        let config = manifest.search_by(plan.method);
-        let (weights, held_out) = split(&search, &config);
+
+        let (weights, held_out) = split(&search, &manifest.search);
         // 80 to 20, and every index once: no image is in two splits.
         assert_eq!((weights.len(), held_out.len()), (160, 40));
         assert_eq!((train.len(), validation.len()), (900, 100));
@@ -126,7 +126,8 @@ fn ranking_scores_and_trains_as_described() {
     let outcome = plan.search(&prepared, &Device::Cpu, &mut monitor).unwrap();
     let (weights, dataset) = (outcome.shared.unwrap(), &prepared.dataset);
     let (config, split_at) = (&manifest.search, split(&prepared.search, &manifest.search));
-    let (size, calibrating) = (config.batch_size, config.shared.unwrap().calibration_batches);
+    let (size, calibrating) =
+        (config.batch_size, manifest.rank_correlation.unwrap().calibration_batches);
     let calibrating = split_at.0[..calibrating * size].to_vec();
     let networks = plan.networks_to_rank().unwrap().unwrap();
     let (mut shared, mut alone) = (Vec::new(), Vec::new());

@@ -3,7 +3,7 @@
 //! choice is the result. The turns are epochs (FBNet v1 and FBNetV2, section 3) or minibatches (DARTS).
 
 use super::budget::{budget_metrics, most_probable, preferences};
-use super::hypergradient::Upcoming;
+use super::hypergradient::NextBatch;
 use super::score::split;
 use super::{ArchParams, Images, SearchOutcome, relaxation};
 use crate::cost::propagate;
@@ -13,12 +13,12 @@ use crate::net::SharedWeights;
 use crate::nn::Params;
 use crate::ops::loss::CrossEntropy;
 use crate::progress::Amount;
-use crate::recipe::{Adam, Method, SearchConfig};
+use crate::recipe::{AlphaConfig, Alternation, GradientSearch, Method, Order, SearchConfig};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
 use crate::train::{Mean, Names, Step, Steps, ensure_finite};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::iter;
 use std::time::Instant;
 
@@ -30,15 +30,16 @@ pub trait Relaxation {
     /// When an operator fails.
     fn weight_step(&mut self, batch: &Batch, step: u64, tau: f64, rate: f64) -> Result<Step>;
 
-    /// One step of α on held-out images; the weights are held. `upcoming` is what the weights are
-    /// about to learn from, where the turns are minibatches.
+    /// One step of α on held-out images; the weights are held. The gradient is of second order where
+    /// the `next` batch of the weights is given.
     ///
     /// # Errors
     /// When an operator fails.
     fn alpha_step(
         &mut self,
+        config: &AlphaConfig,
         batch: &Batch,
-        upcoming: Option<Upcoming<'_>>,
+        next: Option<NextBatch<'_>>,
         step: u64,
         tau: f64,
     ) -> Result<AlphaStep>;
@@ -76,21 +77,6 @@ impl Epoch {
     }
 }
 
-/// How long weights and α each have their turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turns {
-    /// All of the weights' images, then all of α's.
-    Epochs,
-    /// One minibatch of α, then one of the weights; an epoch is one of the weights' images.
-    Minibatches,
-}
-
-impl Turns {
-    fn of(method: Method) -> Self {
-        if method.is_darts() { Self::Minibatches } else { Self::Epochs }
-    }
-}
-
 /// The images of the two kinds of steps.
 struct Parts<'a> {
     weights: Loader<'a>,
@@ -100,7 +86,8 @@ struct Parts<'a> {
 /// The two kinds of steps, counted.
 struct Loop<'a, 'w> {
     relaxation: &'a mut dyn Relaxation,
-    alpha: &'a Adam,
+    alpha: &'a AlphaConfig,
+    order: Order,
     /// Those of the weights.
     steps: Steps<'a, 'w>,
     alpha_step: u64,
@@ -110,12 +97,18 @@ struct Loop<'a, 'w> {
 pub(super) fn search(
     space: &SearchSpace,
     images: Images<'_>,
+    method: &Method,
     config: &SearchConfig,
     seed: Seed,
     monitor: &mut Monitor<'_>,
 ) -> Result<SearchOutcome> {
-    let mut relaxation = relaxation(space, config, seed, images.device)?;
-    learn(&mut *relaxation, space, images, config, seed, monitor)
+    let step = config.step(method).context("the method has no supernet")?;
+    let gradient = method.gradient().context("the method learns no architecture parameters")?;
+    let mut relaxation = relaxation(space, &step, seed, images.device)?;
+    let outcome = learn(&mut *relaxation, space, images, (&gradient, config), seed, monitor)?;
+    let shares = method.name().shares_weights();
+    let shared = shares.then(|| SharedWeights::of(space, relaxation.params().clone()));
+    Ok(SearchOutcome { shared, ..outcome })
 }
 
 /// Teaches a fresh relaxation.
@@ -123,31 +116,31 @@ fn learn(
     relaxation: &mut dyn Relaxation,
     space: &SearchSpace,
     images: Images<'_>,
-    config: &SearchConfig,
+    (gradient, config): (&GradientSearch, &SearchConfig),
     seed: Seed,
     monitor: &mut Monitor<'_>,
 ) -> Result<SearchOutcome> {
     let parts = Parts::of(images, config, seed)?;
-    let turns = Turns::of(config.method);
+    let GradientSearch { alpha, temperature, alternation, order } = gradient;
     let steps = (config.epochs * parts.weights.batches()) as u64;
-    let per_epoch = match turns {
-        Turns::Epochs => parts.alpha.batches(),
-        Turns::Minibatches => parts.weights.batches(),
+    let per_epoch = match alternation {
+        Alternation::Epochs => parts.alpha.batches(),
+        Alternation::Minibatches => parts.weights.batches(),
     };
-    let alpha_steps = ((config.epochs - config.warmup_epochs) * per_epoch) as u64;
+    let alpha_steps = ((config.epochs - alpha.warmup_epochs) * per_epoch) as u64;
     monitor.progress.started("searching", Amount::Steps(steps + alpha_steps));
     let steps = Steps::new(Names::SEARCH, &config.weights, steps, monitor);
-    let mut state = Loop { relaxation, alpha: &config.alpha, steps, alpha_step: 0 };
+    let mut state = Loop { relaxation, alpha, order: *order, steps, alpha_step: 0 };
     // Where the turns are minibatches, α's images go round as they last.
     let mut round = (0..).flat_map(|pass| parts.alpha.epoch(pass));
     for epoch in 0..config.epochs {
-        let tau = config.tau(epoch);
+        let tau = temperature.at(epoch, config.epochs);
         let start = Instant::now();
         let weights = parts.weights.epoch(epoch as u64);
-        let means = match turns {
-            _ if epoch < config.warmup_epochs => state.epoch(weights, iter::empty(), tau)?,
-            Turns::Epochs => state.epoch(weights, parts.alpha.epoch(epoch as u64), tau)?,
-            Turns::Minibatches => state.alternating_epoch(weights, &mut round, tau)?,
+        let means = match alternation {
+            _ if epoch < alpha.warmup_epochs => state.epoch(weights, iter::empty(), tau)?,
+            Alternation::Epochs => state.epoch(weights, parts.alpha.epoch(epoch as u64), tau)?,
+            Alternation::Minibatches => state.alternating_epoch(weights, &mut round, tau)?,
         };
         let mut metrics = epoch_metrics(space, state.relaxation.alpha(), &means);
         let rate = means.images() as f64 / start.elapsed().as_secs_f64();
@@ -171,9 +164,7 @@ fn learn(
     let probabilities = alpha.named_probabilities(space);
     let resolutions = alpha.resolution_probabilities(space);
     let work = state.relaxation.work();
-    let shares = config.method.shares_weights();
-    let shared = shares.then(|| SharedWeights::of(space, state.relaxation.params().clone()));
-    Ok(SearchOutcome { decisions, arch, probabilities, resolutions, work, shared })
+    Ok(SearchOutcome { decisions, arch, probabilities, resolutions, work, shared: None })
 }
 
 impl<'a> Parts<'a> {
@@ -227,8 +218,11 @@ impl Loop<'_, '_> {
         let mut means = Epoch::default();
         for (batch, held_out) in weights.zip(alpha) {
             let (batch, held_out) = (batch?, held_out?);
-            let upcoming = Upcoming { batch: &batch, rate: self.steps.rate() };
-            self.alpha_turn(&held_out, Some(upcoming), tau, &mut means)?;
+            let next = match self.order {
+                Order::First => None,
+                Order::Second => Some(NextBatch { batch: &batch, rate: self.steps.rate() }),
+            };
+            self.alpha_turn(&held_out, next, tau, &mut means)?;
             self.weight_turn(&batch, tau, &mut means)?;
         }
         Ok(means)
@@ -245,12 +239,12 @@ impl Loop<'_, '_> {
     fn alpha_turn(
         &mut self,
         batch: &Batch,
-        upcoming: Option<Upcoming<'_>>,
+        next: Option<NextBatch<'_>>,
         tau: f64,
         means: &mut Epoch,
     ) -> Result<()> {
         let start = Instant::now();
-        let found = self.relaxation.alpha_step(batch, upcoming, self.alpha_step, tau)?;
+        let found = self.relaxation.alpha_step(self.alpha, batch, next, self.alpha_step, tau)?;
         ensure_finite(found.loss, "search", self.alpha_step)?;
         means.alpha.add(&found.result, batch.labels.len());
         means.alpha_loss += found.loss * batch.labels.len() as f64;
@@ -258,7 +252,7 @@ impl Loop<'_, '_> {
             self.alpha_step,
             &[
                 ("search.alpha.step_loss", found.loss),
-                ("search.alpha.learning_rate", self.alpha.learning_rate),
+                ("search.alpha.learning_rate", self.alpha.optimizer.learning_rate),
                 ("search.alpha.step_cross_entropy", found.result.loss),
                 ("search.alpha.step_cost", found.cost),
                 ("search.alpha.step_seconds", start.elapsed().as_secs_f64()),
@@ -303,7 +297,7 @@ mod tests {
     use crate::data::{self, Dataset};
     use crate::manifest::{self, Overrides};
     use crate::progress::Quiet;
-    use crate::recipe::Augment;
+    use crate::recipe::{Augment, MethodName};
     use crate::record::NullRecorder;
     use crate::train::{StepSeconds, learning_rate};
     use candle_core::{Device, Tensor};
@@ -314,7 +308,7 @@ mod tests {
     #[derive(Clone, Debug, PartialEq)]
     enum Asked {
         Weights { images: Vec<f32>, step: u64, tau: f64, rate: f64 },
-        Alpha { images: Vec<f32>, upcoming: Option<(Vec<f32>, f64)>, step: u64, tau: f64 },
+        Alpha { images: Vec<f32>, next: Option<(Vec<f32>, f64)>, step: u64, tau: f64 },
     }
 
     /// Learns nothing, and keeps what it was asked for.
@@ -344,13 +338,14 @@ mod tests {
 
         fn alpha_step(
             &mut self,
+            _: &AlphaConfig,
             batch: &Batch,
-            upcoming: Option<Upcoming<'_>>,
+            next: Option<NextBatch<'_>>,
             step: u64,
             tau: f64,
         ) -> Result<AlphaStep> {
-            let upcoming = upcoming.map(|next| (first_pixels(next.batch), next.rate));
-            self.asked.push(Asked::Alpha { images: first_pixels(batch), upcoming, step, tau });
+            let next = next.map(|next| (first_pixels(next.batch), next.rate));
+            self.asked.push(Asked::Alpha { images: first_pixels(batch), next, step, tau });
             Ok(AlphaStep { result: result(), loss: 1.0, cost: 1.0 })
         }
 
@@ -367,12 +362,15 @@ mod tests {
 
     /// The images 0 to 95 in three epochs, the first without α: 64 are the weights', in 4 batches, and
     /// 32 are α's, in 2. The first pixel of image i is its number.
-    fn asked(method: Method) -> (Vec<Asked>, SearchConfig) {
+    fn asked(method: MethodName) -> (Vec<Asked>, GradientSearch, SearchConfig) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
-        let manifest = manifest::load(&path, &Overrides::default()).unwrap();
+        let sets = vec![format!("search.method={method}")];
+        let manifest = manifest::load(&path, &Overrides { sets, seeds: Vec::new() }).unwrap();
+        let mut gradient = manifest.methods[0].gradient().unwrap();
+        gradient.alpha.warmup_epochs = 1;
         let mut config = manifest.search;
-        (config.method, config.weight_share, config.batch_size) = (method, 2.0 / 3.0, 16);
-        (config.epochs, config.warmup_epochs, config.augment) = (3, 1, Augment::default());
+        (config.weight_share, config.batch_size) = (2.0 / 3.0, 16);
+        (config.epochs, config.augment) = (3, Augment::default());
         let mut dataset = data::load(&manifest.data, Path::new("/nowhere")).unwrap();
         number(&mut dataset);
         let params = SharedWeights::new(&manifest.space, Seed(1), &Device::Cpu).unwrap();
@@ -381,8 +379,9 @@ mod tests {
         let (indices, stop) = ((0..96).collect::<Vec<_>>(), AtomicBool::new(false));
         let images = Images { dataset: &dataset, indices: &indices, device: &Device::Cpu };
         let mut monitor = Monitor { recorder: &mut NullRecorder, progress: &Quiet, stop: &stop };
-        learn(&mut fake, &manifest.space, images, &config, Seed(1), &mut monitor).unwrap();
-        (fake.asked, config)
+        learn(&mut fake, &manifest.space, images, (&gradient, &config), Seed(1), &mut monitor)
+            .unwrap();
+        (fake.asked, gradient, config)
     }
 
     fn number(dataset: &mut Dataset) {
@@ -410,8 +409,9 @@ mod tests {
 
     #[test]
     fn each_step_gets_its_images_its_temperature_and_its_rate() {
-        for method in [Method::Dmasking, Method::Darts2] {
-            let (asked, config) = asked(method);
+        for method in [MethodName::Dmasking, MethodName::Darts2] {
+            let (asked, gradient, config) = asked(method);
+            let tau_of = |epoch| gradient.temperature.at(epoch, config.epochs);
             let (mut of_weights, mut of_alpha) = (Vec::new(), Vec::new());
             let mut tau_of_weights = Vec::new();
             for (i, one) in asked.iter().enumerate() {
@@ -422,33 +422,34 @@ mod tests {
                         tau_of_weights.push(*tau);
                         of_weights.push(images.clone());
                     }
-                    Asked::Alpha { images, upcoming, step, tau } => {
+                    Asked::Alpha { images, next, step, tau } => {
                         assert_eq!(*step, of_alpha.len() as u64, "{method:?}");
                         let epoch = match method {
-                            Method::Darts2 => of_weights.len() / 4,
+                            MethodName::Darts2 => of_weights.len() / 4,
                             _ => (of_weights.len() - 1) / 4,
                         };
-                        assert_eq!(*tau, config.tau(epoch), "{method:?}");
-                        // What comes next is what α was told of.
-                        let next = match &asked.get(i + 1) {
+                        assert_eq!(*tau, tau_of(epoch), "{method:?}");
+                        // What comes next is what the step of α was given.
+                        let following = match &asked.get(i + 1) {
                             Some(Asked::Weights { images, rate, .. }) => {
                                 Some((images.clone(), *rate))
                             }
                             _ => None,
                         };
-                        assert_eq!(*upcoming, next.filter(|_| method == Method::Darts2));
+                        let second_order = method == MethodName::Darts2;
+                        assert_eq!(*next, following.filter(|_| second_order));
                         of_alpha.push(images.clone());
                     }
                 }
             }
-            let epochs: Vec<f64> = (0..12).map(|step| config.tau(step / 4)).collect();
+            let epochs: Vec<f64> = (0..12).map(|step| tau_of(step / 4)).collect();
             assert_eq!(tau_of_weights, epochs, "{method:?}");
             assert_rounds(&of_weights, 4, 0..64);
             assert_rounds(&of_alpha, 2, 64..96);
             // Two epochs of α: its two batches each, or one beside each of the weights' four.
             assert_eq!(
                 (of_weights.len(), of_alpha.len()),
-                (12, if method == Method::Darts2 { 8 } else { 4 })
+                (12, if method == MethodName::Darts2 { 8 } else { 4 })
             );
         }
     }

@@ -13,7 +13,7 @@ use candle_core::Tensor;
 
 /// The minibatch that the weights are about to learn from.
 #[derive(Clone, Copy, Debug)]
-pub struct Upcoming<'b> {
+pub struct NextBatch<'b> {
     pub batch: &'b Batch,
     /// ξ, the learning rate of that step.
     pub rate: f64,
@@ -54,10 +54,10 @@ impl<N: Gated> Point<'_, N> {
         &self,
         params: &mut Params,
         held_out: &Batch,
-        upcoming: Upcoming<'_>,
+        next: NextBatch<'_>,
         work: &mut Work,
     ) -> Result<(CrossEntropy, NetGates)> {
-        let Upcoming { batch, rate } = upcoming;
+        let NextBatch { batch, rate } = next;
         let (_, down, _) = self.slopes(Pass::training(params), batch, false)?;
         work.add_training(self.macs, batch.labels.len());
         let mut ahead = params.moved(&down, -rate)?;

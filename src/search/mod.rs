@@ -18,7 +18,7 @@ pub use arch_params::{ArchParams, hardened};
 pub use bilevel::{AlphaStep, Relaxation};
 pub use budget::{Preferences, check_budget, most_probable, preferences};
 pub use draw::{draw, mutate};
-pub use hypergradient::Upcoming;
+pub use hypergradient::NextBatch;
 pub use loss::{LossSlopes, slopes};
 pub use paths::Paths;
 pub use relaxed::{AlphaGradient, Relaxed};
@@ -28,13 +28,12 @@ pub use trial::Trial;
 use crate::data::Dataset;
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;
-use crate::recipe::{Method, SearchConfig};
+use crate::recipe::{Method, SearchConfig, StepConfig, StepKind, SupernetKind};
 use crate::record::{ChoiceProbabilities, ResolutionProbability, Work};
 use crate::rng::Seed;
 use crate::space::{ArchSpec, Decisions, SearchSpace};
 use anyhow::{Result, bail};
 use candle_core::Device;
-use paths::Candidates;
 
 /// The training images that a search sees, and where it computes.
 #[derive(Clone, Copy)]
@@ -74,40 +73,45 @@ impl SearchOutcome {
 pub fn search(
     space: &SearchSpace,
     images: Images<'_>,
+    method: &Method,
     config: &SearchConfig,
     seed: Seed,
     monitor: &mut Monitor<'_>,
 ) -> Result<SearchOutcome> {
-    match config.method {
-        Method::Dmasking | Method::Dnas | Method::Darts | Method::Darts2 => {
-            bilevel::search(space, images, config, seed, monitor)
+    match method {
+        Method::Dmasking { .. } | Method::Dnas { .. } | Method::Darts { .. } => {
+            bilevel::search(space, images, method, config, seed, monitor)
         }
         Method::Random => random::one(space, config, seed),
-        Method::RandomSearch => random::search(space, images, config, seed, monitor),
-        Method::RsWs => paths::search(Candidates::Drawn, space, images, config, seed, monitor),
-        Method::Evolution => {
-            paths::search(Candidates::Evolved, space, images, config, seed, monitor)
+        Method::RandomSearch(settings) => {
+            random::search(*settings, space, images, config, seed, monitor)
+        }
+        Method::RsWs(scores) => {
+            paths::search((*scores, None), space, images, config, seed, monitor)
+        }
+        Method::Evolution { scores, evolution } => {
+            paths::search((*scores, Some(*evolution)), space, images, config, seed, monitor)
         }
     }
 }
 
-/// The fresh supernet of a method that learns architecture parameters, with these.
+/// A fresh supernet under gates, with its architecture parameters.
 ///
 /// # Errors
-/// When the method learns none, or the device has no room.
-pub fn relaxation<'a>(
+/// When the step has no gates, or the device is out of memory.
+pub fn relaxation(
     space: &SearchSpace,
-    config: &'a SearchConfig,
+    config: &StepConfig,
     seed: Seed,
     device: &Device,
-) -> Result<Box<dyn Relaxation + 'a>> {
-    Ok(match config.method {
-        Method::Dmasking => Box::new(Relaxed::masked(space, config, seed, device)?),
-        Method::Dnas | Method::Darts | Method::Darts2 => {
-            Box::new(Relaxed::explicit(space, config, seed, device)?)
+) -> Result<Box<dyn Relaxation>> {
+    Ok(match config.kind {
+        StepKind::Gated(SupernetKind::Masked(masks), gates) => {
+            Box::new(Relaxed::masked(space, masks, gates, config, seed, device)?)
         }
-        Method::Random | Method::RandomSearch | Method::RsWs | Method::Evolution => {
-            bail!("the method learns no architecture parameters")
+        StepKind::Gated(SupernetKind::Explicit, gates) => {
+            Box::new(Relaxed::explicit(space, gates, config, seed, device)?)
         }
+        StepKind::Path => bail!("shared weights that are trained along paths have no gates"),
     })
 }

@@ -19,12 +19,12 @@ use crate::data::{Batch, Loader};
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::progress::Amount;
-use crate::recipe::{PathRange, Recompute, SearchConfig, Sgd};
+use crate::recipe::{Evolution, PathRange, Recompute, SearchConfig, Sgd, SharedScores};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
 use crate::train::{Names, SgdState, Step, Steps, sgd_step};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::{Device, Tensor};
 use std::time::Instant;
 
@@ -43,14 +43,14 @@ impl Paths {
     /// When the device has no room.
     pub fn new(
         space: &SearchSpace,
-        config: &SearchConfig,
+        (config, recompute): (Sgd, Recompute),
         seed: Seed,
         device: &Device,
     ) -> Result<Self> {
         let weights = SharedWeights::new(space, seed, device)?;
         let zeros = weights.params().tensors().map(|(tensor, _)| tensor.zeros_like());
         let velocities = zeros.collect::<candle_core::Result<_>>()?;
-        Ok(Self { weights, velocities, config: config.weights, recompute: config.recompute })
+        Ok(Self { weights, velocities, config, recompute })
     }
 
     #[must_use]
@@ -76,8 +76,9 @@ impl Paths {
     }
 }
 
-/// Trains shared weights for `search.epochs` on the weights' images.
+/// Trains shared weights for `search.epochs` on the weight split.
 fn train(
+    range: PathRange,
     space: &SearchSpace,
     images: Images<'_>,
     config: &SearchConfig,
@@ -86,12 +87,12 @@ fn train(
     monitor: &mut Monitor<'_>,
 ) -> Result<SharedWeights> {
     let Images { dataset, indices, device } = images;
-    let mut paths = Paths::new(space, config, seed, device)?;
+    let mut paths = Paths::new(space, (config.weights, config.recompute), seed, device)?;
     let (for_weights, _) = split(indices, config);
     let (own, size) = (for_weights.to_vec(), config.batch_size);
     let loader = Loader::training(dataset, own, size, config.augment, seed, "search/weights");
     let loader = loader.share(config.scale).on(device);
-    let range = match config.shared.map(|shared| shared.paths).unwrap_or_default() {
+    let range = match range {
         PathRange::Space => None,
         PathRange::Budget => config.budget.as_ref(),
     };
@@ -119,25 +120,18 @@ fn train(
     Ok(paths.weights)
 }
 
-/// How the networks to score come about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Candidates {
-    Drawn,
-    Evolved,
-}
-
-/// Trains shared weights and returns the best network under them.
+/// Trains shared weights and returns the best network under them: of independent draws, or of an
+/// evolution.
 pub(super) fn search(
-    candidates: Candidates,
+    (settings, evolution): (SharedScores, Option<Evolution>),
     space: &SearchSpace,
     images: Images<'_>,
     config: &SearchConfig,
     seed: Seed,
     monitor: &mut Monitor<'_>,
 ) -> Result<SearchOutcome> {
-    let settings = config.shared.context("this method needs [search.shared]")?;
     let mut work = Work::default();
-    let weights = train(space, images, config, seed, &mut work, monitor)?;
+    let weights = train(settings.paths, space, images, config, seed, &mut work, monitor)?;
     let (parts, size) = (split(images.indices, config), config.batch_size);
     let batches = settings.calibration_batches;
     let scorer = Scorer::new(images.dataset, parts, size, batches, images.device)?;
@@ -149,14 +143,13 @@ pub(super) fn search(
     };
     let budget = config.budget.as_ref();
     let fresh = |i: u64| draw(space, budget, &mut seed.stream("candidates/draw", i));
-    match candidates {
-        Candidates::Drawn => {
+    match evolution {
+        None => {
             for i in 0..settings.candidates as u64 {
                 score(&fresh(i)?)?;
             }
         }
-        Candidates::Evolved => {
-            let evolution = config.evolution.context("evolution needs [search.evolution]")?;
+        Some(evolution) => {
             let mutated = |parent: &Decisions, i: u64| {
                 mutate(space, budget, parent, &mut seed.stream("candidates/mutate", i))
             };

@@ -7,11 +7,11 @@ use super::score::split;
 use super::{Images, SearchOutcome, Trial};
 use crate::monitor::Monitor;
 use crate::progress::Amount;
-use crate::recipe::{SearchConfig, TrainConfig};
+use crate::recipe::{RandomSearch, SearchConfig, TrainConfig};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 /// One draw, nothing trained.
 pub(super) fn one(space: &SearchSpace, config: &SearchConfig, seed: Seed) -> Result<SearchOutcome> {
@@ -23,13 +23,13 @@ pub(super) fn one(space: &SearchSpace, config: &SearchConfig, seed: Seed) -> Res
 /// The best of `search.random.candidates`, by the criterion of the other methods: accuracy on the
 /// images that did not train the weights.
 pub(super) fn search(
+    settings: RandomSearch,
     space: &SearchSpace,
     images: Images<'_>,
     config: &SearchConfig,
     seed: Seed,
     monitor: &mut Monitor<'_>,
 ) -> Result<SearchOutcome> {
-    let settings = config.random.context("random_search needs [search.random]")?;
     let recipe = TrainConfig {
         epochs: settings.epochs,
         scale: config.scale,

@@ -4,13 +4,13 @@
 //! The methods differ in the supernet, in how α becomes gates (Gumbel-Softmax, or softmax without
 //! noise), and in how far the gradient of α looks (at the weights, or through one step of theirs).
 
-use super::hypergradient::{Point, Upcoming};
+use super::hypergradient::{NextBatch, Point};
 use super::{AlphaStep, ArchParams, Relaxation, hardened, slopes};
 use crate::cost::{Graph, Probabilities, Traced, propagate, propagate_counting};
 use crate::data::Batch;
 use crate::net::{ExplicitSupernet, GateGradients, GateValues, Gated, NetGates, Supernet};
 use crate::nn::Params;
-use crate::recipe::{GateKind, SearchConfig};
+use crate::recipe::{AlphaConfig, GateKind, Gates, MaskPlace, Recompute, SearchLoss, StepConfig};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
@@ -19,8 +19,9 @@ use anyhow::Result;
 use candle_core::Device;
 
 /// A supernet with its weights and architecture parameters.
-pub struct Relaxed<'a, N> {
-    config: &'a SearchConfig,
+pub struct Relaxed<N> {
+    gates: Gates,
+    recompute: Recompute,
     seed: Seed,
     supernet: N,
     params: Params,
@@ -42,47 +43,52 @@ pub struct AlphaGradient {
     pub by_gates: NetGates,
 }
 
-impl<'a> Relaxed<'a, Supernet> {
+impl Relaxed<Supernet> {
     /// A fresh masked supernet, all options alike.
     ///
     /// # Errors
     /// When the device has no room.
     pub fn masked(
         space: &SearchSpace,
-        config: &'a SearchConfig,
+        masks: MaskPlace,
+        gates: Gates,
+        config: &StepConfig,
         seed: Seed,
         device: &Device,
     ) -> Result<Self> {
         let (supernet, params) = Supernet::new(space, seed, device)?;
-        Self::fresh((supernet.masked(config.masks), params), config, seed)
+        Self::fresh((supernet.masked(masks), params), gates, config, seed)
     }
 }
 
-impl<'a> Relaxed<'a, ExplicitSupernet> {
+impl Relaxed<ExplicitSupernet> {
     /// A fresh explicit supernet, all options alike.
     ///
     /// # Errors
     /// When the device has no room.
     pub fn explicit(
         space: &SearchSpace,
-        config: &'a SearchConfig,
+        gates: Gates,
+        config: &StepConfig,
         seed: Seed,
         device: &Device,
     ) -> Result<Self> {
-        Self::fresh(ExplicitSupernet::new(space, seed, device)?, config, seed)
+        Self::fresh(ExplicitSupernet::new(space, seed, device)?, gates, config, seed)
     }
 }
 
-impl<'a, N: Gated> Relaxed<'a, N> {
+impl<N: Gated> Relaxed<N> {
     fn fresh(
         (supernet, params): (N, Params),
-        config: &'a SearchConfig,
+        gates: Gates,
+        config: &StepConfig,
         seed: Seed,
     ) -> Result<Self> {
         let optimizer = SgdState::new(config.weights, &params)?;
         let alpha = ArchParams::new(supernet.space());
         let (macs, work) = (supernet.cost().macs, Work::default());
-        Ok(Self { config, seed, supernet, params, alpha, optimizer, macs, work })
+        let recompute = config.recompute;
+        Ok(Self { gates, recompute, seed, supernet, params, alpha, optimizer, macs, work })
     }
 
     #[must_use]
@@ -92,46 +98,45 @@ impl<'a, N: Gated> Relaxed<'a, N> {
 
     /// Soft gates of one step, and what the forward pass uses of them.
     fn gates(&self, label: &str, step: u64, tau: f64) -> (Probabilities<f64>, Probabilities<f64>) {
-        let soft = if self.config.method.is_darts() {
-            self.alpha.softened(tau)
-        } else {
-            self.alpha.gates(self.seed, label, step, tau)
+        let soft = match self.gates {
+            Gates::Softmax => self.alpha.softened(tau),
+            Gates::Gumbel(_) => self.alpha.gates(self.seed, label, step, tau),
         };
-        let used = match self.config.gates {
-            GateKind::Soft => soft.clone(),
-            GateKind::StraightThrough => hardened(&soft),
+        let used = match self.gates {
+            Gates::Softmax | Gates::Gumbel(GateKind::Soft) => soft.clone(),
+            Gates::Gumbel(GateKind::StraightThrough) => hardened(&soft),
         };
         (soft, used)
     }
 
-    /// The gradient that [`Relaxation::alpha_step`] goes along.
+    /// The gradient that [`Relaxation::alpha_step`] follows; of second order where the `next` batch
+    /// of the weights is given.
     ///
     /// # Errors
     /// When an operator fails.
     pub fn alpha_gradient(
         &mut self,
+        loss: &SearchLoss,
         batch: &Batch,
-        upcoming: Option<Upcoming<'_>>,
+        next: Option<NextBatch<'_>>,
         step: u64,
         tau: f64,
     ) -> Result<AlphaGradient> {
         let (soft, used) = self.gates("gumbel/alpha", step, tau);
         let graph = Graph::default();
         let leaves = used.map(|gate| graph.leaf(*gate));
-        let (space, config) = (self.supernet.space(), &self.config.loss);
+        let (space, config) = (self.supernet.space(), loss);
         let shapes = propagate_counting(space, &leaves, &graph.leaf(1.0), config.input_channels);
         let cost_node = shapes.cost.of(config.objective);
         let cost = cost_node.value() / config.cost_unit;
 
         let gates = net_gates(&used, shapes.blocks.iter().map(|b| b.identity.value()));
-        let (recompute, macs) = (self.config.recompute, self.macs);
+        let (recompute, macs) = (self.recompute, self.macs);
         let point = Point { net: &self.supernet, gates: &gates, recompute, macs };
         let (params, work) = (&mut self.params, &mut self.work);
-        let (result, by_gates) = match upcoming {
-            Some(upcoming) if self.config.method.looks_ahead() => {
-                point.second_order(params, batch, upcoming, work)?
-            }
-            _ => point.first_order(params, batch, work)?,
+        let (result, by_gates) = match next {
+            Some(next) => point.second_order(params, batch, next, work)?,
+            None => point.first_order(params, batch, work)?,
         };
 
         let loss = slopes(config.form, result.loss, cost);
@@ -159,29 +164,30 @@ impl<'a, N: Gated> Relaxed<'a, N> {
     }
 }
 
-impl<N: Gated> Relaxation for Relaxed<'_, N> {
+impl<N: Gated> Relaxation for Relaxed<N> {
     fn weight_step(&mut self, batch: &Batch, step: u64, tau: f64, rate: f64) -> Result<Step> {
         let (_, used) = self.gates("gumbel/weights", step, tau);
-        let Self { supernet, params, optimizer, macs, work, .. } = self;
+        let Self { supernet, params, optimizer, macs, work, recompute, .. } = self;
         let identities =
             propagate(supernet.space(), &used, &1.0).blocks.into_iter().map(|b| b.identity);
         let gates = net_gates(&used, identities);
         let target = (&batch.labels[..], 0.0);
         work.add_training(*macs, batch.labels.len());
-        Ok(sgd_step(params, optimizer, rate, target, self.config.recompute, |pass| {
+        Ok(sgd_step(params, optimizer, rate, target, *recompute, |pass| {
             Ok(supernet.forward(pass, &batch.xs, &gates, false)?.0)
         })?)
     }
 
     fn alpha_step(
         &mut self,
+        config: &AlphaConfig,
         batch: &Batch,
-        upcoming: Option<Upcoming<'_>>,
+        next: Option<NextBatch<'_>>,
         step: u64,
         tau: f64,
     ) -> Result<AlphaStep> {
-        let found = self.alpha_gradient(batch, upcoming, step, tau)?;
-        self.alpha.step(&self.config.alpha, &found.soft, &found.by_gates, tau);
+        let found = self.alpha_gradient(&config.loss, batch, next, step, tau)?;
+        self.alpha.step(&config.optimizer, &found.soft, &found.by_gates, tau);
         Ok(found.at)
     }
 
@@ -211,11 +217,12 @@ fn net_gates(drawn: &Probabilities<f64>, identities: impl Iterator<Item = f64>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Manifest;
     use crate::manifest::{self, Overrides};
     use crate::net::SharedWeights;
     use crate::nn::Pass;
     use crate::ops::loss::cross_entropy;
-    use crate::recipe::{LossForm, Objective};
+    use crate::recipe::{GradientSearch, LossForm, Objective, StepKind, SupernetKind};
     use crate::space::{BlockDecision, Decisions};
     use candle_core::Tensor;
     use std::path::Path;
@@ -240,14 +247,35 @@ mod tests {
         Decisions { resolution: one(&hard.resolutions), blocks: blocks.collect() }
     }
 
+    fn load(name: &str) -> Manifest {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments").join(name);
+        manifest::load(&path, &Overrides::default()).unwrap()
+    }
+
+    /// The settings of a step of the masked supernet, and of α.
+    fn settings(manifest: &Manifest) -> (StepConfig, GradientSearch) {
+        let method = &manifest.methods[0];
+        (manifest.search.step(method).unwrap(), method.gradient().unwrap())
+    }
+
+    fn masked(space: &SearchSpace, config: &StepConfig) -> Relaxed<Supernet> {
+        let StepKind::Gated(SupernetKind::Masked(masks), gates) = config.kind else {
+            panic!("{config:?}")
+        };
+        Relaxed::masked(space, masks, gates, config, Seed(5), &Device::Cpu).unwrap()
+    }
+
     /// The part of the cost in the gradient by the gates of the first block's widths, and the cost.
-    fn cost_slopes(objective: Objective, config: &SearchConfig, space: &SearchSpace) -> Slopes {
+    fn cost_slopes(
+        objective: Objective,
+        loss: SearchLoss,
+        config: &StepConfig,
+        space: &SearchSpace,
+    ) -> Slopes {
         let gradient = |lambda| {
-            let mut config = config.clone();
-            config.loss.form = LossForm::Linear { lambda };
-            config.loss.objective = objective;
-            let mut search = Relaxed::masked(space, &config, Seed(5), &Device::Cpu).unwrap();
-            search.alpha_gradient(&batch(space), None, 3, 2.0).unwrap()
+            let form = LossForm::Linear { lambda };
+            let loss = SearchLoss { form, objective, ..loss };
+            masked(space, config).alpha_gradient(&loss, &batch(space), None, 3, 2.0).unwrap()
         };
         let (with, without) = (gradient(1.0), gradient(0.0));
         let widths = |found: &AlphaGradient| found.by_gates.blocks[0].widths.clone();
@@ -263,13 +291,13 @@ mod tests {
 
     #[test]
     fn the_gradient_presses_on_what_the_objective_counts() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
-        let manifest = manifest::load(&path, &Overrides::default()).unwrap();
-        let (space, config) = (manifest.space, manifest.search);
+        let manifest = load("smoke.toml");
+        let (config, gradient) = settings(&manifest);
+        let (space, loss) = (manifest.space, gradient.alpha.loss);
         let found = [Objective::Macs, Objective::Params].map(|objective| {
-            let found = cost_slopes(objective, &config, &space);
+            let found = cost_slopes(objective, loss, &config, &space);
             let cost = |p: &Probabilities<f64>| {
-                propagate(&space, p, &1.0).cost.of(objective) / config.loss.cost_unit
+                propagate(&space, p, &1.0).cost.of(objective) / loss.cost_unit
             };
             assert!((found.cost - cost(&found.at)).abs() < 1e-9 * found.cost, "{objective:?}");
             for (i, slope) in found.by_widths.iter().enumerate() {
@@ -286,13 +314,14 @@ mod tests {
 
     #[test]
     fn straight_through_gates_run_the_network_that_was_drawn() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke_resolutions.toml");
-        let manifest = manifest::load(&path, &Overrides::default()).unwrap();
-        let (space, mut config) = (manifest.space, manifest.search);
+        let manifest = load("smoke_resolutions.toml");
+        let (config, _) = settings(&manifest);
+        let space = manifest.space;
         let batch = batch(&space);
         let losses = [GateKind::StraightThrough, GateKind::Soft].map(|kind| {
-            config.gates = kind;
-            let mut search = Relaxed::masked(&space, &config, Seed(5), &Device::Cpu).unwrap();
+            let supernet = SupernetKind::Masked(MaskPlace::AfterNorm);
+            let kind = StepKind::Gated(supernet, Gates::Gumbel(kind));
+            let mut search = masked(&space, &StepConfig { kind, ..config });
             let (soft, _) = search.gates("gumbel/weights", 7, 2.0);
             let shared = SharedWeights::of(&space, search.params().clone());
             let mut cut = shared.cut_out(&decisions(&hardened(&soft))).unwrap();

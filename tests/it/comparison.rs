@@ -61,7 +61,7 @@ impl Bench {
 fn all_methods_of_a_seed_come_before_the_next_seed() {
     let manifest = load("smoke_compare.toml", &["search.method=[\"rs_ws\", \"random\"]"]);
     let planned: Vec<(u64, &str)> =
-        plans(&manifest).map(|plan| (plan.seed, plan.method.name())).collect();
+        plans(&manifest).map(|plan| (plan.seed, plan.method.name().as_str())).collect();
     let expected = [(1, "rs_ws"), (1, "random"), (2, "rs_ws"), (2, "random")];
     assert_eq!(planned, expected);
 }
@@ -104,7 +104,7 @@ fn a_comparison_runs_from_the_manifest_to_its_report() {
         assert!(band.contains(&run["macs"].as_u64().unwrap()), "{run}");
     }
     let (out, page) = bench.report();
-    for method in manifest.methods.iter().map(|method| method.name()) {
+    for method in manifest.methods.iter().map(|method| method.name().as_str()) {
         let rows = |title: &str, columns: usize| {
             let after = page.split(title).nth(1).unwrap_or_default();
             let row = after.lines().find(|line| line.starts_with(&format!("| {method} ")));

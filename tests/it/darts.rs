@@ -9,15 +9,18 @@ use repro::cost::{self, BlockProbabilities, Probabilities, propagate};
 use repro::data::{self, Batch};
 use repro::manifest::{self, Overrides};
 use repro::monitor::Monitor;
-use repro::net::{ExplicitSupernet, Gated};
+use repro::net::{ExplicitSupernet, Gated, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss::{CrossEntropy, cross_entropy};
 use repro::ops::update::accumulate;
 use repro::progress::Quiet;
-use repro::recipe::{LossForm, Method, SearchConfig};
+use repro::recipe::{
+    AlphaConfig, LossForm, Method, MethodName, Order, SearchConfig, StepConfig, StepKind,
+    SupernetKind,
+};
 use repro::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
 use repro::rng::Seed;
-use repro::search::{AlphaGradient, Images, Relaxation, Relaxed, SearchOutcome, Upcoming, search};
+use repro::search::{AlphaGradient, Images, NextBatch, Relaxation, Relaxed, SearchOutcome, search};
 use repro::space::SearchSpace;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -64,17 +67,31 @@ fn search_loss(form: LossForm, cross_entropy: f64, cost: f64) -> f64 {
     }
 }
 
-fn smoke() -> manifest::Manifest {
+fn smoke(method: MethodName) -> manifest::Manifest {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
-    manifest::load(&path, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"))
+    let sets = vec![format!("search.method={method}")];
+    manifest::load(&path, &Overrides { sets, seeds: Vec::new() }).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn tiny_config(method: Method, form: LossForm) -> SearchConfig {
-    let mut config = smoke().search;
-    config.method = method;
-    config.loss.form = form;
-    config.loss.cost_unit = UNIT;
-    config
+/// A step of the weights, and how α learns by this loss.
+fn tiny_config(method: MethodName, form: LossForm) -> (StepConfig, AlphaConfig) {
+    let manifest = smoke(method);
+    let method = &manifest.methods[0];
+    let mut alpha = method.gradient().unwrap().alpha;
+    (alpha.loss.form, alpha.loss.cost_unit) = (form, UNIT);
+    (manifest.search.step(method).unwrap(), alpha)
+}
+
+fn masked(space: &SearchSpace, config: &StepConfig, seed: u64) -> Relaxed<Supernet> {
+    let StepKind::Gated(SupernetKind::Masked(masks), gates) = config.kind else {
+        panic!("{config:?}")
+    };
+    Relaxed::masked(space, masks, gates, config, Seed(seed), &Device::Cpu).unwrap()
+}
+
+fn explicit(space: &SearchSpace, config: &StepConfig, seed: u64) -> Relaxed<ExplicitSupernet> {
+    let StepKind::Gated(SupernetKind::Explicit, gates) = config.kind else { panic!("{config:?}") };
+    Relaxed::explicit(space, gates, config, Seed(seed), &Device::Cpu).unwrap()
 }
 
 fn batch(space: &SearchSpace, label: &str) -> Batch {
@@ -154,11 +171,14 @@ fn loss_ahead(
 
 /// d loss / d logits of an alpha step, choice by choice.
 fn found(
-    relaxed: &mut Relaxed<'_, ExplicitSupernet>,
+    relaxed: &mut Relaxed<ExplicitSupernet>,
+    alpha: &AlphaConfig,
+    order: Order,
     (held_out, training): (&Batch, &Batch),
 ) -> Vec<Vec<f64>> {
-    let upcoming = Upcoming { batch: training, rate: RATE };
-    let gradient = relaxed.alpha_gradient(held_out, Some(upcoming), 0, TAU).unwrap();
+    let next = NextBatch { batch: training, rate: RATE };
+    let next = (order == Order::Second).then_some(next);
+    let gradient = relaxed.alpha_gradient(&alpha.loss, held_out, next, 0, TAU).unwrap();
     by_logits(&gradient)
 }
 
@@ -220,22 +240,22 @@ fn the_second_order_is_the_slope_of_every_loss_behind_a_step_of_the_weights() {
 
 fn the_second_order_is_the_slope(space: &SearchSpace, form: LossForm) {
     let batches = (&batch(space, "held out"), &batch(space, "training"));
-    let by_method = [Method::Darts, Method::Darts2].map(|method| {
-        let config = tiny_config(method, form);
-        let mut relaxed = Relaxed::explicit(space, &config, Seed(1), &Device::Cpu).unwrap();
+    let by_order = [Order::First, Order::Second].map(|order| {
+        let (config, alpha) = tiny_config(MethodName::Darts, form);
+        let mut relaxed = explicit(space, &config, 1);
         keep_clear_of_kinks(relaxed.params());
         // Away from equal gates and initial weights, by the same steps.
         for step in 0..4 {
-            relaxed.alpha_step(batches.0, None, step, TAU).unwrap();
+            relaxed.alpha_step(&alpha, batches.0, None, step, TAU).unwrap();
             relaxed.weight_step(batches.1, step, TAU, 0.05).unwrap();
         }
-        let found = found(&mut relaxed, batches);
+        let found = found(&mut relaxed, &alpha, order, batches);
         let at = logits(&relaxed.alpha().probabilities(), 1.0);
         let (net, params) = (relaxed.supernet(), relaxed.params());
         let ahead = |logits: &[Vec<f64>]| loss_ahead(net, params, batches, form, logits);
         apart(&found, &slopes(&at, 0.02, ahead))
     });
-    let [first, second] = by_method;
+    let [first, second] = by_order;
     assert!(second < 1e-3, "{form:?}: the second order is {second} of the slope away");
     assert!(first > 0.3, "{form:?}: the first order is {first} away, no test can tell");
 }
@@ -243,33 +263,30 @@ fn the_second_order_is_the_slope(space: &SearchSpace, form: LossForm) {
 #[test]
 fn the_gradient_of_alpha_is_the_slope_of_the_loss_under_its_noise() {
     for space in tiny_spaces() {
-        let [masked, explicit] = [Method::Dmasking, Method::Dnas].map(|m| tiny_config(m, FORMS[0]));
-        let masked = Relaxed::masked(&space, &masked, Seed(1), &Device::Cpu).unwrap();
-        let explicit = Relaxed::explicit(&space, &explicit, Seed(1), &Device::Cpu).unwrap();
-        let away = [away_from_the_slope(masked, FORMS[0]), away_from_the_slope(explicit, FORMS[0])];
+        let (config, alpha) = tiny_config(MethodName::Dmasking, FORMS[0]);
+        let of_masked = away_from_the_slope(masked(&space, &config, 1), &alpha);
+        let (config, alpha) = tiny_config(MethodName::Dnas, FORMS[0]);
+        let away = [of_masked, away_from_the_slope(explicit(&space, &config, 1), &alpha)];
         assert!(away.iter().all(|away| *away < 1e-3), "{:?}: {away:?}", space.resolutions);
     }
 }
 
 /// How far the gradient that α goes along is from the slope of the search loss by the logits that give
 /// the gates of that step, which are α with its noise up to a constant of each choice.
-fn away_from_the_slope<N: Gated>(mut relaxed: Relaxed<'_, N>, form: LossForm) -> f64
-where
-    for<'a> Relaxed<'a, N>: Relaxation,
-{
+fn away_from_the_slope<N: Gated>(mut relaxed: Relaxed<N>, alpha: &AlphaConfig) -> f64 {
     let space = relaxed.supernet().space().clone();
     let held_out = batch(&space, "held out");
     keep_clear_of_kinks(relaxed.params());
     for step in 0..4 {
-        relaxed.alpha_step(&held_out, None, step, TAU).unwrap();
+        relaxed.alpha_step(alpha, &held_out, None, step, TAU).unwrap();
     }
-    let gradient = relaxed.alpha_gradient(&held_out, None, 7, TAU).unwrap();
+    let gradient = relaxed.alpha_gradient(&alpha.loss, &held_out, None, 7, TAU).unwrap();
     let (net, params) = (relaxed.supernet(), relaxed.params());
     let none = vec![None; params.tensors().count()];
     let loss = |logits: &[Vec<f64>]| {
         let p = gates(logits, TAU);
         let (result, _) = descend(net, &mut params.moved(&none, 0.0).unwrap(), &held_out, &p);
-        search_loss(form, result.loss, propagate(&space, &p, &1.0).cost.macs / UNIT)
+        search_loss(alpha.loss.form, result.loss, propagate(&space, &p, &1.0).cost.macs / UNIT)
     };
     apart(&by_logits(&gradient), &slopes(&logits(&gradient.soft, TAU), 0.02, loss))
 }
@@ -277,8 +294,8 @@ where
 #[test]
 fn the_loss_of_an_explicit_supernet_falls_on_a_batch_that_it_sees_again_and_again() {
     let space = parse(TINY);
-    let config = tiny_config(Method::Dnas, FORMS[0]);
-    let mut relaxed = Relaxed::explicit(&space, &config, Seed(5), &Device::Cpu).unwrap();
+    let (config, _) = tiny_config(MethodName::Dnas, FORMS[0]);
+    let mut relaxed = explicit(&space, &config, 5);
     let batch = batch(&space, "again");
     let losses: Vec<f64> = (0..60)
         .map(|step| relaxed.weight_step(&batch, step, 5.0, 0.2).unwrap().result.loss)
@@ -308,25 +325,38 @@ impl Recorder for Log {
     }
 }
 
+/// The same method, whose α learns after so many epochs.
+fn with_warmup(mut method: Method, epochs: usize) -> Method {
+    match &mut method {
+        Method::Dmasking { alpha, .. }
+        | Method::Dnas { alpha, .. }
+        | Method::Darts { alpha, .. } => {
+            alpha.warmup_epochs = epochs;
+        }
+        other => panic!("{other:?}"),
+    }
+    method
+}
+
 /// A search of two epochs, the first of them without α: 128 images for the weights, 32 for α, in
 /// batches of 16.
-fn short_search(method: Method) -> (SearchOutcome, Log) {
-    let manifest = smoke();
+fn short_search(method: MethodName) -> (SearchOutcome, Log) {
+    let manifest = smoke(method);
     let dataset = data::load(&manifest.data, Path::new("/nowhere")).unwrap();
-    let (epochs, warmup_epochs, batch_size) = (2, 1, 16);
-    let config = SearchConfig { method, epochs, warmup_epochs, batch_size, ..manifest.search };
+    let config = SearchConfig { epochs: 2, batch_size: 16, ..manifest.search };
+    let method = with_warmup(manifest.methods[0], 1);
     let (images, stop) = ((0..160).collect::<Vec<_>>(), AtomicBool::new(false));
     let mut log = Log::default();
     let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop };
     let images = Images { dataset: &dataset, indices: &images, device: &Device::Cpu };
-    let outcome = search(&manifest.space, images, &config, Seed(1), &mut monitor).unwrap();
+    let outcome = search(&manifest.space, images, &method, &config, Seed(1), &mut monitor).unwrap();
     (outcome, log)
 }
 
 #[test]
 fn weights_and_alpha_take_turns_by_epoch_or_by_minibatch() {
     // DNAS: α's two minibatches at the end of an epoch. DARTS: one beside each of the weights'.
-    for (method, steps) in [(Method::Dnas, 2), (Method::Darts, 8)] {
+    for (method, steps) in [(MethodName::Dnas, 2), (MethodName::Darts, 8)] {
         let (outcome, log) = short_search(method);
         assert_eq!(log.0["search.step_loss"].len(), 16, "{method:?}");
         assert_eq!(log.0["search.alpha.step_loss"].len(), steps, "{method:?}");
@@ -344,13 +374,13 @@ fn all_passes_through_the_explicit_supernet_are_counted() {
     // at the held-out one ahead, and at the upcoming one on both sides.
     let weights = (16, 16 * 3);
     for (method, passes, macs) in [
-        (Method::Dnas, 2, 2 * 2),
-        (Method::Darts, 8, 8 * 2),
-        (Method::Darts2, 8 * 4, 8 * (3 + 3 + 2 * 2)),
+        (MethodName::Dnas, 2, 2 * 2),
+        (MethodName::Darts, 8, 8 * 2),
+        (MethodName::Darts2, 8 * 4, 8 * (3 + 3 + 2 * 2)),
     ] {
         let (outcome, _) = short_search(method);
         let images = 16 * (weights.0 + passes);
-        let macs = 16 * (weights.1 + macs) * cost::explicit_supernet(&smoke().space).macs;
+        let macs = 16 * (weights.1 + macs) * cost::explicit_supernet(&smoke(method).space).macs;
         assert_eq!(outcome.work, Work { images, macs, architectures: 0 }, "{method:?}");
         assert!(outcome.shared.is_none());
     }
@@ -358,7 +388,7 @@ fn all_passes_through_the_explicit_supernet_are_counted() {
 
 #[test]
 fn the_methods_on_one_supernet_differ_in_what_they_find() {
-    let found = [Method::Dnas, Method::Darts, Method::Darts2].map(|method| {
+    let found = [MethodName::Dnas, MethodName::Darts, MethodName::Darts2].map(|method| {
         let (outcome, log) = short_search(method);
         (format!("{:?}", outcome.probabilities), log.0["search.step_loss"].clone())
     });
@@ -368,6 +398,6 @@ fn the_methods_on_one_supernet_differ_in_what_they_find() {
     // Without α there is only the noise to tell them apart.
     assert_ne!(found[0].1[..8], found[1].1[..8]);
     assert_eq!(found[1].1[..8], found[2].1[..8]);
-    let (_, darts) = short_search(Method::Darts);
+    let (_, darts) = short_search(MethodName::Darts);
     assert_eq!(darts.0["search.step_loss"], found[1].1);
 }

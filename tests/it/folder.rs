@@ -5,7 +5,7 @@ use crate::cli::repro;
 use jpeg_encoder::{ColorType as JpegKind, Encoder};
 use png::{BitDepth, ColorType};
 use repro::data::{self, DataError, Dataset, Loader};
-use repro::recipe::{Augment, DataConfig, DatasetName, ImageFolder};
+use repro::recipe::{Augment, DataConfig, ImageFolder, ImageSource};
 use repro::rng::Seed;
 use std::fmt::Write;
 use std::fs;
@@ -92,8 +92,8 @@ impl Bench {
 }
 
 fn config(side: usize, mean: [f32; 3], sd: [f32; 3]) -> DataConfig {
-    let folder = Some(ImageFolder { path: "pets".into(), mean, sd });
-    DataConfig { side: Some(side), folder, ..DatasetName::ImageFolder.into() }
+    let folder = ImageFolder { path: "pets".into(), side, mean, sd };
+    DataConfig { source: ImageSource::Folder(folder), validation_images: 0 }
 }
 
 fn replaced(text: &str, find: &str, replace: &str) -> String {

@@ -348,7 +348,8 @@ fn copies(params: &Params) -> Vec<(String, Tensor)> {
 fn a_step_along_a_path_moves_the_weights_of_that_network_and_no_other() {
     let manifest = smoke(&["search.method=rs_ws"]);
     let space = &manifest.space;
-    let mut paths = Paths::new(space, &manifest.search, Seed(3), &Device::Cpu).unwrap();
+    let optimizer = (manifest.search.weights, manifest.search.recompute);
+    let mut paths = Paths::new(space, optimizer, Seed(3), &Device::Cpu).unwrap();
     let path = |i| draw(space, None, &mut Seed(3).stream("draw", i)).unwrap();
     // Others go first, so that there are velocities that must rest.
     for i in 0..4 {
@@ -381,7 +382,7 @@ fn a_step_along_a_path_moves_the_weights_of_that_network_and_no_other() {
     assert!(outside > 1000 && moved * 10 > inside * 9, "{moved} of {inside}, {outside}");
 
     // The first step from rest is that of the network by itself.
-    let mut fresh = Paths::new(space, &manifest.search, Seed(3), &Device::Cpu).unwrap();
+    let mut fresh = Paths::new(space, optimizer, Seed(3), &Device::Cpu).unwrap();
     own = fresh.weights().cut_out(&chosen).unwrap();
     let images = batch(space, "images", 8);
     let mut optimizer = SgdState::new(manifest.search.weights, &own.params).unwrap();
@@ -500,7 +501,8 @@ fn run_on_some(
     let indices: Vec<usize> = (0..images).collect();
     let images = Images { dataset, indices: &indices, device: &Device::Cpu };
     let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop };
-    let found = search(&manifest.space, images, &manifest.search, Seed(seed), &mut monitor);
+    let (method, config) = (&manifest.methods[0], &manifest.search);
+    let found = search(&manifest.space, images, method, config, Seed(seed), &mut monitor);
     (found, log.0)
 }
 

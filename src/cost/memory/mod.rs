@@ -14,7 +14,7 @@ mod walk;
 
 pub use ledger::Footprint;
 
-use crate::recipe::{Method, Recompute};
+use crate::recipe::{MethodName, Recompute};
 use crate::space::{ArchSpec, BlockDecision, Decisions, Plan, SearchSpace};
 use walk::Walk;
 
@@ -48,18 +48,18 @@ pub fn network_step(arch: &ArchSpec, side: usize, setting: StepSetting) -> Footp
 
 /// The peak of the largest step that a search by `method` takes.
 #[must_use]
-pub fn search_step(space: &SearchSpace, method: Method, setting: StepSetting) -> Footprint {
+pub fn search_step(space: &SearchSpace, method: MethodName, setting: StepSetting) -> Footprint {
     match method {
-        Method::Dmasking => masked_step(space, setting),
-        Method::Dnas | Method::Darts => explicit_step(space, setting),
-        Method::Darts2 => {
+        MethodName::Dmasking => masked_step(space, setting),
+        MethodName::Dnas | MethodName::Darts => explicit_step(space, setting),
+        MethodName::Darts2 => {
             // The weights one step ahead, and the direction that they are moved along.
             let step = explicit_step(space, setting);
             Footprint { gradients: step.gradients + 2 * step.weights, ..step }
         }
-        Method::Random => Footprint::default(),
-        Method::RandomSearch => largest_network_step(space, setting),
-        Method::RsWs | Method::Evolution => {
+        MethodName::Random => Footprint::default(),
+        MethodName::RandomSearch => largest_network_step(space, setting),
+        MethodName::RsWs | MethodName::Evolution => {
             // The shared weights stand beside those of the network that is cut out.
             let shared = peak(setting, |walk| walk.weights(&Plan::supernet(space)));
             let step = largest_network_step(space, setting);

@@ -53,19 +53,19 @@ pub(super) fn found(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Lists the folder's images, which are `side` pixels wide and high when a network sees them.
-pub(super) fn open(folder: &ImageFolder, side: usize, root: &Path) -> Result<Dataset, DataError> {
+/// Lists the folder's images, which are `folder.side` pixels wide and high when a network sees them.
+pub(super) fn open(folder: &ImageFolder, root: &Path) -> Result<Dataset, DataError> {
     let place = place(folder, root);
     let (train, val) = (place.join("train"), place.join("val"));
     let classes = class_names(&train)?;
     refuse_other_classes(&val, &classes, &class_names(&val)?)?;
     let (train, test) = (list(&train, &classes)?, list(&val, &classes)?);
-    let ImageFolder { mean, sd, .. } = folder;
+    let ImageFolder { side, mean, sd, .. } = folder;
     Ok(Dataset {
         name: DatasetName::ImageFolder,
         classes,
-        height: side,
-        width: side,
+        height: *side,
+        width: *side,
         channels: 3,
         normalisation: Normalisation { mean: mean.to_vec(), sd: sd.to_vec() },
         train,

@@ -2,7 +2,7 @@
 //! explicit supernet may have.
 
 use crate::cost::{StepSetting, search_step};
-use crate::recipe::{Method, Recompute};
+use crate::recipe::{MethodName, Recompute};
 use crate::report::table::{
     Align::{Left, Right},
     Table,
@@ -17,15 +17,15 @@ const BATCHES: [usize; 2] = [128, 256];
 const GPUS: [(u64, &str); 3] = [(16, "16 GB"), (32, "32 GB"), (80, "80 GB")];
 
 /// Supernets by their names, and how their blocks are kept.
-const SUPERNETS: [(&str, Method, Recompute); 4] = [
-    ("masked", Method::Dmasking, Recompute::None),
-    ("masked", Method::Dmasking, Recompute::Block),
-    ("explicit", Method::Dnas, Recompute::None),
-    ("explicit", Method::Dnas, Recompute::Block),
+const SUPERNETS: [(&str, MethodName, Recompute); 4] = [
+    ("masked", MethodName::Dmasking, Recompute::None),
+    ("masked", MethodName::Dmasking, Recompute::Block),
+    ("explicit", MethodName::Dnas, Recompute::None),
+    ("explicit", MethodName::Dnas, Recompute::Block),
 ];
 
 /// Bytes of a step.
-fn need(space: &SearchSpace, method: Method, setting: StepSetting) -> u64 {
+fn need(space: &SearchSpace, method: MethodName, setting: StepSetting) -> u64 {
     search_step(space, method, setting).total()
 }
 
@@ -64,7 +64,7 @@ pub fn reason(space: &SearchSpace, threads: usize) -> String {
     let setting = StepSetting { batch, threads, recompute };
     let gb = |method| gigabytes(need(space, method, setting));
     let (limit, title) = (GPUS[0].0 * 1_000_000_000, GPUS[0].1);
-    let explicit = |part: &SearchSpace| need(part, Method::Dnas, setting);
+    let explicit = |part: &SearchSpace| need(part, MethodName::Dnas, setting);
     let fitting = match largest_part(space, |part| explicit(part) <= limit) {
         Some(caps) => {
             let part = space.capped(caps);
@@ -83,8 +83,8 @@ pub fn reason(space: &SearchSpace, threads: usize) -> String {
         "The whole space has 10^{:.1} networks. At {batch} images a step the explicit supernet of all of \
          them needs {} GB, the masked one {} GB. {fitting}",
         space.size().total.log10(),
-        gb(Method::Dnas),
-        gb(Method::Dmasking),
+        gb(MethodName::Dnas),
+        gb(MethodName::Dmasking),
     )
 }
 
@@ -146,7 +146,7 @@ mod tests {
     fn part(text: &str, batch: usize, limit: u64) {
         let space = parse_space(text, Path::new("space.toml")).unwrap();
         let setting = StepSetting { batch, threads: 2, recompute: Recompute::None };
-        let fits = |part: &SearchSpace| need(part, Method::Dnas, setting) <= limit;
+        let fits = |part: &SearchSpace| need(part, MethodName::Dnas, setting) <= limit;
         let caps = largest_part(&space, fits).unwrap();
         assert!(fits(&space.capped(caps)), "{caps:?}");
         let networks = space.capped(caps).size().total.log10();

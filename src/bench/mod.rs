@@ -1,0 +1,265 @@
+//! How fast and how large: steps of a supernet, of a derived network, and evaluation, with the real
+//! operators, the real loader and the recipe of a manifest.
+
+mod supernet;
+mod timing;
+
+pub use supernet::supernet_step;
+pub use timing::Length;
+
+use crate::cost::{self, Footprint, StepSetting};
+use crate::data::{Dataset, Loader};
+use crate::manifest::Manifest;
+use crate::memory;
+use crate::net::Net;
+use crate::nn::Pass;
+use crate::ops;
+use crate::recipe::{Method, StepKind, SupernetKind};
+use crate::record::Work;
+use crate::rng::Seed;
+use crate::space::ArchSpec;
+use crate::train::{SgdState, StepSeconds, sgd_step};
+use anyhow::{Context, Result};
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+use timing::{Idle, Sample, Samples, all_images, held, median, owners, time_steps};
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum What {
+    /// One step of the supernet's weights.
+    Supernet,
+    /// One training step of a decided network.
+    Network,
+    /// A decided network in inference, frozen beforehand.
+    Eval,
+}
+
+/// The same, with what it needs.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// A step of the weights that the networks of this method share.
+    Supernet(&'a Method),
+    Network(&'a ArchSpec),
+    Eval(&'a ArchSpec),
+}
+
+impl Target<'_> {
+    #[must_use]
+    pub fn what(&self) -> What {
+        match self {
+            Self::Supernet(_) => What::Supernet,
+            Self::Network(_) => What::Network,
+            Self::Eval(_) => What::Eval,
+        }
+    }
+}
+
+/// What a step took: medians over the steps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measured {
+    pub what: What,
+    /// The method whose supernet it is; `None` of a decided network.
+    pub method: Option<&'static str>,
+    pub batch: usize,
+    pub threads: usize,
+    pub steps: usize,
+    pub step_ms: f64,
+    pub step_ms_min: f64,
+    pub step_ms_max: f64,
+    /// Up to the loss.
+    pub forward_ms: f64,
+    pub backward_ms: f64,
+    pub optimizer_ms: f64,
+    /// Making the batch, which is not part of the step.
+    pub data_ms: f64,
+    pub images_per_second: f64,
+    /// The network's multiply-accumulates in a step: those of its layers, three times where it
+    /// trains (forward, and backward to inputs and weights).
+    pub macs: u64,
+    pub macs_per_second: f64,
+    /// Of `machine.macs_per_second`.
+    pub share_of_peak: f64,
+    /// Of `machine.bytes_per_second`, if every byte of the peak were read and written once.
+    pub share_of_bandwidth: f64,
+    /// The most bytes allocated at once in a timed step, above what was there before the network was
+    /// built and without the data set and the order of its images; the sum of `memory`.
+    pub peak_bytes: u64,
+    /// Whose bytes the peak is made of; in inference, weights are also as the kernels read them.
+    pub memory: Footprint,
+    /// What the memory model says of such a step; `None` where it has none.
+    pub predicted: Option<Footprint>,
+    /// How far the resident size rose above that of the idle process, from when the network was
+    /// built, without pages of the program itself; `None` where the operating system does not tell.
+    pub resident_bytes: Option<u64>,
+    pub machine: Machine,
+}
+
+/// What the machine can do at most, measured beside the steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Machine {
+    /// Multiply-accumulates per second in registers, see [`ops::peak::macs_per_second`].
+    pub macs_per_second: f64,
+    /// Bytes read and written per second in as much memory as the peak takes, see
+    /// [`ops::peak::bytes_per_second`].
+    pub bytes_per_second: f64,
+}
+
+/// Steps of [`measure`] before the timed ones.
+const WARM_UP: usize = 3;
+
+/// Times `steps` steps of `batch` images on the CPU.
+///
+/// # Errors
+/// When an operator fails, or the method shares no weights.
+pub fn measure(
+    manifest: &Manifest,
+    dataset: &Dataset,
+    target: Target<'_>,
+    (batch, steps): (usize, usize),
+) -> Result<Measured> {
+    let seed = Seed(manifest.seeds[0]);
+    let loader = all_images(dataset, batch, manifest.search.augment, seed)?;
+    let length = Length { warm_up: WARM_UP, timed: steps, seconds: 0.0 };
+    let idle = Idle::now();
+    let data = (&loader, idle.live_bytes);
+    let (samples, fixed) = match target {
+        Target::Supernet(method) => {
+            let config = manifest.search.step(method);
+            let config = config.with_context(|| format!("{} has no supernet", method.name()))?;
+            supernet::steps(&manifest.space, &config, seed, data, length)?
+        }
+        Target::Network(arch) => training(manifest, arch, seed, data, length)?,
+        Target::Eval(arch) => evaluation(arch, seed, data, length)?,
+    };
+    let resident_bytes = idle.growth(&samples);
+    let predicted = predicted(manifest, target, (batch, dataset.width));
+    let method = match target {
+        Target::Supernet(method) => Some(method.name().as_str()),
+        Target::Network(_) | Target::Eval(_) => None,
+    };
+    let summary = summary(target.what(), batch, &samples, fixed);
+    Ok(Measured { method, predicted, resident_bytes, ..summary })
+}
+
+/// Training steps of a network, and what its weights and their optimizer hold throughout.
+fn training(
+    manifest: &Manifest,
+    arch: &ArchSpec,
+    seed: Seed,
+    data: (&Loader<'_>, u64),
+    length: Length,
+) -> Result<(Samples, Footprint)> {
+    let (net, mut params) = Net::of_arch(arch, seed, &Device::Cpu)?;
+    let fixed = held(&params, true);
+    let config = &manifest.train;
+    let mut optimizer = SgdState::new(config.optimizer, &params)?;
+    let (rate, keep) = (config.optimizer.learning_rate, config.recompute);
+    let samples = time_steps(data, length, |batch, _| {
+        let target = (&batch.labels[..], config.label_smoothing);
+        let forward = |pass: &mut Pass<'_>| net.forward(pass, &batch.xs);
+        let step = sgd_step(&mut params, &mut optimizer, rate, target, keep, forward)?;
+        let mut work = Work::default();
+        work.add_training(cost::count(arch).macs, batch.labels.len());
+        Ok((step.seconds, work.macs))
+    })?;
+    Ok((samples, fixed))
+}
+
+/// Forward passes of a frozen network, and what its weights hold throughout.
+fn evaluation(
+    arch: &ArchSpec,
+    seed: Seed,
+    data: (&Loader<'_>, u64),
+    length: Length,
+) -> Result<(Samples, Footprint)> {
+    let (net, params) = Net::of_arch(arch, seed, &Device::Cpu)?;
+    let fixed = held(&params, false);
+    let before = memory::live_bytes();
+    let network = net.freeze(&params)?;
+    // As the kernels read them.
+    let frozen = memory::live_bytes() - before;
+    let fixed = Footprint { weights: fixed.weights + frozen, ..fixed };
+    let samples = time_steps(data, length, |batch, _| {
+        let start = Instant::now();
+        let logits = network.forward(&batch.xs)?;
+        let forward = start.elapsed().as_secs_f64();
+        memory::map_made(|| 4 * logits.elem_count() as u64);
+        let mut work = Work::default();
+        work.add_inference(cost::count(arch).macs, batch.labels.len());
+        Ok((StepSeconds { forward, ..StepSeconds::default() }, work.macs))
+    })?;
+    Ok((samples, fixed))
+}
+
+/// What the memory model says of a step on `batch` images of that side; `None` where it has none.
+#[must_use]
+pub fn predicted(
+    manifest: &Manifest,
+    target: Target<'_>,
+    (batch, side): (usize, usize),
+) -> Option<Footprint> {
+    let space = &manifest.space;
+    let setting =
+        |recompute| StepSetting { batch, threads: rayon::current_num_threads(), recompute };
+    match target {
+        Target::Network(arch) => {
+            Some(cost::network_step(arch, side, setting(manifest.train.recompute)))
+        }
+        Target::Supernet(method) => {
+            let config = manifest.search.step(method)?;
+            let setting = setting(config.recompute);
+            match config.kind {
+                StepKind::Gated(SupernetKind::Masked(_), _) => {
+                    Some(cost::masked_step(space, setting))
+                }
+                StepKind::Gated(SupernetKind::Explicit, _) => {
+                    Some(cost::explicit_step(space, setting))
+                }
+                StepKind::Path => None,
+            }
+        }
+        Target::Eval(_) => None,
+    }
+}
+
+fn summary(what: What, batch: usize, samples: &Samples, fixed: Footprint) -> Measured {
+    let memory = owners(fixed, samples.peaks.highest);
+    let samples = &samples.steps[..];
+    let peak_bytes = memory.total();
+    let machine = Machine {
+        macs_per_second: ops::peak::macs_per_second(),
+        bytes_per_second: ops::peak::bytes_per_second(peak_bytes),
+    };
+    let median_ms = |of: fn(&Sample) -> f64| 1e3 * median(samples, of);
+    let steps = || samples.iter().map(|s| 1e3 * s.step);
+    let step_ms = median_ms(|s| s.step);
+    let per_second = 1e3 / step_ms;
+    let macs = samples.iter().map(|s| s.macs).sum::<u64>() / samples.len().max(1) as u64;
+    Measured {
+        what,
+        method: None,
+        batch,
+        threads: rayon::current_num_threads(),
+        steps: samples.len(),
+        step_ms,
+        step_ms_min: steps().reduce(f64::min).unwrap_or_default(),
+        step_ms_max: steps().reduce(f64::max).unwrap_or_default(),
+        forward_ms: median_ms(|s| s.parts.forward),
+        backward_ms: median_ms(|s| s.parts.backward),
+        optimizer_ms: median_ms(|s| s.parts.optimizer),
+        data_ms: median_ms(|s| s.data),
+        images_per_second: batch as f64 * per_second,
+        macs,
+        macs_per_second: macs as f64 * per_second,
+        share_of_peak: macs as f64 * per_second / machine.macs_per_second,
+        share_of_bandwidth: 2.0 * peak_bytes as f64 * per_second / machine.bytes_per_second,
+        peak_bytes,
+        memory,
+        predicted: None,
+        resident_bytes: None,
+        machine,
+    }
+}

@@ -1,0 +1,131 @@
+//! One step of shared weights: all that its time and memory depend on, besides the space and the
+//! images.
+
+use super::{MethodName, Schedule, Sgd};
+use serde::{Deserialize, Serialize};
+
+/// One step of the weights of a supernet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepConfig {
+    pub kind: StepKind,
+    pub batch_size: usize,
+    pub augment: Augment,
+    pub recompute: Recompute,
+    /// Optimizer of the weights.
+    pub weights: Sgd,
+}
+
+/// Which networks a step trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// All options of a supernet at once, weighted by gates.
+    Gated(SupernetKind, Gates),
+    /// One network of the space, drawn for this step.
+    Path,
+}
+
+/// How a supernet under gates holds its options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SupernetKind {
+    /// One block per block type; all its widths and expansions are masks of the largest.
+    Masked(MaskPlace),
+    /// One block per option.
+    Explicit,
+}
+
+/// How architecture parameters become gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gates {
+    /// softmax((α + Gumbel noise) / τ).
+    Gumbel(GateKind),
+    /// softmax(α / τ), without noise.
+    Softmax,
+}
+
+impl StepConfig {
+    /// A step of `method`'s supernet with the optimizer of FBNet v1, whose numbers change neither
+    /// time nor memory. `None` where the method has no supernet.
+    #[must_use]
+    pub fn new(method: MethodName, recompute: Recompute, batch_size: usize) -> Option<Self> {
+        let kind = match method {
+            MethodName::Dmasking => {
+                let masks = SupernetKind::Masked(MaskPlace::default());
+                StepKind::Gated(masks, Gates::Gumbel(GateKind::Soft))
+            }
+            MethodName::Dnas => {
+                StepKind::Gated(SupernetKind::Explicit, Gates::Gumbel(GateKind::Soft))
+            }
+            MethodName::Darts | MethodName::Darts2 => {
+                StepKind::Gated(SupernetKind::Explicit, Gates::Softmax)
+            }
+            MethodName::RsWs | MethodName::Evolution => StepKind::Path,
+            MethodName::Random | MethodName::RandomSearch => return None,
+        };
+        let weights = Sgd {
+            learning_rate: 0.1,
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            schedule: Schedule::Constant,
+            clip_norm: Some(5.0),
+        };
+        let augment = Augment { flip: true, crop_padding: 4, crop_area: None };
+        Some(Self { kind, batch_size, augment, recompute, weights })
+    }
+}
+
+/// What a drawn vector of Gumbel-Softmax weights becomes in the forward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GateKind {
+    /// The weights themselves: all options are mixed.
+    #[default]
+    Soft,
+    /// One for the largest weight, zero for the others; the gradient goes to the weights as if
+    /// they had been used (straight-through Gumbel-Softmax, Jang et al. 2017).
+    StraightThrough,
+}
+
+/// Where the masks of a supernet's widths and hidden channels act.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaskPlace {
+    /// After batch norm and activation.
+    #[default]
+    AfterNorm,
+    /// Before batch norm, which divides the mask out again, like any factor of a channel.
+    BeforeNorm,
+}
+
+/// What the backward pass computes again instead of keeping it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recompute {
+    /// Only the hidden maps of inverted residuals, which are never kept.
+    #[default]
+    None,
+    /// Whole blocks: only their inputs are kept.
+    Block,
+}
+
+impl Recompute {
+    /// The name in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Block => "block",
+        }
+    }
+}
+
+/// Random changes to training images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Augment {
+    /// Mirror left-right with probability one half.
+    pub flip: bool,
+    /// Pad with this many zero pixels (after normalisation, before scaling) and crop back at a
+    /// random offset. Zero for images of a folder.
+    pub crop_padding: usize,
+    /// Cut out a random part of at least this share of the area; the centre when `None`. Only for
+    /// images of a folder.
+    pub crop_area: Option<f64>,
+}
