@@ -24,6 +24,7 @@ pub mod runner;
 pub mod search;
 pub mod space;
 pub mod store;
+pub mod study;
 pub mod tape;
 pub mod tiling;
 pub mod train;

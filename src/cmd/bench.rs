@@ -1,16 +1,17 @@
 //! `repro bench`: time and memory of a step.
 
+use super::execution::{fetch_if_absent, set_threads};
 use super::progress::Display;
-use super::run::{fetch_if_absent, set_threads};
 use super::{Usage, existing, text};
 use anyhow::{Context, Result, bail};
 use repro::bench::{self, Measured, Target, What};
 use repro::data::{self};
-use repro::manifest::{self, Experiment, Manifest, Overrides};
+use repro::manifest::{self, Manifest, Overrides};
 use repro::memory;
 use repro::recipe::Recompute;
 use repro::runner;
 use repro::space::{ArchSpec, SearchSpace};
+use repro::study::is_study;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -116,16 +117,14 @@ fn parse_what(given: &str) -> Result<What, String> {
 /// When the manifest or the network is wrong, the data set is missing, or an operator fails.
 pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
-    let manifest = match manifest::load_experiment(&args.manifest, &overrides)? {
-        Experiment::Runs(manifest) => *manifest,
-        Experiment::Scaling(_) => {
-            let file = args.manifest.display();
-            bail!(Usage(format!(
-                "{file} is a memory study; `repro run {file}` measures its supernets, and `repro bench` \
-                 takes the manifest of a search"
-            )));
-        }
-    };
+    if is_study(&args.manifest) {
+        let file = args.manifest.display();
+        bail!(Usage(format!(
+            "{file} is a memory study; `repro run {file}` measures its supernets, and `repro bench` \
+             takes the manifest of a search"
+        )));
+    }
+    let manifest = manifest::load(&args.manifest, &overrides)?;
     let arch = architecture(args, database)?;
     if let Some(arch) = &arch {
         refuse_unfitting(arch, &manifest.space).map_err(|problem| wrong(args, &problem))?;

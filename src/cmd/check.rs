@@ -1,12 +1,13 @@
 //! `repro check`: whether manifests and their spaces are right, and what they would do.
 
-use super::{scaling, text};
+use super::text;
 use anyhow::Result;
 use repro::data::{describe, label};
 use repro::document::{Complaint, Complaints};
-use repro::manifest::{self, Experiment, Manifest, Overrides};
+use repro::manifest::{self, Manifest, Overrides};
 use repro::recipe::{SearchConfig, for_weights, scaled};
 use repro::runner;
+use repro::study::{self, is_study};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -34,26 +35,33 @@ pub fn run(args: &Args, data_root: Option<&Path>) -> Result<()> {
     let mut complaints = Complaints::default();
     let mut out = io::stdout().lock();
     for path in &args.manifests {
-        match manifest::load_experiment(path, &overrides) {
-            Ok(Experiment::Runs(manifest)) => {
-                let budget = runner::check_budget(&manifest);
-                match (budget, check_folder(&manifest, data_root)) {
-                    (Ok(()), Ok(note)) => {
-                        writeln!(out, "{}: ok\n{}{note}", path.display(), summary(&manifest))?;
-                    }
-                    (budget, folder) => {
-                        let found = budget.err().into_iter().chain(folder.err());
-                        complaints.0.extend(found.flat_map(|found| found.0));
-                    }
-                }
-            }
-            Ok(Experiment::Scaling(study)) => {
-                writeln!(out, "{}: ok\n{}", path.display(), scaling::summary(&study))?;
-            }
+        let checked = if is_study(path) {
+            study::load(path, &overrides).map(|study| super::study::summary(&study))
+        } else {
+            check_runs(path, &overrides, data_root)
+        };
+        match checked {
+            Ok(summary) => writeln!(out, "{}: ok\n{summary}", path.display())?,
             Err(found) => complaints.0.extend(found.0),
         }
     }
     if complaints.0.is_empty() { Ok(()) } else { Err(complaints.into()) }
+}
+
+/// The summary of a manifest of runs.
+fn check_runs(
+    path: &Path,
+    overrides: &Overrides,
+    data_root: Option<&Path>,
+) -> Result<String, Complaints> {
+    let manifest = manifest::load(path, overrides)?;
+    match (runner::check_budget(&manifest), check_folder(&manifest, data_root)) {
+        (Ok(()), Ok(note)) => Ok(summary(&manifest) + &note),
+        (budget, folder) => {
+            let found = budget.err().into_iter().chain(folder.err());
+            Err(Complaints(found.flat_map(|found| found.0).collect()))
+        }
+    }
 }
 
 /// Compares an image folder with the manifest if it is there; says so if it is not, since a manifest

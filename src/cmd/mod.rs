@@ -4,17 +4,19 @@ mod bench;
 mod check;
 mod data;
 mod estimate;
+mod execution;
 mod list;
 mod output;
 mod progress;
 mod report;
 mod run;
-mod scaling;
 mod show;
 mod signals;
 mod space;
+mod study;
 mod summary;
 mod text;
+mod worker;
 
 use anyhow::{Result, anyhow, bail};
 use clap::{Parser, Subcommand};
@@ -72,7 +74,7 @@ enum Command {
     Bench(bench::Args),
     /// The part of a memory scaling study that measures one point.
     #[command(hide = true)]
-    ScalingPoint(scaling::PointArgs),
+    ScalingPoint(worker::Args),
 }
 
 /// A mistake on the command line that its parser cannot see.
@@ -122,7 +124,7 @@ fn execute(cli: &Cli) -> Result<Ending> {
         Command::Space(args) => space::run(args)?,
         Command::Data(args) => data::run(args, &data_root(cli.data.clone())?)?,
         Command::Bench(args) => bench::run(args, &database, &data_root(cli.data.clone())?)?,
-        Command::ScalingPoint(args) => scaling::point(args, &data_root(cli.data.clone())?)?,
+        Command::ScalingPoint(args) => worker::run(args, &data_root(cli.data.clone())?)?,
     }
     Ok(Ending::Done)
 }

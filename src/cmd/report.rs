@@ -4,6 +4,7 @@ use super::command_line;
 use anyhow::Result;
 use repro::report;
 use repro::store::{RunStatus, Store};
+use repro::study::report::{studies_table, write_studies};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -43,7 +44,7 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
     let measurements_of = |id| Ok(store.measurements(id)?);
     let points_of = |id| Ok(store.scaling_points(id)?);
     if args.print {
-        let (studies, others) = report::studies_table(&runs, &points_of)?;
+        let (studies, others) = studies_table(&runs, &points_of)?;
         let results =
             if others.is_empty() { String::new() } else { report::results_table(&others) };
         let shown = [results, studies].into_iter().filter(|table| !table.is_empty());
@@ -51,7 +52,7 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         return Ok(());
     }
     let command = command_line();
-    let (mut written, others) = report::write_studies(&runs, &points_of, &args.out, &command)?;
+    let (mut written, others) = write_studies(&runs, &points_of, &args.out, &command)?;
     written.extend(report::write(&others, &measurements_of, &args.out, &command)?);
     for path in written {
         writeln!(out, "wrote {}", path.display())?;

@@ -1,23 +1,21 @@
 //! `repro run`: carries out a manifest and stores what comes of it.
 
 use super::estimate::Estimate;
+use super::execution::{Output, fetch_if_absent, next_steps, set_threads, settle};
 use super::progress::Display;
 use super::summary::Summary;
-use super::{Ending, Usage, check, command_line, message, say, scaling, signals, text};
-use anyhow::{Context, Error, Result, anyhow, bail};
+use super::{Ending, Usage, catch_panic, check, command_line, say, signals, study, text};
+use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use repro::data::{self, Presence};
-use repro::env::{self, Environment};
-use repro::manifest::{self, Experiment, Manifest, Overrides, Scaling};
+use repro::env::Environment;
+use repro::manifest::{self, Manifest, Overrides};
 use repro::memory;
-use repro::monitor::{Interrupted, Monitor};
+use repro::monitor::Monitor;
 use repro::ops::instruction_set;
-use repro::recipe::DatasetName;
 use repro::report;
 use repro::runner::{self, MemoryNeed, RunPlan, SpaceBottleneck};
-use repro::store::{RunRecorder, RunRow, Store, StoreError};
-use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use repro::store::{RunRow, Store};
+use repro::study::is_study;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -92,6 +90,22 @@ impl DeviceChoice {
     }
 }
 
+impl Args {
+    /// # Errors
+    /// When a memory scaling study cannot do what is asked for.
+    fn of_study(&self) -> Result<study::Order<'_>> {
+        if !matches!(self.device, DeviceChoice::Cpu) {
+            bail!(Usage("a memory scaling study runs on the CPU; leave --device out".to_owned()));
+        }
+        if self.force {
+            let problem = "a memory scaling study predicts what does not fit; leave --force out";
+            bail!(Usage(problem.to_owned()));
+        }
+        let Self { manifest, sets, seeds, threads, json, .. } = self;
+        Ok(study::Order { manifest, sets, seeds, threads: *threads, json: *json })
+    }
+}
+
 /// What all runs of one call have in common.
 struct Session<'a> {
     store: &'a Store,
@@ -108,22 +122,22 @@ struct Session<'a> {
 /// # Errors
 /// When the manifest is not right, the data set cannot be had, or the database cannot be used.
 pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
+    if is_study(&args.manifest) {
+        return study::run(&args.of_study()?, database, data_root);
+    }
     let overrides = Overrides { sets: args.sets.clone(), seeds: args.seeds.clone() };
-    let manifest = match manifest::load_experiment(&args.manifest, &overrides)? {
-        Experiment::Runs(manifest) => *manifest,
-        Experiment::Scaling(study) => return run_study(&study, args, database, data_root),
-    };
+    let manifest = manifest::load(&args.manifest, &overrides)?;
     runner::check_budget(&manifest)?;
     let threads = set_threads(args.threads)?;
     let device = args.device.open()?;
     let need = preflight(&manifest, threads, args)?;
     let store = Store::open(database)?;
-    let voice = Voice { json: args.json };
+    let output = Output { json: args.json };
     let device_name = args.device.name();
-    voice.tell(check::summary(&manifest));
-    voice.tell(format_args!("  device  {device_name}, {threads} threads"));
-    voice.tell(format_args!("  memory  {need}"));
-    voice.tell(format_args!("  into    {}\n", database.display()));
+    output.tell(check::summary(&manifest));
+    output.tell(format_args!("  device  {device_name}, {threads} threads"));
+    output.tell(format_args!("  memory  {need}"));
+    output.tell(format_args!("  into    {}\n", database.display()));
 
     let display = Display::new();
     fetch_if_absent(manifest.data.dataset(), data_root, &display)?;
@@ -139,51 +153,16 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
         stop: &stop,
         display,
     };
-    let runs = session.execute(&manifest, voice)?;
+    let runs = session.execute(&manifest, output)?;
     if let Some(last) = runs.rows.last() {
-        voice.tell(report::results_table(&runs.rows));
-        voice.tell(next_steps(last, database));
+        output.tell(report::results_table(&runs.rows));
+        output.tell(next_steps(last, database));
     }
     Ok(match (stop.load(Ordering::Relaxed) && !runs.complete, runs.failed) {
         (true, _) => Ending::Interrupted,
         (false, true) => Ending::Failed,
         (false, false) => Ending::Done,
     })
-}
-
-/// Carries out a memory scaling study.
-fn run_study(study: &Scaling, args: &Args, database: &Path, data_root: &Path) -> Result<Ending> {
-    if !matches!(args.device, DeviceChoice::Cpu) {
-        bail!(Usage("a memory scaling study runs on the CPU; leave --device out".to_owned()));
-    }
-    if args.force {
-        let problem = "a memory scaling study predicts what does not fit; leave --force out";
-        bail!(Usage(problem.to_owned()));
-    }
-    let threads = set_threads(args.threads)?;
-    let store = &Store::open(database)?;
-    let voice = Voice { json: args.json };
-    voice.tell(scaling::summary(study));
-    voice.tell(format_args!("  device  cpu, {threads} threads"));
-    voice.tell(format_args!("  into    {}\n", database.display()));
-    fetch_if_absent(study.data.dataset(), data_root, &Display::new())?;
-    // Every process reads them again: what is wrong with them is said once, before any run.
-    drop(data::load(&study.data, data_root)?);
-    memory::release_freed_memory();
-    let stop = &signals::stop_flag().context("cannot listen for signals")?;
-    let (sets, seeds) = (&args.sets[..], &args.seeds[..]);
-    let course = scaling::Course { store, data_root, sets, seeds, threads, stop };
-    let mut last = None;
-    let ending = scaling::study(study, &course, &mut |id| {
-        let row = store.run(id)?;
-        voice.json(&Summary::of(&row))?;
-        last = Some(row);
-        Ok(())
-    })?;
-    if let (Ending::Done, Some(last)) = (ending, &last) {
-        voice.tell(next_steps(last, database));
-    }
-    Ok(ending)
 }
 
 /// What the runs need in memory, in words.
@@ -247,7 +226,7 @@ struct Runs {
 }
 
 impl Session<'_> {
-    fn execute(&self, manifest: &Manifest, voice: Voice) -> Result<Runs> {
+    fn execute(&self, manifest: &Manifest, output: Output) -> Result<Runs> {
         let mut runs = Runs::default();
         let mut estimate = Estimate::default();
         let plans: Vec<_> = runner::plans(manifest).collect();
@@ -260,7 +239,7 @@ impl Session<'_> {
             let left = estimate.left(to_go);
             let (id, ending) = self.carry_out_one(*plan, (i + 1, plans.len()), left)?;
             let row = self.store.run(id)?;
-            voice.json(&Summary::of(&row))?;
+            output.json(&Summary::of(&row))?;
             runs.rows.push(row);
             match ending {
                 Ending::Done => {
@@ -289,104 +268,8 @@ impl Session<'_> {
         say(format_args!("run {id} ({number} of {of}): {method}, seed {}{left}", plan.seed));
         let monitor =
             &mut Monitor { recorder: &mut recorder, progress: &self.display, stop: self.stop };
-        let result = catch(|| plan.execute(self.data_root, &self.device, monitor));
+        let result = catch_panic(|| plan.execute(self.data_root, &self.device, monitor));
         self.display.clear();
         Ok((id, settle(id, recorder, result, |recorder, result| recorder.finish(&result))?))
     }
-}
-
-/// Records and says how a run ended.
-pub(super) fn settle<T>(
-    id: i64,
-    recorder: RunRecorder,
-    result: Result<T>,
-    finish: impl FnOnce(RunRecorder, T) -> Result<(), StoreError>,
-) -> Result<Ending> {
-    Ok(match result {
-        Ok(result) => {
-            finish(recorder, result)?;
-            Ending::Done
-        }
-        Err(error) if error.is::<Interrupted>() => {
-            recorder.interrupt()?;
-            say(format_args!("run {id}: {error}"));
-            Ending::Interrupted
-        }
-        Err(error) => {
-            let message = message(&error);
-            say(format_args!("run {id} failed: {message}"));
-            recorder.fail(&message)?;
-            Ending::Failed
-        }
-    })
-}
-
-/// A panic is a run's failure like any other: it is recorded, and the others still run.
-pub(super) fn catch<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        Err(anyhow!("the program panicked, which is a mistake in it: {text}"))
-    })
-}
-
-/// Where text for people and lines for programs go. A listener who went away does not end a run.
-#[derive(Clone, Copy)]
-struct Voice {
-    json: bool,
-}
-
-impl Voice {
-    fn tell(self, text: impl std::fmt::Display) {
-        if self.json {
-            say(text);
-        } else {
-            let _ = writeln!(io::stdout(), "{text}");
-        }
-    }
-
-    fn json(self, summary: &Summary<'_>) -> Result<()> {
-        if self.json {
-            let line = serde_json::to_string(summary)?;
-            if let Err(error) = writeln!(io::stdout(), "{line}")
-                && error.kind() != io::ErrorKind::BrokenPipe
-            {
-                return Err(Error::from(error).context("standard output"));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The number of threads that the operators now run on. More than there are cores would only wait
-/// for each other, and the results do not depend on it.
-pub(super) fn set_threads(threads: Option<u16>) -> Result<usize> {
-    if let Some(threads) = threads {
-        let (asked, cores) = (usize::from(threads), env::cores());
-        if asked > cores {
-            say(format_args!("--threads {asked}: there are {cores} cores, so {cores} it is"));
-        }
-        rayon::ThreadPoolBuilder::new().num_threads(asked.min(cores)).build_global()?;
-    }
-    Ok(rayon::current_num_threads())
-}
-
-/// Fetching is no part of a run: it happens once, and its time says nothing about the method.
-pub(super) fn fetch_if_absent(dataset: DatasetName, root: &Path, display: &Display) -> Result<()> {
-    if data::presence(dataset, root) == Presence::Absent {
-        data::fetch(dataset, root, None, display)?;
-    }
-    Ok(())
-}
-
-fn next_steps(last: &RunRow, database: &Path) -> String {
-    let db = match database.to_str() {
-        Some("results.db") => String::new(),
-        _ => format!(" --db {}", database.display()),
-    };
-    format!(
-        "\nnext: `repro show {}{db}` for this run, `repro list{db}` for all, `repro report{db}` for \
-         pages and tables",
-        last.id
-    )
 }

@@ -5,9 +5,9 @@ use super::text::{self, Table, or_dash};
 use anyhow::Result;
 use repro::env::{self, Environment};
 use repro::record::{ChoiceProbabilities, PhaseUsage, ScalingPoint};
-use repro::report;
 use repro::space::{BlockKind, BlockSpec, BlockType};
 use repro::store::{ArchitectureRow, Measurement, RunRow, Store};
+use repro::study::report::points_table;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -115,7 +115,7 @@ fn as_text(run: &RunRow, series: &[&[Measurement]], points: Vec<ScalingPoint>) -
         section("metrics", metrics(series).to_string());
     }
     if !points.is_empty() {
-        section("points", report::points_table(run, points).trim_end().to_owned());
+        section("points", points_table(run, points).trim_end().to_owned());
     }
     section("environment", environment(&run.environment));
     let title = format!("manifest (space {}: see --json)", run.manifest.space_name);

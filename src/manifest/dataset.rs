@@ -7,9 +7,9 @@ use crate::recipe::{DataConfig, DatasetName, ImageSource};
 use crate::space::SearchSpace;
 
 /// Pixels; a space takes no more.
-pub(super) const MAX_SIDE: u64 = 1024;
+pub(crate) const MAX_SIDE: u64 = 1024;
 
-pub(super) const DATASETS: &[(&str, Dataset)] = &[
+pub(crate) const DATASETS: &[(&str, Dataset)] = &[
     ("cifar10", Dataset::new(DatasetName::Cifar10, 50_000, 32, 3)),
     ("fashion-mnist", Dataset::new(DatasetName::FashionMnist, 60_000, 28, 1)),
     ("fashion-mnist-slice", Dataset::new(DatasetName::FashionMnistSlice, 1_000, 28, 1)),
@@ -18,7 +18,7 @@ pub(super) const DATASETS: &[(&str, Dataset)] = &[
 
 /// What a manifest must agree with.
 #[derive(Clone, Copy)]
-pub(super) struct Dataset {
+pub(crate) struct Dataset {
     pub name: DatasetName,
     pub channels: usize,
     /// Of an image folder this is not known before it is opened; `runner` looks then.
@@ -26,7 +26,7 @@ pub(super) struct Dataset {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Known {
+pub(crate) struct Known {
     pub train_images: usize,
     pub side: usize,
     pub classes: usize,
@@ -101,7 +101,7 @@ fn check_shape(value: &Value<'_>, dataset: &Dataset, space: &SearchSpace) -> Opt
 }
 
 /// Images, scaled or not, are as large as the largest that the space takes.
-pub(super) fn check_side(
+pub(crate) fn check_side(
     value: &Value<'_>,
     scaled: Option<(&Value<'_>, usize)>,
     dataset: &Dataset,

@@ -7,12 +7,12 @@ use std::ops::RangeInclusive;
 
 pub(super) const MAX_EPOCHS: u64 = 100_000;
 pub(super) const MAX_IMAGES: u64 = 100_000_000;
-pub(super) const MAX_BATCH: u64 = 65_536;
+pub(crate) const MAX_BATCH: u64 = 65_536;
 
 /// Less than one batch of any data set.
 const LEAST_SCALE: f64 = 1e-6;
 
-pub(super) const RECOMPUTES: &[(&str, Recompute)] =
+pub(crate) const RECOMPUTES: &[(&str, Recompute)] =
     &[("none", Recompute::None), ("block", Recompute::Block)];
 
 /// A name; no key, the default.
@@ -38,7 +38,7 @@ pub(super) fn read_batch(s: &Section<'_>, images: Option<usize>) -> Option<usize
 }
 
 /// A number of the range that is not above `most`, which counts `what`.
-pub(super) fn at_most(
+pub(crate) fn at_most(
     value: &Value<'_>,
     range: RangeInclusive<u64>,
     most: Option<usize>,

@@ -4,21 +4,19 @@
 //! own shape lives in `wire` and, section by section, beside it; the strict reading and the messages
 //! for its editor in [`crate::document`].
 
-mod dataset;
+pub(crate) mod dataset;
 mod folder;
-mod keys;
+pub(crate) mod keys;
 mod loss;
 mod optimizer;
 mod sampling;
-mod scaling;
 mod search;
 mod temperature;
 mod train;
-mod wire;
+pub(crate) mod wire;
 
 pub use crate::document::{Complaint, Complaints, Overrides};
-pub use scaling::{Scaling, Sweep, load_scaling};
-pub use wire::{load, load_experiment};
+pub use wire::load;
 
 use crate::recipe::{DataConfig, Method, RankCorrelation, SearchConfig, TrainConfig};
 use crate::space::SearchSpace;
@@ -45,11 +43,4 @@ pub struct Manifest {
     pub train: TrainConfig,
     /// Whether the run also asks how well its shared weights rank networks.
     pub rank_correlation: Option<RankCorrelation>,
-}
-
-/// What a manifest may be about.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Experiment {
-    Runs(Box<Manifest>),
-    Scaling(Box<Scaling>),
 }

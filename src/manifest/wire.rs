@@ -5,7 +5,7 @@ use super::keys::read_scale;
 use super::sampling::read_rank;
 use super::search::{Search, read_search};
 use super::train::read_train;
-use super::{Complaint, Complaints, Experiment, Manifest, Overrides, scaling};
+use super::{Complaint, Complaints, Manifest, Overrides};
 use crate::document::{Document, Section, Value, nearest_file};
 use crate::recipe::MethodName;
 use crate::space::{SearchSpace, parse_space};
@@ -22,34 +22,17 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Complaints> 
         let expected = "`repro run` and `repro check` take those; give a manifest of runs here";
         return Err(Complaint::of_file(path, problem, expected).into());
     }
-    read_runs(&document, path)
+    let manifest = document.read(|s| read(s, path))?;
+    Ok(Manifest { text: document.full_text()?, ..manifest })
 }
 
-/// Reads a manifest of either kind: with a section `[scaling]` it is a memory scaling study.
-///
-/// # Errors
-/// Everything that is wrong with it or its space.
-pub fn load_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment, Complaints> {
-    let document = load_document(path, overrides)?;
-    Ok(if document.has("scaling") {
-        Experiment::Scaling(Box::new(scaling::read(&document, path)?))
-    } else {
-        Experiment::Runs(Box::new(read_runs(&document, path)?))
-    })
-}
-
-pub(super) fn load_document(path: &Path, overrides: &Overrides) -> Result<Document, Complaints> {
+pub(crate) fn load_document(path: &Path, overrides: &Overrides) -> Result<Document, Complaints> {
     let document = Document::load(path)?;
     if document.has("stage") && !document.has("search") && !document.has("scaling") {
         let expected = "give a manifest that names it; `repro space FILE` describes a space";
         return Err(Complaint::of_file(path, "is a search space, not a manifest", expected).into());
     }
     document.with(overrides)
-}
-
-fn read_runs(document: &Document, path: &Path) -> Result<Manifest, Complaints> {
-    let manifest = document.read(|s| read(s, path))?;
-    Ok(Manifest { text: document.full_text()?, ..manifest })
 }
 
 fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
@@ -97,10 +80,10 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
     })
 }
 
-pub(super) const SEEDS: &str = "a list of 1 to 1000 seeds, all different";
+pub(crate) const SEEDS: &str = "a list of 1 to 1000 seeds, all different";
 
 /// A seed is at most what an `SQLite` integer holds.
-pub(super) fn read_seeds(value: &Value<'_>) -> Option<Vec<u64>> {
+pub(crate) fn read_seeds(value: &Value<'_>) -> Option<Vec<u64>> {
     let mut seen = Vec::new();
     value.list(1..=1000, SEEDS, |member| {
         let seed = member.whole_u64(0..=i64::MAX as u64)?;
@@ -113,7 +96,7 @@ pub(super) fn read_seeds(value: &Value<'_>) -> Option<Vec<u64>> {
 }
 
 /// The space and its text.
-pub(super) fn read_space(
+pub(crate) fn read_space(
     s: &Section<'_>,
     value: &Value<'_>,
     manifest: &Path,

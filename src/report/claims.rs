@@ -40,7 +40,7 @@ fn evidence(runs: &[RunRow]) -> Evidence {
     let largest = finished(runs)
         .filter_map(size)
         .max_by(|a, b| a.over_block_types.total_cmp(&b.over_block_types));
-    Evidence { dataset: datasets, size: largest, scaled: Vec::new() }
+    Evidence { dataset: datasets, size: largest }
 }
 
 fn size(run: &RunRow) -> Option<SpaceSize> {

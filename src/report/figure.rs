@@ -55,13 +55,13 @@ const COLOURS: [&str; 8] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#555555", "#56b4e9", "#8c510a"];
 
 // All in pixels.
-pub(super) const PANEL: (f64, f64) = (300.0, 210.0);
-pub(super) const COLUMNS: usize = 3;
-pub(super) const LEFT: f64 = 52.0;
+pub(crate) const PANEL: (f64, f64) = (300.0, 210.0);
+pub(crate) const COLUMNS: usize = 3;
+pub(crate) const LEFT: f64 = 52.0;
 /// Where the axes begin and end within a panel.
-pub(super) const X_ENDS: (f64, f64) = (LEFT, PANEL.0 - 14.0);
-pub(super) const Y_ENDS: (f64, f64) = (PANEL.1 - 38.0, 28.0);
-pub(super) const LEGEND_LINE: f64 = 18.0;
+pub(crate) const X_ENDS: (f64, f64) = (LEFT, PANEL.0 - 14.0);
+pub(crate) const Y_ENDS: (f64, f64) = (PANEL.1 - 38.0, 28.0);
+pub(crate) const LEGEND_LINE: f64 = 18.0;
 
 /// The picture; `None` if there is nothing to draw.
 #[must_use]
@@ -97,7 +97,7 @@ fn place(i: usize) -> (f64, f64) {
     ((i % COLUMNS) as f64 * PANEL.0, (i / COLUMNS) as f64)
 }
 
-pub(super) fn colour(i: usize) -> &'static str {
+pub(crate) fn colour(i: usize) -> &'static str {
     COLOURS[i % COLOURS.len()]
 }
 
@@ -131,7 +131,7 @@ fn draw(drawing: &mut Drawing, panel: &Panel, runs: &[&Series]) {
 }
 
 /// Title, axes, ticks and their labels.
-pub(super) fn frame(
+pub(crate) fn frame(
     drawing: &mut Drawing,
     title: &str,
     (x_title, x_axis): (&str, &Axis),
@@ -154,7 +154,7 @@ pub(super) fn frame(
 }
 
 /// A range with round ends.
-pub(super) struct Axis {
+pub(crate) struct Axis {
     /// Where it begins and ends; logarithms where it is logarithmic.
     ends: (f64, f64),
     logarithmic: bool,
@@ -164,7 +164,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// Holds all `values`; ticks are at least `least_step` apart.
-    pub(super) fn new(values: impl Iterator<Item = f64>, least_step: f64) -> Self {
+    pub(crate) fn new(values: impl Iterator<Item = f64>, least_step: f64) -> Self {
         let (low, high) = range(values).unwrap_or((0.0, 1.0));
         // A line that does not move, or only by rounding, still gets an axis around it.
         let span = (high - low).max(low.abs().max(high.abs()) * 1e-6).max(1e-9);
@@ -182,7 +182,7 @@ impl Axis {
 
     /// The same for positive values; ticks are at powers of ten, and in a short range also at two and
     /// five times these.
-    pub(super) fn logarithmic(values: impl Iterator<Item = f64>) -> Self {
+    pub(crate) fn logarithmic(values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = range(values).unwrap_or((1.0, 10.0));
         let multiples: &[u8] = if high < 100.0 * low { &[1, 2, 5] } else { &[1] };
         let powers = low.log10().floor() as i32..=high.log10().floor() as i32 + 1;
@@ -201,7 +201,7 @@ impl Axis {
     }
 
     /// The pixel of a value, on an axis that begins and ends at these pixels.
-    pub(super) fn at(&self, value: f64, (from, to): (f64, f64)) -> f64 {
+    pub(crate) fn at(&self, value: f64, (from, to): (f64, f64)) -> f64 {
         let value = if self.logarithmic { value.log10() } else { value };
         from + (value - self.ends.0) / (self.ends.1 - self.ends.0) * (to - from)
     }

@@ -14,6 +14,14 @@ pub fn stem(experiment: &str) -> String {
     bytes.map(|b| if plain(b) { char::from(b).to_string() } else { format!("={b:02X}") }).collect()
 }
 
+/// Makes the folder if it is not there.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
 /// Writes `content` beside the file and then renames it.
 ///
 /// # Errors

@@ -10,8 +10,12 @@ pub fn csv(runs: &[RunRow], trainings: &[Vec<f64>]) -> PolarsResult<String> {
     text(frame(runs, trainings)?)
 }
 
-/// Any frame as comma-separated values.
-pub(super) fn text(mut frame: DataFrame) -> PolarsResult<String> {
+/// Columns of so many rows as comma-separated values.
+pub(crate) fn csv_of(rows: usize, columns: Vec<Column>) -> PolarsResult<String> {
+    text(DataFrame::new(rows, columns)?)
+}
+
+fn text(mut frame: DataFrame) -> PolarsResult<String> {
     let mut bytes = Vec::new();
     CsvWriter::new(&mut bytes).finish(&mut frame)?;
     String::from_utf8(bytes).map_err(|error| polars_err!(ComputeError: "{error}"))
@@ -110,7 +114,7 @@ fn origin(runs: &[RunRow]) -> Vec<Column> {
 }
 
 /// One column: `of` each row.
-pub(super) fn column<'a, R, T>(name: &str, rows: &'a [R], of: impl Fn(&'a R) -> T) -> Column
+pub(crate) fn column<'a, R, T>(name: &str, rows: &'a [R], of: impl Fn(&'a R) -> T) -> Column
 where
     Series: NamedFrom<Vec<T>, [T]>,
 {

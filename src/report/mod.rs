@@ -4,24 +4,22 @@
 //! same database gives the same bytes.
 
 mod architecture;
-mod cells;
+pub(crate) mod cells;
 mod claims;
 mod comparison;
 mod compute;
-mod drawing;
-mod figure;
-mod files;
-mod frame;
-mod page;
+pub(crate) mod drawing;
+pub(crate) mod figure;
+pub(crate) mod files;
+pub(crate) mod frame;
+pub(crate) mod page;
 mod rank;
 mod results;
-mod scaling;
 mod scatter;
-mod stats;
-mod table;
+pub(crate) mod stats;
+pub(crate) mod table;
 
-use crate::document::{Document, nearest};
-use crate::record::ScalingPoint;
+use crate::document::nearest;
 use crate::store::{Measurement, RunRow};
 use anyhow::{Context, Result, bail};
 use comparison::Tested;
@@ -31,9 +29,6 @@ use std::path::{Path, PathBuf};
 
 /// The measurements of the run of that id.
 pub type MeasurementsOf<'a> = &'a dyn Fn(i64) -> Result<Vec<Measurement>>;
-
-/// The points of the run of that id, if it is of a memory scaling study.
-pub type PointsOf<'a> = &'a dyn Fn(i64) -> Result<Vec<ScalingPoint>>;
 
 /// The report of one experiment, not yet written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,23 +53,6 @@ pub fn results_table(runs: &[RunRow]) -> String {
     let texts = tables.iter().map(table::Table::text);
     let shown: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
     if shown.is_empty() { "no runs\n".to_owned() } else { shown.join("\n") }
-}
-
-/// The points of a run of a memory scaling study, for a terminal; empty where it has none.
-#[must_use]
-pub fn points_table(run: &RunRow, points: Vec<ScalingPoint>) -> String {
-    scaling::points_text(&(run, points))
-}
-
-/// What grew how far in each memory scaling study among the runs, for a terminal, and the runs that
-/// are of no study.
-///
-/// # Errors
-/// When points cannot be read.
-pub fn studies_table(runs: &[RunRow], points_of: PointsOf<'_>) -> Result<(String, Vec<RunRow>)> {
-    let (studies, others) = studies(runs, points_of)?;
-    let tables = studies.iter().map(|(name, runs)| format!("{name}\n{}", scaling::text(runs)));
-    Ok((tables.collect::<Vec<_>>().join("\n"), others))
 }
 
 /// The runs of these experiments and of these ids; all runs if neither is given.
@@ -171,7 +149,7 @@ pub fn write(
     command_line: &str,
 ) -> Result<Vec<PathBuf>> {
     let reports = build(runs, measurements_of, command_line)?;
-    make(folder)?;
+    files::make_folder(folder)?;
     let mut written = Vec::new();
     for report in reports {
         let stem = files::stem(&report.experiment);
@@ -189,59 +167,6 @@ pub fn write(
         written.push(files::replace(folder, &format!("{stem}.md"), report.markdown.as_bytes())?);
     }
     Ok(written)
-}
-
-/// Writes the reports of memory scaling studies into `memory` in `folder`: `NAME.md`, `NAME.csv`,
-/// `NAME-bytes.svg`, `NAME-seconds.svg` and the same as PNG. Returns what was written, and the runs
-/// that are of no study.
-///
-/// # Errors
-/// When points cannot be read, or a file cannot be written.
-pub fn write_studies(
-    runs: &[RunRow],
-    points_of: PointsOf<'_>,
-    folder: &Path,
-    command_line: &str,
-) -> Result<(Vec<PathBuf>, Vec<RunRow>)> {
-    let (studies, others) = studies(runs, points_of)?;
-    let has_points = |runs: &[scaling::Measured<'_>]| runs.iter().any(|(_, p)| !p.is_empty());
-    let reports = studies.iter().filter(|(_, runs)| has_points(runs));
-    let reports = reports.map(|(name, runs)| scaling::build(name, runs, command_line));
-    let reports = reports.collect::<Result<Vec<_>>>()?;
-    let folder = folder.join("memory");
-    let mut written = Vec::new();
-    for report in reports {
-        make(&folder)?;
-        let stem = files::stem(&report.name);
-        for (kind, figure) in &report.figures {
-            let svg = figure.svg();
-            written.push(files::replace(&folder, &format!("{stem}-{kind}.svg"), svg.as_bytes())?);
-            if let Some(png) = figure.png() {
-                written.push(files::replace(&folder, &format!("{stem}-{kind}.png"), &png)?);
-            }
-        }
-        written.push(files::replace(&folder, &format!("{stem}.csv"), report.csv.as_bytes())?);
-        written.push(files::replace(&folder, &format!("{stem}.md"), report.markdown.as_bytes())?);
-    }
-    Ok((written, others))
-}
-
-/// The runs of each memory scaling study, by its name, and the runs that are of none.
-type Studies<'a> = (BTreeMap<&'a str, Vec<scaling::Measured<'a>>>, Vec<RunRow>);
-
-fn studies<'a>(runs: &'a [RunRow], points_of: PointsOf<'_>) -> Result<Studies<'a>> {
-    let is_study = |run: &&RunRow| Document::new(Path::new(""), &run.manifest.text).has("scaling");
-    let mut studies: BTreeMap<&str, Vec<scaling::Measured<'_>>> = BTreeMap::new();
-    for run in runs.iter().filter(is_study) {
-        let points = points_of(run.id)
-            .with_context(|| format!("cannot read the points of run {}", run.id))?;
-        studies.entry(&run.experiment).or_default().push((run, points));
-    }
-    Ok((studies, runs.iter().filter(|run| !is_study(run)).cloned().collect()))
-}
-
-fn make(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
 
 fn figure_name(experiment: &str, kind: &str) -> String {

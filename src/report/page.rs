@@ -53,7 +53,7 @@ pub fn markdown(
 }
 
 /// What it takes to make the page and its runs again.
-pub(super) fn origin(runs: &[RunRow], command_line: &str) -> String {
+pub(crate) fn origin(runs: &[RunRow], command_line: &str) -> String {
     let written = format!(
         "Written from the results database by {}. Every number comes from the run that is named \
          beside it.\n\n",

@@ -4,7 +4,6 @@
 mod images;
 mod need;
 mod rank;
-pub mod scaling;
 #[cfg(test)]
 mod tests;
 mod training;
@@ -145,7 +144,7 @@ fn derive(outcome: SearchOutcome, monitor: &mut Monitor<'_>) -> Result<ArchSpec>
 }
 
 /// The stored form of an experiment; its hash covers the texts of manifest and space.
-fn manifest_record(
+pub(crate) fn manifest_record(
     name: &str,
     (text, space_text): (&str, &str),
     space: &SearchSpace,

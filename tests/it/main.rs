@@ -32,6 +32,6 @@ mod refusals;
 mod report;
 mod resolution;
 mod sampling;
-mod scaling;
 mod spaces;
 mod store;
+mod study;

@@ -48,16 +48,23 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "runner",
         &[
-            "bench", "cost", "data", "env", "hex", "manifest", "memory", "net", "nn", "progress",
-            "recipe", "record", "rng", "search", "space", "store", "train", "monitor",
+            "cost", "data", "env", "hex", "manifest", "memory", "net", "nn", "progress", "recipe",
+            "record", "rng", "search", "space", "store", "train", "monitor",
         ],
     ),
     ("report", &["claim", "cost", "document", "env", "recipe", "record", "rng", "space", "store"]),
     (
+        "study",
+        &[
+            "bench", "claim", "cost", "data", "document", "env", "manifest", "memory", "monitor",
+            "recipe", "record", "report", "rng", "runner", "space", "store",
+        ],
+    ),
+    (
         "cmd",
         &[
             "bench", "cost", "data", "document", "env", "manifest", "memory", "ops", "progress",
-            "recipe", "record", "report", "runner", "space", "store", "monitor",
+            "recipe", "record", "report", "runner", "space", "store", "study", "monitor",
         ],
     ),
 ];

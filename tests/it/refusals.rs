@@ -5,8 +5,9 @@
 mod mutations;
 mod slips;
 
-use repro::manifest::{self, Complaint, Complaints, Experiment, Overrides};
+use repro::manifest::{self, Complaint, Complaints, Overrides};
 use repro::space::parse_space;
+use repro::study;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,11 +94,13 @@ fn the_shipped_manifests_are_accepted() {
     for entry in entries.into_iter().flatten() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "toml") {
-            let experiment = manifest::load_experiment(&path, &Overrides::default());
-            let text = match experiment.unwrap_or_else(|complaints| panic!("{complaints}")) {
-                Experiment::Runs(manifest) => manifest.text,
-                Experiment::Scaling(study) => study.text,
+            let overrides = Overrides::default();
+            let text = if study::is_study(&path) {
+                study::load(&path, &overrides).map(|study| study.text)
+            } else {
+                manifest::load(&path, &overrides).map(|manifest| manifest.text)
             };
+            let text = text.unwrap_or_else(|complaints| panic!("{complaints}"));
             assert_eq!(text, fs::read_to_string(path).unwrap());
             manifests += 1;
         }

@@ -1,101 +1,85 @@
-//! `repro run` of a memory scaling study, and the process that measures one of its points.
+//! `repro run` of a memory scaling study.
 
-use super::run::{catch, set_threads, settle};
-use super::{Ending, command_line, message, say, text};
-use anyhow::{Context, Result, bail};
+use super::execution::{Output, fetch_if_absent, next_steps, set_threads, settle};
+use super::progress::Display;
+use super::summary::Summary;
+use super::{Ending, catch_panic, command_line, message, say, signals, text};
+use anyhow::{Context, Result};
 use repro::data;
 use repro::env::Environment;
-use repro::manifest::{self, Overrides, Scaling};
+use repro::manifest::Overrides;
+use repro::memory;
 use repro::monitor::Interrupted;
 use repro::ops::instruction_set;
-use repro::recipe::{MethodName, Recompute};
 use repro::record::StepUsage;
-use repro::runner::scaling::{self, News, Point};
-use repro::space::Growth;
 use repro::store::Store;
-use std::io::{self, Read, Write};
+use repro::study::sweep::{self, News, Point};
+use repro::study::{self, Scaling};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Measure one point of a study in this process and print it as JSON.
-#[derive(Debug, clap::Args)]
-pub struct PointArgs {
-    manifest: PathBuf,
-    #[arg(long = "set")]
-    sets: Vec<String>,
-    #[arg(long, value_parser = parse_method)]
-    method: MethodName,
-    #[arg(long, value_parser = parse_recompute)]
-    recompute: Recompute,
-    #[arg(long, value_parser = parse_growth)]
-    growth: Growth,
-    #[arg(long)]
-    options: usize,
-    #[arg(long)]
-    threads: u16,
-    #[arg(long = "seed")]
-    seeds: Vec<u64>,
-    /// Of the study that asks.
-    #[arg(long)]
-    fingerprint: String,
+/// What a command line asks of a study.
+pub struct Order<'a> {
+    pub manifest: &'a Path,
+    pub sets: &'a [String],
+    pub seeds: &'a [u64],
+    pub threads: Option<u16>,
+    pub json: bool,
 }
 
-fn parse<T: Copy>(given: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, String> {
-    let found = all.iter().find(|one| name(**one) == given).copied();
-    found.ok_or_else(|| format!("{given} is not known"))
-}
-
-fn parse_method(given: &str) -> Result<MethodName, String> {
-    parse(given, &MethodName::ALL, MethodName::as_str)
-}
-
-fn parse_recompute(given: &str) -> Result<Recompute, String> {
-    parse(given, &[Recompute::None, Recompute::Block], Recompute::name)
-}
-
-fn parse_growth(given: &str) -> Result<Growth, String> {
-    parse(given, &Growth::ALL, Growth::name)
-}
-
-/// Measures the point. Ends the process when standard input does: whoever asked is gone then.
+/// Carries out a memory scaling study with the database at `database` and the data sets in
+/// `data_root`.
 ///
 /// # Errors
-/// When the study is not right, or the step fails.
-pub fn point(args: &PointArgs, data_root: &Path) -> Result<()> {
-    thread::spawn(|| {
-        let _ = io::copy(&mut io::stdin(), &mut io::sink());
-        std::process::exit(1);
-    });
-    let overrides = Overrides { sets: args.sets.clone(), seeds: args.seeds.clone() };
-    let study = manifest::load_scaling(&args.manifest, &overrides)?;
-    if args.fingerprint != scaling::fingerprint(&study) {
-        bail!("the manifest or its space has changed since the study began; begin it anew");
+/// When the manifest is not right, the data set cannot be had, or the database cannot be used.
+pub fn run(order: &Order<'_>, database: &Path, data_root: &Path) -> Result<Ending> {
+    let Order { sets, seeds, .. } = *order;
+    let overrides = Overrides { sets: sets.to_vec(), seeds: seeds.to_vec() };
+    let study = &study::load(order.manifest, &overrides)?;
+    let threads = set_threads(order.threads)?;
+    let store = &Store::open(database)?;
+    let output = Output { json: order.json };
+    output.tell(summary(study));
+    output.tell(format_args!("  device  cpu, {threads} threads"));
+    output.tell(format_args!("  into    {}\n", database.display()));
+    fetch_if_absent(study.data.dataset(), data_root, &Display::new())?;
+    // Every process reads them again: what is wrong with them is said once, before any run.
+    drop(data::load(&study.data, data_root)?);
+    memory::release_freed_memory();
+    let stop = &signals::stop_flag().context("cannot listen for signals")?;
+    let course = Course { store, data_root, sets, seeds, threads, stop };
+    let mut last = None;
+    let ending = execute(study, &course, &mut |id| {
+        let row = store.run(id)?;
+        output.json(&Summary::of(&row))?;
+        last = Some(row);
+        Ok(())
+    })?;
+    if let (Ending::Done, Some(last)) = (ending, &last) {
+        output.tell(next_steps(last, database));
     }
-    set_threads(Some(args.threads))?;
-    let PointArgs { method, recompute, growth, options, .. } = *args;
-    let usage = Point { method, recompute, growth, options }.measure(&study, data_root)?;
-    writeln!(io::stdout(), "{}", serde_json::to_string(&usage)?)?;
-    Ok(())
+    Ok(ending)
 }
 
 /// Where and how a study is carried out.
-pub struct Course<'a> {
-    pub store: &'a Store,
-    pub data_root: &'a Path,
-    pub sets: &'a [String],
-    pub seeds: &'a [u64],
-    pub threads: usize,
-    pub stop: &'a AtomicBool,
+struct Course<'a> {
+    store: &'a Store,
+    data_root: &'a Path,
+    sets: &'a [String],
+    seeds: &'a [u64],
+    threads: usize,
+    stop: &'a AtomicBool,
 }
 
 /// Measures the points of all methods; `ended` hears of every run.
 ///
 /// # Errors
 /// When the database cannot be used.
-pub fn study(
+fn execute(
     study: &Scaling,
     course: &Course<'_>,
     ended: &mut dyn FnMut(i64) -> Result<()>,
@@ -106,14 +90,14 @@ pub fn study(
         if course.stop.load(Ordering::Relaxed) {
             return Ok(Ending::Interrupted);
         }
-        let run = scaling::record(study, method, &command_line(), &environment);
+        let run = sweep::record(study, method, &command_line(), &environment);
         let mut recorder = course.store.begin(&run)?;
         let id = recorder.run_id();
         let (number, of) = (i + 1, study.sweep.methods.len());
         say(format_args!("run {id} ({number} of {of}): steps of {}", run.method));
         let start = Instant::now();
-        let swept = catch(|| {
-            scaling::sweep(
+        let swept = catch_panic(|| {
+            sweep::sweep(
                 study,
                 method,
                 course.threads,
@@ -165,8 +149,8 @@ fn in_a_process(study: &Scaling, point: &Point, course: &Course<'_>) -> Result<S
     for seed in course.seeds {
         command.args(["--seed", &seed.to_string()]);
     }
-    command.args(["--fingerprint", &scaling::fingerprint(study)]);
-    scaling::understand(&Measuring::begin(command)?.output(course.stop)?)
+    command.args(["--fingerprint", &sweep::fingerprint(study)]);
+    sweep::understand(&Measuring::begin(command)?.output(course.stop)?)
 }
 
 /// The program that runs, also where its file has been replaced meanwhile: on Linux the link leads
@@ -192,7 +176,7 @@ impl Measuring {
     }
 
     /// Waits until it ends by itself, or is to stop.
-    fn output(mut self, stop: &AtomicBool) -> Result<Output> {
+    fn output(mut self, stop: &AtomicBool) -> Result<process::Output> {
         // Each in a thread of its own, so that no full pipe holds the process up.
         let (stdout, stderr) = (listen(self.0.stdout.take()), listen(self.0.stderr.take()));
         let status = loop {
@@ -206,7 +190,7 @@ impl Measuring {
             }
         };
         let said = |listener: JoinHandle<Vec<u8>>| listener.join().unwrap_or_default();
-        Ok(Output { status, stdout: said(stdout), stderr: said(stderr) })
+        Ok(process::Output { status, stdout: said(stdout), stderr: said(stderr) })
     }
 }
 
@@ -243,7 +227,7 @@ pub fn summary(study: &Scaling) -> String {
             format!("{} {}", growth.name(), list.join(" "))
         })
         .collect();
-    let points: usize = sweep.methods.iter().map(|m| scaling::points(study, *m).len()).sum();
+    let points: usize = sweep.methods.iter().map(|m| sweep::points(study, *m).len()).sum();
     let lines = [
         format!("  {}: {}", study.name, study.description),
         format!("  methods {}, recompute {}", methods.join(", "), recompute.join(", ")),

@@ -193,7 +193,7 @@ fn a_study_that_is_not_right_is_refused_with_the_place() {
     let output = in_folder(folder.path(), &["bench", "study.toml"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
-    assert!(said.contains("study.toml: is a memory scaling study"), "{said}");
+    assert!(said.contains("study.toml is a memory study"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
 }
 

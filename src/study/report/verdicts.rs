@@ -3,14 +3,12 @@
 
 use super::page::{STRAIGHT, has_interval, per_hundredfold, slope};
 use super::{Point, Series};
-use crate::claim::{
-    self, Along, Claim, Evidence, Scaled, Seconds, SpaceSize, TOLERATED_BYTES, TOLERATED_SECONDS,
-    Verdict,
-};
+use crate::claim::{self, Claim, Evidence, SpaceSize, Verdict};
 use crate::record::StepUsage;
 use crate::report::cells::{MIB, escape};
 use crate::space::{Dimension, Growth, SearchSpace};
 use crate::store::{RunRow, RunStatus};
+use crate::study::verdict::{Along, Scaled, Seconds, TOLERATED_BYTES, TOLERATED_SECONDS, judge};
 
 /// How far the memory model may be off.
 const MODEL_TOLERATED: f64 = 0.03;
@@ -52,13 +50,12 @@ fn of_size(dataset: &str, space: &SearchSpace) -> Option<String> {
     let by_widths = size.along(Dimension::Width).log10();
     let over_block_types = size.over_block_types.log10();
     let size = SpaceSize { by_widths, over_block_types, classes: space.classes };
-    let (dataset, scaled) = (dataset.to_owned(), Vec::new());
     let c1 = claim("C1")?;
     Some(format!(
         "C1, \"{}\": the widths of {} multiply to 10^{by_widths:.1}: {}.",
         c1.statement.trim_end_matches('.'),
         escape(&space.name),
-        c1.judge(&Evidence { dataset, size: Some(size), scaled })
+        c1.judge(&Evidence { dataset: dataset.to_owned(), size: Some(size) })
     ))
 }
 
@@ -171,8 +168,8 @@ fn sum(dataset: &str, masked: &[(&Series, Scaled)]) -> Option<String> {
         return None;
     }
     let c2 = claim("C2")?;
-    let scaled = masked.iter().map(|(_, scaled)| *scaled).collect();
-    let verdict = c2.judge(&Evidence { dataset: dataset.to_owned(), size: None, scaled });
+    let scaled: Vec<Scaled> = masked.iter().map(|(_, scaled)| *scaled).collect();
+    let verdict = judge(c2, dataset, &scaled);
     let short = |verdict: Verdict| match verdict {
         Verdict::NotComparable { .. } => "not judged".to_owned(),
         Verdict::NotClaimed { .. } => "not claimed".to_owned(),

@@ -6,14 +6,17 @@ mod page;
 mod predictions;
 mod verdicts;
 
-use super::drawing::Drawing;
-use super::frame::{self, column};
-use super::stats::Line;
+use crate::document::Document;
 use crate::record::{ScalingPoint, StepUsage};
+use crate::report::drawing::Drawing;
+use crate::report::files;
+use crate::report::frame::{self, column};
+use crate::report::stats::Line;
 use crate::space::Growth;
 use crate::store::{RunRow, RunStatus};
 use anyhow::{Context as _, Result};
-use polars::prelude::{DataFrame, PolarsResult};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// A report, not yet written.
 #[derive(Clone, Debug)]
@@ -26,6 +29,9 @@ pub struct ScalingReport {
     /// Of bytes, and of seconds.
     pub figures: Vec<(&'static str, Drawing)>,
 }
+
+/// The points of the run of that id, if it is of a memory scaling study.
+pub type PointsOf<'a> = &'a dyn Fn(i64) -> Result<Vec<ScalingPoint>>;
 
 /// The points of one run.
 pub type Measured<'a> = (&'a RunRow, Vec<ScalingPoint>);
@@ -213,10 +219,76 @@ pub fn build(experiment: &str, runs: &[Measured<'_>], command_line: &str) -> Res
             &pictures,
             command_line,
         ),
-        csv: frame::text(frame(&points)?).context("cannot write the points as CSV")?,
+        csv: csv(&points)?,
         figures,
         name,
     })
+}
+
+/// The points of a run of a memory scaling study, for a terminal; empty where it has none.
+#[must_use]
+pub fn points_table(run: &RunRow, points: Vec<ScalingPoint>) -> String {
+    points_text(&(run, points))
+}
+
+/// What grew how far in each memory scaling study among the runs, for a terminal, and the runs that
+/// are of no study.
+///
+/// # Errors
+/// When points cannot be read.
+pub fn studies_table(runs: &[RunRow], points_of: PointsOf<'_>) -> Result<(String, Vec<RunRow>)> {
+    let (studies, others) = studies(runs, points_of)?;
+    let tables = studies.iter().map(|(name, runs)| format!("{name}\n{}", text(runs)));
+    Ok((tables.collect::<Vec<_>>().join("\n"), others))
+}
+
+/// Writes the reports of memory scaling studies into `memory` in `folder`: `NAME.md`, `NAME.csv`,
+/// `NAME-bytes.svg`, `NAME-seconds.svg` and the same as PNG. Returns what was written, and the runs
+/// that are of no study.
+///
+/// # Errors
+/// When points cannot be read, or a file cannot be written.
+pub fn write_studies(
+    runs: &[RunRow],
+    points_of: PointsOf<'_>,
+    folder: &Path,
+    command_line: &str,
+) -> Result<(Vec<PathBuf>, Vec<RunRow>)> {
+    let (studies, others) = studies(runs, points_of)?;
+    let has_points = |runs: &[Measured<'_>]| runs.iter().any(|(_, p)| !p.is_empty());
+    let reports = studies.iter().filter(|(_, runs)| has_points(runs));
+    let reports = reports.map(|(name, runs)| build(name, runs, command_line));
+    let reports = reports.collect::<Result<Vec<_>>>()?;
+    let folder = folder.join("memory");
+    let mut written = Vec::new();
+    for report in reports {
+        files::make_folder(&folder)?;
+        let stem = files::stem(&report.name);
+        for (kind, figure) in &report.figures {
+            let svg = figure.svg();
+            written.push(files::replace(&folder, &format!("{stem}-{kind}.svg"), svg.as_bytes())?);
+            if let Some(png) = figure.png() {
+                written.push(files::replace(&folder, &format!("{stem}-{kind}.png"), &png)?);
+            }
+        }
+        written.push(files::replace(&folder, &format!("{stem}.csv"), report.csv.as_bytes())?);
+        written.push(files::replace(&folder, &format!("{stem}.md"), report.markdown.as_bytes())?);
+    }
+    Ok((written, others))
+}
+
+/// The runs of each memory scaling study, by its name, and the runs that are of none.
+type Studies<'a> = (BTreeMap<&'a str, Vec<Measured<'a>>>, Vec<RunRow>);
+
+fn studies<'a>(runs: &'a [RunRow], points_of: PointsOf<'_>) -> Result<Studies<'a>> {
+    let is_study = |run: &&RunRow| Document::new(Path::new(""), &run.manifest.text).has("scaling");
+    let mut studies: BTreeMap<&str, Vec<Measured<'_>>> = BTreeMap::new();
+    for run in runs.iter().filter(is_study) {
+        let points = points_of(run.id)
+            .with_context(|| format!("cannot read the points of run {}", run.id))?;
+        studies.entry(&run.experiment).or_default().push((run, points));
+    }
+    Ok((studies, runs.iter().filter(|run| !is_study(run)).cloned().collect()))
 }
 
 /// The run of each method that counts, of those that have points: all of one manifest, that of the
@@ -254,7 +326,7 @@ fn incomplete(runs: &[Measured<'_>], counted: &[Measured<'_>]) -> Vec<String> {
     told.into_iter().filter_map(verdicts::incomplete).collect()
 }
 
-fn frame(points: &[Point]) -> PolarsResult<DataFrame> {
+fn csv(points: &[Point]) -> Result<String> {
     let median = |name: &str, of: fn(&StepUsage) -> f64| {
         column(name, points, |point: &Point| point.median(of))
     };
@@ -291,7 +363,7 @@ fn frame(points: &[Point]) -> PolarsResult<DataFrame> {
             p.repeats.iter().filter_map(|step| step.resident_bytes).max()
         }),
     ];
-    DataFrame::new(points.len(), columns)
+    frame::csv_of(points.len(), columns).context("cannot write the points as CSV")
 }
 
 #[cfg(test)]

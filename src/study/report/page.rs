@@ -1,7 +1,6 @@
 //! The Markdown page of a memory scaling study.
 
 use super::{Measured, Point, Series, order, predictions, verdicts};
-use crate::claim::TOLERATED_BYTES;
 use crate::report::cells::{MIB, Unit, escape};
 use crate::report::page::origin;
 use crate::report::stats::Line;
@@ -11,6 +10,7 @@ use crate::report::table::{
 };
 use crate::space::{SearchSpace, parse_space};
 use crate::store::RunRow;
+use crate::study::verdict::TOLERATED_BYTES;
 use std::path::Path;
 
 /// Below, a straight line does not describe how bytes grow.

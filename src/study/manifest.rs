@@ -1,10 +1,9 @@
 //! Manifests of memory scaling studies: what a step of a supernet takes as its space grows.
 
-use super::dataset::{DATASETS, MAX_SIDE, check_side};
-use super::keys::{MAX_BATCH, RECOMPUTES, at_most};
-use super::wire::{SEEDS, load_document, read_seeds, read_space};
-use super::{Complaints, Overrides};
-use crate::document::{Document, Section, Value};
+use crate::document::{Complaints, Document, Overrides, Section, Value};
+use crate::manifest::dataset::{DATASETS, MAX_SIDE, check_side};
+use crate::manifest::keys::{MAX_BATCH, RECOMPUTES, at_most};
+use crate::manifest::wire::{SEEDS, load_document, read_seeds, read_space};
 use crate::recipe::{DataConfig, ImageSource, MethodName, Recompute};
 use crate::space::{BlockChoices, BlockType, Growth, SearchSpace};
 use std::ops::Bound::{Excluded, Included};
@@ -47,18 +46,21 @@ pub struct Sweep {
 
 const MAX_STEPS: u64 = 1000;
 
-/// Reads a study and the space that it names.
-pub(super) fn read(document: &Document, path: &Path) -> Result<Scaling, Complaints> {
-    let scaling = document.read(|s| read_root(s, path))?;
-    Ok(Scaling { text: document.full_text()?, ..scaling })
+/// Whether the file is the manifest of a memory scaling study: it has a section `[scaling]`. A file
+/// that cannot be read is none.
+#[must_use]
+pub fn is_study(path: &Path) -> bool {
+    Document::load(path).is_ok_and(|document| document.has("scaling"))
 }
 
-/// Reads a study from a file.
+/// Reads a study and the space that it names.
 ///
 /// # Errors
-/// Everything that is wrong with it or its space.
-pub fn load_scaling(path: &Path, overrides: &Overrides) -> Result<Scaling, Complaints> {
-    read(&load_document(path, overrides)?, path)
+/// Everything that is wrong with either.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Scaling, Complaints> {
+    let document = load_document(path, overrides)?;
+    let scaling = document.read(|s| read_root(s, path))?;
+    Ok(Scaling { text: document.full_text()?, ..scaling })
 }
 
 fn read_root(s: &Section<'_>, path: &Path) -> Option<Scaling> {

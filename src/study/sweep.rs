@@ -1,17 +1,17 @@
 //! Memory scaling studies: steps of supernets of growing spaces, each measured by a process of its
 //! own, so that nothing is left of the one before.
 
-use super::{estimated_resident, manifest_record};
+use super::manifest::Scaling;
 use crate::bench::{self, Length};
 use crate::cost::{self, StepSetting};
 use crate::data;
 use crate::env::Environment;
-use crate::manifest::Scaling;
 use crate::memory;
 use crate::monitor::Interrupted;
 use crate::recipe::{MethodName, Recompute, StepConfig};
 use crate::record::{ScalingPoint, StepUsage};
 use crate::rng::Seed;
+use crate::runner::{estimated_resident, manifest_record};
 use crate::space::{Growth, SearchSpace};
 use crate::store::NewRun;
 use anyhow::{Context, Error, Result, bail};
@@ -229,7 +229,8 @@ pub fn understand(output: &std::process::Output) -> Result<StepUsage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::{Overrides, load_scaling};
+    use crate::document::Overrides;
+    use crate::study::load;
     use anyhow::anyhow;
 
     /// Widths 1, 2 and 4, in two rounds.
@@ -238,7 +239,7 @@ mod tests {
         let width = "scaling.options.width=[1, 2, 4]";
         let sets = [&[width, "scaling.recompute=[\"none\"]", "scaling.repeats=2"], sets].concat();
         let sets = sets.into_iter().map(str::to_owned).collect();
-        let mut study = load_scaling(&path, &Overrides { sets, seeds: Vec::new() })
+        let mut study = load(&path, &Overrides { sets, seeds: Vec::new() })
             .unwrap_or_else(|complaints| panic!("{complaints}"));
         study.sweep.growth.truncate(1);
         study
