@@ -171,7 +171,10 @@ impl BranchLayers {
     ) -> Result<PreActivation<Value>> {
         match self {
             Self::MbConv(block) => block.forward(pass, x, gram, gates),
-            Self::Residual(block) => block.forward(pass, x, gates),
+            Self::Residual(block) => {
+                let (inner, filters) = (gates.inner.clone(), gates.filters.project.as_ref());
+                block.forward(pass, x, inner, filters)
+            }
             Self::Projection { conv, norm, stride } => {
                 let (_, h, w, _) = x.tensor().dims4()?;
                 let x = pass.tape.subsample(x, Grid::strided(*stride, (h, w)))?;
@@ -290,13 +293,4 @@ impl MbConv {
         let norm = norm.norm(pass, self.activation, moments)?;
         Ok(Expand { w, norm, gram })
     }
-}
-
-/// Normalise, activate and mask one value.
-pub(super) fn single(
-    pass: &mut Pass<'_>,
-    branch: PreActivation<Value>,
-    mask: Option<Value>,
-) -> Result<Value> {
-    pass.tape.gated_sum(&GatedSum { branches: vec![branch], mask, ..GatedSum::default() })
 }

@@ -1,6 +1,6 @@
 //! What stands before the blocks and behind them: the stem, and the head with its classifier.
 
-use super::block::single;
+use super::masked_norm::masked_norm;
 use crate::nn::{BatchNorm, Conv, Conv1x1, Linear, Params, Pass};
 use crate::ops::inference::InferenceLayer;
 use crate::ops::norm::PreActivation;
@@ -52,7 +52,7 @@ impl Stem {
     ) -> Result<Value> {
         let (z, moments) = self.conv.forward(pass, images, None)?;
         let norm = self.norm.norm(pass, self.activation, moments)?;
-        single(pass, PreActivation { z, norm }, mask)
+        masked_norm(pass, PreActivation { z, norm }, mask)
     }
 
     /// The layer at inference.
@@ -101,7 +101,7 @@ impl HeadLayers {
     ) -> Result<Value> {
         let z = self.conv.forward(pass, x)?;
         let candidate = self.norm.pre_activation(pass, z, self.activation)?;
-        let x = single(pass, candidate, mask)?;
+        let x = masked_norm(pass, candidate, mask)?;
         pass.tape.pool(&x)
     }
 

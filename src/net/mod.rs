@@ -6,6 +6,7 @@ mod explicit;
 mod freeze;
 mod gated;
 mod gates;
+mod masked_norm;
 mod residual;
 mod resolution;
 mod shared;

@@ -6,7 +6,7 @@
 //! and under masks it is exactly that of the narrower block: the mask of the input has taken the
 //! missing channels out already, and the mask that ends the block takes those beyond its width.
 
-use super::block::{BlockGates, single};
+use super::masked_norm::masked_norm;
 use crate::nn::{BatchNorm, Conv, Params, Pass};
 use crate::ops::inference::{InferenceLayer, InferenceResidual};
 use crate::ops::norm::PreActivation;
@@ -40,17 +40,18 @@ impl Residual {
         })
     }
 
-    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, width]`, its batch norm still to come.
+    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, width]`, its batch norm still to come. `inner` masks
+    /// the channels between the convolutions, `filters` the filters of both.
     pub(super) fn forward(
         &self,
         pass: &mut Pass<'_>,
         x: &Value,
-        gates: &BlockGates,
+        inner: Option<Value>,
+        filters: Option<&Value>,
     ) -> Result<PreActivation<Value>> {
-        let filters = gates.filters.project.as_ref();
         let (z, moments) = self.first.forward(pass, x, filters)?;
         let norm = self.first_norm.norm(pass, Activation::Relu, moments)?;
-        let inner = single(pass, PreActivation { z, norm }, gates.inner.clone())?;
+        let inner = masked_norm(pass, PreActivation { z, norm }, inner)?;
         let (z, moments) = self.second.forward(pass, &inner, filters)?;
         let norm = self.second_norm.norm(pass, Activation::Identity, moments)?;
         Ok(PreActivation { z, norm })
