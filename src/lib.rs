@@ -26,5 +26,6 @@ pub mod space;
 pub mod store;
 pub mod study;
 pub mod tape;
+pub mod text;
 pub mod tiling;
 pub mod train;

@@ -109,8 +109,8 @@ pub fn summary(manifest: &Manifest) -> String {
         format!(
             "  space   {}: {} networks, {} times the block types alone",
             space.name,
-            text::ways(&size.total),
-            text::ways(&size.over_block_types)
+            text::ways(&size.total.grouped(), size.total.log10()),
+            text::ways(&size.over_block_types.grouped(), size.over_block_types.log10())
         ),
         format!(
             "  search  {} of {images} images{classes}, {} a batch",

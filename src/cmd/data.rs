@@ -1,10 +1,10 @@
 //! `repro data`: which data sets there are, getting them, and looking at folders of one's own.
 
 use super::progress::Display;
+use super::text;
 use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Subcommand, builder::TypedValueParser};
-use indicatif::HumanBytes;
 use repro::data::{self, Description, Presence};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ fn list(root: &Path) -> Result<()> {
         let state = match data::presence(d.dataset, root) {
             Presence::BuiltIn => "built in".to_owned(),
             Presence::Here { place, bytes } => {
-                format!("{} ({})", place.display(), HumanBytes(bytes))
+                format!("{} ({})", place.display(), text::bytes(bytes))
             }
             Presence::Folders(folders) if folders.is_empty() => "none".to_owned(),
             Presence::Folders(folders) => {

@@ -78,7 +78,7 @@ fn table(runs: &[RunRow]) -> Table {
             or_dash(run.result.as_ref().map(|result| text::percent(result.test_top1))),
             or_dash(run.architecture.as_ref().map(|found| text::count(found.macs))),
             env::utc(run.started_at),
-            text::seconds(run.last_seen_at - run.started_at),
+            text::duration(run.last_seen_at - run.started_at),
         ]);
     }
     table

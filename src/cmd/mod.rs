@@ -15,7 +15,6 @@ mod signals;
 mod space;
 mod study;
 mod summary;
-mod text;
 mod worker;
 
 use anyhow::{Result, anyhow, bail};
@@ -24,6 +23,7 @@ use output::{is_broken_pipe, message, say, stdout};
 use repro::data::data_root;
 use repro::document::Complaints;
 use repro::store::{Store, StoreError};
+use repro::text;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Progress on standard error: a bar on a terminal, otherwise a line now and then.
 
 use super::{say, text};
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use repro::progress::{Amount, Progress};
 use std::cell::RefCell;
 use std::io::{self, IsTerminal};
@@ -68,7 +68,7 @@ fn bar(what: &str, amount: Amount) -> ProgressBar {
 fn opening_line(what: &str, amount: Amount) -> String {
     match amount {
         Amount::Steps(steps) => format!("{what}: {steps} steps"),
-        Amount::Bytes(bytes) => format!("{what}: {}", HumanBytes(bytes)),
+        Amount::Bytes(bytes) => format!("{what}: {}", text::bytes(bytes)),
         Amount::Unknown => what.to_owned(),
     }
 }
@@ -85,12 +85,12 @@ impl Task {
             Amount::Bytes(_) | Amount::Unknown => {
                 let per_second = (done as f64 / seconds) as u64;
                 let total = if let Amount::Bytes(total) = self.amount { total } else { 0 };
-                (format!("{}, {}/s", HumanBytes(done), HumanBytes(per_second)), total)
+                (format!("{}, {}/s", text::bytes(done), text::bytes(per_second)), total)
             }
         };
         let left = seconds * total.saturating_sub(done) as f64 / done as f64;
         if total > 0 && left.is_finite() {
-            format!("{done_so_far}, about {} left", text::seconds(left))
+            format!("{done_so_far}, about {} left", text::duration(left))
         } else {
             done_so_far
         }

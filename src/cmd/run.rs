@@ -263,7 +263,7 @@ impl Session<'_> {
         let mut recorder = self.store.begin(&plan.record(&self.command, &self.environment))?;
         let id = recorder.run_id();
         let method = plan.method.name();
-        let left = left.map(|left| format!("; about {} left in all", text::seconds(left)));
+        let left = left.map(|left| format!("; about {} left in all", text::duration(left)));
         let left = left.unwrap_or_default();
         say(format_args!("run {id} ({number} of {of}): {method}, seed {}{left}", plan.seed));
         let monitor =

@@ -125,7 +125,7 @@ fn as_text(run: &RunRow, series: &[&[Measurement]], points: Vec<ScalingPoint>) -
 
 fn head(run: &RunRow) -> String {
     let started = env::utc(run.started_at);
-    let lasted = text::seconds(run.last_seen_at - run.started_at);
+    let lasted = text::duration(run.last_seen_at - run.started_at);
     let mut lines = vec![
         format!("run {}: {}", run.id, run.status.name()),
         format!("  experiment  {}: {}, seed {}", run.experiment, run.method, run.seed),
@@ -217,7 +217,7 @@ fn phases(run: &RunRow) -> Table {
         let images = row.usage.filter(|usage| usage.images > 0);
         table.row([
             row.phase.name().to_owned(),
-            row.usage.map_or("not ended".to_owned(), |usage| text::seconds(usage.seconds)),
+            row.usage.map_or("not ended".to_owned(), |usage| text::duration(usage.seconds)),
             or_dash(row.usage.map(|usage| text::bytes(usage.peak_bytes))),
             or_dash(images.map(|usage| usage.images)),
             or_dash(images.map(|usage| format!("{:.1}", usage.images as f64 / usage.seconds))),
@@ -235,23 +235,11 @@ fn metrics(series: &[&[Measurement]]) -> Table {
         let (Some(first), Some(last)) = (points.first(), points.last()) else { continue };
         let values: Vec<f64> = points.iter().map(|point| point.value).collect();
         let course = if values.len() > 1 { text::sparkline(&values, WIDTH) } else { String::new() };
-        let cells = [first, last].map(|point| number(point.value));
+        let cells = [first, last].map(|point| text::decimal(point.value));
         let [first, last] = cells;
         table.row([points[0].metric.clone(), points.len().to_string(), first, last, course]);
     }
     table
-}
-
-/// Whole numbers whole, others with five digits.
-fn number(value: f64) -> String {
-    if value.fract() == 0.0 && value.abs() < 1e15 {
-        return format!("{value:.0}");
-    }
-    if value.abs() < 1e-3 || !value.is_finite() {
-        return format!("{value:.3e}");
-    }
-    let decimals = (4.0 - value.abs().log10().floor()).clamp(1.0, 7.0) as usize;
-    format!("{value:.decimals$}")
 }
 
 fn environment(e: &Environment) -> String {
@@ -270,15 +258,4 @@ fn environment(e: &Environment) -> String {
 fn indent(text: &str) -> String {
     let lines = text.lines().map(|line| format!("  {line}"));
     lines.collect::<Vec<_>>().join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::number;
-
-    #[test]
-    fn numbers_are_short_but_not_shortened_to_nothing() {
-        let shown = [7.0, 0.123_456_789, 2.345_678, 123_456.789, 0.000_012_3].map(number);
-        assert_eq!(shown, ["7", "0.12346", "2.3457", "123456.8", "1.230e-5"]);
-    }
 }

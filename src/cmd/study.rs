@@ -125,7 +125,7 @@ fn tell(news: &News<'_>, start: Instant) {
                 predicted.map(|bytes| format!(", predicted: {} are too many", text::bytes(bytes)));
             let left = (at > 1).then(|| {
                 let each = start.elapsed().as_secs_f64() / (at - 1) as f64;
-                format!(", about {} left", text::seconds(each * (of - at + 1) as f64))
+                format!(", about {} left", text::duration(each * (of - at + 1) as f64))
             });
             let (what, left) = (what.unwrap_or_default(), left.unwrap_or_default());
             say(format_args!("  {at} of {of}: {point}{what}{left}"));
@@ -236,7 +236,11 @@ pub fn summary(study: &Scaling) -> String {
             data::describe(study.data.dataset()).name,
             sweep.batch_size
         ),
-        format!("  space   {}: {} networks", study.space.name, text::ways(&size.total)),
+        format!(
+            "  space   {}: {} networks",
+            study.space.name,
+            text::ways(&size.total.grouped(), size.total.log10())
+        ),
         format!("  options {}", growth.join("; ")),
         format!("  points  {points}, {} times {} steps or more each", sweep.repeats, sweep.steps),
     ];

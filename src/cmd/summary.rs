@@ -1,6 +1,5 @@
 //! A run as one line of JSON, for programs.
 
-use super::text::peak_bytes;
 use repro::record::Phase;
 use repro::store::{RunRow, RunStatus};
 use serde::Serialize;
@@ -60,4 +59,9 @@ impl<'a> Summary<'a> {
             search_architectures: search.and_then(|usage| usage.architectures),
         }
     }
+}
+
+/// The largest of the phases' peaks.
+fn peak_bytes(run: &RunRow) -> Option<u64> {
+    run.phases.iter().filter_map(|row| row.usage).map(|usage| usage.peak_bytes).max()
 }

@@ -1,28 +1,27 @@
 //! A derived architecture, block by block: shapes, cost, and how sure the search was.
 
-use super::cells::{NOTHING, Unit};
-use super::table::{Align::Left, Align::Right, Table};
 use crate::cost::{self, Cost};
 use crate::record::ChoiceProbabilities;
 use crate::space::{ArchSpec, BlockKind, BlockSpec, Head, conv_out};
 use crate::store::ArchitectureRow;
+use crate::text::{NOTHING, Table, Unit};
 
 /// Stem, blocks, head and their sum.
 pub fn table(found: &ArchitectureRow) -> Table {
     let arch = &found.arch;
-    let mut table = Table::new(&[
-        ("block", Left),
-        ("operator", Left),
-        ("hidden", Right),
-        ("channels", Right),
-        ("stride", Right),
-        ("side", Right),
-        ("MACs", Right),
-        ("params", Right),
-        ("residual", Left),
-        ("p(type)", Right),
-        ("p(expansion)", Right),
-        ("p(width)", Right),
+    let mut table = Table::new([
+        "block",
+        "operator",
+        ">hidden",
+        ">channels",
+        ">stride",
+        ">side",
+        ">MACs",
+        ">params",
+        "residual",
+        ">p(type)",
+        ">p(expansion)",
+        ">p(width)",
     ]);
     let nothing = || NOTHING.to_owned();
     let mut costs = part_costs(arch).into_iter();
@@ -33,7 +32,7 @@ pub fn table(found: &ArchitectureRow) -> Table {
         };
         let cost = [cell(|cost| cost.macs), cell(|cost| cost.params)];
         let row = [name.to_owned()].into_iter().chain(shape).chain(cost).chain([residual]);
-        table.push(row.chain(sure).collect());
+        table.row(row.chain(sure));
     };
 
     let unsure = || [nothing(), nothing(), nothing()];

@@ -1,13 +1,12 @@
 //! The paper's claims beside what the runs measured.
 
-use super::cells::{NOTHING, Unit, power_of_ten, run_ids};
 use super::results::{self, macs, params, peak_bytes, seconds, top1};
-use super::table::{Align::Left, Table};
 use crate::claim::{self, Evidence, SpaceSize};
 use crate::recipe::MethodName;
 use crate::record::Phase;
 use crate::space::{Dimension, parse_space};
 use crate::store::RunRow;
+use crate::text::{NOTHING, Table, Unit, power_of_ten, run_ids};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -18,14 +17,13 @@ pub fn finished(runs: &[RunRow]) -> impl Iterator<Item = &RunRow> {
 
 /// One row per claim.
 pub fn table(runs: &[RunRow]) -> Table {
-    let columns = ["claim", "published", "measured", "verdict"].map(|title| (title, Left));
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(["claim", "published", "measured", "verdict"]);
     let evidence = evidence(runs);
     for claim in claim::ALL {
         let tolerance = claim.tolerance.map(|t| format!("{t} tolerated"));
         let numbers = claim.published.iter().map(ToString::to_string).chain(tolerance);
         let published = numbers.collect::<Vec<_>>().join("; ");
-        table.push(vec![
+        table.row([
             format!("{}: {}", claim.id, claim.statement),
             if published.is_empty() { NOTHING.to_owned() } else { published },
             measured(claim.id, runs, &evidence).unwrap_or_else(|| NOTHING.to_owned()),

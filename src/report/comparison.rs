@@ -1,17 +1,16 @@
 //! Methods beside each other: what each found and what its search cost, and whether that is better
 //! than chance, seed by seed: than one random draw, and than the best of several.
 
-use super::cells::{NOTHING, Unit, run_ids};
 use super::frame::mean_and_sd;
 use super::results::{
     Number, Settings, environment, macs, mean_cell, networks, params, peak_bytes,
 };
 use super::results::{search_images, search_macs, seconds, top1};
 use super::stats::Paired;
-use super::table::{Align::Left, Align::Right, Table};
 use crate::recipe::MethodName;
 use crate::record::Phase;
 use crate::store::{Measurement, RunRow, RunStatus};
+use crate::text::{self, Table, Unit, or_dash, points, run_ids};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The methods that the others are held against.
@@ -25,14 +24,14 @@ const COURSES: [(&str, &str); 2] = [
 ];
 
 const NUMBERS: [Number; 8] = [
-    Number { title: "MACs", unit: Unit::Count, of: macs },
-    Number { title: "params", unit: Unit::Count, of: params },
-    Number { title: "search s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Search) },
-    Number { title: "search images", unit: Unit::Count, of: search_images },
-    Number { title: "search MACs", unit: Unit::Count, of: search_macs },
-    Number { title: "networks", unit: Unit::Count, of: networks },
-    Number { title: "search MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Search) },
-    Number { title: "train MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Train) },
+    Number { title: ">MACs", unit: Unit::Count, of: macs },
+    Number { title: ">params", unit: Unit::Count, of: params },
+    Number { title: ">search s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Search) },
+    Number { title: ">search images", unit: Unit::Count, of: search_images },
+    Number { title: ">search MACs", unit: Unit::Count, of: search_macs },
+    Number { title: ">networks", unit: Unit::Count, of: networks },
+    Number { title: ">search MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Search) },
+    Number { title: ">train MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Train) },
 ];
 
 /// A finished run with the test accuracy of each of its trainings, in 0..=1.
@@ -217,10 +216,9 @@ impl Comparison<'_> {
     /// One row per method.
     #[must_use]
     pub fn methods_table(&self) -> Table {
-        let first = [("method", Left), ("seeds", Right), ("trainings", Right), ("top-1 %", Right)];
-        let columns = first.into_iter().chain([("sd of trainings", Right)]);
-        let columns = columns.chain(NUMBERS.iter().map(|number| (number.title, Right)));
-        let mut table = Table::new(&columns.chain([("runs", Left)]).collect::<Vec<_>>());
+        let first = ["method", ">seeds", ">trainings", ">top-1 %", ">sd of trainings"];
+        let columns = first.into_iter().chain(NUMBERS.iter().map(|number| number.title));
+        let mut table = Table::new(columns.chain(["runs"]));
         for method in &self.methods {
             let rows = method.rows();
             let trainings: usize = method.runs.iter().map(|tested| tested.top1s.len()).sum();
@@ -235,7 +233,7 @@ impl Comparison<'_> {
             ];
             let cells =
                 cells.into_iter().chain(NUMBERS.iter().map(number)).chain([Some(ids(&rows))]);
-            table.push(cells.map(|cell| cell.unwrap_or_else(|| NOTHING.to_owned())).collect());
+            table.row(cells.map(or_dash));
         }
         table
     }
@@ -243,25 +241,29 @@ impl Comparison<'_> {
     /// One row per method and baseline that have seeds in common; empty where there is no baseline.
     #[must_use]
     pub fn differences_table(&self) -> Table {
-        let columns =
-            [("method", Left), ("baseline", Left), ("pairs", Right), ("difference", Right)];
-        let more = [("sd", Right), ("95 % interval", Left), ("smallest visible", Right)];
-        let last = [("search MACs, times", Right), ("runs", Left)];
-        let columns = columns.into_iter().chain(more).chain(last);
-        let mut table = Table::new(&columns.collect::<Vec<_>>());
+        let mut table = Table::new([
+            "method",
+            "baseline",
+            ">pairs",
+            ">difference",
+            ">sd",
+            "95 % interval",
+            ">smallest visible",
+            ">search MACs, times",
+            "runs",
+        ]);
         for Difference { method, baseline, paired, search, ids } in self.differences() {
-            let or_nothing = |cell: Option<String>| cell.unwrap_or_else(|| NOTHING.to_owned());
             let interval = paired.interval.map(|(l, h)| format!("{} to {}", points(l), points(h)));
-            table.push(vec![
+            table.row([
                 method.to_owned(),
                 baseline.to_owned(),
                 paired.pairs.to_string(),
                 points(paired.mean),
-                or_nothing(paired.sd.map(|sd| Unit::Percent.cell(sd))),
-                or_nothing(interval),
-                or_nothing(paired.detectable.map(|d| Unit::Percent.cell(d))),
-                or_nothing(search.map(|times| format!("{times:.2}"))),
-                ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", "),
+                or_dash(paired.sd.map(|sd| Unit::Percent.cell(sd))),
+                or_dash(interval),
+                or_dash(paired.detectable.map(|d| Unit::Percent.cell(d))),
+                or_dash(search.map(|times| format!("{times:.2}"))),
+                text::list(ids),
             ]);
         }
         table
@@ -433,11 +435,6 @@ fn sentence(difference: &Difference<'_>) -> String {
     )
 }
 
-/// A difference of shares in points of a hundred, with its sign.
-fn points(difference: f64) -> String {
-    format!("{:+.2}", 100.0 * difference)
-}
-
 fn ids(runs: &[&RunRow]) -> String {
-    runs.iter().map(|run| run.id.to_string()).collect::<Vec<_>>().join(", ")
+    text::list(runs.iter().map(|run| run.id))
 }

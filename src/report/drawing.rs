@@ -1,5 +1,6 @@
 //! A picture of lines, dots and text, as SVG and as PNG.
 
+use crate::text::xml;
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster};
 use std::fmt::Write;
 use tiny_skia::{
@@ -69,7 +70,7 @@ impl Drawing {
     /// An empty picture of this size in pixels.
     #[must_use]
     pub fn new(title: &str, size: (f64, f64)) -> Self {
-        let title = super::cells::one_line(title);
+        let title = title.to_owned();
         Self { title, size, origin: (0.0, 0.0), shapes: Vec::new() }
     }
 
@@ -108,7 +109,7 @@ impl Drawing {
     }
 
     fn write(&mut self, place: Place, anchor: Anchor, bold: bool, text: &str) {
-        let (place, text) = (self.moved(place), super::cells::one_line(text));
+        let (place, text) = (self.moved(place), text.to_owned());
         self.shapes.push(Shape::Text { place, anchor, bold, text });
     }
 
@@ -272,10 +273,6 @@ fn paint_text(canvas: &mut Pixmap, (x, y): Place, anchor: Anchor, text: &str) {
         }
         left += letter.width() as i64;
     }
-}
-
-fn xml(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

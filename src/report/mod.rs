@@ -4,7 +4,6 @@
 //! same database gives the same bytes.
 
 mod architecture;
-pub(crate) mod cells;
 mod claims;
 mod comparison;
 mod compute;
@@ -17,10 +16,10 @@ mod rank;
 mod results;
 mod scatter;
 pub(crate) mod stats;
-pub(crate) mod table;
 
 use crate::document::nearest;
 use crate::store::{Measurement, RunRow};
+use crate::text::Table;
 use anyhow::{Context, Result, bail};
 use comparison::Tested;
 use figure::Series;
@@ -50,7 +49,7 @@ pub struct Report {
 #[must_use]
 pub fn results_table(runs: &[RunRow]) -> String {
     let tables = [results::results(runs), results::unfinished(runs)];
-    let texts = tables.iter().map(table::Table::text);
+    let texts = tables.iter().map(Table::text);
     let shown: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
     if shown.is_empty() { "no runs\n".to_owned() } else { shown.join("\n") }
 }

@@ -1,6 +1,5 @@
 //! The Markdown page of one experiment.
 
-use super::cells::{code, escape, power_of_ten, run_ids};
 use super::comparison::Comparison;
 use super::rank::{self, Ranking};
 use super::results::{environment, finished, notes, results, settings_notes, unfinished};
@@ -10,6 +9,7 @@ use crate::cost;
 use crate::env::utc;
 use crate::recipe::MethodName;
 use crate::store::{ArchitectureRow, RunRow, RunStatus};
+use crate::text::{code, escape, power_of_ten, run_ids};
 
 /// The names of the pictures' files, of those there are.
 pub struct Pictures {

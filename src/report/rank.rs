@@ -1,10 +1,9 @@
 //! How well shared weights rank networks: Kendall's τ-b between the accuracies under shared weights
 //! and after training from scratch, with a bootstrap interval.
 
-use super::cells::NOTHING;
-use super::table::{Align::Left, Align::Right, Table};
 use crate::rng::Seed;
 use crate::store::{Measurement, RunRow};
+use crate::text::{NOTHING, Table};
 
 /// Resamples of the bootstrap.
 const RESAMPLES: u64 = 10_000;
@@ -59,12 +58,10 @@ impl Ranking<'_> {
 
 /// One row per ranking.
 pub fn table(rankings: &[Ranking<'_>]) -> Table {
-    let columns = [("method", Left), ("seed", Right), ("networks", Right)];
-    let numbers = [("τ-b", Right), ("95 % interval", Left), ("run", Right)];
-    let mut table = Table::new(&columns.into_iter().chain(numbers).collect::<Vec<_>>());
+    let mut table = Table::new(["method", ">seed", ">networks", ">τ-b", "95 % interval", ">run"]);
     for ranking in rankings {
         let (interval, (methods, ids)) = (interval(&ranking.pairs), ranking.names());
-        table.push(vec![
+        table.row([
             methods,
             ranking.runs[0].seed.to_string(),
             ranking.pairs.len().to_string(),

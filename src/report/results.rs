@@ -1,11 +1,10 @@
 //! The paper-style table: one row per finished run, and mean ± sd where a method has several seeds.
 
-use super::cells::{NOTHING, Unit, power_of_ten, run_ids};
 use super::frame::mean_and_sd;
-use super::table::{Align::Left, Align::Right, Table};
 use crate::env::Environment;
 use crate::record::Phase;
 use crate::store::{Measurement, RunRow, RunStatus};
+use crate::text::{self, Table, Unit, or_dash, power_of_ten, run_ids};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A column of numbers: of a run, and of the mean over seeds.
@@ -16,15 +15,15 @@ pub struct Number {
 }
 
 const NUMBERS: [Number; 9] = [
-    Number { title: "top-1 %", unit: Unit::Percent, of: top1 },
-    Number { title: "MACs", unit: Unit::Count, of: macs },
-    Number { title: "params", unit: Unit::Count, of: params },
-    Number { title: "search s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Search) },
-    Number { title: "search MACs", unit: Unit::Count, of: search_macs },
-    Number { title: "networks", unit: Unit::Count, of: networks },
-    Number { title: "train s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Train) },
-    Number { title: "search MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Search) },
-    Number { title: "train MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Train) },
+    Number { title: ">top-1 %", unit: Unit::Percent, of: top1 },
+    Number { title: ">MACs", unit: Unit::Count, of: macs },
+    Number { title: ">params", unit: Unit::Count, of: params },
+    Number { title: ">search s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Search) },
+    Number { title: ">search MACs", unit: Unit::Count, of: search_macs },
+    Number { title: ">networks", unit: Unit::Count, of: networks },
+    Number { title: ">train s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Train) },
+    Number { title: ">search MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Search) },
+    Number { title: ">train MiB", unit: Unit::Mebibytes, of: |r| peak_bytes(r, Phase::Train) },
 ];
 
 /// Test accuracy in 0..=1, the mean of the run's trainings.
@@ -72,19 +71,19 @@ pub fn finished(runs: &[RunRow]) -> impl Iterator<Item = &RunRow> {
 /// One row per finished run, group by group; the experiment is named where there are several.
 pub fn results(runs: &[RunRow]) -> Table {
     let several = runs.iter().any(|run| run.experiment != runs[0].experiment);
-    let experiment = several.then_some(("experiment", Left));
-    let names = [("method", Left), ("data", Left), ("space", Left), ("seed", Right)];
-    let numbers = NUMBERS.iter().map(|number| (number.title, Right));
-    let columns = experiment.into_iter().chain(names).chain(numbers).chain([("run", Right)]);
-    let mut table = Table::new(&columns.collect::<Vec<_>>());
+    let experiment = several.then_some("experiment");
+    let names = ["method", "data", "space", ">seed"];
+    let numbers = NUMBERS.iter().map(|number| number.title);
+    let columns = experiment.into_iter().chain(names).chain(numbers).chain([">run"]);
+    let mut table = Table::new(columns);
     for group in groups(runs) {
         let mut push = |seed: String, number: &dyn Fn(&Number) -> Option<String>, ids: String| {
             let run = group[0];
             let experiment = several.then(|| run.experiment.clone());
             let space = power_of_ten(run.manifest.space_log10);
             let names = [run.method.clone(), run.dataset.clone(), space, seed];
-            let numbers = NUMBERS.iter().map(|n| number(n).unwrap_or_else(|| NOTHING.to_owned()));
-            table.push(experiment.into_iter().chain(names).chain(numbers).chain([ids]).collect());
+            let numbers = NUMBERS.iter().map(|n| or_dash(number(n)));
+            table.row(experiment.into_iter().chain(names).chain(numbers).chain([ids]));
         };
         for run in &group {
             let cell = |number: &Number| (number.of)(run).map(|value| number.unit.cell(value));
@@ -92,9 +91,9 @@ pub fn results(runs: &[RunRow]) -> Table {
         }
         let seeds = one_run_per_seed(&group);
         if seeds.len() > 1 {
-            let ids: Vec<String> = seeds.iter().map(|run| run.id.to_string()).collect();
+            let ids = text::list(seeds.iter().map(|run| run.id));
             let n = format!("mean ± sd, n = {}", seeds.len());
-            push(n, &|number| mean_cell(number, &seeds), ids.join(", "));
+            push(n, &|number| mean_cell(number, &seeds), ids);
         }
     }
     table
@@ -272,18 +271,15 @@ fn flatten(prefix: &str, table: &toml::Table, values: &mut BTreeMap<String, Stri
 
 /// Runs that have not finished, and why.
 pub fn unfinished(runs: &[RunRow]) -> Table {
-    let columns = [("run", Right), ("method", Left), ("seed", Right), ("status", Left)];
-    let columns = columns.into_iter().chain([("in phase", Left), ("error", Left)]);
-    let mut table = Table::new(&columns.collect::<Vec<_>>());
+    let mut table = Table::new([">run", "method", ">seed", "status", "in phase", "error"]);
     for run in runs.iter().filter(|run| run.status != RunStatus::Finished) {
-        let or_nothing = |text: Option<&str>| text.unwrap_or(NOTHING).to_owned();
-        table.push(vec![
+        table.row([
             run.id.to_string(),
             run.method.clone(),
             run.seed.to_string(),
             run.status.name().to_owned(),
-            or_nothing(run.phases.last().map(|row| row.phase.name())),
-            or_nothing(run.error.as_deref()),
+            or_dash(run.phases.last().map(|row| row.phase.name())),
+            or_dash(run.error.as_deref()),
         ]);
     }
     table

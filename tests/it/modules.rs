@@ -12,6 +12,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("rng", &[]),
     ("env", &[]),
     ("memory", &[]),
+    ("text", &[]),
     ("recipe", &[]),
     ("tiling", &[]),
     ("hex", &[]),
@@ -52,19 +53,22 @@ const ROOMS: &[(&str, &[&str])] = &[
             "record", "rng", "search", "space", "store", "train", "monitor",
         ],
     ),
-    ("report", &["claim", "cost", "document", "env", "recipe", "record", "rng", "space", "store"]),
+    (
+        "report",
+        &["claim", "cost", "document", "env", "recipe", "record", "rng", "space", "store", "text"],
+    ),
     (
         "study",
         &[
             "bench", "claim", "cost", "data", "document", "env", "manifest", "memory", "monitor",
-            "recipe", "record", "report", "rng", "runner", "space", "store",
+            "recipe", "record", "report", "rng", "runner", "space", "store", "text",
         ],
     ),
     (
         "cmd",
         &[
             "bench", "cost", "data", "document", "env", "manifest", "memory", "ops", "progress",
-            "recipe", "record", "report", "runner", "space", "store", "study", "monitor",
+            "recipe", "record", "report", "runner", "space", "store", "study", "text", "monitor",
         ],
     ),
 ];

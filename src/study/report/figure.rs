@@ -3,12 +3,12 @@
 //! the same; lines are what the memory model says, or join what was measured.
 
 use super::{Point, Series};
-use crate::report::cells::MIB;
 use crate::report::drawing::{Anchor, Drawing, Pen, Place};
 use crate::report::figure::{
     Axis, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame,
 };
 use crate::space::{Dimension, Growth};
+use crate::text::MIB;
 
 /// What is drawn upwards.
 struct Quantity {

@@ -1,16 +1,12 @@
 //! The Markdown page of a memory scaling study.
 
 use super::{Measured, Point, Series, order, predictions, verdicts};
-use crate::report::cells::{MIB, Unit, escape};
 use crate::report::page::origin;
 use crate::report::stats::Line;
-use crate::report::table::{
-    Align::{Left, Right},
-    Table,
-};
 use crate::space::{SearchSpace, parse_space};
 use crate::store::RunRow;
 use crate::study::verdict::TOLERATED_BYTES;
+use crate::text::{MIB, Table, Unit, escape};
 use std::path::Path;
 
 /// Below, a straight line does not describe how bytes grow.
@@ -99,20 +95,20 @@ file.\n";
 
 pub(super) fn growth_table(series: &[Series]) -> Table {
     let columns = [
-        ("growing", Left),
-        ("supernet", Left),
-        ("recompute", Left),
-        ("options", Right),
-        ("MiB", Right),
-        ("bytes grow", Right),
-        ("seconds grow", Right),
-        ("MiB an option", Right),
-        ("R²", Right),
-        ("ms an option", Right),
-        ("MB per 100 times the networks", Right),
-        ("run", Right),
+        "growing",
+        "supernet",
+        "recompute",
+        ">options",
+        ">MiB",
+        ">bytes grow",
+        ">seconds grow",
+        ">MiB an option",
+        ">R²",
+        ">ms an option",
+        ">MB per 100 times the networks",
+        ">run",
     ];
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(columns);
     for s in series {
         let Some((first, last)) = s.ends() else { continue };
         let ends = |of: &dyn Fn(&Point) -> String| format!("{} to {}", of(first), of(last));
@@ -122,7 +118,7 @@ pub(super) fn growth_table(series: &[Series]) -> Table {
         let seconds = s.seconds_line().map(|line| line.times(1e3));
         let (bent, interval) = (s.is_bent(), has_interval(s));
         let bent = if bent { ", bent" } else { "" };
-        table.push(vec![
+        table.row([
             s.dimension.clone(),
             s.method.clone(),
             s.recompute.clone(),
@@ -187,23 +183,23 @@ pub(super) fn slope(line: Option<&Line>, with_interval: bool) -> String {
 
 pub(super) fn point_table(points: &[Point]) -> Table {
     let columns = [
-        ("growing", Left),
-        ("supernet", Left),
-        ("recompute", Left),
-        ("options", Right),
-        ("log10 networks", Right),
-        ("MiB", Right),
-        ("predicted MiB", Right),
-        ("error", Right),
-        ("seconds", Right),
-        ("run", Right),
+        "growing",
+        "supernet",
+        "recompute",
+        ">options",
+        ">log10 networks",
+        ">MiB",
+        ">predicted MiB",
+        ">error",
+        ">seconds",
+        ">run",
     ];
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(columns);
     let mut points: Vec<&Point> = points.iter().collect();
     points.sort_by_key(|p| order(&p.dimension, &p.recompute));
     for p in points {
         let seconds = p.seconds().zip(p.range(|step| step.seconds));
-        table.push(vec![
+        table.row([
             p.dimension.clone(),
             p.method.clone(),
             p.recompute.clone(),

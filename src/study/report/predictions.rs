@@ -3,11 +3,8 @@
 
 use crate::cost::{StepSetting, search_step};
 use crate::recipe::{MethodName, Recompute};
-use crate::report::table::{
-    Align::{Left, Right},
-    Table,
-};
 use crate::space::{Dimension, SearchSpace};
+use crate::text::Table;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -35,10 +32,9 @@ fn gigabytes(bytes: u64) -> String {
 
 /// One row per supernet and batch, for the whole space.
 pub fn table(space: &SearchSpace, threads: usize) -> Table {
-    let mut columns =
-        vec![("supernet", Left), ("recompute", Left), ("batch", Right), ("GB", Right)];
-    columns.extend(GPUS.map(|(_, title)| (title, Left)));
-    let mut table = Table::new(&columns);
+    let mut columns = vec!["supernet", "recompute", ">batch", ">GB"];
+    columns.extend(GPUS.map(|(_, title)| title));
+    let mut table = Table::new(columns);
     for (supernet, method, recompute) in SUPERNETS {
         for batch in BATCHES {
             let bytes = need(space, method, StepSetting { batch, threads, recompute });
@@ -52,7 +48,7 @@ pub fn table(space: &SearchSpace, threads: usize) -> Table {
                 let fits = bytes <= gpu * 1_000_000_000;
                 if fits { "fits".to_owned() } else { "does not fit".to_owned() }
             }));
-            table.push(row);
+            table.row(row);
         }
     }
     table

@@ -5,10 +5,10 @@ use super::page::{STRAIGHT, has_interval, per_hundredfold, slope};
 use super::{Point, Series};
 use crate::claim::{self, Claim, Evidence, SpaceSize, Verdict};
 use crate::record::StepUsage;
-use crate::report::cells::{MIB, escape};
 use crate::space::{Dimension, Growth, SearchSpace};
 use crate::store::{RunRow, RunStatus};
 use crate::study::verdict::{Along, Scaled, Seconds, TOLERATED_BYTES, TOLERATED_SECONDS, judge};
+use crate::text::{MIB, escape};
 
 /// How far the memory model may be off.
 const MODEL_TOLERATED: f64 = 0.03;
