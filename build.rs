@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What decides what the program computes.
-const SOURCES: [&str; 5] = ["src", "migrations", "build.rs", "Cargo.toml", "Cargo.lock"];
+const SOURCES: [&str; 6] = ["src", "migrations", "claims", "build.rs", "Cargo.toml", "Cargo.lock"];
 const LIBRARIES: [&str; 2] = ["candle-core", "rayon"];
 
 fn main() {

@@ -4,10 +4,8 @@ use super::comparison::Comparison;
 use super::rank::{self, Ranking};
 use super::results::{environment, finished, notes, results, settings_notes, unfinished};
 use super::{architecture, claims};
-use crate::claim::Mark;
 use crate::cost;
 use crate::env::utc;
-use crate::recipe::MethodName;
 use crate::store::{ArchitectureRow, RunRow, RunStatus};
 use crate::text::{code, escape, power_of_ten, run_ids};
 
@@ -203,19 +201,13 @@ fn differences(compared: &Comparison<'_>) -> Option<String> {
 }
 
 fn claims_section(runs: &[RunRow]) -> String {
-    if claims::finished(runs).next().is_none() {
-        let method = MethodName::Dmasking.as_str();
-        return format!(
-            "## The paper's claims\n\nThey are about {method}, and no finished run of {method} is \
-             among these.\n"
-        );
+    let table = claims::table(runs);
+    if table.is_empty() {
+        return "## The paper's claims\n\nThese runs bear on none of them; the files in `claims/` say \
+                what each needs.\n"
+            .to_owned();
     }
-    let marks = Mark::ALL.map(|mark| format!("{} {}", escape(&mark.to_string()), mark.meaning()));
-    format!(
-        "## The paper's claims\n\n{}\nPublished numbers: {}. Tolerances are our own.\n",
-        claims::table(runs).markdown(),
-        marks.join("; ")
-    )
+    format!("## The paper's claims\n\n{}", table.markdown())
 }
 
 fn rank_section(rankings: &[Ranking<'_>], figure: &str) -> String {

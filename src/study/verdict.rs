@@ -57,7 +57,7 @@ pub fn judge(c2: &Claim, dataset: &str, scaled: &[Scaled]) -> Verdict {
 fn weakest(parts: impl Iterator<Item = Verdict>) -> Option<Verdict> {
     let rank = |verdict: &Verdict| match verdict {
         Verdict::NotReproduced => 0,
-        Verdict::WithinNoise => 1,
+        Verdict::Inconclusive => 1,
         Verdict::NotComparable { .. } => 2,
         Verdict::Reproduced => 3,
         Verdict::NotClaimed { .. } => 4,
@@ -100,7 +100,7 @@ impl Scaled {
         match (high <= most, low > most) {
             (true, _) => Verdict::Reproduced,
             (_, true) => Verdict::NotReproduced,
-            _ => Verdict::WithinNoise,
+            _ => Verdict::Inconclusive,
         }
     }
 
@@ -117,7 +117,7 @@ impl Scaled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claim::ALL;
+    use crate::claim;
 
     fn scaled(along: Along, bytes: f64, growth: (f64, f64)) -> Scaled {
         let times = 1.0 + f64::midpoint(growth.0, growth.1);
@@ -126,12 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_nearly_constant_is_reproduced_and_what_varies_too_much_is_within_noise() {
+    fn what_stays_nearly_constant_is_reproduced_and_what_varies_too_much_is_inconclusive() {
         let sizes = |bytes, growth| scaled(Along::Sizes, bytes, growth);
         assert_eq!(sizes(1.01, (0.0, 0.0)).judge_bytes(), Verdict::Reproduced);
         assert_eq!(sizes(1.011, (0.0, 0.0)).judge_bytes(), Verdict::NotReproduced);
         assert_eq!(sizes(1.0, (-0.01, 0.03)).judge_seconds(), Verdict::Reproduced);
-        assert_eq!(sizes(1.0, (-0.01, 0.05)).judge_seconds(), Verdict::WithinNoise);
+        assert_eq!(sizes(1.0, (-0.01, 0.05)).judge_seconds(), Verdict::Inconclusive);
         assert_eq!(sizes(1.0, (0.031, 0.05)).judge_seconds(), Verdict::NotReproduced);
         for (processes, points) in [(2, 4), (3, 2)] {
             let seconds = Some(Seconds { times: 1.0, growth: (0.0, 0.0), processes, points });
@@ -146,7 +146,7 @@ mod tests {
             scaled(Along::Resolutions, 1.2, (times - 1.0, times - 1.0)).judge_seconds()
         };
         assert_eq!(times(3.6), Verdict::Reproduced);
-        assert_eq!(times(3.95), Verdict::WithinNoise);
+        assert_eq!(times(3.95), Verdict::Inconclusive);
         assert_eq!(times(4.2), Verdict::NotReproduced);
         for along in [Along::BlockTypes, Along::Everything] {
             let branches = scaled(along, 5.0, (5.0, 6.0));
@@ -158,12 +158,12 @@ mod tests {
 
     #[test]
     fn a_study_is_judged_by_the_weakest_part_of_what_is_claimed() {
-        let judge = |scaled: Vec<Scaled>| judge(&ALL[1], "cifar10", &scaled);
+        let judge = |scaled: Vec<Scaled>| judge(claim::find("C2").unwrap(), "cifar10", &scaled);
         let constant = scaled(Along::Sizes, 1.0, (0.0, 0.01));
         let branches = scaled(Along::BlockTypes, 5.0, (5.0, 6.0));
         assert_eq!(judge(vec![constant, branches]), Verdict::Reproduced);
         let noisy = scaled(Along::Sizes, 1.0, (0.0, 0.1));
-        assert_eq!(judge(vec![constant, noisy]), Verdict::WithinNoise);
+        assert_eq!(judge(vec![constant, noisy]), Verdict::Inconclusive);
         let larger = scaled(Along::Resolutions, 1.2, (0.0, 0.1));
         assert_eq!(judge(vec![noisy, larger]), Verdict::NotReproduced);
         assert!(matches!(judge(vec![branches]), Verdict::NotComparable { .. }));

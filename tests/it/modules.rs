@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("document", &[]),
     ("space", &["document", "hex"]),
     ("record", &["space"]),
-    ("claim", &[]),
+    ("claim", &["document"]),
     ("monitor", &["memory", "progress", "record"]),
     ("cost", &["recipe", "space", "tiling"]),
     ("ops", &["memory", "space", "tiling"]),

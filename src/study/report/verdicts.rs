@@ -3,7 +3,7 @@
 
 use super::page::{STRAIGHT, has_interval, per_hundredfold, slope};
 use super::{Point, Series};
-use crate::claim::{self, Claim, Evidence, SpaceSize, Verdict};
+use crate::claim::{self, SpaceGrowth, Verdict};
 use crate::record::StepUsage;
 use crate::space::{Dimension, Growth, SearchSpace};
 use crate::store::{RunRow, RunStatus};
@@ -40,22 +40,16 @@ pub fn incomplete(run: &RunRow) -> Option<String> {
     Some(format!("Not all points of {method} were measured (run {id}): {}", why.join("; ")))
 }
 
-fn claim(id: &str) -> Option<&'static Claim> {
-    claim::ALL.iter().find(|claim| claim.id == id)
-}
-
 /// C1, which a space alone decides.
 fn of_size(dataset: &str, space: &SearchSpace) -> Option<String> {
-    let size = space.size();
-    let by_widths = size.along(Dimension::Width).log10();
-    let over_block_types = size.over_block_types.log10();
-    let size = SpaceSize { by_widths, over_block_types, classes: space.classes };
-    let c1 = claim("C1")?;
+    let by_widths = space.size().along(Dimension::Width).log10();
+    let c1 = claim::find("C1")?;
+    let verdict = c1.judge_space(SpaceGrowth { by_widths, classes: space.classes });
     Some(format!(
         "C1, \"{}\": the widths of {} multiply to 10^{by_widths:.1}: {}.",
         c1.statement.trim_end_matches('.'),
         escape(&space.name),
-        c1.judge(&Evidence { dataset: dataset.to_owned(), size: Some(size) })
+        verdict.unwrap_or_else(|| c1.not_measured(dataset))
     ))
 }
 
@@ -112,7 +106,7 @@ fn seconds(series: &Series) -> Option<Seconds> {
 
 fn of_growth(series: &Series, scaled: &Scaled) -> Option<String> {
     let (first, last) = series.ends()?;
-    let per = per_hundredfold(series).zip(claim("C2").and_then(|c2| c2.published.first()));
+    let per = per_hundredfold(series).zip(claim::find("C2").and_then(|c2| c2.published.first()));
     let per = per.map_or(String::new(), |(mb, published)| {
         let (twice, mark) = (2.0 * published.value, published.mark.meaning());
         format!("; {mb:.3} MB per two orders of magnitude of space size, beside the paper's {twice} ({mark})")
@@ -167,7 +161,7 @@ fn sum(dataset: &str, masked: &[(&Series, Scaled)]) -> Option<String> {
     if masked.is_empty() {
         return None;
     }
-    let c2 = claim("C2")?;
+    let c2 = claim::find("C2")?;
     let scaled: Vec<Scaled> = masked.iter().map(|(_, scaled)| *scaled).collect();
     let verdict = judge(c2, dataset, &scaled);
     let short = |verdict: Verdict| match verdict {
@@ -308,7 +302,7 @@ pub(super) mod tests {
         let line = with_one_at(&mut steady, 1.01);
         assert!(line.contains("0.00 % more time") && line.contains(": reproduced. "), "{line}");
         let line = with_one_at(&mut steady, 1.4);
-        let doubt = ": reproduced in bytes, within noise in seconds. ";
+        let doubt = ": reproduced in bytes, inconclusive in seconds. ";
         assert!(line.contains("0.00 % more time") && line.contains(doubt), "{line}");
         steady.points[3].repeats.truncate(2);
         let lines = of_masking("cifar10", &[steady]);

@@ -1,0 +1,256 @@
+//! What the paper claims (FBNetV2, arXiv 2004.05565), and how a measurement is judged against it.
+//!
+//! Claims with their published numbers are data: the files of `claims/`, which are compiled in. The
+//! judges are code, a small closed set. [`Judge::ConstantCost`] is the memory study's.
+
+mod wire;
+
+use crate::document::Complaints;
+use std::fmt;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// One claim.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// `C1` to `C7`.
+    pub id: String,
+    pub statement: String,
+    /// Where it is claimed: the work, and the place in it.
+    pub source: String,
+    pub judge: Judge,
+    /// What has to be measured to judge it.
+    pub needs: String,
+    pub tolerance: Option<Tolerance>,
+    /// A measurement is compared with the first; the others support it.
+    pub published: Vec<PublishedNumber>,
+}
+
+/// By how much a measurement may fall short of the first published number, in its unit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tolerance {
+    pub value: f64,
+    pub reason: String,
+}
+
+/// A published number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublishedNumber {
+    pub value: f64,
+    /// Its unit, and what it counts.
+    pub of: String,
+    pub mark: Mark,
+    /// Where it is from, or how it was computed.
+    pub source: String,
+}
+
+/// How certain a published number is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The paper's abstract says it.
+    Abstract,
+    /// Computed or checked here, or read from published code.
+    Computed,
+    /// Several texts about the paper agree on it.
+    SecondHand,
+    /// Recollection of the paper, not verified.
+    Recollection,
+}
+
+/// What judges a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judge {
+    /// Counts the ways to choose all widths of a space.
+    SpaceGrowth,
+    /// Compares steps of supernets of growing spaces.
+    ConstantCost,
+    /// Nothing here measures what the claim needs.
+    None,
+}
+
+/// How a measurement compares with a claim.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It reaches the published number within the tolerance.
+    Reproduced,
+    /// It varies too much to decide.
+    Inconclusive,
+    NotReproduced,
+    NotComparable {
+        why: String,
+    },
+    /// The paper does not claim this.
+    NotClaimed {
+        why: String,
+    },
+}
+
+/// How much larger a space is than that of a conventional DNAS.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SpaceGrowth {
+    /// Decimal logarithm of the number of ways to choose all widths. The paper's spaces have 10^14
+    /// of them; a conventional DNAS already searched expansions.
+    pub by_widths: f64,
+    pub classes: usize,
+}
+
+/// Classes of the data set that the paper's numbers are for.
+const IMAGENET_CLASSES: usize = 1000;
+
+/// Every file of `claims/`.
+const FILES: [(&str, &str); 7] = [
+    ("claims/c1_space_growth.toml", include_str!("../../claims/c1_space_growth.toml")),
+    ("claims/c2_constant_cost.toml", include_str!("../../claims/c2_constant_cost.toml")),
+    ("claims/c3_effective_shapes.toml", include_str!("../../claims/c3_effective_shapes.toml")),
+    ("claims/c4_search_cost.toml", include_str!("../../claims/c4_search_cost.toml")),
+    ("claims/c5_mobilenet_v3_small.toml", include_str!("../../claims/c5_mobilenet_v3_small.toml")),
+    ("claims/c6_efficientnet_b0.toml", include_str!("../../claims/c6_efficientnet_b0.toml")),
+    (
+        "claims/c7_mobilenet_v3_params.toml",
+        include_str!("../../claims/c7_mobilenet_v3_params.toml"),
+    ),
+];
+
+/// The claim of that id.
+#[must_use]
+pub fn find(id: &str) -> Option<&'static Claim> {
+    all().iter().find(|claim| claim.id == id)
+}
+
+/// All claims, in the order of their ids.
+#[must_use]
+pub fn all() -> &'static [Claim] {
+    static CLAIMS: OnceLock<Vec<Claim>> = OnceLock::new();
+    // A test reads every file, so that none of those that are compiled in has a problem.
+    CLAIMS.get_or_init(|| read().unwrap_or_default())
+}
+
+fn read() -> Result<Vec<Claim>, Complaints> {
+    let (mut claims, mut problems) = (Vec::new(), Vec::new());
+    for (path, text) in FILES {
+        match wire::parse(Path::new(path), text) {
+            Ok(claim) => claims.push(claim),
+            Err(complaints) => problems.extend(complaints.0),
+        }
+    }
+    if problems.is_empty() { Ok(claims) } else { Err(Complaints(problems)) }
+}
+
+impl Claim {
+    /// The verdict of [`Judge::SpaceGrowth`]; `None` where the claim has another judge, or where the
+    /// space is too small and for other data, which refutes nothing.
+    #[must_use]
+    pub fn judge_space(&self, space: SpaceGrowth) -> Option<Verdict> {
+        if self.judge != Judge::SpaceGrowth {
+            return None;
+        }
+        match self.compare(space.by_widths) {
+            Verdict::NotReproduced if space.classes != IMAGENET_CLASSES => None,
+            verdict => Some(verdict),
+        }
+    }
+
+    /// The verdict where nothing that the claim is about was measured, as on `dataset`.
+    #[must_use]
+    pub fn not_measured(&self, dataset: &str) -> Verdict {
+        Verdict::NotComparable { why: format!("needs {}; this is {dataset}", self.needs) }
+    }
+
+    /// Compares a number without random error with the published one.
+    fn compare(&self, measured: f64) -> Verdict {
+        let (Some(published), Some(tolerance)) = (self.published.first(), &self.tolerance) else {
+            return Verdict::NotComparable { why: "no number was published".to_owned() };
+        };
+        if published.value - measured <= tolerance.value {
+            Verdict::Reproduced
+        } else {
+            Verdict::NotReproduced
+        }
+    }
+}
+
+impl Mark {
+    /// How certain the number is, in words.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Abstract => "the paper's abstract",
+            Self::Computed => "computed or checked here, or read from published code",
+            Self::SecondHand => "several second-hand texts that agree",
+            Self::Recollection => "recollection of the paper, not verified",
+        }
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Abstract => "abstract",
+            Self::Computed => "computed",
+            Self::SecondHand => "second-hand",
+            Self::Recollection => "recollection",
+        })
+    }
+}
+
+impl fmt::Display for PublishedNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.value, self.of, self.mark)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reproduced => f.write_str("reproduced"),
+            Self::Inconclusive => f.write_str("inconclusive"),
+            Self::NotReproduced => f.write_str("not reproduced"),
+            Self::NotComparable { why } => write!(f, "not comparable: {why}"),
+            Self::NotClaimed { why } => write!(f, "not claimed: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn claims() -> Vec<Claim> {
+        read().unwrap_or_else(|complaints| panic!("{complaints}"))
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_read() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = std::fs::read_dir(root.join("claims")).unwrap();
+        let files: BTreeSet<_> =
+            folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let known: BTreeSet<_> =
+            FILES.iter().map(|(path, _)| path.replace("claims/", "")).collect();
+        assert_eq!(files, known);
+        let ids: Vec<String> = claims().into_iter().map(|claim| claim.id).collect();
+        assert_eq!(ids, ["C1", "C2", "C3", "C4", "C5", "C6", "C7"]);
+    }
+
+    #[test]
+    fn a_space_is_judged_by_its_widths() {
+        let judge = |claim: usize, by_widths, classes| {
+            claims()[claim].judge_space(SpaceGrowth { by_widths, classes })
+        };
+        assert_eq!(judge(0, 14.65, 1000), Some(Verdict::Reproduced));
+        assert_eq!(judge(0, 13.5, 1000), Some(Verdict::Reproduced));
+        assert_eq!(judge(0, 13.4, 1000), Some(Verdict::NotReproduced));
+        assert_eq!(judge(0, 15.0, 10), Some(Verdict::Reproduced));
+        // A smaller space for other data refutes nothing.
+        assert_eq!(judge(0, 8.5, 10), None);
+        assert_eq!(judge(1, 14.65, 1000), None);
+    }
+
+    #[test]
+    fn a_claim_without_a_number_is_not_comparable() {
+        assert_eq!(claims()[4].compare(0.7), Verdict::Reproduced);
+        assert_eq!(claims()[4].compare(0.5), Verdict::NotReproduced);
+        assert!(matches!(claims()[2].compare(1.0), Verdict::NotComparable { .. }));
+    }
+}
