@@ -1,8 +1,11 @@
 //! `repro bench`: time and memory of a step.
 
-use super::execution::{fetch_if_absent, set_threads};
+use super::database::existing;
+use super::dataset::DataFolder;
+use super::ending::Usage;
+use super::output::stdout;
 use super::progress::Display;
-use super::{Usage, existing, text};
+use super::threads::start_threads;
 use anyhow::{Context, Result, bail};
 use repro::bench::{self, Measured, Target, What};
 use repro::data::{self};
@@ -12,7 +15,8 @@ use repro::recipe::Recompute;
 use repro::runner;
 use repro::space::{ArchSpec, SearchSpace};
 use repro::study::is_study;
-use std::io::{self, Write};
+use repro::text;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Time the training steps of a supernet or a network, or its evaluation.
@@ -111,11 +115,11 @@ fn parse_what(given: &str) -> Result<What, String> {
     }
 }
 
-/// Runs the command.
+/// Times the steps and prints what they took.
 ///
 /// # Errors
 /// When the manifest or the network is wrong, the data set is missing, or an operator fails.
-pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
+pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<()> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
     if is_study(&args.manifest) {
         let file = args.manifest.display();
@@ -130,15 +134,15 @@ pub fn run(args: &Args, database: &Path, data_root: &Path) -> Result<()> {
         refuse_unfitting(arch, &manifest.space).map_err(|problem| wrong(args, &problem))?;
     }
     let target = target(args.what, &manifest, arch.as_ref())?;
-    set_threads(args.threads)?;
+    start_threads(args.threads)?;
     let batch = args.batch.map_or_else(|| default_batch(&manifest, args.what), |n| n as usize);
     preflight(args, &manifest, target, batch)?;
-    fetch_if_absent(manifest.data.dataset(), data_root, &Display::new())?;
+    let data_root = &data.fetch_if_absent(&manifest.data, &Display::new())?;
     runner::check_images(&manifest, data_root)?;
     let dataset = data::load(&manifest.data, data_root)?;
     let size = (batch, args.steps as usize);
     let measured = bench::measure(&manifest, &dataset, target, size)?;
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&measured)?)?;
     } else {

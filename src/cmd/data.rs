@@ -1,11 +1,11 @@
 //! `repro data`: which data sets there are, getting them, and looking at folders of one's own.
 
 use super::progress::Display;
-use super::text;
 use anyhow::{Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Subcommand, builder::TypedValueParser};
 use repro::data::{self, Description, Presence};
+use repro::text;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -1,10 +1,10 @@
 //! `repro list`: all runs, one line each.
 
 use super::summary::Summary;
-use super::text::{self, Table, or_dash};
 use anyhow::Result;
 use repro::env;
 use repro::store::{RunRow, Store};
+use repro::text::{self, Table, or_dash};
 use serde::Serialize;
 use std::io::{self, Write};
 

@@ -2,9 +2,12 @@
 
 mod bench;
 mod check;
+mod command_line;
+mod conclude;
 mod data;
-mod estimate;
-mod execution;
+mod database;
+mod dataset;
+mod ending;
 mod list;
 mod output;
 mod progress;
@@ -15,18 +18,17 @@ mod signals;
 mod space;
 mod study;
 mod summary;
+mod threads;
 mod worker;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+use dataset::DataFolder;
+use ending::{Ending, Usage, catch_panic};
 use output::{is_broken_pipe, message, say, stdout};
-use repro::data::data_root;
 use repro::document::Complaints;
-use repro::store::{Store, StoreError};
-use repro::text;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Reproduces FBNetV2's DMaskingNAS: searches architectures, trains them, stores every result.
@@ -77,20 +79,6 @@ enum Command {
     ScalingPoint(worker::Args),
 }
 
-/// A mistake on the command line that its parser cannot see.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Usage(String);
-
-/// How a command ended that returned no error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    Done,
-    /// Something failed that was reported already.
-    Failed,
-    Interrupted,
-}
-
 /// Parses the command line and executes the command.
 pub fn main() -> ExitCode {
     let result = catch_panic(|| {
@@ -114,73 +102,18 @@ pub fn main() -> ExitCode {
 }
 
 fn execute(cli: &Cli) -> Result<Ending> {
-    let database = database(cli.db.clone());
+    let database = database::path(cli.db.clone());
+    let data = DataFolder::new(cli.data.clone());
     match &cli.command {
-        Command::Run(args) => return run::run(args, &database, &data_root(cli.data.clone())?),
-        Command::Check(args) => check::run(args, data_root(cli.data.clone()).ok().as_deref())?,
-        Command::List(args) => list::run(args, &existing(&database)?)?,
-        Command::Show(args) => show::run(args, &existing(&database)?)?,
-        Command::Report(args) => report::run(args, &existing(&database)?)?,
+        Command::Run(args) => return run::run(args, &database, &data),
+        Command::Check(args) => check::run(args, &data)?,
+        Command::List(args) => list::run(args, &database::existing(&database)?)?,
+        Command::Show(args) => show::run(args, &database::existing(&database)?)?,
+        Command::Report(args) => report::run(args, &database::existing(&database)?)?,
         Command::Space(args) => space::run(args)?,
-        Command::Data(args) => data::run(args, &data_root(cli.data.clone())?)?,
-        Command::Bench(args) => bench::run(args, &database, &data_root(cli.data.clone())?)?,
-        Command::ScalingPoint(args) => worker::run(args, &data_root(cli.data.clone())?)?,
+        Command::Data(args) => data::run(args, &data.root()?)?,
+        Command::Bench(args) => bench::run(args, &database, &data)?,
+        Command::ScalingPoint(args) => worker::run(args, &data)?,
     }
     Ok(Ending::Done)
-}
-
-/// The database's path: the flag, else `REPRO_DB`, else `results.db`.
-fn database(flag: Option<PathBuf>) -> PathBuf {
-    let variable = || std::env::var_os("REPRO_DB").filter(|path| !path.is_empty());
-    flag.or_else(|| variable().map(PathBuf::from)).unwrap_or_else(|| PathBuf::from("results.db"))
-}
-
-/// Opens the database, or creates it.
-///
-/// # Errors
-/// [`Usage`] where the path cannot name a database of this program, otherwise why it cannot be used.
-fn open(path: &Path) -> Result<Store> {
-    Store::open(path).map_err(|error| match error {
-        StoreError::NoFolder { .. }
-        | StoreError::IsFolder(_)
-        | StoreError::NotADatabase(_)
-        | StoreError::Foreign(_)
-        | StoreError::NotWritable { .. } => Usage(error.to_string()).into(),
-        _ => error.into(),
-    })
-}
-
-/// Opens a database to read it, which must not create one.
-fn existing(path: &Path) -> Result<Store> {
-    if !path.exists() {
-        bail!(
-            "there is no database at {}; `repro run MANIFEST` creates one, --db PATH names another",
-            path.display()
-        );
-    }
-    open(path)
-}
-
-/// Turns a panic into an error, so that it is stored and reported like any other failure.
-fn catch_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        Err(anyhow!("the program panicked, which is a bug in it: {text}"))
-    })
-}
-
-/// The command line, quoted for a shell.
-fn command_line() -> String {
-    let arguments = std::env::args_os().skip(1);
-    let words = arguments.map(|word| quoted(&word.to_string_lossy()));
-    std::iter::once("repro".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
-}
-
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -1,7 +1,9 @@
-//! Standard output, and messages on standard error.
+//! Output: text for people, JSON lines for programs, messages on standard error.
 
 use anyhow::Error;
-use std::fmt::Display;
+use serde::Serialize;
+use std::cell::Cell;
+use std::fmt::{self, Display};
 use std::io::{self, StdoutLock, Write};
 
 /// Writes a line to standard error. A closed standard error is no reason to stop.
@@ -30,6 +32,60 @@ impl Write for Stdout {
 /// The same kind of error: a broken pipe stays one.
 fn named(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
+}
+
+/// Where the text and the JSON lines of `repro run` go. An output that cannot be written does not
+/// end the runs, since their results are in the database.
+pub struct Output {
+    json: bool,
+    failed: Cell<bool>,
+}
+
+impl Output {
+    /// With `json`, standard output has only JSON lines.
+    pub fn new(json: bool) -> Self {
+        Self { json, failed: Cell::new(false) }
+    }
+
+    /// Text for people.
+    pub fn text(&self, text: impl Display) {
+        if self.json {
+            say(text);
+        } else {
+            self.write(format_args!("{text}"));
+        }
+    }
+
+    /// A line for programs, if they asked for it.
+    ///
+    /// # Errors
+    /// When `value` has no JSON form.
+    pub fn json(&self, value: &impl Serialize) -> serde_json::Result<()> {
+        if self.json {
+            self.write(format_args!("{}", serde_json::to_string(value)?));
+        }
+        Ok(())
+    }
+
+    /// Whether output was lost other than by a reader who closed the pipe.
+    pub fn failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    /// The first failure is reported; after it nothing is written any more.
+    fn write(&self, line: fmt::Arguments<'_>) {
+        if self.failed() {
+            return;
+        }
+        let mut out = stdout();
+        let written = writeln!(out, "{line}").and_then(|()| out.flush());
+        if let Err(error) = written
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            self.failed.set(true);
+            say(format_args!("error: {error}; the runs continue and are stored in the database"));
+        }
+    }
 }
 
 /// An error with its causes. A cause that is already part of the message is not repeated.

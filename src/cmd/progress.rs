@@ -1,8 +1,9 @@
 //! Progress on standard error: a bar on a terminal, otherwise a line now and then.
 
-use super::{say, text};
+use super::output::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use repro::progress::{Amount, Progress};
+use repro::text;
 use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};

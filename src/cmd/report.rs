@@ -1,6 +1,6 @@
 //! `repro report`: tables, pages and pictures from the results database.
 
-use super::command_line;
+use super::command_line::command_line;
 use anyhow::Result;
 use repro::report;
 use repro::store::{RunStatus, Store};

@@ -1,13 +1,13 @@
 //! `repro show`: everything about one run.
 
 use super::summary::Summary;
-use super::text::{self, Table, or_dash};
 use anyhow::Result;
 use repro::env::{self, Environment};
 use repro::record::{ChoiceProbabilities, PhaseUsage, ScalingPoint};
 use repro::space::{BlockKind, BlockSpec, BlockType};
 use repro::store::{ArchitectureRow, Measurement, RunRow, Store};
 use repro::study::report::points_table;
+use repro::text::{self, Table, or_dash};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{self, Write};

@@ -1,6 +1,6 @@
 //! SIGINT, SIGTERM and SIGHUP: the first one stops the run, the second one ends the program.
 
-use super::say;
+use super::output::say;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::io::{self, IsTerminal};

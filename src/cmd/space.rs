@@ -1,13 +1,13 @@
 //! `repro space`: how large a search space is, what its networks cost, and what a supernet of it needs
 //! in memory.
 
-use super::text::{self, Table};
 use anyhow::Result;
 use repro::cost::{self, Extent, Footprint, StepSetting};
 use repro::recipe::Recompute;
 use repro::space::{
     BlockChoices, BlockType, Count, Dimension, Expansion, SearchSpace, SpaceSize, load_space,
 };
+use repro::text::{self, Table};
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -1,20 +1,26 @@
 //! `repro run` of a memory scaling study.
 
-use super::execution::{Output, fetch_if_absent, next_steps, set_threads, settle};
+use super::command_line::command_line;
+use super::conclude::{Ends, next_steps};
+use super::database::open;
+use super::dataset::DataFolder;
+use super::ending::{Ending, catch_panic};
+use super::output::{Output, message, say};
 use super::progress::Display;
-use super::summary::Summary;
-use super::{Ending, catch_panic, command_line, message, say, signals, text};
+use super::signals;
+use super::threads::start_threads;
 use anyhow::{Context, Result};
-use repro::data;
+use repro::data::describe;
 use repro::env::Environment;
 use repro::manifest::Overrides;
 use repro::memory;
 use repro::monitor::Interrupted;
 use repro::ops::instruction_set;
 use repro::record::StepUsage;
-use repro::store::Store;
+use repro::store::{RunRow, Store};
 use repro::study::sweep::{self, News, Point};
 use repro::study::{self, Scaling};
+use repro::text;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
@@ -36,38 +42,33 @@ pub struct Order<'a> {
 ///
 /// # Errors
 /// When the manifest is not right, the data set cannot be had, or the database cannot be used.
-pub fn run(order: &Order<'_>, database: &Path, data_root: &Path) -> Result<Ending> {
+pub fn run(order: &Order<'_>, database: &Path, data: &DataFolder) -> Result<Ending> {
     let Order { sets, seeds, .. } = *order;
     let overrides = Overrides { sets: sets.to_vec(), seeds: seeds.to_vec() };
     let study = &study::load(order.manifest, &overrides)?;
-    let threads = set_threads(order.threads)?;
-    let store = &Store::open(database)?;
-    let output = Output { json: order.json };
-    output.tell(summary(study));
-    output.tell(format_args!("  device  cpu, {threads} threads"));
-    output.tell(format_args!("  into    {}\n", database.display()));
-    fetch_if_absent(study.data.dataset(), data_root, &Display::new())?;
+    let threads = start_threads(order.threads)?;
+    let store = &open(database)?;
+    let output = &Output::new(order.json);
+    output.text(summary(study));
+    output.text(format_args!("  device  cpu, {threads} threads"));
+    output.text(format_args!("  into    {}\n", database.display()));
+    let data_root = &data.fetch_if_absent(&study.data, &Display::new())?;
     // Every process reads them again: what is wrong with them is said once, before any run.
-    drop(data::load(&study.data, data_root)?);
+    drop(repro::data::load(&study.data, data_root)?);
     memory::release_freed_memory();
     let stop = &signals::stop_flag().context("cannot listen for signals")?;
-    let course = Course { store, data_root, sets, seeds, threads, stop };
-    let mut last = None;
-    let ending = execute(study, &course, &mut |id| {
-        let row = store.run(id)?;
-        output.json(&Summary::of(&row))?;
-        last = Some(row);
-        Ok(())
-    })?;
+    let course = Course { store, output, data_root, sets, seeds, threads, stop };
+    let (last, ending) = execute(study, &course)?;
     if let (Ending::Done, Some(last)) = (ending, &last) {
-        output.tell(next_steps(last, database));
+        output.text(next_steps(last, database));
     }
-    Ok(ending)
+    Ok(if ending == Ending::Done && output.failed() { Ending::Failed } else { ending })
 }
 
 /// Where and how a study is carried out.
 struct Course<'a> {
     store: &'a Store,
+    output: &'a Output,
     data_root: &'a Path,
     sets: &'a [String],
     seeds: &'a [u64],
@@ -75,20 +76,16 @@ struct Course<'a> {
     stop: &'a AtomicBool,
 }
 
-/// Measures the points of all methods; `ended` hears of every run.
+/// Measures the points of all methods. Returns the last run and how all of them ended.
 ///
 /// # Errors
 /// When the database cannot be used.
-fn execute(
-    study: &Scaling,
-    course: &Course<'_>,
-    ended: &mut dyn FnMut(i64) -> Result<()>,
-) -> Result<Ending> {
-    let mut ending = Ending::Done;
+fn execute(study: &Scaling, course: &Course<'_>) -> Result<(Option<RunRow>, Ending)> {
+    let (mut last, mut ending) = (None, Ending::Done);
     let environment = Environment::detect("cpu", course.threads, instruction_set());
     for (i, &method) in study.sweep.methods.iter().enumerate() {
         if course.stop.load(Ordering::Relaxed) {
-            return Ok(Ending::Interrupted);
+            return Ok((last, Ending::Interrupted));
         }
         let run = sweep::record(study, method, &command_line(), &environment);
         let mut recorder = course.store.begin(&run)?;
@@ -106,15 +103,17 @@ fn execute(
                 &mut |point| Ok(recorder.scaling_point(point)?),
             )
         });
-        let settled = settle(id, recorder, swept, |recorder, ()| recorder.finish_study())?;
-        ended(id)?;
-        match settled {
+        let ends = Ends { store: course.store, output: course.output };
+        let (row, ended) =
+            ends.conclude(&run, recorder, swept, |recorder, ()| recorder.finish_study())?;
+        last = Some(row);
+        match ended {
             Ending::Done => {}
             Ending::Failed => ending = Ending::Failed,
-            Ending::Interrupted => return Ok(Ending::Interrupted),
+            Ending::Interrupted => return Ok((last, Ending::Interrupted)),
         }
     }
-    Ok(ending)
+    Ok((last, ending))
 }
 
 /// Says how a study goes on that began its run at `start`.
@@ -139,7 +138,10 @@ fn tell(news: &News<'_>, start: Instant) {
 /// This program once more, for one point.
 fn in_a_process(study: &Scaling, point: &Point, course: &Course<'_>) -> Result<StepUsage> {
     let mut command = Command::new(this_program()?);
-    command.arg("scaling-point").arg(&study.path).arg("--data").arg(course.data_root);
+    command.arg("scaling-point").arg(&study.path);
+    if !course.data_root.as_os_str().is_empty() {
+        command.arg("--data").arg(course.data_root);
+    }
     for set in course.sets {
         command.args(["--set", set]);
     }
@@ -178,7 +180,7 @@ impl Measuring {
     /// Waits until it ends by itself, or is to stop.
     fn output(mut self, stop: &AtomicBool) -> Result<process::Output> {
         // Each in a thread of its own, so that no full pipe holds the process up.
-        let (stdout, stderr) = (listen(self.0.stdout.take()), listen(self.0.stderr.take()));
+        let (stdout, stderr) = (listen(self.0.stdout.take())?, listen(self.0.stderr.take())?);
         let status = loop {
             let ended = self.0.try_wait().context("cannot wait for the process that measures")?;
             if stop.load(Ordering::Relaxed) {
@@ -203,15 +205,16 @@ impl Drop for Measuring {
 }
 
 /// All that comes out of a pipe.
-fn listen(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
+fn listen(pipe: Option<impl Read + Send + 'static>) -> Result<JoinHandle<Vec<u8>>> {
+    let read = move || {
         let mut heard = Vec::new();
         if let Some(mut pipe) = pipe {
             // What had come before an error is what there is.
             let _ = pipe.read_to_end(&mut heard);
         }
         heard
-    })
+    };
+    thread::Builder::new().spawn(read).context("cannot start a thread")
 }
 
 /// What a study does, in a few lines.
@@ -231,11 +234,7 @@ pub fn summary(study: &Scaling) -> String {
     let lines = [
         format!("  {}: {}", study.name, study.description),
         format!("  methods {}, recompute {}", methods.join(", "), recompute.join(", ")),
-        format!(
-            "  data    {}, {} a batch",
-            data::describe(study.data.dataset()).name,
-            sweep.batch_size
-        ),
+        format!("  data    {}, {} a batch", describe(study.data.dataset()).name, sweep.batch_size),
         format!(
             "  space   {}: {} networks",
             study.space.name,

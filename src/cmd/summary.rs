@@ -1,10 +1,10 @@
-//! A run as one line of JSON, for programs.
+//! A run as one JSON object.
 
 use repro::record::Phase;
-use repro::store::{RunRow, RunStatus};
+use repro::store::{NewRun, RunRow, RunStatus};
 use serde::Serialize;
 
-/// The keys in their order; what the run has not reached is null.
+/// The keys in their order. What the run has not reached is null.
 #[derive(Serialize)]
 pub struct Summary<'a> {
     run_id: i64,
@@ -18,18 +18,18 @@ pub struct Summary<'a> {
     params: Option<u64>,
     search_seconds: Option<f64>,
     train_seconds: Option<f64>,
-    /// The largest of the phases' peaks.
+    /// The highest peak of all phases.
     peak_bytes: Option<u64>,
     weights_sha256: Option<&'a str>,
     experiment: &'a str,
     dataset: &'a str,
     test_loss: Option<f64>,
     error: Option<&'a str>,
-    /// Images that went through a network during the search.
+    /// Images that the search processed.
     search_images: Option<u64>,
     /// Multiply-accumulates that the search executed.
     search_macs: Option<u64>,
-    /// Networks that it evaluated.
+    /// Networks that the search evaluated.
     search_architectures: Option<u64>,
 }
 
@@ -57,6 +57,31 @@ impl<'a> Summary<'a> {
             search_images: search.map(|usage| usage.images),
             search_macs: search.and_then(|usage| usage.macs),
             search_architectures: search.and_then(|usage| usage.architectures),
+        }
+    }
+
+    /// A run whose end could not be stored, for `error`.
+    pub fn not_stored(run_id: i64, run: &'a NewRun, error: &'a str) -> Self {
+        Self {
+            run_id,
+            method: &run.method,
+            seed: run.seed,
+            status: RunStatus::Failed,
+            experiment: &run.manifest.name,
+            dataset: &run.dataset,
+            error: Some(error),
+            arch_id: None,
+            test_top1: None,
+            macs: None,
+            params: None,
+            search_seconds: None,
+            train_seconds: None,
+            peak_bytes: None,
+            weights_sha256: None,
+            test_loss: None,
+            search_images: None,
+            search_macs: None,
+            search_architectures: None,
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The process that measures one point of a memory scaling study; hidden, since `repro run` starts it.
 
-use super::execution::set_threads;
-use anyhow::{Result, bail};
+use super::dataset::DataFolder;
+use super::output::stdout;
+use super::threads::start_threads;
+use anyhow::{Context, Result, bail};
 use repro::manifest::Overrides;
 use repro::recipe::{MethodName, Recompute};
 use repro::space::Growth;
 use repro::study;
 use repro::study::sweep::{self, Point};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 
 /// Measure one point of a study in this process and print it as JSON.
@@ -55,19 +57,21 @@ fn parse_growth(given: &str) -> Result<Growth, String> {
 ///
 /// # Errors
 /// When the study is not right, or the step fails.
-pub fn run(args: &Args, data_root: &Path) -> Result<()> {
-    thread::spawn(|| {
+pub fn run(args: &Args, data: &DataFolder) -> Result<()> {
+    let end_with_parent = || {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         std::process::exit(1);
-    });
+    };
+    thread::Builder::new().spawn(end_with_parent).context("cannot start a thread")?;
     let overrides = Overrides { sets: args.sets.clone(), seeds: args.seeds.clone() };
     let study = study::load(&args.manifest, &overrides)?;
     if args.fingerprint != sweep::fingerprint(&study) {
-        bail!("the manifest or its space has changed since the study began; begin it anew");
+        bail!("the manifest or its space has changed since the study began; start it again");
     }
-    set_threads(Some(args.threads))?;
+    start_threads(Some(args.threads))?;
     let Args { method, recompute, growth, options, .. } = *args;
-    let usage = Point { method, recompute, growth, options }.measure(&study, data_root)?;
-    writeln!(io::stdout(), "{}", serde_json::to_string(&usage)?)?;
+    let usage = Point { method, recompute, growth, options }
+        .measure(&study, &data.root_for(&study.data)?)?;
+    writeln!(stdout(), "{}", serde_json::to_string(&usage)?)?;
     Ok(())
 }

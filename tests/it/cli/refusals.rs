@@ -83,7 +83,7 @@ fn a_wrong_command_line_does_nothing() {
 fn a_gpu_needs_a_cuda_build() {
     let mut command = repro(&["run", SMOKE, "--device", "cuda:0"]);
     assert_eq!(exit_code(&mut command), 2);
-    assert!(stderr(&mut command).contains("build with --features cuda"));
+    assert!(stderr(&mut command).contains("build it with --features cuda"));
 }
 
 #[test]

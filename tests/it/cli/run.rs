@@ -115,8 +115,8 @@ fn scale_shortens_every_epoch() {
     // A small one changes how many steps of α there are beside those of the weights.
     let said = repro(&["check", SMOKE, "--set", "scale=0.1"]).output().unwrap().stdout;
     let said = String::from_utf8(said).unwrap();
-    let left = "scale   0.1 of the batches of every epoch; in the search 1 of 10 that train weights, \
-                1 of 2 held out";
+    let left = "scale   0.1 of the batches of every epoch; in the search 1 of 10 for weights, \
+                1 of 2 for validation";
     assert!(said.contains(left), "{said}");
     let refused = stderr(&mut repro(&["check", SMOKE, "--set", "scale=1e-300"]));
     assert!(refused.contains("scale") && refused.len() < 400, "{refused}");

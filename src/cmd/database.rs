@@ -1,0 +1,41 @@
+//! The results database that the command line names.
+
+use super::ending::Usage;
+use anyhow::{Result, bail};
+use repro::store::{Store, StoreError};
+use std::path::{Path, PathBuf};
+
+/// The database's path: the flag, else `REPRO_DB`, else `results.db`.
+pub fn path(flag: Option<PathBuf>) -> PathBuf {
+    let variable = || std::env::var_os("REPRO_DB").filter(|path| !path.is_empty());
+    flag.or_else(|| variable().map(PathBuf::from)).unwrap_or_else(|| PathBuf::from("results.db"))
+}
+
+/// Opens the database, or creates it.
+///
+/// # Errors
+/// [`Usage`] where the path cannot name a database of this program, otherwise why it cannot be used.
+pub fn open(path: &Path) -> Result<Store> {
+    Store::open(path).map_err(|error| match error {
+        StoreError::NoFolder { .. }
+        | StoreError::IsFolder(_)
+        | StoreError::NotADatabase(_)
+        | StoreError::Foreign(_)
+        | StoreError::NotWritable { .. } => Usage(error.to_string()).into(),
+        _ => error.into(),
+    })
+}
+
+/// Opens a database to read it, which must not create one.
+///
+/// # Errors
+/// When there is none, or as [`open`].
+pub fn existing(path: &Path) -> Result<Store> {
+    if !path.exists() {
+        bail!(
+            "there is no database at {}; `repro run MANIFEST` creates one, --db PATH names another",
+            path.display()
+        );
+    }
+    open(path)
+}

@@ -1,0 +1,133 @@
+//! `repro run`: executes an experiment and stores its results.
+
+mod device;
+mod estimate;
+mod preflight;
+mod session;
+
+use super::command_line::command_line;
+use super::conclude::next_steps;
+use super::database::open;
+use super::dataset::DataFolder;
+use super::ending::{Ending, Usage};
+use super::output::Output;
+use super::progress::Display;
+use super::threads::start_threads;
+use super::{check, signals, study};
+use anyhow::{Context, Result, bail};
+use device::DeviceChoice;
+use preflight::Machine;
+use repro::env::Environment;
+use repro::manifest::{self, Overrides};
+use repro::ops::instruction_set;
+use repro::report;
+use repro::runner;
+use repro::study::is_study;
+use session::Session;
+use std::path::{Path, PathBuf};
+
+/// Run an experiment: search, derive, train from scratch and test, once per seed and method.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  repro run experiments/smoke.toml
+  repro run experiments/fbnetv2_f.toml --seed 1 --seed 2 --seed 3
+  repro run experiments/fbnetv2_f.toml --set search.epochs=20 --set train.epochs=30
+  repro run experiments/smoke.toml --json 2>/dev/null
+
+Prints the settings, then progress (on standard error), then a table of results. With --json,
+standard output has one JSON object per run instead, also for failed and interrupted runs.
+
+A measurement is in the database within a second. A failed run is stored with its error, and the
+remaining runs continue. Ctrl-C stops the current run and keeps its measurements; a second Ctrl-C
+ends the program at once. An interrupted memory study has to be restarted.
+
+Exit codes: 0 all runs finished, 1 a run failed, 2 the command line, the manifest or the database's
+path is wrong, 130 interrupted.")]
+pub struct Args {
+    /// The experiment file.
+    manifest: PathBuf,
+    /// Override a manifest key, as in search.epochs=3; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Use this seed instead of the manifest's seeds; may be repeated.
+    #[arg(long = "seed", value_name = "N")]
+    seeds: Vec<u64>,
+    /// Number of threads, which does not change the results [default: all cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Where to compute: cpu, or cuda:N for GPU number N.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = DeviceChoice::parse)]
+    device: DeviceChoice,
+    /// Skip the memory check.
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON object per run on standard output, and all text on standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// The arguments of a memory study.
+    ///
+    /// # Errors
+    /// When there are options that a study does not have.
+    fn for_study(&self) -> Result<study::Order<'_>> {
+        if self.device != DeviceChoice::Cpu {
+            bail!(Usage("a memory study runs on the CPU; remove --device".to_owned()));
+        }
+        if self.force {
+            let problem = "a memory study predicts what does not fit into memory; remove --force";
+            bail!(Usage(problem.to_owned()));
+        }
+        let Self { manifest, sets, seeds, threads, json, .. } = self;
+        Ok(study::Order { manifest, sets, seeds, threads: *threads, json: *json })
+    }
+}
+
+/// Executes all runs, with the database at `database`.
+///
+/// # Errors
+/// When the manifest is wrong, the data set is missing, memory is short, or the database cannot be
+/// used.
+pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
+    if is_study(&args.manifest) {
+        return study::run(&args.for_study()?, database, data);
+    }
+    let overrides = Overrides { sets: args.sets.clone(), seeds: args.seeds.clone() };
+    let manifest = manifest::load(&args.manifest, &overrides)?;
+    runner::check_budget(&manifest)?;
+    let threads = start_threads(args.threads)?;
+    let device = args.device.open()?;
+    let gpu = args.device != DeviceChoice::Cpu;
+    let memory = preflight::check(&manifest, Machine { threads, gpu, force: args.force })?;
+    let store = open(database)?;
+    let output = Output::new(args.json);
+    let device_name = args.device.name();
+    output.text(check::overview(&manifest));
+    output.text(format_args!("  device  {device_name}, {threads} threads"));
+    output.text(format_args!("  memory  {memory}"));
+    output.text(format_args!("  into    {}\n", database.display()));
+
+    let display = Display::new();
+    let data_root = data.fetch_if_absent(&manifest.data, &display)?;
+    runner::check_images(&manifest, &data_root)?;
+    // Before this line a signal ends the program as usual.
+    let stop = signals::stop_flag().context("cannot handle signals")?;
+    let session = Session {
+        store: &store,
+        output: &output,
+        data_root: &data_root,
+        device,
+        command: command_line(),
+        environment: Environment::detect(&device_name, threads, instruction_set()),
+        stop: &stop,
+        display,
+    };
+    let runs = session.execute(&manifest)?;
+    if let Some(last) = runs.rows.last() {
+        output.text(report::results_table(&runs.rows));
+        output.text(next_steps(last, database));
+    }
+    Ok(if runs.ending == Ending::Done && output.failed() { Ending::Failed } else { runs.ending })
+}

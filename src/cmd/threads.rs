@@ -1,0 +1,26 @@
+//! The threads that operators compute with.
+
+use super::output::say;
+use anyhow::{Result, anyhow};
+use repro::env;
+
+/// Starts the threads and returns their number. More threads than cores would only wait for each
+/// other, so there are at most as many as cores; results do not depend on the number.
+///
+/// # Errors
+/// When the system refuses to start them.
+pub fn start_threads(asked: Option<u16>) -> Result<usize> {
+    let cores = env::cores();
+    let mut pool = rayon::ThreadPoolBuilder::new();
+    if let Some(asked) = asked.map(usize::from) {
+        if asked > cores {
+            say(format_args!("--threads {asked}: this machine has {cores} cores; using {cores}"));
+        }
+        pool = pool.num_threads(asked.min(cores));
+    }
+    // Built here in any case: rayon panics where it has to build its pool itself and cannot.
+    pool.build_global().map_err(|error| {
+        anyhow!("cannot start threads ({error}); raise the limit (`ulimit -u`) or use --threads 1")
+    })?;
+    Ok(rayon::current_num_threads())
+}
