@@ -243,7 +243,7 @@ pub fn studies_table(runs: &[RunRow], points_of: PointsOf<'_>) -> Result<(String
 }
 
 /// Writes the reports of memory scaling studies into `memory` in `folder`: `NAME.md`, `NAME.csv`,
-/// `NAME-bytes.svg`, `NAME-seconds.svg` and the same as PNG. Returns what was written, and the runs
+/// `NAME-bytes.svg`, `NAME-seconds.svg`. Returns what was written, and the runs
 /// that are of no study.
 ///
 /// # Errors
@@ -267,9 +267,6 @@ pub fn write_studies(
         for (kind, figure) in &report.figures {
             let svg = figure.svg();
             written.push(files::replace(&folder, &format!("{stem}-{kind}.svg"), svg.as_bytes())?);
-            if let Some(png) = figure.png() {
-                written.push(files::replace(&folder, &format!("{stem}-{kind}.png"), &png)?);
-            }
         }
         written.push(files::replace(&folder, &format!("{stem}.csv"), report.csv.as_bytes())?);
         written.push(files::replace(&folder, &format!("{stem}.md"), report.markdown.as_bytes())?);
