@@ -1,13 +1,13 @@
 //! Randomness as a function of (seed, label, step).
 //!
-//! Nothing here has a state that outlives one call site: whoever needs random numbers names the
-//! purpose (`label`) and the position (`step`) and gets the same numbers in every process. A
-//! resumed run therefore continues exactly as an uninterrupted one would have.
+//! No generator is shared between call sites. Code that needs random numbers names their purpose
+//! (`label`) and its position (`step`) and gets the same numbers in every process. So a resumed run
+//! continues exactly as if it had not been interrupted.
 //!
-//! The generator is SplitMix64 (Steele, Lea & Flood 2014), which maps a counter to a number
-//! through a bijective mixer; the key of a stream is a hash of the three coordinates.
+//! The generator is SplitMix64 (Steele, Lea & Flood 2014), which maps a counter to a number with a
+//! bijective mixer. The key of a stream is a hash of the three coordinates.
 
-/// The seed of a run. Copy it freely; it is only a coordinate.
+/// The seed of a run: a coordinate without state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed(pub u64);
 
@@ -36,11 +36,9 @@ impl Seed {
         }
         Stream { key: mix(key ^ mix(step.wrapping_add(GOLDEN))), counter: 0 }
     }
-}
 
-impl Seed {
-    /// The seed of a part of the work: its streams share nothing with those of another part, even
-    /// where both use the same labels.
+    /// The seed of a part of the run. Its streams are independent of those of other parts, even for equal
+    /// labels.
     #[must_use]
     pub fn child(self, part: &str) -> Self {
         Self(self.stream(part, 0).bits())
@@ -103,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_coordinates_give_the_same_numbers_and_others_do_not() {
+    fn streams_depend_on_all_coordinates() {
         let draw = |seed, label, step| Seed(seed).stream(label, step).bits();
         assert_eq!(draw(7, "shuffle", 3), draw(7, "shuffle", 3));
         let all = [draw(7, "shuffle", 3), draw(8, "shuffle", 3), draw(7, "gumbel", 3)];
@@ -111,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_are_pinned_so_that_a_release_cannot_change_them_unnoticed() {
+    fn the_numbers_are_pinned() {
         let mut stream = Seed(0).stream("pin", 0);
         let pinned = [6_503_470_890_780_983_940, 4_500_478_907_939_516_666];
         assert_eq!([stream.bits(), stream.bits()], pinned);
     }
 
     #[test]
-    fn moments_are_those_of_the_distributions() {
+    fn draws_have_the_moments_of_their_distributions() {
         let mut stream = Seed(1).stream("moments", 0);
         let n = 200_000;
         let mean = |f: &mut dyn FnMut() -> f64| (0..n).map(|_| f()).sum::<f64>() / f64::from(n);
@@ -130,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permutation_holds_every_index_once() {
+    fn a_permutation_has_every_index_once() {
         let mut order = Seed(2).stream("order", 0).permutation(1000);
         assert_ne!(order[..10], (0..10).collect::<Vec<_>>()[..]);
         order.sort_unstable();

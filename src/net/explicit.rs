@@ -148,11 +148,11 @@ impl ExplicitSupernet {
         let Some(classifier) = classifier else { bail!("a network needs a classifier") };
         let mut networks = vec![whole];
         for &side in space.resolutions.iter().rev().skip(1) {
-            params.begin_names_with(&format!("at_{side}."));
+            params.set_name_prefix(&format!("at_{side}."));
             let head = |params: &mut Params| HeadLayers::alone(params, &plan);
             networks.push(Network::new(&mut params, space, side, head)?);
         }
-        params.begin_names_with("");
+        params.set_name_prefix("");
         Ok((Self { networks, classifier, space: space.clone() }, params))
     }
 

@@ -8,7 +8,7 @@ use crate::ops::norm::{self, Norm, PreActivation};
 use crate::ops::project::SqueezeExciteWeights;
 use crate::space::Activation;
 use crate::tape::Value;
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 
 /// 1x1 convolution without bias.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ impl Conv1x1 {
     /// Kaiming-normal by fan-out.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device has no memory left.
     pub fn new(params: &mut Params, name: &str, c_in: usize, c_out: usize) -> Result<Self> {
         let init = Init::Normal((2.0 / c_out as f64).sqrt());
         Ok(Self { weight: params.add(format!("{name}.weight"), &[c_in, c_out], init)? })
@@ -35,7 +35,7 @@ impl Conv1x1 {
         pass.tape.matmul(x, &weight)
     }
 
-    /// The layer at inference, `norm` and `activation` behind it, on every `stride`-th pixel.
+    /// The layer for inference, with `norm` and `activation` behind it, on every `stride`-th pixel.
     ///
     /// # Errors
     /// When an operator fails.
@@ -50,22 +50,22 @@ impl Conv1x1 {
         Ok(InferenceLayer::Conv1x1 { w, stride, norm })
     }
 
-    /// `[c_in, c_out]`, as the pass sees it.
+    /// `[c_in, c_out]`, in this pass.
     #[must_use]
     pub fn weight(&self, pass: &Pass<'_>) -> Value {
         pass.param(self.weight)
     }
 
-    /// [`Conv1x1::weight`] with the filters weighed by a mask `[c_out]`.
+    /// [`Conv1x1::weight`] with the filters multiplied by a mask `[c_out]`.
     ///
     /// # Errors
-    /// When the mask is of another size.
+    /// When the mask has another size.
     pub fn masked_weight(&self, pass: &mut Pass<'_>, mask: Option<&Value>) -> Result<Value> {
         masked(pass, self.weight(pass), mask)
     }
 }
 
-/// Filters `[…, c]` times a mask `[c]`: what they give is the masked output of the whole filters.
+/// Filters `[…, c]` times a mask `[c]`. Their output is the masked output of the unmasked filters.
 fn masked(pass: &mut Pass<'_>, filters: Value, mask: Option<&Value>) -> Result<Value> {
     match mask {
         Some(mask) => pass.tape.scale_columns(&filters, mask),
@@ -85,7 +85,7 @@ impl Conv {
     /// Kaiming-normal by fan-out.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device has no memory left.
     pub fn new(
         params: &mut Params,
         name: &str,
@@ -98,8 +98,8 @@ impl Conv {
         Ok(Self { weight, kernel, stride })
     }
 
-    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, c_out]` with its moments where the pass uses them;
-    /// `mask` `[c_out]` weighs the filters.
+    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, c_out]`, and its moments if the pass uses batch
+    /// statistics. `mask` `[c_out]` multiplies the filters.
     ///
     /// # Errors
     /// When an operator fails.
@@ -113,10 +113,8 @@ impl Conv {
         let statistics = pass.uses_batch_statistics();
         pass.tape.conv(x, &weight, (self.kernel, self.stride), statistics)
     }
-}
 
-impl Conv {
-    /// The layer at inference, `norm` and `activation` behind it.
+    /// The layer for inference, with `norm` and `activation` behind it.
     ///
     /// # Errors
     /// When an operator fails.
@@ -139,10 +137,10 @@ pub struct Depthwise {
 }
 
 impl Depthwise {
-    /// Kaiming-normal by the k·k inputs of a channel.
+    /// Kaiming-normal by fan-in, the k·k inputs of a channel.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device has no memory left.
     pub fn new(
         params: &mut Params,
         name: &str,
@@ -154,8 +152,8 @@ impl Depthwise {
         Ok(Self { weight: params.add(format!("{name}.weight"), &[taps, channels], init)?, stride })
     }
 
-    /// x `[n, h, w, c_in]`, expanded where there is an expansion → `[n, ⌈h/s⌉, ⌈w/s⌉, c]` with its
-    /// moments where the pass uses them; `mask` `[c]` weighs the filters.
+    /// x `[n, h, w, c_in]`, expanded if there is an expansion → `[n, ⌈h/s⌉, ⌈w/s⌉, c]`, and its moments
+    /// if the pass uses batch statistics. `mask` `[c]` multiplies the filters.
     ///
     /// # Errors
     /// When an operator fails.
@@ -172,7 +170,7 @@ impl Depthwise {
     }
 }
 
-/// Batch norm: gives the summand that the norm operator works on.
+/// Batch norm, which the operator that reads its output applies.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
     gamma: ParamId,
@@ -185,7 +183,7 @@ impl BatchNorm {
     /// γ = 1, β = 0.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device has no memory left.
     pub fn new(params: &mut Params, name: &str, channels: usize) -> Result<Self> {
         Ok(Self {
             gamma: params.add(format!("{name}.gamma"), &[channels], Init::Constant(1.0))?,
@@ -195,8 +193,8 @@ impl BatchNorm {
         })
     }
 
-    /// How z is read: normalised by its own statistics (training, where the running ones follow its
-    /// `moments`), or by the running ones (inference).
+    /// The normalisation of z: by its `moments`, if given (training, where the running statistics follow
+    /// them), otherwise by the running statistics.
     ///
     /// # Errors
     /// When an operator fails.
@@ -208,13 +206,13 @@ impl BatchNorm {
     ) -> Result<Norm<Value>> {
         let (mean, variance) = if let Some(Moments { mean, variance, count }) = moments {
             let unbiased = (&variance * (count as f64 / (count as f64 - 1.0).max(1.0)))?;
-            self.follow(pass, self.running_mean, &mean)?;
-            self.follow(pass, self.running_var, &unbiased)?;
+            Self::follow(pass, self.running_mean, &mean)?;
+            Self::follow(pass, self.running_var, &unbiased)?;
             (mean, variance)
         } else {
             let running = pass.buffer(self.running_mean).zip(pass.buffer(self.running_var));
             let Some((mean, variance)) = running else {
-                candle_core::bail!("batch norm: neither batch statistics nor running ones")
+                candle_core::bail!("batch norm: neither batch nor running statistics")
             };
             (mean.clone(), variance.clone())
         };
@@ -223,7 +221,7 @@ impl BatchNorm {
         Ok(Norm { mean, inverse, gamma, beta, activation })
     }
 
-    /// How z is read at inference.
+    /// The normalisation of z for inference.
     ///
     /// # Errors
     /// When an operator fails.
@@ -237,7 +235,7 @@ impl BatchNorm {
         })
     }
 
-    /// z with [`BatchNorm::norm`], its moments taken from z itself.
+    /// z with its normalisation; the moments are taken from z itself.
     ///
     /// # Errors
     /// When an operator fails.
@@ -253,8 +251,8 @@ impl BatchNorm {
         Ok(PreActivation { z, norm })
     }
 
-    #[allow(clippy::unused_self)]
-    fn follow(&self, pass: &mut Pass<'_>, id: BufferId, batch: &candle_core::Tensor) -> Result<()> {
+    /// Moves a running statistic towards the one of the batch.
+    fn follow(pass: &mut Pass<'_>, id: BufferId, batch: &Tensor) -> Result<()> {
         let Some(running) = pass.buffer(id) else { return Ok(()) };
         let momentum = pass.momentum();
         let moved = ((running * (1.0 - momentum))? + (batch * momentum)?)?;
@@ -271,10 +269,10 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Uniform in ±1/√c_in, the common frameworks' default; bias zero.
+    /// Uniform in ±1/√c_in, the default of the common frameworks; the bias is zero.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device has no memory left.
     pub fn new(params: &mut Params, name: &str, c_in: usize, c_out: usize) -> Result<Self> {
         let init = Init::Uniform(1.0 / (c_in as f64).sqrt());
         Ok(Self {
@@ -292,10 +290,8 @@ impl Linear {
         let y = pass.tape.matmul(x, &weight)?;
         pass.tape.bias(&y, Some(&bias), activation)
     }
-}
 
-impl Linear {
-    /// The layer at inference.
+    /// The layer for inference.
     #[must_use]
     pub fn freeze(&self, params: &Params, activation: Activation) -> InferenceLayer {
         let bias = Some(params.value(self.bias).clone());
@@ -313,7 +309,7 @@ pub struct SqueezeExcite {
 
 impl SqueezeExcite {
     /// # Errors
-    /// When the device has no room.
+    /// When the device has no memory left.
     pub fn new(
         params: &mut Params,
         name: &str,
@@ -328,7 +324,7 @@ impl SqueezeExcite {
         })
     }
 
-    /// The layers as the pass sees them; `mask` selects among the squeezed channels.
+    /// The weights in this pass; `mask` `[squeezed]` multiplies the squeezed channels.
     #[must_use]
     pub fn weights(&self, pass: &Pass<'_>, mask: Option<Value>) -> SqueezeExciteWeights<Value> {
         SqueezeExciteWeights {
@@ -341,7 +337,7 @@ impl SqueezeExcite {
         }
     }
 
-    /// The layers at inference.
+    /// The weights for inference.
     #[must_use]
     pub fn freeze(&self, params: &Params) -> SqueezeExciteWeights {
         SqueezeExciteWeights {

@@ -1,4 +1,4 @@
-//! Layers on the tape: plain structs that hold parameter ids, with one `forward` each.
+//! Layers on the tape: plain structs that hold parameter ids, with a `forward` each.
 
 mod layers;
 mod params;

@@ -1,4 +1,4 @@
-//! Parameters and buffers in the order of their creation, and the pass that uses them.
+//! Parameters and buffers in the order of their creation, and the forward pass that uses them.
 
 use crate::hex::hex;
 use crate::recipe::Recompute;
@@ -8,26 +8,26 @@ use candle_core::{Device, Result, Tensor};
 use sha2::{Digest, Sha256};
 use std::rc::Rc;
 
-/// Names one parameter of a [`Params`].
+/// Identifies a parameter of [`Params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParamId(usize);
 
-/// Names one buffer (a tensor that is kept but not trained) of a [`Params`].
+/// Identifies a buffer of [`Params`]: a tensor that is kept but not trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferId(usize);
 
-/// How a parameter starts.
+/// The initial values of a parameter.
 #[derive(Clone, Copy, Debug)]
 pub enum Init {
-    /// Normal with this standard deviation.
+    /// Normal with mean zero and this standard deviation.
     Normal(f64),
-    /// Uniform in ±bound.
+    /// Uniform between minus and plus this bound.
     Uniform(f64),
     Constant(f32),
 }
 
 impl Init {
-    /// `count` numbers, from the stream of the parameter's name.
+    /// `count` numbers from the random stream of the parameter's name.
     fn draw(self, seed: Seed, name: &str, count: usize) -> Vec<f32> {
         let mut stream = seed.stream(&format!("weights/{name}"), 0);
         match self {
@@ -48,42 +48,42 @@ struct Param {
     decays: bool,
 }
 
-/// The trainable tensors of a network, and its running statistics. A clone has the same tensors: what
-/// changes them in place changes both.
+/// The trainable tensors of a network and its running statistics. A clone shares the tensors: changing
+/// them in place changes both.
 #[derive(Clone)]
 pub struct Params {
-    /// `None`: all begin as zeros.
+    /// `None`: all parameters are initially zero.
     seed: Option<Seed>,
     device: Device,
-    /// Of the names of what is added next.
+    /// Prefix of the names of what is added next.
     prefix: String,
     params: Vec<Param>,
     buffers: Vec<(String, Tensor)>,
 }
 
 impl Params {
-    /// No parameters yet; those to come start from `seed`, each from a stream of its own name.
+    /// No parameters yet; those added later are drawn from `seed`, each from the stream of its name.
     #[must_use]
     pub fn new(seed: Seed, device: &Device) -> Self {
         Self { seed: Some(seed), ..Self::zeros(device) }
     }
 
-    /// No parameters yet; those to come are zero, until they are given values.
+    /// No parameters yet; those added later are zero until they are set.
     #[must_use]
     pub fn zeros(device: &Device) -> Self {
         let (prefix, params, buffers) = Default::default();
         Self { seed: None, device: device.clone(), prefix, params, buffers }
     }
 
-    /// Names of what is added from now on begin with `prefix`.
-    pub fn begin_names_with(&mut self, prefix: &str) {
+    /// From now on, names of added parameters and buffers begin with `prefix`.
+    pub fn set_name_prefix(&mut self, prefix: &str) {
         prefix.clone_into(&mut self.prefix);
     }
 
     /// Adds a parameter.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device has no memory left.
     pub fn add(&mut self, mut name: String, shape: &[usize], init: Init) -> Result<ParamId> {
         name.insert_str(0, &self.prefix);
         let count = shape.iter().product();
@@ -96,7 +96,7 @@ impl Params {
     /// Adds a buffer.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device has no memory left.
     pub fn add_buffer(&mut self, mut name: String, len: usize, value: f32) -> Result<BufferId> {
         let tensor = Tensor::from_vec(vec![value; len], len, &self.device)?;
         name.insert_str(0, &self.prefix);
@@ -104,8 +104,8 @@ impl Params {
         Ok(BufferId(self.buffers.len() - 1))
     }
 
-    /// A copy whose parameters lie `factor` · `along` away from these; `along` comes in their order,
-    /// and `None` in it leaves one where it is.
+    /// A copy whose parameters are moved by `factor` · `along`. `along` has one entry per parameter, in
+    /// their order; `None` leaves a parameter unchanged.
     ///
     /// # Errors
     /// When numbers or shapes differ or the device has no room.
@@ -121,7 +121,7 @@ impl Params {
             Ok(Param { name: param.name.clone(), tensor, decays: param.decays })
         });
         let params = params.collect::<Result<_>>()?;
-        // Buffers are replaced, never written to.
+        // Buffers can be shared: they are replaced, never changed in place.
         let buffers = self.buffers.clone();
         let (prefix, device) = (self.prefix.clone(), self.device.clone());
         Ok(Self { seed: self.seed, device, prefix, params, buffers })
@@ -155,7 +155,7 @@ impl Params {
         params.chain(self.buffers.iter().map(|(name, tensor)| (name.as_str(), tensor)))
     }
 
-    /// How many numbers are trained.
+    /// The number of trained values.
     #[must_use]
     pub fn count(&self) -> usize {
         self.params.iter().map(|p| p.tensor.elem_count()).sum()
@@ -170,7 +170,7 @@ impl Params {
     /// Replaces the value of the parameter or buffer of that name.
     ///
     /// # Errors
-    /// When there is none, or its shape is another.
+    /// When there is none, or its shape differs.
     pub fn set(&mut self, name: &str, value: &Tensor) -> Result<()> {
         let params = self.params.iter_mut().map(|p| (p.name.as_str(), &mut p.tensor));
         let buffers = self.buffers.iter_mut().map(|(name, tensor)| (name.as_str(), tensor));
@@ -179,16 +179,18 @@ impl Params {
                 *tensor = value.copy()?;
                 Ok(())
             }
-            Some((_, tensor)) => candle_core::bail!("{name}: {tensor:?} is not like {value:?}"),
+            Some((_, tensor)) => {
+                candle_core::bail!("{name}: {tensor:?} cannot be set to {value:?}")
+            }
             None => candle_core::bail!("no parameter or buffer {name:?}"),
         }
     }
 
-    /// Lets `tensor` itself, not a copy, take the place of the parameter at `position` in the order of
-    /// [`Params::tensors`].
+    /// Replaces the parameter at `position` in the order of [`Params::tensors`] by `tensor` itself, not
+    /// by a copy.
     ///
     /// # Errors
-    /// When there is none, or its shape is another.
+    /// When there is none, or its shape differs.
     pub fn replace(&mut self, position: usize, tensor: Tensor) -> Result<()> {
         match self.params.get_mut(position) {
             Some(param) if param.tensor.dims() == tensor.dims() => param.tensor = tensor,
@@ -214,46 +216,46 @@ impl Params {
     }
 }
 
-/// One forward pass: the tape, the parameters as the pass sees them, and how batch norm behaves.
+/// One forward pass: the tape, the parameters as values on it, and the behaviour of batch norm.
 pub struct Pass<'a> {
     pub tape: Tape,
     values: Rc<Vec<Value>>,
-    /// Absent while forgotten calls are made again: running statistics have moved already.
+    /// Absent while a block is recomputed: its running statistics have moved already.
     params: Option<&'a mut Params>,
     device: Device,
     training: bool,
-    /// How far running statistics move towards the batch's.
+    /// The weight of the batch's statistics in the new running statistics.
     momentum: f64,
     /// See [`Pass::share_statistics`].
     share: f64,
     recompute: Recompute,
 }
 
-/// The released networks' momentum of running statistics.
+/// The momentum of running statistics in the released networks.
 const MOMENTUM: f64 = 0.1;
 
 impl<'a> Pass<'a> {
-    /// A pass that trains the weights: batch statistics, running statistics updated.
+    /// A pass for training the weights: batch statistics are used, running statistics updated.
     pub fn training(params: &'a mut Params) -> Self {
         let mut tape = Tape::new();
         let values = params.params.iter().map(|p| tape.monitor(&p.tensor)).collect();
         Self::over(params, tape, values, true)
     }
 
-    /// A pass with batch statistics whose weights are constants: for architecture parameters.
+    /// A pass with batch statistics and constant weights, for training architecture parameters.
     pub fn frozen(params: &'a mut Params) -> Self {
         let values = Self::constants(params);
         Self::over(params, Tape::new(), values, true)
     }
 
-    /// A pass that only predicts, with the running statistics.
+    /// A pass with running statistics and constant weights, for evaluation.
     pub fn inference(params: &'a mut Params) -> Self {
         let values = Self::constants(params);
         Self::over(params, Tape::new(), values, false)
     }
 
-    /// A pass with batch statistics that only moves the running ones: after passes with `seen` = 0, 1,
-    /// 2, … those are the mean over the batches.
+    /// A pass that recalibrates the running statistics: after passes with `seen` = 0, 1, 2, … they are the
+    /// means over the batches.
     pub fn calibrating(params: &'a mut Params, seen: usize) -> Self {
         let momentum = 1.0 / (seen + 1) as f64;
         Self { momentum, ..Self::frozen(params) }
@@ -272,13 +274,13 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Keeps as much for the way back as `recompute` says.
+    /// Sets what is recomputed in the backward pass instead of kept.
     #[must_use]
     pub fn recomputing(self, recompute: Recompute) -> Self {
         Self { recompute, ..self }
     }
 
-    /// Runs one block of a network, [`Pass::recomputed`] where blocks are.
+    /// Runs one block of a network; it is [`Pass::recomputed`] if blocks are.
     ///
     /// # Errors
     /// Those of `block`.
@@ -292,8 +294,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Runs a part of a network and keeps nothing of what it records: the way back runs it once
-    /// more.
+    /// Runs a part of a network without keeping its records: the backward pass runs it once more.
     ///
     /// # Errors
     /// Those of `part`.
@@ -315,8 +316,8 @@ impl<'a> Pass<'a> {
         Ok(y)
     }
 
-    /// Until this is said again, running statistics go only this share of the way that they go
-    /// towards a batch's: where a network runs several times in one pass, its shares sum to one.
+    /// Multiplies the momentum of running statistics by `share` until the next call. Where a network runs
+    /// several times in one pass, the shares should sum to one.
     pub fn share_statistics(&mut self, share: f64) {
         self.share = share;
     }
@@ -336,7 +337,7 @@ impl<'a> Pass<'a> {
         self.training
     }
 
-    /// A buffer; `None` while forgotten calls are made again.
+    /// A buffer; `None` while a block is recomputed.
     pub(super) fn buffer(&self, id: BufferId) -> Option<&Tensor> {
         self.params.as_ref().map(|params| &params.buffers[id.0].1)
     }
@@ -358,16 +359,15 @@ impl<'a> Pass<'a> {
     /// of the operators see statistics as functions of the batch.
     pub fn row(&mut self, row: &[f64], wanted: bool) -> Result<Value> {
         if wanted && !self.training {
-            candle_core::bail!("a pass that only predicts has no gradients");
+            candle_core::bail!("an inference pass has no gradients");
         }
         let data: Vec<f32> = row.iter().map(|v| *v as f32).collect();
         let tensor = Tensor::from_vec(data, row.len(), &self.device)?;
         Ok(if wanted { self.tape.monitor(&tensor) } else { Value::constant(tensor) })
     }
 
-    /// Runs the tape backwards; the gradients of the parameters come in their order, `None` for
-    /// those that the result does not depend on. The other watched values remain in the second
-    /// part.
+    /// Runs the backward pass. Returns the gradients of the parameters in their order, `None` for those
+    /// that the result does not depend on, and the gradients of all other monitored values.
     ///
     /// # Errors
     /// When an operator fails.

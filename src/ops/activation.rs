@@ -1,11 +1,11 @@
-//! Nonlinearities, compiled into the kernels that use them.
+//! Activation functions, compiled into the kernels that use them.
 
 use crate::space::Activation;
 
-/// A nonlinearity the kernels are compiled for.
+/// An activation function that kernels are compiled for.
 pub(super) trait ActivationFn {
     fn value(u: f32) -> f32;
-    fn slope(u: f32) -> f32;
+    fn derivative(u: f32) -> f32;
 }
 
 pub(super) struct IdentityFn;
@@ -21,7 +21,7 @@ impl ActivationFn for IdentityFn {
         u
     }
     #[inline(always)]
-    fn slope(_: f32) -> f32 {
+    fn derivative(_: f32) -> f32 {
         1.0
     }
 }
@@ -29,11 +29,11 @@ impl ActivationFn for IdentityFn {
 impl ActivationFn for ReluFn {
     #[inline(always)]
     fn value(u: f32) -> f32 {
-        // `max` would make a zero of what is no number, and hide that a network diverged.
+        // `max` would turn NaN into zero and hide that a network diverged.
         if u < 0.0 { 0.0 } else { u }
     }
     #[inline(always)]
-    fn slope(u: f32) -> f32 {
+    fn derivative(u: f32) -> f32 {
         if u > 0.0 { 1.0 } else { 0.0 }
     }
 }
@@ -44,7 +44,7 @@ impl ActivationFn for HswishFn {
         u * (u + 3.0).clamp(0.0, 6.0) * SIXTH
     }
     #[inline(always)]
-    fn slope(u: f32) -> f32 {
+    fn derivative(u: f32) -> f32 {
         let inner = (2.0 * u + 3.0) * SIXTH;
         if u <= -3.0 {
             0.0
@@ -62,12 +62,13 @@ impl ActivationFn for HsigmoidFn {
         (u + 3.0).clamp(0.0, 6.0) * SIXTH
     }
     #[inline(always)]
-    fn slope(u: f32) -> f32 {
+    fn derivative(u: f32) -> f32 {
         if u > -3.0 && u < 3.0 { SIXTH } else { 0.0 }
     }
 }
 
-/// Compiles `$body` for each nonlinearity, called `$F` in it, and runs the one of `$activation`.
+/// Compiles `$body` once for each activation function, with `$F` as its type, and runs the one that
+/// `$activation` names.
 macro_rules! by_activation {
     ($activation:expr, $F:ident => $body:expr) => {
         match $activation {
@@ -100,5 +101,5 @@ pub(super) fn evaluate(activation: Activation, u: f32) -> f32 {
 
 /// The derivative of the activation at one number.
 pub(super) fn differentiate(activation: Activation, u: f32) -> f32 {
-    by_activation!(activation, A => A::slope(u))
+    by_activation!(activation, A => A::derivative(u))
 }

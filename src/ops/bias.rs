@@ -1,4 +1,4 @@
-//! Bias and activation on the small matrix behind the pooling and behind the classifier.
+//! Bias and activation of a matrix: behind the pooling and the classifier.
 
 use super::activation::{differentiate, evaluate};
 use super::host::{Host, expect, rows_of, tensor};
@@ -6,10 +6,10 @@ use super::no_kernel;
 use crate::space::Activation;
 use candle_core::{Device, Result, Tensor};
 
-/// BiasGradients of [`forward`].
+/// Gradients of [`forward`].
 pub struct BiasGradients {
     pub dx: Tensor,
-    /// `[c]`, when there was a bias.
+    /// `[c]`, if there is a bias.
     pub dbias: Option<Tensor>,
 }
 
@@ -59,7 +59,7 @@ pub fn backward(
     }
 }
 
-/// The channels of x, which the bias must have too.
+/// The number of channels of x, which must also be that of the bias.
 fn channels(x: &Tensor, bias: Option<&Tensor>) -> Result<usize> {
     let (_, c) = rows_of(x)?;
     bias.map_or(Ok(()), |bias| expect("bias", "bias", bias, &[c]))?;

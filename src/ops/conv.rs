@@ -1,8 +1,9 @@
-//! Dense k x k convolution, padding k / 2: the windows of one image at a time as rows of a matrix
-//! (im2col), times the filters. The stem is one; its three input channels leave nothing to
-//! vectorise otherwise. The windows live in the cache and are made again on the way back.
+//! Dense k x k convolution with padding k / 2, by im2col: the windows of one image are the rows of a
+//! matrix that is multiplied by the filters. The stem is such a convolution, and its three input
+//! channels are too few to vectorise over. The windows stay in the cache, and the backward pass
+//! computes them again.
 
-use super::host::{Host, Scratch, expect, nhwc, refuse_no_stride, tensor, to_fill};
+use super::host::{Host, Scratch, check_stride, expect, nhwc, tensor, to_fill};
 use super::lanes::{self, Kernel, Layout, Mode, blocks, dispatch, multiply};
 use super::no_kernel;
 use super::sums::{ChannelSums, Moments, sum_parts};
@@ -11,7 +12,7 @@ use crate::tiling::chunk_images;
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-/// ConvGradients of [`forward`], those that were asked for.
+/// Gradients of [`forward`]; `None` where not asked for.
 pub struct ConvGradients {
     /// `[n, h, w, c_in]`
     pub dx: Option<Tensor>,
@@ -19,7 +20,7 @@ pub struct ConvGradients {
     pub dw: Option<Tensor>,
 }
 
-/// Sizes of one image.
+/// Shapes of a convolution on one image.
 #[derive(Clone, Copy)]
 pub(super) struct ConvGeometry {
     h: usize,
@@ -48,13 +49,13 @@ pub fn forward(
             let xs = Host::of(x)?;
             let packed = lanes::pack(&Host::of(w)?, g.window(), c_out);
             let pixels = g.oh * g.ow;
-            // SAFETY: every image's product is stored in full.
+            // SAFETY: the product of every image is stored in full.
             #[allow(unsafe_code)]
             let mut y = unsafe { to_fill(n * pixels * c_out) };
-            let piece = chunk_images(n);
+            let chunk = chunk_images(n);
             let sums = y
-                .par_chunks_mut(piece * pixels * c_out)
-                .zip(xs.par_chunks(piece * g.image()))
+                .par_chunks_mut(chunk * pixels * c_out)
+                .zip(xs.par_chunks(chunk * g.image()))
                 .map(|(y, x)| {
                     let mut sums = ChannelSums::new(c_out);
                     let sums_of = statistics.then_some(&mut sums);
@@ -70,7 +71,7 @@ pub fn forward(
     }
 }
 
-/// The gradients of [`forward`] with respect to the input and the weights, as wanted.
+/// The gradients of [`forward`] with respect to the input and the weights, where asked for.
 ///
 /// # Errors
 /// As [`forward`].
@@ -86,12 +87,12 @@ pub fn backward(
     match dy.device() {
         Device::Cpu => {
             let (xs, dys) = (Host::of(x)?, Host::of(dy)?);
-            let (piece, out) = (chunk_images(n), g.oh * g.ow * c_out);
+            let (chunk, out) = (chunk_images(n), g.oh * g.ow * c_out);
             let mut gradients = ConvGradients { dx: None, dw: None };
             if weights {
                 let parts: Vec<Vec<f32>> = xs
-                    .par_chunks(piece * g.image())
-                    .zip(dys.par_chunks(piece * out))
+                    .par_chunks(chunk * g.image())
+                    .zip(dys.par_chunks(chunk * out))
                     .map(|(x, dy)| {
                         let mut dw = vec![0f32; g.window() * c_out];
                         dispatch(ConvBackwardWeights { g, c_out, x, dy, dw: &mut dw });
@@ -103,7 +104,7 @@ pub fn backward(
             if input {
                 let packed = lanes::pack_transposed(&Host::of(w)?, g.window(), c_out);
                 let mut dx = vec![0f32; xs.len()];
-                dx.par_chunks_mut(piece * g.image()).zip(dys.par_chunks(piece * out)).for_each(
+                dx.par_chunks_mut(chunk * g.image()).zip(dys.par_chunks(chunk * out)).for_each(
                     |(dx, dy)| dispatch(ConvBackwardInput { g, c_out, w: &packed, dy, dx }),
                 );
                 gradients.dx = Some(tensor(dx, x.shape())?);
@@ -118,7 +119,7 @@ fn shape(x: &Tensor, w: &Tensor, k: usize, stride: usize) -> Result<(usize, Conv
     let (n, h, width, c) = nhwc(x)?;
     let (_, _, c_out) = w.dims3()?;
     expect("conv", "w", w, &[k * k, c, c_out])?;
-    refuse_no_stride("conv", stride)?;
+    check_stride("conv", stride)?;
     Ok((n, ConvGeometry::new((h, width, c), k, stride), c_out))
 }
 
@@ -131,19 +132,19 @@ impl ConvGeometry {
         self.h * self.w * self.c
     }
 
-    /// Values that one output sees.
+    /// Values in one window.
     pub(super) fn window(&self) -> usize {
         self.k * self.k * self.c
     }
 
-    /// Calls `visit(place in the windows, place in the image, values)` for every run of a window
-    /// that lies inside the image: part of one of its rows.
+    /// Calls `visit(offset in the windows, offset in the image, length)` for every contiguous run of
+    /// values that a window shares with the image: at most one in each row of the window.
     #[inline(always)]
     fn runs(&self, mut visit: impl FnMut(usize, usize, usize)) {
         let pad = self.k / 2;
         for o in 0..self.oh * self.ow {
             let (row, column) = (o / self.ow * self.stride, o % self.ow * self.stride);
-            // Taps whose column lies inside.
+            // Taps whose column lies inside the image.
             let from = pad.saturating_sub(column);
             let to = self.k.min(self.w + pad - column);
             for kh in 0..self.k {

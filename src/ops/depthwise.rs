@@ -1,30 +1,31 @@
-//! Depthwise convolution, every channel with its own k x k filter, of an input that may be expanded
-//! first:
+//! Depthwise convolution with a k x k filter per channel and padding k / 2, optionally with an
+//! expansion in front:
 //!
-//! y = depthwise(act(BN(x W))) or y = depthwise(x), padding k / 2.
+//! y = depthwise(act(BN(x W))) or y = depthwise(x)
 //!
-//! The first is the front half of an inverted residual (Sandler et al. 2018). The hidden map
-//! act(BN(x W)) is the largest of the whole network, so it is never stored: it is made tile by tile
-//! (one image, one block of channels), used from the cache and forgotten, on the way back once
-//! more. Only x is kept. Batch norm behind a linear map makes that possible:
+//! The first form is the first half of an inverted residual (Sandler et al. 2018). The hidden map
+//! act(BN(x W)) is the largest of the whole network, so it is never stored. Each of its tiles (one image,
+//! one block of channels) is computed, used while it is in the cache and dropped; the backward pass
+//! computes it once more. Only x is kept. This is possible because batch norm follows a linear map:
 //!
-//! - its statistics follow from those of x ([`super::gram`]): mean μ_x W and variance diag(Wᵀ Σ W);
-//! - its backward needs sums over the whole batch before it can give dz, but dW and dx are linear
-//!   in dz, so the sums enter afterwards through Σ W and x alone. With q = dL/du · act'(u), R rows,
-//!   s = γ/σ, m₁ = Σq/R and m₂ = Σqẑ/R:
+//! - Its statistics follow from those of x ([`super::gram`]): mean μ_x W and variance diag(Wᵀ Σ W).
+//! - dz depends on sums over the whole batch. But dW and dx are linear in dz, so the terms with these
+//!   sums can be added at the end, from Σ W and x alone. With q = dL/du · act'(u), R rows, s = γ/σ,
+//!   m₁ = Σq/R and m₂ = Σqẑ/R:
 //!
 //!   dW = s ∘ (xᵀq - R μ_x m₁ - R (m₂/σ) ∘ Σ W),
 //!   dx = q (W s)ᵀ - x W diag(s m₂/σ) Wᵀ - W (s m₁ - s m₂ μ/σ).
 
 mod backward;
 mod batch_sums;
+mod tile_gradients;
 
 pub use backward::{DepthwiseGradients, DepthwiseWanted, backward};
 pub use batch_sums::ExpandGradients;
 
 use super::activation::{ActivationFn, by_activation};
 use super::gram::Gram;
-use super::host::{Host, Scratch, nhwc, refuse_no_stride, tensor, to_fill};
+use super::host::{Host, Scratch, check_stride, nhwc, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, blocks, dispatch, load, load_some, multiply,
     multiply_add, one_row_at_a_time, store, store_some,
@@ -76,13 +77,13 @@ pub fn forward(
             let front = Front::of(x, expand)?;
             let taps = block_taps(&Host::of(filter)?, g.c, |w| TileTaps::forward(g, w));
             let (in_len, out_len) = (g.in_pixels() * front.c_in, g.out_pixels() * g.c);
-            // SAFETY: every pixel of every block of channels is convolved.
+            // SAFETY: every pixel of every block of channels is written.
             #[allow(unsafe_code)]
             let mut y = unsafe { to_fill(n * out_len) };
-            let piece = chunk_images(n);
+            let chunk = chunk_images(n);
             let sums: Vec<ChannelSums> = y
-                .par_chunks_mut(piece * out_len)
-                .zip(xs.par_chunks(piece * in_len))
+                .par_chunks_mut(chunk * out_len)
+                .zip(xs.par_chunks(chunk * in_len))
                 .map(|(y, x)| {
                     let mut sums = ChannelSums::new(g.c);
                     let sums_of = &mut sums;
@@ -106,7 +107,7 @@ pub fn forward(
     }
 }
 
-/// Batch size and geometry, checked.
+/// Checks the shapes; returns the batch size and the geometry.
 fn shape(
     x: &Tensor,
     expand: Option<&Expand>,
@@ -122,7 +123,7 @@ fn shape(
     if let Some(expand) = expand {
         expand.norm.check("depthwise", c)?;
     }
-    refuse_no_stride("depthwise", stride)?;
+    check_stride("depthwise", stride)?;
     Ok((n, TileGeometry::new((h, w), c, k, stride)))
 }
 
@@ -138,14 +139,14 @@ pub(super) fn kernel_of(filter: &Tensor) -> Result<usize> {
     }
 }
 
-/// What makes the tile that the filter reads.
+/// Computes the tiles that the filter reads.
 struct Front<'a> {
     c_in: usize,
     expand: Option<HostExpand<'a>>,
 }
 
 struct HostExpand<'a> {
-    /// `[c_in, c]`, plain and packed.
+    /// `[c_in, c]`, row-major and packed.
     w: Host<'a>,
     packed: Vec<f32>,
     norm: HostNorm,
@@ -166,14 +167,14 @@ pub(super) fn block_taps<T>(filter: &[f32], c: usize, of: impl Fn(&BlockWeights)
     blocks(c).map(|block| of(&BlockWeights::new(filter, c, block))).collect()
 }
 
-/// One piece of the batch on one thread.
+/// The forward pass of one chunk of the batch.
 struct DepthwiseForward<'a> {
     g: &'a TileGeometry,
     front: &'a Front<'a>,
     taps: &'a [TileTaps],
     x: &'a [f32],
     y: &'a mut [f32],
-    /// Where the statistics go, if they are asked for.
+    /// Where to add the statistics, if they are asked for.
     sums: Option<&'a mut ChannelSums>,
 }
 
@@ -201,7 +202,7 @@ impl Kernel for DepthwiseForward<'_> {
 }
 
 impl Front<'_> {
-    /// Makes the tile of one image and one block of channels; an expansion leaves x W in `raw`, pixel
+    /// Computes the tile of one image and one block of channels. An expansion writes x W to `raw`, pixel
     /// by pixel.
     #[inline(always)]
     fn fill<const FUSED: bool>(
@@ -224,7 +225,7 @@ impl Front<'_> {
     }
 }
 
-/// One block of the channels of x, as they are.
+/// Copies one block of the channels of x into its tile.
 #[inline(always)]
 pub(super) fn copy<const FULL: bool>(
     g: &TileGeometry,
@@ -254,7 +255,7 @@ impl HostExpand<'_> {
         let c_in = x.len() / g.in_pixels();
         let w = &self.packed[at * c_in..][..c_in * L];
         let (scale, shift) = self.norm.affine(at);
-        // Row by row, so that the raw values are still at hand when they are activated.
+        // Row by row, so that the raw values are still in the cache when they are activated.
         let rows = x.chunks_exact(g.w * c_in).zip(raw.chunks_exact_mut(g.w * L));
         for (row, (x, raw)) in rows.enumerate() {
             multiply::<FUSED>((g.w, c_in, L), x, Layout::Rows(c_in), w, raw, Mode::Store);

@@ -1,5 +1,5 @@
-//! Mean and covariance of an activation's channels. They give the statistics of any linear map of
-//! it, so that batch norm behind a 1x1 convolution needs no look at the convolution's output.
+//! Mean and covariance of an activation's channels. The statistics of any linear map of the activation
+//! follow from them, so batch norm behind a 1x1 convolution need not read the convolution's output.
 
 use super::host::{Host, Scratch, rows_of};
 use super::lanes::{
@@ -18,7 +18,7 @@ pub struct Gram {
     pub(super) mean: Vec<f64>,
     /// Biased covariance `[c, c]`.
     pub(super) covariance: Vec<f64>,
-    /// Rows that they are taken over.
+    /// The number of rows that both are taken over.
     pub(super) rows: usize,
 }
 
@@ -126,11 +126,11 @@ impl Kernel for Combination<'_> {
     }
 }
 
-/// Σ x and Σ x xᵀ of one piece.
+/// Σ x and Σ x xᵀ over one chunk.
 struct Products<'a> {
     c: usize,
     x: &'a [f32],
-    /// `[c + 1, c]`: the sum, then the products up to the diagonal's block.
+    /// `[c + 1, c]`: Σ x, then the lower triangle of Σ x xᵀ, whole blocks at the diagonal.
     sums: &'a mut [f64],
 }
 

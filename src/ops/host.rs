@@ -1,4 +1,4 @@
-//! The bridge between candle's tensors and plain slices in host memory.
+//! Access to candle's tensors as plain slices in host memory, and uninitialised outputs.
 
 use crate::memory;
 use candle_core::{CpuStorage, Device, Result, Shape, Storage, StorageRef, Tensor, bail};
@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A read view of a contiguous f32 tensor on the CPU.
+/// A read-only view of a contiguous f32 tensor on the CPU.
 pub(super) struct Host<'a> {
     storage: StorageRef<'a>,
     start: usize,
@@ -34,7 +34,7 @@ impl Deref for Host<'_> {
     fn deref(&self) -> &[f32] {
         match &*self.storage {
             Storage::Cpu(CpuStorage::F32(data)) => &data[self.start..self.start + self.len],
-            _ => unreachable!("checked when the view was made"),
+            _ => unreachable!("Host::of has checked the storage"),
         }
     }
 }
@@ -44,15 +44,15 @@ pub(super) fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> 
     Tensor::from_vec(data, shape.into(), &Device::Cpu)
 }
 
-/// Sizes of an activation `[n, h, w, c]`.
+/// The shape of an activation `[n, h, w, c]`.
 pub(super) fn nhwc(x: &Tensor) -> Result<(usize, usize, usize, usize)> {
     x.dims4()
 }
 
-/// Refuses `x` unless it has these sizes.
+/// Checks the shape of `x`.
 ///
 /// # Errors
-/// When it has others.
+/// When it is not `dims`.
 pub(super) fn expect(op: &str, what: &str, x: &Tensor, dims: &[usize]) -> Result<()> {
     if x.dims() != dims {
         bail!("{op}: {what} is {:?}, expected {dims:?}", x.dims());
@@ -60,11 +60,11 @@ pub(super) fn expect(op: &str, what: &str, x: &Tensor, dims: &[usize]) -> Result
     Ok(())
 }
 
-/// Refuses a convolution that does not move on.
+/// Checks the stride of a convolution.
 ///
 /// # Errors
 /// When the stride is zero.
-pub(super) fn refuse_no_stride(op: &str, stride: usize) -> Result<()> {
+pub(super) fn check_stride(op: &str, stride: usize) -> Result<()> {
     if stride == 0 {
         bail!("{op}: the stride is 0, it must be at least 1");
     }
@@ -88,16 +88,16 @@ pub(super) fn ordered_sum(parts: &[Vec<f32>]) -> Vec<f64> {
     total
 }
 
-/// `len` values for a kernel to fill: their content is arbitrary until it does. Zeroing what is
-/// overwritten costs a seventh of an inference.
+/// `len` values with arbitrary content, which a kernel overwrites. Zeroing them first would cost a
+/// seventh of an inference.
 ///
 /// # Safety
-/// Every value must be written before it is read. `Vec::set_len` asks for more than that, values that
-/// are initialised at once; of an f32, whose every pattern of bits is a value, nothing comes of it.
+/// Every value must be written before it is read. `Vec::set_len` asks for more: that the values are
+/// initialised when it is called. For f32, where every bit pattern is a value, this has no consequence.
 #[allow(unsafe_code, clippy::uninit_vec)]
 pub(super) unsafe fn to_fill(len: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(len);
-    // SAFETY: the capacity is there, and the caller writes before anybody reads.
+    // SAFETY: the capacity suffices, and the caller writes every value before it is read.
     unsafe { values.set_len(len) };
     if POISON.load(Ordering::Relaxed) {
         values.fill(f32::NAN);
@@ -107,8 +107,8 @@ pub(super) unsafe fn to_fill(len: usize) -> Vec<f32> {
 
 static POISON: AtomicBool = AtomicBool::new(false);
 
-/// For tests: from now on, outputs and working memory are full of NaN until a kernel fills them, so
-/// that a value that is read before it was written shows.
+/// For tests: from now on, outputs and working memory are filled with NaN before a kernel runs, so
+/// that a value that is read before it is written shows in the result.
 pub fn poison_outputs() {
     POISON.store(true, Ordering::Relaxed);
 }
@@ -117,14 +117,14 @@ thread_local! {
     static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Working memory of one piece of work, lent by its thread: initialised, with arbitrary content.
+/// Working memory of one task, borrowed from its thread: initialised, with arbitrary content.
 pub(super) struct Scratch(Vec<f32>);
 
 impl Scratch {
     pub(super) fn new(len: usize) -> Self {
         let mut values = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
         let before = values.capacity();
-        // No more than is asked for: the largest of each is there as long as the thread.
+        // No more than is asked for, since the thread keeps the largest size of each buffer.
         values.reserve_exact(len.saturating_sub(values.len()));
         values.resize(len, 0.0);
         memory::add_scratch(size_of::<f32>() * (values.capacity() - before));

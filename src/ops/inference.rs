@@ -1,6 +1,6 @@
-//! A decided network at inference: batch norm folded into the convolutions, weights laid out for the
-//! kernels once, and a few images at a time taken through all layers while their maps are in the
-//! cache. Nothing is kept, so nothing need be written that the next layer can take over.
+//! Inference with fixed weights: batch norm is folded into the convolutions, weights are packed for
+//! the kernels once, and a few images at a time pass through all layers while their maps are in the
+//! cache. No map is kept.
 
 mod inverted_residual;
 mod matrix;
@@ -21,7 +21,7 @@ use matrix::{HostConv, HostConv1x1, Matrix};
 use rayon::prelude::*;
 use residual::HostResidual;
 
-/// One layer, its batch norm behind it.
+/// One layer with the batch norm behind it.
 pub enum InferenceLayer {
     Conv(InferenceConv),
     /// 1x1 convolution of every `stride`-th pixel, w `[c_in, c_out]`.
@@ -76,7 +76,7 @@ pub struct InferenceInvertedResidual {
     pub residual: bool,
 }
 
-/// Bytes that the two maps of a piece of work may take together, so that they stay in a core's cache.
+/// The most bytes that the two maps of a task may take together, so that they stay in a core's cache.
 const CACHE: usize = 1 << 20;
 
 /// Dense k x k convolution.
@@ -88,14 +88,14 @@ pub struct InferenceConv {
     pub norm: Norm,
 }
 
-/// Two convolutions, the second of stride 1, plus their input: of every pixel that the first one's
-/// stride keeps the channels that both sides have (He et al. 2016).
+/// Two convolutions, the second of stride 1, plus their input (He et al. 2016). The input is subsampled
+/// by the stride of the first, and only the channels that both sides have are added.
 pub struct InferenceResidual {
     pub first: InferenceConv,
     pub second: InferenceConv,
 }
 
-/// Layers one behind the other, ready to run.
+/// A sequence of layers, ready to run.
 pub struct InferenceNetwork {
     layers: Vec<Box<dyn HostLayer>>,
 }
@@ -120,18 +120,18 @@ impl MapShape {
 
 /// A layer in host memory.
 pub(super) trait HostLayer: Send + Sync {
-    /// The shape that it makes of this one.
+    /// The shape of the output for an input of this shape.
     ///
     /// # Errors
-    /// When it cannot read it.
+    /// When the layer cannot read such an input.
     fn shape_behind(&self, shape: MapShape) -> Result<MapShape>;
 
-    /// Some images of `shape` one after another; every value of `y` is written.
+    /// Runs on the images of `shape` in x; writes every value of `y`.
     fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]);
 }
 
 impl InferenceNetwork {
-    /// Folds and lays out `layers`, which are on one device.
+    /// Folds and packs `layers`, which are on one device.
     ///
     /// # Errors
     /// When a layer's shapes do not fit each other or the device has no kernel.
@@ -148,8 +148,8 @@ impl InferenceNetwork {
         }
     }
 
-    /// Images `[n, h, w, c]` → what the last layer makes of them, `[n, h', w', c']`, or `[n, c']`
-    /// where one pixel is left.
+    /// Images `[n, h, w, c]` → the output of the last layer, `[n, h', w', c']`, or `[n, c']` if it has
+    /// one pixel.
     ///
     /// # Errors
     /// When the images do not fit the layers or are not in host memory.
@@ -161,12 +161,12 @@ impl InferenceNetwork {
         }
         let (first, last) = (shapes[0], shapes[shapes.len() - 1]);
         let xs = Host::of(images)?;
-        // SAFETY: `run` copies into all of y, and scratch is initialised.
+        // SAFETY: `run` writes all of y, and scratch is initialised.
         #[allow(unsafe_code)]
         let mut y = unsafe { to_fill(n * last.len()) };
-        let piece = chunk_images(n).min((CACHE / (2 * size_of::<f32>() * largest(&shapes))).max(1));
-        y.par_chunks_mut(piece * last.len())
-            .zip(xs.par_chunks(piece * first.len()))
+        let chunk = chunk_images(n).min((CACHE / (2 * size_of::<f32>() * largest(&shapes))).max(1));
+        y.par_chunks_mut(chunk * last.len())
+            .zip(xs.par_chunks(chunk * first.len()))
             .for_each(|(y, x)| self.run(&shapes, x, y));
         match last.pixels() {
             1 => tensor(y, (n, last.c)),
@@ -174,7 +174,7 @@ impl InferenceNetwork {
         }
     }
 
-    /// A few images through all layers.
+    /// Passes a few images through all layers.
     fn run(&self, shapes: &[MapShape], x: &[f32], y: &mut [f32]) {
         let images = x.len() / shapes[0].len();
         let len = images * largest(shapes);
@@ -189,7 +189,7 @@ impl InferenceNetwork {
     }
 }
 
-/// Floats of the largest map, at least one.
+/// Values in the largest map, at least one.
 fn largest(shapes: &[MapShape]) -> usize {
     shapes.iter().map(|shape| shape.len()).fold(1, usize::max)
 }

@@ -1,25 +1,25 @@
 //! Vectorisation over channels.
 //!
-//! A kernel is written once, over blocks of neighbouring channels held in registers. The
-//! instruction set is chosen here, at run time, so that a plain `cargo build` is fast on any
-//! x86-64 and on aarch64: [`dispatch`] compiles the kernel for each of them.
+//! A kernel is written once, over blocks of adjacent channels in registers. [`dispatch`] compiles it
+//! for every instruction set and chooses one at run time, so a plain `cargo build` is fast on any
+//! x86-64 and on aarch64.
 
 use crate::tiling;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Channels of a full block: one AVX-512 register, two of AVX2, four of NEON.
+/// Channels in a full block: one AVX-512 register, two AVX2 registers, four NEON registers.
 pub(super) const L: usize = tiling::LANES;
 
 /// One block of channels.
 pub(super) type Lanes = [f32; L];
 
-/// Work that is compiled for every instruction set. `FUSED` tells whether a multiplication and an
-/// addition are one instruction; everything below `run` must be `#[inline(always)]`.
+/// A computation that is compiled for every instruction set. `FUSED` tells whether it has a fused
+/// multiply-add. Everything that `run` calls must be `#[inline(always)]`.
 pub(super) trait Kernel {
     fn run<const FUSED: bool>(self);
 }
 
-/// What the kernels are compiled for, the best last.
+/// What the kernels are compiled for, from worst to best.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum InstructionSet {
     Baseline,
@@ -28,15 +28,15 @@ enum InstructionSet {
     Avx512,
 }
 
-/// Of [`limit_instruction_set`].
-static AT_MOST: AtomicU8 = AtomicU8::new(InstructionSet::Avx512 as u8);
+/// Set by [`limit_instruction_set`].
+static LIMIT: AtomicU8 = AtomicU8::new(InstructionSet::Avx512 as u8);
 
 impl InstructionSet {
     const BEST_FIRST: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Baseline];
 
-    /// Whether the processor has it; the answer is cached by the standard library.
+    /// Whether the processor supports it; the standard library caches the answer.
     #[inline]
-    fn is_there(self) -> bool {
+    fn is_supported(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         use std::arch::is_x86_feature_detected as has;
         match self {
@@ -53,11 +53,11 @@ impl InstructionSet {
         }
     }
 
-    /// The best that the processor has and that is allowed.
+    /// The best that the processor supports and the limit allows.
     #[inline]
     fn chosen() -> Self {
-        let limit = AT_MOST.load(Ordering::Relaxed);
-        let allowed = |set: &Self| *set as u8 <= limit && set.is_there();
+        let limit = LIMIT.load(Ordering::Relaxed);
+        let allowed = |set: &Self| *set as u8 <= limit && set.is_supported();
         Self::BEST_FIRST.into_iter().find(allowed).unwrap_or(Self::Baseline)
     }
 
@@ -71,28 +71,28 @@ impl InstructionSet {
     }
 }
 
-/// The name of the instruction set that the operators use here.
+/// The name of the instruction set that the operators use.
 #[must_use]
 pub fn instruction_set() -> &'static str {
     InstructionSet::chosen().name()
 }
 
-/// For tests: from now on, the operators use no better instruction set than the one of this name.
-/// Whether the processor has it.
+/// For tests: from now on, the operators use no better instruction set than `name`. Returns whether the
+/// processor supports it.
 pub fn limit_instruction_set(name: &str) -> bool {
     let mut all = InstructionSet::BEST_FIRST.into_iter();
-    let Some(set) = all.find(|set| set.name() == name && set.is_there()) else { return false };
-    AT_MOST.store(set as u8, Ordering::Relaxed);
+    let Some(set) = all.find(|set| set.name() == name && set.is_supported()) else { return false };
+    LIMIT.store(set as u8, Ordering::Relaxed);
     true
 }
 
-/// Runs `kernel` with the best instruction set there is.
+/// Runs `kernel` with the best instruction set.
 #[inline]
 pub(super) fn dispatch(kernel: impl Kernel) {
     match InstructionSet::chosen() {
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx512 => {
-            // SAFETY: the processor has just been asked.
+            // SAFETY: the processor supports it, as `chosen` has checked.
             #[allow(unsafe_code)]
             unsafe {
                 x86::avx512(kernel);
@@ -100,7 +100,7 @@ pub(super) fn dispatch(kernel: impl Kernel) {
         }
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => {
-            // SAFETY: the processor has just been asked.
+            // SAFETY: the processor supports it, as `chosen` has checked.
             #[allow(unsafe_code)]
             unsafe {
                 x86::avx2(kernel);
@@ -126,9 +126,9 @@ mod x86 {
     }
 }
 
-/// Stands in loops over rows whose body works on one block of channels: the compiler is to keep a
-/// block in a register and must not turn the loop around to vectorise over rows, which would gather
-/// and scatter. No instruction comes of it.
+/// A barrier for the compiler in loops over rows whose body works on one block of channels. Without it
+/// the compiler interchanges the loops to vectorise over rows, which gathers and scatters. It emits no
+/// instruction.
 #[inline(always)]
 pub(super) fn one_row_at_a_time() {
     // SAFETY: it is empty.
@@ -138,7 +138,7 @@ pub(super) fn one_row_at_a_time() {
     }
 }
 
-/// `a · b + c`, rounded once where the processor does that in one instruction.
+/// `a · b + c`, rounded once where it is one instruction.
 #[inline(always)]
 pub(super) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
@@ -156,8 +156,8 @@ pub(super) fn store(lanes: &Lanes, to: &mut [f32], at: usize) {
     to[at..at + L].copy_from_slice(lanes);
 }
 
-/// A block of channels of which the first `valid` exist; the other lanes are zero. `FULL` says that
-/// all exist: whoever loops over rows decides it once, outside the loop.
+/// A block of which the first `valid` lanes are channels; the other lanes are zero. `FULL` means that
+/// all lanes are channels: a const parameter, so that it is decided outside the loop over rows.
 #[inline(always)]
 pub(super) fn load_some<const FULL: bool>(from: &[f32], at: usize, valid: usize) -> Lanes {
     if FULL {
@@ -192,7 +192,7 @@ pub(super) fn add_some(lanes: &Lanes, to: &mut [f32], at: usize, valid: usize) {
     }
 }
 
-/// Copies by fours, which most channel counts are multiples of.
+/// Copies four values at a time: most channel counts are multiples of four.
 #[inline(always)]
 fn copy_some(from: &[f32], to: &mut [f32]) {
     let fours = from.len() / 4 * 4;
@@ -204,14 +204,14 @@ fn copy_some(from: &[f32], to: &mut [f32]) {
     }
 }
 
-/// The blocks that make up `channels`: where each begins and how many of its lanes are channels.
+/// The blocks of `channels` channels: where each begins and how many of its lanes are channels.
 #[inline(always)]
 pub(super) fn blocks(channels: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..channels).step_by(L).map(move |at| (at, L.min(channels - at)))
 }
 
-/// Columns of a matrix with its rows one after another, padded with zeros to full blocks and laid
-/// out block by block: block b holds, row by row, columns 16 b to 16 b + 15.
+/// Packs a row-major matrix: its columns are padded with zeros to full blocks and stored block by
+/// block. Block b holds columns 16 b to 16 b + 15, row by row.
 pub(super) fn pack(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut packed = vec![0f32; tiling::packed_len(rows, columns)];
     for (b, (at, valid)) in blocks(columns).enumerate() {
@@ -223,7 +223,7 @@ pub(super) fn pack(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     packed
 }
 
-/// The same for the transposed matrix, whose rows are the columns of `matrix`.
+/// [`pack`] for the transpose of `matrix`.
 pub(super) fn pack_transposed(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     pack(&transpose(matrix, rows, columns), columns, rows)
 }
@@ -239,12 +239,12 @@ pub(super) fn transpose(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32>
     transposed
 }
 
-/// How a matrix lies in memory.
+/// How a matrix is stored.
 #[derive(Clone, Copy)]
 pub(super) enum Layout {
-    /// Rows of this many values one after another.
+    /// Row-major, with this many values from one row to the next.
     Rows(usize),
-    /// The transposed of such a matrix: columns of this many values one after another.
+    /// Column-major, with this many values from one column to the next.
     Columns(usize),
 }
 
@@ -259,8 +259,7 @@ impl Layout {
     }
 }
 
-/// Σ_k a(m, k) · b(k): `M` rows of a product with one block of columns in registers. b(k) stands at
-/// `k · L`.
+/// Σ_k a(m, k) · b(k): `M` rows of a product and one block of its columns. b(k) begins at `k · L`.
 #[inline(always)]
 pub(super) fn product<const FUSED: bool, const M: usize>(
     depth: usize,
@@ -300,8 +299,8 @@ pub(super) fn product<const FUSED: bool, const M: usize>(
     sums
 }
 
-/// Rows that [`product`] takes at once where there are enough: 4 keep the loads of a and b below
-/// the multiplications and fit the registers of every instruction set.
+/// Rows that [`product`] takes at once where there are enough. With 4 there are fewer loads than
+/// multiplications, and the sums fit the registers of every instruction set.
 pub(super) const ROWS: usize = 4;
 
 /// What [`multiply`] does with its result.
@@ -311,7 +310,7 @@ pub(super) enum Mode {
     Add,
 }
 
-/// c\[rows, columns\] = (or +=) a · b, b packed ([`pack`]), c dense.
+/// c\[rows, columns\] = a · b, or += with [`Mode::Add`]; b is packed ([`pack`]), c row-major.
 #[inline(always)]
 pub(super) fn multiply<const FUSED: bool>(
     (rows, depth, columns): (usize, usize, usize),

@@ -4,13 +4,13 @@ use super::host::{Host, tensor};
 use super::no_kernel;
 use candle_core::{Device, Result, Tensor, bail};
 
-/// A batch's loss, its gradient and how often the largest logit was the right one.
+/// The loss of a batch, its gradient, and the number of correct predictions.
 pub struct CrossEntropy {
     /// Mean over the batch, in nats.
     pub loss: f64,
     /// d loss / d logits, `[n, classes]`.
     pub dlogits: Tensor,
-    /// Images whose largest logit is at the label (the first one of equals).
+    /// Images whose largest logit is at the label; of equal logits the first counts.
     pub correct: usize,
 }
 

@@ -1,8 +1,8 @@
 //! Matrix product over the last axis: a 1x1 convolution or a fully connected layer.
 //!
 //! `y = x w` with x `[…, c_in]` and w `[c_in, c_out]`. In channels-last layout a 1x1 convolution
-//! is this and nothing else. On the CPU the rows are split into pieces, one thread each: all three
-//! products then run on all threads, the weight gradient with its tiny result too.
+//! is just this product. On the CPU the rows are divided into chunks, so that all three products
+//! run on all threads, also the weight gradient with its small result.
 
 use super::host::{Host, expect, ordered_sum, rows_of, tensor, to_fill};
 use super::lanes::{self, Kernel, Layout, Mode, dispatch, multiply};
@@ -75,7 +75,7 @@ fn with_last(x: &Tensor, c: usize) -> Vec<usize> {
 
 /// `a[rows, k] · b[k, n]`, b packed.
 fn product(a: &[f32], b: &[f32], k: usize, n: usize) -> Vec<f32> {
-    // SAFETY: the pieces cover all rows, and each is stored in full.
+    // SAFETY: the chunks cover all rows, and each chunk is stored in full.
     #[allow(unsafe_code)]
     let mut y = unsafe { to_fill(a.len() / k.max(1) * n) };
     y.par_chunks_mut(MATMUL_ROWS * n).zip(a.par_chunks(MATMUL_ROWS * k)).for_each(|(y, a)| {
@@ -85,7 +85,7 @@ fn product(a: &[f32], b: &[f32], k: usize, n: usize) -> Vec<f32> {
     y
 }
 
-/// `aᵀ[m, rows] · b[rows, n]`, piece by piece and summed in order.
+/// `aᵀ[m, rows] · b[rows, n]`: a product for each chunk of rows, summed in order.
 pub(super) fn outer(a: &[f32], b: &[f32], m: usize, n: usize) -> Vec<f32> {
     let chunk = outer_chunk_rows(a.len() / m);
     let parts: Vec<Vec<f32>> = a

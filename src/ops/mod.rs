@@ -1,13 +1,14 @@
 //! Tensor operators: forward and backward, one file each, activations channels-last `[n, h, w, c]`
 //! in f32.
 //!
-//! Every public function takes and gives candle tensors and chooses its kernel by the tensor's
-//! device, so that a caller never knows which kernel ran. The CPU kernels live beside the entry
-//! points, split their work into pieces whose number depends on the shape alone, and sum the
-//! pieces in order: the same input gives the same bits on any number of threads.
+//! Every public function takes and returns candle tensors and chooses its kernel by the tensor's
+//! device, so that callers need not know which kernel runs. The CPU kernels are beside the entry
+//! points. They divide their work into chunks ([`crate::tiling`]) whose number depends on the shape
+//! alone, and add up the chunks' sums in order: the same input gives the same bits on any number of
+//! threads.
 //!
-//! Only this room touches raw storage. Its `unsafe` code, and the allocator in `memory`, are all there
-//! is.
+//! Only this module touches raw storage. The crate has no `unsafe` code but here and in the allocator
+//! in `memory`.
 
 mod activation;
 pub mod bias;

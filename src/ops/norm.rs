@@ -1,17 +1,19 @@
-//! Batch norm, activation, weighted sum of branches, residual and channel mask in one operator:
+//! Batch norm, activation, gated sum of branches, residual and channel mask in one operator:
 //!
 //! y = (Σ_t g_t · act_t(γ_t ẑ_t + β_t) + ρ x) ∘ m,  ẑ_t = (z_t - μ_t) / √(σ²_t + ε)
 //!
-//! It ends every block: one candidate per block type (FBNetV2 section 3.1: the masks are summed
-//! first and applied once), the input where there is a residual or a skip. With one candidate it is
-//! plain batch norm, as behind the stem. It keeps its inputs and two rows of statistics per
-//! candidate; everything between is computed again on the way back.
+//! Every block ends with it: one branch per block type, and the input where there is a residual or a
+//! skip (FBNetV2 section 3.1: the masks are summed first and applied once). With one branch it is
+//! plain batch norm, as behind the stem. It keeps its inputs and two rows of statistics per branch;
+//! the backward pass computes everything else again.
 //!
-//! The mask comes last because in front of a batch norm it would be cancelled.
+//! The mask comes last, because a batch norm behind it would cancel it.
 
 mod backward;
+mod input_gradient;
 
 pub use backward::{BranchGradients, NormGradients, NormWanted, backward};
+pub(super) use input_gradient::InputGradientRows;
 
 use super::activation::{ActivationFn, by_activation};
 use super::host::{Host, expect, rows_of, tensor, to_fill};
@@ -132,7 +134,7 @@ pub fn inverse_deviation(variance: &Tensor) -> Result<Tensor> {
     (variance + EPSILON)?.sqrt()?.recip()
 }
 
-/// The sum at the head of this file, `[n, h, w, c]`.
+/// y `[n, h, w, c]` of the formula above.
 ///
 /// # Errors
 /// When the shapes do not fit or the device has no kernel.
@@ -141,12 +143,12 @@ pub fn forward(sum: &GatedSum) -> Result<Tensor> {
     match like.device() {
         Device::Cpu => {
             let host = HostGatedSum::of(sum)?;
-            // SAFETY: the first summand is stored, not added.
+            // SAFETY: the first summand is stored; the others are added to it.
             #[allow(unsafe_code)]
             let mut y = unsafe { to_fill(like.elem_count()) };
-            let piece = elementwise_rows(host.c) * host.c;
-            y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| {
-                dispatch(NormForward { host: &host, from: i * piece, y });
+            let chunk = elementwise_rows(host.c) * host.c;
+            y.par_chunks_mut(chunk).enumerate().for_each(|(i, y)| {
+                dispatch(NormForward { host: &host, from: i * chunk, y });
             });
             tensor(y, like.shape())
         }
@@ -155,7 +157,7 @@ pub fn forward(sum: &GatedSum) -> Result<Tensor> {
 }
 
 impl Norm {
-    /// Refuses rows that are not of `c` channels.
+    /// Refuses rows that do not have `c` channels.
     pub(super) fn check(&self, op: &str, c: usize) -> Result<()> {
         expect(op, "a mean", &self.mean, &[c])?;
         expect(op, "an inverse deviation", &self.inverse, &[c])?;
@@ -165,13 +167,13 @@ impl Norm {
 }
 
 impl GatedSum {
-    /// Refuses sizes that do not fit together.
+    /// Refuses shapes that do not fit together.
     fn check(&self) -> Result<()> {
         let like = self.like()?;
         let (_, c) = rows_of(like)?;
-        for candidate in &self.branches {
-            expect("norm", "a branch", &candidate.z, like.dims())?;
-            candidate.norm.check("norm", c)?;
+        for branch in &self.branches {
+            expect("norm", "a branch", &branch.z, like.dims())?;
+            branch.norm.check("norm", c)?;
         }
         if let Some(gates) = &self.gates {
             expect("norm", "the row of gates", gates, &[self.branches.len()])?;
@@ -185,7 +187,7 @@ impl GatedSum {
 
     fn like(&self) -> Result<&Tensor> {
         match (self.branches.first(), &self.identity) {
-            (Some(candidate), _) => Ok(&candidate.z),
+            (Some(branch), _) => Ok(&branch.z),
             (None, Some((x, _))) => Ok(x),
             (None, None) => bail!("norm: nothing to sum"),
         }
@@ -209,6 +211,11 @@ impl HostNorm {
         let scale: Vec<f32> = gamma.iter().zip(&inverse).map(|(g, i)| g * i).collect();
         let shift = beta.iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
         Ok(Self { mean, inverse, scale, shift, activation: norm.activation })
+    }
+
+    /// Σqẑ per channel, from Σq(z - μ).
+    pub(super) fn normalise_sums(&self, centred: &[f64]) -> Vec<f64> {
+        centred.iter().zip(&self.inverse).map(|(sum, inverse)| sum * f64::from(*inverse)).collect()
     }
 
     /// Scale and shift of a block.
@@ -244,10 +251,10 @@ impl<'a> HostGatedSum<'a> {
         sum.check()?;
         let (_, c) = rows_of(sum.like()?)?;
         let gates = sum.gates.as_ref().map(Host::of).transpose()?;
-        let branches = sum.branches.iter().enumerate().map(|(t, candidate)| {
+        let branches = sum.branches.iter().enumerate().map(|(t, branch)| {
             Ok(HostBranch {
-                z: Host::of(&candidate.z)?,
-                norm: HostNorm::of(&candidate.norm)?,
+                z: Host::of(&branch.z)?,
+                norm: HostNorm::of(&branch.norm)?,
                 gate: gates.as_ref().map_or(1.0, |g| g[t]),
             })
         });
@@ -263,7 +270,7 @@ impl<'a> HostGatedSum<'a> {
     }
 }
 
-/// Σ z and Σ z² of a piece, per channel.
+/// Σ z and Σ z² over a chunk, per channel.
 struct MomentSums<'a> {
     z: &'a [f32],
     c: usize,
@@ -281,7 +288,7 @@ impl Kernel for MomentSums<'_> {
 
 struct NormForward<'a> {
     host: &'a HostGatedSum<'a>,
-    /// Where the piece begins in the full tensors.
+    /// Offset of the chunk in the full tensors.
     from: usize,
     y: &'a mut [f32],
 }
@@ -304,9 +311,9 @@ impl NormForward<'_> {
     fn block<const FUSED: bool, const FULL: bool>(&mut self, block: (usize, usize)) {
         let c = self.host.c;
         let (at, valid) = block;
-        for (t, candidate) in self.host.branches.iter().enumerate() {
-            by_activation!(candidate.norm.activation, A => {
-                self.add::<FUSED, FULL, A>(candidate, block, t > 0);
+        for (t, branch) in self.host.branches.iter().enumerate() {
+            by_activation!(branch.norm.activation, A => {
+                self.add::<FUSED, FULL, A>(branch, block, t > 0);
             });
         }
         let Some((x, rho)) = &self.host.identity else { return };
@@ -324,21 +331,21 @@ impl NormForward<'_> {
         }
     }
 
-    /// y (+)= g · m · act(γ ẑ + β) for one candidate.
+    /// y = g · m · act(γ ẑ + β) for one branch, or += where `accumulate`.
     #[inline(always)]
     fn add<const FUSED: bool, const FULL: bool, A: ActivationFn>(
         &mut self,
-        candidate: &HostBranch<'_>,
+        branch: &HostBranch<'_>,
         (at, valid): (usize, usize),
         accumulate: bool,
     ) {
         let c = self.host.c;
-        let (scale, shift) = candidate.norm.affine(at);
+        let (scale, shift) = branch.norm.affine(at);
         let mut factor = load(&self.host.mask, at);
         for factor in &mut factor {
-            *factor *= candidate.gate;
+            *factor *= branch.gate;
         }
-        let z = &candidate.z[self.from..self.from + self.y.len()];
+        let z = &branch.z[self.from..self.from + self.y.len()];
         for (y_row, z_row) in self.y.chunks_exact_mut(c).zip(z.chunks_exact(c)) {
             one_row_at_a_time();
             let z = load_some::<FULL>(z_row, at, valid);

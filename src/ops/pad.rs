@@ -1,5 +1,5 @@
-//! Activations of different widths in one sum: y = Σ_i pad(x_i), each filled up with zero channels.
-//! It keeps nothing, since it is linear.
+//! Sum of activations of different widths: y = Σ_i pad(x_i), each padded with zero channels. It is
+//! linear and keeps nothing for the backward pass.
 
 use super::host::{Host, expect, nhwc, tensor};
 use super::no_kernel;
@@ -23,10 +23,10 @@ pub fn sum(parts: &[&Tensor], width: usize) -> Result<Tensor> {
                 hosts.push((Host::of(x)?, c));
             }
             let mut y = vec![0f32; n * h * w * width];
-            let piece = elementwise_rows(width);
-            y.par_chunks_mut(piece * width).enumerate().for_each(|(i, y)| {
+            let chunk = elementwise_rows(width);
+            y.par_chunks_mut(chunk * width).enumerate().for_each(|(i, y)| {
                 for (x, c) in &hosts {
-                    let x = &x[i * piece * c..][..y.len() / width * c];
+                    let x = &x[i * chunk * c..][..y.len() / width * c];
                     for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(*c)) {
                         y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
                     }
@@ -38,7 +38,7 @@ pub fn sum(parts: &[&Tensor], width: usize) -> Result<Tensor> {
     }
 }
 
-/// The gradient of a summand of `width` channels: the first ones of dy, in memory of its own.
+/// The gradient of a summand of `width` channels: the first channels of dy, in memory of its own.
 ///
 /// # Errors
 /// When dy has fewer channels.

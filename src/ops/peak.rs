@@ -1,25 +1,25 @@
-//! The most that the processor can do with the instruction set that the operators use: what their
-//! rates are measured by.
+//! The processor's peak rates with the instruction set that the operators use. The operators' own
+//! rates are reported as shares of them.
 
 use super::lanes::{Kernel, L, Lanes, dispatch, multiply_add, one_row_at_a_time};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Tries, of which the best counts: something else may run in between.
-const TRIES: usize = 10;
+/// Repetitions, of which the fastest counts: other programs may run in between.
+const REPETITIONS: usize = 10;
 
-/// Multiply-accumulates of f32 per second, all threads together, when every operand is in a
-/// register. An operator does the same and has to load and store besides, so none can be faster.
+/// f32 multiply-accumulates per second on all threads, with every operand in a register. An operator
+/// must also load and store, so none is faster.
 #[must_use]
 pub fn macs_per_second() -> f64 {
-    // Too few sums wait for one another, too many do not fit the registers; how many it takes
-    // depends on the processor.
+    // Too few sums wait for each other, too many do not fit the registers. The best number depends on
+    // the processor.
     let rates = [rate::<2>(), rate::<3>(), rate::<4>(), rate::<5>(), rate::<8>(), rate::<12>()];
     rates.into_iter().fold(0.0, f64::max)
 }
 
-/// The rate with `M` blocks of sums in each thread.
+/// The rate with `M` blocks of sums per thread.
 fn rate<const M: usize>() -> f64 {
     const ROUNDS: usize = 1 << 21;
     let macs = rayon::current_num_threads() * ROUNDS * M * L;
@@ -33,9 +33,9 @@ fn rate<const M: usize>() -> f64 {
     macs as f64 / seconds
 }
 
-/// Bytes per second, those read and those written, all threads together, when `bytes` bytes are
-/// read and written in place again and again. What fits a cache stays there, as it can between
-/// operators; more than fits any is not taken.
+/// Bytes read plus bytes written per second on all threads, while `bytes` bytes are updated in place
+/// again and again. What fits a cache stays there, as it may between operators; larger sizes than
+/// 256 MiB, which fit no cache, are not tried.
 #[must_use]
 pub fn bytes_per_second(bytes: u64) -> f64 {
     const AT_LEAST: usize = 1 << 26;
@@ -44,15 +44,15 @@ pub fn bytes_per_second(bytes: u64) -> f64 {
     let mut values = vec![1f32; len];
     let moved = 2 * size_of::<f32>() * len;
     let passes = AT_LEAST.div_ceil(moved);
-    let piece = len.div_ceil(rayon::current_num_threads());
+    let chunk = len.div_ceil(rayon::current_num_threads());
     let seconds = best_seconds(|| {
-        values.par_chunks_mut(piece).for_each(|values| dispatch(Negate { passes, values }));
+        values.par_chunks_mut(chunk).for_each(|values| dispatch(Negate { passes, values }));
     });
     (passes * moved) as f64 / seconds
 }
 
 fn best_seconds(mut work: impl FnMut()) -> f64 {
-    let seconds = (0..TRIES).map(|_| {
+    let seconds = (0..REPETITIONS).map(|_| {
         let start = Instant::now();
         work();
         start.elapsed().as_secs_f64()
@@ -60,7 +60,7 @@ fn best_seconds(mut work: impl FnMut()) -> f64 {
     seconds.fold(f64::INFINITY, f64::min)
 }
 
-/// sum = sum / 2 + 1, again and again.
+/// sum = sum / 2 + 1, `rounds` times.
 struct MultiplyAdd<'a, const M: usize> {
     rounds: usize,
     sums: &'a mut [Lanes; M],

@@ -39,7 +39,7 @@ pub(super) fn mean_of_rows(x: &[f32], mean: &mut [f32]) {
     }
 }
 
-/// dy `[n, c]` → dx `[n, h, w, c]`: every pixel gets its share.
+/// dy `[n, c]` → dx `[n, h, w, c]`: every pixel gets an equal share.
 ///
 /// # Errors
 /// As [`forward`].

@@ -1,11 +1,11 @@
-//! The back half of an inverted residual: read the depthwise convolution's raw output, normalise,
-//! activate, mask the hidden channels, gate them by squeeze-excite where there is one, and project:
+//! The second half of an inverted residual: batch norm and activation of the depthwise convolution's
+//! raw output, mask of the hidden channels, squeeze-excite where there is one, and projection:
 //!
 //! y = (a ∘ s(a)) W,  a = act(BN(z)) ∘ m,  s(a) = hsigmoid(act(mean(a) W₁ + b₁) ∘ m' W₂ + b₂)
 //!
-//! (Sandler et al. 2018; Hu et al. 2018; the mask is FBNetV2's section 3.1, right before the
-//! projection and before the pooling, so that it is exactly a narrower expansion.) a is made image
-//! by image in the cache, used and forgotten; only z is kept.
+//! (Sandler et al. 2018; Hu et al. 2018.) The mask m is that of FBNetV2 section 3.1. It comes before
+//! the projection and before the pooling, so it is exactly a narrower expansion. a is computed image by
+//! image in the cache and not stored; only z is kept for the backward pass.
 
 mod backward;
 
@@ -83,7 +83,7 @@ pub fn forward(
     }
 }
 
-/// The output, and its sums piece by piece, which are zero unless `statistics` are asked for.
+/// The output and the sums of each chunk, which are zero unless `statistics` are asked for.
 fn forward_cpu(
     input: &PreActivation,
     mask: Option<&Tensor>,
@@ -96,13 +96,13 @@ fn forward_cpu(
     let zs = Host::of(&input.z)?;
     let reader = Reader::of(input, mask, squeeze_excite)?;
     let packed = lanes::pack(&Host::of(w)?, c, c_out);
-    // SAFETY: the product is stored for all rows.
+    // SAFETY: the product of every row is stored.
     #[allow(unsafe_code)]
     let mut y = unsafe { to_fill(n * pixels * c_out) };
-    let piece = chunk_images(n) * pixels;
+    let chunk = chunk_images(n) * pixels;
     let sums = y
-        .par_chunks_mut(piece * c_out)
-        .zip(zs.par_chunks(piece * c))
+        .par_chunks_mut(chunk * c_out)
+        .zip(zs.par_chunks(chunk * c))
         .map(|(y, z)| {
             let mut sums = ChannelSums::new(c_out);
             let (reader, w, sums_of) = (&reader, &packed, statistics.then_some(&mut sums));
@@ -113,7 +113,10 @@ fn forward_cpu(
     Ok((y, sums))
 }
 
-/// Output channels; the shapes fit.
+/// The number of output channels.
+///
+/// # Errors
+/// When the shapes do not fit.
 pub(super) fn check(
     c: usize,
     mask: Option<&Tensor>,
@@ -138,11 +141,11 @@ pub(super) fn check(
     Ok(c_out)
 }
 
-/// Makes a ∘ s(a) from z.
+/// Computes a ∘ s(a) from z.
 struct Reader {
     c: usize,
     norm: HostNorm,
-    /// Padded; ones where there is no mask.
+    /// Padded; ones if there is no mask.
     mask: Vec<f32>,
     squeeze_excite: Option<HostSqueezeExcite>,
 }
@@ -157,7 +160,7 @@ pub(super) struct HostSqueezeExcite {
     activation: Activation,
 }
 
-/// What a squeeze-excite computes for one image.
+/// The intermediate values of a squeeze-excite for one image.
 #[derive(Clone, Default)]
 pub(super) struct Gates {
     /// mean(a) `[c]`
@@ -251,7 +254,7 @@ impl HostSqueezeExcite {
         self.gates_of(pooled)
     }
 
-    /// The gates of one image whose mean over pixels is given.
+    /// The gates of one image, from its mean over pixels.
     #[inline(always)]
     pub(super) fn gates_of(&self, pooled: Vec<f32>) -> Gates {
         let mut hidden = self.squeeze_bias.clone();
@@ -270,7 +273,7 @@ impl HostSqueezeExcite {
     }
 }
 
-/// to += v · matrix, the matrix's rows one after another.
+/// to += v · matrix, the matrix being row-major.
 #[inline(always)]
 fn add_vector_matrix(v: &[f32], matrix: &[f32], to: &mut [f32]) {
     for (v, row) in v.iter().zip(matrix.chunks_exact(to.len())) {
@@ -280,7 +283,7 @@ fn add_vector_matrix(v: &[f32], matrix: &[f32], to: &mut [f32]) {
     }
 }
 
-/// Every row, `pitch` values long, times the gates, which may be fewer.
+/// Multiplies the first values of every row, which is `pitch` values long, by the gates.
 #[inline(always)]
 pub(super) fn scale_rows(rows: &mut [f32], pitch: usize, gates: &[f32]) {
     for row in rows.chunks_exact_mut(pitch) {
@@ -290,7 +293,7 @@ pub(super) fn scale_rows(rows: &mut [f32], pitch: usize, gates: &[f32]) {
     }
 }
 
-/// One piece of the batch on one thread.
+/// The forward pass of one chunk of the batch.
 struct ProjectForward<'a> {
     reader: &'a Reader,
     pixels: usize,
@@ -298,7 +301,7 @@ struct ProjectForward<'a> {
     w: &'a [f32],
     z: &'a [f32],
     y: &'a mut [f32],
-    /// Where the statistics go, if they are asked for.
+    /// Where to add the statistics, if they are asked for.
     sums: Option<&'a mut ChannelSums>,
 }
 

@@ -1,19 +1,19 @@
-//! Pixels of a uniform grid: what a strided 1x1 convolution reads, and what a smaller resolution of
-//! the same map is (FBNetV2 section 3.2).
+//! Pixels on a uniform grid: the input of a strided 1x1 convolution, or a map at a smaller resolution
+//! (FBNetV2 section 3.2).
 //!
-//! Nearest neighbour, rounding down, as common frameworks resize: pixel i of the small map is pixel
-//! ⌊i · ratio⌋ of the large one, along both axes. [`forward`] reads these pixels, [`merge`] puts
-//! them back among zeros and sums.
+//! Nearest neighbour, rounding down, as the common frameworks resize: pixel i of the small map is pixel
+//! ⌊i · ratio⌋ of the large one, along both axes. [`forward`] reads these pixels; [`merge`] writes them
+//! back, with zeros elsewhere, and sums several such maps.
 
 use super::host::{Host, expect, nhwc, tensor};
 use super::no_kernel;
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
-/// Which pixels of a map are read.
+/// Which pixels of a large map make up a small one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
-    /// Large pixels for so many small ones: (3, 2) reads pixels 0, 1, 3, 4, 6, …
+    /// Pixels of the large map per pixels of the small one: (3, 2) reads pixels 0, 1, 3, 4, 6, …
     pub ratio: (usize, usize),
     /// Height and width of the small map.
     pub size: (usize, usize),
@@ -23,18 +23,18 @@ impl Grid {
     /// Every `stride`-th pixel of a map of `(h, w)`.
     #[must_use]
     pub fn strided(stride: usize, (h, w): (usize, usize)) -> Self {
-        // A stride of zero makes a grid of one pixel on all places, which is refused where it is used.
+        // A stride of zero gives a ratio of zero, which `check` refuses.
         let ceil = |side: usize| side.div_ceil(stride.max(1));
         Self { ratio: (stride, 1), size: (ceil(h), ceil(w)) }
     }
 
-    /// Where pixel `i` of the small map is in the large one.
+    /// The position in the large map of pixel `i` of the small one.
     #[must_use]
     pub fn at(&self, i: usize) -> usize {
         i * self.ratio.0 / self.ratio.1
     }
 
-    /// Refuses a grid that has a pixel twice, or one outside a map of `(h, w)`.
+    /// Refuses a grid that repeats pixels or reaches outside a map of `(h, w)`.
     fn check(&self, (h, w): (usize, usize)) -> Result<()> {
         let (from, to) = self.ratio;
         let fits = |small: usize, large: usize| small > 0 && self.at(small - 1) < large;
@@ -69,7 +69,7 @@ pub fn forward(x: &Tensor, grid: Grid) -> Result<Tensor> {
     }
 }
 
-/// Puts dy back where [`forward`] read and zero elsewhere.
+/// dy at the pixels that [`forward`] has read, zeros elsewhere.
 ///
 /// # Errors
 /// As [`forward`], and when dy is not of the grid's size.
@@ -77,12 +77,12 @@ pub fn backward(dy: &Tensor, grid: Grid, size: (usize, usize)) -> Result<Tensor>
     merge(&[(dy, grid)], size)
 }
 
-/// Σ of the parts `[n, h', w', c]`, each put back on its grid among zeros: `[n, h, w, c]`.
+/// The sum `[n, h, w, c]` of parts `[n, h', w', c]`, each at the pixels of its grid, with zeros elsewhere.
 ///
 /// # Errors
 /// When there is no part, a grid does not fit or the device has no kernel.
 pub fn merge(parts: &[(&Tensor, Grid)], (h, w): (usize, usize)) -> Result<Tensor> {
-    let Some((first, _)) = parts.first() else { bail!("subsample: nothing to put back") };
+    let Some((first, _)) = parts.first() else { bail!("subsample: nothing to merge") };
     let (n, _, _, c) = nhwc(first)?;
     for (part, grid) in parts {
         grid.check((h, w))?;

@@ -1,4 +1,4 @@
-//! Sums over a batch: gathered piece by piece, added up in the order of the pieces.
+//! Sums over a batch: taken chunk by chunk, then added up in the order of the chunks.
 
 use super::host::tensor;
 use super::lanes::{L, Lanes, load_some, multiply_add, one_row_at_a_time};
@@ -9,7 +9,7 @@ use candle_core::{Result, Tensor};
 pub struct Moments {
     pub mean: Tensor,
     pub variance: Tensor,
-    /// How many values each is taken over.
+    /// The number of values that each is taken over.
     pub count: usize,
 }
 
@@ -39,7 +39,7 @@ impl ChannelSums {
     /// Adds Σ z and Σ z² of one block of channels over the rows of `z` `[rows, c]`.
     #[inline(always)]
     pub(super) fn gather<const FUSED: bool>(&mut self, z: &[f32], (at, valid): (usize, usize)) {
-        // Few rows in f32, many in f64: the variance is a difference of large numbers.
+        // f32 only for a few rows: the variance is a difference of large numbers.
         for z in z.chunks(FLUSH * self.c) {
             let (sum, squares) = match valid {
                 L => sums_of::<FUSED, true>(z, self.c, (at, valid)),

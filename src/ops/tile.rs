@@ -1,11 +1,11 @@
-//! Padded tiles: one image, one block of channels, a border of zeros. A depthwise convolution over
-//! a tile needs no bounds; the tile lies in the processor's cache.
+//! Padded tiles: one block of channels of one image, with a border of zeros. A depthwise convolution
+//! over a tile needs no bounds checks, and the tile fits the processor's cache.
 
 use super::lanes::{L, Lanes, ROWS, load, multiply_add, one_row_at_a_time};
 use crate::space::conv_out;
 use crate::tiling::{tile_len, tile_pitch};
 
-/// Sizes of a depthwise convolution with padding `k / 2`.
+/// Shapes of a depthwise convolution with padding `k / 2`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TileGeometry {
     pub h: usize,
@@ -35,7 +35,7 @@ impl TileGeometry {
         self.oh * self.ow
     }
 
-    /// Floats from one row of the padded input tile to the next.
+    /// Values from one row of the padded input tile to the next.
     pub(super) fn in_pitch(&self) -> usize {
         tile_pitch(self.w, self.k)
     }
@@ -45,12 +45,12 @@ impl TileGeometry {
         tile_pitch(self.ow, self.k)
     }
 
-    /// Floats of the padded input tile.
+    /// Values in the padded input tile.
     pub(super) fn in_tile(&self) -> usize {
         tile_len(self.h, self.w, self.k)
     }
 
-    /// Floats of the padded tile of the output's gradient.
+    /// Values in the padded tile of the output's gradient.
     pub(super) fn out_tile(&self) -> usize {
         tile_len(self.oh, self.ow, self.k)
     }
@@ -65,13 +65,13 @@ impl TileGeometry {
         clear_border(tile, self.out_pitch(), self.pad());
     }
 
-    /// Where pixel (row, column) of the input stands in its padded tile.
+    /// Offset of pixel (row, column) of the input in its padded tile.
     #[inline(always)]
     pub(super) fn in_at(&self, row: usize, column: usize) -> usize {
         (row + self.pad()) * self.in_pitch() + (column + self.pad()) * L
     }
 
-    /// Where pixel (row, column) of the output stands in its padded tile.
+    /// Offset of pixel (row, column) of the output in its padded tile.
     #[inline(always)]
     pub(super) fn out_at(&self, row: usize, column: usize) -> usize {
         (row + self.pad()) * self.out_pitch() + (column + self.pad()) * L
@@ -90,8 +90,8 @@ fn clear_border(tile: &mut [f32], pitch: usize, pad: usize) {
     }
 }
 
-/// TileTaps of a correlation over a tile: where each reads, relative to the output's position, and its
-/// weights.
+/// The taps of a correlation over a tile: the offset at which each reads, relative to the output's, and
+/// its weights.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TileTaps {
     offsets: Vec<usize>,
@@ -99,7 +99,7 @@ pub(super) struct TileTaps {
 }
 
 impl TileTaps {
-    /// The convolution's own taps over the padded input tile; an output (row, column) begins at
+    /// The taps of the convolution over the padded input tile. Output (row, column) begins at
     /// `(row · in_pitch + column · L) · stride`.
     pub(super) fn forward(g: &TileGeometry, weights: &BlockWeights) -> Self {
         let mut taps = Self::default();
@@ -111,9 +111,9 @@ impl TileTaps {
         taps
     }
 
-    /// The taps of the transposed convolution for the inputs whose row and column leave the
-    /// remainders `phase` when divided by the stride, over the padded tile of the output's
-    /// gradient. Input (phase.0 + s i, phase.1 + s j) begins at `i · out_pitch + j · L`.
+    /// The taps of the transposed convolution over the padded tile of the output's gradient, for the
+    /// inputs whose row and column are `phase` modulo the stride s. Input (phase.0 + s i,
+    /// phase.1 + s j) begins at `i · out_pitch + j · L`.
     pub(super) fn backward(
         g: &TileGeometry,
         phase: (usize, usize),
@@ -121,8 +121,8 @@ impl TileTaps {
     ) -> Self {
         let mut taps = Self::default();
         let (pad, s) = (g.pad(), g.stride);
-        // Output o reads input o·s + tap - pad, so input p + s·i is read by o = i + (p + pad -
-        // tap) / s where that is whole; the tile's border adds another pad.
+        // Output o reads input o·s + tap - pad. So input p + s·i is read by o = i + (p + pad - tap) / s
+        // if that is an integer. The tile's border adds another pad.
         let shift = |phase: usize, tap: usize| {
             let distance = phase + pad + s * pad - tap;
             distance.is_multiple_of(s).then_some(distance / s)
@@ -166,7 +166,7 @@ impl TileTaps {
         }
     }
 
-    /// `M` neighbouring outputs, the first at `base`, each `step` floats after the one before.
+    /// `M` adjacent outputs, the first at `base`, `step` values apart.
     #[inline(always)]
     pub(super) fn correlate<const FUSED: bool, const M: usize>(
         &self,
@@ -189,10 +189,10 @@ impl TileTaps {
     }
 }
 
-/// Where the outputs of a convolution go. As everything below a kernel's `run`, `put` must be
+/// Receives the outputs of a convolution. Like everything that a kernel's `run` calls, `put` must be
 /// `#[inline(always)]`.
 pub(super) trait PixelSink {
-    /// One block of channels of the pixel of that number.
+    /// One block of channels of pixel number `pixel`.
     fn put(&mut self, pixel: usize, z: &Lanes);
 }
 

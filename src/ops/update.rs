@@ -1,4 +1,4 @@
-//! In-place arithmetic: sums of gradients and the optimizer's step.
+//! In-place arithmetic: sums of gradients and the step of SGD.
 
 use super::host::Host;
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
@@ -20,7 +20,7 @@ pub struct SgdStep {
     pub momentum: f64,
     /// λ
     pub weight_decay: f64,
-    /// s: below one where the gradient is clipped.
+    /// s, less than one if the gradient is clipped.
     pub gradient_scale: f64,
 }
 
@@ -66,14 +66,14 @@ impl InplaceOp3 for SgdStep {
 fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(data), Some((from, to))) => Ok(&data[from..to]),
-        _ => bail!("updates work on dense f32, got {:?}", layout),
+        _ => bail!("updates need contiguous f32 tensors, got {:?}", layout),
     }
 }
 
 fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(data), Some((from, to))) => Ok(&mut data[from..to]),
-        _ => bail!("updates work on dense f32, got {:?}", layout),
+        _ => bail!("updates need contiguous f32 tensors, got {:?}", layout),
     }
 }
 

@@ -1,10 +1,10 @@
-//! The reverse pass.
+//! Reverse-mode differentiation.
 //!
-//! A [`Tape`] records operator calls. Each record owns what its backward needs and nothing else, is
-//! consumed by running it, and so gives its activations back as the pass proceeds. A gradient is
-//! moved into its place the first time and added in place afterwards; what nobody asked for is
-//! not computed: a value without a slot is a constant, and records exist only downstream of a
-//! watched value.
+//! A [`Tape`] records operator calls. Each record owns only what its backward pass needs and is
+//! consumed by running it, so activations are freed as the backward pass proceeds. A gradient is moved
+//! into its slot the first time and accumulated in place afterwards. Gradients that nobody asks for
+//! are not computed: a value without a slot is a constant, and only calls that depend on a monitored
+//! value are recorded.
 
 mod operators;
 mod slots;
@@ -26,9 +26,9 @@ type Contributions = Vec<(Option<usize>, Tensor)>;
 enum Record {
     /// One operator call.
     Call { output: usize, backward: Box<dyn FnOnce(Tensor) -> Result<Contributions>> },
-    /// Calls that were forgotten and are made again: given a tape with the slots that there were
-    /// before them, it gives that tape with the same calls recorded.
-    Again { slots: (usize, usize), replay: Box<dyn FnOnce(Tape) -> Result<Tape>> },
+    /// Calls whose records were dropped. `replay` records them again, on a tape that has as many slots as
+    /// there were before them; `slots` counts the slots before and after them.
+    Recompute { slots: (usize, usize), replay: Box<dyn FnOnce(Tape) -> Result<Tape>> },
 }
 
 /// The records of one forward pass.
@@ -38,14 +38,14 @@ pub struct Tape {
     slots: usize,
 }
 
-/// See [`Tape::mark`].
+/// A position on the tape, see [`Tape::mark`].
 #[derive(Clone, Copy, Debug)]
 pub struct TapeMark {
     records: usize,
     slots: usize,
 }
 
-/// Gradients of the watched values.
+/// Gradients of the monitored values.
 pub struct LeafGradients {
     slots: Vec<Option<Tensor>>,
 }
@@ -68,7 +68,7 @@ impl Value {
 }
 
 impl LeafGradients {
-    /// Takes the gradient of a watched value; `None` where the result does not depend on it.
+    /// Takes the gradient of a monitored value; `None` if the result does not depend on it.
     pub fn take(&mut self, value: &Value) -> Option<Tensor> {
         value.slot.and_then(|slot| self.slots[slot].take())
     }
@@ -80,7 +80,7 @@ impl Tape {
         Self::default()
     }
 
-    /// A leaf whose gradient is wanted.
+    /// A leaf whose gradient is asked for.
     pub fn monitor(&mut self, tensor: &Tensor) -> Value {
         Value { tensor: tensor.clone(), slot: Some(self.slot()) }
     }
@@ -90,7 +90,7 @@ impl Tape {
         self.slots - 1
     }
 
-    /// Wraps an operator's output; records `backward` if any of its inputs has a slot.
+    /// Wraps the output of an operator; records `backward` if any of its inputs has a slot.
     fn record(
         &mut self,
         tensor: Tensor,
@@ -106,20 +106,20 @@ impl Tape {
         Value { tensor, slot: Some(output) }
     }
 
-    /// Where the tape stands, for [`Tape::forget`].
+    /// The current position, for [`Tape::forget`].
     #[must_use]
     pub fn mark(&self) -> TapeMark {
         TapeMark { records: self.records.len(), slots: self.slots }
     }
 
-    /// Drops what was recorded since `mark`, with all that it keeps; the way back calls `replay` to
-    /// record it anew. `replay` must make the same calls on the same values.
+    /// Drops the records since `mark`, with everything that they keep. The backward pass calls `replay`
+    /// to record them again; it must make the same calls on the same values.
     pub fn forget(&mut self, mark: TapeMark, replay: impl FnOnce(Self) -> Result<Self> + 'static) {
         if self.records.len() > mark.records {
             self.records.truncate(mark.records);
             let slots = (mark.slots, self.slots);
-            let again = Record::Again { slots, replay: Box::new(replay) };
-            self.records.push(again);
+            let record = Record::Recompute { slots, replay: Box::new(replay) };
+            self.records.push(record);
         }
     }
 
@@ -134,8 +134,8 @@ impl Tape {
         self.record(tensor, &slots, move |dy| backward(slots, dy))
     }
 
-    /// Runs the records backwards from `of`, whose gradient is given, and returns the gradients of
-    /// the watched leaves.
+    /// Runs the backward pass from `of`, whose gradient is given, and returns the gradients of the
+    /// monitored leaves.
     ///
     /// # Errors
     /// When an operator fails.
@@ -144,7 +144,7 @@ impl Tape {
         let Some(start) = of.slot else { return Ok(LeafGradients { slots }) };
         slots[start] = Some(gradient);
         memory::gradients_made(0, || held_bytes(&slots));
-        run_back(self.records, &mut slots)?;
+        run_backward(self.records, &mut slots)?;
         Ok(LeafGradients { slots })
     }
 }
@@ -157,8 +157,8 @@ fn held_bytes(slots: &[Option<Tensor>]) -> u64 {
     slots.iter().flatten().map(bytes).sum()
 }
 
-/// Runs records backwards; gradients that nobody asks for any more are dropped as they are used.
-fn run_back(records: Vec<Record>, slots: &mut [Option<Tensor>]) -> Result<()> {
+/// Runs the records in reverse. The gradient of an operator's output is dropped after its use.
+fn run_backward(records: Vec<Record>, slots: &mut [Option<Tensor>]) -> Result<()> {
     for record in records.into_iter().rev() {
         match record {
             Record::Call { output, backward } => {
@@ -174,12 +174,14 @@ fn run_back(records: Vec<Record>, slots: &mut [Option<Tensor>]) -> Result<()> {
                 }
                 memory::gradients_made(made, || held_bytes(slots));
             }
-            Record::Again { slots: (before, after), replay } => {
-                let again = replay(Tape { records: Vec::new(), slots: before })?;
-                if again.slots != after {
-                    candle_core::bail!("a block that was recomputed made other calls than before");
+            Record::Recompute { slots: (before, after), replay } => {
+                let replayed = replay(Tape { records: Vec::new(), slots: before })?;
+                if replayed.slots != after {
+                    candle_core::bail!(
+                        "a recomputed block made other calls than in the forward pass"
+                    );
                 }
-                run_back(again.records, slots)?;
+                run_backward(replayed.records, slots)?;
             }
         }
     }

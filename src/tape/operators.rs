@@ -1,4 +1,4 @@
-//! Operator calls on the tape: each runs forward and records what its way back needs.
+//! Operator calls on the tape: each runs the forward pass and records what the backward pass needs.
 
 use super::slots::{GatedSumSlots, squeeze_excite_slots};
 use super::{Tape, Value};
@@ -29,8 +29,8 @@ impl Tape {
         }))
     }
 
-    /// [`ops::depthwise`]: x `[n, h, w, c_in]`, filter `[k·k, c]`, an expansion between. Gives the
-    /// moments of the output, too, if `statistics` are asked for.
+    /// [`ops::depthwise`]: x `[n, h, w, c_in]`, an optional expansion, filter `[k·k, c]`. Also returns
+    /// the moments of the output if `statistics` are asked for.
     ///
     /// # Errors
     /// When the operator fails.
@@ -66,8 +66,8 @@ impl Tape {
         Ok((y, moments))
     }
 
-    /// [`ops::project`]: read, mask and gate the hidden channels, then a 1x1 convolution. Gives the
-    /// moments of the output, too, if `statistics` are asked for.
+    /// [`ops::project`]: batch norm, activation, mask and squeeze-excite of the hidden channels, then a
+    /// 1x1 convolution. Also returns the moments of the output if `statistics` are asked for.
     ///
     /// # Errors
     /// When the operator fails.
@@ -104,7 +104,7 @@ impl Tape {
         Ok((y, moments))
     }
 
-    /// [`ops::norm`]: normalise, activate, weigh, add and mask.
+    /// [`ops::norm`]: batch norm and activation of each branch, their gated sum, residual and mask.
     ///
     /// # Errors
     /// When the operator fails.
@@ -118,8 +118,8 @@ impl Tape {
         }))
     }
 
-    /// [`ops::conv`]: x `[n, h, w, c_in]`, w `[k·k, c_in, c_out]`. Gives the moments of the output,
-    /// too, if `statistics` are asked for.
+    /// [`ops::conv`]: x `[n, h, w, c_in]`, w `[k·k, c_in, c_out]`, `shape` the kernel size and stride.
+    /// Also returns the moments of the output if `statistics` are asked for.
     ///
     /// # Errors
     /// When the operator fails.
@@ -171,7 +171,7 @@ impl Tape {
         }))
     }
 
-    /// [`ops::pad`]: the sum of values `[n, h, w, c_i]`, filled up with zeros to `width` channels.
+    /// [`ops::pad`]: the sum of values `[n, h, w, c_i]`, each padded with zeros to `width` channels.
     ///
     /// # Errors
     /// When the operator fails.

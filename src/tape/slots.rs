@@ -1,18 +1,17 @@
-//! Where the gradients of an operator's operands go: the slots of values, in the order of the
-//! operator's gradients.
+//! The slots of an operator's operands, in the order of its gradients.
 
 use super::{Contributions, Value};
 use crate::ops::norm::{GatedSum, NormGradients, NormWanted};
 use crate::ops::project::SqueezeExciteWeights;
 
-/// Those of a squeeze-excite, in the order of its fields.
+/// The slots of a squeeze-excite's weights, in the order of the fields.
 pub(super) fn squeeze_excite_slots(weights: &SqueezeExciteWeights<Value>) -> [Option<usize>; 5] {
     let mask = weights.mask.as_ref().and_then(|mask| mask.slot);
     let SqueezeExciteWeights { squeeze, squeeze_bias, excite, excite_bias, .. } = weights;
     [squeeze.slot, squeeze_bias.slot, excite.slot, excite_bias.slot, mask]
 }
 
-/// Those of a [`GatedSum`].
+/// The slots of a [`GatedSum`].
 pub(super) struct GatedSumSlots {
     /// z, γ and β of each branch.
     branches: Vec<[Option<usize>; 3]>,

@@ -1,5 +1,5 @@
-//! Calls that pick pixels, put them together again, or weigh and add what is there: none of them
-//! keeps an activation for the way back.
+//! Operator calls on the tape that keep no activation for the backward pass: subsampling, merging,
+//! adding and scaling.
 
 use super::{Tape, Value};
 use crate::ops::subsample::{self, Grid};
@@ -19,13 +19,13 @@ impl Tape {
         Ok(self.push(y, [x], move |[x], dy| Ok(vec![(x, subsample::backward(&dy, grid, (h, w))?)])))
     }
 
-    /// [`subsample::merge`]: the first part, which is of full size, and the others on their grids,
-    /// added up.
+    /// [`subsample::merge`]: the sum of the first part, which has the full size, and the others on their
+    /// grids.
     ///
     /// # Errors
     /// When there is no part, or the operator fails.
     pub fn merge(&mut self, parts: &[(Value, Grid)]) -> Result<Value> {
-        let Some((first, whole)) = parts.first() else { bail!("merge: nothing to add up") };
+        let Some((first, whole)) = parts.first() else { bail!("merge: nothing to merge") };
         if parts.len() == 1 {
             return Ok(first.clone());
         }
@@ -45,20 +45,20 @@ impl Tape {
         }))
     }
 
-    /// a + b, of the same sizes.
+    /// a + b, of the same shape.
     ///
     /// # Errors
-    /// When their sizes differ.
+    /// When their shapes differ.
     pub fn add(&mut self, a: &Value, b: &Value) -> Result<Value> {
         let y = (&a.tensor + &b.tensor)?;
-        // Gradients are added to in place, so that two slots must not share one.
+        // Gradients are accumulated in place, so two slots must not share a tensor.
         Ok(self.push(y, [a, b], |[a, b], dy| Ok(vec![(a, dy.copy()?), (b, dy)])))
     }
 
     /// The columns of w `[…, c]` times the mask `[c]`.
     ///
     /// # Errors
-    /// When their sizes do not fit.
+    /// When the shapes do not fit.
     pub fn scale_columns(&mut self, w: &Value, mask: &Value) -> Result<Value> {
         let y = w.tensor.broadcast_mul(&mask.tensor)?;
         let (ws, masks) = (w.tensor.clone(), mask.tensor.clone());

@@ -1,43 +1,39 @@
-//! The way back through the depthwise convolution and the expansion in front of it.
+//! The backward pass of the depthwise convolution and of the expansion in front of it.
 
 use super::batch_sums::{BatchSums, ExpandGradients};
+use super::tile_gradients::{filter, hidden, outer, plain, spread, through_norm};
 use super::{Expand, Front, block_taps, shape};
-use crate::ops::activation::{ActivationFn, by_activation};
 use crate::ops::host::{Host, Scratch, expect, tensor, to_fill};
-use crate::ops::lanes::{
-    self, Kernel, L, Lanes, Layout, Mode, ROWS, add_some, blocks, dispatch, load, load_some,
-    multiply, multiply_add, one_row_at_a_time, product, store, store_some,
-};
+use crate::ops::lanes::{self, Kernel, L, Layout, Mode, blocks, dispatch, multiply};
 use crate::ops::no_kernel;
-use crate::ops::norm::HostNorm;
 use crate::ops::sums::{ChannelSums, sum_parts};
 use crate::ops::tile::{TileGeometry, TileTaps};
 use crate::tiling::chunk_images;
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
-/// Which gradients are asked for.
+/// Which gradients to compute.
 #[derive(Clone, Copy, Debug)]
 pub struct DepthwiseWanted {
     pub input: bool,
     pub weights: bool,
 }
 
-/// DepthwiseGradients of [`super::forward`].
+/// Gradients of [`super::forward`]; `None` where not wanted.
 pub struct DepthwiseGradients {
     /// `[n, h, w, c_in]`
     pub dx: Option<Tensor>,
     /// `[k·k, c]`
     pub dfilter: Option<Tensor>,
-    /// When weights are wanted and there is an expansion.
+    /// If weights are wanted and there is an expansion.
     pub expand: Option<ExpandGradients>,
 }
 
-/// The gradients of [`super::forward`]; an expansion's statistics are seen as functions of its
-/// input (training mode), which is described by `gram`.
+/// The gradients of [`super::forward`], with an expansion's statistics as functions of its input
+/// (training mode).
 ///
 /// # Errors
-/// As [`super::forward`], and when an expansion comes without its gram.
+/// As [`super::forward`], and when an expansion has no gram.
 pub fn backward(
     x: &Tensor,
     expand: Option<&Expand>,
@@ -55,19 +51,19 @@ pub fn backward(
             let front = Front::of(x, expand)?;
             let shared = DepthwiseShared::new(g, &front, &filters, wanted);
             let (in_len, out_len) = (g.in_pixels() * front.c_in, g.out_pixels() * g.c);
-            // SAFETY: each image is stored in full.
+            // SAFETY: every image is stored in full.
             #[allow(unsafe_code)]
             let mut dx = unsafe { to_fill(if wanted.input { n * in_len } else { 0 }) };
-            let piece = chunk_images(n);
-            let dx_pieces: Vec<&mut [f32]> = if wanted.input {
-                dx.chunks_mut(piece * in_len).collect()
+            let chunk = chunk_images(n);
+            let dx_chunks: Vec<&mut [f32]> = if wanted.input {
+                dx.chunks_mut(chunk * in_len).collect()
             } else {
-                (0..n.div_ceil(piece)).map(|_| &mut [][..]).collect()
+                (0..n.div_ceil(chunk)).map(|_| &mut [][..]).collect()
             };
-            let parts: Vec<DepthwisePartials> = dx_pieces
+            let parts: Vec<DepthwisePartials> = dx_chunks
                 .into_par_iter()
-                .zip(xs.par_chunks(piece * in_len))
-                .zip(dys.par_chunks(piece * out_len))
+                .zip(xs.par_chunks(chunk * in_len))
+                .zip(dys.par_chunks(chunk * out_len))
                 .map(|((dx, x), dy)| {
                     let mut parts = DepthwisePartials::new(g, &front, wanted);
                     dispatch(DepthwiseBackward { shared: &shared, x, dy, dx, parts: &mut parts });
@@ -78,7 +74,7 @@ pub fn backward(
             let rows = n * g.in_pixels();
             let mut expand_gradients = None;
             if let (Some(host), Some(Expand { gram, .. })) = (&front.expand, expand) {
-                let Some(gram) = gram else { bail!("depthwise: no gram of the expanded input") };
+                let Some(gram) = gram else { bail!("depthwise: no gram of the expansion's input") };
                 let last = BatchSums::new(&host.norm, &host.w, gram, &total.sums, rows);
                 if wanted.input {
                     last.correct_input(&mut dx, &xs);
@@ -87,25 +83,21 @@ pub fn backward(
                     expand_gradients = Some(last.weights(&total.products)?);
                 }
             }
-            Ok(DepthwiseGradients {
-                dx: wanted.input.then(|| tensor(dx, x.shape())).transpose()?,
-                dfilter: wanted
-                    .weights
-                    .then(|| tensor(total.filter, filter.shape()))
-                    .transpose()?,
-                expand: expand_gradients,
-            })
+            let dx = wanted.input.then(|| tensor(dx, x.shape())).transpose()?;
+            let dfilter = wanted.weights.then(|| tensor(total.filter, filter.shape()));
+            let dfilter = dfilter.transpose()?;
+            Ok(DepthwiseGradients { dx, dfilter, expand: expand_gradients })
         }
         device => no_kernel("depthwise", device),
     }
 }
 
-/// What all pieces read.
+/// What the tasks of all chunks read.
 struct DepthwiseShared<'a> {
     g: &'a TileGeometry,
     front: &'a Front<'a>,
     wanted: DepthwiseWanted,
-    /// Per block of channels, per phase: the transposed convolution's taps.
+    /// The taps of the transposed convolution, per block of channels and per phase.
     taps: Vec<Vec<((usize, usize), TileTaps)>>,
     /// Per block of channels: (W s)ᵀ `[16, c_in]`, packed.
     back: Vec<Vec<f32>>,
@@ -140,7 +132,7 @@ impl<'a> DepthwiseShared<'a> {
     }
 }
 
-/// Sums over one piece.
+/// The sums of one chunk.
 struct DepthwisePartials {
     /// dL/d filter `[k·k, c]`.
     filter: Vec<f32>,
@@ -176,12 +168,12 @@ impl DepthwisePartials {
     }
 }
 
-/// One piece of the batch on one thread.
+/// The backward pass of one chunk of the batch.
 struct DepthwiseBackward<'a> {
     shared: &'a DepthwiseShared<'a>,
     x: &'a [f32],
     dy: &'a [f32],
-    /// Empty when not wanted.
+    /// Empty if not wanted.
     dx: &'a mut [f32],
     parts: &'a mut DepthwisePartials,
 }
@@ -209,16 +201,9 @@ impl Kernel for DepthwiseBackward<'_> {
                 if expanded || wanted.weights {
                     front.fill::<FUSED>(g, x, (at, valid), &mut tile, &mut q);
                 }
-                match valid {
-                    L => spread::<true>(g, dy, (at, valid), &mut dy_tile),
-                    _ => spread::<false>(g, dy, (at, valid), &mut dy_tile),
-                }
+                spread(g, dy, (at, valid), &mut dy_tile);
                 if wanted.weights {
-                    let part = &mut self.parts.filter;
-                    match g.k {
-                        3 => filter::<FUSED, 3>(g, &tile, &dy_tile, part, (at, valid)),
-                        _ => filter::<FUSED, 5>(g, &tile, &dy_tile, part, (at, valid)),
-                    }
+                    filter::<FUSED>(g, &tile, &dy_tile, &mut self.parts.filter, (at, valid));
                 }
                 let Some(expand) = &front.expand else {
                     if wanted.input {
@@ -231,7 +216,7 @@ impl Kernel for DepthwiseBackward<'_> {
                 for (phase, taps) in &taps[b] {
                     hidden::<FUSED>(g, taps, *phase, &dy_tile, &mut da);
                 }
-                slopes::<FUSED>(&expand.norm, (at, valid), &da, &mut q, &mut self.parts.sums);
+                through_norm::<FUSED>(&expand.norm, (at, valid), &da, &mut q, &mut self.parts.sums);
                 if wanted.weights {
                     let part = &mut self.parts.products;
                     outer::<FUSED>(x, front.c_in, &q, part, g.c, (at, valid));
@@ -250,173 +235,5 @@ impl Kernel for DepthwiseBackward<'_> {
                 }
             }
         }
-    }
-}
-
-/// Copies one block of channels of an output map into its padded tile.
-#[inline(always)]
-fn spread<const FULL: bool>(
-    g: &TileGeometry,
-    dy: &[f32],
-    (at, valid): (usize, usize),
-    tile: &mut [f32],
-) {
-    for row in 0..g.oh {
-        for column in 0..g.ow {
-            one_row_at_a_time();
-            let pixel = load_some::<FULL>(dy, (row * g.ow + column) * g.c + at, valid);
-            store(&pixel, tile, g.out_at(row, column));
-        }
-    }
-}
-
-/// Adds Σ dy · tile to every tap.
-#[inline(always)]
-fn filter<const FUSED: bool, const K: usize>(
-    g: &TileGeometry,
-    tile: &[f32],
-    dy_tile: &[f32],
-    part: &mut [f32],
-    (at, valid): (usize, usize),
-) {
-    for kh in 0..K {
-        let sums = filter_row::<FUSED, K>(g, tile, dy_tile, kh);
-        for kw in 0..K {
-            add_some(&sums[kw], part, (kh * K + kw) * g.c + at, valid);
-        }
-    }
-}
-
-/// Σ dy · tile for the taps of one row of the filter.
-#[inline(always)]
-fn filter_row<const FUSED: bool, const K: usize>(
-    g: &TileGeometry,
-    tile: &[f32],
-    dy_tile: &[f32],
-    kh: usize,
-) -> [Lanes; K] {
-    let mut sums = [[0f32; L]; K];
-    for row in 0..g.oh {
-        let tile = &tile[(row * g.stride + kh) * g.in_pitch()..][..g.in_pitch()];
-        let dy_row = &dy_tile[g.out_at(row, 0)..][..g.ow * L];
-        for (column, dy) in dy_row.chunks_exact(L).enumerate() {
-            one_row_at_a_time();
-            let dy = load(dy, 0);
-            let window = &tile[column * g.stride * L..][..K * L];
-            for kw in 0..K {
-                let x = load(window, kw * L);
-                for l in 0..L {
-                    sums[kw][l] = multiply_add::<FUSED>(x[l], dy[l], sums[kw][l]);
-                }
-            }
-        }
-    }
-    sums
-}
-
-/// dx of the inputs of one phase, without an expansion.
-#[inline(always)]
-fn plain<const FUSED: bool>(
-    g: &TileGeometry,
-    taps: &TileTaps,
-    phase: (usize, usize),
-    dy_tile: &[f32],
-    dx: &mut [f32],
-    (at, valid): (usize, usize),
-) {
-    for (i, row) in (phase.0..g.h).step_by(g.stride).enumerate() {
-        for (j, column) in (phase.1..g.w).step_by(g.stride).enumerate() {
-            let [d] = taps.correlate::<FUSED, 1>(dy_tile, i * g.out_pitch() + j * L, L);
-            store_some::<false>(&d, dx, (row * g.w + column) * g.c + at, valid);
-        }
-    }
-}
-
-/// dL/da of the hidden inputs of one phase, pixel by pixel.
-#[inline(always)]
-fn hidden<const FUSED: bool>(
-    g: &TileGeometry,
-    taps: &TileTaps,
-    phase: (usize, usize),
-    dy_tile: &[f32],
-    da: &mut [f32],
-) {
-    let s = g.stride;
-    let columns = g.w.saturating_sub(phase.1).div_ceil(s);
-    let grouped = columns - columns % ROWS;
-    for (i, row) in (phase.0..g.h).step_by(s).enumerate() {
-        let base = i * g.out_pitch();
-        let first = row * g.w + phase.1;
-        for j in (0..grouped).step_by(ROWS) {
-            let d = taps.correlate::<FUSED, ROWS>(dy_tile, base + j * L, L);
-            for (m, d) in d.iter().enumerate() {
-                store(d, da, (first + (j + m) * s) * L);
-            }
-        }
-        for j in grouped..columns {
-            let [d] = taps.correlate::<FUSED, 1>(dy_tile, base + j * L, L);
-            store(&d, da, (first + j * s) * L);
-        }
-    }
-}
-
-/// Turns the raw x W in `q` into q = dL/da · act'(u), and gathers its sums.
-#[inline(always)]
-fn slopes<const FUSED: bool>(
-    norm: &HostNorm,
-    (at, valid): (usize, usize),
-    da: &[f32],
-    q: &mut [f32],
-    sums: &mut ChannelSums,
-) {
-    let (sum, sum_z) = by_activation!(norm.activation, A => slopes_by::<FUSED, A>(norm, at, da, q));
-    sums.add(at, valid, &sum, &sum_z);
-}
-
-#[inline(always)]
-fn slopes_by<const FUSED: bool, A: ActivationFn>(
-    norm: &HostNorm,
-    at: usize,
-    da: &[f32],
-    q: &mut [f32],
-) -> (Lanes, Lanes) {
-    let (scale, shift) = norm.affine(at);
-    let mean = load(&norm.mean, at);
-    let (mut sum, mut sum_z) = ([0f32; L], [0f32; L]);
-    for (d, q) in da.chunks_exact(L).zip(q.chunks_exact_mut(L)) {
-        one_row_at_a_time();
-        let (d, z) = (load(d, 0), load(q, 0));
-        let mut slope = [0f32; L];
-        for l in 0..L {
-            slope[l] = d[l] * A::slope(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
-            sum[l] += slope[l];
-            sum_z[l] = multiply_add::<FUSED>(slope[l], z[l] - mean[l], sum_z[l]);
-        }
-        store(&slope, q, 0);
-    }
-    (sum, sum_z)
-}
-
-/// Adds xᵀq for one block of channels.
-#[inline(always)]
-fn outer<const FUSED: bool>(
-    x: &[f32],
-    c_in: usize,
-    q: &[f32],
-    part: &mut [f32],
-    c: usize,
-    (at, valid): (usize, usize),
-) {
-    let pixels = q.len() / L;
-    let grouped = c_in - c_in % ROWS;
-    for i in (0..grouped).step_by(ROWS) {
-        let sums = product::<FUSED, ROWS>(pixels, &x[i..], Layout::Columns(c_in), q);
-        for (m, sum) in sums.iter().enumerate() {
-            add_some(sum, part, (i + m) * c + at, valid);
-        }
-    }
-    for i in grouped..c_in {
-        let sums = product::<FUSED, 1>(pixels, &x[i..], Layout::Columns(c_in), q);
-        add_some(&sums[0], part, i * c + at, valid);
     }
 }

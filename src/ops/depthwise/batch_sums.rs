@@ -1,5 +1,5 @@
-//! What the sums over the whole batch add to the gradients of an expansion, once all pieces have
-//! given theirs; the formulas are at the head of the parent file.
+//! The terms of an expansion's gradients that depend on sums over the whole batch. They are added after
+//! all chunks are done; the formulas are at the head of the parent file.
 
 use crate::ops::gram::{self, Gram};
 use crate::ops::host::tensor;
@@ -11,7 +11,7 @@ use crate::tiling::elementwise_rows;
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-/// Gradients of an [`Expand`].
+/// Gradients of an [`Expand`](super::Expand).
 pub struct ExpandGradients {
     /// `[c_in, c]`
     pub dw: Tensor,
@@ -21,7 +21,7 @@ pub struct ExpandGradients {
     pub dbeta: Tensor,
 }
 
-/// Σq and Σqẑ of an expansion, with what they are applied to.
+/// Σq and Σqẑ of an expansion, and what they are multiplied by.
 pub(super) struct BatchSums<'a> {
     norm: &'a HostNorm,
     w: &'a [f32],
@@ -40,19 +40,18 @@ impl<'a> BatchSums<'a> {
         sums: &ChannelSums,
         rows: usize,
     ) -> Self {
-        let normalised = sums.second().iter().zip(&norm.inverse);
         Self {
             norm,
             w,
             gram,
             rows: rows as f64,
             sum: sums.first().to_vec(),
-            sum_normalised: normalised.map(|(s, inverse)| s * f64::from(*inverse)).collect(),
+            sum_normalised: norm.normalise_sums(sums.second()),
         }
     }
 
     /// m₂ s / σ and s (m₁ - m₂ μ/σ) of channel j.
-    fn slopes(&self, j: usize) -> (f64, f64) {
+    fn input_terms(&self, j: usize) -> (f64, f64) {
         let scale = f64::from(self.norm.scale[j]);
         let inverse = f64::from(self.norm.inverse[j]);
         let (m1, m2) = (self.sum[j] / self.rows, self.sum_normalised[j] / self.rows);
@@ -63,12 +62,12 @@ impl<'a> BatchSums<'a> {
     pub(super) fn correct_input(&self, dx: &mut [f32], x: &[f32]) {
         let c = self.sum.len();
         let c_in = self.w.len() / c;
-        let slopes: Vec<(f64, f64)> = (0..c).map(|j| self.slopes(j)).collect();
+        let terms: Vec<(f64, f64)> = (0..c).map(|j| self.input_terms(j)).collect();
         let mut weighted = vec![0f32; c_in * c];
         let mut constant = vec![0f32; c_in];
         for (i, (row, w)) in weighted.chunks_exact_mut(c).zip(self.w.chunks_exact(c)).enumerate() {
             let mut total = 0.0;
-            for ((to, w), (linear, fixed)) in row.iter_mut().zip(w).zip(&slopes) {
+            for ((to, w), (linear, fixed)) in row.iter_mut().zip(w).zip(&terms) {
                 *to = -(f64::from(*w) * linear) as f32;
                 total -= f64::from(*w) * fixed;
             }
@@ -86,8 +85,8 @@ impl<'a> BatchSums<'a> {
             how: Mode::Store,
         });
         let packed = lanes::pack(&b, c_in, c_in);
-        let piece = elementwise_rows(c_in) * c_in;
-        dx.par_chunks_mut(piece).zip(x.par_chunks(piece)).for_each(|(dx, x)| {
+        let chunk = elementwise_rows(c_in) * c_in;
+        dx.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(dx, x)| {
             for row in dx.chunks_exact_mut(c_in) {
                 for (to, constant) in row.iter_mut().zip(&constant) {
                     *to += constant;

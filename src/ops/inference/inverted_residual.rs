@@ -1,5 +1,5 @@
-//! An inverted residual image by image: its hidden map lives in the cache, twice: as tiles that the
-//! filter reads, and as rows that the projection reads.
+//! An inverted residual at inference, image by image. Its hidden map is in the cache twice: as tiles
+//! that the filter reads, and as rows that the projection reads.
 
 use super::matrix::{Matrix, Pitch};
 use super::{HostLayer, InferenceInvertedResidual, MapShape};
@@ -21,11 +21,11 @@ pub(super) struct HostInvertedResidual {
     /// Hidden channels.
     c: usize,
     expand: Option<Matrix>,
-    /// The filter times the scale of the norm behind it, `[k·k, c]`.
+    /// The filter times the scale of the batch norm behind it, `[k·k, c]`.
     filter: Vec<f32>,
     kernel: usize,
     stride: usize,
-    /// Behind the filter, padded.
+    /// The shift of that batch norm, padded.
     bias: Vec<f32>,
     activation: Activation,
     squeeze_excite: Option<HostSqueezeExcite>,
@@ -125,7 +125,7 @@ impl Kernel for InvertedResidualForward<'_> {
 }
 
 impl HostInvertedResidual {
-    /// The tile of one block of hidden channels.
+    /// Computes the tile of one block of hidden channels.
     #[inline(always)]
     fn fill<const FUSED: bool>(
         &self,
@@ -146,7 +146,7 @@ impl HostInvertedResidual {
         }
     }
 
-    /// One block of act(filter(tile) + bias), pixels `pitch` floats apart.
+    /// One block of act(filter(tile) + bias), its pixels `pitch` values apart.
     #[inline(always)]
     fn convolve<const FUSED: bool>(
         &self,
@@ -165,7 +165,7 @@ impl HostInvertedResidual {
     }
 }
 
-/// One block of hidden channels, behind bias and activation.
+/// Stores one block of hidden channels after bias and activation.
 struct Activated<'a, A> {
     bias: Lanes,
     hidden: &'a mut [f32],

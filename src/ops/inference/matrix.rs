@@ -1,4 +1,4 @@
-//! y = act(x W + b): what a convolution with folded batch norm comes down to.
+//! y = act(x W + b): what a convolution with folded batch norm amounts to.
 
 use super::{HostLayer, InferenceConv, MapShape};
 use crate::ops::activation::{ActivationFn, by_activation};
@@ -21,7 +21,7 @@ pub(super) struct Matrix {
     activation: Activation,
 }
 
-/// Where the rows of a matrix lie: from one to the next it is this many floats.
+/// Values from one row to the next, in x and in y.
 #[derive(Clone, Copy)]
 pub(super) struct Pitch {
     pub x: usize,
@@ -57,7 +57,7 @@ impl Matrix {
         Ok(Self { c_in, c_out, weights, bias, activation })
     }
 
-    /// Refuses a map of other channels.
+    /// Refuses a map with another number of channels.
     pub(super) fn check(&self, shape: MapShape) -> Result<()> {
         if shape.c != self.c_in {
             bail!("inference: a map has {} channels, its layer reads {}", shape.c, self.c_in);
@@ -65,8 +65,8 @@ impl Matrix {
         Ok(())
     }
 
-    /// All columns of as many rows as `y` has; the first c_out values of each row of `added` are
-    /// added, where there is one.
+    /// Writes `rows` rows of y. `added`, a matrix and its pitch, is added to them: the first c_out values
+    /// of each of its rows.
     #[inline(always)]
     pub(super) fn apply<const FUSED: bool>(
         &self,
@@ -86,7 +86,8 @@ impl Matrix {
         }
     }
 
-    /// One block of columns, its lanes beyond the channels too, into rows of `L` floats and more.
+    /// Writes one block of columns of `rows` rows, including lanes beyond the channels: rows of y are at
+    /// least `L` values apart.
     #[inline(always)]
     pub(super) fn apply_block<const FUSED: bool>(
         &self,
@@ -182,7 +183,7 @@ impl Kernel for Conv1x1Kernel<'_> {
             return matrix.apply::<FUSED>(rows, self.x, self.y, Pitch { x: c, y: c_out }, None);
         }
         let (w, pitch) = (self.shape.w.div_ceil(*stride), Pitch { x: stride * c, y: c_out });
-        // Of every image every stride-th row of pixels.
+        // Every stride-th row of pixels of every image.
         let images = self.x.chunks_exact(self.shape.len());
         let kept = images.flat_map(|x| x.chunks_exact(self.shape.w * c).step_by(*stride));
         for (x, y) in kept.zip(self.y.chunks_exact_mut(w * c_out)) {
@@ -191,7 +192,7 @@ impl Kernel for Conv1x1Kernel<'_> {
     }
 }
 
-/// A dense convolution, window by window.
+/// A dense convolution by im2col.
 pub(super) struct HostConv {
     matrix: Matrix,
     kernel: usize,
@@ -213,7 +214,7 @@ impl HostConv {
         ConvGeometry::new((shape.h, shape.w, shape.c), self.kernel, self.stride)
     }
 
-    /// The shape that it makes of this one, which it can read.
+    /// The shape of the output for an input of this shape, which must fit.
     pub(super) fn behind(&self, shape: MapShape) -> MapShape {
         let g = self.geometry(shape);
         MapShape { h: g.oh, w: g.ow, c: self.matrix.c_out }

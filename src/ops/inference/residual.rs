@@ -1,5 +1,5 @@
-//! Two dense convolutions and their input beside them, a few images at a time: what is between them
-//! lives in the cache.
+//! A residual block at inference, a few images at a time: the map between its two dense convolutions
+//! stays in the cache.
 
 use super::matrix::HostConv;
 use super::{HostLayer, InferenceResidual, MapShape};
@@ -14,7 +14,7 @@ pub(super) struct HostResidual {
 impl HostResidual {
     pub(super) fn new(block: &InferenceResidual) -> Result<Self> {
         if block.second.stride != 1 {
-            bail!("inference: a residual block of two strides");
+            bail!("inference: the second convolution of a residual block has a stride");
         }
         Ok(Self { first: HostConv::new(&block.first)?, second: HostConv::new(&block.second)? })
     }
@@ -30,7 +30,7 @@ impl HostLayer for HostResidual {
         let mut inner = Scratch::new(x.len() / shape.len() * between.len());
         self.first.run(shape, x, &mut inner);
         self.second.run(between, &inner, y);
-        // Of every image every stride-th row of pixels, and of that every stride-th pixel.
+        // Every stride-th pixel of every stride-th row of every image.
         let stride = self.first.stride;
         let images = x.chunks_exact(shape.len());
         let rows = images.flat_map(|x| x.chunks_exact(shape.w * shape.c).step_by(stride));

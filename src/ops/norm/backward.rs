@@ -1,10 +1,10 @@
-//! The way back through the sum of branches.
+//! The backward pass of the gated sum.
 
-use super::{GatedSum, HostBranch, HostGatedSum, HostNorm};
+use super::{GatedSum, HostBranch, HostGatedSum, HostNorm, InputGradientRows};
 use crate::ops::activation::{ActivationFn, by_activation};
 use crate::ops::host::{Host, expect, tensor, to_fill};
 use crate::ops::lanes::{
-    Kernel, L, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time, store_some,
+    Kernel, L, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time,
 };
 use crate::ops::no_kernel;
 use crate::ops::sums::ChannelSums;
@@ -12,16 +12,16 @@ use crate::tiling::elementwise_rows;
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-/// Which of the large gradients are asked for; the small ones come anyway.
+/// Which of the large gradients to compute; the small ones are always computed.
 #[derive(Clone, Debug)]
 pub struct NormWanted {
-    /// dz of each candidate.
+    /// dz of each branch.
     pub branches: Vec<bool>,
     /// dx.
     pub identity: bool,
 }
 
-/// NormGradients of [`super::forward`], in the order of its inputs.
+/// Gradients of [`super::forward`], in the order of its inputs.
 pub struct NormGradients {
     pub branches: Vec<BranchGradients>,
     /// `[t]`
@@ -34,7 +34,7 @@ pub struct NormGradients {
     pub mask: Option<Tensor>,
 }
 
-/// NormGradients of one candidate.
+/// Gradients of one branch.
 pub struct BranchGradients {
     /// `[n, h, w, c]`, when wanted.
     pub dz: Option<Tensor>,
@@ -44,7 +44,7 @@ pub struct BranchGradients {
     pub dbeta: Tensor,
 }
 
-/// The gradients of [`super::forward`], the statistics seen as functions of z (training mode).
+/// The gradients of [`super::forward`], with the statistics as functions of z (training mode).
 ///
 /// # Errors
 /// As [`super::forward`].
@@ -64,17 +64,17 @@ fn backward_cpu(sum: &GatedSum, dy: &Tensor, wanted: &NormWanted) -> Result<Norm
     let mut dmask = vec![0f64; c];
     let mut gates = Vec::with_capacity(host.branches.len());
     let mut branches = Vec::with_capacity(host.branches.len());
-    for (candidate, wants) in host.branches.iter().zip(&wanted.branches) {
-        let sums = BranchTotals::of(candidate, c, &dys);
+    for (branch, wants) in host.branches.iter().zip(&wanted.branches) {
+        let sums = BranchTotals::of(branch, c, &dys);
         gates.push(dot(mask, &sums.value) as f32);
         for (d, value) in dmask.iter_mut().zip(&sums.value) {
-            *d += f64::from(candidate.gate) * value;
+            *d += f64::from(branch.gate) * value;
         }
         let scaled = |values: &[f64]| {
-            let factors = mask.iter().map(|m| f64::from(candidate.gate * m));
+            let factors = mask.iter().map(|m| f64::from(branch.gate * m));
             tensor(factors.zip(values).map(|(f, v)| (f * v) as f32).collect(), c)
         };
-        let dz = wants.then(|| tensor(branch_gradient(candidate, &host, &dys, &sums), dy.shape()));
+        let dz = wants.then(|| tensor(branch_gradient(branch, &host, &dys, &sums), dy.shape()));
         branches.push(BranchGradients {
             dz: dz.transpose()?,
             dgamma: scaled(&sums.slope_normalised)?,
@@ -107,9 +107,8 @@ fn dot(a: &[f32], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * b).sum()
 }
 
-/// BranchSums over all rows for one candidate, per channel, without its gate and the mask.
+/// Sums over all rows per channel for one branch, without its gate and the mask.
 struct BranchTotals {
-    rows: usize,
     /// Σ dy·act(u)
     value: Vec<f64>,
     /// Σ dy·act'(u)
@@ -119,26 +118,24 @@ struct BranchTotals {
 }
 
 impl BranchTotals {
-    fn of(candidate: &HostBranch<'_>, c: usize, dy: &[f32]) -> Self {
-        let piece = elementwise_rows(c) * c;
+    fn of(branch: &HostBranch<'_>, c: usize, dy: &[f32]) -> Self {
+        let chunk = elementwise_rows(c) * c;
         let parts: Vec<(ChannelSums, ChannelSums)> = dy
-            .par_chunks(piece)
+            .par_chunks(chunk)
             .enumerate()
             .map(|(i, dy)| {
                 let mut sums = (ChannelSums::new(c), ChannelSums::new(c));
-                let z = &candidate.z[i * piece..][..dy.len()];
-                dispatch(BranchSums { norm: &candidate.norm, c, z, dy, sums: &mut sums });
+                let z = &branch.z[i * chunk..][..dy.len()];
+                dispatch(BranchSums { norm: &branch.norm, c, z, dy, sums: &mut sums });
                 sums
             })
             .collect();
         let (values, slopes) = parts.into_iter().unzip();
         let (values, slopes) = (ChannelSums::total(values, c), ChannelSums::total(slopes, c));
-        let centred = slopes.second().iter().zip(&candidate.norm.inverse);
         Self {
-            rows: dy.len() / c,
             value: values.first().to_vec(),
             slope: slopes.first().to_vec(),
-            slope_normalised: centred.map(|(s, inverse)| s * f64::from(*inverse)).collect(),
+            slope_normalised: branch.norm.normalise_sums(slopes.second()),
         }
     }
 }
@@ -184,7 +181,7 @@ impl BranchSums<'_> {
                 (load_some::<FULL>(dy_row, at, valid), load_some::<FULL>(z_row, at, valid));
             for l in 0..L {
                 let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
-                let q = dy[l] * A::slope(u);
+                let q = dy[l] * A::derivative(u);
                 value[l] = multiply_add::<FUSED>(dy[l], A::value(u), value[l]);
                 slope[l] += q;
                 slope_z[l] = multiply_add::<FUSED>(q, z[l] - mean[l], slope_z[l]);
@@ -197,99 +194,24 @@ impl BranchSums<'_> {
 }
 
 fn branch_gradient(
-    candidate: &HostBranch<'_>,
+    branch: &HostBranch<'_>,
     host: &HostGatedSum<'_>,
     dy: &[f32],
     sums: &BranchTotals,
 ) -> Vec<f32> {
     let c = host.c;
-    let rows = InputRows::new(&candidate.norm, &host.mask, candidate.gate, sums, c);
-    let piece = elementwise_rows(c) * c;
+    let factors = branch.norm.scale.iter().zip(&host.mask);
+    let factors = factors.map(|(scale, mask)| scale * branch.gate * mask).collect();
+    let both = (&sums.slope[..], &sums.slope_normalised[..]);
+    let rows = InputGradientRows::new(&branch.norm, factors, both, dy.len() / c);
     // SAFETY: every block of every row is written.
     #[allow(unsafe_code)]
     let mut dz = unsafe { to_fill(dy.len()) };
-    dz.par_chunks_mut(piece).zip(dy.par_chunks(piece)).enumerate().for_each(|(i, (dz, dy))| {
-        let z = &candidate.z[i * piece..][..dy.len()];
-        dispatch(InputGradient { norm: &candidate.norm, rows: &rows, c, z, dy, dz });
-    });
+    rows.write(&branch.norm, c, &branch.z, dy, &mut dz);
     dz
 }
 
-/// dz = γ/σ · g · m · (q - mean(q) - ẑ · mean(qẑ)) with q = dy·act'(u), as
-/// factor · (q - constant - z · linear).
-struct InputRows {
-    factor: Vec<f32>,
-    constant: Vec<f32>,
-    linear: Vec<f32>,
-}
-
-impl InputRows {
-    fn new(norm: &HostNorm, mask: &[f32], gate: f32, sums: &BranchTotals, c: usize) -> Self {
-        let padded = c.next_multiple_of(L);
-        let zeros = || vec![0f32; padded];
-        let mut rows = Self { factor: zeros(), constant: zeros(), linear: zeros() };
-        for j in 0..c {
-            let n = sums.rows as f64;
-            let linear = f64::from(norm.inverse[j]) * sums.slope_normalised[j] / n;
-            rows.factor[j] = norm.scale[j] * gate * mask[j];
-            rows.linear[j] = linear as f32;
-            rows.constant[j] = (sums.slope[j] / n - f64::from(norm.mean[j]) * linear) as f32;
-        }
-        rows
-    }
-}
-
-struct InputGradient<'a> {
-    norm: &'a HostNorm,
-    rows: &'a InputRows,
-    c: usize,
-    z: &'a [f32],
-    dy: &'a [f32],
-    dz: &'a mut [f32],
-}
-
-impl Kernel for InputGradient<'_> {
-    #[inline(always)]
-    fn run<const FUSED: bool>(mut self) {
-        by_activation!(self.norm.activation, A => self.write::<FUSED, A>());
-    }
-}
-
-impl InputGradient<'_> {
-    #[inline(always)]
-    fn write<const FUSED: bool, A: ActivationFn>(&mut self) {
-        for block in blocks(self.c) {
-            match block.1 {
-                L => self.write_block::<FUSED, true, A>(block),
-                _ => self.write_block::<FUSED, false, A>(block),
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn write_block<const FUSED: bool, const FULL: bool, A: ActivationFn>(
-        &mut self,
-        (at, valid): (usize, usize),
-    ) {
-        let (scale, shift) = self.norm.affine(at);
-        let factor = load(&self.rows.factor, at);
-        let (constant, linear) = (load(&self.rows.constant, at), load(&self.rows.linear, at));
-        let rows = self.dy.chunks_exact(self.c).zip(self.z.chunks_exact(self.c));
-        for (dz_row, (dy_row, z_row)) in self.dz.chunks_exact_mut(self.c).zip(rows) {
-            one_row_at_a_time();
-            let (dy, z) =
-                (load_some::<FULL>(dy_row, at, valid), load_some::<FULL>(z_row, at, valid));
-            let mut dz = [0f32; L];
-            for l in 0..L {
-                let q = dy[l] * A::slope(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
-                dz[l] = factor[l] * (q - multiply_add::<FUSED>(z[l], linear[l], constant[l]));
-            }
-            store_some::<FULL>(&dz, dz_row, at, valid);
-        }
-    }
-}
-
-/// dx = ρ · m · dy (empty when not wanted) and Σ dy·x per channel.
+/// dx = ρ · m · dy (empty unless `wanted`) and Σ dy·x per channel.
 fn identity_gradient(
     host: &HostGatedSum<'_>,
     x: &[f32],
@@ -298,18 +220,18 @@ fn identity_gradient(
     wanted: bool,
 ) -> (Vec<f32>, Vec<f64>) {
     let (c, mask) = (host.c, host.mask.as_slice());
-    let piece = elementwise_rows(c) * c;
+    let chunk = elementwise_rows(c) * c;
     // SAFETY: every value is written where it is wanted.
     #[allow(unsafe_code)]
     let mut dx = unsafe { to_fill(if wanted { dy.len() } else { 0 }) };
     if wanted {
-        dx.par_chunks_mut(piece).zip(dy.par_chunks(piece)).for_each(|(dx, dy)| {
+        dx.par_chunks_mut(chunk).zip(dy.par_chunks(chunk)).for_each(|(dx, dy)| {
             dispatch(ScaledGradient { c, mask, rho, dy, dx });
         });
     }
     let sums = dy
-        .par_chunks(piece)
-        .zip(x.par_chunks(piece))
+        .par_chunks(chunk)
+        .zip(x.par_chunks(chunk))
         .map(|(dy, x)| {
             let mut sums = ChannelSums::new(c);
             dispatch(Dots { c, dy, x, sums: &mut sums });

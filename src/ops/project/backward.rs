@@ -1,4 +1,4 @@
-//! The way back through the projection, the squeeze-excite, the mask and the norm.
+//! The backward pass of the projection, the squeeze-excite, the mask and the batch norm.
 
 use super::{
     Gates, HostSqueezeExcite, Reader, SqueezeExciteWeights, add_vector_matrix, check, scale_rows,
@@ -11,14 +11,14 @@ use crate::ops::lanes::{
 };
 use crate::ops::matmul::outer;
 use crate::ops::no_kernel;
-use crate::ops::norm::{HostNorm, PreActivation};
+use crate::ops::norm::{InputGradientRows, PreActivation};
 use crate::ops::sums::{ChannelSums, sum_parts};
 use crate::space::Activation;
-use crate::tiling::{chunk_images, elementwise_rows, projection_rows};
+use crate::tiling::{chunk_images, projection_rows};
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-/// ProjectGradients of [`super::forward`].
+/// Gradients of [`super::forward`].
 pub struct ProjectGradients {
     /// `[n, h, w, c]`
     pub dz: Tensor,
@@ -33,7 +33,7 @@ pub struct ProjectGradients {
     pub squeeze_excite: Option<SqueezeExciteGradients>,
 }
 
-/// ProjectGradients of a [`SqueezeExciteWeights`], in the shapes of its tensors.
+/// Gradients of [`SqueezeExciteWeights`], in the shapes of its tensors.
 pub struct SqueezeExciteGradients {
     pub squeeze: Tensor,
     pub squeeze_bias: Tensor,
@@ -42,7 +42,7 @@ pub struct SqueezeExciteGradients {
     pub mask: Tensor,
 }
 
-/// The gradients of [`super::forward`], the statistics seen as functions of z (training mode).
+/// The gradients of [`super::forward`], with the statistics as functions of z (training mode).
 ///
 /// # Errors
 /// As [`super::forward`].
@@ -65,14 +65,14 @@ pub fn backward(
             let w_back = lanes::pack_transposed(&Host::of(w)?, c, c_out);
             let pixels = h * width;
             let shared = ProjectShared { reader: &reader, back, pixels, c_out, w: &w_back };
-            // SAFETY: the product is stored for all rows.
+            // SAFETY: the product of every row is stored.
             #[allow(unsafe_code)]
             let mut q = unsafe { to_fill(zs.len()) };
-            let piece = chunk_images(n) * pixels;
+            let chunk = chunk_images(n) * pixels;
             let parts: Vec<ProjectPartials> = q
-                .par_chunks_mut(piece * c)
-                .zip(zs.par_chunks(piece * c))
-                .zip(dys.par_chunks(piece * c_out))
+                .par_chunks_mut(chunk * c)
+                .zip(zs.par_chunks(chunk * c))
+                .zip(dys.par_chunks(chunk * c_out))
                 .map(|((q, z), dy)| {
                     let mut parts = ProjectPartials::new(&shared, weights_wanted);
                     dispatch(ProjectBackward { shared: &shared, z, dy, q, parts: &mut parts });
@@ -80,18 +80,14 @@ pub fn backward(
                 })
                 .collect();
             let total = ProjectPartials::total(parts, &shared);
-            let rows = InputRows::new(&reader.norm, &total.slopes, n * pixels, c);
-            let dz = {
-                let chunk = elementwise_rows(c) * c;
-                q.par_chunks_mut(chunk).zip(zs.par_chunks(chunk)).for_each(|(q, z)| {
-                    dispatch(Finish { rows: &rows, c, z, q });
-                });
-                tensor(q, input.z.shape())?
-            };
+            let dgamma = reader.norm.normalise_sums(total.slopes.second());
+            let sums = (total.slopes.first(), &dgamma[..]);
+            let factor = reader.norm.scale.clone();
+            InputGradientRows::new(&reader.norm, factor, sums, n * pixels).finish(c, &zs, &mut q);
             let row = |values: &[f64]| tensor(values.iter().map(|v| *v as f32).collect(), c);
             Ok(ProjectGradients {
-                dz,
-                dgamma: row(&rows.dgamma)?,
+                dz: tensor(q, input.z.shape())?,
+                dgamma: row(&dgamma)?,
                 dbeta: row(total.slopes.first())?,
                 dmask: row(total.mask.first())?,
                 dw: weights_wanted.then(|| tensor(total.w, (c, c_out))).transpose()?,
@@ -105,7 +101,7 @@ pub fn backward(
     }
 }
 
-/// What all pieces read.
+/// What the tasks of all chunks read.
 struct ProjectShared<'a> {
     reader: &'a Reader,
     back: Option<Transposed>,
@@ -127,23 +123,14 @@ impl Transposed {
     fn of(layers: &HostSqueezeExcite) -> Self {
         let squeezed = layers.squeezed;
         let c = layers.excite_bias.len();
-        let transpose = |m: &[f32], rows: usize, columns: usize| {
-            let mut t = vec![0f32; rows * columns];
-            for row in 0..rows {
-                for column in 0..columns {
-                    t[column * rows + row] = m[row * columns + column];
-                }
-            }
-            t
-        };
         Self {
-            squeeze: transpose(&layers.squeeze, c, squeezed),
-            excite: transpose(&layers.excite, squeezed, c),
+            squeeze: lanes::transpose(&layers.squeeze, c, squeezed),
+            excite: lanes::transpose(&layers.excite, squeezed, c),
         }
     }
 }
 
-/// Per image, one row each: what the gradients of a squeeze-excite are products of.
+/// The factors of a squeeze-excite's gradients, one row per image.
 #[derive(Default)]
 struct ImageRows {
     pooled: Vec<f32>,
@@ -156,7 +143,7 @@ struct ImageRows {
     mask: Vec<f64>,
 }
 
-/// Sums over one piece.
+/// The sums of one chunk.
 struct ProjectPartials {
     /// aᵀ dy `[c, c_out]`; empty when not wanted.
     w: Vec<f32>,
@@ -232,7 +219,7 @@ impl ImageRows {
     }
 }
 
-/// One piece of the batch on one thread.
+/// The backward pass of one chunk of the batch.
 struct ProjectBackward<'a> {
     shared: &'a ProjectShared<'a>,
     z: &'a [f32],
@@ -266,7 +253,7 @@ impl Kernel for ProjectBackward<'_> {
             if !self.parts.w.is_empty() {
                 accumulate_outer::<FUSED>(a, dy, (rows, c, c_out), &mut self.parts.w);
             }
-            self.slopes::<FUSED>(z, q);
+            self.through_norm::<FUSED>(z, q);
         }
     }
 }
@@ -283,8 +270,8 @@ fn accumulate_outer<const FUSED: bool>(
     multiply::<FUSED>((c, rows, c_out), a, Layout::Columns(c), &packed, to, Mode::Add);
 }
 
-/// Turns the gradient towards a ∘ s(a) into that towards a, and keeps what the gradients of the
-/// layers are made of.
+/// Turns the gradient of a ∘ s(a) into the gradient of a, and appends the factors of the weights'
+/// gradients to `images`.
 #[inline(always)]
 fn through_gates(
     layers: &HostSqueezeExcite,
@@ -327,24 +314,24 @@ fn through_gates(
 }
 
 impl ProjectBackward<'_> {
-    /// Turns dL/da in `q` into q = dL/da · m · act'(u), and gathers sums.
+    /// Turns dL/da in `q` into q = dL/da · m · act'(u), and adds to the sums.
     #[inline(always)]
-    fn slopes<const FUSED: bool>(&mut self, z: &[f32], q: &mut [f32]) {
-        by_activation!(self.shared.reader.norm.activation, A => self.slopes_by::<FUSED, A>(z, q));
+    fn through_norm<const FUSED: bool>(&mut self, z: &[f32], q: &mut [f32]) {
+        by_activation!(self.shared.reader.norm.activation, A => self.through_norm_by::<FUSED, A>(z, q));
     }
 
     #[inline(always)]
-    fn slopes_by<const FUSED: bool, A: ActivationFn>(&mut self, z: &[f32], q: &mut [f32]) {
+    fn through_norm_by<const FUSED: bool, A: ActivationFn>(&mut self, z: &[f32], q: &mut [f32]) {
         for block in blocks(self.shared.reader.c) {
             match block.1 {
-                L => self.slopes_block::<FUSED, true, A>(z, q, block),
-                _ => self.slopes_block::<FUSED, false, A>(z, q, block),
+                L => self.through_norm_block::<FUSED, true, A>(z, q, block),
+                _ => self.through_norm_block::<FUSED, false, A>(z, q, block),
             }
         }
     }
 
     #[inline(always)]
-    fn slopes_block<const FUSED: bool, const FULL: bool, A: ActivationFn>(
+    fn through_norm_block<const FUSED: bool, const FULL: bool, A: ActivationFn>(
         &mut self,
         z: &[f32],
         q: &mut [f32],
@@ -361,7 +348,7 @@ impl ProjectBackward<'_> {
             let mut out = [0f32; L];
             for l in 0..L {
                 let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
-                out[l] = da[l] * mask[l] * A::slope(u);
+                out[l] = da[l] * mask[l] * A::derivative(u);
                 value[l] = multiply_add::<FUSED>(da[l], A::value(u), value[l]);
                 slope[l] += out[l];
                 slope_z[l] = multiply_add::<FUSED>(out[l], z[l] - mean[l], slope_z[l]);
@@ -371,71 +358,5 @@ impl ProjectBackward<'_> {
         let none = [0f32; L];
         self.parts.slopes.add(at, valid, &slope, &slope_z);
         self.parts.mask.add(at, valid, &value, &none);
-    }
-}
-
-/// dz = scale · (q - m₁ - ẑ m₂), as scale · (q - constant - z · linear).
-struct InputRows {
-    scale: Vec<f32>,
-    constant: Vec<f32>,
-    linear: Vec<f32>,
-    /// Σqẑ
-    dgamma: Vec<f64>,
-}
-
-impl InputRows {
-    fn new(norm: &HostNorm, slopes: &ChannelSums, rows: usize, c: usize) -> Self {
-        let n = rows as f64;
-        let mut out = Self {
-            scale: norm.scale.clone(),
-            constant: vec![0.0; norm.scale.len()],
-            linear: vec![0.0; norm.scale.len()],
-            dgamma: Vec::with_capacity(c),
-        };
-        for j in 0..c {
-            let inverse = f64::from(norm.inverse[j]);
-            let dgamma = slopes.second()[j] * inverse;
-            let linear = inverse * dgamma / n;
-            out.linear[j] = linear as f32;
-            out.constant[j] = (slopes.first()[j] / n - f64::from(norm.mean[j]) * linear) as f32;
-            out.dgamma.push(dgamma);
-        }
-        out
-    }
-}
-
-struct Finish<'a> {
-    rows: &'a InputRows,
-    c: usize,
-    z: &'a [f32],
-    q: &'a mut [f32],
-}
-
-impl Kernel for Finish<'_> {
-    #[inline(always)]
-    fn run<const FUSED: bool>(mut self) {
-        for block in blocks(self.c) {
-            match block.1 {
-                L => self.block::<FUSED, true>(block),
-                _ => self.block::<FUSED, false>(block),
-            }
-        }
-    }
-}
-
-impl Finish<'_> {
-    #[inline(always)]
-    fn block<const FUSED: bool, const FULL: bool>(&mut self, (at, valid): (usize, usize)) {
-        let scale = load(&self.rows.scale, at);
-        let (constant, linear) = (load(&self.rows.constant, at), load(&self.rows.linear, at));
-        for (q, z) in self.q.chunks_exact_mut(self.c).zip(self.z.chunks_exact(self.c)) {
-            one_row_at_a_time();
-            let (mut d, z) = (load_some::<FULL>(q, at, valid), load_some::<FULL>(z, at, valid));
-            for l in 0..L {
-                let fixed = multiply_add::<FUSED>(z[l], linear[l], constant[l]);
-                d[l] = scale[l] * (d[l] - fixed);
-            }
-            store_some::<FULL>(&d, q, at, valid);
-        }
     }
 }
