@@ -108,7 +108,7 @@ impl Params {
     /// their order; `None` leaves a parameter unchanged.
     ///
     /// # Errors
-    /// When numbers or shapes differ or the device has no room.
+    /// When counts or shapes differ, or the device has no memory left.
     pub fn moved(&self, along: &[Option<Tensor>], factor: f64) -> Result<Self> {
         if along.len() != self.params.len() {
             candle_core::bail!("{} directions for {} parameters", along.len(), self.params.len());
@@ -352,11 +352,11 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// A row of numbers (gates, a mask), its gradient wanted or not.
+    /// A row of numbers: gates or a mask. `wanted` asks for its gradient.
     ///
     /// # Errors
-    /// When the device has no room, or a pass that only predicts is asked for gradients: the ways back
-    /// of the operators see statistics as functions of the batch.
+    /// When the device has no memory left, or a gradient is asked for in an inference pass: the backward
+    /// passes of the operators take the statistics for functions of the batch.
     pub fn row(&mut self, row: &[f64], wanted: bool) -> Result<Value> {
         if wanted && !self.training {
             candle_core::bail!("an inference pass has no gradients");
