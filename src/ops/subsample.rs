@@ -39,7 +39,7 @@ impl Grid {
         let (from, to) = self.ratio;
         let fits = |small: usize, large: usize| small > 0 && self.at(small - 1) < large;
         if to == 0 || from < to || !fits(self.size.0, h) || !fits(self.size.1, w) {
-            bail!("subsample: {self:?} is no grid of a map of {h}x{w}");
+            bail!("subsample: {self:?} does not fit a map of {h}x{w}");
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Whole blocks on the tape against the plain formula: values, and the gradients of the input, of
-//! every parameter and of every gate and mask by finite differences.
+//! Whole blocks on the tape against the plain formula: values, and by finite differences the gradients
+//! of the input, of every parameter, and of every gate and mask.
 
 use crate::harness::{block_params, block_plan, mbconv, run_block};
 use crate::numbers::{assert_close, assert_gradient, random, random_map, weights};
@@ -79,7 +79,7 @@ fn check_gates(
     check("width before norm", found_width, at_width, &|g, v| g.width_before_norm = Some(v));
 }
 
-/// Gates with something in every entry, the masks falling as in a search.
+/// Gates and masks with no entry zero, the masks decreasing as in a search.
 fn all_gates(plan: &BlockPlan) -> BlockGates {
     let falling = |n: usize| Some((0..n).map(|c| 1.0 - 0.7 * c as f64 / n as f64).collect());
     let mut gates = BlockGates {
@@ -104,7 +104,7 @@ fn all_gates(plan: &BlockPlan) -> BlockGates {
 }
 
 #[test]
-fn every_inverted_residual_has_the_gradients_of_its_formula() {
+fn inverted_residuals_match_the_reference() {
     for kernel in [3, 5] {
         for activation in [Relu, Hswish] {
             for squeeze in [None, Some(3)] {
@@ -128,7 +128,7 @@ fn every_inverted_residual_has_the_gradients_of_its_formula() {
 }
 
 #[test]
-fn every_residual_block_has_the_gradients_of_its_formula() {
+fn residual_blocks_match_the_reference() {
     for (stride, input, width) in [(1, 5, 5), (1, 4, 9), (1, 9, 4), (2, 6, 6), (2, 3, 7), (2, 7, 3)]
     {
         let plan = block_plan((stride, input, width), &[Branch::Residual { mid: width }], true);
@@ -142,7 +142,7 @@ fn every_residual_block_has_the_gradients_of_its_formula() {
 }
 
 #[test]
-fn blocks_of_many_channels_and_few_pixels_have_the_gradients_of_their_formula() {
+fn wide_blocks_with_few_pixels_match_the_reference() {
     let branch = mbconv(5, Hswish, 52, true, Some(13));
     for (side, stride) in [((4, 1, 1), 1), ((3, 2, 1), 2), ((2, 3, 3), 2)] {
         let plan = block_plan((stride, 33, 21), std::slice::from_ref(&branch), false);
@@ -151,7 +151,7 @@ fn blocks_of_many_channels_and_few_pixels_have_the_gradients_of_their_formula() 
 }
 
 #[test]
-fn a_sum_of_all_kinds_of_branches_has_the_gradients_of_its_formula() {
+fn sums_of_all_branch_kinds_match_the_reference() {
     let branches = [
         mbconv(3, Relu, 10, true, None),
         mbconv(5, Hswish, 10, true, Some(3)),
@@ -167,13 +167,13 @@ fn a_sum_of_all_kinds_of_branches_has_the_gradients_of_its_formula() {
 }
 
 #[test]
-fn masks_in_front_of_batch_norm_have_the_gradients_of_their_formula() {
+fn masks_before_batch_norm_match_the_reference() {
     for (stride, input, width, identity) in [(1, 6, 6, true), (2, 6, 9, false)] {
         let residual = Branch::Residual { mid: width };
         let branches = [mbconv(3, Hswish, 10, true, Some(3)), Branch::Projection, residual];
         let plan = block_plan((stride, input, width), &branches, identity);
         let all = all_gates(&plan);
-        // So small that batch norm's ε counts, without which these masks had no gradient.
+        // So small that the ε of batch norm matters; without it these masks would have no gradient.
         let small = |mask: &Option<Vec<f64>>| {
             mask.as_ref().map(|mask| mask.iter().map(|m| 0.01 * m).collect())
         };
@@ -190,7 +190,7 @@ fn masks_in_front_of_batch_norm_have_the_gradients_of_their_formula() {
 }
 
 #[test]
-fn batch_norm_takes_out_a_mask_in_front_of_it_and_keeps_one_behind_it() {
+fn batch_norm_cancels_masks_in_front_of_it() {
     let plan = block_plan((1, 6, 9), &[mbconv(3, Relu, 10, true, None)], false);
     let (params, x) = (block_params(&plan, "cancelled"), random_map("x", (3, 5, 7, 6)));
     let dy = random("dy", 3 * 5 * 7 * 9);
@@ -205,7 +205,7 @@ fn batch_norm_takes_out_a_mask_in_front_of_it_and_keeps_one_behind_it() {
 }
 
 #[test]
-fn skips_have_the_gradients_of_their_formula() {
+fn skips_match_the_reference() {
     for (stride, input, width) in [(1, 5, 9), (2, 5, 9), (2, 17, 4)] {
         let plan = block_plan((stride, input, width), &[Branch::Projection], false);
         check(&format!("projection s{stride}"), &plan, (2, 5, 7), &BlockGates::default());
@@ -220,7 +220,7 @@ fn skips_have_the_gradients_of_their_formula() {
 }
 
 #[test]
-fn running_statistics_move_a_tenth_of_the_way_to_those_of_the_batch() {
+fn running_statistics_follow_the_batch() {
     let branches = [mbconv(3, Relu, 10, true, Some(3)), Branch::Projection];
     let plan = block_plan((2, 6, 9), &branches, false);
     let params = block_params(&plan, "statistics");

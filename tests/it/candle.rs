@@ -1,4 +1,4 @@
-//! A second oracle: candle-nn's own layers under candle's autograd, in its own layout `[n, c, h, w]`.
+//! A second reference: candle-nn's own layers with candle's autograd, in its layout `[n, c, h, w]`.
 
 use crate::harness::{block_params, block_plan, mbconv, run_block};
 use crate::numbers::{assert_close, random, random_map, values};
@@ -39,7 +39,7 @@ impl Vars {
         Ok(Conv2d::new(w.reshape((c, 1, k, k))?, None, config))
     }
 
-    /// Batch norm by its definition: candle-nn's divides by n - 1.
+    /// Batch norm by its definition; candle-nn's divides by n - 1.
     fn norm(&self, name: &str, z: &Tensor) -> Result<Tensor> {
         let row = |part: &str| self.get(&format!("{name}.{part}")).reshape((1, (), 1, 1));
         let mean = |x: &Tensor| x.mean_keepdim(0)?.mean_keepdim(2)?.mean_keepdim(3);
@@ -54,7 +54,7 @@ fn hswish(u: &Tensor) -> Result<Tensor> {
     (u * (u + 3.0)?.clamp(0f32, 6f32)?)? / 6.0
 }
 
-/// Loss Σ y · dy of the block, with candle's gradients by our names.
+/// Output of the block, and candle's gradients of Σ y · dy by our names.
 fn candle_block(
     vars: &Vars,
     x: &Map,
@@ -81,7 +81,7 @@ fn candle_block(
 }
 
 #[test]
-fn an_inverted_residual_is_that_of_candles_layers_and_autograd() {
+fn inverted_residual_matches_candle() {
     for (k, stride, side, width) in [(3, 1, 5, 4), (5, 1, 6, 4), (3, 2, 7, 6), (5, 2, 8, 6)] {
         let what = format!("k{k} s{stride}");
         let residual = stride == 1;

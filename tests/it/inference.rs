@@ -1,4 +1,4 @@
-//! Frozen layers as operators: what does not fit is refused, and a batch is its images one by one.
+//! The layers for inference: a batch equals its images one by one, and malformed layers are refused.
 
 use crate::numbers::{assert_refused, random, random_map, row, tensor, values};
 use candle_core::{Device, Result, Tensor};
@@ -67,7 +67,7 @@ fn network(layers: &[InferenceLayer]) -> Result<InferenceNetwork> {
 }
 
 #[test]
-fn a_batch_is_its_images_one_by_one_to_the_bit() {
+fn a_batch_equals_its_images_bit_for_bit() {
     let inner = InferenceInvertedResidual { stride: 2, residual: false, ..block() };
     let narrow = InferenceLayer::Conv1x1 { w: weight("narrow", &[8, 8]), stride: 2, norm: norm(8) };
     let blocks = [block(), inner].map(|block| InferenceLayer::InvertedResidual(Box::new(block)));
@@ -79,7 +79,7 @@ fn a_batch_is_its_images_one_by_one_to_the_bit() {
     let [cut, pool, last] = [InferenceLayer::Cut { width: 5 }, InferenceLayer::Pool, linear(5, 10)];
     let layers = [layer(3, 8), first, second, dense, narrow, cut, pool, last];
     let network = network(&layers).unwrap();
-    // Maps of 50 KiB, so that a piece is bounded by its bytes, and the last one is short.
+    // Maps of 50 KiB, so that a chunk is limited by its bytes, and a last chunk with fewer images.
     let images = random_map("images", (203, 40, 40, 3)).tensor();
     let together = network.forward(&images).unwrap();
     assert_eq!(together.dims(), [203, 10]);
@@ -91,7 +91,7 @@ fn a_batch_is_its_images_one_by_one_to_the_bit() {
 }
 
 #[test]
-fn layers_that_cannot_be_laid_out_are_refused() {
+fn malformed_layers_are_refused() {
     let refused =
         |layer: InferenceLayer, words: &[&str]| assert_refused(network(&[layer]).map(drop), words);
     let stride =
@@ -125,7 +125,7 @@ fn layers_that_cannot_be_laid_out_are_refused() {
 }
 
 #[test]
-fn images_that_do_not_fit_the_layers_are_refused() {
+fn images_of_other_shapes_are_refused() {
     let refused =
         |layers: &[InferenceLayer], shape: (usize, usize, usize, usize), words: &[&str]| {
             let images = random_map("images", shape).tensor();

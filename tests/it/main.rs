@@ -11,7 +11,6 @@ mod darts;
 mod data;
 mod explicit;
 mod folder;
-mod halves;
 mod harness;
 mod inference;
 mod instructions;

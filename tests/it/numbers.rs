@@ -7,7 +7,7 @@ use repro::ops;
 use repro::rng::Seed;
 use std::sync::Once;
 
-/// Standard normal numbers that f32 holds exactly.
+/// Standard normal numbers that are exact in f32.
 pub fn random(label: &str, n: usize) -> Vec<f64> {
     let mut stream = Seed(2020).stream(label, 0);
     (0..n).map(|_| f64::from(stream.normal() as f32)).collect()
@@ -20,7 +20,7 @@ pub fn random_map(label: &str, shape: (usize, usize, usize, usize)) -> Map {
 /// The environment variable that limits the instruction set of the numeric tests.
 pub const INSTRUCTIONS: &str = "REPRO_TEST_INSTRUCTIONS";
 
-/// Outputs begin as NaN, so that a value that is read before it was written shows.
+/// Fills outputs with NaN first, so that a value that is read before it is written shows.
 fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -56,7 +56,8 @@ pub fn weights(params: &Params) -> Weights {
     params.named().map(|(name, tensor)| (name.to_owned(), values(tensor))).collect()
 }
 
-/// Moves every parameter and buffer away from its initial value: no shift is zero, no factor one.
+/// Moves every parameter and buffer away from its initial value, so that no shift is zero and no factor
+/// one.
 pub fn scramble(params: &mut Params, label: &str) {
     let all: Vec<(String, Tensor)> =
         params.named().map(|(name, tensor)| (name.to_owned(), tensor.clone())).collect();
@@ -65,7 +66,7 @@ pub fn scramble(params: &mut Params, label: &str) {
         let moved = noise.iter().zip(values(&old)).map(|(r, old)| match name.rsplit('.').next() {
             Some("running_var") => (0.4 * r).exp(),
             Some("weight") => old,
-            // Wide enough for closed and for fully open gates.
+            // Wide enough for gates that are fully closed or fully open.
             Some("bias") if name.ends_with("excite.bias") => 3.0 * r,
             _ => old + 0.3 * r,
         });
@@ -90,9 +91,9 @@ pub fn assert_close(what: &str, found: &[f64], expected: &[f64], tolerance: f64)
     }
 }
 
-/// Compares a gradient with central differences of the f64 `loss` around `at`: along random
-/// directions, each of which every entry takes part in, and entry by entry where there are few.
-/// Differences count in units of the gradient's norm, or of `floor` where that is larger.
+/// Compares a gradient with central differences of the f64 `loss` around `at`: along random directions
+/// that involve every entry, and entry by entry if there are few. The tolerance is a share of the
+/// gradient's norm, or of `floor` where that is larger.
 #[track_caller]
 pub fn assert_gradient(
     what: &str,
@@ -123,7 +124,7 @@ pub fn assert_gradient(
     }
 }
 
-/// The error names every one of `words`.
+/// The result is an error whose message has all of `words`.
 #[track_caller]
 pub fn assert_refused<T>(result: candle_core::Result<T>, words: &[&str]) {
     let Err(error) = result else { panic!("should be refused, naming {words:?}") };

@@ -1,4 +1,4 @@
-//! Optimizers, schedules and gates against hand computations.
+//! Optimizers, schedules and gates against plain formulas.
 
 use crate::numbers::{assert_close, random, row, values};
 use crate::spaces::{shipped, small};
@@ -27,7 +27,7 @@ fn three_params() -> Params {
 }
 
 #[test]
-fn sgd_is_momentum_with_decay_of_filters_only_and_a_clipped_norm() {
+fn sgd_matches_its_formula() {
     for clip_norm in [None, Some(1.5), Some(1e6)] {
         let params = three_params();
         let mut state = SgdState::new(sgd(0.01, clip_norm), &params).unwrap();
@@ -63,7 +63,7 @@ fn sgd_is_momentum_with_decay_of_filters_only_and_a_clipped_norm() {
 }
 
 #[test]
-fn moved_parameters_lie_where_they_were_sent_and_leave_the_others_behind() {
+fn moved_parameters_are_independent_copies() {
     let mut params = three_params();
     params.add_buffer("mean".to_owned(), 2, 0.25).unwrap();
     let before = params.sha256().unwrap();
@@ -77,7 +77,7 @@ fn moved_parameters_lie_where_they_were_sent_and_leave_the_others_behind() {
         let expected: Vec<f64> = values(at).iter().zip(along).map(|(w, d)| w - 0.5 * d).collect();
         assert_close(&format!("parameter {i}"), &after[i], &expected, 1e-6);
     }
-    // Steps are taken in place: nothing is shared.
+    // Steps are taken in place, so the copy must share no tensor.
     let ones: Vec<Option<Tensor>> =
         moved.tensors().map(|(t, _)| Some(t.ones_like().unwrap())).collect();
     SgdState::new(sgd(0.0, None), &moved).unwrap().step(&moved, &ones, 0.5).unwrap();
@@ -86,7 +86,7 @@ fn moved_parameters_lie_where_they_were_sent_and_leave_the_others_behind() {
 }
 
 #[test]
-fn weight_decay_spares_norms_and_biases_of_a_network() {
+fn weight_decay_applies_to_filters_only() {
     let space = small();
     let mut params = Params::new(Seed(1), &Device::Cpu);
     Net::new(&mut params, &Plan::supernet(&space)).unwrap();
@@ -104,7 +104,7 @@ fn weight_decay_spares_norms_and_biases_of_a_network() {
 }
 
 #[test]
-fn schedules_are_their_formulas_at_the_middle_of_each_step() {
+fn schedules_match_their_formulas() {
     let at = |schedule, step| {
         learning_rate(&Sgd { learning_rate: 0.4, schedule, ..sgd(0.0, None) }, step, 10)
     };
@@ -114,7 +114,7 @@ fn schedules_are_their_formulas_at_the_middle_of_each_step() {
         let cosine = 0.2 * (1.0 + (std::f64::consts::PI * t).cos());
         assert!((at(Schedule::Cosine { last: 0.0 }, step) - cosine).abs() < 1e-12);
     }
-    // Up over the first fifth, down over the rest.
+    // It rises over the first fifth and falls over the rest.
     for (step, expected) in [(0, 0.1), (1, 0.3), (2, 0.375), (5, 0.225), (9, 0.025)] {
         assert!((at(Schedule::Triangle, step) - expected).abs() < 1e-12, "{step}");
     }
@@ -125,7 +125,7 @@ fn random_gradients(space: &SearchSpace, label: &str) -> NetGates {
         types: random(&format!("{label}/t{i}"), b.types.len()),
         expansions: random(&format!("{label}/e{i}"), b.expansions()),
         widths: random(&format!("{label}/w{i}"), b.widths.len()),
-        identity: 3.0, // belongs to the shapes and moves no logit by itself
+        identity: 3.0, // depends on the shapes and moves no logit by itself
     });
     let resolutions = random(&format!("{label}/r"), space.resolutions.len());
     NetGates { resolutions, blocks: blocks.collect() }
@@ -134,7 +134,7 @@ fn random_gradients(space: &SearchSpace, label: &str) -> NetGates {
 type Choices = fn(&BlockProbabilities<f64>) -> &Vec<f64>;
 const KINDS: [Choices; 3] = [|p| &p.types, |p| &p.expansions, |p| &p.widths];
 
-/// Adam by hand on the logits of one choice, bias-corrected moment by moment.
+/// Adam by its formula on the logits of one choice, with bias correction.
 struct PlainAdam {
     logits: Vec<f64>,
     first: Vec<f64>,
@@ -166,7 +166,7 @@ impl PlainAdam {
 }
 
 #[test]
-fn adam_moves_the_logits_as_far_as_by_hand() {
+fn adam_matches_its_formula() {
     let space = small();
     let config = Adam { learning_rate: 0.07, beta1: 0.8, beta2: 0.95, weight_decay: 0.2 };
     let mut alpha = ArchParams::new(&space);
@@ -191,7 +191,7 @@ fn adam_moves_the_logits_as_far_as_by_hand() {
         }
         resolution.step(&config, t, &gates.resolutions, &gradients.resolutions, tau);
         alpha.step(&config, &gates, &gradients, tau);
-        // Logits show through the softmax up to a constant.
+        // The softmax shows logits up to a constant.
         let p = alpha.probabilities().resolutions;
         let apart = resolution.logits[1] - resolution.logits[0];
         assert!(((p[1] / p[0]).ln() - apart).abs() < 1e-9, "step {t}");
@@ -232,7 +232,7 @@ fn moved_alpha(space: &SearchSpace) -> ArchParams {
 }
 
 #[test]
-fn the_largest_gate_is_distributed_as_the_softmax_of_the_logits() {
+fn argmax_gates_follow_the_softmax_of_the_logits() {
     let space = shipped("fbnetv2_f_cifar.toml");
     let alpha = moved_alpha(&space);
     let draws = 4000;
@@ -256,11 +256,11 @@ fn the_largest_gate_is_distributed_as_the_softmax_of_the_logits() {
             }
         }
     }
-    assert!(far > 0.2, "the logits were hardly apart");
+    assert!(far > 0.2, "the logits are too close together");
 }
 
 #[test]
-fn the_temperature_divides_logits_and_noise() {
+fn temperature_divides_logits_and_noise() {
     let space = small();
     let alpha = moved_alpha(&space);
     let [warm, cold] = [5.0, 0.5].map(|tau| alpha.gates(Seed(6), "tau", 3, tau));
@@ -286,7 +286,7 @@ fn shared() -> SearchSpace {
 }
 
 #[test]
-fn blocks_that_share_their_type_have_one_choice_between_them() {
+fn blocks_of_a_stage_can_share_one_choice() {
     let space = shared();
     // Stages of one, two and one block.
     assert_eq!(space.type_groups(), [0..1, 1..3, 3..4]);
@@ -304,7 +304,7 @@ fn blocks_that_share_their_type_have_one_choice_between_them() {
 }
 
 #[test]
-fn a_shared_choice_moves_along_the_sum_of_its_blocks_gradients() {
+fn shared_choices_sum_their_gradients() {
     let space = shared();
     let config = Adam { learning_rate: 0.07, beta1: 0.8, beta2: 0.95, weight_decay: 0.2 };
     let (mut alpha, tau) = (ArchParams::new(&space), 0.8);
@@ -325,14 +325,14 @@ fn a_shared_choice_moves_along_the_sum_of_its_blocks_gradients() {
 }
 
 #[test]
-fn resolutions_that_are_alike_leave_the_largest() {
+fn equal_resolutions_decide_for_the_largest() {
     let space = small();
     let decided = ArchParams::new(&space).decide();
     assert_eq!(space.resolutions[decided.resolution], space.max_resolution());
 }
 
 #[test]
-fn hard_gates_are_one_where_the_soft_ones_are_largest() {
+fn hard_gates_are_one_at_the_argmax() {
     let soft = moved_alpha(&small()).gates(Seed(6), "hard", 0, 1.0);
     let hard = hardened(&soft);
     let check = |soft: &[f64], hard: &[f64]| {

@@ -1,9 +1,9 @@
 //! Networks agree with the same networks written in PyTorch.
 //!
-//! The fixtures hold what PyTorch finds in double precision; `benches/pytorch/make_fixture.py` makes
-//! them. Weights and images come from one formula on both sides. A tensor may differ by
-//! [`TOLERANCE`] of its norm. Single precision left 7e-7 in logits, 3e-8 in losses, 4e-6 in gradients
-//! and 1e-5 in the gradients that are zero on paper.
+//! The fixtures hold PyTorch's results in double precision, written by `benches/pytorch/make_fixture.py`.
+//! Both sides compute weights and images with the same formula. A tensor may differ by [`TOLERANCE`] of
+//! its norm. The observed differences are 7e-7 in logits, 3e-8 in losses, 4e-6 in gradients, and 1e-5 in
+//! gradients that are zero in exact arithmetic.
 
 use candle_core::{Device, Tensor};
 use repro::cost::{BlockProbabilities, Probabilities, propagate};
@@ -20,8 +20,8 @@ use std::path::Path;
 
 /// Share of a tensor's norm.
 const TOLERANCE: f64 = 5e-5;
-/// The least norm that a gradient is measured by, as a share of the whole gradient's: the shift of a
-/// batch norm that the next one cancels has a gradient of zero, up to rounding.
+/// The smallest norm that a gradient's difference is divided by, as a share of the whole gradient's
+/// norm. A shift that the next batch norm cancels has a gradient of zero, up to rounding.
 const LEAST_SHARE: f64 = 1e-2;
 
 /// Sum, L2 norm and evenly spread entries of a tensor.
@@ -168,7 +168,7 @@ fn assert_logits(what: &str, found: &Tensor, expected: &[Vec<f64>]) {
     assert_near(what, &flat(found), &expected, norm(&expected));
 }
 
-/// Compares those of the parameters and buffers that `expected` names.
+/// Compares the parameters and buffers that `expected` names.
 fn assert_tensors(params: &Params, expected: &Summaries) {
     let tensors: BTreeMap<&str, &Tensor> = params.named().collect();
     for (name, summary) in expected {
@@ -187,7 +187,7 @@ fn assert_gradients(params: &Params, gradients: &[Option<Tensor>], expected: &Su
 }
 
 #[test]
-fn the_supernet_and_its_gate_gradients_are_those_of_pytorch() {
+fn supernet_matches_pytorch() {
     let case: SupernetCase = fixture("pytorch_supernet.json");
     let space = read_space(&case.space);
     let (net, mut params) = Supernet::new(&space, Seed(0), &Device::Cpu).unwrap();
@@ -219,7 +219,7 @@ fn the_supernet_and_its_gate_gradients_are_those_of_pytorch() {
 }
 
 #[test]
-fn the_share_of_the_input_that_a_block_adds_is_that_of_the_other_implementation() {
+fn identity_shares_match_pytorch() {
     let case: SupernetCase = fixture("pytorch_supernet.json");
     let space = read_space(&case.space);
     let blocks = case
@@ -242,7 +242,7 @@ fn the_share_of_the_input_that_a_block_adds_is_that_of_the_other_implementation(
 }
 
 #[test]
-fn networks_train_step_by_step_as_in_pytorch() {
+fn training_steps_match_pytorch() {
     let fixture: Networks = fixture("pytorch_networks.json");
     let space = read_space(&fixture.space);
     let (images, labels) = batch(&space, fixture.batch);
@@ -273,7 +273,7 @@ fn networks_train_step_by_step_as_in_pytorch() {
 }
 
 #[test]
-fn the_same_decisions_name_the_same_network_in_the_other_implementation() {
+fn decided_networks_match_pytorch() {
     let fixture: Networks = fixture("pytorch_networks.json");
     let space = read_space(&fixture.space);
     for case in &fixture.cases {
@@ -284,7 +284,7 @@ fn the_same_decisions_name_the_same_network_in_the_other_implementation() {
         };
         let blocks = case.decisions.iter().copied().map(block).collect();
         let arch = space.decide(&Decisions { resolution: 0, blocks });
-        // The head is not a choice of a space; one case carries the released networks'.
+        // The head is not a choice of a space; one case has the head of the released networks.
         assert_eq!(
             arch.to_json(),
             ArchSpec { head: arch.head.clone(), ..case.arch.clone() }.to_json()

@@ -1,4 +1,4 @@
-//! Blocks that are computed again instead of kept give the same bits.
+//! Recomputed blocks give the same bits, and every output is written before it is read.
 
 use crate::numbers::{random_map, scramble, values};
 use crate::spaces::{gate_values, random_probabilities, small};
@@ -26,7 +26,7 @@ fn largest() -> ArchSpec {
     space.decide(&Decisions { resolution: 0, blocks: blocks.collect() })
 }
 
-/// Loss, gradients of weights and gates, and what became of weights and running statistics.
+/// The bits of one step: loss, gradients of weights and gates, and the hash of all tensors after it.
 fn step(recompute: Recompute, frozen: bool) -> (u64, Vec<Option<Vec<u32>>>, String, String) {
     let space = small();
     let gates = gate_values(&space, &random_probabilities(&space, "gates"));
@@ -45,8 +45,8 @@ fn step(recompute: Recompute, frozen: bool) -> (u64, Vec<Option<Vec<u32>>>, Stri
 }
 
 #[test]
-fn every_output_is_written_before_it_is_read() {
-    // As everywhere in these tests, outputs begin as NaN.
+fn outputs_are_written_before_they_are_read() {
+    // In all these tests, outputs are filled with NaN first.
     let (loss, weights, gates, _) = step(Recompute::None, false);
     assert!(f64::from_bits(loss).is_finite());
     let numbers = weights.iter().flatten().flatten();
@@ -55,14 +55,14 @@ fn every_output_is_written_before_it_is_read() {
     let arch = largest();
     let (net, params) = Net::of_arch(&arch, Seed(3), &Device::Cpu).unwrap();
     let (side, channels) = (arch.resolution, arch.image_channels);
-    // Two images a piece, and one in the last.
+    // Two images per chunk, and one in the last.
     let images = random_map("images", (17, side, side, channels)).tensor();
     let logits = net.freeze(&params).unwrap().forward(&images).unwrap();
     assert!(bits(&logits).into_iter().all(|bits| f32::from_bits(bits).is_finite()));
 }
 
 #[test]
-fn a_weight_that_is_no_number_reaches_the_loss() {
+fn nan_weights_reach_the_loss() {
     let arch = largest();
     let (net, mut params) = Net::of_arch(&arch, Seed(3), &Device::Cpu).unwrap();
     let (side, channels) = (arch.resolution, arch.image_channels);
@@ -81,7 +81,7 @@ fn a_weight_that_is_no_number_reaches_the_loss() {
 }
 
 #[test]
-fn blocks_that_are_recomputed_give_the_bits_of_blocks_that_are_kept() {
+fn recomputed_blocks_give_the_same_bits() {
     for frozen in [false, true] {
         let kept = step(Recompute::None, frozen);
         assert!(kept.1.iter().any(Option::is_some) != frozen);

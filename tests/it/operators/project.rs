@@ -1,12 +1,10 @@
-//! The back half of an inverted residual and the covariance in front of it, as operators by
-//! themselves, against plain f64 loops.
+//! The second projection of an inverted residual.
 
 use crate::numbers::{
     assert_close, assert_gradient, assert_refused, random, random_map, row, tensor, values,
 };
 use crate::reference::{self, Map};
 use candle_core::{DType, Device, Tensor};
-use repro::ops::gram::Gram;
 use repro::ops::project::{self, SqueezeExciteWeights};
 use repro::ops::{Moments, norm};
 use repro::space::Activation;
@@ -14,46 +12,9 @@ use repro::space::Activation;
 const VALUE: f64 = 1e-4;
 const SLOPE: (f64, f64) = (5e-4, 1e-3);
 
-/// Channel counts that meet every width of the vectorised kernels and every remainder.
-const CHANNELS: [usize; 7] = [1, 3, 5, 12, 17, 33, 47];
-
-type Shape = (usize, usize, usize, usize);
-
-#[test]
-fn a_covariance_tells_the_moments_behind_any_linear_map() {
-    // Rows that fill no chunk, one, and several pieces of work; channels far from zero.
-    for (n, h, w) in [(2, 1, 1), (2, 5, 7), (1, 8, 8), (3, 31, 29)] {
-        for c in CHANNELS {
-            let x = random_map("x", (n, h, w, c)).by_channel(|j, v| 0.5 * v + (j % 5) as f64 - 2.0);
-            let gram = Gram::of(&x.tensor()).unwrap();
-            for c_out in [1, 4, 19] {
-                let what = format!("behind {n}x{h}x{w}x{c} to {c_out}");
-                let weight = random("w", c * c_out);
-                let expected = reference::moments(&reference::convolve(&x, &weight, 1, 1, c_out));
-                let found = gram.moments_behind(&tensor(&weight, &[c, c_out])).unwrap();
-                assert_eq!(found.count, n * h * w, "{what}");
-                assert_close(&what, &values(&found.mean), &expected.mean, VALUE);
-                assert_close(&what, &values(&found.variance), &expected.variance, 1e-3);
-            }
-        }
-    }
-}
-
-#[test]
-fn a_covariance_of_equal_rows_is_zero_and_never_less() {
-    let flat = Map::new((2, 3, 3, 5), (0..90).map(|i| f64::from(i % 5) * 0.7).collect());
-    let gram = Gram::of(&flat.tensor()).unwrap();
-    let found = gram.moments_behind(&tensor(&random("w", 20), &[5, 4])).unwrap();
-    for variance in values(&found.variance) {
-        assert!((0.0..1e-6).contains(&variance), "{variance}");
-    }
-    let misfit = Tensor::zeros((6, 4), DType::F32, &Device::Cpu).unwrap();
-    assert_refused(gram.moments_behind(&misfit), &["gram", "5", "6"]);
-}
-
-/// The inputs of [`project::forward`] in f64.
+/// The operands of [`project::forward`] in f64.
 #[derive(Clone)]
-struct Half {
+struct Projection {
     z: Map,
     gamma: Vec<f64>,
     beta: Vec<f64>,
@@ -64,7 +25,7 @@ struct Half {
     c_out: usize,
 }
 
-/// Those of a squeeze-excite.
+/// The weights of a squeeze-excite in f64.
 #[derive(Clone)]
 struct Layers {
     squeeze: Vec<f64>,
@@ -87,7 +48,7 @@ impl Layers {
         }
     }
 
-    /// s(a), one pixel an image.
+    /// s(a), a map of one pixel.
     fn factors(&self, a: &Map) -> Map {
         let squeezed = self.squeeze_bias.len();
         let h = reference::convolve(&reference::pool(a), &self.squeeze, 1, 1, squeezed);
@@ -112,8 +73,8 @@ impl Layers {
     }
 }
 
-impl Half {
-    fn new(shape: Shape, c_out: usize, activation: Activation) -> Self {
+impl Projection {
+    fn new(shape: (usize, usize, usize, usize), c_out: usize, activation: Activation) -> Self {
         let c = shape.3;
         Self {
             z: random_map("z", shape).by_channel(|j, v| 1.7 * v + (j % 3) as f64),
@@ -156,7 +117,7 @@ impl Half {
         }
     }
 
-    /// Compares one gradient; `put` writes the moved input back.
+    /// Checks one gradient; `put` replaces the operand.
     #[track_caller]
     fn check(
         &self,
@@ -222,48 +183,48 @@ impl Half {
 }
 
 #[test]
-fn a_projection_reads_a_norm_and_has_the_gradients_of_its_formula() {
+fn projection_matches_the_reference() {
     use Activation::{Hswish, Identity, Relu};
     for activation in [Identity, Relu, Hswish] {
         for (c, c_out) in [(1, 1), (3, 17), (12, 5), (17, 33), (33, 4)] {
-            let mut half = Half::new((3, 5, 3, c), c_out, activation);
-            half.check_all(&format!("project {activation} {c} to {c_out}"));
-            half.mask = Some(random("mask", c));
-            half.check_all(&format!("masked project {activation} {c} to {c_out}"));
+            let mut projection = Projection::new((3, 5, 3, c), c_out, activation);
+            projection.check_all(&format!("project {activation} {c} to {c_out}"));
+            projection.mask = Some(random("mask", c));
+            projection.check_all(&format!("masked project {activation} {c} to {c_out}"));
         }
     }
-    // More images than pieces of work, more pixels than a group of images, one pixel an image.
+    // More images than chunks, more pixels than a projection takes at once, one pixel per image.
     for shape in [(35, 2, 3, 5), (2, 13, 11, 5), (17, 1, 1, 5)] {
-        Half::new(shape, 6, Hswish).check_all(&format!("project of {shape:?}"));
+        Projection::new(shape, 6, Hswish).check_all(&format!("project of {shape:?}"));
     }
 }
 
 #[test]
-fn a_squeeze_excite_in_front_of_the_projection_has_the_gradients_of_its_formula() {
+fn squeeze_excite_matches_the_reference() {
     for (shape, c_out, squeezed) in
         [((3, 5, 3, 5), 4, 2), ((2, 4, 4, 17), 6, 5), ((35, 2, 2, 4), 3, 1)]
     {
         for with_mask in [false, true] {
             let c = shape.3;
-            let half = Half {
+            let projection = Projection {
                 mask: with_mask.then(|| random("mask", c)),
                 layers: Some(Layers::new(c, squeezed, with_mask)),
-                ..Half::new(shape, c_out, Activation::Hswish)
+                ..Projection::new(shape, c_out, Activation::Hswish)
             };
-            half.check_all(&format!("squeeze-excite of {shape:?}, masks {with_mask}"));
+            projection.check_all(&format!("squeeze-excite of {shape:?}, masks {with_mask}"));
         }
     }
 }
 
 #[test]
-fn a_projection_refuses_what_does_not_fit() {
-    let half = Half {
+fn projection_refuses_other_shapes() {
+    let projection = Projection {
         layers: Some(Layers::new(6, 2, true)),
-        ..Half::new((2, 4, 4, 6), 3, Activation::Relu)
+        ..Projection::new((2, 4, 4, 6), 3, Activation::Relu)
     };
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
     let (input, w, fitting) =
-        (half.input(), zeros(&[6, 3]), half.layers.clone().unwrap().tensors());
+        (projection.input(), zeros(&[6, 3]), projection.layers.clone().unwrap().tensors());
     let forward = |mask: Option<&Tensor>, layers: &SqueezeExciteWeights, w: &Tensor| {
         project::forward(&input, mask, Some(layers), w, false).map(|(y, _)| y)
     };
@@ -283,7 +244,7 @@ fn a_projection_refuses_what_does_not_fit() {
     refused(&|l| l.excite = zeros(&[2, 5]), "the excitation is");
     refused(&|l| l.excite_bias = zeros(&[5]), "the excitation's bias");
     refused(&|l| l.mask = Some(zeros(&[3])), "the squeeze's mask");
-    let mut short = half.input();
+    let mut short = projection.input();
     short.norm.gamma = zeros(&[5]);
     let refused = project::forward(&short, None, None, &w, false);
     assert_refused(refused.map(drop), &["project: gamma", "5", "6"]);

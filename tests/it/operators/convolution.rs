@@ -1,0 +1,110 @@
+//! Matrix product, depthwise and dense convolution.
+
+use super::{SLOPE, VALUE, shape};
+use crate::numbers::{assert_close, assert_gradient, random, random_map, tensor, values};
+use crate::reference::{self, Map};
+use repro::ops::{Moments, conv, depthwise, matmul, norm};
+
+#[test]
+fn matmul_matches_the_reference() {
+    // 2 · 37 · 29 rows are more than one task takes.
+    for (h, w, c_in, c_out) in [(1, 1, 1, 1), (3, 5, 3, 17), (4, 4, 33, 12), (37, 29, 5, 3)] {
+        let what = format!("matmul {c_in} to {c_out}");
+        let x = random_map("x", (2, h, w, c_in));
+        let weight = random("w", c_in * c_out);
+        let y = reference::convolve(&x, &weight, 1, 1, c_out);
+        let dy = random("dy", y.data.len());
+        let (xs, ws) = (x.tensor(), tensor(&weight, &[c_in, c_out]));
+        let dys = tensor(&dy, &[2, h, w, c_out]);
+        let found = matmul::forward(&xs, &ws).unwrap();
+        assert_eq!(found.dims(), [2, h, w, c_out]);
+        assert_close(&what, &values(&found), &y.data, VALUE);
+        let dx = values(&matmul::backward_input(&ws, &dys).unwrap());
+        assert_gradient(&format!("{what}, dx"), &dx, &x.data, 3, SLOPE, |moved| {
+            let moved = Map::new(shape(&x), moved.to_vec());
+            reference::convolve(&moved, &weight, 1, 1, c_out).dot(&dy)
+        });
+        let dw = values(&matmul::backward_weight(&xs, &dys).unwrap());
+        assert_gradient(&format!("{what}, dw"), &dw, &weight, 3, SLOPE, |moved| {
+            reference::convolve(&x, moved, 1, 1, c_out).dot(&dy)
+        });
+    }
+}
+
+/// (batch, height, width, channels); some images are smaller than the kernel.
+const IMAGES: [(usize, usize, usize, usize); 9] = [
+    (2, 5, 7, 1),
+    (2, 7, 5, 3),
+    (3, 6, 9, 5),
+    (2, 9, 8, 12),
+    (2, 8, 6, 17),
+    (2, 6, 5, 33),
+    (2, 1, 1, 5),
+    (2, 1, 2, 17),
+    (35, 3, 2, 4), // more images than chunks
+];
+
+#[test]
+fn depthwise_convolution_matches_the_reference() {
+    for (n, h, w, c) in IMAGES {
+        for (k, stride) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
+            let what = format!("depthwise k{k} s{stride} on {n} of {h}x{w}x{c}");
+            let x = random_map("x", (n, h, w, c));
+            let weight = random("w", k * k * c);
+            let y = reference::depthwise(&x, &weight, k, stride);
+            let dy = random("dy", y.data.len());
+            let (xs, ws) = (x.tensor(), tensor(&weight, &[k * k, c]));
+            let dys = tensor(&dy, &[y.n, y.h, y.w, y.c]);
+            let (found, _) = depthwise::forward(&xs, None, &ws, stride, false).unwrap();
+            assert_eq!(found.dims(), dys.dims(), "{what}");
+            assert_close(&what, &values(&found), &y.data, VALUE);
+            let all = depthwise::DepthwiseWanted { input: true, weights: true };
+            let g = depthwise::backward(&xs, None, &ws, stride, &dys, all).unwrap();
+            let dx = values(&g.dx.unwrap());
+            assert_gradient(&format!("{what}, dx"), &dx, &x.data, 2, SLOPE, |moved| {
+                let moved = Map::new(shape(&x), moved.to_vec());
+                reference::depthwise(&moved, &weight, k, stride).dot(&dy)
+            });
+            let dw = values(&g.dfilter.unwrap());
+            assert_gradient(&format!("{what}, dw"), &dw, &weight, 2, SLOPE, |moved| {
+                reference::depthwise(&x, moved, k, stride).dot(&dy)
+            });
+        }
+    }
+}
+
+#[test]
+fn dense_convolution_matches_the_reference() {
+    for (n, h, w, c) in [(2, 5, 7, 1), (2, 8, 5, 3), (2, 1, 2, 3), (35, 6, 6, 5)] {
+        for (k, stride, c_out) in
+            [(1, 1, 4), (1, 2, 4), (3, 1, 17), (3, 2, 5), (5, 2, 4), (7, 2, 3)]
+        {
+            let what = format!("conv k{k} s{stride} on {n} of {h}x{w}x{c}");
+            let x = random_map("x", (n, h, w, c));
+            let weight = random("w", k * k * c * c_out);
+            let y = reference::convolve(&x, &weight, k, stride, c_out);
+            let (xs, ws) = (x.tensor(), tensor(&weight, &[k * k, c, c_out]));
+            let (found, moments) = conv::forward(&xs, &ws, (k, stride), true).unwrap();
+            assert_eq!(found.dims(), [y.n, y.h, y.w, c_out], "{what}");
+            assert_close(&what, &values(&found), &y.data, VALUE);
+            let direct = norm::moments(&found).unwrap();
+            let Moments { mean, variance, .. } = moments.unwrap();
+            assert_close(&format!("{what}, mean"), &values(&mean), &values(&direct.mean), 1e-4);
+            let (variance, direct) = (values(&variance), values(&direct.variance));
+            assert_close(&format!("{what}, variance"), &variance, &direct, 1e-4);
+
+            let dy = random("dy", y.data.len());
+            let dys = tensor(&dy, found.dims());
+            let g = conv::backward(&xs, &ws, (k, stride), &dys, (true, true)).unwrap();
+            let dx = values(&g.dx.unwrap());
+            assert_gradient(&format!("{what}, dx"), &dx, &x.data, 2, SLOPE, |moved| {
+                let moved = Map::new(shape(&x), moved.to_vec());
+                reference::convolve(&moved, &weight, k, stride, c_out).dot(&dy)
+            });
+            let dw = values(&g.dw.unwrap());
+            assert_gradient(&format!("{what}, dw"), &dw, &weight, 2, SLOPE, |moved| {
+                reference::convolve(&x, moved, k, stride, c_out).dot(&dy)
+            });
+        }
+    }
+}

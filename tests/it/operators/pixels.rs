@@ -1,0 +1,95 @@
+//! Operators that move, pool or pad pixels without weights.
+
+use super::{CHANNELS, SLOPE, VALUE, shape};
+use crate::numbers::{assert_close, assert_gradient, random, random_map, tensor, values};
+use crate::reference::{self, Map};
+use candle_core::Tensor;
+use repro::ops::subsample::Grid;
+use repro::ops::{pad, pool, subsample, update};
+
+#[test]
+fn subsampling_is_a_strided_identity_convolution() {
+    for (h, w, c) in [(5, 7, 1), (6, 5, 3), (1, 2, 17), (8, 8, 5)] {
+        for stride in [1, 2, 3] {
+            let what = format!("subsample s{stride} on {h}x{w}x{c}");
+            let x = random_map("x", (2, h, w, c));
+            let one: Vec<f64> = (0..c * c).map(|i| f64::from(u8::from(i / c == i % c))).collect();
+            let y = reference::convolve(&x, &one, 1, stride, c);
+            let grid = Grid::strided(stride, (h, w));
+            let found = subsample::forward(&x.tensor(), grid).unwrap();
+            assert_eq!(found.dims(), [2, y.h, y.w, c], "{what}");
+            assert_eq!(values(&found), y.data, "{what}");
+            let dy = random("dy", y.data.len());
+            let dys = tensor(&dy, found.dims());
+            let dx = values(&subsample::backward(&dys, grid, (h, w)).unwrap());
+            assert_gradient(&format!("{what}, dx"), &dx, &x.data, 3, SLOPE, |moved| {
+                reference::convolve(&Map::new(shape(&x), moved.to_vec()), &one, 1, stride, c)
+                    .dot(&dy)
+            });
+        }
+    }
+}
+
+#[test]
+fn merge_sums_the_maps_of_several_grids() {
+    let (large, c) = ((9, 7), 5);
+    let grids = [((1, 1), large), ((3, 2), (6, 5)), ((7, 2), (3, 2))];
+    let parts = grids.map(|(ratio, (h, w))| (ratio, random_map(&format!("{h}"), (2, h, w, c))));
+    let mut expected = Map::zeros(2, large.0, large.1, c);
+    for (ratio, part) in &parts {
+        let back = part.interspersed(*ratio, large);
+        assert_eq!(back.sampled(*ratio, (part.h, part.w)), *part);
+        expected.add(1.0, &back);
+        let grid = Grid { ratio: *ratio, size: (part.h, part.w) };
+        let read = subsample::forward(&back.tensor(), grid).unwrap();
+        assert_eq!(values(&read), part.data);
+    }
+    let tensors = parts
+        .each_ref()
+        .map(|(ratio, part)| (part.tensor(), Grid { ratio: *ratio, size: (part.h, part.w) }));
+    let found = subsample::merge(&tensors.each_ref().map(|(t, g)| (t, *g)), large).unwrap();
+    assert_close("merged", &values(&found), &expected.data, 1e-6);
+}
+
+#[test]
+fn pooling_is_the_mean_over_pixels() {
+    for c in CHANNELS {
+        let x = random_map("x", (3, 5, 4, c));
+        let found = pool::forward(&x.tensor()).unwrap();
+        assert_eq!(found.dims(), [3, c]);
+        assert_close("pool", &values(&found), &reference::pool(&x).data, VALUE);
+        let dy = random("dy", 3 * c);
+        let dx = values(&pool::backward(&tensor(&dy, &[3, c]), (5, 4)).unwrap());
+        assert_gradient("pool, dx", &dx, &x.data, 3, SLOPE, |moved| {
+            reference::pool(&Map::new(shape(&x), moved.to_vec())).dot(&dy)
+        });
+    }
+}
+
+#[test]
+fn padded_sum_adds_existing_channels() {
+    // More than one task; the sum may be wider than the widest summand.
+    let shape = |c: usize| (2, 31, 37, c);
+    for (widths, width) in [(vec![3, 17, 8], 17), (vec![5], 9), (vec![12, 12], 12)] {
+        let what = format!("{widths:?} to {width}");
+        let parts: Vec<Map> =
+            widths.iter().map(|c| random_map(&format!("{what}/{c}"), shape(*c))).collect();
+        let mut expected = Map::zeros(2, 31, 37, width);
+        for part in &parts {
+            expected.add(1.0, &part.padded_to(width));
+        }
+        let tensors: Vec<Tensor> = parts.iter().map(Map::tensor).collect();
+        let found = pad::sum(&tensors.iter().collect::<Vec<_>>(), width).unwrap();
+        assert_eq!(found.dims(), [2, 31, 37, width]);
+        assert_close(&what, &values(&found), &expected.data, VALUE);
+        let dy = random_map("dy", shape(width));
+        let dys = dy.tensor();
+        for c in widths {
+            let dx = pad::backward(&dys, c).unwrap();
+            assert_close(&what, &values(&dx), &dy.cut(c).data, 0.0);
+            // It has memory of its own: gradients are accumulated in place.
+            update::accumulate(&dx, &dx.ones_like().unwrap()).unwrap();
+        }
+        assert_close(&what, &values(&dys), &dy.data, 0.0);
+    }
+}
