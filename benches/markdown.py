@@ -1,11 +1,11 @@
-"""The report of `benches/compare`, from the results that it saved alone."""
+"""The report of `benches/compare`, computed from the saved results alone."""
 
 from __future__ import annotations
 
 from statistics import mean, median
 from typing import Any
 
-from contestants import ALL_OURS, OURS, OURS_RECOMPUTING
+from implementations import ALL_OURS, OURS, OURS_RECOMPUTING
 
 WHATS = {
     "supernet": "one weight step of the search",
@@ -13,8 +13,8 @@ WHATS = {
     "eval": "inference of the derived network",
 }
 BUSY = 0.2
-"""Cores of other programs above which the machine was busy: PyTorch's threads wait for each other
-by spinning, and one that has lost its core holds up all."""
+"""Cores used by other programs above which the machine counts as busy. PyTorch's threads wait for
+each other by spinning, so one that loses its core delays all."""
 MORE_IS_BETTER = "images_per_second"
 # Key, words for a row, words for a column, unit, factor to the unit.
 MEASURES: list["Measure"] = [
@@ -29,20 +29,20 @@ MEASURES: list["Measure"] = [
 
 Measure = tuple[str, str, str, str, float]
 Rounds = dict[str, dict[int, dict[str, Any]]]
-"""Results by who ran and by round."""
+"""Results by implementation and by round."""
 
 
 def report(comparison: dict[str, Any]) -> list[str]:
     lines = ["# Performance against PyTorch", "", *head(comparison), ""]
     for what in comparison["conditions"]["what"]:
-        rounds = by_contestant(what, comparison["results"])
+        rounds = by_implementation(what, comparison["results"])
         failures = [f for f in comparison["failures"] if f["what"] == what]
         lines += [f"## {what}: {WHATS[what]}", "", *ratios(rounds), ""]
-        lines += ["Medians over the rounds of each contestant:", "", *medians(rounds, failures), ""]
+        lines += ["Medians over the rounds:", "", *medians(rounds, failures), ""]
     return lines[:-1]
 
 
-def by_contestant(what: str, results: list[dict[str, Any]]) -> Rounds:
+def by_implementation(what: str, results: list[dict[str, Any]]) -> Rounds:
     rounds: Rounds = {}
     for result in results:
         if result["what"] == what:
@@ -51,7 +51,7 @@ def by_contestant(what: str, results: list[dict[str, Any]]) -> Rounds:
 
 
 def head(comparison: dict[str, Any]) -> list[str]:
-    """The conditions."""
+    """The conditions of the measurement."""
     is_ = comparison["conditions"]
     results, failures = comparison["results"], comparison["failures"]
     batches = {r["what"]: r["batch"] for r in results}
@@ -59,21 +59,21 @@ def head(comparison: dict[str, Any]) -> list[str]:
     if len(set(batches.values())) == 1:
         batch = str(results[0]["batch"])
     against = ", ".join(f"{name} {version}" for name, version in is_["versions"].items())
-    network = "a middle one of the space, which `benches/pytorch/arch.py` makes"
+    network = "a mid-sized one of the space, from `benches/pytorch/arch.py`"
     if is_["network"]:
         network = f"that of `{is_['network']}`"
     lines = [
         f"Measured {is_['date']} at revision `{is_['revision']}` by `{is_['command']}`, which "
-        "wrote all of this page.",
+        "wrote this whole page.",
         "",
         f"- Machine: {is_['machine']}.",
         *others(results),
-        f"- Threads: {is_['threads']}; batch {batch or 'unknown'}, {is_['steps']} timed steps a "
-        f"round, {is_['rounds']} rounds in turns.",
+        f"- Threads: {is_['threads']}; batch {batch or 'unknown'}, {is_['steps']} timed steps per "
+        f"round, {is_['rounds']} alternating rounds.",
         f"- Against: {against}.",
         f"- The derived network is {network}.",
-        "- A ratio is ours / the mode of PyTorch that is best in that measure, or our own step, "
-        "taken round by round; below 1, ours needs less.",
+        "- A ratio is ours divided by the best mode of PyTorch in that measure (in the last row, by "
+        "our own step without recomputation), taken round by round. Below 1, ours needs less.",
     ]
     if is_["not_asked"]:
         lines.append(f"- Not measured: {', '.join(f'`{mode}`' for mode in is_['not_asked'])}.")
@@ -85,13 +85,13 @@ def head(comparison: dict[str, Any]) -> list[str]:
 
 
 def others(results: list[dict[str, Any]]) -> list[str]:
-    """How busy the machine was with something else."""
+    """How much other programs used the machine."""
     cores = [result["others_cores"] for result in results]
     if not cores:
         return []
     line = (
-        f"- Other programs had {mean(cores):.2f} cores on average and {max(cores):.2f} at most "
-        "while something was measured."
+        f"- Other programs used {mean(cores):.2f} cores on average and {max(cores):.2f} at most "
+        "during the measurements."
     )
     busy = sum(c > BUSY for c in cores)
     if busy:
@@ -101,10 +101,10 @@ def others(results: list[dict[str, Any]]) -> list[str]:
 
 
 def ratios(rounds: Rounds) -> list[str]:
-    """Ours against the best mode of PyTorch, measure by measure; and with blocks recomputed,
-    against our own time as well."""
+    """Ours against the best mode of PyTorch in each measure; with recomputed blocks also against
+    our own step without."""
     lines = [
-        "| measure | ours | the other | which is | ratio (median) | least | most |",
+        "| measure | ours | other | which | ratio (median) | min | max |",
         "|---|--:|--:|---|--:|--:|--:|",
     ]
     for measure in MEASURES:
@@ -113,11 +113,11 @@ def ratios(rounds: Rounds) -> list[str]:
         if measure[0].endswith("_peak_bytes"):
             lines += ratio(rounds, measure, OURS_RECOMPUTING, best_mode(measure[0], rounds))
     lines += ratio(rounds, MEASURES[0], OURS_RECOMPUTING, OURS)
-    return lines if len(lines) > 2 else ["There is nothing to compare: see above."]
+    return lines if len(lines) > 2 else ["Nothing to compare, see above."]
 
 
 def ratio(rounds: Rounds, measure: Measure, who: str, other: str | None) -> list[str]:
-    """The row of one measure, where both have it."""
+    """The row of one measure, if both have it."""
     key, words, _, unit, factor = measure
     mine, theirs = rounds.get(who, {}), rounds.get(other or "", {})
     both = sorted(mine.keys() & theirs.keys())
@@ -132,7 +132,7 @@ def ratio(rounds: Rounds, measure: Measure, who: str, other: str | None) -> list
 
 
 def best_mode(key: str, rounds: Rounds) -> str | None:
-    """The mode with the best median of those that have the measure."""
+    """The mode with the best median, among those that have the measure."""
     found = {who: middle(of, key) for who, of in rounds.items() if who not in ALL_OURS}
     found = {who: value for who, value in found.items() if value}
     choose = max if key == MORE_IS_BETTER else min
@@ -140,7 +140,7 @@ def best_mode(key: str, rounds: Rounds) -> str | None:
 
 
 def medians(rounds: Rounds, failures: list[dict[str, Any]]) -> list[str]:
-    """Every contestant's own numbers; who failed is named with the reason."""
+    """The numbers of every implementation; failed ones are listed with the reason."""
     columns = " | ".join(column for _, _, column, _, _ in MEASURES)
     lines = [f"| by | {columns} |", "|---|" + "--:|" * len(MEASURES)]
     for who, of in rounds.items():
@@ -155,6 +155,6 @@ def medians(rounds: Rounds, failures: list[dict[str, Any]]) -> list[str]:
 
 
 def middle(of: dict[int, dict[str, Any]], key: str) -> float:
-    """The median over rounds; zero where a contestant has no such measure."""
+    """The median over rounds; zero if the implementation does not have the measure."""
     values = [result[key] for result in of.values()]
     return 0.0 if not values or None in values else median(values)

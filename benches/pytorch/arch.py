@@ -1,4 +1,4 @@
-"""Prints an architecture of a manifest's space for timing: middle widths and expansions.
+"""Prints a mid-sized architecture of a manifest's space, for timing.
 
 python benches/pytorch/arch.py MANIFEST > arch.json
 """

@@ -18,7 +18,7 @@ MODES = ["eager", "channels_last", "compile", "compile_channels_last", "onnxrunt
 
 
 class Work(Protocol):
-    """Something that can be done again and again."""
+    """A step that can be repeated."""
 
     def step(self) -> tuple[float, float, float]: ...
 
@@ -36,19 +36,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if (args.what == "supernet") != (args.arch is None):
-        parser.error("--arch FILE is needed for network and eval, and for them only")
+        parser.error("--arch FILE goes with --what network and eval only, and they need it")
     if args.mode == "onnxruntime" and args.what != "eval":
         parser.error("onnxruntime does not train: give --what eval")
     if min(args.batch, args.threads, args.steps, args.warmup) < 1:
-        parser.error("--batch, --threads, --steps and --warmup are at least 1")
+        parser.error("--batch, --threads, --steps and --warmup must be at least 1")
     return args
 
 
 def main() -> None:
     args = arguments()
-    # OpenMP reads this when torch is loaded.
+    # OpenMP reads this when torch is imported.
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
-    # The profiler that reports allocations is talkative.
+    # The profiler that reports allocations logs too much.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     warnings.filterwarnings("ignore")
     result = measure(args)
@@ -117,7 +117,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def load_libraries(mode: str, what: str) -> None:
-    """Loads what the mode needs and starts its threads, so that idle includes them."""
+    """Loads what the mode needs and starts its threads, so that the idle size includes them."""
     import torch
 
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
@@ -138,14 +138,14 @@ def load_libraries(mode: str, what: str) -> None:
 
 
 def fold_constants() -> None:
-    """Lets the compiler treat weights as constants, and fold batch norm into convolutions."""
+    """Makes the compiler treat weights as constants and fold batch norm into convolutions."""
     import torch._inductor.config
 
     torch._inductor.config.freezing = True
 
 
 def prepare(work: Any, mode: str) -> None:
-    """Brings a model into the mode."""
+    """Switches a model to the mode."""
     import torch
 
     if mode.endswith("channels_last"):

@@ -1,4 +1,4 @@
-"""Gumbel gates and how much of its input a supernet block adds (`src/search`, `src/cost`)."""
+"""Gumbel gates, and the share of its input that a block adds (`src/search`, `src/cost`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BlockGates(NamedTuple):
 
 
 Probabilities = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Of one block: types, expansions, widths."""
+"""The probabilities of one block's types, expansions and widths."""
 
 
 def draw(space: Space, tau: float, generator: np.random.Generator) -> list[Probabilities]:
@@ -37,11 +37,11 @@ def draw(space: Space, tau: float, generator: np.random.Generator) -> list[Proba
 
 
 Widths = dict[int, "float | Tensor"]
-"""How many channels there may be, with their probabilities."""
+"""Possible numbers of channels with their probabilities."""
 
 
 def pass_on(choices: BlockChoices, types: Tensor, widths: Tensor, incoming: Widths) -> Widths:
-    """How many channels leave a block.
+    """The numbers of channels that leave a block.
 
     A skip that keeps the shape passes on the smaller of its input and its chosen width.
     """
@@ -61,7 +61,7 @@ def identities(space: Space, probabilities: list[Probabilities]) -> list[float]:
     """ρ of every block: the probability that the derived network adds the block's input.
 
     A skip that keeps the shape adds it, and so does any other type whose chosen width equals the
-    width that comes in.
+    incoming width.
     """
     incoming: Widths = {space.stem.width: 1.0}
     rhos = []

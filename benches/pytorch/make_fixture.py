@@ -1,9 +1,9 @@
-"""Writes what PyTorch finds, in double precision, for the Rust tests to agree with.
+"""Writes PyTorch's results in double precision, which the Rust tests compare with.
 
     python benches/pytorch/make_fixture.py
 
-makes tests/it/fixtures/pytorch_supernet.json and pytorch_networks.json anew. Weights and images
-come from one formula of a tensor's name and an index, which tests/it/pytorch.rs computes as well.
+writes tests/it/fixtures/pytorch_supernet.json and pytorch_networks.json. Weights and images come
+from a formula of a tensor's name and an index, which tests/it/pytorch.rs also computes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ HERE = Path(__file__).parent
 FIXTURES = HERE.parent.parent / "tests/it/fixtures"
 BATCH = 6
 ENTRIES = 8
-"""How many entries of a gradient are written, evenly spread."""
+"""The number of entries of a tensor that are written, evenly spaced."""
 SGD = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 5e-3, "clip_norm": 0.3}
-"""Chosen so that every term of the optimizer shows."""
+"""Chosen so that every term of the optimizer matters."""
 STEPS = 3
 SMOOTHING = 0.1
 
@@ -42,7 +42,7 @@ def noise(name: str, count: int) -> np.ndarray:
 
 
 def value(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A tensor's value, rounded to single precision: filters as in Kaiming's rule by fan-in."""
+    """A tensor's values, rounded to single precision; filters are scaled by fan-in (Kaiming)."""
     u = noise(name, int(np.prod(shape))).reshape(shape)
     match name.rsplit(".", 1)[-1]:
         case "weight":
@@ -96,7 +96,7 @@ def gate_values(gates: BlockGates) -> dict[str, Any]:
 
 
 def gate_gradients(gates: BlockGates) -> dict[str, Any]:
-    """In the form of `gate_values`; zero for a gate that nothing depends on."""
+    """In the form of `gate_values`; zero for gates that nothing depends on."""
     found = (torch.zeros_like(g) if g.grad is None else g.grad for g in gates)
     return gate_values(BlockGates(*found))
 

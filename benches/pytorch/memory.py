@@ -1,4 +1,4 @@
-"""How much memory a measurement takes above the idle process."""
+"""The memory that a measurement takes above the idle process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def _status(key: str) -> int:
 
 
 class Resident:
-    """The resident size above what it was at the time of construction.
+    """Growth of the resident size since the construction of this object.
 
-    Build it when the libraries are loaded and the model is not yet built.
+    Construct it after the libraries are loaded and before the model is built.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Resident:
         self.idle = _status("VmRSS")
 
     def reset(self) -> None:
-        """Forgets earlier peaks, and gives freed memory back to the system."""
+        """Resets the peak, and returns freed memory to the system."""
         trim()
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -40,7 +40,7 @@ class Resident:
 
 
 def trim() -> None:
-    """Returns what is free to the system, where the C library can."""
+    """Returns freed memory to the system, if the C library can."""
     gc.collect()
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -51,7 +51,7 @@ def trim() -> None:
 def allocator_peak(step: Callable[[], object], live: Iterable[Tensor]) -> int:
     """The most bytes that PyTorch's allocator holds at once during `step`.
 
-    `live` are the tensors that exist before; what is allocated and freed comes from the profiler.
+    `live` are the tensors that exist before it; allocations and frees come from the profiler.
     """
     held = sum({t.data_ptr(): t.untyped_storage().nbytes() for t in live}.values())
     with torch.profiler.profile(

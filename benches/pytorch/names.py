@@ -1,4 +1,4 @@
-"""Tensors by the names and in the layouts of the Rust side, both ways.
+"""Converts names and layouts of tensors to and from those of the Rust side.
 
 There, a 1x1 convolution is `[c_in, c_out]`, the stem `[k·k·c_in, c_out]` with rows ordered
 (kh, kw, c_in), a depthwise convolution `[k·k, c]` and a fully connected layer `[c_in, c_out]`.

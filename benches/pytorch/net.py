@@ -106,7 +106,7 @@ class Projection(nn.Module):
 
 
 def prefix_matrix(options: list[int]) -> Tensor | None:
-    """A with M = A g the sum of prefix masks; none where there is nothing to choose."""
+    """A with M = A g the sum of prefix masks; `None` if there is nothing to choose."""
     if len(options) < 2:
         return None
     channels = torch.arange(max(options))[:, None]
@@ -153,7 +153,7 @@ class SuperBlock(nn.Module):
         self.register_buffer("widths", prefix_matrix(list(choices.widths)), persistent=False)
 
     def forward(self, x: Tensor, gates: BlockGates, incoming: Widths) -> tuple[Tensor, Widths]:
-        """The output, and how many channels it has; `incoming` says it of x."""
+        """The output and its possible numbers of channels; `incoming` has those of x."""
         mid, squeeze = self._hidden(gates, incoming)
         total: Tensor | None = x * gates.identity if self.adds_input else None
         for branch, index in zip(self.branches, self.types):
@@ -171,7 +171,7 @@ class SuperBlock(nn.Module):
     ) -> tuple[Tensor | None, Tensor | None]:
         """The masks of the hidden and of the squeezed channels.
 
-        Without expansion the hidden channels are the input's, as many as come in.
+        Without expansion, the hidden channels are those of the input.
         """
         if self.choices.mids:
             return _mask(self.mids, gates.expansions), _mask(self.squeezes, gates.expansions)

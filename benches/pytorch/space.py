@@ -1,7 +1,7 @@
-"""Search spaces and architectures as this repository defines them, read a second time.
+"""Search spaces and architectures as this repository defines them, implemented a second time.
 
-The Rust side is `src/space`; nothing here calls it, so that a misreading of a definition on either
-side shows in the comparison.
+The Rust side is `src/space`. Nothing here calls it, so a mistake on either side shows in the
+comparison.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class BlockChoices:
-    """What one block may become; `mids` is empty for expansion 1."""
+    """The choices of one block; `mids` is empty for expansion 1."""
 
     stage: int
     index: int
@@ -84,7 +84,7 @@ class BlockChoices:
 
     @property
     def can_be_residual(self) -> bool:
-        """Whether the input can be added: same resolution, same largest width."""
+        """Whether the input can be added: stride 1 and the same largest width."""
         return self.stride == 1 and self.in_max == self.width_max
 
     def keeps(self, kind: BlockType) -> bool:
@@ -168,19 +168,19 @@ def _mids(expansion: Any, in_max: int, divisor: int) -> tuple[int, ...]:
 
 
 def load_manifest(path: Path) -> tuple[dict[str, Any], Space]:
-    """A manifest as its table, and the space that it names; it ends the program where they ask
-    for what is not written here."""
+    """A manifest as a table, and its space. Ends the program if they ask for something that is not
+    implemented here."""
     manifest = tomllib.loads(path.read_text())
     if "search" not in manifest:
         raise SystemExit(f"{path} has no [search]: give a manifest that searches and trains")
     text = (path.parent / manifest["space"]).read_text()
     for key, given, has in differences(manifest, tomllib.loads(text)):
-        raise SystemExit(f"{path}: {key} is {json.dumps(given)}, PyTorch's side has only {has}")
+        raise SystemExit(f"{path}: {key} is {json.dumps(given)}, the PyTorch side has only {has}")
     return manifest, parse_space(text)
 
 
 def differences(manifest: dict[str, Any], space: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    """What would make the two do unlike work: key, what is given, and what there is."""
+    """What is not implemented here: key, given value, and what is available."""
     search = manifest["search"]
     for key, only in [("method", "dmasking"), ("masks", "after_norm"), ("gates", "soft")]:
         if (given := search.get(key, only)) != only:

@@ -1,4 +1,4 @@
-"""What is timed: training steps as the search and the training take them, and inference."""
+"""The steps that are timed: training steps of the search and of a network, and inference."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def random_batch(shape: tuple[int, int, int, int], classes: int) -> tuple[Tensor
 
 
 class Training:
-    """Steps of SGD on one batch: of a network, or of the supernet under fresh gates."""
+    """Steps of SGD on one batch: of a network, or of the supernet with fresh gates."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Training:
         return forward - start, backward - forward, end - backward
 
     def tensors(self) -> Iterator[Tensor]:
-        """Everything that lives from step to step."""
+        """Everything that is kept from step to step."""
         yield from self.net.parameters()
         yield from self.net.buffers()
         yield from (self.images, self.labels)
@@ -121,14 +121,14 @@ class Inference:
         return time.perf_counter() - start, 0.0, 0.0
 
     def tensors(self) -> Iterator[Tensor]:
-        """Everything that lives from step to step."""
+        """Everything that is kept from step to step."""
         yield from self.net.parameters()
         yield from self.net.buffers()
         yield self.images
 
 
 class OnnxInference:
-    """The same in onnxruntime, whose optimizer folds batch norm into the convolutions."""
+    """Inference in onnxruntime, whose optimizer folds batch norm into the convolutions."""
 
     def __init__(self, file: Path, images: Tensor, threads: int) -> None:
         import onnxruntime

@@ -1,4 +1,4 @@
-"""Who is measured by `benches/compare`, and how one measurement is taken."""
+"""The implementations that `benches/compare` measures, and how one measurement is taken."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Result = dict[str, Any]
 
 
 class Failed(Exception):
-    """One line that says what failed, where and what to do. `reason` is the program's last word,
-    `said` all that it said on standard error."""
+    """One line that says what failed, where and what to do. `reason` is the last line of the
+    program's standard error, `said` all of it."""
 
     def __init__(self, line: str, reason: str = "", said: str = "") -> None:
         super().__init__(line)
@@ -42,7 +42,7 @@ class Failed(Exception):
 
 @dataclass
 class Lab:
-    """What all measurements have in common."""
+    """What is common to all measurements."""
 
     manifest: Path
     arch: Path | None
@@ -53,8 +53,8 @@ class Lab:
     """The batch size of our last measurement; PyTorch gets the same."""
 
     def prepare(self) -> None:
-        """Makes the environment, and an architecture where none is given. PyTorch's side refuses
-        what it has not got."""
+        """Creates the environment, and an architecture if none is given. The PyTorch side refuses
+        what it does not implement."""
         make_environment()
         text = output([PYTHON, PYTORCH / "arch.py", self.manifest])
         if self.arch is None:
@@ -62,7 +62,7 @@ class Lab:
             self.arch.write_text(text)
 
     def revision(self) -> str:
-        """What the program was built from, as it says itself."""
+        """The revision that the program was built from, by its --version."""
         _, _, said = output([self.repro, "--version"]).strip().partition("(")
         return said.rstrip(")") or "unknown"
 
@@ -73,7 +73,7 @@ class Lab:
         return json.loads(output([PYTHON, "-c", code]))
 
     def measure(self, what: str, who: str) -> Result:
-        """One measurement, and how many cores other programs had meanwhile."""
+        """One measurement, and how many cores other programs used meanwhile."""
         clock, others = time.monotonic(), others_seconds()
         result = self.ours(what, who) if who in ALL_OURS else self.pytorch(what, who)
         others, clock = others_seconds() - others, time.monotonic() - clock
@@ -87,7 +87,7 @@ class Lab:
         result = json.loads(output(command))
         if result["threads"] != self.threads:
             raise Failed(f"repro ran with {result['threads']} threads instead of {self.threads}")
-        # The names of both: what the allocator counts, and what the operating system does.
+        # The names that both sides use: what the allocator counts, and what the system counts.
         result["allocator_peak_bytes"] = result.pop("peak_bytes")
         result["resident_peak_bytes"] = result.pop("resident_bytes")
         self.batch = result["batch"]
@@ -96,7 +96,7 @@ class Lab:
     def pytorch(self, what: str, mode: str) -> Result:
         command = [PYTHON, PYTORCH / "bench.py", self.manifest, "--what", what, "--mode", mode]
         command += ["--steps", self.steps, "--threads", self.threads, "--batch", self.batch]
-        # Compiled code is kept, so that later rounds need not compile again.
+        # Compiled code is cached for later rounds.
         cache = {"TORCHINDUCTOR_CACHE_DIR": str(ENVIRONMENT / "compiled")}
         said = output([*command, "--json", *self.network(what)], cache)
         return json.loads(said.splitlines()[-1])
@@ -106,7 +106,7 @@ class Lab:
 
 
 def make_environment() -> None:
-    """Installs the pinned packages, unless exactly these are there."""
+    """Installs the pinned packages, unless exactly these are installed."""
     wanted = (PYTORCH / "requirements.txt").read_text()
     stamp = ENVIRONMENT / "requirements.txt"
     if not stamp.is_file() or stamp.read_text() != wanted:
@@ -114,9 +114,9 @@ def make_environment() -> None:
         try:
             venv.create(ENVIRONMENT, symlinks=True, with_pip=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise Failed(f"cannot make target/pytorch-venv: {error}") from error
+            raise Failed(f"cannot create target/pytorch-venv: {error}") from error
         pip = [PYTHON, "-m", "pip", "install", "--quiet", "-r", PYTORCH / "requirements.txt"]
-        output(pip, advice="see that there is a network and 6 GB of disk")
+        output(pip, advice="it needs a network connection and 6 GB of disk space")
         stamp.write_text(wanted)
     advice = "delete target/pytorch-venv and run it again"
     output([PYTHON, "-c", f"import {', '.join(PACKAGES)}"], advice=advice)
@@ -129,14 +129,14 @@ def output(command: list[Any], environment: dict[str, str] | None = None, advice
         return done.stdout
     status, words = done.returncode, [short(word) for word in command]
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    reason = (lines or ["it said nothing"])[-1][:300]
+    reason = (lines or ["it printed no error"])[-1][:300]
     reason += f" ({f'signal {-status}' if status < 0 else f'exit status {status}'})"
     advice = f"; {advice}" if advice else ""
     raise Failed(f"`{shlex.join(words)}` failed: {reason}{advice}", reason, done.stderr[-4000:])
 
 
 def short(word: Any) -> str:
-    """Without the folder that all is in."""
+    """The word without the folder of the repository."""
     return str(word).removeprefix(f"{ROOT}/")
 
 
@@ -154,8 +154,8 @@ def run(
 
 
 def others_seconds() -> float:
-    """Seconds of all cores that went to programs other than this one and what it started and has
-    ended, since the machine started; zero where the operating system does not tell."""
+    """Core seconds that other programs used since the machine started: neither this one nor its
+    ended children. Zero where the operating system does not tell."""
     try:
         with open("/proc/stat") as file:
             user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
