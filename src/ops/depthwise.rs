@@ -57,8 +57,8 @@ impl<T> Expand<T> {
     }
 }
 
-/// x `[n, h, w, c_in]`, filter `[k·k, c]` → y `[n, ⌈h/s⌉, ⌈w/s⌉, c]` and its moments. Without an
-/// expansion c_in = c.
+/// x `[n, h, w, c_in]`, filter `[k·k, c]` → y `[n, ⌈h/s⌉, ⌈w/s⌉, c]`, and its moments if `statistics`
+/// are asked for. Without an expansion c_in = c.
 ///
 /// # Errors
 /// When the shapes do not fit, the kernel is neither 3 nor 5, or the device has no kernel.

@@ -57,8 +57,8 @@ impl<T> SqueezeExciteWeights<T> {
     }
 }
 
-/// z `[n, h, w, c]` (in the candidate), mask `[c]`, w `[c, c_out]` → y `[n, h, w, c_out]` and its
-/// moments.
+/// Input `[n, h, w, c]`, mask `[c]`, w `[c, c_out]` → y `[n, h, w, c_out]`, and its moments if
+/// `statistics` are asked for.
 ///
 /// # Errors
 /// When the shapes do not fit or the device has no kernel.
@@ -162,7 +162,7 @@ pub(super) struct HostSqueezeExcite {
 
 /// The intermediate values of a squeeze-excite for one image.
 #[derive(Clone, Default)]
-pub(super) struct Gates {
+pub(super) struct SqueezeExciteGates {
     /// mean(a) `[c]`
     pooled: Vec<f32>,
     /// Before the activation `[squeezed]`.
@@ -248,7 +248,7 @@ impl HostSqueezeExcite {
 
     /// The gates of one image `[pixels, c]`.
     #[inline(always)]
-    fn gates(&self, a: &[f32], c: usize) -> Gates {
+    fn gates(&self, a: &[f32], c: usize) -> SqueezeExciteGates {
         let mut pooled = vec![0f32; c];
         mean_of_rows(a, &mut pooled);
         self.gates_of(pooled)
@@ -256,7 +256,7 @@ impl HostSqueezeExcite {
 
     /// The gates of one image, from its mean over pixels.
     #[inline(always)]
-    pub(super) fn gates_of(&self, pooled: Vec<f32>) -> Gates {
+    pub(super) fn gates_of(&self, pooled: Vec<f32>) -> SqueezeExciteGates {
         let mut hidden = self.squeeze_bias.clone();
         add_vector_matrix(&pooled, &self.squeeze, &mut hidden);
         let mut masked = vec![0f32; self.squeezed];
@@ -269,7 +269,7 @@ impl HostSqueezeExcite {
         for gate in &mut gates {
             *gate = evaluate(Activation::Hsigmoid, *gate);
         }
-        Gates { pooled, hidden, masked, raw, gates }
+        SqueezeExciteGates { pooled, hidden, masked, raw, gates }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The backward pass of the projection, the squeeze-excite, the mask and the batch norm.
 
 use super::{
-    Gates, HostSqueezeExcite, Reader, SqueezeExciteWeights, add_vector_matrix, check, scale_rows,
+    HostSqueezeExcite, Reader, SqueezeExciteGates, SqueezeExciteWeights, add_vector_matrix, check,
+    scale_rows,
 };
 use crate::ops::activation::{ActivationFn, by_activation, differentiate, evaluate};
 use crate::ops::host::{Host, Scratch, expect, nhwc, tensor, to_fill};
@@ -276,7 +277,7 @@ fn accumulate_outer<const FUSED: bool>(
 fn through_gates(
     layers: &HostSqueezeExcite,
     back: &Transposed,
-    gates: &Gates,
+    gates: &SqueezeExciteGates,
     a: &[f32],
     da: &mut [f32],
     images: &mut ImageRows,
