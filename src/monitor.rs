@@ -3,7 +3,7 @@
 
 use crate::memory;
 use crate::progress::Progress;
-use crate::record::{Phase, PhaseUsage, Recorder, Work};
+use crate::record::{Metric, Phase, PhaseUsage, Recorder, Work};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ impl Monitor<'_> {
     ///
     /// # Errors
     /// When they cannot be stored, or with [`Interrupted`].
-    pub fn measure(&mut self, step: u64, metrics: &[(&str, f64)]) -> anyhow::Result<()> {
+    pub fn measure(&mut self, step: u64, metrics: &[(Metric, f64)]) -> anyhow::Result<()> {
         self.recorder.measure(step, metrics)?;
         Ok(self.check_stop()?)
     }

@@ -1,6 +1,10 @@
 //! What a run reports while it works. The database implements [`Recorder`]; nothing below the
 //! runner knows that there is one.
 
+mod metric;
+
+pub use metric::{Metric, Per, Unit};
+
 use crate::space::ArchSpec;
 use serde::{Deserialize, Serialize};
 
@@ -41,13 +45,12 @@ impl Phase {
 
 /// Receives what a run measures, as it is measured.
 pub trait Recorder {
-    /// Metrics of one step, named by dotted paths (`search.loss`). `step` counts from 0 within the
-    /// run's phase; a metric of the whole run uses step 0. Values are finite, and a metric has one
-    /// per step.
+    /// Metrics of one step, which counts what [`Metric::per`] says. Values are finite, and a
+    /// metric has one per step.
     ///
     /// # Errors
     /// When they cannot be stored: the run must not go on unrecorded.
-    fn measure(&mut self, step: u64, metrics: &[(&str, f64)]) -> anyhow::Result<()>;
+    fn measure(&mut self, step: u64, metrics: &[(Metric, f64)]) -> anyhow::Result<()>;
 
     /// A phase begins.
     ///
@@ -73,7 +76,7 @@ pub trait Recorder {
 pub struct NullRecorder;
 
 impl Recorder for NullRecorder {
-    fn measure(&mut self, _: u64, _: &[(&str, f64)]) -> anyhow::Result<()> {
+    fn measure(&mut self, _: u64, _: &[(Metric, f64)]) -> anyhow::Result<()> {
         Ok(())
     }
     fn phase_started(&mut self, _: Phase) -> anyhow::Result<()> {

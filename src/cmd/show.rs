@@ -66,7 +66,7 @@ fn as_json(run: &RunRow, series: &[&[Measurement]], points: &[ScalingPoint]) -> 
     let metrics = series.iter().filter_map(|points| {
         let last = points.last()?;
         let about = json!({ "points": points.len(), "step": last.step, "last": last.value });
-        Some((last.metric.clone(), about))
+        Some((last.metric.name().into_owned(), about))
     });
     let manifest = &run.manifest;
     let rest = json!({
@@ -237,7 +237,7 @@ fn metrics(series: &[&[Measurement]]) -> Table {
         let course = if values.len() > 1 { text::sparkline(&values, WIDTH) } else { String::new() };
         let cells = [first, last].map(|point| text::decimal(point.value));
         let [first, last] = cells;
-        table.row([points[0].metric.clone(), points.len().to_string(), first, last, course]);
+        table.row([points[0].metric.to_string(), points.len().to_string(), first, last, course]);
     }
     table
 }

@@ -8,7 +8,7 @@ use super::results::{
 use super::results::{search_images, search_macs, seconds, top1};
 use super::stats::Paired;
 use crate::recipe::MethodName;
-use crate::record::Phase;
+use crate::record::{Metric, Phase};
 use crate::store::{Measurement, RunRow, RunStatus};
 use crate::text::{self, Table, Unit, or_dash, points, run_ids};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,9 +18,9 @@ const BASELINES: [&str; 2] = [MethodName::Random.as_str(), MethodName::RandomSea
 
 /// What a search had executed until a step, and the accuracy that it steers by: of methods that score
 /// networks, and of those that learn α.
-const COURSES: [(&str, &str); 2] = [
-    ("search.candidate.executed_macs", "search.best.top1"),
-    ("search.executed_macs", "search.alpha.top1"),
+const COURSES: [(Metric, Metric); 2] = [
+    (Metric::SEARCH_CANDIDATE_EXECUTED_MACS, Metric::SEARCH_BEST_TOP1),
+    (Metric::SEARCH_EXECUTED_MACS, Metric::SEARCH_ALPHA_TOP1),
 ];
 
 const NUMBERS: [Number; 8] = [
@@ -92,28 +92,28 @@ impl<'a> Tested<'a> {
     /// `None` where the run has not finished.
     #[must_use]
     pub fn of(run: &'a RunRow, measurements: &[Measurement]) -> Option<Self> {
-        let of = |metric: &'static str| {
+        let of = |metric: Metric| {
             measurements.iter().filter(move |m| m.metric == metric).map(|m| m.value)
         };
-        let changed = of("search.budget.changed").next();
-        let unconstrained = of("search.budget.macs_unconstrained").next();
+        let changed = of(Metric::SEARCH_BUDGET_CHANGED).next();
+        let unconstrained = of(Metric::SEARCH_BUDGET_MACS_UNCONSTRAINED).next();
         let budget = changed.zip(unconstrained);
         let budget = budget.map(|(changed, macs)| BudgetsPart { changed, macs });
         let top1s = trainings(measurements);
         let course =
-            COURSES.iter().flat_map(|(macs, top1)| course(measurements, macs, top1)).collect();
+            COURSES.iter().flat_map(|(macs, top1)| course(measurements, *macs, *top1)).collect();
         (run.status == RunStatus::Finished).then_some(Self { run, top1s, budget, course })
     }
 }
 
 /// The test accuracies of a run's trainings, in 0..=1.
 pub fn trainings(measurements: &[Measurement]) -> Vec<f64> {
-    measurements.iter().filter(|m| m.metric == "test.top1").map(|m| m.value).collect()
+    measurements.iter().filter(|m| m.metric == Metric::TEST_TOP1).map(|m| m.value).collect()
 }
 
 /// The two metrics wherever a step has both.
-fn course(measurements: &[Measurement], macs: &str, top1: &str) -> Vec<(f64, f64)> {
-    let of = |metric: &str| -> BTreeMap<u64, f64> {
+fn course(measurements: &[Measurement], macs: Metric, top1: Metric) -> Vec<(f64, f64)> {
+    let of = |metric: Metric| -> BTreeMap<u64, f64> {
         let of_metric = measurements.iter().filter(|m| m.metric == metric);
         of_metric.map(|m| (m.step, m.value)).collect()
     };

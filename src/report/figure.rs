@@ -2,6 +2,7 @@
 //! run.
 
 use super::drawing::{Anchor, Drawing, Pen, Place};
+use crate::record::Metric;
 use crate::store::Measurement;
 
 /// The line of one run.
@@ -12,7 +13,7 @@ pub struct Series {
 }
 
 struct Panel {
-    metric: &'static str,
+    metric: Metric,
     title: &'static str,
     /// What a step is.
     step: &'static str,
@@ -22,28 +23,28 @@ struct Panel {
 
 impl Panel {
     /// Over the epochs.
-    const fn epochs(metric: &'static str, title: &'static str, unit: f64) -> Self {
+    const fn epochs(metric: Metric, title: &'static str, unit: f64) -> Self {
         Self { metric, title, step: "epoch", unit }
     }
 }
 
 const PANELS: [Panel; 10] = [
-    Panel::epochs("search.loss", "cross-entropy, weights' images [nats]", 1.0),
-    Panel::epochs("search.alpha.cross_entropy", "cross-entropy, alpha's images [nats]", 1.0),
-    Panel::epochs("search.expected_macs", "expected MACs [millions]", 1e6),
-    Panel::epochs("search.expected_params", "expected params [thousands]", 1e3),
-    Panel::epochs("search.entropy.type", "entropy of types [share of largest]", 1.0),
-    Panel::epochs("search.entropy.expansion", "entropy of expansions", 1.0),
-    Panel::epochs("search.entropy.width", "entropy of widths", 1.0),
-    Panel::epochs("search.entropy.resolution", "entropy of resolutions", 1.0),
+    Panel::epochs(Metric::SEARCH_LOSS, "cross-entropy, weights' images [nats]", 1.0),
+    Panel::epochs(Metric::SEARCH_ALPHA_CROSS_ENTROPY, "cross-entropy, alpha's images [nats]", 1.0),
+    Panel::epochs(Metric::SEARCH_EXPECTED_MACS, "expected MACs [millions]", 1e6),
+    Panel::epochs(Metric::SEARCH_EXPECTED_PARAMS, "expected params [thousands]", 1e3),
+    Panel::epochs(Metric::SEARCH_ENTROPY_TYPE, "entropy of types [share of largest]", 1.0),
+    Panel::epochs(Metric::SEARCH_ENTROPY_EXPANSION, "entropy of expansions", 1.0),
+    Panel::epochs(Metric::SEARCH_ENTROPY_WIDTH, "entropy of widths", 1.0),
+    Panel::epochs(Metric::SEARCH_ENTROPY_RESOLUTION, "entropy of resolutions", 1.0),
     Panel {
-        metric: "search.candidate.top1",
+        metric: Metric::SEARCH_CANDIDATE_TOP1,
         title: "held-out top-1 of each candidate [%]",
         step: "candidate",
         unit: 0.01,
     },
     Panel {
-        metric: "search.best.top1",
+        metric: Metric::SEARCH_BEST_TOP1,
         title: "held-out top-1 of the best so far [%]",
         step: "candidate",
         unit: 0.01,
@@ -256,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_number_is_left_out() {
-        let value = |step, value| Measurement { metric: "search.loss".to_owned(), step, value };
+        let value = |step, value| Measurement { metric: Metric::SEARCH_LOSS, step, value };
         let measurements = vec![value(0, 2.0), value(1, f64::NAN), value(2, 1.0)];
         let label = "a < b & c".to_owned();
         let svg = search("t", &[Series { label, measurements }]).unwrap().svg();

@@ -1,6 +1,7 @@
 //! How well shared weights rank networks: Kendall's τ-b between the accuracies under shared weights
 //! and after training from scratch, with a bootstrap interval.
 
+use crate::record::Metric;
 use crate::rng::Seed;
 use crate::store::{Measurement, RunRow};
 use crate::text::{NOTHING, Table};
@@ -13,9 +14,9 @@ pub type Pair = (f64, f64);
 
 /// The pairs that a run has measured, in the order of their numbers.
 pub fn pairs(measurements: &[Measurement]) -> Vec<Pair> {
-    let of = |metric: &'static str| measurements.iter().filter(move |m| m.metric == metric);
-    let alone = |step| of("rank.alone.top1").find(|m| m.step == step).map(|m| m.value);
-    of("rank.shared.top1").filter_map(|m| Some((m.value, alone(m.step)?))).collect()
+    let of = |metric: Metric| measurements.iter().filter(move |m| m.metric == metric);
+    let alone = |step| of(Metric::RANK_ALONE_TOP1).find(|m| m.step == step).map(|m| m.value);
+    of(Metric::RANK_SHARED_TOP1).filter_map(|m| Some((m.value, alone(m.step)?))).collect()
 }
 
 /// What one run found, or several that found the very same: with the same shared weights and the same
@@ -222,11 +223,11 @@ mod tests {
 
     #[test]
     fn pairs_are_those_with_both_sides() {
-        let m = |metric: &str, step, value| Measurement { metric: metric.into(), step, value };
+        let m = |metric, step, value| Measurement { metric, step, value };
         let measured = [
-            m("rank.alone.top1", 0, 0.5),
-            m("rank.shared.top1", 0, 0.2),
-            m("rank.shared.top1", 1, 0.3),
+            m(Metric::RANK_ALONE_TOP1, 0, 0.5),
+            m(Metric::RANK_SHARED_TOP1, 0, 0.2),
+            m(Metric::RANK_SHARED_TOP1, 1, 0.3),
         ];
         assert_eq!(pairs(&measured), [(0.2, 0.5)]);
     }

@@ -2,7 +2,7 @@
 
 use super::frame::mean_and_sd;
 use crate::env::Environment;
-use crate::record::Phase;
+use crate::record::{Metric, Phase};
 use crate::store::{Measurement, RunRow, RunStatus};
 use crate::text::{self, Table, Unit, or_dash, power_of_ten, run_ids};
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,8 +162,8 @@ pub fn settings_notes(runs: &[RunRow]) -> Vec<String> {
 
 /// Says how many networks of a run diverged, if any did.
 pub fn diverged(run: &RunRow, measurements: &[Measurement]) -> Option<String> {
-    let of = |metric: &str| measurements.iter().filter(|m| m.metric == metric).count();
-    let networks = of("search.candidate.diverged") + of("rank.diverged");
+    let of = |metric: Metric| measurements.iter().filter(|m| m.metric == metric).count();
+    let networks = of(Metric::SEARCH_CANDIDATE_DIVERGED) + of(Metric::RANK_DIVERGED);
     (networks > 0).then(|| {
         format!(
             "Of the networks that run {} tried, {networks} diverged: each counts as one that guesses.",

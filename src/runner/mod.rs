@@ -21,7 +21,7 @@ use crate::manifest::{Complaints, Manifest};
 use crate::memory;
 use crate::monitor::Monitor;
 use crate::recipe::{Budget, Method};
-use crate::record::{FoundArchitecture, Phase, Work};
+use crate::record::{FoundArchitecture, Metric, Phase, Work};
 use crate::rng::Seed;
 use crate::search::{self, Images, SearchOutcome};
 use crate::space::{ArchSpec, SearchSpace};
@@ -94,7 +94,7 @@ impl RunPlan<'_> {
         self.rank(sample, shared, &prepared, device, monitor)?;
         let result = self.train_and_test(&arch, &prepared, device, monitor)?;
         if let Some(bytes) = memory::high_water_bytes() {
-            monitor.recorder.measure(0, &[("memory.high_water_bytes", bytes as f64)])?;
+            monitor.recorder.measure(0, &[(Metric::MEMORY_HIGH_WATER_BYTES, bytes as f64)])?;
         }
         Ok(result)
     }
@@ -130,8 +130,6 @@ pub fn check_budget(manifest: &Manifest) -> Result<(), Complaints> {
 /// Counts the cost of the searched architecture and records both.
 fn derive(outcome: SearchOutcome, monitor: &mut Monitor<'_>) -> Result<ArchSpec> {
     let cost = cost::count(&outcome.arch);
-    let costs = [("cost.macs", cost.macs as f64), ("cost.params", cost.params as f64)];
-    monitor.recorder.measure(0, &costs)?;
     let found = FoundArchitecture {
         arch: outcome.arch,
         macs: cost.macs,

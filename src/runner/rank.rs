@@ -7,7 +7,7 @@ use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::progress::Amount;
 use crate::recipe::{Method, MethodName};
-use crate::record::{Phase, Work};
+use crate::record::{Metric, Phase, Work};
 use crate::rng::Seed;
 use crate::search::{Scorer, Trial, draw, split};
 use crate::space::{Decisions, SearchSpace};
@@ -135,13 +135,13 @@ fn record_shared(
     let cost = cost::count(&space.decide(decisions));
     let counted = score.or_guessing(space.classes);
     let mut metrics = vec![
-        ("rank.shared.top1", counted.top1),
-        ("rank.shared.loss", counted.loss),
-        ("rank.macs", cost.macs as f64),
-        ("rank.params", cost.params as f64),
+        (Metric::RANK_SHARED_TOP1, counted.top1),
+        (Metric::RANK_SHARED_LOSS, counted.loss),
+        (Metric::RANK_MACS, cost.macs as f64),
+        (Metric::RANK_PARAMS, cost.params as f64),
     ];
     if !score.loss.is_finite() {
-        metrics.push(("rank.diverged", 1.0));
+        metrics.push((Metric::RANK_DIVERGED, 1.0));
     }
     monitor.measure(i, &metrics)
 }
@@ -156,9 +156,10 @@ fn record_alone(
     monitor: &mut Monitor<'_>,
 ) -> Result<()> {
     let counted = score.or_guessing(space.classes);
-    let mut metrics = vec![("rank.alone.top1", counted.top1), ("rank.alone.loss", counted.loss)];
+    let mut metrics =
+        vec![(Metric::RANK_ALONE_TOP1, counted.top1), (Metric::RANK_ALONE_LOSS, counted.loss)];
     if shared_is_finite && !score.loss.is_finite() {
-        metrics.push(("rank.diverged", 1.0));
+        metrics.push((Metric::RANK_DIVERGED, 1.0));
     }
     monitor.measure(i, &metrics)
 }

@@ -7,7 +7,7 @@ use crate::monitor::Interrupted;
 use crate::net::Net;
 use crate::nn::Pass;
 use crate::progress::Quiet;
-use crate::record::{PhaseUsage, Recorder};
+use crate::record::{Metric, PhaseUsage, Recorder};
 use crate::search::split;
 use crate::train::{self, Training};
 use std::collections::BTreeMap;
@@ -17,16 +17,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Default)]
 struct Log<'a> {
     phases: Vec<(Phase, u64)>,
-    metrics: Vec<(String, f64)>,
+    metrics: Vec<(Metric, f64)>,
     found: Option<FoundArchitecture>,
-    stop_after: Option<(&'a str, &'a AtomicBool)>,
+    stop_after: Option<(Metric, &'a AtomicBool)>,
 }
 
 impl Recorder for Log<'_> {
-    fn measure(&mut self, _: u64, metrics: &[(&str, f64)]) -> Result<()> {
-        self.metrics.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), *value)));
-        if let Some((name, stop)) = self.stop_after {
-            stop.fetch_or(metrics.iter().any(|(n, _)| *n == name), Ordering::Relaxed);
+    fn measure(&mut self, _: u64, metrics: &[(Metric, f64)]) -> Result<()> {
+        self.metrics.extend(metrics);
+        if let Some((metric, stop)) = self.stop_after {
+            stop.fetch_or(metrics.iter().any(|(m, _)| *m == metric), Ordering::Relaxed);
         }
         Ok(())
     }
@@ -72,9 +72,8 @@ fn a_run_records_phases_architecture_and_test() {
     assert_eq!(train_images, epoch * manifest.train.epochs);
     let found = log.found.unwrap();
     assert_eq!(found.macs, cost::count(&found.arch).macs);
-    let last = |name: &str| log.metrics.iter().filter(|(n, _)| n == name).collect::<Vec<_>>();
-    assert_eq!(last("test.top1"), [&("test.top1".to_owned(), result.test_top1)]);
-    assert_eq!(last("cost.params"), [&("cost.params".to_owned(), found.params as f64)]);
+    let tested: Vec<_> = log.metrics.iter().filter(|(m, _)| *m == Metric::TEST_TOP1).collect();
+    assert_eq!(tested, [&(Metric::TEST_TOP1, result.test_top1)]);
     assert_eq!(result.test_images, 200);
 }
 
@@ -115,8 +114,8 @@ fn ranking_scores_and_trains_as_described() {
     let manifest = smoke_with(&sets);
     let (mut log, stop) = (Log::default(), AtomicBool::new(false));
     execute(&manifest, &mut log, &stop).unwrap();
-    let ranked = |metric: &str| -> Vec<f64> {
-        log.metrics.iter().filter(|(name, _)| name == metric).map(|(_, value)| *value).collect()
+    let ranked = |metric: Metric| -> Vec<f64> {
+        log.metrics.iter().filter(|(m, _)| *m == metric).map(|(_, value)| *value).collect()
     };
     // The same by hand: repeat the search, then score and train each network.
     let plan = plans(&manifest).next().unwrap();
@@ -151,13 +150,16 @@ fn ranking_scores_and_trains_as_described() {
         train::train(&training, &mut params, &mut monitor).unwrap();
         alone.push(of(&net, &params, &prepared.validation));
     }
-    assert_eq!((ranked("rank.shared.top1"), ranked("rank.alone.top1")), (shared, alone));
+    assert_eq!(
+        (ranked(Metric::RANK_SHARED_TOP1), ranked(Metric::RANK_ALONE_TOP1)),
+        (shared, alone)
+    );
 }
 
 #[test]
 fn a_run_stopped_during_search_never_trains() {
     let (manifest, stop) = (smoke(), AtomicBool::new(false));
-    let mut log = Log { stop_after: Some(("search.step_loss", &stop)), ..Log::default() };
+    let mut log = Log { stop_after: Some((Metric::SEARCH_STEP_LOSS, &stop)), ..Log::default() };
     let error = execute(&manifest, &mut log, &stop).unwrap_err();
     assert!(error.is::<Interrupted>(), "{error:#}");
     assert_eq!(log.phases.len(), 1);

@@ -11,7 +11,7 @@ use crate::hex::hex;
 use crate::monitor::Monitor;
 use crate::net::Net;
 use crate::nn::Params;
-use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
+use crate::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, Work};
 use crate::rng::Seed;
 use crate::space::ArchSpec;
 use crate::store::FinalResult;
@@ -28,16 +28,14 @@ struct Trained {
 
 /// Adds the prefix of a repeat to the names of its metrics.
 struct RepeatRecorder<'a> {
-    repeat: usize,
+    repeat: u32,
     recorder: &'a mut dyn Recorder,
 }
 
 impl Recorder for RepeatRecorder<'_> {
-    fn measure(&mut self, step: u64, metrics: &[(&str, f64)]) -> Result<()> {
-        let names: Vec<String> = metrics.iter().map(|(name, _)| self.prefixed(name)).collect();
-        let values = metrics.iter().map(|(_, value)| *value);
-        let prefixed: Vec<(&str, f64)> = names.iter().map(String::as_str).zip(values).collect();
-        self.recorder.measure(step, &prefixed)
+    fn measure(&mut self, step: u64, metrics: &[(Metric, f64)]) -> Result<()> {
+        let own = metrics.iter().map(|(metric, value)| (metric.of_repeat(self.repeat), *value));
+        self.recorder.measure(step, &own.collect::<Vec<_>>())
     }
     fn phase_started(&mut self, phase: Phase) -> Result<()> {
         self.recorder.phase_started(phase)
@@ -47,16 +45,6 @@ impl Recorder for RepeatRecorder<'_> {
     }
     fn architecture(&mut self, found: &FoundArchitecture) -> Result<()> {
         self.recorder.architecture(found)
-    }
-}
-
-impl RepeatRecorder<'_> {
-    fn prefixed(&self, metric: &str) -> String {
-        if self.repeat == 0 {
-            metric.to_owned()
-        } else {
-            format!("repeat.{}.{metric}", self.repeat)
-        }
     }
 }
 
@@ -86,7 +74,7 @@ impl RunPlan<'_> {
             train::ensure_finite(score.loss, "test", repeat)?;
             // Not through the monitor, which checks for a stop: a run that has its result counts as
             // finished.
-            let metrics = [("test.top1", score.top1), ("test.loss", score.loss)];
+            let metrics = [(Metric::TEST_TOP1, score.top1), (Metric::TEST_LOSS, score.loss)];
             monitor.recorder.measure(repeat, &metrics)?;
         }
         let hashes =
@@ -111,7 +99,8 @@ impl RunPlan<'_> {
     ) -> Result<Trained> {
         let seed = repeat_seed(Seed(self.seed), repeat);
         let (net, mut params) = Net::of_arch(arch, seed, device)?;
-        let mut recorder = RepeatRecorder { repeat, recorder: &mut *monitor.recorder };
+        let mut recorder =
+            RepeatRecorder { repeat: repeat as u32, recorder: &mut *monitor.recorder };
         let mut monitor =
             Monitor { recorder: &mut recorder, progress: monitor.progress, stop: monitor.stop };
         let training = Training {

@@ -6,7 +6,7 @@
 use crate::cost::{BlockProbabilities, Probabilities};
 use crate::net::NetGates;
 use crate::recipe::Adam;
-use crate::record::{ChoiceProbabilities, ResolutionProbability};
+use crate::record::{ChoiceProbabilities, Metric, ResolutionProbability};
 use crate::rng::Seed;
 use crate::space::{BlockDecision, Decisions, SearchSpace};
 
@@ -176,7 +176,7 @@ impl ArchParams {
     /// largest it could be: 1 is undecided, 0 decided. By the name of its metric; the resolution's
     /// only where there are several.
     #[must_use]
-    pub fn entropies(&self) -> Vec<(&'static str, f64)> {
+    pub fn entropies(&self) -> Vec<(Metric, f64)> {
         let mean = |choices: &mut dyn Iterator<Item = &Choice>| {
             let (sum, open) = choices.filter(|choice| choice.is_open()).fold(
                 (0.0, 0),
@@ -188,12 +188,15 @@ impl ArchParams {
             sum / open.max(1) as f64
         };
         let mut means = vec![
-            ("search.entropy.type", mean(&mut self.types.iter())),
-            ("search.entropy.expansion", mean(&mut self.blocks.iter().map(|b| &b.expansion))),
-            ("search.entropy.width", mean(&mut self.blocks.iter().map(|b| &b.width))),
+            (Metric::SEARCH_ENTROPY_TYPE, mean(&mut self.types.iter())),
+            (Metric::SEARCH_ENTROPY_EXPANSION, mean(&mut self.blocks.iter().map(|b| &b.expansion))),
+            (Metric::SEARCH_ENTROPY_WIDTH, mean(&mut self.blocks.iter().map(|b| &b.width))),
         ];
         if self.resolution.is_open() {
-            means.push(("search.entropy.resolution", mean(&mut [&self.resolution].into_iter())));
+            means.push((
+                Metric::SEARCH_ENTROPY_RESOLUTION,
+                mean(&mut [&self.resolution].into_iter()),
+            ));
         }
         means
     }

@@ -14,7 +14,7 @@ use crate::nn::Params;
 use crate::ops::loss::CrossEntropy;
 use crate::progress::Amount;
 use crate::recipe::{AlphaConfig, Alternation, GradientSearch, Method, Order, SearchConfig};
-use crate::record::Work;
+use crate::record::{Metric, Work};
 use crate::rng::Seed;
 use crate::space::SearchSpace;
 use crate::train::{Mean, Names, Step, Steps, ensure_finite};
@@ -145,8 +145,8 @@ fn learn(
         let mut metrics = epoch_metrics(space, state.relaxation.alpha(), &means);
         let rate = means.images() as f64 / start.elapsed().as_secs_f64();
         let executed = state.relaxation.work().macs as f64;
-        metrics.extend([("search.tau", tau), ("search.images_per_second", rate)]);
-        metrics.push(("search.executed_macs", executed));
+        metrics.extend([(Metric::SEARCH_TAU, tau), (Metric::SEARCH_IMAGES_PER_SECOND, rate)]);
+        metrics.push((Metric::SEARCH_EXECUTED_MACS, executed));
         state.steps.monitor.measure(epoch as u64, &metrics)?;
     }
     state.steps.monitor.progress.finished();
@@ -251,11 +251,11 @@ impl Loop<'_, '_> {
         self.steps.monitor.measure(
             self.alpha_step,
             &[
-                ("search.alpha.step_loss", found.loss),
-                ("search.alpha.learning_rate", self.alpha.optimizer.learning_rate),
-                ("search.alpha.step_cross_entropy", found.result.loss),
-                ("search.alpha.step_cost", found.cost),
-                ("search.alpha.step_seconds", start.elapsed().as_secs_f64()),
+                (Metric::SEARCH_ALPHA_STEP_LOSS, found.loss),
+                (Metric::SEARCH_ALPHA_LEARNING_RATE, self.alpha.optimizer.learning_rate),
+                (Metric::SEARCH_ALPHA_STEP_CROSS_ENTROPY, found.result.loss),
+                (Metric::SEARCH_ALPHA_STEP_COST, found.cost),
+                (Metric::SEARCH_ALPHA_STEP_SECONDS, start.elapsed().as_secs_f64()),
             ],
         )?;
         self.alpha_step += 1;
@@ -270,22 +270,18 @@ impl Loop<'_, '_> {
 }
 
 /// How the network does, and how far the choices have settled.
-fn epoch_metrics(
-    space: &SearchSpace,
-    alpha: &ArchParams,
-    means: &Epoch,
-) -> Vec<(&'static str, f64)> {
+fn epoch_metrics(space: &SearchSpace, alpha: &ArchParams, means: &Epoch) -> Vec<(Metric, f64)> {
     let expected = propagate(space, &alpha.probabilities(), &1.0).cost;
     let mut metrics = vec![
-        ("search.loss", means.weights.score().loss),
-        ("search.top1", means.weights.score().top1),
-        ("search.expected_macs", expected.macs),
-        ("search.expected_params", expected.params),
+        (Metric::SEARCH_LOSS, means.weights.score().loss),
+        (Metric::SEARCH_TOP1, means.weights.score().top1),
+        (Metric::SEARCH_EXPECTED_MACS, expected.macs),
+        (Metric::SEARCH_EXPECTED_PARAMS, expected.params),
     ];
     if means.alpha.images() > 0 {
-        metrics.push(("search.alpha.cross_entropy", means.alpha.score().loss));
-        metrics.push(("search.alpha.loss", means.alpha_loss / means.alpha.images() as f64));
-        metrics.push(("search.alpha.top1", means.alpha.score().top1));
+        metrics.push((Metric::SEARCH_ALPHA_CROSS_ENTROPY, means.alpha.score().loss));
+        metrics.push((Metric::SEARCH_ALPHA_LOSS, means.alpha_loss / means.alpha.images() as f64));
+        metrics.push((Metric::SEARCH_ALPHA_TOP1, means.alpha.score().top1));
     }
     metrics.extend(alpha.entropies());
     metrics

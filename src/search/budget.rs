@@ -13,6 +13,7 @@
 
 use crate::cost::{self, BlockProbabilities, Probabilities};
 use crate::recipe::{Budget, Objective};
+use crate::record::Metric;
 use crate::space::{BlockChoices, BlockDecision, Decisions, SearchSpace};
 use anyhow::{Result, bail};
 use std::ops::RangeInclusive;
@@ -99,12 +100,12 @@ pub(super) fn budget_metrics(
     space: &SearchSpace,
     likeliest: &Decisions,
     within: &Decisions,
-) -> [(&'static str, f64); 3] {
+) -> [(Metric, f64); 3] {
     let cost = cost::count(&space.decide(likeliest));
     [
-        ("search.budget.macs_unconstrained", cost.macs as f64),
-        ("search.budget.params_unconstrained", cost.params as f64),
-        ("search.budget.changed", changed(space, likeliest, within) as f64),
+        (Metric::SEARCH_BUDGET_MACS_UNCONSTRAINED, cost.macs as f64),
+        (Metric::SEARCH_BUDGET_PARAMS_UNCONSTRAINED, cost.params as f64),
+        (Metric::SEARCH_BUDGET_CHANGED, changed(space, likeliest, within) as f64),
     ]
 }
 

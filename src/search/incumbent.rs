@@ -3,7 +3,7 @@
 use super::score::better;
 use crate::cost;
 use crate::monitor::Monitor;
-use crate::record::Work;
+use crate::record::{Metric, Work};
 use crate::space::{Decisions, SearchSpace};
 use crate::train::Score;
 use anyhow::{Result, bail};
@@ -43,15 +43,15 @@ impl<'s> Incumbent<'s> {
         let best = self.best.as_ref().map_or(score, |(_, best)| *best);
         let cost = cost::count(&self.space.decide(decisions));
         let mut metrics = vec![
-            ("search.candidate.top1", score.top1),
-            ("search.candidate.loss", score.loss),
-            ("search.candidate.macs", cost.macs as f64),
-            ("search.candidate.params", cost.params as f64),
-            ("search.best.top1", best.top1),
-            ("search.candidate.executed_macs", work.macs as f64),
+            (Metric::SEARCH_CANDIDATE_TOP1, score.top1),
+            (Metric::SEARCH_CANDIDATE_LOSS, score.loss),
+            (Metric::SEARCH_CANDIDATE_MACS, cost.macs as f64),
+            (Metric::SEARCH_CANDIDATE_PARAMS, cost.params as f64),
+            (Metric::SEARCH_BEST_TOP1, best.top1),
+            (Metric::SEARCH_CANDIDATE_EXECUTED_MACS, work.macs as f64),
         ];
         if diverged {
-            metrics.push(("search.candidate.diverged", 1.0));
+            metrics.push((Metric::SEARCH_CANDIDATE_DIVERGED, 1.0));
         }
         monitor.measure(self.seen, &metrics)?;
         self.seen += 1;
@@ -89,11 +89,11 @@ mod tests {
 
     /// Keeps what is measured.
     #[derive(Default)]
-    struct Log(Vec<(u64, String, f64)>);
+    struct Log(Vec<(u64, Metric, f64)>);
 
     impl Recorder for Log {
-        fn measure(&mut self, step: u64, metrics: &[(&str, f64)]) -> Result<()> {
-            self.0.extend(metrics.iter().map(|(name, value)| (step, (*name).to_owned(), *value)));
+        fn measure(&mut self, step: u64, metrics: &[(Metric, f64)]) -> Result<()> {
+            self.0.extend(metrics.iter().map(|(metric, value)| (step, *metric, *value)));
             Ok(())
         }
         fn phase_started(&mut self, _: Phase) -> Result<()> {
@@ -132,13 +132,13 @@ mod tests {
     fn a_network_that_diverged_counts_as_guessing_and_is_never_the_best() {
         let (best, log) = best_of(&[f64::NAN, 0.05, 0.07, f64::NAN]);
         assert_eq!(best.unwrap(), 2);
-        let of = |name: &str| -> Vec<(u64, f64)> {
-            log.0.iter().filter(|(_, n, _)| n == name).map(|(step, _, v)| (*step, *v)).collect()
+        let of = |metric: Metric| -> Vec<(u64, f64)> {
+            log.0.iter().filter(|(_, m, _)| *m == metric).map(|(step, _, v)| (*step, *v)).collect()
         };
-        assert_eq!(of("search.candidate.diverged"), [(0, 1.0), (3, 1.0)]);
-        assert_eq!(of("search.candidate.top1"), [(0, 0.1), (1, 0.05), (2, 0.07), (3, 0.1)]);
-        assert_eq!(of("search.best.top1"), [(0, 0.1), (1, 0.05), (2, 0.07), (3, 0.07)]);
-        let executed = of("search.candidate.executed_macs");
+        assert_eq!(of(Metric::SEARCH_CANDIDATE_DIVERGED), [(0, 1.0), (3, 1.0)]);
+        assert_eq!(of(Metric::SEARCH_CANDIDATE_TOP1), [(0, 0.1), (1, 0.05), (2, 0.07), (3, 0.1)]);
+        assert_eq!(of(Metric::SEARCH_BEST_TOP1), [(0, 0.1), (1, 0.05), (2, 0.07), (3, 0.07)]);
+        let executed = of(Metric::SEARCH_CANDIDATE_EXECUTED_MACS);
         assert_eq!(executed, [(0, 10.0), (1, 20.0), (2, 30.0), (3, 40.0)]);
         assert!(log.0.iter().all(|(_, _, value)| value.is_finite()));
     }

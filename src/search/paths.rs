@@ -20,7 +20,7 @@ use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::progress::Amount;
 use crate::recipe::{Evolution, PathRange, Recompute, SearchConfig, Sgd, SharedScores};
-use crate::record::Work;
+use crate::record::{Metric, Work};
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
 use crate::train::{Names, SgdState, Step, Steps, sgd_step};
@@ -109,10 +109,10 @@ fn train(
         let score = mean.score();
         let rate = mean.images() as f64 / start.elapsed().as_secs_f64();
         let metrics = [
-            ("search.loss", score.loss),
-            ("search.top1", score.top1),
-            ("search.images_per_second", rate),
-            ("search.executed_macs", work.macs as f64),
+            (Metric::SEARCH_LOSS, score.loss),
+            (Metric::SEARCH_TOP1, score.top1),
+            (Metric::SEARCH_IMAGES_PER_SECOND, rate),
+            (Metric::SEARCH_EXECUTED_MACS, work.macs as f64),
         ];
         steps.monitor.measure(epoch, &metrics)?;
     }

@@ -1,5 +1,6 @@
 //! What can go wrong with the database, told to the person who runs the program.
 
+use crate::record::Metric;
 use sqlx::migrate::MigrateError;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,7 +64,7 @@ pub enum StoreError {
     #[error("{what} is {value}; the largest number that can be stored is {}", i64::MAX)]
     TooLarge { what: String, value: u64 },
     #[error("metric `{metric}` was measured twice at step {step}; the first value was kept")]
-    MeasuredTwice { metric: String, step: i64 },
+    MeasuredTwice { metric: Metric, step: i64 },
     #[error("phase `{0}` was finished without having been started")]
     PhaseNotStarted(&'static str),
     #[error("phase `{0}` was started twice")]

@@ -6,7 +6,7 @@ use super::rows::{
     ArchitectureRow, FinalResult, ManifestRecord, Measurement, PhaseRow, RunRow, RunStatus,
 };
 use crate::env::Environment;
-use crate::record::{ChoiceProbabilities, Phase, PhaseUsage, ResolutionProbability};
+use crate::record::{ChoiceProbabilities, Metric, Phase, PhaseUsage, ResolutionProbability};
 use crate::space::ArchSpec;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, query, query_as, query_scalar};
@@ -223,7 +223,8 @@ async fn resolutions(
     Ok(runs)
 }
 
-/// The measurements of a run's last attempt, in the order of the table's key.
+/// The measurements of a run's last attempt, in the order of the table's key. Metrics that this
+/// version does not know are left out.
 pub async fn measurements(
     connection: &mut SqliteConnection,
     id: i64,
@@ -236,9 +237,11 @@ pub async fn measurements(
     .bind(id)
     .fetch_all(connection)
     .await?;
-    // The table's CHECK keeps steps from being negative.
-    let row = |(metric, step, value): (_, i64, _)| Measurement { metric, step: step as u64, value };
-    Ok(rows.into_iter().map(row).collect())
+    let measurement = |(metric, step, value): (String, i64, f64)| {
+        // The table's CHECK keeps steps from being negative.
+        Some(Measurement { metric: Metric::parse(&metric)?, step: step as u64, value })
+    };
+    Ok(rows.into_iter().filter_map(measurement).collect())
 }
 
 /// Whether there is a run of that id.

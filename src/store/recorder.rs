@@ -7,7 +7,7 @@ use super::session::{Database, Session};
 use super::write::{self, AttemptKey, End, MeasurementRow};
 use super::writer::{Change, Message, Writer};
 use crate::env;
-use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, ScalingPoint};
+use crate::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, ScalingPoint};
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -127,7 +127,7 @@ impl Drop for RunRecorder {
 }
 
 impl Recorder for RunRecorder {
-    fn measure(&mut self, step: u64, metrics: &[(&str, f64)]) -> anyhow::Result<()> {
+    fn measure(&mut self, step: u64, metrics: &[(Metric, f64)]) -> anyhow::Result<()> {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone().into());
         }
@@ -136,7 +136,7 @@ impl Recorder for RunRecorder {
             let what = || format!("metric `{metric}` at step {step}");
             let value = write::finite(what(), value)?;
             let step = write::integer(format!("the step of metric `{metric}`"), step)?;
-            rows.push(MeasurementRow { metric: metric.to_owned(), step, value });
+            rows.push(MeasurementRow { metric, step, value });
         }
         Ok(self.send(Message::Measurements(rows))?)
     }

@@ -1,7 +1,7 @@
 //! What goes into the database and what comes out of it, as plain data.
 
 use crate::env::Environment;
-use crate::record::{ChoiceProbabilities, Phase, PhaseUsage, ResolutionProbability};
+use crate::record::{ChoiceProbabilities, Metric, Phase, PhaseUsage, ResolutionProbability};
 use crate::space::ArchSpec;
 use serde::Serialize;
 
@@ -104,10 +104,9 @@ pub struct ArchitectureRow {
 }
 
 /// One number.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measurement {
-    /// Dotted path, for example `search.loss`.
-    pub metric: String,
+    pub metric: Metric,
     pub step: u64,
     pub value: f64,
 }

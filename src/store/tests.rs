@@ -1,7 +1,7 @@
 //! What can only be seen, or brought about, with SQL. The rest is in `tests/it/store.rs`.
 
 use super::*;
-use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder};
+use crate::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder};
 use crate::space::{Activation, ArchSpec, ConvSpec, Head};
 use sqlx::{AssertSqlSafe, query_scalar, raw_sql};
 use std::path::PathBuf;
@@ -163,7 +163,7 @@ fn a_lock_longer_than_sqlite_waits_is_waited_out() {
     let mut recorder = store.begin(&new_run()).unwrap();
     let (release, holder) = hold_lock(&path, Duration::from_secs(20));
     for step in 0..100 {
-        recorder.measure(step, &[("search.loss", 1.0)]).unwrap();
+        recorder.measure(step, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
     }
     // Opening and reading do not wait.
     assert_eq!(Store::open(&path).unwrap().runs().unwrap().len(), 1);
@@ -186,10 +186,10 @@ fn a_lock_that_never_ends_stops_the_run_and_spoils_nothing() {
     let (_folder, path) = folder();
     let store = impatient(&path);
     let mut recorder = store.begin(&new_run()).unwrap();
-    recorder.measure(0, &[("search.loss", 1.0)]).unwrap();
+    recorder.measure(0, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
     recorder.phase_started(Phase::Search).unwrap();
     let (release, holder) = hold_lock(&path, Duration::from_secs(20));
-    recorder.measure(1, &[("search.loss", 1.0)]).unwrap();
+    recorder.measure(1, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
     let error = recorder.phase_started(Phase::Derive).unwrap_err();
     let text = format!("{error:#}");
     assert!(
@@ -200,7 +200,7 @@ fn a_lock_that_never_ends_stops_the_run_and_spoils_nothing() {
         "{text}"
     );
     assert_eq!(text.matches("locked").count(), 1, "{text}");
-    assert_eq!(recorder.measure(2, &[("search.loss", 1.0)]).unwrap_err().to_string(), text);
+    assert_eq!(recorder.measure(2, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap_err().to_string(), text);
 
     // Once the lock is gone, the failure itself can be written.
     release.send(()).unwrap();
@@ -217,16 +217,17 @@ fn a_full_disk_stops_the_run_with_what_was_committed_intact() {
     let (_folder, path) = folder();
     let mut store = Store::open(&path).unwrap();
     let mut recorder = store.begin(&new_run()).unwrap();
-    recorder.measure(0, &[("search.loss", 1.0)]).unwrap();
+    recorder.measure(0, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
     recorder.interrupt().unwrap();
 
     let pages: i64 = value(&path, "PRAGMA page_count");
     let limit = (pages + 4).to_string();
     store.database.options = store.database.options.pragma("max_page_count", limit);
     let mut recorder = store.begin(&new_run()).unwrap();
-    recorder.measure(0, &[("search.loss", 1.0)]).unwrap();
+    recorder.measure(0, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
     recorder.phase_started(Phase::Search).unwrap();
-    let error = (1..10_000).find_map(|step| recorder.measure(step, &[("search.loss", 1.0)]).err());
+    let error =
+        (1..10_000).find_map(|step| recorder.measure(step, &[(Metric::SEARCH_LOSS, 1.0)]).err());
     let error = error.or_else(|| recorder.phase_started(Phase::Derive).err()).unwrap();
     assert_eq!(
         error.to_string(),
@@ -270,7 +271,7 @@ fn measurements_are_committed_without_being_asked_for() {
     let mut store = Store::open(&path).unwrap();
     store.database.commit_every = Duration::from_millis(20);
     let mut recorder = store.begin(&new_run()).unwrap();
-    recorder.measure(0, &[("search.loss", 1.0), ("search.top1", 0.5)]).unwrap();
+    recorder.measure(0, &[(Metric::SEARCH_LOSS, 1.0), (Metric::SEARCH_TOP1, 0.5)]).unwrap();
     wait_until("a commit", || store.measurements(1).unwrap().len() == 2);
     drop(recorder);
 }
@@ -338,7 +339,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_its_runs() {
     let store = Store::open(&path).unwrap();
     let mut recorder = store.begin(&new_run()).unwrap();
     recorder.phase_started(Phase::Data).unwrap();
-    recorder.measure(0, &[("search.loss", 2.5)]).unwrap();
+    recorder.measure(0, &[(Metric::SEARCH_LOSS, 2.5)]).unwrap();
     recorder.interrupt().unwrap();
     // Back to the first tables, with phases as that version wrote them.
     let first = include_str!("../../migrations/0001_runs.sql");

@@ -5,7 +5,7 @@ use super::process::Process;
 use super::rows::{FinalResult, ManifestRecord, NewRun};
 use crate::env::Environment;
 use crate::record::{
-    ChoiceProbabilities, FoundArchitecture, Phase, PhaseUsage, ResolutionProbability,
+    ChoiceProbabilities, FoundArchitecture, Metric, Phase, PhaseUsage, ResolutionProbability,
 };
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_as, query_scalar};
@@ -21,7 +21,7 @@ pub struct AttemptKey {
 /// One row of `measurements`, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeasurementRow {
-    pub metric: String,
+    pub metric: Metric,
     pub step: i64,
     pub value: f64,
 }
@@ -159,14 +159,13 @@ pub async fn measurements(
         )
         .bind(key.run)
         .bind(key.number)
-        .bind(&row.metric)
+        .bind(row.metric.name())
         .bind(row.step)
         .bind(row.value)
         .execute(&mut *connection)
         .await?;
         if added.rows_affected() == 0 && twice.is_none() {
-            let metric = row.metric.clone();
-            twice = Some(StoreError::MeasuredTwice { metric, step: row.step });
+            twice = Some(StoreError::MeasuredTwice { metric: row.metric, step: row.step });
         }
     }
     query("UPDATE attempts SET heartbeat_at = ?3 WHERE run = ?1 AND number = ?2")

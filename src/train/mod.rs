@@ -15,6 +15,7 @@ use crate::nn::Params;
 use crate::ops::loss::{CrossEntropy, cross_entropy};
 use crate::progress::Amount;
 use crate::recipe::TrainConfig;
+use crate::record::Metric;
 use crate::rng::Seed;
 use anyhow::Result;
 use std::time::Instant;
@@ -87,14 +88,14 @@ pub fn train(
         processed += mean.images() as u64;
         let seconds = start.elapsed().as_secs_f64();
         let mut metrics = vec![
-            ("train.loss", mean.score().loss),
-            ("train.top1", mean.score().top1),
-            ("train.images_per_second", mean.images() as f64 / seconds),
+            (Metric::TRAIN_LOSS, mean.score().loss),
+            (Metric::TRAIN_TOP1, mean.score().top1),
+            (Metric::TRAIN_IMAGES_PER_SECOND, mean.images() as f64 / seconds),
         ];
         if !validation.is_empty() {
             let score = evaluate(net, params, dataset, &dataset.train, validation.to_vec())?;
-            metrics.push(("validation.loss", score.loss));
-            metrics.push(("validation.top1", score.top1));
+            metrics.push((Metric::VALIDATION_LOSS, score.loss));
+            metrics.push((Metric::VALIDATION_TOP1, score.top1));
         }
         steps.monitor.measure(epoch, &metrics)?;
     }

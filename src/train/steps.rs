@@ -5,6 +5,7 @@ use super::{Mean, Step, learning_rate};
 use crate::data::Batch;
 use crate::monitor::Monitor;
 use crate::recipe::Sgd;
+use crate::record::Metric;
 use anyhow::Result;
 use std::time::Instant;
 
@@ -13,23 +14,23 @@ use std::time::Instant;
 pub struct Names {
     /// The loop, in errors.
     pub of: &'static str,
-    pub loss: &'static str,
-    pub learning_rate: &'static str,
-    pub seconds: &'static str,
+    pub loss: Metric,
+    pub learning_rate: Metric,
+    pub seconds: Metric,
 }
 
 impl Names {
     pub const SEARCH: Self = Self {
         of: "search",
-        loss: "search.step_loss",
-        learning_rate: "search.learning_rate",
-        seconds: "search.step_seconds",
+        loss: Metric::SEARCH_STEP_LOSS,
+        learning_rate: Metric::SEARCH_LEARNING_RATE,
+        seconds: Metric::SEARCH_STEP_SECONDS,
     };
     pub const TRAINING: Self = Self {
         of: "training",
-        loss: "train.step_loss",
-        learning_rate: "train.learning_rate",
-        seconds: "train.step_seconds",
+        loss: Metric::TRAIN_STEP_LOSS,
+        learning_rate: Metric::TRAIN_LEARNING_RATE,
+        seconds: Metric::TRAIN_STEP_SECONDS,
     };
 }
 

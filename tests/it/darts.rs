@@ -18,7 +18,7 @@ use repro::recipe::{
     AlphaConfig, LossForm, Method, MethodName, Order, SearchConfig, StepConfig, StepKind,
     SupernetKind,
 };
-use repro::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
+use repro::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, Work};
 use repro::rng::Seed;
 use repro::search::{AlphaGradient, Images, NextBatch, Relaxation, Relaxed, SearchOutcome, search};
 use repro::space::SearchSpace;
@@ -305,12 +305,12 @@ fn the_loss_of_an_explicit_supernet_falls_on_a_batch_that_it_sees_again_and_agai
 
 /// Keeps the values of every metric.
 #[derive(Default)]
-struct Log(BTreeMap<String, Vec<f64>>);
+struct Log(BTreeMap<Metric, Vec<f64>>);
 
 impl Recorder for Log {
-    fn measure(&mut self, _: u64, metrics: &[(&str, f64)]) -> Result<()> {
-        for (name, value) in metrics {
-            self.0.entry((*name).to_owned()).or_default().push(*value);
+    fn measure(&mut self, _: u64, metrics: &[(Metric, f64)]) -> Result<()> {
+        for (metric, value) in metrics {
+            self.0.entry(*metric).or_default().push(*value);
         }
         Ok(())
     }
@@ -358,10 +358,10 @@ fn weights_and_alpha_take_turns_by_epoch_or_by_minibatch() {
     // DNAS: α's two minibatches at the end of an epoch. DARTS: one beside each of the weights'.
     for (method, steps) in [(MethodName::Dnas, 2), (MethodName::Darts, 8)] {
         let (outcome, log) = short_search(method);
-        assert_eq!(log.0["search.step_loss"].len(), 16, "{method:?}");
-        assert_eq!(log.0["search.alpha.step_loss"].len(), steps, "{method:?}");
+        assert_eq!(log.0[&Metric::SEARCH_STEP_LOSS].len(), 16, "{method:?}");
+        assert_eq!(log.0[&Metric::SEARCH_ALPHA_STEP_LOSS].len(), steps, "{method:?}");
         assert_eq!(outcome.work.images, 16 * (16 + steps as u64), "{method:?}");
-        let entropies = &log.0["search.entropy.width"];
+        let entropies = &log.0[&Metric::SEARCH_ENTROPY_WIDTH];
         assert!((entropies[0] - 1.0).abs() < 1e-12, "{method:?}: α moved while it was to wait");
         assert!(entropies[1] < 1.0 - 1e-6, "{method:?}: {entropies:?}");
     }
@@ -390,7 +390,7 @@ fn all_passes_through_the_explicit_supernet_are_counted() {
 fn the_methods_on_one_supernet_differ_in_what_they_find() {
     let found = [MethodName::Dnas, MethodName::Darts, MethodName::Darts2].map(|method| {
         let (outcome, log) = short_search(method);
-        (format!("{:?}", outcome.probabilities), log.0["search.step_loss"].clone())
+        (format!("{:?}", outcome.probabilities), log.0[&Metric::SEARCH_STEP_LOSS].clone())
     });
     for (a, b) in [(0, 1), (0, 2), (1, 2)] {
         assert_ne!(found[a].0, found[b].0);
@@ -399,5 +399,5 @@ fn the_methods_on_one_supernet_differ_in_what_they_find() {
     assert_ne!(found[0].1[..8], found[1].1[..8]);
     assert_eq!(found[1].1[..8], found[2].1[..8]);
     let (_, darts) = short_search(MethodName::Darts);
-    assert_eq!(darts.0["search.step_loss"], found[1].1);
+    assert_eq!(darts.0[&Metric::SEARCH_STEP_LOSS], found[1].1);
 }

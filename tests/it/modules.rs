@@ -29,7 +29,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("nn", &["hex", "ops", "recipe", "rng", "space", "tape"]),
     ("net", &["cost", "nn", "ops", "recipe", "rng", "space", "tape"]),
     ("data", &["child", "hex", "progress", "recipe", "rng"]),
-    ("train", &["data", "net", "nn", "ops", "progress", "recipe", "rng", "tape", "monitor"]),
+    (
+        "train",
+        &["data", "net", "nn", "ops", "progress", "recipe", "record", "rng", "tape", "monitor"],
+    ),
     (
         "search",
         &[

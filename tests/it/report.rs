@@ -3,7 +3,7 @@
 
 use repro::cost;
 use repro::env::Environment;
-use repro::record::{ChoiceProbabilities, Phase, PhaseUsage};
+use repro::record::{ChoiceProbabilities, Metric, Phase, PhaseUsage};
 use repro::report::{self, build, results_table, write};
 use repro::space::{BlockDecision, Decisions, parse_space};
 use repro::store::{
@@ -186,19 +186,14 @@ fn odd() -> RunRow {
 /// Three epochs of a search for the runs that got so far.
 #[allow(clippy::unnecessary_wraps)]
 fn measurements(id: i64) -> anyhow::Result<Vec<Measurement>> {
-    let value = |metric: &str, step: u64, value: f64| Measurement {
-        metric: metric.to_owned(),
-        step,
-        value,
-    };
     let searched = if matches!(id, 1 | 2) { 3 } else { 0 };
     let epochs = (0..searched).flat_map(|step| {
         let x = (step as f64) / 3.0 + id as f64 / 10.0;
         [
-            value("search.loss", step, 2.3 - x),
-            value("search.expected_macs", step, 2e6 - 5e5 * x),
-            value("search.entropy.type", step, 1.0 - x / 2.0),
-            value("train.loss", step, 1.0),
+            value(Metric::SEARCH_LOSS, step, 2.3 - x),
+            value(Metric::SEARCH_EXPECTED_MACS, step, 2e6 - 5e5 * x),
+            value(Metric::SEARCH_ENTROPY_TYPE, step, 1.0 - x / 2.0),
+            value(Metric::TRAIN_LOSS, step, 1.0),
         ]
     });
     Ok(epochs.collect())
@@ -466,7 +461,7 @@ fn comparison_of(runs: &[RunRow]) -> String {
             .iter()
             .find(|run| run.id == id)
             .map_or(0.0, |run| run.result.as_ref().map_or(0.0, |result| result.test_top1));
-        let test = |step, value| Measurement { metric: "test.top1".to_owned(), step, value };
+        let test = |step, value| Measurement { metric: Metric::TEST_TOP1, step, value };
         Ok(vec![test(0, top1 - 0.01), test(1, top1 + 0.01)])
     };
     let reports = build(runs, &tests_of, COMMAND).unwrap();
@@ -606,8 +601,8 @@ fn unequal_search_compute_stands_beside_the_difference() {
 fn how_much_the_budget_decided_is_said_of_each_method() {
     let runs = [by("random", 1, 1, 0.5), by("dmasking", 2, 1, 0.6), by("dmasking", 3, 2, 0.6)];
     let measured = |id: i64| {
-        let changed = value("search.budget.changed", 0, id as f64);
-        let macs = value("search.budget.macs_unconstrained", 0, 1e6 * id as f64);
+        let changed = value(Metric::SEARCH_BUDGET_CHANGED, 0, id as f64);
+        let macs = value(Metric::SEARCH_BUDGET_MACS_UNCONSTRAINED, 0, 1e6 * id as f64);
         Ok(if id > 1 { vec![changed, macs] } else { vec![] })
     };
     let page = &build(&runs, &measured, COMMAND).unwrap()[0].markdown;
@@ -657,8 +652,8 @@ fn other_settings_are_another_comparison_and_seeds_and_the_method_are_none() {
     assert!(comparison_of(&runs).contains("1 seed has no interval"));
 }
 
-fn value(metric: &str, step: u64, value: f64) -> Measurement {
-    Measurement { metric: metric.to_owned(), step, value }
+fn value(metric: Metric, step: u64, value: f64) -> Measurement {
+    Measurement { metric, step, value }
 }
 
 /// The test accuracies of the trainings of these runs.
@@ -667,7 +662,7 @@ fn tests_of(
 ) -> impl Fn(i64) -> anyhow::Result<Vec<Measurement>> {
     move |id| {
         let (_, top1s) = top1s.iter().find(|(of, _)| *of == id).unwrap();
-        Ok((0..).zip(*top1s).map(|(i, top1)| value("test.top1", i, *top1)).collect())
+        Ok((0..).zip(*top1s).map(|(i, top1)| value(Metric::TEST_TOP1, i, *top1)).collect())
     }
 }
 
@@ -727,7 +722,7 @@ fn runs_that_ranked_with_the_same_weights_are_one_measurement() {
         };
         let pairs = (0..).zip(shared.into_iter().zip([0.4, 0.5, 0.6]));
         let pair = |(i, (shared, alone))| {
-            [value("rank.shared.top1", i, shared), value("rank.alone.top1", i, alone)]
+            [value(Metric::RANK_SHARED_TOP1, i, shared), value(Metric::RANK_ALONE_TOP1, i, alone)]
         };
         Ok(pairs.flat_map(pair).collect())
     };
@@ -759,7 +754,7 @@ fn runs_that_ranked_with_the_same_weights_are_one_measurement() {
 #[test]
 fn networks_that_diverged_are_said_of_their_run() {
     let measured = |id| {
-        let diverged = |step| value("search.candidate.diverged", step, 1.0);
+        let diverged = |step| value(Metric::SEARCH_CANDIDATE_DIVERGED, step, 1.0);
         Ok(if id == 2 { vec![diverged(3), diverged(7)] } else { vec![] })
     };
     let runs = [finished(1, 1, 0.8), finished(2, 2, 0.8)];

@@ -11,7 +11,7 @@ use repro::net::{Net, SharedWeights};
 use repro::nn::{Params, Pass};
 use repro::progress::Quiet;
 use repro::recipe::{Budget, DatasetName, Objective};
-use repro::record::{FoundArchitecture, Phase, PhaseUsage, Recorder, Work};
+use repro::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, Work};
 use repro::rng::Seed;
 use repro::runner::{RunPlan, plans};
 use repro::search::{
@@ -454,12 +454,12 @@ fn a_score_is_that_of_the_calibrated_network_on_the_held_out_images() {
 
 /// Keeps every metric in the order of its steps.
 #[derive(Default)]
-struct Log(BTreeMap<String, Vec<f64>>);
+struct Log(BTreeMap<Metric, Vec<f64>>);
 
 impl Recorder for Log {
-    fn measure(&mut self, _: u64, metrics: &[(&str, f64)]) -> anyhow::Result<()> {
-        for (name, value) in metrics {
-            self.0.entry((*name).to_owned()).or_default().push(*value);
+    fn measure(&mut self, _: u64, metrics: &[(Metric, f64)]) -> anyhow::Result<()> {
+        for (metric, value) in metrics {
+            self.0.entry(*metric).or_default().push(*value);
         }
         Ok(())
     }
@@ -474,7 +474,7 @@ impl Recorder for Log {
     }
 }
 
-type Metrics = BTreeMap<String, Vec<f64>>;
+type Metrics = BTreeMap<Metric, Vec<f64>>;
 
 fn run(manifest: &Manifest, seed: u64) -> (SearchOutcome, Metrics) {
     let (found, log) = run_on(&dataset(), manifest, seed);
@@ -507,8 +507,8 @@ fn run_on_some(
 }
 
 /// What does not depend on the machine's mood.
-fn results(log: &Metrics) -> Vec<(&String, &Vec<f64>)> {
-    log.iter().filter(|(name, _)| !name.contains("second")).collect()
+fn results(log: &Metrics) -> Vec<(&Metric, &Vec<f64>)> {
+    log.iter().filter(|(metric, _)| !metric.unit().is_of_time()).collect()
 }
 
 #[test]
@@ -538,10 +538,10 @@ fn every_method_gives_the_same_bits_for_the_same_seed_and_keeps_to_the_budget() 
             assert!(budget.band().contains(&cost), "{method}: {cost}");
             assert_eq!(found.arch, manifest.space.decide(&found.decisions));
         }
-        let recorded = log_a.contains_key("search.budget.changed");
+        let recorded = log_a.contains_key(&Metric::SEARCH_BUDGET_CHANGED);
         assert_eq!(recorded, gradients.contains(method), "{method}");
         if recorded {
-            assert_eq!(log_a["search.budget.macs_unconstrained"].len(), 1, "{method}");
+            assert_eq!(log_a[&Metric::SEARCH_BUDGET_MACS_UNCONSTRAINED].len(), 1, "{method}");
         }
     }
 }
@@ -578,7 +578,7 @@ fn no_search_sees_an_image_that_it_was_not_handed() {
 #[test]
 fn weights_learn_from_their_part_and_choices_from_the_other() {
     // 320 images are the weights', in 10 batches; α waits for the first epoch to end.
-    let first = |log: &Metrics| log["search.step_loss"][..10].to_vec();
+    let first = |log: &Metrics| log[&Metric::SEARCH_STEP_LOSS][..10].to_vec();
     let [mut weights_changed, mut held_out_changed] = [dataset(), dataset()];
     change(&mut weights_changed.train, 0..320);
     change(&mut held_out_changed.train, 320..400);
@@ -588,12 +588,19 @@ fn weights_learn_from_their_part_and_choices_from_the_other() {
         let [log, with_weights, with_held_out] = sets.map(|set| run_on(set, &manifest, 1).1);
         assert_eq!(first(&log), first(&with_held_out), "{method}");
         assert_ne!(first(&log), first(&with_weights), "{method}");
-        let by_alpha = log.contains_key("search.alpha.step_cross_entropy");
-        let judged =
-            if by_alpha { "search.alpha.step_cross_entropy" } else { "search.candidate.loss" };
-        assert_ne!(log[judged], with_held_out[judged], "{method}");
+        let by_alpha = log.contains_key(&Metric::SEARCH_ALPHA_STEP_CROSS_ENTROPY);
+        let judged = if by_alpha {
+            Metric::SEARCH_ALPHA_STEP_CROSS_ENTROPY
+        } else {
+            Metric::SEARCH_CANDIDATE_LOSS
+        };
+        assert_ne!(log[&judged], with_held_out[&judged], "{method}");
         if !by_alpha {
-            assert_eq!(log["search.step_loss"], with_held_out["search.step_loss"], "{method}");
+            assert_eq!(
+                log[&Metric::SEARCH_STEP_LOSS],
+                with_held_out[&Metric::SEARCH_STEP_LOSS],
+                "{method}"
+            );
         }
     }
 }
@@ -611,7 +618,7 @@ fn every_method_searches_the_resolution() {
         assert!((160_000..=200_000).contains(&macs), "{method}: {macs}");
         let learns = ["dmasking", "dnas", "darts", "darts2"].contains(&method);
         assert_eq!(found.resolutions.len(), if learns { 3 } else { 0 }, "{method}");
-        assert_eq!(log.contains_key("search.entropy.resolution"), learns, "{method}");
+        assert_eq!(log.contains_key(&Metric::SEARCH_ENTROPY_RESOLUTION), learns, "{method}");
     }
 }
 
@@ -632,7 +639,7 @@ fn residual_blocks_are_searched_by_masks_by_options_and_along_paths() {
         let manifest = Manifest { space: space.clone(), ..manifest };
         let (found, log) = run_on_some(&dataset(), &manifest, 1, 100);
         let found = found.unwrap();
-        assert_eq!(log["search.step_loss"].len(), 2, "{method}");
+        assert_eq!(log[&Metric::SEARCH_STEP_LOSS].len(), 2, "{method}");
         assert_eq!(found.probabilities.is_empty(), method == "rs_ws", "{method}");
         let is_residual = |block: &BlockSpec| matches!(block.kind, BlockKind::Residual);
         assert!(found.arch.blocks.iter().all(is_residual), "{method}");
@@ -653,27 +660,28 @@ fn the_best_candidate_is_returned_and_the_work_is_what_was_done() {
     let scored = |sets: &[&str]| {
         let manifest = smoke(sets);
         let (found, log) = run(&manifest, 1);
-        let best = &log["search.candidate.top1"];
+        let best = &log[&Metric::SEARCH_CANDIDATE_TOP1];
         let top = best.iter().copied().fold(0.0, f64::max);
-        assert_eq!(log["search.best.top1"].last(), Some(&top));
+        assert_eq!(log[&Metric::SEARCH_BEST_TOP1].last(), Some(&top));
         let own = macs(&manifest.space, &found.decisions) as f64;
-        let is_best = |i: usize| best[i] == top && log["search.candidate.macs"][i] == own;
+        let is_best = |i: usize| best[i] == top && log[&Metric::SEARCH_CANDIDATE_MACS][i] == own;
         assert!((0..best.len()).any(is_best), "{sets:?}");
         (found, log)
     };
     // 400 images: 320 for the weights, 80 held out.
     let (found, log) = scored(&["search.method=random_search", "search.random.epochs=2"]);
-    let total: f64 = log["search.candidate.macs"].iter().sum();
-    assert_eq!(log["search.candidate.macs"].len(), 4);
+    let total: f64 = log[&Metric::SEARCH_CANDIDATE_MACS].iter().sum();
+    assert_eq!(log[&Metric::SEARCH_CANDIDATE_MACS].len(), 4);
     let images = 4 * (2 * 320 + 80);
     let macs = (total * f64::from(3 * 2 * 320 + 80)) as u64;
     assert_eq!(found.work, Work { images, macs, architectures: 4 });
-    let each = log["search.candidate.macs"].iter().map(|macs| macs * f64::from(3 * 2 * 320 + 80));
-    assert_eq!(log["search.candidate.executed_macs"], sums(0.0, each));
+    let each =
+        log[&Metric::SEARCH_CANDIDATE_MACS].iter().map(|macs| macs * f64::from(3 * 2 * 320 + 80));
+    assert_eq!(log[&Metric::SEARCH_CANDIDATE_EXECUTED_MACS], sums(0.0, each));
 
     for method in ["search.method=rs_ws", "search.method=evolution"] {
         let (found, log) = scored(&[method]);
-        assert_eq!((found.work.architectures, log["search.candidate.macs"].len()), (12, 12));
+        assert_eq!((found.work.architectures, log[&Metric::SEARCH_CANDIDATE_MACS].len()), (12, 12));
         assert_eq!(found.work.images, 4 * 320 + 12 * (2 * 32 + 80));
         assert!(found.shared.is_some());
         // Training along paths: three times the images of every minibatch, of the network drawn for it.
@@ -683,10 +691,11 @@ fn the_best_candidate_is_returned_and_the_work_is_what_was_done() {
         let step = |step| (3 * 32 * cost(step)) as f64;
         let trained = sums(0.0, (0..40).map(step));
         let epochs: Vec<f64> = (1..=4).map(|epoch| trained[10 * epoch - 1]).collect();
-        assert_eq!(log["search.executed_macs"], epochs);
-        let each = log["search.candidate.macs"].iter().map(|macs| macs * f64::from(2 * 32 + 80));
+        assert_eq!(log[&Metric::SEARCH_EXECUTED_MACS], epochs);
+        let each =
+            log[&Metric::SEARCH_CANDIDATE_MACS].iter().map(|macs| macs * f64::from(2 * 32 + 80));
         let executed = sums(epochs[3], each);
-        assert_eq!(log["search.candidate.executed_macs"], executed);
+        assert_eq!(log[&Metric::SEARCH_CANDIDATE_EXECUTED_MACS], executed);
         assert_eq!(found.work.macs as f64, executed[11]);
     }
 
@@ -700,7 +709,10 @@ fn the_best_candidate_is_returned_and_the_work_is_what_was_done() {
     let of = |made: &Decisions| cost::count(&manifest.space.decide(made)).macs;
     let costs = (0..40).map(|step| of(&path(step).unwrap()));
     assert!(costs.clone().all(|cost| (190_000..=200_000).contains(&cost)));
-    assert_eq!(log["search.executed_macs"][3], costs.map(|cost| (96 * cost) as f64).sum::<f64>());
+    assert_eq!(
+        log[&Metric::SEARCH_EXECUTED_MACS][3],
+        costs.map(|cost| (96 * cost) as f64).sum::<f64>()
+    );
 
     let (found, log) = run(&smoke(&[]), 1);
     // Four epochs of the weights, three of α; 80 images hold two batches of 32.
@@ -709,7 +721,7 @@ fn the_best_candidate_is_returned_and_the_work_is_what_was_done() {
     assert_eq!(found.work, Work { images: weights + alpha, macs, architectures: 0 });
     let each = [0, 2 * 64, 2 * 64, 2 * 64].map(|of_alpha| 3 * 320 + of_alpha);
     let each = each.map(|images| (images * cost::supernet(&space("smoke")).macs) as f64);
-    assert_eq!(log["search.executed_macs"], sums(0.0, each.into_iter()));
+    assert_eq!(log[&Metric::SEARCH_EXECUTED_MACS], sums(0.0, each.into_iter()));
 }
 
 #[test]
@@ -721,6 +733,6 @@ fn a_search_looks_at_all_its_networks_before_it_says_that_all_diverged() {
     let (found, log) = run_on(&dataset(), &manifest, 1);
     let error = found.err().unwrap();
     assert!(error.to_string().starts_with("all 4 candidates diverged"), "{error:#}");
-    assert_eq!(log["search.candidate.diverged"], [1.0; 4]);
-    assert_eq!(log["search.candidate.top1"], [0.1; 4]);
+    assert_eq!(log[&Metric::SEARCH_CANDIDATE_DIVERGED], [1.0; 4]);
+    assert_eq!(log[&Metric::SEARCH_CANDIDATE_TOP1], [0.1; 4]);
 }

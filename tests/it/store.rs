@@ -2,7 +2,8 @@
 
 use repro::env::Environment;
 use repro::record::{
-    ChoiceProbabilities, FoundArchitecture, Phase, PhaseUsage, Recorder, ResolutionProbability,
+    ChoiceProbabilities, FoundArchitecture, Metric, Phase, PhaseUsage, Recorder,
+    ResolutionProbability,
 };
 use repro::space::{BlockDecision, Decisions, load_space};
 use repro::store::{
@@ -99,7 +100,9 @@ fn record_many(store: &Store, seed: u64) -> RunRecorder {
     let mut recorder = store.begin(&new_run(seed)).unwrap();
     for step in 0..STEPS {
         let value = (seed * STEPS + step) as f64 / 3.0;
-        recorder.measure(step, &[("search.loss", value), ("search.top1", -value)]).unwrap();
+        recorder
+            .measure(step, &[(Metric::SEARCH_LOSS, value), (Metric::SEARCH_TOP1, -value)])
+            .unwrap();
         if step % 400 == 0 {
             let phase = Phase::ALL[(step / 400) as usize];
             recorder.phase_started(phase).unwrap();
@@ -112,10 +115,10 @@ fn record_many(store: &Store, seed: u64) -> RunRecorder {
 /// What [`record_many`] measures, in the order of reading.
 fn many(seed: u64) -> Vec<Measurement> {
     let mut all = Vec::new();
-    for (metric, sign) in [("search.loss", 1.0), ("search.top1", -1.0)] {
+    for (metric, sign) in [(Metric::SEARCH_LOSS, 1.0), (Metric::SEARCH_TOP1, -1.0)] {
         all.extend((0..STEPS).map(|step| {
             let value = sign * (seed * STEPS + step) as f64 / 3.0;
-            Measurement { metric: metric.into(), step, value }
+            Measurement { metric, step, value }
         }));
     }
     all
@@ -174,8 +177,10 @@ fn everything_a_run_reports_comes_back() {
     };
     // The order of reading is that of the phases, and that of the metrics' names.
     recorder.phase_started(Phase::Search).unwrap();
-    recorder.measure(10, &[("search.loss", 0.1), ("cost.macs", 1e300)]).unwrap();
-    recorder.measure(9, &[("search.loss", -5e-324)]).unwrap();
+    recorder
+        .measure(10, &[(Metric::SEARCH_LOSS, 0.1), (Metric::SEARCH_EXPECTED_MACS, 1e300)])
+        .unwrap();
+    recorder.measure(9, &[(Metric::SEARCH_LOSS, -5e-324)]).unwrap();
     recorder.phase_finished(Phase::Search, usage).unwrap();
     recorder.phase_started(Phase::Data).unwrap();
     recorder.phase_finished(Phase::Data, PhaseUsage::default()).unwrap();
@@ -218,10 +223,14 @@ fn everything_a_run_reports_comes_back() {
     );
 
     let measured = store.measurements(1).unwrap();
-    let measured: Vec<_> = measured.iter().map(|m| (m.metric.as_str(), m.step, m.value)).collect();
+    let measured: Vec<_> = measured.iter().map(|m| (m.metric, m.step, m.value)).collect();
     assert_eq!(
         measured,
-        [("cost.macs", 10, 1e300), ("search.loss", 9, -5e-324), ("search.loss", 10, 0.1)]
+        [
+            (Metric::SEARCH_EXPECTED_MACS, 10, 1e300),
+            (Metric::SEARCH_LOSS, 9, -5e-324),
+            (Metric::SEARCH_LOSS, 10, 0.1)
+        ]
     );
 }
 
@@ -300,7 +309,7 @@ fn a_recorder_that_is_dropped_leaves_an_interrupted_run() {
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
     let mut recorder = store.begin(&new_run(1)).unwrap();
-    recorder.measure(0, &[("search.loss", 1.0)]).unwrap();
+    recorder.measure(0, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
     drop(recorder);
     let run = store.run(1).unwrap();
     assert_eq!((run.status, run.error), (RunStatus::Interrupted, None));
@@ -341,15 +350,17 @@ fn a_value_that_is_no_number_is_refused_with_its_name() {
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
     let mut recorder = store.begin(&new_run(1)).unwrap();
-    let error = recorder.measure(3, &[("a", 1.0), ("search.loss", f64::NAN)]).unwrap_err();
+    let error = recorder
+        .measure(3, &[(Metric::SEARCH_TOP1, 1.0), (Metric::SEARCH_LOSS, f64::NAN)])
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "metric `search.loss` at step 3 is NaN; only finite numbers can be stored"
     );
-    let error = recorder.measure(u64::MAX, &[("a", 1.0)]).unwrap_err();
+    let error = recorder.measure(u64::MAX, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the step of metric `a` is 18446744073709551615; the largest number that can be stored is \
+        "the step of metric `search.loss` is 18446744073709551615; the largest number that can be stored is \
          9223372036854775807"
     );
     let lost = FinalResult { test_loss: f64::INFINITY, ..result() };
@@ -367,10 +378,18 @@ fn a_metric_measured_twice_stops_the_run_at_the_next_call() {
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
     let mut recorder = store.begin(&new_run(1)).unwrap();
-    recorder.measure(0, &[("a", 1.0), ("a", 2.0), ("b", 3.0)]).unwrap();
+    recorder
+        .measure(
+            0,
+            &[(Metric::SEARCH_LOSS, 1.0), (Metric::SEARCH_LOSS, 2.0), (Metric::SEARCH_TOP1, 3.0)],
+        )
+        .unwrap();
     let error = recorder.phase_started(Phase::Search).unwrap_err().to_string();
-    assert_eq!(error, "metric `a` was measured twice at step 0; the first value was kept");
-    assert_eq!(recorder.measure(1, &[("a", 1.0)]).unwrap_err().to_string(), error);
+    assert_eq!(
+        error,
+        "metric `search.loss` was measured twice at step 0; the first value was kept"
+    );
+    assert_eq!(recorder.measure(1, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap_err().to_string(), error);
     recorder.fail("something else").unwrap();
     assert_eq!(store.run(1).unwrap().error, Some(format!("something else; and then: {error}")));
     let values: Vec<_> = store.measurements(1).unwrap().iter().map(|m| m.value).collect();
@@ -403,7 +422,7 @@ fn a_database_that_disappears_stops_the_run() {
     let error = (0..).find_map(|step| {
         assert!(start.elapsed() < Duration::from_secs(20), "nobody notices");
         thread::sleep(Duration::from_millis(1));
-        recorder.measure(step, &[("a", 1.0)]).err()
+        recorder.measure(step, &[(Metric::SEARCH_LOSS, 1.0)]).err()
     });
     let gone = StoreError::Gone(path.clone());
     assert_eq!(error.unwrap().to_string(), gone.to_string());
