@@ -7,10 +7,12 @@
 //! ranges, hence this reader.
 
 mod complaint;
+mod keys;
 mod section;
 mod syntax;
 
 pub use complaint::{Complaint, Complaints, Place, nearest};
+pub use keys::{Key, keys};
 pub use section::{Section, Value};
 
 use std::cell::RefCell;

@@ -33,6 +33,16 @@ pub(super) struct Findings {
 }
 
 impl Findings {
+    /// The keys of a section; `None` where nothing was read as this section.
+    pub(super) fn keys_of(&self, path: &str) -> Option<&[&'static str]> {
+        self.sections.iter().find(|(section, _)| section == path).map(|(_, keys)| &keys[..])
+    }
+
+    /// The first complaint of a key.
+    pub(super) fn complaint(&self, key: &str) -> Option<&Complaint> {
+        self.complaints.iter().find(|complaint| complaint.key == key)
+    }
+
     /// The complaints; those of stray keys say where such a key belongs, if anywhere.
     pub(super) fn into_complaints(mut self) -> Vec<Complaint> {
         for (index, key) in self.strays {

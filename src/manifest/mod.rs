@@ -15,8 +15,8 @@ mod temperature;
 mod train;
 pub(crate) mod wire;
 
-pub use crate::document::{Complaint, Complaints, Overrides};
-pub use wire::load;
+pub use crate::document::{Complaint, Complaints, Key, Overrides};
+pub use wire::{keys, load};
 
 use crate::recipe::{DataConfig, Method, RankCorrelation, SearchConfig, TrainConfig};
 use crate::space::SearchSpace;

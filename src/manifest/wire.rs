@@ -6,7 +6,7 @@ use super::sampling::read_rank;
 use super::search::{Search, read_search};
 use super::train::read_train;
 use super::{Complaint, Complaints, Manifest, Overrides};
-use crate::document::{Document, Section, Value, nearest_file};
+use crate::document::{self, Document, Key, Section, Value, nearest_file};
 use crate::recipe::MethodName;
 use crate::space::{SearchSpace, parse_space};
 use std::path::Path;
@@ -24,6 +24,12 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Complaints> 
     }
     let manifest = document.read(|s| read(s, path))?;
     Ok(Manifest { text: document.full_text()?, ..manifest })
+}
+
+/// Every key of a manifest of runs, as its reader asks for them.
+#[must_use]
+pub fn keys() -> Vec<Key> {
+    document::keys(|s| read(s, Path::new("manifest.toml")))
 }
 
 pub(crate) fn load_document(path: &Path, overrides: &Overrides) -> Result<Document, Complaints> {

@@ -158,6 +158,37 @@ fn every_slip_is_refused_with_file_line_key_and_what_is_allowed() {
     settings.bind(|| insta::assert_snapshot!("refusals", out));
 }
 
+/// The leaf keys of the tables in docs/manifest.md before the section on memory studies, with their
+/// defaults.
+fn documented_keys() -> Vec<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/manifest.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (of_manifests, _) = text.split_once("\n## Memory studies").unwrap();
+    let rows = of_manifests.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let key = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
+        Some((key.to_owned(), cells[3].to_owned()))
+    });
+    rows.collect()
+}
+
+#[test]
+fn the_documentation_names_every_key() {
+    let documented = documented_keys();
+    let mut keys: Vec<_> = manifest::keys().into_iter().filter(|key| !key.is_section()).collect();
+    for key in &keys {
+        assert!(!key.expected.as_ref().unwrap().is_empty(), "{}: no range", key.path);
+    }
+    for (key, default) in &documented {
+        let position = keys.iter().position(|known| known.path == *key);
+        let known = keys.remove(position.unwrap_or_else(|| panic!("no reader knows {key}")));
+        if default == "required" {
+            assert!(known.is_required, "{key} is documented as required");
+        }
+    }
+    assert!(keys.is_empty(), "not documented: {keys:?}");
+}
+
 /// Files that are not there, not text, or whole but the wrong ones.
 fn odd_files(bench: &Bench) -> Vec<(&'static str, Complaints)> {
     let none = Overrides::default();
