@@ -61,10 +61,27 @@ fn check_band(section: &Value<'_>, budget: &Budget, space: Option<&SearchSpace>)
     Some(*budget)
 }
 
-pub(super) fn read_random(s: &Section<'_>) -> Option<RandomSearch> {
+/// Without `calibration_batches` as many as under shared weights, so that the methods of a manifest
+/// score alike: `shared`, or this number where the manifest does not say.
+const CALIBRATION_BATCHES: usize = 10;
+
+/// `batches`: of the weight split.
+pub(super) fn read_random(
+    s: &Section<'_>,
+    batches: Option<usize>,
+    shared: Option<usize>,
+) -> Option<RandomSearch> {
     let candidates = s.whole("candidates", 1..=MAX_CANDIDATES);
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
-    Some(RandomSearch { candidates: candidates?, epochs: epochs? })
+    let calibration = s.optional("calibration_batches", |value| {
+        at_most(value, 1..=MAX_BATCHES, batches, "batches of the weight split")
+    });
+    let usual = shared.unwrap_or(CALIBRATION_BATCHES.min(batches.unwrap_or(usize::MAX)));
+    Some(RandomSearch {
+        candidates: candidates?,
+        epochs: epochs?,
+        calibration_batches: calibration?.unwrap_or(usual),
+    })
 }
 
 /// `batches`: of the images that train the weights.

@@ -72,13 +72,15 @@ pub(super) fn read_search(
     let budget = s.optional("budget", |value| value.section(|s| read_budget(s, value, space)));
     let has_budget = s.get("budget").is_some();
     let any = |one_of: &[MethodName]| methods.iter().any(|method| one_of.contains(method));
-    let random = section_if(s, "random", any(&[MethodName::RandomSearch]), read_random);
     let by_weights = any(&[MethodName::RsWs, MethodName::Evolution]);
     let batches = match (seen, weight_share, batch_size) {
         (Some(seen), Some(share), Some(batch)) => Some(for_weights(seen, share) / batch),
         _ => None,
     };
     let shared = section_if(s, "shared", by_weights, |s| read_shared(s, batches, has_budget));
+    let calibration = shared.flatten().map(|shared| shared.calibration_batches);
+    let trained = any(&[MethodName::RandomSearch]);
+    let random = section_if(s, "random", trained, |s| read_random(s, batches, calibration));
     let candidates = shared.flatten().map(|shared| shared.candidates);
     let evolves = any(&[MethodName::Evolution]);
     let evolution = section_if(s, "evolution", evolves, |s| read_evolution(s, candidates));

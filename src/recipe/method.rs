@@ -190,6 +190,9 @@ pub struct RandomSearch {
     pub candidates: usize,
     /// Epochs of the weight split, for each of them.
     pub epochs: usize,
+    /// Training batches that each network's batch norm statistics are estimated on before it is
+    /// scored.
+    pub calibration_batches: usize,
 }
 
 /// How networks are scored under shared weights.

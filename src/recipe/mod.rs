@@ -19,7 +19,7 @@ pub use method::{
 pub use optimizer::{Adam, Schedule, Sgd};
 pub use search::{Budget, SearchConfig, for_weights, scaled};
 pub use step::{
-    Augment, GateKind, Gates, MaskPlace, Recompute, StepConfig, StepKind, SupernetKind,
+    Augment, GateKind, GateRule, MaskPlace, Recompute, StepConfig, StepKind, SupernetKind,
 };
 pub use temperature::{Temperature, TemperatureSchedule};
 pub use train::TrainConfig;

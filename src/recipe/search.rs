@@ -1,7 +1,7 @@
 //! What all search methods share: images, epochs, the optimizer of the weights, the cost budget.
 
 use super::{
-    Augment, Gates, Method, Objective, Recompute, Sgd, StepConfig, StepKind, SupernetKind,
+    Augment, GateRule, Method, Objective, Recompute, Sgd, StepConfig, StepKind, SupernetKind,
 };
 
 /// The settings of a search that do not depend on its method.
@@ -31,12 +31,12 @@ impl SearchConfig {
     pub fn step(&self, method: &Method) -> Option<StepConfig> {
         let kind = match method {
             Method::Dmasking { gumbel, masks, .. } => {
-                StepKind::Gated(SupernetKind::Masked(*masks), Gates::Gumbel(gumbel.kind))
+                StepKind::Gated(SupernetKind::Masked(*masks), GateRule::Gumbel(gumbel.kind))
             }
             Method::Dnas { gumbel, .. } => {
-                StepKind::Gated(SupernetKind::Explicit, Gates::Gumbel(gumbel.kind))
+                StepKind::Gated(SupernetKind::Explicit, GateRule::Gumbel(gumbel.kind))
             }
-            Method::Darts { .. } => StepKind::Gated(SupernetKind::Explicit, Gates::Softmax),
+            Method::Darts { .. } => StepKind::Gated(SupernetKind::Explicit, GateRule::Softmax),
             Method::RsWs(_) | Method::Evolution { .. } => StepKind::Path,
             Method::Random | Method::RandomSearch(_) => return None,
         };

@@ -19,7 +19,7 @@ pub struct StepConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepKind {
     /// All options of a supernet at once, weighted by gates.
-    Gated(SupernetKind, Gates),
+    Gated(SupernetKind, GateRule),
     /// One network of the space, drawn for this step.
     Path,
 }
@@ -35,7 +35,7 @@ pub enum SupernetKind {
 
 /// How architecture parameters become gates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gates {
+pub enum GateRule {
     /// softmax((α + Gumbel noise) / τ).
     Gumbel(GateKind),
     /// softmax(α / τ), without noise.
@@ -50,13 +50,13 @@ impl StepConfig {
         let kind = match method {
             MethodName::Dmasking => {
                 let masks = SupernetKind::Masked(MaskPlace::default());
-                StepKind::Gated(masks, Gates::Gumbel(GateKind::Soft))
+                StepKind::Gated(masks, GateRule::Gumbel(GateKind::Soft))
             }
             MethodName::Dnas => {
-                StepKind::Gated(SupernetKind::Explicit, Gates::Gumbel(GateKind::Soft))
+                StepKind::Gated(SupernetKind::Explicit, GateRule::Gumbel(GateKind::Soft))
             }
             MethodName::Darts | MethodName::Darts2 => {
-                StepKind::Gated(SupernetKind::Explicit, Gates::Softmax)
+                StepKind::Gated(SupernetKind::Explicit, GateRule::Softmax)
             }
             MethodName::RsWs | MethodName::Evolution => StepKind::Path,
             MethodName::Random | MethodName::RandomSearch => return None,

@@ -23,7 +23,7 @@ use crate::monitor::Monitor;
 use crate::recipe::{Budget, Method};
 use crate::record::{FoundArchitecture, Metric, Phase, Work};
 use crate::rng::Seed;
-use crate::search::{self, Images, SearchOutcome};
+use crate::search::{self, SearchData, SearchOutcome};
 use crate::space::{ArchSpec, SearchSpace};
 use crate::store::{FinalResult, ManifestRecord, NewRun};
 use anyhow::Result;
@@ -107,7 +107,7 @@ impl RunPlan<'_> {
     ) -> Result<SearchOutcome> {
         let (space, config) = (&self.manifest.space, &self.manifest.search);
         let seed = Seed(self.seed).child("search");
-        let images = Images { dataset: &prepared.dataset, indices: &prepared.search, device };
+        let images = SearchData { dataset: &prepared.dataset, indices: &prepared.search, device };
         search::search(space, images, self.method, config, seed, monitor)
     }
 }

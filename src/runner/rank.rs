@@ -45,10 +45,13 @@ impl RunPlan<'_> {
                 scores.push(score);
             }
             drop((weights, scorer));
+            // With running statistics, like the derived network of the run.
+            let (dataset, images) = (&prepared.dataset, (&[][..], &prepared.validation[..]));
+            let scorer = &Scorer::new(dataset, images, 1, 0, device)?;
             let trial = Trial {
-                dataset: &prepared.dataset,
+                dataset,
                 images: &prepared.train,
-                held_out: &prepared.validation,
+                scorer,
                 config: &self.manifest.train,
                 label: "train",
                 device,
@@ -133,7 +136,7 @@ fn record_shared(
     monitor: &mut Monitor<'_>,
 ) -> Result<()> {
     let cost = cost::count(&space.decide(decisions));
-    let counted = score.or_guessing(space.classes);
+    let counted = score.or_chance(space.classes);
     let mut metrics = vec![
         (Metric::RANK_SHARED_TOP1, counted.top1),
         (Metric::RANK_SHARED_LOSS, counted.loss),
@@ -155,7 +158,7 @@ fn record_alone(
     shared_is_finite: bool,
     monitor: &mut Monitor<'_>,
 ) -> Result<()> {
-    let counted = score.or_guessing(space.classes);
+    let counted = score.or_chance(space.classes);
     let mut metrics =
         vec![(Metric::RANK_ALONE_TOP1, counted.top1), (Metric::RANK_ALONE_LOSS, counted.loss)];
     if shared_is_finite && !score.loss.is_finite() {

@@ -9,7 +9,7 @@ use crate::nn::Pass;
 use crate::progress::Quiet;
 use crate::record::{Metric, PhaseUsage, Recorder};
 use crate::search::split;
-use crate::train::{self, Training};
+use crate::train::{self, TrainingRun};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -145,8 +145,15 @@ fn ranking_scores_and_trains_as_described() {
         let arch = manifest.space.decide(decisions);
         let (net, mut params) = Net::of_arch(&arch, seed, &Device::Cpu).unwrap();
         let (images, config) = (&prepared.train[..], &manifest.train);
-        let training =
-            Training { net: &net, dataset, images, validation: &[], config, seed, label: "train" };
+        let training = TrainingRun {
+            net: &net,
+            dataset,
+            images,
+            validation: &[],
+            config,
+            seed,
+            label: "train",
+        };
         train::train(&training, &mut params, &mut monitor).unwrap();
         alone.push(of(&net, &params, &prepared.validation));
     }

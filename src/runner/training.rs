@@ -15,7 +15,7 @@ use crate::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, Work
 use crate::rng::Seed;
 use crate::space::ArchSpec;
 use crate::store::FinalResult;
-use crate::train::{self, Score, Training};
+use crate::train::{self, Score, TrainingRun};
 use anyhow::Result;
 use candle_core::Device;
 use sha2::{Digest, Sha256};
@@ -103,7 +103,7 @@ impl RunPlan<'_> {
             RepeatRecorder { repeat: repeat as u32, recorder: &mut *monitor.recorder };
         let mut monitor =
             Monitor { recorder: &mut recorder, progress: monitor.progress, stop: monitor.stop };
-        let training = Training {
+        let training = TrainingRun {
             net: &net,
             dataset: &prepared.dataset,
             images: &prepared.train,

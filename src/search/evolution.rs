@@ -1,5 +1,6 @@
-//! Regularised evolution (Real et al. 2019): of the living, some compete, the best of them has one
-//! mutated child, and the oldest dies, however good it is.
+//! Ageing (regularised) evolution (Real et al. 2019). In each round a random sample of the population
+//! competes, the best of the sample gets one mutated child, and the oldest individual is removed,
+//! however good it is.
 
 use super::score::better;
 use crate::recipe::Evolution;
@@ -8,12 +9,12 @@ use crate::train::Score;
 use anyhow::Result;
 use std::collections::VecDeque;
 
-/// Scores `candidates` individuals: first a population of fresh ones, then children. `fresh` and
-/// `mutated` get the individual's number. Competitors are drawn with replacement, as in the paper.
-/// The best is not returned: whoever scores sees all of them.
+/// Scores `candidates` individuals: first a random population, then children. `fresh` and `mutated`
+/// get the number of the individual. Competitors are drawn with replacement, as in the paper. The best
+/// is not returned, since `score` sees all of them.
 ///
 /// # Errors
-/// Those of what it is given.
+/// Those of `fresh`, `mutated` and `score`.
 pub fn evolve<T>(
     config: Evolution,
     candidates: usize,
@@ -22,25 +23,25 @@ pub fn evolve<T>(
     mutated: impl Fn(&T, u64) -> Result<T>,
     mut score: impl FnMut(&T) -> Result<Score>,
 ) -> Result<()> {
-    let mut living: VecDeque<(T, Score)> = VecDeque::with_capacity(config.population + 1);
+    let mut population: VecDeque<(T, Score)> = VecDeque::with_capacity(config.population + 1);
     for i in 0..candidates as u64 {
-        let newborn = if living.len() < config.population {
+        let individual = if population.len() < config.population {
             fresh(i)?
         } else {
             let mut stream = seed.stream("evolution/sample", i);
-            let mut parent = stream.below(living.len());
+            let mut parent = stream.below(population.len());
             for _ in 1..config.sample {
-                let other = stream.below(living.len());
-                if better(&living[other].1, &living[parent].1) {
+                let other = stream.below(population.len());
+                if better(&population[other].1, &population[parent].1) {
                     parent = other;
                 }
             }
-            mutated(&living[parent].0, i)?
+            mutated(&population[parent].0, i)?
         };
-        let of_newborn = score(&newborn)?;
-        living.push_back((newborn, of_newborn));
-        if living.len() > config.population {
-            living.pop_front();
+        let of_individual = score(&individual)?;
+        population.push_back((individual, of_individual));
+        if population.len() > config.population {
+            population.pop_front();
         }
     }
     Ok(())
@@ -50,7 +51,7 @@ pub fn evolve<T>(
 mod tests {
     use super::*;
 
-    /// Digits; the more of them are 7, the better.
+    /// Twelve digits; each 7 is worth a point.
     type Toy = [usize; 12];
 
     fn sevens(toy: &Toy) -> Score {
@@ -63,7 +64,7 @@ mod tests {
         std::array::from_fn(|_| stream.below(10))
     }
 
-    /// The accuracy of the best of 1,000.
+    /// The best accuracy of 1,000 individuals.
     fn best(population: usize, sample: usize, seed: Seed) -> f64 {
         let config = Evolution { population, sample };
         let mutated = |parent: &Toy, i| {
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn it_finds_what_random_search_of_the_same_length_does_not() {
+    fn evolution_beats_random_search() {
         for seed in [Seed(1), Seed(2), Seed(3)] {
             let evolved = best(50, 10, seed);
             let random = best(1000, 1, seed);
@@ -91,8 +92,8 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_dies_however_good_it_is() {
-        // The first is the best by far, and only the living have children.
+    fn the_oldest_individual_is_removed() {
+        // The first is the best by far, and only members of the population have children.
         let config = Evolution { population: 3, sample: 20 };
         let mut parents = Vec::new();
         let parents_of = std::cell::RefCell::new(&mut parents);
@@ -102,7 +103,7 @@ mod tests {
         };
         let score = |i: &u64| Ok(Score { top1: 1.0 / (1.0 + *i as f64), loss: 0.0 });
         evolve(config, 6, Seed(0), Ok, mutated, score).unwrap();
-        // Number 3 is born while 0, 1, 2 live; then 0 dies, and so on.
+        // Number 3 is a child of 0, 1 or 2, of which 0 is the best; then 0 is removed, and so on.
         assert_eq!(parents, [0, 1, 2]);
     }
 }

@@ -1,5 +1,5 @@
-//! How the cross-entropy on held-out images depends on the gates: with the weights held (first
-//! order), or through the step that the weights are about to take (second order, DARTS section 2.3).
+//! The gradient of the held-out cross-entropy by the gates: with constant weights (first order), or
+//! through the next step of the weights (second order, DARTS section 2.3).
 
 use crate::data::Batch;
 use crate::net::{Gated, NetGates};
@@ -11,7 +11,7 @@ use crate::record::Work;
 use anyhow::Result;
 use candle_core::Tensor;
 
-/// The minibatch that the weights are about to learn from.
+/// The minibatch of the weights' next step.
 #[derive(Clone, Copy, Debug)]
 pub struct NextBatch<'b> {
     pub batch: &'b Batch,
@@ -19,11 +19,12 @@ pub struct NextBatch<'b> {
     pub rate: f64,
 }
 
-/// Length in weight space, ε ‖v‖, of the steps that the Hessian's product with v is measured by.
+/// ε ‖v‖: the length in weight space of the finite differences that approximate the product of the
+/// Hessian with v.
 const PROBE: f64 = 0.01;
 
-/// A supernet with its gates.
-pub(super) struct Point<'a, N> {
+/// A supernet and its gates.
+pub(super) struct GatedNet<'a, N> {
     pub net: &'a N,
     pub gates: &'a NetGates,
     pub recompute: Recompute,
@@ -31,25 +32,25 @@ pub(super) struct Point<'a, N> {
     pub macs: u64,
 }
 
-impl<N: Gated> Point<'_, N> {
-    /// The cross-entropy L on `held_out`, and ∂L/∂g; adds to `work` what it took.
+impl<N: Gated> GatedNet<'_, N> {
+    /// The cross-entropy L on `held_out`, and ∂L/∂g; adds the compute to `work`.
     pub(super) fn first_order(
         &self,
         params: &mut Params,
         held_out: &Batch,
         work: &mut Work,
     ) -> Result<(CrossEntropy, NetGates)> {
-        let (result, _, by_gates) = self.slopes(Pass::frozen(params), held_out, true)?;
+        let (result, _, by_gates) = self.gradients(Pass::frozen(params), held_out, true)?;
         work.add_arch_gradient(self.macs, held_out.labels.len());
         Ok((result, by_gates))
     }
 
     /// L(w') on `held_out`, and dL(w')/dg with w' = w - ξ ∇_w T(w), T being the cross-entropy on the
-    /// upcoming minibatch: ∂L/∂g - ξ ∂²T/∂g∂w · v, v = ∇L(w'). The product is taken as
+    /// next minibatch: ∂L/∂g - ξ ∂²T/∂g∂w · v, v = ∇L(w'). The product is taken as
     /// (∂T/∂g(w + εv) - ∂T/∂g(w - εv)) / 2ε with ε = 0.01 / ‖v‖.
     ///
-    /// The step has neither momentum nor decay, as in the paper's formula (the authors' program has
-    /// both).
+    /// The step has neither momentum nor weight decay, as in the paper's formula; the authors' program
+    /// has both.
     pub(super) fn second_order(
         &self,
         params: &mut Params,
@@ -58,15 +59,15 @@ impl<N: Gated> Point<'_, N> {
         work: &mut Work,
     ) -> Result<(CrossEntropy, NetGates)> {
         let NextBatch { batch, rate } = next;
-        let (_, down, _) = self.slopes(Pass::training(params), batch, false)?;
+        let (_, down, _) = self.gradients(Pass::training(params), batch, false)?;
         work.add_training(self.macs, batch.labels.len());
         let mut ahead = params.moved(&down, -rate)?;
         drop(down);
-        let (result, v, mut total) = self.slopes(Pass::training(&mut ahead), held_out, true)?;
+        let (result, v, mut total) = self.gradients(Pass::training(&mut ahead), held_out, true)?;
         work.add_training(self.macs, held_out.labels.len());
         drop(ahead);
         let epsilon = PROBE / norm(&v)?;
-        // At a minimum of L there is nothing to look through the step for.
+        // At a minimum of L the second-order term is zero.
         if epsilon.is_finite() {
             for side in [epsilon, -epsilon] {
                 let mut beside = params.moved(&v, side)?;
@@ -77,9 +78,9 @@ impl<N: Gated> Point<'_, N> {
         Ok((result, total))
     }
 
-    /// The cross-entropy on a batch, with its gradients by weights (where the pass trains them) and
-    /// by gates (where they are wanted).
-    fn slopes(
+    /// The cross-entropy on a batch, its gradients by weights (where the pass trains them), and by gates
+    /// (where they are wanted).
+    fn gradients(
         &self,
         pass: Pass<'_>,
         batch: &Batch,
@@ -94,7 +95,7 @@ impl<N: Gated> Point<'_, N> {
     }
 }
 
-/// The length of a direction in weight space.
+/// The L2 norm of a direction in weight space.
 fn norm(direction: &[Option<Tensor>]) -> Result<f64> {
     let mut squares = 0.0;
     for part in direction.iter().flatten() {

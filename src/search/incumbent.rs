@@ -1,4 +1,4 @@
-//! The networks that a search has looked at, and the best of them so far.
+//! The best network of those that a search has evaluated so far.
 
 use super::score::better;
 use crate::cost;
@@ -11,24 +11,24 @@ use anyhow::{Result, bail};
 /// The best network so far.
 pub struct Incumbent<'s> {
     space: &'s SearchSpace,
-    seen: u64,
+    evaluated: u64,
     best: Option<(Decisions, Score)>,
 }
 
 impl<'s> Incumbent<'s> {
     #[must_use]
     pub fn new(space: &'s SearchSpace) -> Self {
-        Self { space, seen: 0, best: None }
+        Self { space, evaluated: 0, best: None }
     }
 
-    /// Looks at one more network, records its score, its cost, the best score so far and what the
-    /// search has executed until then, shows how far the search is, and returns the score that counts:
-    /// a network that diverged, whose loss is no number, counts as one that guesses, and is never the
+    /// Takes in the score of one more network. Records its score, its cost, the best score so far and
+    /// the compute of the search so far, shows the progress, and returns the score that counts. A
+    /// network whose loss is not finite has diverged: it is scored at chance accuracy and is never the
     /// best.
     ///
     /// # Errors
     /// When the recorder fails, or the run was asked to stop.
-    pub fn meet(
+    pub fn offer(
         &mut self,
         decisions: &Decisions,
         score: Score,
@@ -36,7 +36,7 @@ impl<'s> Incumbent<'s> {
         monitor: &mut Monitor<'_>,
     ) -> Result<Score> {
         let diverged = !score.loss.is_finite();
-        let score = score.or_guessing(self.space.classes);
+        let score = score.or_chance(self.space.classes);
         if !diverged && self.best.as_ref().is_none_or(|(_, best)| better(&score, best)) {
             self.best = Some((decisions.clone(), score));
         }
@@ -53,23 +53,23 @@ impl<'s> Incumbent<'s> {
         if diverged {
             metrics.push((Metric::SEARCH_CANDIDATE_DIVERGED, 1.0));
         }
-        monitor.measure(self.seen, &metrics)?;
-        self.seen += 1;
-        let note = if diverged { "diverged, counts as top-1" } else { "top-1" };
-        monitor.progress.advanced(self.seen, &format!("{note} {:.1} %", 100.0 * score.top1));
+        monitor.measure(self.evaluated, &metrics)?;
+        self.evaluated += 1;
+        let note = if diverged { "diverged, scored at chance, top-1" } else { "top-1" };
+        monitor.progress.advanced(self.evaluated, &format!("{note} {:.1} %", 100.0 * score.top1));
         Ok(score)
     }
 
-    /// The best of all.
+    /// The best network.
     ///
     /// # Errors
-    /// When all diverged.
+    /// When all networks diverged.
     pub fn into_best(self) -> Result<Decisions> {
         let Some((decisions, _)) = self.best else {
             bail!(
                 "all {} candidates diverged; a lower learning_rate or a clip_norm of \
                  [search.weights] helps",
-                self.seen
+                self.evaluated
             )
         };
         Ok(decisions)
@@ -87,7 +87,7 @@ mod tests {
     use std::path::Path;
     use std::sync::atomic::AtomicBool;
 
-    /// Keeps what is measured.
+    /// Keeps all measurements.
     #[derive(Default)]
     struct Log(Vec<(u64, Metric, f64)>);
 
@@ -107,8 +107,7 @@ mod tests {
         }
     }
 
-    /// What a search among networks with these accuracies returns, by their number; those of NaN
-    /// diverged.
+    /// The number of the best of networks with these accuracies; those of NaN diverged.
     fn best_of(top1s: &[f64]) -> (Result<usize>, Log) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
         let space = manifest::load(&path, &Overrides::default()).unwrap().space;
@@ -120,16 +119,16 @@ mod tests {
             let loss = if top1.is_nan() { f64::NAN } else { 1.0 };
             let score = Score { loss, top1: if top1.is_nan() { 0.0 } else { *top1 } };
             let work = Work { macs: 10 * (i as u64 + 1), ..Work::default() };
-            let counts = incumbent.meet(&network(i), score, &work, &mut monitor).unwrap();
-            let guessing = Score { loss: 10_f64.ln(), top1: 0.1 };
-            assert_eq!(counts, if top1.is_nan() { guessing } else { score });
+            let counted = incumbent.offer(&network(i), score, &work, &mut monitor).unwrap();
+            let chance = Score { loss: 10_f64.ln(), top1: 0.1 };
+            assert_eq!(counted, if top1.is_nan() { chance } else { score });
         }
         let number = |made| (0..top1s.len()).find(|i| network(*i) == made).unwrap();
         (incumbent.into_best().map(number), log)
     }
 
     #[test]
-    fn a_network_that_diverged_counts_as_guessing_and_is_never_the_best() {
+    fn a_diverged_network_is_scored_at_chance() {
         let (best, log) = best_of(&[f64::NAN, 0.05, 0.07, f64::NAN]);
         assert_eq!(best.unwrap(), 2);
         let of = |metric: Metric| -> Vec<(u64, f64)> {
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_whose_networks_all_diverged_fails_and_says_so() {
+    fn a_search_fails_if_all_networks_diverged() {
         let error = best_of(&[f64::NAN; 3]).0.unwrap_err();
         assert!(error.to_string().starts_with("all 3 candidates diverged; a lower"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! Search methods: each finds an architecture in a space, and owns its loop.
+//! Search methods. Each finds an architecture in a space and owns its loop.
 
 mod arch_params;
 mod bilevel;
@@ -19,7 +19,7 @@ pub use bilevel::{AlphaStep, Relaxation};
 pub use budget::{Preferences, check_budget, most_probable, preferences};
 pub use draw::{draw, mutate};
 pub use hypergradient::NextBatch;
-pub use loss::{LossSlopes, slopes};
+pub use loss::{LossGradient, loss_gradient};
 pub use paths::Paths;
 pub use relaxed::{AlphaGradient, Relaxed};
 pub use score::{Scorer, split};
@@ -35,29 +35,29 @@ use crate::space::{ArchSpec, Decisions, SearchSpace};
 use anyhow::{Result, bail};
 use candle_core::Device;
 
-/// The training images that a search sees, and where it computes.
+/// The training images that a search sees, and the device that it runs on.
 #[derive(Clone, Copy)]
-pub struct Images<'a> {
+pub struct SearchData<'a> {
     pub dataset: &'a Dataset,
     pub indices: &'a [usize],
     pub device: &'a Device,
 }
 
-/// What a search arrived at.
+/// The result of a search.
 pub struct SearchOutcome {
     pub decisions: Decisions,
     pub arch: ArchSpec,
-    /// The final probabilities, block by block; none where the method has no probabilities.
+    /// The final probabilities, block by block; empty where the method has none.
     pub probabilities: Vec<ChoiceProbabilities>,
-    /// Those of the input resolutions; empty where there is no choice.
+    /// The final probabilities of the input resolutions; empty where there is no choice.
     pub resolutions: Vec<ResolutionProbability>,
     pub work: Work,
-    /// Weights that networks can be scored with, where the method has such.
+    /// Weights to score networks with, where the method has them.
     pub shared: Option<SharedWeights>,
 }
 
 impl SearchOutcome {
-    /// Of a method without probabilities and shared weights.
+    /// The result of a method without probabilities and shared weights.
     fn decided(space: &SearchSpace, decisions: Decisions, work: Work) -> Self {
         let arch = space.decide(&decisions);
         let (probabilities, resolutions) = Default::default();
@@ -65,14 +65,14 @@ impl SearchOutcome {
     }
 }
 
-/// Searches `space`. What is found is within the budget, if there is one.
+/// Searches `space`. The result is within the budget, if there is one.
 ///
 /// # Errors
-/// When an operator fails, a loss is no longer a number, no network was found within the budget, the
+/// When an operator fails, a loss is no longer finite, no network was found within the budget, the
 /// recorder fails, or the run was asked to stop.
 pub fn search(
     space: &SearchSpace,
-    images: Images<'_>,
+    data: SearchData<'_>,
     method: &Method,
     config: &SearchConfig,
     seed: Seed,
@@ -80,17 +80,15 @@ pub fn search(
 ) -> Result<SearchOutcome> {
     match method {
         Method::Dmasking { .. } | Method::Dnas { .. } | Method::Darts { .. } => {
-            bilevel::search(space, images, method, config, seed, monitor)
+            bilevel::search(space, data, method, config, seed, monitor)
         }
         Method::Random => random::one(space, config, seed),
         Method::RandomSearch(settings) => {
-            random::search(*settings, space, images, config, seed, monitor)
+            random::search(*settings, space, data, config, seed, monitor)
         }
-        Method::RsWs(scores) => {
-            paths::search((*scores, None), space, images, config, seed, monitor)
-        }
+        Method::RsWs(scores) => paths::search((*scores, None), space, data, config, seed, monitor),
         Method::Evolution { scores, evolution } => {
-            paths::search((*scores, Some(*evolution)), space, images, config, seed, monitor)
+            paths::search((*scores, Some(*evolution)), space, data, config, seed, monitor)
         }
     }
 }

@@ -1,19 +1,21 @@
-//! Shared weights trained along random paths (RS-WS, Li & Talwalkar 2019): every minibatch draws one
-//! network, which takes one step of SGD and leaves the weights of all others as they are. Then
-//! networks are scored under them: the best of several draws, or of an evolution (see there).
+//! Shared weights trained along random paths (RS-WS, Li & Talwalkar 2019). Every minibatch draws one
+//! network, which takes one step of SGD; the weights of all other networks stay as they are. Then
+//! networks are scored under the shared weights, and the best of several draws, or of an evolution,
+//! is the result.
 //!
-//! The network is cut out of the supernet and runs alone, which is the supernet with one-hot gates at
-//! the cost of the network: on the CIFAR-10 space a step takes about an eighth of the time that one of
-//! the whole supernet takes (`repro bench`, batch 64, two cores).
+//! The drawn network is cut out of the supernet and runs alone. This equals the supernet with one-hot
+//! gates, at the cost of the network: on the CIFAR-10 space a step takes about an eighth of the time of
+//! a step of the whole supernet (`repro bench`, batch 64, two cores).
 //!
-//! The paths are drawn from the whole space, also where a budget bounds what may be returned, unless
-//! `search.shared.paths` says otherwise. Momentum belongs to a weight, and rests while its weight is not drawn.
+//! Paths are drawn from the whole space, even where a budget limits the result, unless
+//! `search.shared.paths` says otherwise. Each weight has its own momentum, which changes only while the
+//! weight is drawn.
 
 use super::draw::{draw, mutate};
 use super::evolution::evolve;
 use super::incumbent::Incumbent;
 use super::score::{Scorer, split};
-use super::{Images, SearchOutcome};
+use super::{SearchData, SearchOutcome};
 use crate::cost;
 use crate::data::{Batch, Loader};
 use crate::monitor::Monitor;
@@ -23,12 +25,12 @@ use crate::recipe::{Evolution, PathRange, Recompute, SearchConfig, Sgd, SharedSc
 use crate::record::{Metric, Work};
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
-use crate::train::{Names, SgdState, Step, Steps, sgd_step};
+use crate::train::{LoopMetrics, SgdState, Step, Steps, sgd_step};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use std::time::Instant;
 
-/// Shared weights with their velocities.
+/// Shared weights and their velocities.
 pub struct Paths {
     weights: SharedWeights,
     velocities: Vec<Tensor>,
@@ -37,10 +39,10 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Fresh weights.
+    /// Initial weights.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device is out of memory.
     pub fn new(
         space: &SearchSpace,
         (config, recompute): (Sgd, Recompute),
@@ -58,7 +60,7 @@ impl Paths {
         &self.weights
     }
 
-    /// One step of the network that `decisions` name; no other weight moves.
+    /// One step of the network of these `decisions`; no other weight changes.
     ///
     /// # Errors
     /// When an operator fails.
@@ -80,13 +82,13 @@ impl Paths {
 fn train(
     range: PathRange,
     space: &SearchSpace,
-    images: Images<'_>,
+    data: SearchData<'_>,
     config: &SearchConfig,
     seed: Seed,
     work: &mut Work,
     monitor: &mut Monitor<'_>,
 ) -> Result<SharedWeights> {
-    let Images { dataset, indices, device } = images;
+    let SearchData { dataset, indices, device } = data;
     let mut paths = Paths::new(space, (config.weights, config.recompute), seed, device)?;
     let (for_weights, _) = split(indices, config);
     let (own, size) = (for_weights.to_vec(), config.batch_size);
@@ -98,7 +100,7 @@ fn train(
     };
     let all = (config.epochs * loader.batches()) as u64;
     monitor.progress.started("training shared weights", Amount::Steps(all));
-    let mut steps = Steps::new(Names::SEARCH, &config.weights, all, monitor);
+    let mut steps = Steps::new(LoopMetrics::SEARCH, &config.weights, all, monitor);
     for epoch in 0..config.epochs as u64 {
         let start = Instant::now();
         let mean = steps.epoch(loader.epoch(epoch), |batch, step, rate| {
@@ -125,21 +127,21 @@ fn train(
 pub(super) fn search(
     (settings, evolution): (SharedScores, Option<Evolution>),
     space: &SearchSpace,
-    images: Images<'_>,
+    data: SearchData<'_>,
     config: &SearchConfig,
     seed: Seed,
     monitor: &mut Monitor<'_>,
 ) -> Result<SearchOutcome> {
     let mut work = Work::default();
-    let weights = train(settings.paths, space, images, config, seed, &mut work, monitor)?;
-    let (parts, size) = (split(images.indices, config), config.batch_size);
+    let weights = train(settings.paths, space, data, config, seed, &mut work, monitor)?;
+    let (parts, size) = (split(data.indices, config), config.batch_size);
     let batches = settings.calibration_batches;
-    let scorer = Scorer::new(images.dataset, parts, size, batches, images.device)?;
+    let scorer = Scorer::new(data.dataset, parts, size, batches, data.device)?;
     let mut incumbent = Incumbent::new(space);
     monitor.progress.started("scoring networks", Amount::Steps(settings.candidates as u64));
     let mut score = |decisions: &Decisions| {
         let score = scorer.score(&weights, decisions, &mut work)?;
-        incumbent.meet(decisions, score, &work, monitor)
+        incumbent.offer(decisions, score, &work, monitor)
     };
     let budget = config.budget.as_ref();
     let fresh = |i: u64| draw(space, budget, &mut seed.stream("candidates/draw", i));

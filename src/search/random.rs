@@ -1,10 +1,10 @@
-//! Random search without shared weights: one uniform draw, or the best of several that are each
-//! trained by themselves for a short time.
+//! Random search without shared weights: one uniform draw, or the best of several draws that are each
+//! trained for a short time.
 
 use super::draw::draw;
 use super::incumbent::Incumbent;
 use super::score::split;
-use super::{Images, SearchOutcome, Trial};
+use super::{Scorer, SearchData, SearchOutcome, Trial};
 use crate::monitor::Monitor;
 use crate::progress::Amount;
 use crate::recipe::{RandomSearch, SearchConfig, TrainConfig};
@@ -13,19 +13,19 @@ use crate::rng::Seed;
 use crate::space::SearchSpace;
 use anyhow::Result;
 
-/// One draw, nothing trained.
+/// One draw, without training.
 pub(super) fn one(space: &SearchSpace, config: &SearchConfig, seed: Seed) -> Result<SearchOutcome> {
     let mut stream = seed.stream("random/draw", 0);
     let decisions = draw(space, config.budget.as_ref(), &mut stream)?;
     Ok(SearchOutcome::decided(space, decisions, Work::default()))
 }
 
-/// The best of `search.random.candidates`, by the criterion of the other methods: accuracy on the
-/// images that did not train the weights.
+/// The best of `search.random.candidates` by the criterion of the other methods: accuracy on the
+/// architecture split.
 pub(super) fn search(
     settings: RandomSearch,
     space: &SearchSpace,
-    images: Images<'_>,
+    data: SearchData<'_>,
     config: &SearchConfig,
     seed: Seed,
     monitor: &mut Monitor<'_>,
@@ -40,18 +40,21 @@ pub(super) fn search(
         recompute: config.recompute,
         repeats: 1,
     };
-    let Images { dataset, indices, device } = images;
-    let (images, held_out) = split(indices, config);
-    let trial = Trial { dataset, images, held_out, config: &recipe, label: "search", device };
+    let SearchData { dataset, indices, device } = data;
+    let splits = split(indices, config);
+    let (size, batches) = (config.batch_size, settings.calibration_batches);
+    let scorer = &Scorer::new(dataset, splits, size, batches, device)?;
+    let trial =
+        Trial { dataset, images: splits.0, scorer, config: &recipe, label: "search", device };
     let mut work = Work::default();
     let mut incumbent = Incumbent::new(space);
     monitor.progress.started("searching", Amount::Steps(settings.candidates as u64));
     for i in 0..settings.candidates as u64 {
-        // Not the stream of `one`: the first candidate would be its draw.
+        // Not the stream of `one`, whose draw would be the first candidate.
         let own = seed.child(&format!("random/candidate/{i}"));
         let decisions = draw(space, config.budget.as_ref(), &mut own.stream("draw", 0))?;
         let score = trial.score(&space.decide(&decisions), own, &mut work, monitor)?;
-        incumbent.meet(&decisions, score, &work, monitor)?;
+        incumbent.offer(&decisions, score, &work, monitor)?;
     }
     monitor.progress.finished();
     Ok(SearchOutcome::decided(space, incumbent.into_best()?, work))

@@ -1,16 +1,18 @@
-//! A supernet under gates that follow from α: `DMaskingNAS` on the masked one, DNAS and DARTS on the
-//! explicit one.
+//! A supernet under gates that follow from α: `DMaskingNAS` on the masked supernet, DNAS and DARTS on
+//! the explicit one.
 //!
 //! The methods differ in the supernet, in how α becomes gates (Gumbel-Softmax, or softmax without
-//! noise), and in how far the gradient of α looks (at the weights, or through one step of theirs).
+//! noise), and in the order of α's gradient (constant weights, or through one step of theirs).
 
-use super::hypergradient::{NextBatch, Point};
-use super::{AlphaStep, ArchParams, Relaxation, hardened, slopes};
+use super::hypergradient::{GatedNet, NextBatch};
+use super::{AlphaStep, ArchParams, Relaxation, hardened, loss_gradient};
 use crate::cost::{Graph, Probabilities, Traced, propagate, propagate_counting};
 use crate::data::Batch;
 use crate::net::{ExplicitSupernet, GateGradients, GateValues, Gated, NetGates, Supernet};
 use crate::nn::Params;
-use crate::recipe::{AlphaConfig, GateKind, Gates, MaskPlace, Recompute, SearchLoss, StepConfig};
+use crate::recipe::{
+    AlphaConfig, GateKind, GateRule, MaskPlace, Recompute, SearchLoss, StepConfig,
+};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
@@ -20,7 +22,7 @@ use candle_core::Device;
 
 /// A supernet with its weights and architecture parameters.
 pub struct Relaxed<N> {
-    gates: Gates,
+    gates: GateRule,
     recompute: Recompute,
     seed: Seed,
     supernet: N,
@@ -32,55 +34,55 @@ pub struct Relaxed<N> {
     work: Work,
 }
 
-/// The gradient of the search loss by the gates, and where it was taken.
+/// The gradient of the search loss by the gates, and the point it was taken at.
 pub struct AlphaGradient {
-    /// Its cross-entropy, loss and cost.
+    /// Cross-entropy, loss and cost.
     pub at: AlphaStep,
-    /// The soft gates, whose softmax the gradient goes through.
+    /// The soft gates, through whose softmax the gradient flows.
     pub soft: Probabilities<f64>,
-    /// d loss / d g in full, g being the gates that the step had: ρ is a function of them, and its
-    /// part is among theirs.
+    /// d loss / d g by the gates of the step, in full: ρ is a function of them, and its part is
+    /// included.
     pub by_gates: NetGates,
 }
 
 impl Relaxed<Supernet> {
-    /// A fresh masked supernet, all options alike.
+    /// An initial masked supernet, all options equally probable.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device is out of memory.
     pub fn masked(
         space: &SearchSpace,
         masks: MaskPlace,
-        gates: Gates,
+        gates: GateRule,
         config: &StepConfig,
         seed: Seed,
         device: &Device,
     ) -> Result<Self> {
         let (supernet, params) = Supernet::new(space, seed, device)?;
-        Self::fresh((supernet.masked(masks), params), gates, config, seed)
+        Self::new((supernet.masked(masks), params), gates, config, seed)
     }
 }
 
 impl Relaxed<ExplicitSupernet> {
-    /// A fresh explicit supernet, all options alike.
+    /// An initial explicit supernet, all options equally probable.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device is out of memory.
     pub fn explicit(
         space: &SearchSpace,
-        gates: Gates,
+        gates: GateRule,
         config: &StepConfig,
         seed: Seed,
         device: &Device,
     ) -> Result<Self> {
-        Self::fresh(ExplicitSupernet::new(space, seed, device)?, gates, config, seed)
+        Self::new(ExplicitSupernet::new(space, seed, device)?, gates, config, seed)
     }
 }
 
 impl<N: Gated> Relaxed<N> {
-    fn fresh(
+    fn new(
         (supernet, params): (N, Params),
-        gates: Gates,
+        gates: GateRule,
         config: &StepConfig,
         seed: Seed,
     ) -> Result<Self> {
@@ -96,15 +98,15 @@ impl<N: Gated> Relaxed<N> {
         &self.supernet
     }
 
-    /// Soft gates of one step, and what the forward pass uses of them.
+    /// The soft gates of one step, and the gates that the forward pass uses.
     fn gates(&self, label: &str, step: u64, tau: f64) -> (Probabilities<f64>, Probabilities<f64>) {
         let soft = match self.gates {
-            Gates::Softmax => self.alpha.softened(tau),
-            Gates::Gumbel(_) => self.alpha.gates(self.seed, label, step, tau),
+            GateRule::Softmax => self.alpha.softened(tau),
+            GateRule::Gumbel(_) => self.alpha.gates(self.seed, label, step, tau),
         };
         let used = match self.gates {
-            Gates::Softmax | Gates::Gumbel(GateKind::Soft) => soft.clone(),
-            Gates::Gumbel(GateKind::StraightThrough) => hardened(&soft),
+            GateRule::Softmax | GateRule::Gumbel(GateKind::Soft) => soft.clone(),
+            GateRule::Gumbel(GateKind::StraightThrough) => hardened(&soft),
         };
         (soft, used)
     }
@@ -132,14 +134,14 @@ impl<N: Gated> Relaxed<N> {
 
         let gates = net_gates(&used, shapes.blocks.iter().map(|b| b.identity.value()));
         let (recompute, macs) = (self.recompute, self.macs);
-        let point = Point { net: &self.supernet, gates: &gates, recompute, macs };
+        let net = GatedNet { net: &self.supernet, gates: &gates, recompute, macs };
         let (params, work) = (&mut self.params, &mut self.work);
         let (result, by_gates) = match next {
-            Some(next) => point.second_order(params, batch, next, work)?,
-            None => point.first_order(params, batch, work)?,
+            Some(next) => net.second_order(params, batch, next, work)?,
+            None => net.first_order(params, batch, work)?,
         };
 
-        let loss = slopes(config.form, result.loss, cost);
+        let loss = loss_gradient(config.form, result.loss, cost);
         let mut seeds = vec![(cost_node, loss.by_cost / config.cost_unit)];
         for (block, d) in shapes.blocks.iter().zip(&by_gates.blocks) {
             seeds.push((&block.identity, loss.by_cross_entropy * d.identity));
@@ -265,13 +267,13 @@ mod tests {
         Relaxed::masked(space, masks, gates, config, Seed(5), &Device::Cpu).unwrap()
     }
 
-    /// The part of the cost in the gradient by the gates of the first block's widths, and the cost.
-    fn cost_slopes(
+    /// The cost, and its gradient by the gates of the first block's widths.
+    fn cost_gradient(
         objective: Objective,
         loss: SearchLoss,
         config: &StepConfig,
         space: &SearchSpace,
-    ) -> Slopes {
+    ) -> CostGradient {
         let gradient = |lambda| {
             let form = LossForm::Linear { lambda };
             let loss = SearchLoss { form, objective, ..loss };
@@ -280,22 +282,26 @@ mod tests {
         let (with, without) = (gradient(1.0), gradient(0.0));
         let widths = |found: &AlphaGradient| found.by_gates.blocks[0].widths.clone();
         let pairs = widths(&with).into_iter().zip(widths(&without));
-        Slopes { cost: with.at.cost, by_widths: pairs.map(|(a, b)| a - b).collect(), at: with.soft }
+        CostGradient {
+            cost: with.at.cost,
+            by_widths: pairs.map(|(a, b)| a - b).collect(),
+            at: with.soft,
+        }
     }
 
-    struct Slopes {
+    struct CostGradient {
         cost: f64,
         by_widths: Vec<f64>,
         at: Probabilities<f64>,
     }
 
     #[test]
-    fn the_gradient_presses_on_what_the_objective_counts() {
+    fn the_gradient_of_the_cost_follows_the_objective() {
         let manifest = load("smoke.toml");
         let (config, gradient) = settings(&manifest);
         let (space, loss) = (manifest.space, gradient.alpha.loss);
         let found = [Objective::Macs, Objective::Params].map(|objective| {
-            let found = cost_slopes(objective, loss, &config, &space);
+            let found = cost_gradient(objective, loss, &config, &space);
             let cost = |p: &Probabilities<f64>| {
                 propagate(&space, p, &1.0).cost.of(objective) / loss.cost_unit
             };
@@ -313,14 +319,14 @@ mod tests {
     }
 
     #[test]
-    fn straight_through_gates_run_the_network_that_was_drawn() {
+    fn straight_through_gates_run_the_drawn_network() {
         let manifest = load("smoke_resolutions.toml");
         let (config, _) = settings(&manifest);
         let space = manifest.space;
         let batch = batch(&space);
         let losses = [GateKind::StraightThrough, GateKind::Soft].map(|kind| {
             let supernet = SupernetKind::Masked(MaskPlace::AfterNorm);
-            let kind = StepKind::Gated(supernet, Gates::Gumbel(kind));
+            let kind = StepKind::Gated(supernet, GateRule::Gumbel(kind));
             let mut search = masked(&space, &StepConfig { kind, ..config });
             let (soft, _) = search.gates("gumbel/weights", 7, 2.0);
             let shared = SharedWeights::of(&space, search.params().clone());

@@ -1,13 +1,14 @@
-//! How good a network is before it is trained by itself: its score under shared weights on images
-//! that did not train them.
+//! The score of a network on images that did not train its weights.
 //!
-//! The statistics of batch norm are the network's own: they are estimated anew over a few training
-//! batches, since those of a shared network would be a mixture (Bender et al. 2018; Guo et al. 2020).
+//! Each network gets batch norm statistics of its own, estimated on a few training batches. Those of
+//! shared weights would be a mixture of many networks (Bender et al. 2018; Guo et al. 2020), and the
+//! running statistics of a network that was trained for a few steps are still near their initial
+//! values.
 
 use crate::cost;
 use crate::data::{Batch, Dataset, Loader};
-use crate::net::SharedWeights;
-use crate::nn::Pass;
+use crate::net::{Net, SharedWeights};
+use crate::nn::{Params, Pass};
 use crate::recipe::{SearchConfig, for_weights};
 use crate::record::Work;
 use crate::space::Decisions;
@@ -15,19 +16,20 @@ use crate::train::{self, Score};
 use anyhow::Result;
 use candle_core::Device;
 
-/// Scores networks of one space, all on the same images.
+/// Scores networks, all on the same images.
 pub struct Scorer<'a> {
     dataset: &'a Dataset,
-    /// Unchanged images of the weights' part, the same for every network.
+    /// Images of the weight split without augmentation, the same for every network.
     calibration: Vec<Batch>,
     held_out: Vec<usize>,
 }
 
 impl<'a> Scorer<'a> {
-    /// `weights` and `held_out` are training images: the first calibrate, the second are scored on.
+    /// `weights` and `held_out` are training images: `batches` of the first calibrate batch norm, the
+    /// second give the score. Without calibration batches networks keep their running statistics.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device is out of memory.
     pub fn new(
         dataset: &'a Dataset,
         (weights, held_out): (&[usize], &[usize]),
@@ -41,7 +43,7 @@ impl<'a> Scorer<'a> {
         Ok(Self { dataset, calibration, held_out: held_out.to_vec() })
     }
 
-    /// The score of the network that `decisions` name; adds to `work` what it took.
+    /// The score of the network of these `decisions`; adds its compute to `work`.
     ///
     /// # Errors
     /// When an operator fails.
@@ -52,26 +54,41 @@ impl<'a> Scorer<'a> {
         work: &mut Work,
     ) -> Result<Score> {
         let mut cut = weights.cut_out(decisions)?;
-        for (seen, batch) in self.calibration.iter().enumerate() {
-            let mut pass = Pass::calibrating(&mut cut.params, seen);
-            cut.net.forward(&mut pass, &batch.xs)?;
-        }
         let macs = cost::count(&weights.space().decide(decisions)).macs;
+        work.architectures += 1;
+        self.evaluate(&cut.net, &mut cut.params, macs, work)
+    }
+
+    /// Calibrates and scores a network of so many multiply-accumulates per image; adds its compute to
+    /// `work`.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn evaluate(
+        &self,
+        net: &Net,
+        params: &mut Params,
+        macs: u64,
+        work: &mut Work,
+    ) -> Result<Score> {
+        for (seen, batch) in self.calibration.iter().enumerate() {
+            let mut pass = Pass::calibrating(params, seen);
+            net.forward(&mut pass, &batch.xs)?;
+        }
         let calibrating: usize = self.calibration.iter().map(|batch| batch.labels.len()).sum();
         work.add_inference(macs, calibrating + self.held_out.len());
-        work.architectures += 1;
         let split = &self.dataset.train;
-        train::evaluate(&cut.net, &cut.params, self.dataset, split, self.held_out.clone())
+        train::evaluate(net, params, self.dataset, split, self.held_out.clone())
     }
 }
 
-/// The images that train weights, and those held out from them.
+/// The weight split and the architecture split.
 #[must_use]
 pub fn split<'a>(indices: &'a [usize], config: &SearchConfig) -> (&'a [usize], &'a [usize]) {
     indices.split_at(for_weights(indices.len(), config.weight_share))
 }
 
-/// Whether the first score is better: by accuracy, then by loss.
+/// Whether the first score is better, by accuracy, then by loss.
 #[must_use]
 pub fn better(a: &Score, b: &Score) -> bool {
     a.top1 > b.top1 || a.top1 == b.top1 && a.loss < b.loss

@@ -1,6 +1,7 @@
-//! A network trained by itself for no other purpose than its score: a candidate of random search, or
-//! one whose rank is asked for.
+//! Trains a network only for its score: a candidate of random search, or a network of a rank
+//! correlation.
 
+use super::Scorer;
 use crate::cost;
 use crate::data::Dataset;
 use crate::monitor::Monitor;
@@ -10,30 +11,29 @@ use crate::recipe::TrainConfig;
 use crate::record::{NullRecorder, Work};
 use crate::rng::Seed;
 use crate::space::ArchSpec;
-use crate::train::{self, Diverged, Score, Training};
+use crate::train::{self, Diverged, Score, TrainingRun};
 use anyhow::Result;
 use candle_core::Device;
 
-/// How networks are tried, all alike.
+/// Images and recipe, the same for all networks.
 pub struct Trial<'a> {
     pub dataset: &'a Dataset,
-    /// Training images that train.
+    /// Training images that the network is trained on.
     pub images: &'a [usize],
-    /// Training images that the score is taken on.
-    pub held_out: &'a [usize],
+    pub scorer: &'a Scorer<'a>,
     pub config: &'a TrainConfig,
-    /// Of the stream that images are shuffled and changed by.
+    /// Label of the random stream that shuffles and augments the images.
     pub label: &'static str,
     pub device: &'a Device,
 }
 
 impl Trial<'_> {
-    /// Trains the network from scratch and scores it; adds to `work` what it took. Of `monitor` it only
-    /// hears whether to stop.
+    /// Trains the network from scratch and scores it; adds its compute to `work`. Of `monitor` only the
+    /// stop flag is used.
     ///
     /// # Errors
-    /// When an operator fails, or the run was asked to stop. A training that diverges is none: its
-    /// score has no number for a loss.
+    /// When an operator fails, or the run was asked to stop. Divergence is no error: the loss of the
+    /// score is then not finite.
     pub fn score(
         &self,
         arch: &ArchSpec,
@@ -41,10 +41,10 @@ impl Trial<'_> {
         work: &mut Work,
         monitor: &Monitor<'_>,
     ) -> Result<Score> {
-        let Self { dataset, images, held_out, config, label, device } = *self;
+        let Self { dataset, images, scorer, config, label, device } = *self;
         let (net, mut params) = Net::of_arch(arch, seed, device)?;
         let training =
-            Training { net: &net, dataset, images, validation: &[], config, seed, label };
+            TrainingRun { net: &net, dataset, images, validation: &[], config, seed, label };
         let mut quiet =
             Monitor { recorder: &mut NullRecorder, progress: &Quiet, stop: monitor.stop };
         let macs = cost::count(arch).macs;
@@ -57,7 +57,6 @@ impl Trial<'_> {
                 return Ok(Score { loss, top1: 0.0 });
             }
         }
-        work.add_inference(macs, held_out.len());
-        train::evaluate(&net, &params, dataset, &dataset.train, held_out.to_vec())
+        scorer.evaluate(&net, &mut params, macs, work)
     }
 }

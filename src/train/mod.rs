@@ -1,4 +1,4 @@
-//! Training a decided network from scratch, and looking at how it does.
+//! Trains a network from scratch and evaluates it.
 
 mod optimizer;
 mod step;
@@ -6,7 +6,7 @@ mod steps;
 
 pub use optimizer::{SgdState, learning_rate};
 pub use step::{Step, StepSeconds, sgd_step};
-pub use steps::{Diverged, Names, Steps, ensure_finite};
+pub use steps::{Diverged, LoopMetrics, Steps, ensure_finite};
 
 use crate::data::{Dataset, Loader, Split};
 use crate::monitor::Monitor;
@@ -28,33 +28,33 @@ const EVALUATION_BATCH: usize = 200;
 pub struct Score {
     /// Mean cross-entropy in nats, without label smoothing.
     pub loss: f64,
-    /// Share of images whose largest logit is the right one, in 0..=1.
+    /// Share of images whose largest logit is that of their class, in 0..=1.
     pub top1: f64,
 }
 
 impl Score {
-    /// This score, or where its loss is no number that of a network that holds all classes for equally
-    /// likely.
+    /// This score, or chance level where its loss is not finite: that of uniform class
+    /// probabilities.
     #[must_use]
-    pub fn or_guessing(self, classes: usize) -> Self {
+    pub fn or_chance(self, classes: usize) -> Self {
         let classes = classes as f64;
-        let guessing = Self { loss: classes.ln(), top1: 1.0 / classes };
-        if self.loss.is_finite() { self } else { guessing }
+        let chance = Self { loss: classes.ln(), top1: 1.0 / classes };
+        if self.loss.is_finite() { self } else { chance }
     }
 }
 
-/// What is trained, and on what.
+/// One training run: the network, its images and its recipe.
 #[derive(Clone, Copy)]
-pub struct Training<'a> {
+pub struct TrainingRun<'a> {
     pub net: &'a Net,
     pub dataset: &'a Dataset,
-    /// Training images.
+    /// TrainingRun images.
     pub images: &'a [usize],
-    /// Training images that are watched, and never trained on; may be none.
+    /// Held-out training images, evaluated after every epoch; may be empty.
     pub validation: &'a [usize],
     pub config: &'a TrainConfig,
     pub seed: Seed,
-    /// Of the stream that images are shuffled and changed by.
+    /// Label of the random stream that shuffles and augments the images.
     pub label: &'a str,
 }
 
@@ -64,18 +64,18 @@ pub struct Training<'a> {
 /// When an operator fails, the loss is no longer a number ([`Diverged`]), the recorder fails, or the
 /// run was asked to stop.
 pub fn train(
-    training: &Training<'_>,
+    training: &TrainingRun<'_>,
     params: &mut Params,
     monitor: &mut Monitor<'_>,
 ) -> Result<u64> {
-    let Training { net, dataset, images, validation, config, seed, label } = *training;
+    let TrainingRun { net, dataset, images, validation, config, seed, label } = *training;
     let (device, size) = (params.device().clone(), config.batch_size);
     let loader = Loader::training(dataset, images.to_vec(), size, config.augment, seed, label);
     let loader = loader.share(config.scale).on(&device);
     let all = (config.epochs * loader.batches()) as u64;
     let mut optimizer = SgdState::new(config.optimizer, params)?;
     monitor.progress.started("training", Amount::Steps(all));
-    let mut steps = Steps::new(Names::TRAINING, &config.optimizer, all, monitor);
+    let mut steps = Steps::new(LoopMetrics::TRAINING, &config.optimizer, all, monitor);
     let mut processed = 0;
     for epoch in 0..config.epochs as u64 {
         let start = Instant::now();
@@ -103,7 +103,7 @@ pub fn train(
     Ok(processed)
 }
 
-/// Scores `net` on the images `indices` of `split`, with running statistics.
+/// Scores `net` on the images `indices` of `split`, with running batch norm statistics.
 ///
 /// # Errors
 /// When an operator fails.
@@ -154,7 +154,7 @@ impl Mean {
         Score { loss: self.loss / images, top1: self.correct as f64 / images }
     }
 
-    /// A few words for the progress display.
+    /// A short text for the progress display.
     #[must_use]
     pub fn note(&self) -> String {
         let score = self.score();

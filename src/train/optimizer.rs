@@ -29,27 +29,26 @@ impl SgdState {
     /// Velocities of zero for all parameters.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device is out of memory.
     pub fn new(config: Sgd, params: &Params) -> Result<Self> {
         let velocities = params.tensors().map(|(tensor, _)| tensor.zeros_like());
         Ok(Self { config, velocities: velocities.collect::<Result<_>>()? })
     }
 
-    /// As it would go on from these velocities, which are in the parameters' order and are moved in
-    /// place.
+    /// Continues from these velocities, which are in the parameters' order and change in place.
     #[must_use]
     pub fn resumed(config: Sgd, velocities: Vec<Tensor>) -> Self {
         Self { config, velocities }
     }
 
-    /// In the parameters' order.
+    /// The velocities, in the parameters' order.
     #[must_use]
     pub fn velocities(&self) -> &[Tensor] {
         &self.velocities
     }
 
-    /// Moves the parameters along `gradients`, which come in the parameters' order. A parameter
-    /// that the loss does not depend on stays where it is.
+    /// One step along `gradients`, which are in the parameters' order. Parameters without a gradient
+    /// stay as they are.
     ///
     /// # Errors
     /// When an operator fails.
@@ -74,7 +73,7 @@ impl SgdState {
         Ok(())
     }
 
-    /// Below one where the gradients' norm exceeds the bound.
+    /// The factor that clips the gradients' norm to the bound.
     fn gradient_scale(&self, gradients: &[Option<Tensor>]) -> Result<f64> {
         let Some(bound) = self.config.clip_norm else { return Ok(1.0) };
         let mut squares = 0.0;
@@ -82,7 +81,7 @@ impl SgdState {
             squares += sum_of_squares(gradient)?;
         }
         let norm = squares.sqrt();
-        // What is no number stays as it is: the next loss tells.
+        // A norm that is not finite does not clip: the check of the next loss reports it.
         Ok(if norm > bound { bound / norm } else { 1.0 })
     }
 }
@@ -92,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn schedules_begin_and_end_where_they_should() {
+    fn schedules_start_and_end_as_configured() {
         let at = |schedule, step| {
             let config = Sgd {
                 learning_rate: 0.5,

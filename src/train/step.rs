@@ -1,5 +1,4 @@
-//! One step of SGD: forward, loss, backward, update. The search of a supernet and the training of
-//! a network both take it.
+//! One step of SGD: forward pass, loss, backward pass, update. Search and training share it.
 
 use super::SgdState;
 use crate::nn::{Params, Pass};
@@ -9,7 +8,7 @@ use crate::tape::Value;
 use candle_core::Result;
 use std::time::Instant;
 
-/// What a step found, and how long its parts took.
+/// The loss of a step, and how long its parts took.
 pub struct Step {
     pub result: CrossEntropy,
     pub seconds: StepSeconds,
@@ -18,13 +17,13 @@ pub struct Step {
 /// Seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepSeconds {
-    /// Up to the loss.
+    /// Including the loss.
     pub forward: f64,
     pub backward: f64,
     pub optimizer: f64,
 }
 
-/// Moves `params` one step along the gradient of the mean cross-entropy of `forward`'s logits.
+/// One step of SGD on the mean cross-entropy of the logits that `forward` returns.
 ///
 /// # Errors
 /// When an operator fails.

@@ -1,5 +1,5 @@
-//! The loop that everything learns in: minibatches, one step of SGD each, timed, checked and
-//! recorded. The training of a network, the weights of a search and its candidates share it.
+//! The one training loop: minibatches, one step of SGD each, timed, checked and recorded. The training
+//! of a network, the weights of a search and its candidates share it.
 
 use super::{Mean, Step, learning_rate};
 use crate::data::Batch;
@@ -9,17 +9,17 @@ use crate::record::Metric;
 use anyhow::Result;
 use std::time::Instant;
 
-/// What the numbers of a loop are called.
+/// The metric names of a loop.
 #[derive(Clone, Copy, Debug)]
-pub struct Names {
-    /// The loop, in errors.
+pub struct LoopMetrics {
+    /// The loop's name in errors.
     pub of: &'static str,
     pub loss: Metric,
     pub learning_rate: Metric,
     pub seconds: Metric,
 }
 
-impl Names {
+impl LoopMetrics {
     pub const SEARCH: Self = Self {
         of: "search",
         loss: Metric::SEARCH_STEP_LOSS,
@@ -34,9 +34,9 @@ impl Names {
     };
 }
 
-/// Steps of SGD, counted.
+/// Counts steps of SGD and follows the schedule of the learning rate.
 pub struct Steps<'a, 'w> {
-    pub names: Names,
+    pub names: LoopMetrics,
     pub config: &'a Sgd,
     /// In the whole loop.
     pub all: u64,
@@ -44,7 +44,7 @@ pub struct Steps<'a, 'w> {
     pub monitor: &'a mut Monitor<'w>,
 }
 
-/// The loss is no longer a number.
+/// The loss is no longer a finite number.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("{of}: the loss became {loss} at step {step}; a lower learning_rate or a clip_norm helps")]
 pub struct Diverged {
@@ -53,29 +53,34 @@ pub struct Diverged {
     pub step: u64,
 }
 
-/// Refuses to go on with a loss that is not a number.
+/// Stops a loop whose loss is not a finite number.
 ///
 /// # Errors
-/// When it is not.
+/// When the loss is not finite.
 pub fn ensure_finite(loss: f64, of: &'static str, step: u64) -> Result<(), Diverged> {
     if loss.is_finite() { Ok(()) } else { Err(Diverged { of, loss, step }) }
 }
 
 impl<'a, 'w> Steps<'a, 'w> {
-    /// None taken yet.
+    /// Before the first step.
     #[must_use]
-    pub fn new(names: Names, config: &'a Sgd, all: u64, monitor: &'a mut Monitor<'w>) -> Self {
+    pub fn new(
+        names: LoopMetrics,
+        config: &'a Sgd,
+        all: u64,
+        monitor: &'a mut Monitor<'w>,
+    ) -> Self {
         Self { names, config, all, done: 0, monitor }
     }
 
-    /// The learning rate of the next one.
+    /// The learning rate of the next step.
     #[must_use]
     pub fn rate(&self) -> f64 {
         learning_rate(self.config, self.done, self.all)
     }
 
-    /// Takes the next one, on `images`, and adds it to `mean`; `step` gets its number and its
-    /// learning rate.
+    /// Takes the next step, on so many `images`, and adds it to `mean`. `step` gets the number of the
+    /// step and its learning rate.
     ///
     /// # Errors
     /// Those of `step`, [`Diverged`], when the recorder fails, or the run was asked to stop.
@@ -99,7 +104,7 @@ impl<'a, 'w> Steps<'a, 'w> {
         Ok(())
     }
 
-    /// Takes one on each of these batches, and shows how far the loop is.
+    /// Takes one step on each batch and shows the progress.
     ///
     /// # Errors
     /// As [`Steps::take`], or when a batch cannot be made.

@@ -20,7 +20,9 @@ use repro::recipe::{
 };
 use repro::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, Work};
 use repro::rng::Seed;
-use repro::search::{AlphaGradient, Images, NextBatch, Relaxation, Relaxed, SearchOutcome, search};
+use repro::search::{
+    AlphaGradient, NextBatch, Relaxation, Relaxed, SearchData, SearchOutcome, search,
+};
 use repro::space::SearchSpace;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -348,7 +350,7 @@ fn short_search(method: MethodName) -> (SearchOutcome, Log) {
     let (images, stop) = ((0..160).collect::<Vec<_>>(), AtomicBool::new(false));
     let mut log = Log::default();
     let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop };
-    let images = Images { dataset: &dataset, indices: &images, device: &Device::Cpu };
+    let images = SearchData { dataset: &dataset, indices: &images, device: &Device::Cpu };
     let outcome = search(&manifest.space, images, &method, &config, Seed(1), &mut monitor).unwrap();
     (outcome, log)
 }

@@ -15,8 +15,8 @@ use repro::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, Work
 use repro::rng::Seed;
 use repro::runner::{RunPlan, plans};
 use repro::search::{
-    Images, Paths, Preferences, Scorer, SearchOutcome, draw, most_probable, mutate, preferences,
-    search, split,
+    Paths, Preferences, Scorer, SearchData, SearchOutcome, draw, most_probable, mutate,
+    preferences, search, split,
 };
 use repro::space::{
     BlockDecision, BlockKind, BlockSpec, Decisions, SearchSpace, load_space, parse_space,
@@ -499,7 +499,7 @@ fn run_on_some(
 ) -> (anyhow::Result<SearchOutcome>, Metrics) {
     let (mut log, stop) = (Log::default(), AtomicBool::new(false));
     let indices: Vec<usize> = (0..images).collect();
-    let images = Images { dataset, indices: &indices, device: &Device::Cpu };
+    let images = SearchData { dataset, indices: &indices, device: &Device::Cpu };
     let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop };
     let (method, config) = (&manifest.methods[0], &manifest.search);
     let found = search(&manifest.space, images, method, config, Seed(seed), &mut monitor);
@@ -672,11 +672,11 @@ fn the_best_candidate_is_returned_and_the_work_is_what_was_done() {
     let (found, log) = scored(&["search.method=random_search", "search.random.epochs=2"]);
     let total: f64 = log[&Metric::SEARCH_CANDIDATE_MACS].iter().sum();
     assert_eq!(log[&Metric::SEARCH_CANDIDATE_MACS].len(), 4);
-    let images = 4 * (2 * 320 + 80);
-    let macs = (total * f64::from(3 * 2 * 320 + 80)) as u64;
+    let images = 4 * (2 * 320 + 2 * 32 + 80);
+    let of_one = f64::from(3 * 2 * 320 + 2 * 32 + 80);
+    let macs = (total * of_one) as u64;
     assert_eq!(found.work, Work { images, macs, architectures: 4 });
-    let each =
-        log[&Metric::SEARCH_CANDIDATE_MACS].iter().map(|macs| macs * f64::from(3 * 2 * 320 + 80));
+    let each = log[&Metric::SEARCH_CANDIDATE_MACS].iter().map(|macs| macs * of_one);
     assert_eq!(log[&Metric::SEARCH_CANDIDATE_EXECUTED_MACS], sums(0.0, each));
 
     for method in ["search.method=rs_ws", "search.method=evolution"] {

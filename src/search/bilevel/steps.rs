@@ -1,0 +1,114 @@
+//! Steps of weights and α, in both orders in which a search alternates between them.
+
+use super::{NextBatch, Relaxation};
+use crate::data::Batch;
+use crate::recipe::{AlphaConfig, Order};
+use crate::record::Metric;
+use crate::train::{Mean, Steps, ensure_finite};
+use anyhow::Result;
+use std::time::Instant;
+
+/// The state of a search that alternates between weights and α.
+pub(super) struct Alternating<'a, 'w> {
+    pub relaxation: &'a mut dyn Relaxation,
+    pub alpha: &'a AlphaConfig,
+    pub order: Order,
+    /// Steps of the weights.
+    pub steps: Steps<'a, 'w>,
+    pub alpha_step: u64,
+}
+
+/// Means over an epoch.
+#[derive(Default)]
+pub(super) struct EpochMeans {
+    pub weights: Mean,
+    pub alpha: Mean,
+    /// Sum of the search loss over images.
+    pub alpha_loss: f64,
+}
+
+impl EpochMeans {
+    pub(super) fn images(&self) -> usize {
+        self.weights.images() + self.alpha.images()
+    }
+}
+
+impl Alternating<'_, '_> {
+    /// All steps of the weights, then all steps of α.
+    pub(super) fn by_epoch(
+        &mut self,
+        weights: impl Iterator<Item = candle_core::Result<Batch>>,
+        alpha: impl Iterator<Item = candle_core::Result<Batch>>,
+        tau: f64,
+    ) -> Result<EpochMeans> {
+        let mut means = EpochMeans::default();
+        for batch in weights {
+            self.weight_step(&batch?, tau, &mut means)?;
+        }
+        for batch in alpha {
+            self.alpha_step(&batch?, None, tau, &mut means)?;
+        }
+        Ok(means)
+    }
+
+    /// One step of α before each step of the weights. The gradient of second order looks at the batch
+    /// of that next step.
+    pub(super) fn by_minibatch(
+        &mut self,
+        weights: impl Iterator<Item = candle_core::Result<Batch>>,
+        alpha: impl Iterator<Item = candle_core::Result<Batch>>,
+        tau: f64,
+    ) -> Result<EpochMeans> {
+        let mut means = EpochMeans::default();
+        for (batch, held_out) in weights.zip(alpha) {
+            let (batch, held_out) = (batch?, held_out?);
+            let next = match self.order {
+                Order::First => None,
+                Order::Second => Some(NextBatch { batch: &batch, rate: self.steps.rate() }),
+            };
+            self.alpha_step(&held_out, next, tau, &mut means)?;
+            self.weight_step(&batch, tau, &mut means)?;
+        }
+        Ok(means)
+    }
+
+    fn weight_step(&mut self, batch: &Batch, tau: f64, means: &mut EpochMeans) -> Result<()> {
+        self.steps.take(batch.labels.len(), &mut means.weights, |step, rate| {
+            self.relaxation.weight_step(batch, step, tau, rate)
+        })?;
+        self.show(&means.weights);
+        Ok(())
+    }
+
+    fn alpha_step(
+        &mut self,
+        batch: &Batch,
+        next: Option<NextBatch<'_>>,
+        tau: f64,
+        means: &mut EpochMeans,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let step = self.relaxation.alpha_step(self.alpha, batch, next, self.alpha_step, tau)?;
+        ensure_finite(step.loss, "search", self.alpha_step)?;
+        means.alpha.add(&step.result, batch.labels.len());
+        means.alpha_loss += step.loss * batch.labels.len() as f64;
+        self.steps.monitor.measure(
+            self.alpha_step,
+            &[
+                (Metric::SEARCH_ALPHA_STEP_LOSS, step.loss),
+                (Metric::SEARCH_ALPHA_LEARNING_RATE, self.alpha.optimizer.learning_rate),
+                (Metric::SEARCH_ALPHA_STEP_CROSS_ENTROPY, step.result.loss),
+                (Metric::SEARCH_ALPHA_STEP_COST, step.cost),
+                (Metric::SEARCH_ALPHA_STEP_SECONDS, start.elapsed().as_secs_f64()),
+            ],
+        )?;
+        self.alpha_step += 1;
+        self.show(&means.alpha);
+        Ok(())
+    }
+
+    fn show(&self, mean: &Mean) {
+        let done = self.steps.done + self.alpha_step;
+        self.steps.monitor.progress.advanced(done, &mean.note());
+    }
+}
