@@ -85,12 +85,12 @@ fn a_study_measures_every_point_and_its_report_has_them_all() {
 
     let output = in_folder(folder.path(), &["report", "--print"]);
     let printed = String::from_utf8(output.stdout).unwrap();
-    for part in ["memory_tiny\n", "growing", "width    dnas ", "1 to 4"] {
+    for part in ["memory_tiny\n", "dimension", "width      dnas ", "1 to 4"] {
         assert!(printed.contains(part), "{part} is missing:\n{printed}");
     }
     let output = in_folder(folder.path(), &["show", "2"]);
     let shown = String::from_utf8(output.stdout).unwrap();
-    assert!(shown.contains("\npoints\n  growing") && shown.contains(" predicted "), "{shown}");
+    assert!(shown.contains("\npoints\n  dimension") && shown.contains(" predicted "), "{shown}");
     let output = in_folder(folder.path(), &["show", "2", "--json"]);
     let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(shown["points"][0]["measured"]["peak_bytes"].as_u64() > Some(0), "{shown}");
@@ -137,13 +137,13 @@ fn a_study_measures_every_point_and_its_report_has_them_all() {
 
     let page = fs::read_to_string(reports.join("tiny.md")).unwrap();
     for part in [
-        "C2, width: from 1 to 4 options masking needs 0.0",
+        "C2, width: from 1 to 4 options, masking needs 0.0",
         "reproduced in bytes, not comparable: fewer than 3 processes at an end or 3 points in seconds",
-        "Recompute none (run 1).",
+        "Recompute none, run 1.",
         "C2 as a whole, \"Memory and compute stay nearly constant as the space grows\": ",
         "(width reproduced in bytes, not judged in seconds; all not claimed).",
-        "A block for every option: from 1 to 4 widths 2.0",
-        "Recompute none (run 2).",
+        "One block per option (dnas): from 1 to 4 widths, 2.0",
+        "Recompute none, run 2.",
         "(runs 1, 2)",
         "| predicted |",
     ] {

@@ -1,8 +1,8 @@
-//! Bytes and seconds over the number of options and over the size of the space, as pictures: squares
-//! are measured masked supernets and dots measured explicit ones, so that both are seen where they take
-//! the same; lines are what the memory model says, or join what was measured.
+//! Pictures of bytes and seconds over the number of options and over the size of the space. Squares are
+//! measured masked supernets and dots measured explicit ones, so that both show where they coincide.
+//! Lines are predictions of the memory model, or join the measured points.
 
-use super::{Point, Series};
+use super::points::{GrowthCurve, PointResult};
 use crate::report::drawing::{Anchor, Drawing, Pen, Place};
 use crate::report::figure::{
     Axis, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame,
@@ -10,13 +10,13 @@ use crate::report::figure::{
 use crate::space::{Dimension, Growth};
 use crate::text::MIB;
 
-/// What is drawn upwards.
+/// What the vertical axis shows.
 struct Quantity {
     kind: &'static str,
     title: &'static str,
-    measured: fn(&Point) -> Option<f64>,
-    /// Where there is a model.
-    predicted: fn(&Point) -> Option<f64>,
+    measured: fn(&PointResult) -> Option<f64>,
+    /// By the memory model, if it predicts the quantity.
+    predicted: fn(&PointResult) -> Option<f64>,
 }
 
 const QUANTITIES: [Quantity; 2] = [
@@ -29,34 +29,34 @@ const QUANTITIES: [Quantity; 2] = [
     Quantity {
         kind: "seconds",
         title: "step [s]",
-        measured: Point::seconds,
-        predicted: Point::seconds,
+        measured: PointResult::seconds,
+        predicted: PointResult::seconds,
     },
 ];
 
-/// All pictures that there is something in.
-pub fn all(title: &str, series: &[Series]) -> Vec<(&'static str, Drawing)> {
+/// Every picture that has points.
+pub fn all(title: &str, curves: &[GrowthCurve]) -> Vec<(&'static str, Drawing)> {
     let some = QUANTITIES
         .iter()
-        .filter(|q| series.iter().any(|s| s.points.iter().any(|p| (q.predicted)(p).is_some())));
-    some.map(|quantity| (quantity.kind, picture(title, series, quantity))).collect()
+        .filter(|q| curves.iter().any(|c| c.points.iter().any(|p| (q.predicted)(p).is_some())));
+    some.map(|quantity| (quantity.kind, picture(title, curves, quantity))).collect()
 }
 
-/// One panel for each thing that grows, and one over the size of the space.
-fn picture(title: &str, series: &[Series], quantity: &Quantity) -> Drawing {
-    let kinds = kinds(series);
+/// One panel per dimension, and one over the size of the space.
+fn picture(title: &str, curves: &[GrowthCurve], quantity: &Quantity) -> Drawing {
+    let kinds = kinds(curves);
     let grows = Growth::ALL.into_iter();
     let grows: Vec<Growth> =
-        grows.filter(|g| series.iter().any(|s| s.dimension == g.name())).collect();
+        grows.filter(|g| curves.iter().any(|s| s.dimension == g.name())).collect();
     let rows = (grows.len() + 1).div_ceil(COLUMNS) as f64;
     let (width, below) = (PANEL.0 * COLUMNS as f64, PANEL.1 * rows);
     let height = below + LEGEND_LINE * (kinds.len() + 1) as f64 + 10.0;
     let mut drawing = Drawing::new(&format!("{title}: {}", quantity.title), (width, height));
     let place = |i: usize| ((i % COLUMNS) as f64 * PANEL.0, (i / COLUMNS) as f64 * PANEL.1);
-    let of = |growth: Growth| series.iter().filter(move |s| s.dimension == growth.name());
+    let of = |growth: Growth| curves.iter().filter(move |s| s.dimension == growth.name());
     for (i, growth) in grows.iter().enumerate() {
         let panel = Panel {
-            title: format!("{}, growing: {}", quantity.title, growth.name()),
+            title: format!("{} by {}", quantity.title, growth.name()),
             x_title: "options",
             x: |p| p.options as f64,
             logarithmic: *growth == Growth::All,
@@ -64,8 +64,8 @@ fn picture(title: &str, series: &[Series], quantity: &Quantity) -> Drawing {
         panel.draw(drawing.at(place(i)), &of(*growth).collect::<Vec<_>>(), &kinds, quantity);
     }
     let panel = Panel {
-        title: format!("{}, growing: width, and all", quantity.title),
-        x_title: "log10 of the networks in the space",
+        title: format!("{} by size of the space (width, all)", quantity.title),
+        x_title: "log10 of the number of networks",
         x: |p| p.log10_candidates,
         logarithmic: true,
     };
@@ -86,14 +86,14 @@ fn legend(drawing: &mut Drawing, kinds: &[(&str, &str)]) {
         text(drawing, i, &format!("{method}, recompute {recompute}"));
     }
     open_dot(drawing, (LEFT + 12.0, line(kinds.len())), INK);
-    text(drawing, kinds.len(), "predicted alone");
+    text(drawing, kinds.len(), "predicted only");
 }
 
-/// The supernets, in the order of their series; each has a colour.
-fn kinds(series: &[Series]) -> Vec<(&str, &str)> {
+/// The supernets in the order of their curves; each has a colour.
+fn kinds(curves: &[GrowthCurve]) -> Vec<(&str, &str)> {
     let mut kinds: Vec<(&str, &str)> = Vec::new();
-    for series in series {
-        let kind = (&series.method[..], &series.recompute[..]);
+    for curve in curves {
+        let kind = (&curve.method[..], &curve.recompute[..]);
         if !kinds.contains(&kind) {
             kinds.push(kind);
         }
@@ -104,8 +104,8 @@ fn kinds(series: &[Series]) -> Vec<(&str, &str)> {
 struct Panel {
     title: String,
     x_title: &'static str,
-    x: fn(&Point) -> f64,
-    /// Of what is drawn upwards.
+    x: fn(&PointResult) -> f64,
+    /// The vertical axis.
     logarithmic: bool,
 }
 
@@ -113,14 +113,14 @@ impl Panel {
     fn draw(
         &self,
         drawing: &mut Drawing,
-        series: &[&Series],
+        curves: &[&GrowthCurve],
         kinds: &[(&str, &str)],
         quantity: &Quantity,
     ) {
-        let place = |p: &Point, of: fn(&Point) -> Option<f64>| {
+        let place = |p: &PointResult, of: fn(&PointResult) -> Option<f64>| {
             of(p).filter(|y| *y > 0.0).map(|y| ((self.x)(p), y))
         };
-        let points = series.iter().flat_map(|s| &s.points);
+        let points = curves.iter().flat_map(|s| &s.points);
         let shown =
             points.flat_map(|p| [place(p, quantity.measured), place(p, quantity.predicted)]);
         let shown: Vec<(f64, f64)> = shown.flatten().collect();
@@ -132,15 +132,15 @@ impl Panel {
         };
         frame(drawing, &self.title, (self.x_title, &x_axis), &y_axis);
         let at = |(x, y): (f64, f64)| (x_axis.at(x, X_ENDS), y_axis.at(y, Y_ENDS));
-        for one in series {
-            let kind = (&one.method[..], &one.recompute[..]);
+        for curve in curves {
+            let kind = (&curve.method[..], &curve.recompute[..]);
             let Some(i) = kinds.iter().position(|known| *known == kind) else { continue };
-            let line = one.points.iter().filter_map(|p| place(p, quantity.predicted)).map(at);
+            let line = curve.points.iter().filter_map(|p| place(p, quantity.predicted)).map(at);
             drawing.line(&line.collect::<Vec<_>>(), pen(i));
-            for point in &one.points {
+            for point in &curve.points {
                 let (measured, predicted) = (quantity.measured, quantity.predicted);
                 match (place(point, measured), place(point, predicted)) {
-                    (Some(place), _) => mark(drawing, at(place), &one.method, i),
+                    (Some(place), _) => mark(drawing, at(place), &curve.method, i),
                     (None, Some(place)) => open_dot(drawing, at(place), colour(i)),
                     (None, None) => {}
                 }
@@ -155,7 +155,7 @@ fn pen(kind: usize) -> Pen {
     Pen::solid(colour(kind), 1.2)
 }
 
-/// A measured point: a square around where an explicit supernet has its dot.
+/// A measured point. A masked supernet has a square around where an explicit one has its dot.
 fn mark(drawing: &mut Drawing, (x, y): Place, method: &str, kind: usize) {
     if method == "dmasking" {
         let (left, right, top, bottom) = (x - 4.5, x + 4.5, y - 4.5, y + 4.5);
@@ -166,7 +166,7 @@ fn mark(drawing: &mut Drawing, (x, y): Place, method: &str, kind: usize) {
     }
 }
 
-/// A point that was not measured.
+/// A point that was predicted only.
 fn open_dot(drawing: &mut Drawing, place: Place, colour: &'static str) {
     drawing.dot(place, 3.2, colour, 1.0);
     drawing.dot(place, 2.0, "#ffffff", 1.0);
