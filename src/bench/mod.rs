@@ -11,7 +11,7 @@ use crate::cost::{self, Footprint, StepSetting};
 use crate::data::{Dataset, Loader};
 use crate::manifest::Manifest;
 use crate::memory;
-use crate::net::Net;
+use crate::net::Network;
 use crate::nn::Pass;
 use crate::ops;
 use crate::recipe::{Method, StepKind, SupernetKind};
@@ -152,7 +152,7 @@ fn training(
     data: (&Loader<'_>, u64),
     length: Length,
 ) -> Result<(Samples, Footprint)> {
-    let (net, mut params) = Net::of_arch(arch, seed, &Device::Cpu)?;
+    let (net, mut params) = Network::of_arch(arch, seed, &Device::Cpu)?;
     let fixed = held(&params, true);
     let config = &manifest.train;
     let mut optimizer = SgdState::new(config.optimizer, &params)?;
@@ -175,7 +175,7 @@ fn evaluation(
     data: (&Loader<'_>, u64),
     length: Length,
 ) -> Result<(Samples, Footprint)> {
-    let (net, params) = Net::of_arch(arch, seed, &Device::Cpu)?;
+    let (net, params) = Network::of_arch(arch, seed, &Device::Cpu)?;
     let fixed = held(&params, false);
     let before = memory::live_bytes();
     let network = net.freeze(&params)?;

@@ -5,7 +5,7 @@
 
 mod wire;
 
-use crate::document::Complaints;
+use crate::document::Diagnostics;
 use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -125,15 +125,15 @@ pub fn all() -> &'static [Claim] {
     CLAIMS.get_or_init(|| read().unwrap_or_default())
 }
 
-fn read() -> Result<Vec<Claim>, Complaints> {
+fn read() -> Result<Vec<Claim>, Diagnostics> {
     let (mut claims, mut problems) = (Vec::new(), Vec::new());
     for (path, text) in FILES {
         match wire::parse(Path::new(path), text) {
             Ok(claim) => claims.push(claim),
-            Err(complaints) => problems.extend(complaints.0),
+            Err(diagnostics) => problems.extend(diagnostics.0),
         }
     }
-    if problems.is_empty() { Ok(claims) } else { Err(Complaints(problems)) }
+    if problems.is_empty() { Ok(claims) } else { Err(Diagnostics(problems)) }
 }
 
 impl Claim {
@@ -217,7 +217,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn claims() -> Vec<Claim> {
-        read().unwrap_or_else(|complaints| panic!("{complaints}"))
+        read().unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reads a claim from its file.
 
 use super::{Claim, Judge, Mark, PublishedNumber, Tolerance};
-use crate::document::{Complaints, Document, Section};
+use crate::document::{Diagnostics, Document, Section};
 use std::path::Path;
 
 const JUDGES: [(&str, Judge); 3] = [
@@ -21,7 +21,7 @@ const MARKS: [(&str, Mark); 4] = [
 ///
 /// # Errors
 /// Every problem of the file.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Claim, Complaints> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<Claim, Diagnostics> {
     Document::new(path, text).read(claim)
 }
 
@@ -51,7 +51,7 @@ fn claim(file: &Section<'_>) -> Option<Claim> {
 fn complete(file: &Section<'_>, claim: Claim) -> Option<Claim> {
     let judged = claim.judge != Judge::None;
     if judged && (claim.published.is_empty() || claim.tolerance.is_none()) {
-        return file.get("judge")?.complain(
+        return file.get("judge")?.fail(
             "this judge compares with a published number",
             "give [[number]] and [tolerance], or judge = \"none\"",
         );
@@ -92,13 +92,13 @@ mod tests {
         let text = "id = \"C 1\"\nstatement = 3\nsource = \"abstract\"\njudge = \"space_grow\"\n\
                     [tolerance]\nvalue = -1\n[[number]]\nvalue = 14\nof = \"orders\"\n\
                     mark = \"abstrct\"\nsorce = \"abstract\"\n";
-        let complaints = parse(Path::new("c.toml"), text).unwrap_err();
-        let keys: Vec<&str> = complaints.0.iter().map(|c| c.key.as_str()).collect();
+        let diagnostics = parse(Path::new("c.toml"), text).unwrap_err();
+        let keys: Vec<&str> = diagnostics.0.iter().map(|c| c.key.as_str()).collect();
         for key in ["id", "statement", "judge", "needs", "tolerance.value", "tolerance.reason"] {
-            assert!(keys.contains(&key), "{key}: {complaints}");
+            assert!(keys.contains(&key), "{key}: {diagnostics}");
         }
         assert!(keys.contains(&"number[1].mark") && keys.contains(&"number[1].sorce"));
-        assert!(complaints.to_string().contains("c.toml:4:9"), "{complaints}");
+        assert!(diagnostics.to_string().contains("c.toml:4:9"), "{diagnostics}");
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
         let text = "id = \"C1\"\nstatement = \"s\"\nsource = \"a\"\nneeds = \"n\"\n";
         let judged = |judge: &str| parse(Path::new("c"), &format!("{text}judge = \"{judge}\"\n"));
         assert!(judged("none").is_ok());
-        let complaints = judged("constant_cost").unwrap_err().to_string();
-        assert!(complaints.contains("compares with a published number"), "{complaints}");
+        let diagnostics = judged("constant_cost").unwrap_err().to_string();
+        assert!(diagnostics.contains("compares with a published number"), "{diagnostics}");
     }
 }

@@ -4,7 +4,7 @@ use super::dataset::DataFolder;
 use super::output::stdout;
 use anyhow::Result;
 use repro::data::{describe, label};
-use repro::document::{Complaint, Complaints};
+use repro::document::{Diagnostic, Diagnostics};
 use repro::manifest::{self, Manifest, Overrides};
 use repro::recipe::{SearchConfig, for_weights, scaled};
 use repro::runner;
@@ -37,10 +37,10 @@ pub struct Args {
 /// Checks every manifest, also after an invalid one.
 ///
 /// # Errors
-/// All complaints of all manifests.
+/// All diagnostics of all manifests.
 pub fn run(args: &Args, data: &DataFolder) -> Result<()> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
-    let mut complaints = Complaints::default();
+    let mut diagnostics = Diagnostics::default();
     let mut out = stdout();
     for path in &args.manifests {
         let checked = if is_study(path) {
@@ -50,27 +50,31 @@ pub fn run(args: &Args, data: &DataFolder) -> Result<()> {
         };
         match checked {
             Ok(overview) => writeln!(out, "{}: ok\n{overview}", path.display())?,
-            Err(found) => complaints.0.extend(found.0),
+            Err(found) => diagnostics.0.extend(found.0),
         }
     }
-    if complaints.0.is_empty() { Ok(()) } else { Err(complaints.into()) }
+    if diagnostics.0.is_empty() { Ok(()) } else { Err(diagnostics.into()) }
 }
 
 /// Describes the runs of a manifest that is not a study.
-fn check_runs(path: &Path, overrides: &Overrides, data: &DataFolder) -> Result<String, Complaints> {
+fn check_runs(
+    path: &Path,
+    overrides: &Overrides,
+    data: &DataFolder,
+) -> Result<String, Diagnostics> {
     let manifest = manifest::load(path, overrides)?;
     match (runner::check_budget(&manifest), check_folder(&manifest, data)) {
         (Ok(()), Ok(note)) => Ok(overview(&manifest) + &note),
         (budget, folder) => {
             let found = budget.err().into_iter().chain(folder.err());
-            Err(Complaints(found.flat_map(|found| found.0).collect()))
+            Err(Diagnostics(found.flat_map(|found| found.0).collect()))
         }
     }
 }
 
 /// Compares an image folder with the manifest if it exists. A manifest can be valid without its
 /// images, so a missing folder is only noted.
-fn check_folder(manifest: &Manifest, data: &DataFolder) -> Result<String, Complaints> {
+fn check_folder(manifest: &Manifest, data: &DataFolder) -> Result<String, Diagnostics> {
     let (Some(folder), Ok(root)) = (manifest.data.folder(), data.root_for(&manifest.data)) else {
         return Ok(String::new());
     };
@@ -79,8 +83,8 @@ fn check_folder(manifest: &Manifest, data: &DataFolder) -> Result<String, Compla
         return Ok(format!("\n  images  not checked: {} does not exist", place.display()));
     }
     runner::check_images(manifest, &root).map(|()| String::new()).map_err(|error| {
-        error.downcast::<Complaints>().unwrap_or_else(|error| {
-            Complaint::of_file(&manifest.path, format!("{error:#}"), "").into()
+        error.downcast::<Diagnostics>().unwrap_or_else(|error| {
+            Diagnostic::of_file(&manifest.path, format!("{error:#}"), "").into()
         })
     })
 }

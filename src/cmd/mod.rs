@@ -26,7 +26,7 @@ use clap::{Parser, Subcommand};
 use dataset::DataFolder;
 use ending::{Ending, Usage, catch_panic};
 use output::{is_broken_pipe, message, say, stdout};
-use repro::document::Complaints;
+use repro::document::Diagnostics;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             say(format_args!("error: {}", message(&error)));
-            ExitCode::from(if error.is::<Complaints>() || error.is::<Usage>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<Diagnostics>() || error.is::<Usage>() { 2 } else { 1 })
         }
     }
 }

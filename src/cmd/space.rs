@@ -2,7 +2,7 @@
 //! in memory.
 
 use anyhow::Result;
-use repro::cost::{self, Extent, Footprint, StepSetting};
+use repro::cost::{self, CostRange, Footprint, StepSetting};
 use repro::recipe::Recompute;
 use repro::space::{
     BlockChoices, BlockType, Count, Dimension, Expansion, SearchSpace, SpaceSize, load_space,
@@ -34,7 +34,7 @@ pub struct Args {
 /// When the space is not right, or nothing can be written.
 pub fn run(args: &Args) -> Result<()> {
     let space = load_space(&args.file)?;
-    let (size, extent) = (space.size(), cost::extent(&space));
+    let (size, extent) = (space.size(), cost::cost_range(&space));
     let memory = SupernetMemory::of(&space, args.batch as usize);
     let mut out = io::stdout().lock();
     if args.json {
@@ -78,7 +78,7 @@ impl SupernetMemory {
 fn as_text(
     space: &SearchSpace,
     size: &SpaceSize,
-    extent: Extent,
+    extent: CostRange,
     memory: &SupernetMemory,
 ) -> String {
     let mut sizes = Table::new(&["choice", "log10", ">ways"]);
@@ -135,7 +135,7 @@ fn as_text(
 fn as_json(
     space: &SearchSpace,
     size: &SpaceSize,
-    extent: Extent,
+    extent: CostRange,
     memory: &SupernetMemory,
 ) -> Value {
     let predicted =

@@ -8,9 +8,9 @@
 //! w̄ = Σ g_r h_r, and a map has h̄ · w̄ pixels, which is the paper's rule and, in between one-hot
 //! gates, less than the expected number of pixels.
 
-use super::number::Number;
+use super::number::CostNumber;
 use super::{
-    Cost, Extent, MbConvShape, count, dense_conv, head, residual, square, stem, stem_side,
+    Cost, CostRange, MbConvShape, count, dense_conv, head, residual, square, stem, stem_side,
 };
 use crate::recipe::InputChannels;
 use crate::space::{
@@ -73,7 +73,7 @@ impl<N> Probabilities<N> {
 
 /// Carries the probabilities through the space. `one` is the number 1 of the wanted kind.
 #[must_use]
-pub fn propagate<N: Number>(
+pub fn propagate<N: CostNumber>(
     space: &SearchSpace,
     probabilities: &Probabilities<N>,
     one: &N,
@@ -83,7 +83,7 @@ pub fn propagate<N: Number>(
 
 /// [`propagate`], the cost counting with other input channels.
 #[must_use]
-pub fn propagate_counting<N: Number>(
+pub fn propagate_counting<N: CostNumber>(
     space: &SearchSpace,
     probabilities: &Probabilities<N>,
     one: &N,
@@ -120,7 +120,7 @@ struct Sides<'a, N> {
     one: &'a N,
 }
 
-impl<'a, N: Number> Sides<'a, N> {
+impl<'a, N: CostNumber> Sides<'a, N> {
     /// Behind the stem.
     fn of(space: &SearchSpace, probabilities: &'a [N], one: &'a N) -> Self {
         let sides = space.resolutions.iter().map(|side| stem_side(&space.stem, *side));
@@ -154,7 +154,7 @@ struct Shares<N> {
     others: N,
 }
 
-impl<N: Number> Shares<N> {
+impl<N: CostNumber> Shares<N> {
     /// Of all that gives the chosen width.
     fn works(&self) -> N {
         self.adds.as_ref().map_or_else(|| self.others.clone(), |adds| self.others.plus(adds))
@@ -164,11 +164,11 @@ impl<N: Number> Shares<N> {
 /// Channels with their probabilities.
 type Widths<N> = Vec<(usize, N)>;
 
-fn mean<N: Number>(widths: &Widths<N>, one: &N) -> N {
+fn mean<N: CostNumber>(widths: &Widths<N>, one: &N) -> N {
     sum(widths.iter().map(|(channels, p)| p.scaled(*channels as u64)), one)
 }
 
-fn sum<N: Number>(terms: impl Iterator<Item = N>, one: &N) -> N {
+fn sum<N: CostNumber>(terms: impl Iterator<Item = N>, one: &N) -> N {
     terms.reduce(|a, b| a.plus(&b)).unwrap_or_else(|| one.constant(0))
 }
 
@@ -182,7 +182,7 @@ struct Step<'a, N> {
     inputs: InputChannels,
 }
 
-impl<N: Number> Step<'_, N> {
+impl<N: CostNumber> Step<'_, N> {
     fn take(&self, incoming: &Widths<N>) -> (EffectiveBlock<N>, Cost<N>, Widths<N>) {
         let selected: Widths<N> = self
             .choices
@@ -280,7 +280,7 @@ impl<N: Number> Step<'_, N> {
 }
 
 /// The output widths of a block that with probability `keeps` passes its input on.
-fn mixed_widths<N: Number>(
+fn mixed_widths<N: CostNumber>(
     incoming: &Widths<N>,
     selected: &Widths<N>,
     keeps: &N,
@@ -299,7 +299,7 @@ fn mixed_widths<N: Number>(
     out
 }
 
-pub(super) fn extent(space: &SearchSpace) -> Extent {
+pub(super) fn cost_range(space: &SearchSpace) -> CostRange {
     let costs = |largest: bool, of: &dyn Fn(&Cost<u64>) -> u64| {
         let last = |options: usize| if largest { options - 1 } else { 0 };
         let mut decisions = Decisions {
@@ -330,5 +330,5 @@ pub(super) fn extent(space: &SearchSpace) -> Extent {
         of(&count(&space.decide(&decisions)))
     };
     let both = |of: &dyn Fn(&Cost<u64>) -> u64| (costs(false, of), costs(true, of));
-    Extent { macs: both(&|cost| cost.macs), params: both(&|cost| cost.params) }
+    CostRange { macs: both(&|cost| cost.macs), params: both(&|cost| cost.params) }
 }

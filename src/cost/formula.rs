@@ -4,7 +4,7 @@
 //! It is generic over the kind of number: with integers it counts a decided network, with traced
 //! reals it is the differentiable expectation over effective shapes.
 
-use super::number::Number;
+use super::number::CostNumber;
 use crate::recipe::Objective;
 
 /// Costs of a part of a network for one image.
@@ -29,7 +29,7 @@ impl<N> Cost<N> {
     }
 }
 
-impl<N: Number> Cost<N> {
+impl<N: CostNumber> Cost<N> {
     /// Nothing.
     #[must_use]
     pub fn zero(like: &N) -> Self {
@@ -90,7 +90,7 @@ pub struct MbConvShape<N> {
     pub pixels: (N, N),
 }
 
-impl<N: Number> MbConvShape<N> {
+impl<N: CostNumber> MbConvShape<N> {
     #[must_use]
     pub fn cost(&self) -> Cost<N> {
         let (before, after) = &self.pixels;
@@ -108,19 +108,19 @@ impl<N: Number> MbConvShape<N> {
 
 /// A dense k x k convolution with `pixels` outputs.
 #[must_use]
-pub fn dense_conv<N: Number>(kernel: usize, input: &N, width: &N, pixels: &N) -> Cost<N> {
+pub fn dense_conv<N: CostNumber>(kernel: usize, input: &N, width: &N, pixels: &N) -> Cost<N> {
     Cost::conv(input.times(width).scaled((kernel * kernel) as u64), pixels)
 }
 
 /// Two dense 3x3 convolutions, the second as wide as the first, with `pixels` outputs each.
 #[must_use]
-pub fn residual<N: Number>(input: &N, width: &N, pixels: &N) -> Cost<N> {
+pub fn residual<N: CostNumber>(input: &N, width: &N, pixels: &N) -> Cost<N> {
     dense_conv(3, input, width, pixels).plus(&dense_conv(3, width, width, pixels))
 }
 
 /// 1x1 convolution, pooling, fully connected layer.
 #[must_use]
-pub fn conv_head<N: Number>(input: &N, width: u64, classes: u64, pixels: &N) -> Cost<N> {
+pub fn conv_head<N: CostNumber>(input: &N, width: u64, classes: u64, pixels: &N) -> Cost<N> {
     Cost::conv(input.scaled(width), pixels)
         .plus(&Cost::pool(pixels.scaled(width)))
         .plus(&Cost::dense(input.constant(width * classes)))
@@ -130,7 +130,7 @@ pub fn conv_head<N: Number>(input: &N, width: u64, classes: u64, pixels: &N) -> 
 /// connected layer: the released networks' head. Their counting sees a second pooling, of one
 /// pixel.
 #[must_use]
-pub fn irpool_head<N: Number>(
+pub fn irpool_head<N: CostNumber>(
     input: &N,
     mid: u64,
     width: u64,

@@ -14,7 +14,7 @@ pub use memory::{
     Footprint, StepSetting, explicit_step, largest_network_step, masked_step, network_step,
     search_step,
 };
-pub use number::{Derivatives, Graph, Number, Traced};
+pub use number::{CostNumber, Derivatives, Graph, Traced};
 
 use crate::recipe::Objective;
 use crate::space::{
@@ -146,12 +146,12 @@ fn instantiated(
 
 /// The least and the largest cost of any network of a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub struct CostRange {
     pub macs: (u64, u64),
     pub params: (u64, u64),
 }
 
-impl Extent {
+impl CostRange {
     /// The part that an objective is about.
     #[must_use]
     pub fn of(&self, objective: Objective) -> (u64, u64) {
@@ -162,11 +162,11 @@ impl Extent {
     }
 }
 
-/// See [`Extent`]. Cost grows with every width, expansion, kernel and resolution, so the extremes
+/// See [`CostRange`]. Cost grows with every width, expansion, kernel and resolution, so the extremes
 /// are found one block at a time.
 #[must_use]
-pub fn extent(space: &SearchSpace) -> Extent {
-    effective::extent(space)
+pub fn cost_range(space: &SearchSpace) -> CostRange {
+    effective::cost_range(space)
 }
 
 fn square(side: usize) -> u64 {
@@ -179,12 +179,12 @@ fn stem_side(spec: &ConvSpec, resolution: usize) -> usize {
 }
 
 /// The stem's cost for so many pixels of output.
-fn stem<N: Number>(spec: &ConvSpec, image_channels: usize, pixels: &N) -> Cost<N> {
+fn stem<N: CostNumber>(spec: &ConvSpec, image_channels: usize, pixels: &N) -> Cost<N> {
     let input = pixels.constant(image_channels as u64);
     dense_conv(spec.kernel, &input, &pixels.constant(spec.width as u64), pixels)
 }
 
-fn head<N: Number>(input: &N, head: &Head, classes: usize, pixels: &N) -> Cost<N> {
+fn head<N: CostNumber>(input: &N, head: &Head, classes: usize, pixels: &N) -> Cost<N> {
     let classes = classes as u64;
     match head {
         Head::Conv { width, .. } => conv_head(input, *width as u64, classes, pixels),

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 /// What the cost formula needs of a number.
-pub trait Number: Clone {
+pub trait CostNumber: Clone {
     /// The number `n`, in the company of `self`.
     fn constant(&self, n: u64) -> Self;
     #[must_use]
@@ -19,7 +19,7 @@ pub trait Number: Clone {
     }
 }
 
-impl Number for u64 {
+impl CostNumber for u64 {
     fn constant(&self, n: u64) -> Self {
         n
     }
@@ -31,7 +31,7 @@ impl Number for u64 {
     }
 }
 
-impl Number for f64 {
+impl CostNumber for f64 {
     fn constant(&self, n: u64) -> Self {
         n as Self
     }
@@ -111,7 +111,7 @@ impl Traced {
     }
 }
 
-impl Number for Traced {
+impl CostNumber for Traced {
     fn constant(&self, n: u64) -> Self {
         self.graph.leaf(n as f64)
     }

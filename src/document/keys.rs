@@ -1,9 +1,8 @@
-//! The keys that a reader accepts, found by letting it read documents that try them. So there is no
-//! second list of keys that could differ from the reader.
+//! The keys that a reader accepts, found by running it on documents that try them. So no second list of
+//! keys can differ from the reader.
 
-use super::section::Findings;
+use super::findings::Findings;
 use super::{Document, Section};
-use std::cell::RefCell;
 use std::path::Path;
 
 /// A key that a reader accepts.
@@ -11,11 +10,10 @@ use std::path::Path;
 pub struct Key {
     /// Dotted, as in `search.weights.momentum`.
     pub path: String,
-    /// Whether it is missed where it is absent. Of a section that is optional itself: where the
-    /// section is there and says nothing else.
+    /// Whether the reader reports it as missing. In an optional section: once that section exists.
     pub is_required: bool,
-    /// What the reader takes, in the words of its messages: `a whole number from 1 to 100000`.
-    /// `None` of a section.
+    /// What the reader accepts, in the words of its messages: `a whole number from 1 to 100000`.
+    /// `None` for a section.
     pub expected: Option<String>,
 }
 
@@ -25,7 +23,7 @@ impl Key {
         self.expected.is_none()
     }
 
-    /// Of a key of the section `path` that takes one of several names: the key with each of them.
+    /// For a key of the section `path` that takes one of several names: `key = name` for each name.
     fn assignments(&self, path: &str) -> Option<Vec<String>> {
         let key = match path {
             "" => &self.path,
@@ -36,14 +34,14 @@ impl Key {
     }
 }
 
-/// No reader takes a date.
+/// No reader accepts a date.
 const WRONG: &str = "1979-05-27";
 
-/// Every key that `read` asks for, section by section and in the order that it asks.
+/// Every key that `read` asks for, section by section, in the order in which it asks.
 ///
 /// A key is a section if the reader asks for keys below it once it is an empty table. Keys that
-/// belong to one value of another key, like the coefficients of a loss, are found as long as the reader
-/// asks for all of them while that value is unknown.
+/// belong to one value of another key, like the coefficients of a loss, are found if the reader asks
+/// for all of them while that value is unknown.
 #[must_use]
 pub fn keys<T>(read: impl Fn(&Section<'_>) -> Option<T>) -> Vec<Key> {
     let mut keys = Vec::new();
@@ -61,8 +59,8 @@ fn explore<T>(
     let here = findings(read, text);
     for key in here.keys_of(path).unwrap_or_default() {
         let full = if path.is_empty() { (*key).to_owned() } else { format!("{path}.{key}") };
-        let is_required = here.complaint(&full).is_some();
-        // Headers go last: what follows them would be theirs.
+        let is_required = here.diagnostic(&full).is_some();
+        // Headers go last, because the keys after a header belong to its section.
         let with_section = format!("{text}[{full}]\n");
         if findings(read, &with_section).keys_of(&full).is_some() {
             keys.push(Key { path: full.clone(), is_required, expected: None });
@@ -81,8 +79,8 @@ fn explore<T>(
     }
 }
 
-/// What the reader takes as the value of a key that is wrong at the end of `text`; `None` where it says
-/// that the key does not belong there.
+/// What the reader expects of a key whose value is wrong; `None` where it refuses the key itself. The key
+/// is appended to `text`.
 fn expected<T>(
     read: &impl Fn(&Section<'_>) -> Option<T>,
     text: &str,
@@ -90,18 +88,12 @@ fn expected<T>(
     full: &str,
 ) -> Option<String> {
     let found = findings(read, &format!("{text}{key} = {WRONG}\n"));
-    Some(found.complaint(full)?.expected.strip_prefix("give ")?.to_owned())
+    Some(found.diagnostic(full)?.expected.strip_prefix("give ")?.to_owned())
 }
 
 fn findings<T>(read: &impl Fn(&Section<'_>) -> Option<T>, text: &str) -> Findings {
     let document = Document::new(Path::new("manifest.toml"), text);
-    let findings = RefCell::default();
-    if let Ok(table) = document.parse() {
-        let root = Section::root(&document, &table, &findings);
-        read(&root);
-        root.finish();
-    }
-    findings.into_inner()
+    document.findings(read).map(|(findings, _)| findings).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -109,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_those_that_a_reader_asks_for() {
+    fn keys_are_found_from_the_reader() {
         let found = keys(|s| {
             s.whole("epochs", 1..=9);
             s.section("loss", |s| {

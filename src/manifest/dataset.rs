@@ -2,7 +2,7 @@
 
 use super::folder::{read_folder, refuse_folder};
 use super::keys::MAX_IMAGES;
-use crate::document::{Section, Value};
+use crate::document::{Entry, Section};
 use crate::recipe::{DataConfig, DatasetName, ImageSource};
 use crate::space::SearchSpace;
 
@@ -61,7 +61,7 @@ pub(super) fn read_data(
         let all = known.map_or(usize::MAX, |known| known.train_images);
         if images >= all {
             let problem = format!("{images} leaves none of the {all} training images");
-            return value.complain(problem, format!("give a whole number from 0 to {}", all - 1));
+            return value.fail(problem, format!("give a whole number from 0 to {}", all - 1));
         }
         Some(images)
     });
@@ -82,7 +82,7 @@ pub(super) fn read_data(
 }
 
 /// The supernet's input must be what the data set has.
-fn check_shape(value: &Value<'_>, dataset: &Dataset, space: &SearchSpace) -> Option<()> {
+fn check_shape(value: &Entry<'_>, dataset: &Dataset, space: &SearchSpace) -> Option<()> {
     let name = value.given();
     let mut fits = Some(());
     let mut complain = |what: &str, has: usize, takes: usize| {
@@ -90,7 +90,7 @@ fn check_shape(value: &Value<'_>, dataset: &Dataset, space: &SearchSpace) -> Opt
             let space = &space.name;
             let problem =
                 format!("{name} has {what} of {has}, the space \"{space}\" takes {takes}");
-            fits = value.complain(problem, "give a data set and a space that fit each other");
+            fits = value.fail(problem, "give a data set and a space that fit each other");
         }
     };
     complain("a channel count", dataset.channels, space.image_channels);
@@ -102,8 +102,8 @@ fn check_shape(value: &Value<'_>, dataset: &Dataset, space: &SearchSpace) -> Opt
 
 /// Images, scaled or not, are as large as the largest that the space takes.
 pub(crate) fn check_side(
-    value: &Value<'_>,
-    scaled: Option<(&Value<'_>, usize)>,
+    value: &Entry<'_>,
+    scaled: Option<(&Entry<'_>, usize)>,
     dataset: &Dataset,
     space: &SearchSpace,
 ) -> Option<()> {
@@ -112,11 +112,11 @@ pub(crate) fn check_side(
     match scaled {
         Some((_, side)) if side == takes => Some(()),
         None if own == takes => Some(()),
-        Some((value, side)) => value.complain(
+        Some((value, side)) => value.fail(
             format!("images scaled to {side}x{side} do not fit the space \"{name}\""),
             format!("give {takes}, which it takes, or another space"),
         ),
-        None => value.complain(
+        None => value.fail(
             format!(
                 "{} has an image side of {own}, the space \"{name}\" takes {takes}",
                 value.given()

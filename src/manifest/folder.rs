@@ -1,6 +1,6 @@
 //! What `[data]` says of an image folder.
 
-use crate::document::{Section, Value};
+use crate::document::{Entry, Section};
 use crate::recipe::{DatasetName, ImageFolder};
 use std::ops::Bound::{self, Excluded, Included};
 
@@ -38,7 +38,7 @@ fn read_colours(
     default: [f32; 3],
 ) -> Option<[f32; 3]> {
     const EXPECTED: &str = "three numbers, of red, green and blue from 0 to 1";
-    let read = |value: &Value<'_>| {
+    let read = |value: &Entry<'_>| {
         let colours = value.list(1..=3, EXPECTED, |colour| colour.real((least, Included(1.0))))?;
         let colours: Vec<f32> = colours.into_iter().map(|colour| colour as f32).collect();
         colours.try_into().ok().or_else(|| value.refuse(EXPECTED))

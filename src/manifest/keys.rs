@@ -1,6 +1,6 @@
 //! Keys that several sections have: batches, augmentation, and what refers to another number.
 
-use crate::document::{Section, Value};
+use crate::document::{Entry, Section};
 use crate::recipe::{Augment, DatasetName, Recompute};
 use std::ops::Bound::{Excluded, Included};
 use std::ops::RangeInclusive;
@@ -39,7 +39,7 @@ pub(super) fn read_batch(s: &Section<'_>, images: Option<usize>) -> Option<usize
 
 /// A number of the range that is not above `most`, which counts `what`.
 pub(crate) fn at_most(
-    value: &Value<'_>,
+    value: &Entry<'_>,
     range: RangeInclusive<u64>,
     most: Option<usize>,
     what: &str,
@@ -53,7 +53,7 @@ pub(crate) fn at_most(
             } else {
                 format!("{least} is the least: let there be {least} {what} or more")
             };
-            value.complain(format!("{number} is more than the {most} {what}"), expected)
+            value.fail(format!("{number} is more than the {most} {what}"), expected)
         }
         None => Some(number),
     }
@@ -63,7 +63,7 @@ pub(crate) fn at_most(
 pub(super) fn read_augment(s: &Section<'_>, dataset: Option<DatasetName>) -> Option<Augment> {
     let augment = s.optional("augment", |value| {
         value.section(|s| {
-            let flip = s.optional("flip", Value::flag);
+            let flip = s.optional("flip", Entry::flag);
             let crop_padding = s.optional("crop_padding", |value| value.whole(0..=16));
             let areas = (Excluded(0.0), Included(1.0));
             let crop_area = s.optional("crop_area", |value| value.real(areas));

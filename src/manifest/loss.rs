@@ -2,7 +2,7 @@
 
 use super::keys::optional_name;
 use crate::cost;
-use crate::document::{Section, Value};
+use crate::document::{Entry, Section};
 use crate::recipe::{InputChannels, LossForm, Objective, SearchLoss};
 use crate::space::SearchSpace;
 use std::ops::Bound::{Excluded, Included};
@@ -100,13 +100,13 @@ pub(super) fn extent(space: &SearchSpace, objective: Objective) -> ((u64, u64), 
         Objective::Macs => "MACs",
         Objective::Params => "parameters",
     };
-    (cost::extent(space).of(objective), counted)
+    (cost::cost_range(space).of(objective), counted)
 }
 
 /// A target outside the space has no network on one of its sides: the search would press always, or
 /// never.
 fn check_target(
-    value: &Value<'_>,
+    value: &Entry<'_>,
     target: f64,
     unit: f64,
     objective: Objective,
@@ -122,13 +122,13 @@ fn check_target(
          {most:.3}",
         value.given(),
     );
-    value.complain(problem, "give a target between the two, or another cost_unit")
+    value.fail(problem, "give a target between the two, or another cost_unit")
 }
 
 /// The logarithm's power is flat below e units (see [`crate::search::slopes`]): a space that lies
 /// there as a whole would be searched without regard to its cost.
 fn check_unit(
-    value: &Value<'_>,
+    value: &Entry<'_>,
     unit: f64,
     objective: Objective,
     space: &SearchSpace,
@@ -144,5 +144,5 @@ fn check_unit(
     );
     // A power of ten, so that the largest network has at least ten units.
     let enough = 10f64.powf((most as f64).log10().floor() - 1.0);
-    value.complain(problem, format!("give at most {enough:e}"))
+    value.fail(problem, format!("give at most {enough:e}"))
 }

@@ -15,7 +15,7 @@ mod temperature;
 mod train;
 pub(crate) mod wire;
 
-pub use crate::document::{Complaint, Complaints, Key, Overrides};
+pub use crate::document::{Diagnostic, Diagnostics, Key, Overrides};
 pub use wire::{keys, load};
 
 use crate::recipe::{DataConfig, Method, RankCorrelation, SearchConfig, TrainConfig};

@@ -40,7 +40,7 @@ fn read_schedule(s: &Section<'_>, learning_rate: Option<f64>) -> Option<Schedule
             let last = s.optional("last", |value| {
                 let last = value.real(0.0..=100.0)?;
                 match learning_rate {
-                    Some(first) if last > first => value.complain(
+                    Some(first) if last > first => value.fail(
                         format!("{} is above the learning_rate, {first:?}", value.given()),
                         format!("give a number from 0 to {first:?}"),
                     ),

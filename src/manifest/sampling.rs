@@ -4,7 +4,7 @@
 use super::keys::{MAX_EPOCHS, at_most};
 use super::loss::extent;
 use super::search::Search;
-use crate::document::{Section, Value};
+use crate::document::{Entry, Section};
 use crate::recipe::{
     Budget, DataConfig, Evolution, Objective, PathRange, RandomSearch, RankCorrelation,
     SharedScores,
@@ -23,7 +23,7 @@ const MAX_RANKED: u64 = 1_000;
 /// `macs` or `params`, the tolerance below it, and how far above it is allowed, too.
 pub(super) fn read_budget(
     s: &Section<'_>,
-    section: &Value<'_>,
+    section: &Entry<'_>,
     space: Option<&SearchSpace>,
 ) -> Option<Budget> {
     let bound = |key| s.optional(key, |value| value.real((Included(1.0), Included(1e18))));
@@ -35,7 +35,7 @@ pub(super) fn read_budget(
         (None, Some(params)) => (Objective::Params, params),
         (given, _) => {
             let problem = if given.is_some() { "has two bounds" } else { "has no bound" };
-            return section.complain(problem, "give macs or params, as in macs = 4e6");
+            return section.fail(problem, "give macs or params, as in macs = 4e6");
         }
     };
     let budget =
@@ -44,19 +44,19 @@ pub(super) fn read_budget(
 }
 
 /// Whether the space can reach the band at all; that a network lies in it is seen when one is drawn.
-fn check_band(section: &Value<'_>, budget: &Budget, space: Option<&SearchSpace>) -> Option<Budget> {
+fn check_band(section: &Entry<'_>, budget: &Budget, space: Option<&SearchSpace>) -> Option<Budget> {
     let ((least, most), counted) = extent(space?, budget.objective);
     let band = budget.band();
     let (low, high) = (*band.start(), *band.end());
     if band.is_empty() {
         let problem = format!("holds no whole number of {counted}");
-        return section.complain(problem, "give a larger tolerance");
+        return section.fail(problem, "give a larger tolerance");
     }
     if high < least || low > most {
         let problem = format!(
             "asks for {low} to {high} {counted}, and the networks of the space have {least} to {most}"
         );
-        return section.complain(problem, format!("give a bound from {least} to {most}"));
+        return section.fail(problem, format!("give a bound from {least} to {most}"));
     }
     Some(*budget)
 }
@@ -97,7 +97,7 @@ pub(super) fn read_shared(
     let paths = s.optional("paths", |value| match value.name(PATHS)? {
         PathRange::Budget if !has_budget => {
             let problem = "asks for paths within a budget, and there is none";
-            value.complain(problem, "give [search.budget], or \"space\"")
+            value.fail(problem, "give [search.budget], or \"space\"")
         }
         range => Some(range),
     });
@@ -123,7 +123,7 @@ pub(super) fn read_evolution(s: &Section<'_>, candidates: Option<usize>) -> Opti
 /// Networks are scored by the run's shared weights, and by themselves on held-out images.
 pub(super) fn read_rank(
     s: &Section<'_>,
-    section: &Value<'_>,
+    section: &Entry<'_>,
     data: Option<&DataConfig>,
     search: Option<&Search>,
     space: Option<&SearchSpace>,
@@ -135,23 +135,22 @@ pub(super) fn read_rank(
         let size = &space?.size().total;
         if size.log10() < (architectures as f64).log10() - 1e-9 {
             let problem = format!("the space holds only {} networks", size.grouped());
-            return value.complain(problem, "give at most as many");
+            return value.fail(problem, "give at most as many");
         }
         Some(architectures)
     });
     let search = search?;
     if !search.methods.iter().any(|method| method.name().shares_weights()) {
         let problem = "needs a method whose networks share weights";
-        return section
-            .complain(problem, "take dmasking, rs_ws or evolution, or take the section out");
+        return section.fail(problem, "take dmasking, rs_ws or evolution, or take the section out");
     }
     let Some(scores) = search.scores else {
         let problem = "needs to know how networks are scored under shared weights";
-        return section.complain(problem, "give the section [search.shared]");
+        return section.fail(problem, "give the section [search.shared]");
     };
     if data?.validation_images == 0 {
         let problem = "needs held-out images to score the trained networks on";
-        return section.complain(problem, "give data.validation_images of 1 or more");
+        return section.fail(problem, "give data.validation_images of 1 or more");
     }
     let calibration_batches = scores.calibration_batches;
     Some(RankCorrelation { architectures: architectures?, calibration_batches })

@@ -7,7 +7,7 @@ use super::loss::read_loss;
 use super::optimizer::{read_adam, read_sgd};
 use super::sampling::{read_budget, read_evolution, read_random, read_shared};
 use super::temperature::read_temperature;
-use crate::document::{Section, Value};
+use crate::document::{Entry, Section};
 use crate::recipe::{
     AlphaConfig, DatasetName, Evolution, GateKind, GumbelSoftmax, MaskPlace, Method, MethodName,
     Order, RandomSearch, SearchConfig, SharedScores, for_weights,
@@ -140,10 +140,8 @@ impl Own {
 
 /// Refuses what one of the methods cannot do.
 fn check_methods(s: &Section<'_>, methods: &[MethodName], gates: GateKind, masks: MaskPlace) {
-    let complain = |value: Option<Value<'_>>, problem: &str, expected: &str| {
-        value.and_then(|value| {
-            value.complain::<()>(format!("{} {problem}", value.given()), expected)
-        });
+    let complain = |value: Option<Entry<'_>>, problem: &str, expected: &str| {
+        value.and_then(|value| value.fail::<()>(format!("{} {problem}", value.given()), expected));
     };
     let explicit = methods.iter().find(|method| method.is_explicit());
     if let (Some(method), MaskPlace::BeforeNorm) = (explicit, masks) {
@@ -159,7 +157,7 @@ fn check_methods(s: &Section<'_>, methods: &[MethodName], gates: GateKind, masks
 
 /// Architecture parameters that never move decide nothing.
 fn check_warmup(
-    value: &Value<'_>,
+    value: &Entry<'_>,
     (warmup, epochs): (usize, Option<usize>),
     methods: &[MethodName],
 ) -> Option<usize> {
@@ -173,7 +171,7 @@ fn check_warmup(
             let problem = format!(
                 "{warmup} of {epochs} leaves none to the architecture parameters of \"{method}\""
             );
-            value.complain(problem, expected)
+            value.fail(problem, expected)
         }
         _ => Some(warmup),
     }
@@ -194,7 +192,7 @@ fn section_if<'a, T>(
 /// Each of the two parts must fill a batch, since what fills none is left out of an epoch. Where it is
 /// not known yet how many images there are, `runner` looks again.
 fn check_share(
-    value: &Value<'_>,
+    value: &Entry<'_>,
     share: f64,
     images: Option<usize>,
     batch: Option<usize>,
@@ -220,5 +218,5 @@ fn check_share(
         0 => {}
         most => ways.push(format!("a batch_size of at most {most}")),
     }
-    value.complain(problem, format!("give {}", ways.join(", or ")))
+    value.fail(problem, format!("give {}", ways.join(", or ")))
 }

@@ -5,8 +5,8 @@ use super::keys::read_scale;
 use super::sampling::read_rank;
 use super::search::{Search, read_search};
 use super::train::read_train;
-use super::{Complaint, Complaints, Manifest, Overrides};
-use crate::document::{self, Document, Key, Section, Value, nearest_file};
+use super::{Diagnostic, Diagnostics, Manifest, Overrides};
+use crate::document::{self, Document, Entry, Key, Section, nearest_file};
 use crate::recipe::MethodName;
 use crate::space::{SearchSpace, parse_space};
 use std::path::Path;
@@ -15,12 +15,12 @@ use std::path::Path;
 ///
 /// # Errors
 /// Everything that is wrong with either, or that the manifest is a memory scaling study.
-pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Complaints> {
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Diagnostics> {
     let document = load_document(path, overrides)?;
     if document.has("scaling") {
         let problem = "is a memory scaling study: it has a section [scaling]";
         let expected = "`repro run` and `repro check` take those; give a manifest of runs here";
-        return Err(Complaint::of_file(path, problem, expected).into());
+        return Err(Diagnostic::of_file(path, problem, expected).into());
     }
     let manifest = document.read(|s| read(s, path))?;
     Ok(Manifest { text: document.full_text()?, ..manifest })
@@ -32,11 +32,11 @@ pub fn keys() -> Vec<Key> {
     document::keys(|s| read(s, Path::new("manifest.toml")))
 }
 
-pub(crate) fn load_document(path: &Path, overrides: &Overrides) -> Result<Document, Complaints> {
+pub(crate) fn load_document(path: &Path, overrides: &Overrides) -> Result<Document, Diagnostics> {
     let document = Document::load(path)?;
     if document.has("stage") && !document.has("search") && !document.has("scaling") {
         let expected = "give a manifest that names it; `repro space FILE` describes a space";
-        return Err(Complaint::of_file(path, "is a search space, not a manifest", expected).into());
+        return Err(Diagnostic::of_file(path, "is a search space, not a manifest", expected).into());
     }
     document.with(overrides)
 }
@@ -89,12 +89,12 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
 pub(crate) const SEEDS: &str = "a list of 1 to 1000 seeds, all different";
 
 /// A seed is at most what an `SQLite` integer holds.
-pub(crate) fn read_seeds(value: &Value<'_>) -> Option<Vec<u64>> {
+pub(crate) fn read_seeds(value: &Entry<'_>) -> Option<Vec<u64>> {
     let mut seen = Vec::new();
     value.list(1..=1000, SEEDS, |member| {
         let seed = member.whole_u64(0..=i64::MAX as u64)?;
         if seen.contains(&seed) {
-            return member.complain(format!("seed {seed} is there twice"), "give each seed once");
+            return member.fail(format!("seed {seed} is there twice"), "give each seed once");
         }
         seen.push(seed);
         Some(seed)
@@ -104,22 +104,22 @@ pub(crate) fn read_seeds(value: &Value<'_>) -> Option<Vec<u64>> {
 /// The space and its text.
 pub(crate) fn read_space(
     s: &Section<'_>,
-    value: &Value<'_>,
+    value: &Entry<'_>,
     manifest: &Path,
 ) -> Option<(String, SearchSpace)> {
     let given = value.text("the path of a space file, from the manifest's folder")?;
     let path = manifest.parent().unwrap_or(Path::new("")).join(given);
     if given.is_empty() || !path.is_file() {
         let expected = "give the path of a space file, from the manifest's folder";
-        if given.is_empty() || path.is_dir() {
-            return value.complain(format!("{} is not a file", value.given()), expected);
+        if given.is_empty() || path.exists() {
+            return value.fail(format!("{} is not a regular file", value.given()), expected);
         }
         let problem = format!("there is no file {}", path.display());
         // As seen from the manifest again.
         let hint = nearest_file(&path)
             .and_then(|near| Some(Path::new(&near).file_name()?.to_owned()))
             .map(|name| Path::new(given).with_file_name(name).display().to_string());
-        return value.complain_with(problem, expected, hint);
+        return value.fail_with_hint(problem, expected, hint);
     }
     let document = s.adopt(Document::load(&path))?;
     let space = s.adopt(parse_space(document.text(), &path))?;

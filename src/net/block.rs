@@ -4,7 +4,7 @@
 //! network's. Each branch ends in its raw projection: normalising, weighing, adding the input
 //! and masking are one operator behind it.
 
-use super::residual::{Residual, shortcut};
+use super::residual::{ResidualBlock, shortcut};
 use crate::nn::{BatchNorm, Conv1x1, Depthwise, Params, Pass, SqueezeExcite};
 use crate::ops::depthwise::Expand;
 use crate::ops::gram::Gram;
@@ -61,7 +61,7 @@ pub struct Block {
 enum BranchLayers {
     MbConv(Box<MbConv>),
     Projection { conv: Conv1x1, norm: BatchNorm, stride: usize },
-    Residual(Residual),
+    Residual(ResidualBlock),
 }
 
 /// Inverted residual (Sandler et al. 2018) up to its projection.
@@ -89,7 +89,7 @@ impl Block {
                     stride: plan.stride,
                 }),
                 Branch::Residual { mid } => {
-                    Ok(BranchLayers::Residual(Residual::new(params, &name, plan, *mid)?))
+                    Ok(BranchLayers::Residual(ResidualBlock::new(params, &name, plan, *mid)?))
                 }
                 Branch::MbConv { .. } => {
                     Ok(BranchLayers::MbConv(Box::new(MbConv::new(params, &name, plan, branch)?)))

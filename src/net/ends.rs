@@ -4,7 +4,7 @@ use super::masked_norm::masked_norm;
 use crate::nn::{BatchNorm, Conv, Conv1x1, Linear, Params, Pass};
 use crate::ops::inference::InferenceLayer;
 use crate::ops::norm::PreActivation;
-use crate::space::{Activation, Head, Plan};
+use crate::space::{Activation, Head, NetworkPlan};
 use crate::tape::Value;
 use candle_core::Result;
 
@@ -33,7 +33,7 @@ pub(super) struct Classifier {
 }
 
 impl Stem {
-    pub(super) fn new(params: &mut Params, plan: &Plan) -> Result<Self> {
+    pub(super) fn new(params: &mut Params, plan: &NetworkPlan) -> Result<Self> {
         let stem = &plan.stem;
         let channels = (plan.image_channels, stem.width);
         Ok(Self {
@@ -63,7 +63,7 @@ impl Stem {
 
 impl HeadLayers {
     /// With the classifier, which comes after it.
-    pub(super) fn new(params: &mut Params, plan: &Plan) -> Result<(Self, Classifier)> {
+    pub(super) fn new(params: &mut Params, plan: &NetworkPlan) -> Result<(Self, Classifier)> {
         let (mid, width, activation) = match plan.head {
             Head::Conv { width, activation } => (width, None, activation),
             Head::IrPool { mid, width, activation } => (mid, Some(width), activation),
@@ -81,7 +81,7 @@ impl HeadLayers {
     }
 
     /// Without a classifier.
-    pub(super) fn alone(params: &mut Params, plan: &Plan) -> Result<Self> {
+    pub(super) fn alone(params: &mut Params, plan: &NetworkPlan) -> Result<Self> {
         let input = plan.blocks.last().map_or(plan.stem.width, |block| block.width);
         let (Head::Conv { width: mid, activation } | Head::IrPool { mid, activation, .. }) =
             plan.head;

@@ -22,11 +22,11 @@
 //! The tape keeps for each option what it keeps for a branch of the masked supernet: the output of
 //! the depthwise convolution and that of the projection. Padded copies are not kept.
 
-use super::Gated;
+use super::GatedNetwork;
 use super::block::{Block, BlockGates};
 use super::ends::{Classifier, HeadLayers, Stem};
 use super::gates::{
-    GateGradients, GateValues, Inputs, NetGates, add_hidden, add_prefix_sums, mask_hidden,
+    GateGradients, GateValues, InputWidths, NetGates, add_hidden, add_prefix_sums, mask_hidden,
     prefix_mask, taken,
 };
 use super::resolution::seen;
@@ -35,7 +35,7 @@ use crate::nn::{Params, Pass};
 use crate::recipe::MaskPlace;
 use crate::rng::Seed;
 use crate::space::{
-    BlockChoices, Expansion, OptionPath, Plan, SearchSpace, option_paths, option_plans,
+    BlockChoices, Expansion, NetworkPlan, OptionPath, SearchSpace, option_paths, option_plans,
 };
 use crate::tape::{LeafGradients, Value};
 use candle_core::{Device, Result, Tensor, bail};
@@ -45,36 +45,36 @@ use std::rc::Rc;
 #[derive(Debug)]
 pub struct ExplicitSupernet {
     /// One per resolution, the largest first.
-    networks: Vec<Network>,
+    networks: Vec<ResolutionNetwork>,
     classifier: Classifier,
     space: SearchSpace,
 }
 
 /// The network of one resolution, up to its pooling.
 #[derive(Debug)]
-struct Network {
+struct ResolutionNetwork {
     side: usize,
     stem: Stem,
-    blocks: Vec<Rc<Options>>,
+    blocks: Vec<Rc<OptionBlocks>>,
     head: HeadLayers,
 }
 
 /// One block of the network: blocks whose padded outputs are summed.
 #[derive(Debug)]
-struct Options {
+struct OptionBlocks {
     /// In the order of [`option_plans`].
     parts: Vec<Block>,
     width: usize,
 }
 
 /// Gates on a tape, for each part of each block, to ask for their gradients afterwards.
-pub struct BoundOptions {
+pub struct ExplicitTapeGates {
     blocks: Vec<Vec<BlockGates>>,
     /// One per resolution, the largest first: its gate for every channel that is pooled. None where
     /// there is one resolution.
     heads: Vec<Option<Value>>,
     values: Vec<GateValues>,
-    inputs: Inputs,
+    inputs: InputWidths,
 }
 
 /// g_t g_e
@@ -82,7 +82,7 @@ fn product(path: &OptionPath, gates: &GateValues) -> f64 {
     gates.types[path.block_type] * path.expansion.map_or(1.0, |e| gates.expansions[e])
 }
 
-impl Options {
+impl OptionBlocks {
     fn new(params: &mut Params, space: &SearchSpace, choices: &BlockChoices) -> Result<Self> {
         let plans = option_plans(space, choices);
         let parts = plans.iter().map(|plan| Block::new(params, plan)).collect::<Result<_>>()?;
@@ -99,16 +99,16 @@ impl Options {
     }
 }
 
-impl Network {
+impl ResolutionNetwork {
     fn new(
         params: &mut Params,
         space: &SearchSpace,
         side: usize,
         head: impl FnOnce(&mut Params) -> Result<HeadLayers>,
     ) -> Result<Self> {
-        let stem = Stem::new(params, &Plan::supernet(space))?;
+        let stem = Stem::new(params, &NetworkPlan::supernet(space))?;
         let blocks = space.blocks.iter();
-        let blocks = blocks.map(|choices| Options::new(params, space, choices).map(Rc::new));
+        let blocks = blocks.map(|choices| OptionBlocks::new(params, space, choices).map(Rc::new));
         let blocks = blocks.collect::<Result<_>>()?;
         Ok(Self { side, stem, blocks, head: head(params)? })
     }
@@ -138,9 +138,9 @@ impl ExplicitSupernet {
     /// When the device has no room.
     pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<(Self, Params)> {
         let mut params = Params::new(seed, device);
-        let plan = Plan::supernet(space);
+        let plan = NetworkPlan::supernet(space);
         let mut classifier = None;
-        let whole = Network::new(&mut params, space, space.max_resolution(), |params| {
+        let whole = ResolutionNetwork::new(&mut params, space, space.max_resolution(), |params| {
             let (head, after) = HeadLayers::new(params, &plan)?;
             classifier = Some(after);
             Ok(head)
@@ -150,7 +150,7 @@ impl ExplicitSupernet {
         for &side in space.resolutions.iter().rev().skip(1) {
             params.set_name_prefix(&format!("at_{side}."));
             let head = |params: &mut Params| HeadLayers::alone(params, &plan);
-            networks.push(Network::new(&mut params, space, side, head)?);
+            networks.push(ResolutionNetwork::new(&mut params, space, side, head)?);
         }
         params.set_name_prefix("");
         Ok((Self { networks, classifier, space: space.clone() }, params))
@@ -258,8 +258,8 @@ fn add_product(
     }
 }
 
-impl Gated for ExplicitSupernet {
-    type Bound = BoundOptions;
+impl GatedNetwork for ExplicitSupernet {
+    type TapeGates = ExplicitTapeGates;
 
     fn space(&self) -> &SearchSpace {
         &self.space
@@ -275,8 +275,8 @@ impl Gated for ExplicitSupernet {
         images: &Tensor,
         gates: &NetGates,
         gradients_wanted: bool,
-    ) -> Result<(Value, BoundOptions)> {
-        let inputs = Inputs::new(&self.space, gates);
+    ) -> Result<(Value, ExplicitTapeGates)> {
+        let inputs = InputWidths::new(&self.space, gates);
         let mut bound = Vec::with_capacity(gates.blocks.len());
         let choices = self.space.blocks.iter().zip(&gates.blocks);
         for ((choices, values), incoming) in choices.zip(&inputs.widths) {
@@ -294,12 +294,12 @@ impl Gated for ExplicitSupernet {
         let Some(features) = features else { bail!("a supernet needs a resolution") };
         let logits = self.classifier.forward(pass, features)?;
         let values = gates.blocks.clone();
-        Ok((logits, BoundOptions { blocks: bound, heads, values, inputs }))
+        Ok((logits, ExplicitTapeGates { blocks: bound, heads, values, inputs }))
     }
 
     fn gate_gradients(
         &self,
-        bound: &BoundOptions,
+        bound: &ExplicitTapeGates,
         gradients: &mut LeafGradients,
     ) -> Result<NetGates> {
         let gates = bound.blocks.iter().zip(&bound.values).zip(&bound.inputs.widths);

@@ -8,9 +8,9 @@ use crate::tape::{LeafGradients, Value};
 use candle_core::{Result, Tensor};
 
 /// A network with all options of a space, each weighed by a gate.
-pub trait Gated {
+pub trait GatedNetwork {
     /// Gates on a tape, to ask for their gradients afterwards.
-    type Bound;
+    type TapeGates;
 
     fn space(&self) -> &SearchSpace;
 
@@ -27,7 +27,7 @@ pub trait Gated {
         images: &Tensor,
         gates: &NetGates,
         gradients_wanted: bool,
-    ) -> Result<(Value, Self::Bound)>;
+    ) -> Result<(Value, Self::TapeGates)>;
 
     /// What the reverse pass found for the gates.
     ///
@@ -35,7 +35,7 @@ pub trait Gated {
     /// When a gradient cannot be read from the device.
     fn gate_gradients(
         &self,
-        bound: &Self::Bound,
+        bound: &Self::TapeGates,
         gradients: &mut LeafGradients,
     ) -> Result<NetGates>;
 }

@@ -44,13 +44,13 @@ impl GateValues {
 
 /// How many channels reach each block, with their probabilities, as functions of the gates: the
 /// hidden channels of a block without expansion.
-pub(super) struct Inputs {
+pub(super) struct InputWidths {
     graph: Graph,
     gates: Vec<BlockProbabilities<Traced>>,
     pub(super) widths: Vec<Vec<(usize, Traced)>>,
 }
 
-impl Inputs {
+impl InputWidths {
     pub(super) fn new(space: &SearchSpace, gates: &NetGates) -> Self {
         let graph = Graph::default();
         let leaves = |values: &[f64]| values.iter().map(|v| graph.leaf(*v)).collect();

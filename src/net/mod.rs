@@ -13,26 +13,26 @@ mod shared;
 mod supernet;
 
 pub use block::{Block, BlockGates, FilterMasks};
-pub use explicit::{BoundOptions, ExplicitSupernet};
-pub use freeze::Frozen;
-pub use gated::Gated;
+pub use explicit::{ExplicitSupernet, ExplicitTapeGates};
+pub use freeze::FrozenNetwork;
+pub use gated::GatedNetwork;
 pub use gates::{GateGradients, GateValues, NetGates};
-pub use resolution::Path;
-pub use shared::{Cut, SharedWeights};
-pub use supernet::{BoundGates, Supernet};
+pub use resolution::ResolutionPath;
+pub use shared::{SharedWeights, Subnetwork};
+pub use supernet::{Supernet, SupernetTapeGates};
 
 use crate::nn::{Params, Pass};
 use crate::rng::Seed;
-use crate::space::{ArchSpec, Plan};
+use crate::space::{ArchSpec, NetworkPlan};
 use crate::tape::Value;
 use candle_core::{Device, Result, Tensor};
 use ends::{Classifier, HeadLayers, Stem};
-use resolution::Flow;
+use resolution::StageMaps;
 use std::rc::Rc;
 
 /// A network's layers; its numbers live in [`Params`].
 #[derive(Debug)]
-pub struct Net {
+pub struct Network {
     /// Pixels a side of the images that it sees.
     resolution: usize,
     stem: Rc<Stem>,
@@ -41,12 +41,12 @@ pub struct Net {
     classifier: Classifier,
 }
 
-impl Net {
+impl Network {
     /// Adds the plan's parameters to `params`.
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn new(params: &mut Params, plan: &Plan) -> Result<Self> {
+    pub fn new(params: &mut Params, plan: &NetworkPlan) -> Result<Self> {
         let stem = Rc::new(Stem::new(params, plan)?);
         let blocks = plan.blocks.iter().map(|block| Block::new(params, block).map(Rc::new));
         let blocks = blocks.collect::<Result<_>>()?;
@@ -60,7 +60,7 @@ impl Net {
     /// When the device has no room.
     pub fn of_arch(arch: &ArchSpec, seed: Seed, device: &Device) -> Result<(Self, Params)> {
         let mut params = Params::new(seed, device);
-        let net = Self::new(&mut params, &Plan::network(arch))?;
+        let net = Self::new(&mut params, &NetworkPlan::derived(arch))?;
         Ok((net, params))
     }
 
@@ -71,11 +71,11 @@ impl Net {
     /// # Errors
     /// When an operator fails, or the images are too small.
     pub fn forward(&self, pass: &mut Pass<'_>, images: &Tensor) -> Result<Value> {
-        let only = [Rc::new(Path::only(Vec::new()))];
+        let only = [Rc::new(ResolutionPath::only(Vec::new()))];
         self.forward_gated(pass, &resolution::seen(images, self.resolution)?, &only)
     }
 
-    /// [`Net::forward`] with the gates of each resolution, the largest first; images are of the
+    /// [`Network::forward`] with the gates of each resolution, the largest first; images are of the
     /// size that the first one sees.
     ///
     /// # Errors
@@ -84,9 +84,9 @@ impl Net {
         &self,
         pass: &mut Pass<'_>,
         images: &Tensor,
-        paths: &[Rc<Path>],
+        paths: &[Rc<ResolutionPath>],
     ) -> Result<Value> {
-        let mut flow = Flow::of(images, paths)?;
+        let mut flow = StageMaps::of(images, paths)?;
         let stem = self.stem.clone();
         flow.stage(pass, false, move |pass, x, path| stem.forward(pass, x, path.stem.clone()))?;
         for (i, block) in self.blocks.iter().enumerate() {

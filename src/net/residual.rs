@@ -17,14 +17,14 @@ use candle_core::Result;
 
 /// 3x3 convolution, batch norm, ReLU, 3x3 convolution, batch norm.
 #[derive(Debug)]
-pub(super) struct Residual {
+pub(super) struct ResidualBlock {
     first: Conv,
     first_norm: BatchNorm,
     second: Conv,
     second_norm: BatchNorm,
 }
 
-impl Residual {
+impl ResidualBlock {
     pub(super) fn new(
         params: &mut Params,
         name: &str,

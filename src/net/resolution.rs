@@ -35,7 +35,7 @@ use std::rc::Rc;
 
 /// One resolution's way through the network.
 #[derive(Debug)]
-pub struct Path {
+pub struct ResolutionPath {
     /// Pixels a side of the image that it sees; `None` for the image as it is.
     pub side: Option<usize>,
     /// The resolution's gate: its share in the running statistics.
@@ -47,7 +47,7 @@ pub struct Path {
     pub blocks: Vec<BlockGates>,
 }
 
-impl Path {
+impl ResolutionPath {
     /// The only resolution.
     #[must_use]
     pub fn only(blocks: Vec<BlockGates>) -> Self {
@@ -85,19 +85,20 @@ pub(super) fn seen(images: &Tensor, side: usize) -> Result<Tensor> {
 }
 
 /// The map between two stages.
-pub(super) struct Flow<'a> {
-    paths: &'a [Rc<Path>],
+pub(super) struct StageMaps<'a> {
+    paths: &'a [Rc<ResolutionPath>],
     x: Value,
     /// The grid of every path's part of the map; the first path has all of it.
     grids: Vec<Grid>,
 }
 
-impl<'a> Flow<'a> {
+impl<'a> StageMaps<'a> {
     /// Images `[n, h, w, c]`, as large as the first path sees them.
-    pub(super) fn of(images: &Tensor, paths: &'a [Rc<Path>]) -> Result<Self> {
+    pub(super) fn of(images: &Tensor, paths: &'a [Rc<ResolutionPath>]) -> Result<Self> {
         let (_, h, w, _) = images.dims4()?;
         let whole = Grid { ratio: (1, 1), size: (h, w) };
-        let grid = |path: &Rc<Path>| path.side.map_or(Ok(whole), |s| at_resolution(images, s));
+        let grid =
+            |path: &Rc<ResolutionPath>| path.side.map_or(Ok(whole), |s| at_resolution(images, s));
         let grids = paths.iter().map(grid).collect::<Result<_>>()?;
         Ok(Self { paths, x: Value::constant(images.clone()), grids })
     }
@@ -105,7 +106,7 @@ impl<'a> Flow<'a> {
     /// Runs a stage at every resolution and puts the maps together.
     pub(super) fn stage<S>(&mut self, pass: &mut Pass<'_>, is_block: bool, stage: S) -> Result<()>
     where
-        S: Fn(&mut Pass<'_>, &Value, &Path) -> Result<Value> + Clone + 'static,
+        S: Fn(&mut Pass<'_>, &Value, &ResolutionPath) -> Result<Value> + Clone + 'static,
     {
         let maps = self.each(pass, is_block, &stage)?;
         let mut parts = Vec::with_capacity(maps.len());
@@ -121,7 +122,7 @@ impl<'a> Flow<'a> {
     /// Runs the last stage, which pools, at every resolution and adds the features `[n, c]`.
     pub(super) fn pool<S>(self, pass: &mut Pass<'_>, stage: S) -> Result<Value>
     where
-        S: Fn(&mut Pass<'_>, &Value, &Path) -> Result<Value> + Clone + 'static,
+        S: Fn(&mut Pass<'_>, &Value, &ResolutionPath) -> Result<Value> + Clone + 'static,
     {
         let mut features = self.each(pass, false, &stage)?.into_iter();
         let Some(mut sum) = features.next() else { bail!("a pass needs a resolution") };
@@ -135,7 +136,7 @@ impl<'a> Flow<'a> {
     /// keeps it.
     fn each<S>(&self, pass: &mut Pass<'_>, is_block: bool, stage: &S) -> Result<Vec<Value>>
     where
-        S: Fn(&mut Pass<'_>, &Value, &Path) -> Result<Value> + Clone + 'static,
+        S: Fn(&mut Pass<'_>, &Value, &ResolutionPath) -> Result<Value> + Clone + 'static,
     {
         let mut outputs = Vec::with_capacity(self.paths.len());
         for (i, (path, grid)) in self.paths.iter().zip(&self.grids).enumerate() {

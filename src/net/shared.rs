@@ -5,7 +5,7 @@
 //! gradients), so nothing of the other options need run. What is cut is of every tensor the first
 //! channels, as under the channel masks.
 
-use super::{Net, Plan};
+use super::{Network, NetworkPlan};
 use crate::nn::Params;
 use crate::rng::Seed;
 use crate::space::{BlockDecision, Decisions, SearchSpace};
@@ -21,8 +21,8 @@ pub struct SharedWeights {
 }
 
 /// One network with weights of its own, and where they belong.
-pub struct Cut {
-    pub net: Net,
+pub struct Subnetwork {
+    pub net: Network,
     pub params: Params,
     /// The position among the shared weights of each of the parameters.
     sources: Vec<usize>,
@@ -35,7 +35,7 @@ impl SharedWeights {
     /// When the device has no room.
     pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<Self> {
         let mut params = Params::new(seed, device);
-        Net::new(&mut params, &Plan::supernet(space))?;
+        Network::new(&mut params, &NetworkPlan::supernet(space))?;
         Ok(Self::of(space, params))
     }
 
@@ -62,9 +62,9 @@ impl SharedWeights {
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn cut_out(&self, decisions: &Decisions) -> Result<Cut> {
+    pub fn extract(&self, decisions: &Decisions) -> Result<Subnetwork> {
         let mut params = Params::zeros(self.params.device());
-        let net = Net::new(&mut params, &Plan::network(&self.space.decide(decisions)))?;
+        let net = Network::new(&mut params, &NetworkPlan::derived(&self.space.decide(decisions)))?;
         let mut sources = Vec::new();
         for (name, _) in params.named().take(params.tensors().count()) {
             let from = source_name(&self.space, &decisions.blocks, name);
@@ -73,9 +73,9 @@ impl SharedWeights {
             };
             sources.push(source);
         }
-        let mut cut = Cut { net, params, sources };
+        let mut cut = Subnetwork { net, params, sources };
         let whole: Vec<Tensor> = self.tensors().cloned().collect();
-        for (position, tensor) in cut.first_of(&whole)?.into_iter().enumerate() {
+        for (position, tensor) in cut.slices_of(&whole)?.into_iter().enumerate() {
             cut.params.replace(position, tensor)?;
         }
         Ok(cut)
@@ -85,10 +85,10 @@ impl SharedWeights {
     ///
     /// # Errors
     /// When an operator fails.
-    pub fn put_back(&mut self, cut: &Cut) -> Result<()> {
+    pub fn write_back(&mut self, cut: &Subnetwork) -> Result<()> {
         let mut whole: Vec<Tensor> = self.tensors().cloned().collect();
         let parts: Vec<Tensor> = cut.params.tensors().map(|(part, _)| part.clone()).collect();
-        cut.put_into(&mut whole, &parts)?;
+        cut.write_into(&mut whole, &parts)?;
         for &source in &cut.sources {
             self.params.replace(source, whole[source].clone())?;
         }
@@ -100,22 +100,22 @@ impl SharedWeights {
     }
 }
 
-impl Cut {
+impl Subnetwork {
     /// Copies, in the cut's order and shapes, of tensors that stand in the shared weights' order.
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn first_of(&self, whole: &[Tensor]) -> Result<Vec<Tensor>> {
+    pub fn slices_of(&self, whole: &[Tensor]) -> Result<Vec<Tensor>> {
         let shapes = self.params.tensors().map(|(like, _)| like.dims());
         let parts = self.sources.iter().zip(shapes);
         parts.map(|(&source, dims)| first(&whole[source], dims)).collect()
     }
 
-    /// The way back of [`Cut::first_of`].
+    /// The way back of [`Subnetwork::slices_of`].
     ///
     /// # Errors
     /// When an operator fails.
-    pub fn put_into(&self, whole: &mut [Tensor], parts: &[Tensor]) -> Result<()> {
+    pub fn write_into(&self, whole: &mut [Tensor], parts: &[Tensor]) -> Result<()> {
         for (&source, part) in self.sources.iter().zip(parts) {
             whole[source] = with_first(&whole[source], part, 0)?;
         }

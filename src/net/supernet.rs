@@ -3,16 +3,16 @@
 
 use super::block::BlockGates;
 use super::gates::{
-    GateGradients, GateValues, Inputs, NetGates, add_hidden, add_prefix_sums, mask_hidden,
+    GateGradients, GateValues, InputWidths, NetGates, add_hidden, add_prefix_sums, mask_hidden,
     prefix_mask, taken,
 };
-use super::resolution::Path;
-use super::{Gated, Net};
+use super::resolution::ResolutionPath;
+use super::{GatedNetwork, Network};
 use crate::cost::{self, Cost, Traced};
 use crate::nn::{Params, Pass};
 use crate::recipe::MaskPlace;
 use crate::rng::Seed;
-use crate::space::{BlockChoices, BlockType, Expansion, Plan, SearchSpace, branch_types};
+use crate::space::{BlockChoices, BlockType, Expansion, NetworkPlan, SearchSpace, branch_types};
 use crate::tape::{LeafGradients, Value};
 use candle_core::{Device, Result, Tensor};
 use std::rc::Rc;
@@ -20,17 +20,17 @@ use std::rc::Rc;
 /// The network with all options.
 #[derive(Debug)]
 pub struct Supernet {
-    net: Net,
+    net: Network,
     space: SearchSpace,
     masks: MaskPlace,
 }
 
 /// Gates on a tape, to ask for their gradients afterwards.
-pub struct BoundGates {
+pub struct SupernetTapeGates {
     /// One per resolution, the largest first.
-    paths: Vec<Rc<Path>>,
+    paths: Vec<Rc<ResolutionPath>>,
     values: NetGates,
-    inputs: Inputs,
+    inputs: InputWidths,
 }
 
 impl Supernet {
@@ -40,7 +40,7 @@ impl Supernet {
     /// When the device has no room.
     pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<(Self, Params)> {
         let mut params = Params::new(seed, device);
-        let net = Net::new(&mut params, &Plan::supernet(space))?;
+        let net = Network::new(&mut params, &NetworkPlan::supernet(space))?;
         let masks = MaskPlace::default();
         Ok((Self { net, space: space.clone(), masks }, params))
     }
@@ -59,7 +59,7 @@ impl Supernet {
         blocks: &[BlockGates],
         gates: &NetGates,
         wanted: bool,
-    ) -> Result<Vec<Rc<Path>>> {
+    ) -> Result<Vec<Rc<ResolutionPath>>> {
         let several = self.space.resolutions.len() > 1;
         let resolutions = self.space.resolutions.iter().zip(&gates.resolutions).rev();
         let path = |(i, (side, gate)): (usize, (&usize, &f64))| {
@@ -79,12 +79,12 @@ impl Supernet {
                 own.push(block);
             }
             if !several {
-                return Ok(Rc::new(Path::only(own)));
+                return Ok(Rc::new(ResolutionPath::only(own)));
             }
             let mut row = |width: usize| pass.row(&vec![*gate; width], wanted).map(Some);
             let (stem, head) = (row(self.space.stem.width)?, row(self.space.head.width)?);
             let side = (i > 0).then_some(*side);
-            Ok(Rc::new(Path { side, share: *gate, stem, head, blocks: own }))
+            Ok(Rc::new(ResolutionPath { side, share: *gate, stem, head, blocks: own }))
         };
         resolutions.enumerate().map(path).collect()
     }
@@ -136,7 +136,7 @@ fn end_mask(masks: MaskPlace, choices: &BlockChoices, values: &GateValues) -> Op
         .then(|| prefix_mask(&choices.widths, &values.widths))
 }
 
-impl BoundGates {
+impl SupernetTapeGates {
     /// The gradient of the mask that ends a stage, whose rows are g_r · mask, one per path; those of
     /// the gates g_r are added to theirs, in the order of the paths.
     fn end_gradients(
@@ -158,8 +158,8 @@ impl BoundGates {
     }
 }
 
-impl Gated for Supernet {
-    type Bound = BoundGates;
+impl GatedNetwork for Supernet {
+    type TapeGates = SupernetTapeGates;
 
     fn space(&self) -> &SearchSpace {
         &self.space
@@ -175,8 +175,8 @@ impl Gated for Supernet {
         images: &Tensor,
         gates: &NetGates,
         gradients_wanted: bool,
-    ) -> Result<(Value, BoundGates)> {
-        let inputs = Inputs::new(&self.space, gates);
+    ) -> Result<(Value, SupernetTapeGates)> {
+        let inputs = InputWidths::new(&self.space, gates);
         let mut blocks: Vec<BlockGates> = Vec::with_capacity(gates.blocks.len());
         let choices = self.space.blocks.iter().zip(&gates.blocks);
         for ((choices, values), incoming) in choices.zip(&inputs.widths) {
@@ -184,12 +184,12 @@ impl Gated for Supernet {
         }
         let paths = self.paths(pass, &blocks, gates, gradients_wanted)?;
         let logits = self.net.forward_gated(pass, images, &paths)?;
-        Ok((logits, BoundGates { paths, values: gates.clone(), inputs }))
+        Ok((logits, SupernetTapeGates { paths, values: gates.clone(), inputs }))
     }
 
     fn gate_gradients(
         &self,
-        bound: &BoundGates,
+        bound: &SupernetTapeGates,
         gradients: &mut LeafGradients,
     ) -> Result<NetGates> {
         let space = &self.space;

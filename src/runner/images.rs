@@ -3,7 +3,7 @@
 
 use super::RunPlan;
 use crate::data::{self, Dataset};
-use crate::manifest::{Complaint, Complaints, Manifest};
+use crate::manifest::{Diagnostic, Diagnostics, Manifest};
 use crate::recipe::for_weights;
 use crate::rng::Seed;
 use anyhow::Result;
@@ -44,8 +44,8 @@ fn search_images(
     let images = config.images.unwrap_or(all.len());
     if images > all.len() {
         let problem = format!("{images} is more than the {} images to search on", all.len());
-        let complaint = complaint(manifest, "search.images", problem, "give fewer");
-        return Err(Complaints::from(complaint).into());
+        let diagnostic = diagnostic(manifest, "search.images", problem, "give fewer");
+        return Err(Diagnostics::from(diagnostic).into());
     }
     let search = data::draw(all, images, seed, "data/subset")?;
     let for_weights = for_weights(images, config.weight_share);
@@ -56,8 +56,8 @@ fn search_images(
             config.weight_share, config.batch_size
         );
         let expected = "give a share that leaves enough images in both splits, or smaller batches";
-        let complaint = complaint(manifest, "search.weight_share", problem, expected);
-        return Err(Complaints::from(complaint).into());
+        let diagnostic = diagnostic(manifest, "search.weight_share", problem, expected);
+        return Err(Diagnostics::from(diagnostic).into());
     }
     Ok(search)
 }
@@ -84,10 +84,10 @@ pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<()> {
 }
 
 /// The checks that the manifest's reader makes for data sets of known size.
-fn check_folder(manifest: &Manifest, dataset: &Dataset) -> Result<(), Complaints> {
-    let mut complaints = Vec::new();
+fn check_folder(manifest: &Manifest, dataset: &Dataset) -> Result<(), Diagnostics> {
+    let mut diagnostics = Vec::new();
     let mut complain = |key, problem, expected| {
-        complaints.push(complaint(manifest, key, problem, expected));
+        diagnostics.push(diagnostic(manifest, key, problem, expected));
     };
     let Manifest { space, data, train, .. } = manifest;
     let (classes, images) = (dataset.classes.len(), dataset.train.len());
@@ -111,16 +111,16 @@ fn check_folder(manifest: &Manifest, dataset: &Dataset) -> Result<(), Complaints
         let problem = format!("{} is more than the {available} images", train.batch_size);
         complain("train.batch_size", problem, "give fewer");
     }
-    if complaints.is_empty() { Ok(()) } else { Err(Complaints(complaints)) }
+    if diagnostics.is_empty() { Ok(()) } else { Err(Diagnostics(diagnostics)) }
 }
 
 /// A problem with a key of the manifest that shows only together with the data or the space.
-pub(super) fn complaint(
+pub(super) fn diagnostic(
     manifest: &Manifest,
     key: &str,
     problem: String,
     expected: &str,
-) -> Complaint {
-    let complaint = Complaint::of_file(&manifest.path, problem, expected);
-    Complaint { key: key.to_owned(), ..complaint }
+) -> Diagnostic {
+    let diagnostic = Diagnostic::of_file(&manifest.path, problem, expected);
+    Diagnostic { key: key.to_owned(), ..diagnostic }
 }

@@ -17,7 +17,7 @@ use crate::cost;
 use crate::data;
 use crate::env::Environment;
 use crate::hex::hex;
-use crate::manifest::{Complaints, Manifest};
+use crate::manifest::{Diagnostics, Manifest};
 use crate::memory;
 use crate::monitor::Monitor;
 use crate::recipe::{Budget, Method};
@@ -117,13 +117,13 @@ impl RunPlan<'_> {
 ///
 /// # Errors
 /// When no such network was found.
-pub fn check_budget(manifest: &Manifest) -> Result<(), Complaints> {
+pub fn check_budget(manifest: &Manifest) -> Result<(), Diagnostics> {
     let Some(budget) = &manifest.search.budget else { return Ok(()) };
     let Budget { objective, bound, tolerance, above } = *budget;
     search::check_budget(&manifest.space, budget).map_err(|error| {
         let of = objective.name();
         let given = format!("{of} = {bound:?}, tolerance = {tolerance:?}, above = {above:?}");
-        images::complaint(manifest, "search.budget", format!("{given}: {error:#}"), "").into()
+        images::diagnostic(manifest, "search.budget", format!("{given}: {error:#}"), "").into()
     })
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::data::Loader;
 use crate::manifest::{self, Overrides};
 use crate::monitor::Interrupted;
-use crate::net::Net;
+use crate::net::Network;
 use crate::nn::Pass;
 use crate::progress::Quiet;
 use crate::record::{Metric, PhaseUsage, Recorder};
@@ -131,7 +131,7 @@ fn ranking_scores_and_trains_as_described() {
     let networks = plan.networks_to_rank().unwrap().unwrap();
     let (mut shared, mut alone) = (Vec::new(), Vec::new());
     for (i, decisions) in networks.iter().enumerate() {
-        let mut cut = weights.cut_out(decisions).unwrap();
+        let mut cut = weights.extract(decisions).unwrap();
         let loader = Loader::evaluation(dataset, &dataset.train, calibrating.clone(), size);
         for (seen, batch) in loader.epoch(0).enumerate() {
             let mut pass = Pass::calibrating(&mut cut.params, seen);
@@ -143,7 +143,7 @@ fn ranking_scores_and_trains_as_described() {
         shared.push(of(&cut.net, &cut.params, split_at.1));
         let seed = Seed(plan.seed).child("rank").child(&format!("train/{i}"));
         let arch = manifest.space.decide(decisions);
-        let (net, mut params) = Net::of_arch(&arch, seed, &Device::Cpu).unwrap();
+        let (net, mut params) = Network::of_arch(&arch, seed, &Device::Cpu).unwrap();
         let (images, config) = (&prepared.train[..], &manifest.train);
         let training = TrainingRun {
             net: &net,

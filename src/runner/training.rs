@@ -9,7 +9,7 @@ use super::{Prepared, RunPlan};
 use crate::cost;
 use crate::hex::hex;
 use crate::monitor::Monitor;
-use crate::net::Net;
+use crate::net::Network;
 use crate::nn::Params;
 use crate::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, Work};
 use crate::rng::Seed;
@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 /// A network with its trained weights.
 struct Trained {
-    net: Net,
+    net: Network,
     params: Params,
 }
 
@@ -98,7 +98,7 @@ impl RunPlan<'_> {
         work: &mut Work,
     ) -> Result<Trained> {
         let seed = repeat_seed(Seed(self.seed), repeat);
-        let (net, mut params) = Net::of_arch(arch, seed, device)?;
+        let (net, mut params) = Network::of_arch(arch, seed, device)?;
         let mut recorder =
             RepeatRecorder { repeat: repeat as u32, recorder: &mut *monitor.recorder };
         let mut monitor =

@@ -2,7 +2,7 @@
 //! through the next step of the weights (second order, DARTS section 2.3).
 
 use crate::data::Batch;
-use crate::net::{Gated, NetGates};
+use crate::net::{GatedNetwork, NetGates};
 use crate::nn::{Params, Pass};
 use crate::ops::loss::{CrossEntropy, cross_entropy};
 use crate::ops::update::sum_of_squares;
@@ -32,7 +32,7 @@ pub(super) struct GatedNet<'a, N> {
     pub macs: u64,
 }
 
-impl<N: Gated> GatedNet<'_, N> {
+impl<N: GatedNetwork> GatedNet<'_, N> {
     /// The cross-entropy L on `held_out`, and ∂L/∂g; adds the compute to `work`.
     pub(super) fn first_order(
         &self,

@@ -65,15 +65,15 @@ impl Paths {
     /// # Errors
     /// When an operator fails.
     pub fn step(&mut self, decisions: &Decisions, batch: &Batch, rate: f64) -> Result<Step> {
-        let mut cut = self.weights.cut_out(decisions)?;
-        let mut optimizer = SgdState::resumed(self.config, cut.first_of(&self.velocities)?);
+        let mut cut = self.weights.extract(decisions)?;
+        let mut optimizer = SgdState::resumed(self.config, cut.slices_of(&self.velocities)?);
         let (net, target) = (&cut.net, (&batch.labels[..], 0.0));
         let step =
             sgd_step(&mut cut.params, &mut optimizer, rate, target, self.recompute, |pass| {
                 net.forward(pass, &batch.xs)
             })?;
-        cut.put_into(&mut self.velocities, optimizer.velocities())?;
-        self.weights.put_back(&cut)?;
+        cut.write_into(&mut self.velocities, optimizer.velocities())?;
+        self.weights.write_back(&cut)?;
         Ok(step)
     }
 }

@@ -8,7 +8,7 @@ use super::hypergradient::{GatedNet, NextBatch};
 use super::{AlphaStep, ArchParams, Relaxation, hardened, loss_gradient};
 use crate::cost::{Graph, Probabilities, Traced, propagate, propagate_counting};
 use crate::data::Batch;
-use crate::net::{ExplicitSupernet, GateGradients, GateValues, Gated, NetGates, Supernet};
+use crate::net::{ExplicitSupernet, GateGradients, GateValues, GatedNetwork, NetGates, Supernet};
 use crate::nn::Params;
 use crate::recipe::{
     AlphaConfig, GateKind, GateRule, MaskPlace, Recompute, SearchLoss, StepConfig,
@@ -79,7 +79,7 @@ impl Relaxed<ExplicitSupernet> {
     }
 }
 
-impl<N: Gated> Relaxed<N> {
+impl<N: GatedNetwork> Relaxed<N> {
     fn new(
         (supernet, params): (N, Params),
         gates: GateRule,
@@ -166,7 +166,7 @@ impl<N: Gated> Relaxed<N> {
     }
 }
 
-impl<N: Gated> Relaxation for Relaxed<N> {
+impl<N: GatedNetwork> Relaxation for Relaxed<N> {
     fn weight_step(&mut self, batch: &Batch, step: u64, tau: f64, rate: f64) -> Result<Step> {
         let (_, used) = self.gates("gumbel/weights", step, tau);
         let Self { supernet, params, optimizer, macs, work, recompute, .. } = self;
@@ -330,7 +330,7 @@ mod tests {
             let mut search = masked(&space, &StepConfig { kind, ..config });
             let (soft, _) = search.gates("gumbel/weights", 7, 2.0);
             let shared = SharedWeights::of(&space, search.params().clone());
-            let mut cut = shared.cut_out(&decisions(&hardened(&soft))).unwrap();
+            let mut cut = shared.extract(&decisions(&hardened(&soft))).unwrap();
             let mut pass = Pass::training(&mut cut.params);
             let logits = cut.net.forward(&mut pass, &batch.xs).unwrap();
             let alone = cross_entropy(logits.tensor(), &batch.labels, 0.0).unwrap().loss;

@@ -7,7 +7,7 @@
 
 use crate::cost;
 use crate::data::{Batch, Dataset, Loader};
-use crate::net::{Net, SharedWeights};
+use crate::net::{Network, SharedWeights};
 use crate::nn::{Params, Pass};
 use crate::recipe::{SearchConfig, for_weights};
 use crate::record::Work;
@@ -53,7 +53,7 @@ impl<'a> Scorer<'a> {
         decisions: &Decisions,
         work: &mut Work,
     ) -> Result<Score> {
-        let mut cut = weights.cut_out(decisions)?;
+        let mut cut = weights.extract(decisions)?;
         let macs = cost::count(&weights.space().decide(decisions)).macs;
         work.architectures += 1;
         self.evaluate(&cut.net, &mut cut.params, macs, work)
@@ -66,7 +66,7 @@ impl<'a> Scorer<'a> {
     /// When an operator fails.
     pub fn evaluate(
         &self,
-        net: &Net,
+        net: &Network,
         params: &mut Params,
         macs: u64,
         work: &mut Work,

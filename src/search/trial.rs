@@ -5,7 +5,7 @@ use super::Scorer;
 use crate::cost;
 use crate::data::Dataset;
 use crate::monitor::Monitor;
-use crate::net::Net;
+use crate::net::Network;
 use crate::progress::Quiet;
 use crate::recipe::TrainConfig;
 use crate::record::{NullRecorder, Work};
@@ -42,7 +42,7 @@ impl Trial<'_> {
         monitor: &Monitor<'_>,
     ) -> Result<Score> {
         let Self { dataset, images, scorer, config, label, device } = *self;
-        let (net, mut params) = Net::of_arch(arch, seed, device)?;
+        let (net, mut params) = Network::of_arch(arch, seed, device)?;
         let training =
             TrainingRun { net: &net, dataset, images, validation: &[], config, seed, label };
         let mut quiet =

@@ -1,14 +1,14 @@
-//! One network of a space: every choice decided.
+//! One network of a space: every choice is decided.
 
 use super::{Activation, BlockChoices, BlockType, ConvSpec, Expansion, SearchSpace, squeeze_width};
 use crate::hex::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Everything needed to build, count and name a network.
+/// Everything needed to build a network, to count its cost and to name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchSpec {
-    /// Side of the square input, in pixels; of larger images the network sees a grid of so many.
+    /// Side of the square input in pixels; larger images are subsampled on a grid of this side.
     pub resolution: usize,
     pub image_channels: usize,
     pub classes: usize,
@@ -17,7 +17,7 @@ pub struct ArchSpec {
     pub head: Head,
 }
 
-/// One block with its shape.
+/// One block and its shape.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockSpec {
     /// `stage.block`, for example `4.2`.
@@ -47,14 +47,14 @@ pub enum BlockKind {
     /// 1x1 convolution, batch norm, ReLU: a skip where the shape changes.
     Projection,
     /// 3x3 convolution, batch norm, ReLU, 3x3 convolution, batch norm, all `width` channels wide, plus
-    /// the input: of every `stride`-th pixel the channels that both sides have (He et al. 2016, their
-    /// shortcut A, which has no weights; the order of layers is that of Han et al. 2017).
+    /// the input: at every `stride`-th pixel, the channels that input and output share (He et al.
+    /// 2016, their shortcut A, which has no weights; the order of layers is that of Han et al. 2017).
     Residual,
-    /// The input itself, cut to `width` channels.
+    /// The first `width` channels of the input.
     Identity,
 }
 
-/// What comes between the last block and the logits.
+/// The layers between the last block and the logits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Head {
@@ -65,14 +65,14 @@ pub enum Head {
     IrPool { mid: usize, width: usize, activation: Activation },
 }
 
-/// The index taken in each choice of a space.
+/// The index that is chosen in each choice of a space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decisions {
     pub resolution: usize,
     pub blocks: Vec<BlockDecision>,
 }
 
-/// The indices taken in one block.
+/// The indices that are chosen in one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockDecision {
     pub block_type: usize,
@@ -81,18 +81,18 @@ pub struct BlockDecision {
 }
 
 impl ArchSpec {
-    /// A short name that two equal architectures share: the first 12 hex digits of the SHA-256 of
-    /// the canonical JSON.
+    /// A short name, the same for equal architectures: the first 12 hex digits of the SHA-256 of the
+    /// canonical JSON.
     ///
     /// # Panics
-    /// Never: the type holds nothing that JSON cannot.
+    /// Never: JSON can hold every field.
     #[must_use]
     pub fn id(&self) -> String {
         let digest = Sha256::digest(self.to_json().as_bytes());
         hex(&digest[..6])
     }
 
-    /// Canonical JSON: fields in the order of the declaration.
+    /// Canonical JSON: fields in the order of their declaration.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
@@ -100,11 +100,11 @@ impl ArchSpec {
 }
 
 impl SearchSpace {
-    /// The network that these choices name.
+    /// The network of these decisions.
     ///
-    /// A residual exists where the stride is 1, the supernet has room for it and the chosen widths
-    /// are equal. A skip that does not change the shape passes on as many channels as both sides
-    /// have.
+    /// An inverted residual adds its input where the stride is 1, the largest input and output widths
+    /// are equal, and so are the chosen ones. A skip that keeps the shape passes on the smaller of
+    /// its input width and its chosen width.
     #[must_use]
     pub fn decide(&self, decisions: &Decisions) -> ArchSpec {
         let mut input = self.stem_width();
@@ -123,7 +123,7 @@ impl SearchSpace {
         }
     }
 
-    /// One block of [`SearchSpace::decide`], which gets `input` channels.
+    /// One block of [`SearchSpace::decide`] with `input` input channels.
     #[must_use]
     pub fn decide_block(
         &self,

@@ -1,9 +1,9 @@
-//! The kinds of block a position may hold.
+//! The block types that a space can offer and their names in files.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Nonlinearities of the released networks.
+/// The nonlinearities of the released networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
@@ -16,8 +16,8 @@ pub enum Activation {
     Hsigmoid,
 }
 
-/// An inverted residual of a given kernel, activation and gating, a plain residual block, or none at
-/// all.
+/// An inverted residual with a kernel size, an activation and possibly squeeze-excite; a plain
+/// residual block; or a skip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BlockType {
     MbConv {
@@ -26,12 +26,12 @@ pub enum BlockType {
         squeeze_excite: bool,
     },
     Skip,
-    /// Two dense 3x3 convolutions beside a shortcut, see [`super::BlockKind::Residual`].
+    /// Two dense 3x3 convolutions and a shortcut, see [`super::BlockKind::Residual`].
     Residual,
 }
 
 impl BlockType {
-    /// The nine types that the released FBNetV2 networks are made of: `all` in space files.
+    /// The nine types of the released FBNetV2 networks: `all` in space files.
     pub const FBNETV2: &'static [Self] = Self::ALL.split_at(9).0;
 
     /// Every type that has a name.
@@ -73,7 +73,7 @@ impl BlockType {
         }
     }
 
-    /// The type of that name, if there is one.
+    /// The type of this name, if there is one.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|t| t.name() == name)
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_type_is_found_by_its_own_name() {
+    fn types_are_found_by_name() {
         for t in BlockType::ALL {
             assert_eq!(BlockType::from_name(t.name()), Some(t));
         }

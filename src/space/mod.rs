@@ -1,8 +1,8 @@
 //! Search spaces and architectures as plain data: no tensors, no randomness, no cost.
 //!
-//! A [`SearchSpace`] lists, block by block, what may be chosen; an [`ArchSpec`] is the same
-//! network with every choice decided. Both the supernet and the derived network are built from
-//! here, so that they cannot disagree about a shape.
+//! A [`SearchSpace`] lists the options of every block. An [`ArchSpec`] is one network, with every
+//! choice decided. The supernet and the derived network are both built from these types, so that
+//! they cannot disagree about a shape.
 
 mod arch;
 mod block_type;
@@ -15,32 +15,34 @@ mod wire;
 pub use arch::{ArchSpec, BlockDecision, BlockKind, BlockSpec, Decisions, Head};
 pub use block_type::{Activation, BlockType};
 pub use narrow::Growth;
-pub use plan::{BlockPlan, Branch, OptionPath, Plan, branch_types, option_paths, option_plans};
+pub use plan::{
+    BlockPlan, Branch, NetworkPlan, OptionPath, branch_types, option_paths, option_plans,
+};
 pub use size::{Count, Dimension, SpaceSize};
 pub use wire::{load_space, parse_space};
 
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// A network family: fixed stem and head, and a list of blocks with options.
+/// A family of networks: a fixed stem and head, and blocks with options.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SearchSpace {
     pub name: String,
-    /// Input sides in pixels to choose from, ascending.
+    /// Input sides to choose from, in pixels, ascending.
     pub resolutions: Vec<usize>,
     /// Channels of an input image.
     pub image_channels: usize,
     pub classes: usize,
-    /// Derived channel counts (expanded and squeezed ones) are multiples of this.
+    /// Hidden and squeezed channel counts are multiples of this.
     pub channel_divisor: usize,
-    /// Whether the blocks of a stage are all of the same type.
+    /// Whether all blocks of a stage share one type.
     pub share_types: bool,
     pub stem: ConvSpec,
     pub blocks: Vec<BlockChoices>,
     pub head: ConvSpec,
 }
 
-/// A plain convolution with batch norm and activation.
+/// A dense convolution with batch norm and activation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConvSpec {
     pub kernel: usize,
@@ -49,15 +51,15 @@ pub struct ConvSpec {
     pub activation: Activation,
 }
 
-/// What one block of the supernet may become.
+/// The options of one block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockChoices {
-    /// Stage number as in the paper's table, from 1.
+    /// Number of the stage, from 1, as in the paper's table of the space.
     pub stage: usize,
-    /// Position within its stage, from 0.
+    /// Position within the stage, from 0.
     pub index: usize,
     pub stride: usize,
-    /// The largest number of input channels: the widest option of the block before.
+    /// The largest number of input channels: the widest option of the previous block.
     pub in_max: usize,
     pub expansion: Expansion,
     /// Output channels to choose from, ascending.
@@ -68,23 +70,23 @@ pub struct BlockChoices {
 /// The hidden width of an inverted residual.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expansion {
-    /// Expansion 1, or no type that expands: no expanding convolution, the hidden width is the input
-    /// width.
+    /// Expansion 1, or no type that expands: there is no expanding convolution, and the hidden width
+    /// is the input width.
     None,
-    /// One hidden width per ratio, ascending. A ratio counts from `in_max`, so that an option
-    /// means a fixed number of channels whatever width the block before takes.
+    /// One hidden width per ratio, ascending. A ratio is relative to `in_max`, so that an option is
+    /// a fixed number of channels, whatever the width of the previous block is.
     Options { ratios: Vec<f64>, mids: Vec<usize> },
 }
 
 impl SearchSpace {
-    /// Input width of the first block.
+    /// The input width of the first block.
     #[must_use]
     pub fn stem_width(&self) -> usize {
         self.stem.width
     }
 
-    /// The blocks that choose their type together: those of a stage where they share it, otherwise
-    /// each on its own. Together they are all blocks, in order.
+    /// Groups of blocks that share their type: a stage each with `share_types`, otherwise a block
+    /// each. The groups cover all blocks, in order.
     #[must_use]
     pub fn type_groups(&self) -> Vec<Range<usize>> {
         let mut groups: Vec<Range<usize>> = Vec::new();
@@ -97,7 +99,7 @@ impl SearchSpace {
         groups
     }
 
-    /// The largest resolution: what the supernet runs at.
+    /// The largest resolution: the input side of the supernet, in pixels.
     #[must_use]
     pub fn max_resolution(&self) -> usize {
         self.resolutions.last().copied().unwrap_or_default()
@@ -105,13 +107,13 @@ impl SearchSpace {
 }
 
 impl BlockChoices {
-    /// Widest output.
+    /// The widest output.
     #[must_use]
     pub fn width_max(&self) -> usize {
         self.widths.last().copied().unwrap_or_default()
     }
 
-    /// Hidden channels of the widest option.
+    /// The hidden channels of the largest expansion.
     #[must_use]
     pub fn mid_max(&self) -> usize {
         match &self.expansion {
@@ -120,7 +122,7 @@ impl BlockChoices {
         }
     }
 
-    /// How many expansions there are to choose from.
+    /// The number of expansions to choose from.
     #[must_use]
     pub fn expansions(&self) -> usize {
         match &self.expansion {
@@ -129,34 +131,34 @@ impl BlockChoices {
         }
     }
 
-    /// Whether the input is added to the output, at least by some of the options.
+    /// Whether some option adds the input to the output.
     #[must_use]
     pub fn adds_input(&self) -> bool {
         self.can_be_residual() || self.types.contains(&BlockType::Residual)
     }
 
-    /// Whether the sum with the input fits as it is: same resolution, same largest width. Where it does
-    /// not, inverted residuals have none.
+    /// Whether the input can be added unchanged: stride 1 and the same largest width. Elsewhere an
+    /// inverted residual does not add its input.
     #[must_use]
     pub fn can_be_residual(&self) -> bool {
         self.stride == 1 && self.in_max == self.width_max()
     }
 
-    /// Whether a skip needs its own 1x1 convolution: it must where the shape changes.
+    /// Whether a skip is a 1x1 convolution, because the shape changes.
     #[must_use]
     pub fn skip_needs_projection(&self) -> bool {
         !self.can_be_residual()
     }
 
-    /// `stage.block` as in the reports, for example `4.2`.
+    /// `stage.block`, both from 1, for example `4.2`.
     #[must_use]
     pub fn label(&self) -> String {
         format!("{}.{}", self.stage, self.index + 1)
     }
 }
 
-/// Rounds a channel count to a multiple of `divisor`, half up, never losing more than 5 %
-/// (the rule of the released networks, which reproduces their published totals).
+/// Rounds a channel count to a multiple of `divisor`, half up, without losing more than 5 %. This is
+/// the rule of the released networks; it reproduces their published totals.
 #[must_use]
 pub fn make_divisible(channels: f64, divisor: usize) -> usize {
     let d = divisor as f64;
@@ -170,13 +172,13 @@ pub fn make_divisible(channels: f64, divisor: usize) -> usize {
     rounded as usize
 }
 
-/// Channels inside a squeeze-excite: a quarter of the hidden ones.
+/// Channels inside a squeeze-excite: a quarter of the hidden channels.
 #[must_use]
 pub fn squeeze_width(mid: usize, divisor: usize) -> usize {
     make_divisible((mid as f64 * 0.25).floor(), divisor)
 }
 
-/// Side of the output of a convolution with padding `kernel / 2`.
+/// The output side of a convolution with padding `kernel / 2`, in pixels.
 #[must_use]
 pub fn conv_out(side: usize, kernel: usize, stride: usize) -> usize {
     (side + 2 * (kernel / 2) - kernel) / stride + 1

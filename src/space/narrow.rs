@@ -1,13 +1,14 @@
-//! Smaller spaces of the same largest network: what is studied when a space grows.
+//! Spaces with fewer options and the same largest network, for the study of how memory grows with a
+//! space.
 
 use super::{BlockChoices, Dimension, Expansion, SearchSpace};
 
-/// What grows.
+/// The dimension along which a space grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Growth {
-    /// The options along one dimension, everything else decided.
+    /// One dimension; every other choice has one option.
     Of(Dimension),
-    /// Those along all of them at once.
+    /// All dimensions at once.
     All,
 }
 
@@ -29,14 +30,14 @@ impl Growth {
         }
     }
 
-    /// The part of `space` that has at most so many options.
+    /// `space` with at most `options` options along this dimension.
     #[must_use]
     pub fn space(self, space: &SearchSpace, options: usize) -> SearchSpace {
         let grows = |d| self == Self::All || self == Self::Of(d);
         space.capped(Dimension::ALL.map(|d| if grows(d) { options } else { 1 }))
     }
 
-    /// The most options that `space` has along it.
+    /// The largest number of options of `space` along this dimension.
     #[must_use]
     pub fn most(self, space: &SearchSpace) -> usize {
         let grows =
@@ -46,7 +47,7 @@ impl Growth {
 }
 
 impl SearchSpace {
-    /// The part that has at most so many options along each dimension, in the order of
+    /// This space with at most `caps` options along the dimensions, in the order of
     /// [`Dimension::ALL`].
     ///
     /// # Panics
@@ -57,9 +58,8 @@ impl SearchSpace {
         dimensions.fold(self.clone(), |space, (dimension, most)| space.narrowed(dimension, most))
     }
 
-    /// The space with at most `options` options along one dimension of every block (or of the
-    /// input). Of sizes the largest always stays, and the others are spread evenly from the smallest
-    /// on; of block types the first ones stay.
+    /// This space with at most `options` options along one dimension. Of sizes the largest is kept and
+    /// the others are evenly spread; of block types the first are kept.
     ///
     /// # Panics
     /// When no option would be left.
@@ -75,7 +75,7 @@ impl SearchSpace {
         space
     }
 
-    /// The most options that anything has along a dimension.
+    /// The largest number of options of any choice along a dimension.
     #[must_use]
     pub fn most_options(&self, dimension: Dimension) -> usize {
         match dimension {
@@ -99,7 +99,7 @@ impl BlockChoices {
     }
 }
 
-/// `n` of the sizes, evenly spread; the last is always among them.
+/// `n` of the sizes, evenly spread, the last always included.
 fn spread<T: Copy>(sizes: &[T], n: usize) -> Vec<T> {
     let last = sizes.len().saturating_sub(1);
     match n {
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_narrowed_space_keeps_its_largest_sizes_and_its_first_types() {
+    fn narrowing_keeps_largest_sizes_and_first_types() {
         let text = include_str!("../../experiments/spaces/scaling_cifar.toml");
         let space = crate::space::parse_space(text, std::path::Path::new("s.toml")).unwrap();
         let one = Growth::Of(Dimension::Width).space(&space, 1);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_spread_and_the_largest_stays() {
+    fn sizes_are_evenly_spread() {
         let sizes: Vec<usize> = (1..=14).collect();
         assert_eq!(spread(&sizes, 1), [14]);
         assert_eq!(spread(&sizes, 2), [1, 14]);

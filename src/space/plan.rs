@@ -9,7 +9,7 @@ use super::{
 
 /// A network to build.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct NetworkPlan {
     /// Pixels a side of the images that it sees.
     pub resolution: usize,
     pub image_channels: usize,
@@ -48,7 +48,7 @@ pub enum Branch {
     Residual { mid: usize },
 }
 
-impl Plan {
+impl NetworkPlan {
     /// All branches of every block at the largest widths.
     #[must_use]
     pub fn supernet(space: &SearchSpace) -> Self {
@@ -64,7 +64,7 @@ impl Plan {
 
     /// The network as decided.
     #[must_use]
-    pub fn network(arch: &ArchSpec) -> Self {
+    pub fn derived(arch: &ArchSpec) -> Self {
         let mut input = arch.stem.width;
         let blocks = arch.blocks.iter().map(|block| {
             let (branches, identity) = match &block.kind {

@@ -3,7 +3,7 @@
 use super::{
     Activation, BlockChoices, BlockType, ConvSpec, Expansion, SearchSpace, conv_out, make_divisible,
 };
-use crate::document::{Complaint, Complaints, Document, Section, Value, nearest};
+use crate::document::{Diagnostic, Diagnostics, Document, Entry, Section, nearest};
 use std::ops::Bound::{Excluded, Included};
 use std::path::Path;
 use toml::de::DeValue;
@@ -30,7 +30,7 @@ const CONV_ACTIVATIONS: &[(&str, Activation)] = &[
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn parse_space(text: &str, path: &Path) -> Result<SearchSpace, Complaints> {
+pub fn parse_space(text: &str, path: &Path) -> Result<SearchSpace, Diagnostics> {
     Document::new(path, text).read(read)
 }
 
@@ -38,18 +38,18 @@ pub fn parse_space(text: &str, path: &Path) -> Result<SearchSpace, Complaints> {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn load_space(path: &Path) -> Result<SearchSpace, Complaints> {
+pub fn load_space(path: &Path) -> Result<SearchSpace, Diagnostics> {
     let document = Document::load(path)?;
     if document.has("space") && !document.has("stage") {
         let expected = "give the space file that it names";
-        return Err(Complaint::of_file(path, "is a manifest, not a search space", expected).into());
+        return Err(Diagnostic::of_file(path, "is a manifest, not a search space", expected).into());
     }
     document.read(read)
 }
 
 /// The input of the next layer while the layers are read in their order.
 struct Flow {
-    /// Side of the smallest resolution's map and the most channels, unless there was a complaint.
+    /// Side of the smallest resolution's map and the most channels, unless there was a diagnostic.
     side: Option<usize>,
     channels: Option<usize>,
     divisor: Option<usize>,
@@ -64,7 +64,7 @@ fn read(s: &Section<'_>) -> Option<SearchSpace> {
     let mut flow = Flow { side: smallest, channels: None, divisor, blocks: 0 };
     let stem = s.section("stem", |s| read_stem(s, &mut flow));
     let types = s.optional("types", read_types);
-    let share_types = s.optional("share_types", Value::flag);
+    let share_types = s.optional("share_types", Entry::flag);
     let stages = s.require("stage", "at least one [[stage]]").and_then(|stages| {
         let mut number = 0;
         stages.list(1..=MAX_BLOCKS, "1 to 64 sections [[stage]]", |stage| {
@@ -118,14 +118,14 @@ fn read_head(s: &Section<'_>) -> Option<ConvSpec> {
     Some(ConvSpec { kernel: 1, stride: 1, width: width?, activation: activation? })
 }
 
-fn read_stride(value: &Value<'_>, flow: &mut Flow) -> Option<usize> {
+fn read_stride(value: &Entry<'_>, flow: &mut Flow) -> Option<usize> {
     let stride = value.whole(1..=2)?;
     if flow.side.is_some_and(|side| side < stride) {
         flow.side = None;
         let problem = format!(
             "stride {stride} leaves no pixels: at the smallest resolution the map here has one"
         );
-        return value.complain(problem, "give stride 1 from here on, or larger resolutions");
+        return value.fail(problem, "give stride 1 from here on, or larger resolutions");
     }
     // Any odd kernel with its own padding gives the same side.
     flow.side = flow.side.map(|side| conv_out(side, 3, stride));
@@ -143,7 +143,7 @@ fn read_stage(
         flow.blocks += blocks;
         if flow.blocks > MAX_BLOCKS {
             let problem = format!("makes {} blocks in all", flow.blocks);
-            return value.complain(problem, format!("give at most {MAX_BLOCKS}"));
+            return value.fail(problem, format!("give at most {MAX_BLOCKS}"));
         }
         Some(blocks)
     });
@@ -198,7 +198,7 @@ fn has_no_expansion(types: &[BlockType]) -> bool {
     types.contains(&BlockType::Residual) && !types.iter().any(expands)
 }
 
-fn read_widths(value: &Value<'_>) -> Option<Vec<usize>> {
+fn read_widths(value: &Entry<'_>) -> Option<Vec<usize>> {
     let widths = match value.node() {
         DeValue::Integer(_) => vec![value.whole(1..=MAX_CHANNELS)?],
         DeValue::Table(_) => {
@@ -220,7 +220,7 @@ fn read_widths(value: &Value<'_>) -> Option<Vec<usize>> {
 
 /// The expansions of the first block and of the later ones, which differ in their input.
 fn read_expansions(
-    value: &Value<'_>,
+    value: &Entry<'_>,
     inputs: [Option<usize>; 2],
     divisor: Option<usize>,
 ) -> Option<[Option<Expansion>; 2]> {
@@ -248,7 +248,7 @@ fn read_expansions(
     let divisor = divisor?;
     let mut complained = false;
     Some(inputs.map(|in_max| {
-        // One complaint says it for both.
+        // One diagnostic says it for both.
         if complained {
             return None;
         }
@@ -258,7 +258,7 @@ fn read_expansions(
     }))
 }
 
-fn expand(value: &Value<'_>, ratios: &[f64], in_max: usize, divisor: usize) -> Option<Expansion> {
+fn expand(value: &Entry<'_>, ratios: &[f64], in_max: usize, divisor: usize) -> Option<Expansion> {
     let mids: Vec<usize> =
         ratios.iter().map(|ratio| make_divisible(ratio * in_max as f64, divisor)).collect();
     if let Some(i) = mids.windows(2).position(|pair| pair[0] >= pair[1]) {
@@ -269,51 +269,51 @@ fn expand(value: &Value<'_>, ratios: &[f64], in_max: usize, divisor: usize) -> O
             ratios[i + 1],
             mids[i],
         );
-        return value.complain(problem, "give ratios further apart, or a smaller channel_divisor");
+        return value.fail(problem, "give ratios further apart, or a smaller channel_divisor");
     }
     Some(Expansion::Options { ratios: ratios.to_vec(), mids })
 }
 
 /// `low`, `low + step`, … to `high`, which must be one of them.
-fn span(value: &Value<'_>, low: f64, high: f64, step: f64) -> Option<Vec<f64>> {
+fn span(value: &Entry<'_>, low: f64, high: f64, step: f64) -> Option<Vec<f64>> {
     if low > high {
         let problem = format!("is empty: low {low} is above high {high}");
-        return value.complain(problem, "give a high of at least low");
+        return value.fail(problem, "give a high of at least low");
     }
     // Decimal fractions are not exact in binary: 0.1 + 2 * 0.1 is not 0.3.
     let tidy = |x: f64| (x * 1e9).round() / 1e9;
     let steps = ((high - low) / step).round();
     if steps >= MAX_OPTIONS as f64 {
         let problem = format!("steps of {step:?} from {low} to {high} make too many options");
-        return value.complain(problem, format!("give at most {MAX_OPTIONS} options"));
+        return value.fail(problem, format!("give at most {MAX_OPTIONS} options"));
     }
     if tidy(low + steps * step) != tidy(high) {
         let below = tidy(low + ((high - low) / step).floor() * step);
         let problem = format!("steps of {step} from {low} miss {high}");
         let expected = format!("give a high of {below} or {}", tidy(below + step));
-        return value.complain(problem, expected);
+        return value.fail(problem, expected);
     }
     Some((0..=steps as usize).map(|i| tidy(low + i as f64 * step)).collect())
 }
 
 /// Options are told apart by their place, so that there must be no two alike.
 fn ascending<T: PartialOrd + std::fmt::Display>(
-    value: &Value<'_>,
+    value: &Entry<'_>,
     options: Vec<T>,
 ) -> Option<Vec<T>> {
     match options.windows(2).find(|pair| pair[0] >= pair[1]) {
         Some(pair) if pair[0] == pair[1] => {
-            value.complain(format!("{} is there twice", pair[0]), "give each option once")
+            value.fail(format!("{} is given twice", pair[0]), "give each option once")
         }
         Some(pair) => {
             let problem = format!("{} stands before {}", pair[0], pair[1]);
-            value.complain(problem, "give the options in ascending order")
+            value.fail(problem, "give the options in ascending order")
         }
         None => Some(options),
     }
 }
 
-fn read_types(value: &Value<'_>) -> Option<Vec<BlockType>> {
+fn read_types(value: &Entry<'_>) -> Option<Vec<BlockType>> {
     let names = BlockType::ALL.map(BlockType::name);
     let one_of_them = format!("one of {}", names.join(", "));
     if let DeValue::String(text) = value.node() {
@@ -322,9 +322,9 @@ fn read_types(value: &Value<'_>) -> Option<Vec<BlockType>> {
         }
         let problem = format!("{} is not a list", value.given());
         if BlockType::from_name(text).is_some() {
-            return value.complain(problem, format!("give {TYPES}, as in [\"{text}\"]"));
+            return value.fail(problem, format!("give {TYPES}, as in [\"{text}\"]"));
         }
-        return value.complain_with(problem, format!("give {TYPES}"), nearest(text, ["all"]));
+        return value.fail_with_hint(problem, format!("give {TYPES}"), nearest(text, ["all"]));
     }
     let mut seen = Vec::new();
     value.list(1..=BlockType::ALL.len(), TYPES, |member| {
@@ -332,11 +332,11 @@ fn read_types(value: &Value<'_>) -> Option<Vec<BlockType>> {
         let Some(kind) = BlockType::from_name(name) else {
             let problem = format!("{} is not a block type", member.given());
             let expected = format!("give {one_of_them}");
-            return member.complain_with(problem, expected, nearest(name, names));
+            return member.fail_with_hint(problem, expected, nearest(name, names));
         };
         if seen.contains(&kind) {
-            let problem = format!("\"{name}\" is there twice");
-            return member.complain(problem, "give each type once");
+            let problem = format!("\"{name}\" is given twice");
+            return member.fail(problem, "give each type once");
         }
         seen.push(kind);
         Some(kind)
@@ -350,7 +350,7 @@ mod tests {
 
     fn shipped(name: &str) -> SearchSpace {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/spaces").join(name);
-        load_space(&path).unwrap_or_else(|complaints| panic!("{complaints}"))
+        load_space(&path).unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
     }
 
     #[test]

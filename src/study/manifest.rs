@@ -1,6 +1,6 @@
 //! Manifests of memory scaling studies: what a step of a supernet takes as its space grows.
 
-use crate::document::{Complaints, Document, Overrides, Section, Value};
+use crate::document::{Diagnostics, Document, Entry, Overrides, Section};
 use crate::manifest::dataset::{DATASETS, MAX_SIDE, check_side};
 use crate::manifest::keys::{MAX_BATCH, RECOMPUTES, at_most};
 use crate::manifest::wire::{SEEDS, load_document, read_seeds, read_space};
@@ -57,7 +57,7 @@ pub fn is_study(path: &Path) -> bool {
 ///
 /// # Errors
 /// Everything that is wrong with either.
-pub fn load(path: &Path, overrides: &Overrides) -> Result<Scaling, Complaints> {
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Scaling, Diagnostics> {
     let document = load_document(path, overrides)?;
     let scaling = document.read(|s| read_root(s, path))?;
     Ok(Scaling { text: document.full_text()?, ..scaling })
@@ -70,7 +70,7 @@ fn read_root(s: &Section<'_>, path: &Path) -> Option<Scaling> {
         let seeds = read_seeds(&value)?;
         match seeds[..] {
             [seed] => Some(seed),
-            _ => value.complain("has several seeds", "give one: a study is repeated by `repeats`"),
+            _ => value.fail("has several seeds", "give one: a study is repeated by `repeats`"),
         }
     });
     let space = s
@@ -98,7 +98,7 @@ fn read_root(s: &Section<'_>, path: &Path) -> Option<Scaling> {
 }
 
 /// The first block type stays when everything else is taken away.
-fn check_types(value: &Value<'_>, space: &SearchSpace) {
+fn check_types(value: &Entry<'_>, space: &SearchSpace) {
     let first = |block: &BlockChoices| block.types.first().copied();
     let other = |block: &&BlockChoices| !matches!(first(block), Some(BlockType::MbConv { .. }));
     if let Some(block) = space.blocks.iter().find(other) {
@@ -107,7 +107,7 @@ fn check_types(value: &Value<'_>, space: &SearchSpace) {
             value.given(),
             block.label()
         );
-        value.complain::<()>(problem, "a study keeps the first type: let it be one like k3_relu");
+        value.fail::<()>(problem, "a study keeps the first type: let it be one like k3_relu");
     }
 }
 
@@ -126,7 +126,7 @@ fn read_data(
     let (value, dataset, space, side) = (value?, dataset?, space?, side?);
     let Some(known) = known else {
         let problem = format!("{} has images of any size on the disk", value.given());
-        return value.complain(problem, "give a data set that lies in memory");
+        return value.fail(problem, "give a data set that lies in memory");
     };
     check_side(&value, scaled.as_ref().zip(side), &dataset, space)?;
     if dataset.channels != space.image_channels || known.classes > space.classes {
@@ -139,7 +139,7 @@ fn read_data(
             space.image_channels,
             space.classes
         );
-        return value.complain(problem, "give a data set and a space that fit each other");
+        return value.fail(problem, "give a data set and a space that fit each other");
     }
     let source = ImageSource::Dataset { name: dataset.name, side };
     Some(DataConfig { source, validation_images: 0 })
@@ -155,7 +155,7 @@ fn read_sweep(
         let with_supernet = [MethodName::Dmasking, MethodName::Dnas, MethodName::Darts];
         match methods.iter().find(|method| !with_supernet.contains(method)) {
             None => Some(methods),
-            Some(_) => value.complain(
+            Some(_) => value.fail(
                 format!("{} has a method without a supernet of its own", value.given()),
                 "give dmasking, dnas or darts",
             ),
@@ -180,7 +180,7 @@ fn read_sweep(
             let lists: Vec<_> = lists.into_iter().flatten().collect();
             if lists.is_empty() {
                 return value
-                    .complain("names nothing that grows", "give width = [1, 2, 4], for example");
+                    .fail("names nothing that grows", "give width = [1, 2, 4], for example");
             }
             Some(lists)
         })
@@ -198,7 +198,7 @@ fn read_sweep(
 }
 
 fn read_options(
-    value: &Value<'_>,
+    value: &Entry<'_>,
     growth: Growth,
     space: Option<&SearchSpace>,
 ) -> Option<Vec<usize>> {
@@ -208,7 +208,7 @@ fn read_options(
         let what = format!("options that the space has along {}", growth.name());
         let options = at_most(member, 1..=10_000, most, &what)?;
         if seen.last().is_some_and(|last| *last >= options) {
-            return member.complain(
+            return member.fail(
                 format!("{options} does not ascend"),
                 "give the numbers of options in ascending order",
             );

@@ -240,7 +240,7 @@ mod tests {
         let sets = [&[width, "scaling.recompute=[\"none\"]", "scaling.repeats=2"], sets].concat();
         let sets = sets.into_iter().map(str::to_owned).collect();
         let mut study = load(&path, &Overrides { sets, seeds: Vec::new() })
-            .unwrap_or_else(|complaints| panic!("{complaints}"));
+            .unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
         study.sweep.growth.truncate(1);
         study
     }

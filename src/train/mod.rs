@@ -10,7 +10,7 @@ pub use steps::{Diverged, LoopMetrics, Steps, ensure_finite};
 
 use crate::data::{Dataset, Loader, Split};
 use crate::monitor::Monitor;
-use crate::net::Net;
+use crate::net::Network;
 use crate::nn::Params;
 use crate::ops::loss::{CrossEntropy, cross_entropy};
 use crate::progress::Amount;
@@ -46,7 +46,7 @@ impl Score {
 /// One training run: the network, its images and its recipe.
 #[derive(Clone, Copy)]
 pub struct TrainingRun<'a> {
-    pub net: &'a Net,
+    pub net: &'a Network,
     pub dataset: &'a Dataset,
     /// TrainingRun images.
     pub images: &'a [usize],
@@ -108,7 +108,7 @@ pub fn train(
 /// # Errors
 /// When an operator fails.
 pub fn evaluate(
-    net: &Net,
+    net: &Network,
     params: &Params,
     dataset: &Dataset,
     split: &Split,

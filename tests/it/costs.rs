@@ -8,9 +8,9 @@ use crate::spaces::{
 };
 use candle_core::Device;
 use repro::cost::{
-    self, Cost, Graph, Probabilities, Traced, count, extent, propagate, propagate_counting,
+    self, Cost, Graph, Probabilities, Traced, cost_range, count, propagate, propagate_counting,
 };
-use repro::net::{ExplicitSupernet, Net, Supernet};
+use repro::net::{ExplicitSupernet, Network, Supernet};
 use repro::nn::Params;
 use repro::rng::Seed;
 use repro::space::{
@@ -99,7 +99,7 @@ fn counted_weights_are_those_that_a_network_is_built_with() {
     for space in [unexpanded(), small(), sparse(), dense(), shipped] {
         for made in decisions(&space, "built", 10) {
             let arch = space.decide(&made);
-            let (_, params) = Net::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();
+            let (_, params) = Network::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();
             let weights = params.named().filter(|(name, _)| name.ends_with(".weight"));
             let built: usize = weights.map(|(_, tensor)| tensor.elem_count()).sum();
             assert_eq!(count(&arch).params, built as u64, "{made:?}");
@@ -396,7 +396,7 @@ fn traced_costs_and_shapes_have_the_derivatives_of_the_formula() {
 #[test]
 fn no_network_lies_outside_the_extent_of_its_space() {
     for space in spaces() {
-        let bounds = extent(&space);
+        let bounds = cost_range(&space);
         for made in decisions(&space, "extent", 300) {
             let cost = count(&space.decide(&made));
             assert!((bounds.macs.0..=bounds.macs.1).contains(&cost.macs), "{made:?}");
@@ -410,8 +410,8 @@ fn no_network_lies_outside_the_extent_of_its_space() {
     let range = |of: &dyn Fn(&Cost<u64>) -> u64| {
         (costs.iter().map(of).min().unwrap(), costs.iter().map(of).max().unwrap())
     };
-    assert_eq!(extent(&space).macs, range(&|cost| cost.macs));
-    assert_eq!(extent(&space).params, range(&|cost| cost.params));
+    assert_eq!(cost_range(&space).macs, range(&|cost| cost.macs));
+    assert_eq!(cost_range(&space).params, range(&|cost| cost.params));
 }
 
 #[test]
@@ -505,7 +505,7 @@ fn the_extent_of_a_space_with_shared_types_is_that_of_its_networks() {
         .map(|(made, _)| count(&space.decide(made)).macs)
         .collect();
     let range = (*costs.iter().min().unwrap(), *costs.iter().max().unwrap());
-    assert_eq!(extent(&space).macs, range);
+    assert_eq!(cost_range(&space).macs, range);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use repro::cost::{self, BlockProbabilities, Probabilities, propagate};
 use repro::data::{self, Batch};
 use repro::manifest::{self, Overrides};
 use repro::monitor::Monitor;
-use repro::net::{ExplicitSupernet, Gated, Supernet};
+use repro::net::{ExplicitSupernet, GatedNetwork, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss::{CrossEntropy, cross_entropy};
 use repro::ops::update::accumulate;
@@ -136,7 +136,7 @@ fn gates(logits: &[Vec<f64>], tau: f64) -> Probabilities<f64> {
 
 /// Cross-entropy under these gates, and its gradient by the weights.
 fn descend(
-    net: &impl Gated,
+    net: &impl GatedNetwork,
     params: &mut Params,
     batch: &Batch,
     p: &Probabilities<f64>,
@@ -275,7 +275,7 @@ fn the_gradient_of_alpha_is_the_slope_of_the_loss_under_its_noise() {
 
 /// How far the gradient that α goes along is from the slope of the search loss by the logits that give
 /// the gates of that step, which are α with its noise up to a constant of each choice.
-fn away_from_the_slope<N: Gated>(mut relaxed: Relaxed<N>, alpha: &AlphaConfig) -> f64 {
+fn away_from_the_slope<N: GatedNetwork>(mut relaxed: Relaxed<N>, alpha: &AlphaConfig) -> f64 {
     let space = relaxed.supernet().space().clone();
     let held_out = batch(&space, "held out");
     keep_clear_of_kinks(relaxed.params());

@@ -13,13 +13,13 @@ use crate::spaces::{
 };
 use candle_core::{Device, Tensor};
 use repro::cost::Probabilities;
-use repro::net::{ExplicitSupernet, GateValues, Gated, Net, NetGates, Supernet};
+use repro::net::{ExplicitSupernet, GateValues, GatedNetwork, NetGates, Network, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss;
 use repro::recipe::{MaskPlace, Recompute};
 use repro::rng::Seed;
 use repro::space::{
-    BlockChoices, BlockPlan, BlockType, Branch, Decisions, Expansion, Plan, SearchSpace,
+    BlockChoices, BlockPlan, BlockType, Branch, Decisions, Expansion, NetworkPlan, SearchSpace,
     squeeze_width,
 };
 use std::collections::BTreeMap;
@@ -127,7 +127,7 @@ impl Explicit {
 
 /// A training pass with the gates' gradients.
 fn run(
-    net: &impl Gated,
+    net: &impl GatedNetwork,
     params: &mut Params,
     images: &Map,
     labels: &[u32],
@@ -227,7 +227,7 @@ impl Explicit {
     fn plain_logits(&self, weights: &Weights, gates: &NetGates, from: Statistics) -> Vec<f64> {
         let reference = Reference::new(weights, from);
         let arriving = block_gates(&self.space, gates, MaskPlace::AfterNorm);
-        reference.net_of(&Plan::supernet(&self.space), &self.images, &[], |i, x| {
+        reference.net_of(&NetworkPlan::supernet(&self.space), &self.images, &[], |i, x| {
             let choices = (&self.space, &self.space.blocks[i]);
             block_of_options(&reference, choices, &gates.blocks[i], &arriving[i], x)
         })
@@ -518,7 +518,7 @@ fn with_one_hot_choices_it_is_the_derived_network() {
             let what = format!("{}: {made:?}", s.space.name);
             let arch = s.space.decide(made);
             let gates = gate_values(&s.space, &one_hot(&s.space, made, &0.0, &1.0));
-            let (net, mut own) = Net::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();
+            let (net, mut own) = Network::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();
             let names: Vec<(String, Vec<usize>)> =
                 own.named().map(|(n, t)| (n.to_owned(), t.dims().to_vec())).collect();
             for (name, dims) in &names {

@@ -4,10 +4,10 @@ use crate::invariants::cut;
 use crate::numbers::{row, scramble, tensor, values};
 use crate::reference::{BlockGates, Map, Weights};
 use candle_core::{Device, Tensor};
-use repro::net::{self, Block, Net};
+use repro::net::{self, Block, Network};
 use repro::nn::{Params, Pass};
 use repro::rng::Seed;
-use repro::space::{Activation, BlockPlan, Branch, Decisions, Plan, SearchSpace};
+use repro::space::{Activation, BlockPlan, Branch, Decisions, NetworkPlan, SearchSpace};
 use repro::tape::Value;
 use std::collections::BTreeMap;
 
@@ -100,17 +100,17 @@ pub fn named_gradients(params: &Params, gradients: &[Option<Tensor>]) -> Vec<(St
 }
 
 /// A network with parameters away from their initial values.
-pub fn scrambled_net(plan: &Plan, label: &str) -> (Net, Params) {
+pub fn scrambled_net(plan: &NetworkPlan, label: &str) -> (Network, Params) {
     let mut params = Params::new(Seed(5), &Device::Cpu);
-    let net = Net::new(&mut params, plan).unwrap();
+    let net = Network::new(&mut params, plan).unwrap();
     scramble(&mut params, label);
     (net, params)
 }
 
 /// The network that `made` derives from a supernet: of all its tensors, running statistics too, the
 /// first channels of the supernet's.
-pub fn derived(space: &SearchSpace, made: &Decisions, supernet: &Params) -> (Net, Params) {
-    let (net, mut own) = Net::of_arch(&space.decide(made), Seed(0), &Device::Cpu).unwrap();
+pub fn derived(space: &SearchSpace, made: &Decisions, supernet: &Params) -> (Network, Params) {
+    let (net, mut own) = Network::of_arch(&space.decide(made), Seed(0), &Device::Cpu).unwrap();
     let tensors: Vec<(String, Vec<usize>)> =
         own.named().map(|(name, tensor)| (name.to_owned(), tensor.dims().to_vec())).collect();
     for (name, dims) in tensors {

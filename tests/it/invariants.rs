@@ -10,7 +10,7 @@ use crate::numbers::{
 use crate::reference::{self, BlockGates, Map, Reference, Statistics, Weights};
 use crate::spaces::{decisions, dense, gate_values, one_hot, shipped, small, sparse, unexpanded};
 use candle_core::{Device, Tensor};
-use repro::net::{Gated, SharedWeights, Supernet};
+use repro::net::{GatedNetwork, SharedWeights, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss;
 use repro::rng::Seed;
@@ -327,7 +327,7 @@ fn no_network_of_another_space_is_cut_out_of_shared_weights() {
     let (space, other) = (small(), sparse());
     let (_, params) = Supernet::new(&space, Seed(4), &Device::Cpu).unwrap();
     let made = &decisions(&other, "foreign", 1)[0];
-    let error = SharedWeights::of(&other, params).cut_out(made).err().unwrap();
+    let error = SharedWeights::of(&other, params).extract(made).err().unwrap();
     assert!(error.to_string().contains("the supernet has no"), "{error}");
 }
 

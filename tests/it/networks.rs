@@ -6,12 +6,14 @@ use crate::numbers::{assert_close, assert_gradient, random_map, scramble, values
 use crate::reference::{Gates, Map, Reference, Statistics, Weights, cross_entropy, network_gates};
 use crate::spaces::{dense, gate_values, random_probabilities, small, sparse, unexpanded};
 use candle_core::Device;
-use repro::net::{GateValues, Gated as _, NetGates, Supernet};
+use repro::net::{GateValues, GatedNetwork as _, NetGates, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss;
 use repro::recipe::MaskPlace;
 use repro::rng::Seed;
-use repro::space::{Activation, ArchSpec, BlockKind, BlockSpec, ConvSpec, Head, Plan, SearchSpace};
+use repro::space::{
+    Activation, ArchSpec, BlockKind, BlockSpec, ConvSpec, Head, NetworkPlan, SearchSpace,
+};
 
 /// A dozen f32 layers with batch norm between them.
 const VALUE: f64 = 1e-3;
@@ -25,14 +27,14 @@ fn labels(images: &Map, classes: usize) -> Vec<u32> {
     (0..images.n).map(|i| ((i * 3 + 1) % classes) as u32).collect()
 }
 
-fn plain_loss(plan: &Plan, weights: &Weights, images: &Map, gates: &Gates) -> f64 {
+fn plain_loss(plan: &NetworkPlan, weights: &Weights, images: &Map, gates: &Gates) -> f64 {
     let logits = Reference::new(weights, Statistics::Batch).net(plan, images, gates);
     cross_entropy(&logits, &labels(images, plan.classes), SMOOTHING)
 }
 
 fn check_weights(
     what: &str,
-    plan: &Plan,
+    plan: &NetworkPlan,
     weights: &Weights,
     images: &Map,
     gates: &Gates,
@@ -126,7 +128,7 @@ fn wide_arch() -> ArchSpec {
 fn a_derived_network_has_the_gradients_of_its_formula() {
     let archs = [("irpool", irpool_arch()), ("conv", conv_arch()), ("dense", dense_arch())];
     for (what, arch) in archs {
-        let plan = Plan::network(&arch);
+        let plan = NetworkPlan::derived(&arch);
         let (net, mut params) = scrambled_net(&plan, what);
         let images = random_map("images", (3, 11, 11, 3));
         let weights = weights(&params);
@@ -150,7 +152,7 @@ fn a_derived_network_has_the_gradients_of_its_formula() {
 fn inference_uses_the_running_statistics_and_leaves_them() {
     let narrow = [("irpool", irpool_arch()), ("conv", conv_arch()), ("dense", dense_arch())];
     for (what, arch) in narrow.into_iter().chain([("wide", wide_arch())]) {
-        let plan = Plan::network(&arch);
+        let plan = NetworkPlan::derived(&arch);
         let (net, mut params) = scrambled_net(&plan, what);
         let before = params.sha256().unwrap();
         let images = random_map("images", (3, 11, 11, 3));
@@ -168,7 +170,7 @@ fn inference_uses_the_running_statistics_and_leaves_them() {
 
 #[test]
 fn a_frozen_network_gives_every_image_the_same_bits_in_any_company() {
-    let plan = Plan::network(&irpool_arch());
+    let plan = NetworkPlan::derived(&irpool_arch());
     let (net, params) = scrambled_net(&plan, "company");
     let frozen = net.freeze(&params).unwrap();
     // Pieces of two and of three images, the last one short.
@@ -191,11 +193,11 @@ fn a_frozen_network_gives_every_image_the_same_bits_in_any_company() {
 
 #[test]
 fn a_supernet_cannot_be_frozen_and_a_frozen_network_refuses_other_maps() {
-    let s = Gated::new(small(), "freeze");
+    let s = GatedRun::new(small(), "freeze");
     let (net, params) = scrambled_net(&s.plan, "freeze");
     let error = net.freeze(&params).err().unwrap().to_string();
     assert!(error.contains("not decided"), "{error}");
-    let (net, params) = scrambled_net(&Plan::network(&irpool_arch()), "freeze");
+    let (net, params) = scrambled_net(&NetworkPlan::derived(&irpool_arch()), "freeze");
     let images = random_map("images", (2, 11, 11, 4)).tensor();
     let error = net.freeze(&params).unwrap().forward(&images).err().unwrap().to_string();
     assert!(error.contains("reads"), "{error}");
@@ -203,7 +205,7 @@ fn a_supernet_cannot_be_frozen_and_a_frozen_network_refuses_other_maps() {
 
 #[test]
 fn every_running_statistic_of_a_network_follows_its_batch() {
-    let plan = Plan::network(&irpool_arch());
+    let plan = NetworkPlan::derived(&irpool_arch());
     let (net, mut params) = scrambled_net(&plan, "statistics");
     let (before, images) = (weights(&params), random_map("images", (3, 11, 11, 3)));
     net.forward(&mut Pass::training(&mut params), &images.tensor()).unwrap();
@@ -219,9 +221,9 @@ fn every_running_statistic_of_a_network_follows_its_batch() {
     }
 }
 
-struct Gated {
+struct GatedRun {
     space: SearchSpace,
-    plan: Plan,
+    plan: NetworkPlan,
     net: Supernet,
     params: Params,
     images: Map,
@@ -229,7 +231,7 @@ struct Gated {
     place: MaskPlace,
 }
 
-impl Gated {
+impl GatedRun {
     fn new(space: SearchSpace, label: &str) -> Self {
         let (net, mut params) = Supernet::new(&space, Seed(1), &Device::Cpu).unwrap();
         scramble(&mut params, label);
@@ -243,7 +245,7 @@ impl Gated {
             }
         }
         let place = MaskPlace::AfterNorm;
-        Self { plan: Plan::supernet(&space), space, net, params, images, gates, place }
+        Self { plan: NetworkPlan::supernet(&space), space, net, params, images, gates, place }
     }
 
     fn masked(self, place: MaskPlace) -> Self {
@@ -305,7 +307,7 @@ fn a_supernet_has_the_gradients_of_its_formula_in_all_weights_and_gates() {
     for (space, place) in spaces.iter().flat_map(|s| places.map(|place| (s.clone(), place))) {
         let what = format!("{}, {place:?}", space.name);
         let what = what.as_str();
-        let mut s = Gated::new(space, what).masked(place);
+        let mut s = GatedRun::new(space, what).masked(place);
         let weights = weights(&s.params);
         let labels = labels(&s.images, s.space.classes);
         let gates = s.plain_gates(&s.gates);
@@ -328,7 +330,7 @@ fn a_supernet_has_the_gradients_of_its_formula_in_all_weights_and_gates() {
 
 #[test]
 fn a_frozen_pass_finds_the_gates_gradients_and_none_for_the_weights() {
-    let mut s = Gated::new(small(), "frozen");
+    let mut s = GatedRun::new(small(), "frozen");
     let weights = weights(&s.params);
     let labels = labels(&s.images, s.space.classes);
     let mut pass = Pass::frozen(&mut s.params);
@@ -342,7 +344,7 @@ fn a_frozen_pass_finds_the_gates_gradients_and_none_for_the_weights() {
 
 #[test]
 fn gates_whose_gradient_is_not_wanted_have_none() {
-    let mut s = Gated::new(small(), "unwanted");
+    let mut s = GatedRun::new(small(), "unwanted");
     let mut pass = Pass::training(&mut s.params);
     let (logits, bound) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, false).unwrap();
     let ones = logits.tensor().ones_like().unwrap();
@@ -357,7 +359,7 @@ fn gates_whose_gradient_is_not_wanted_have_none() {
 
 #[test]
 fn a_supernet_in_inference_uses_the_running_statistics() {
-    let mut s = Gated::new(small(), "inference");
+    let mut s = GatedRun::new(small(), "inference");
     let mut pass = Pass::inference(&mut s.params);
     let (logits, _) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, false).unwrap();
     let found = values(logits.tensor());

@@ -4,12 +4,12 @@ use crate::numbers::{assert_close, random, row, values};
 use crate::spaces::{shipped, small};
 use candle_core::{Device, Tensor};
 use repro::cost::BlockProbabilities;
-use repro::net::{GateGradients, Net, NetGates};
+use repro::net::{GateGradients, NetGates, Network};
 use repro::nn::{Init, Params};
 use repro::recipe::{Adam, Schedule, Sgd};
 use repro::rng::Seed;
 use repro::search::{ArchParams, hardened};
-use repro::space::{Dimension, Plan, SearchSpace};
+use repro::space::{Dimension, NetworkPlan, SearchSpace};
 use repro::train::{SgdState, learning_rate};
 
 fn sgd(weight_decay: f64, clip_norm: Option<f64>) -> Sgd {
@@ -89,7 +89,7 @@ fn moved_parameters_are_independent_copies() {
 fn weight_decay_applies_to_filters_only() {
     let space = small();
     let mut params = Params::new(Seed(1), &Device::Cpu);
-    Net::new(&mut params, &Plan::supernet(&space)).unwrap();
+    Network::new(&mut params, &NetworkPlan::supernet(&space)).unwrap();
     for ((name, _), (_, decays)) in params.named().zip(params.tensors()) {
         assert_eq!(decays, name.ends_with(".weight"), "{name}");
     }

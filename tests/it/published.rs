@@ -1,7 +1,7 @@
 //! The published networks' totals, counted from their architectures (published/architectures.json).
 
 use repro::cost::count;
-use repro::net::Net;
+use repro::net::Network;
 use repro::rng::Seed;
 use repro::space::{
     Activation, ArchSpec, BlockKind, BlockSpec, ConvSpec, Head, make_divisible, squeeze_width,
@@ -10,11 +10,11 @@ use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Published {
-    networks: Vec<Network>,
+    networks: Vec<PublishedNetwork>,
 }
 
 #[derive(Deserialize)]
-struct Network {
+struct PublishedNetwork {
     name: String,
     resolution: usize,
     divisor: usize,
@@ -41,12 +41,12 @@ fn the_published_networks_are_sound() {
     }
 }
 
-fn published() -> Vec<Network> {
+fn published() -> Vec<PublishedNetwork> {
     let text = include_str!("published/architectures.json");
     serde_json::from_str::<Published>(text).unwrap().networks
 }
 
-impl Network {
+impl PublishedNetwork {
     fn arch(&self) -> ArchSpec {
         let [Row::Conv { kernel, stride, width, activation }, blocks @ .., last] =
             self.blocks.as_slice()
@@ -134,7 +134,7 @@ fn a_published_network_is_built_with_as_many_weights() {
         let all = published();
         let network = all.iter().find(|n| n.name == name).unwrap();
         let (_, params) =
-            Net::of_arch(&network.arch(), Seed(0), &candle_core::Device::Cpu).unwrap();
+            Network::of_arch(&network.arch(), Seed(0), &candle_core::Device::Cpu).unwrap();
         let weights = params.named().filter(|(name, _)| name.ends_with(".weight"));
         let built: usize = weights.map(|(_, tensor)| tensor.elem_count()).sum();
         assert_eq!(built as u64, count(&network.arch()).params, "{name}");

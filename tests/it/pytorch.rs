@@ -7,7 +7,7 @@
 
 use candle_core::{Device, Tensor};
 use repro::cost::{BlockProbabilities, Probabilities, propagate};
-use repro::net::{GateValues, Gated, Net, NetGates, Supernet};
+use repro::net::{GateValues, GatedNetwork, NetGates, Network, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss::{CrossEntropy, cross_entropy};
 use repro::recipe::{Schedule, Sgd};
@@ -247,7 +247,7 @@ fn training_steps_match_pytorch() {
     let space = read_space(&fixture.space);
     let (images, labels) = batch(&space, fixture.batch);
     for case in &fixture.cases {
-        let (net, mut params) = Net::of_arch(&case.arch, Seed(0), &Device::Cpu).unwrap();
+        let (net, mut params) = Network::of_arch(&case.arch, Seed(0), &Device::Cpu).unwrap();
         fill(&mut params);
         let mut optimizer = SgdState::new(fixture.sgd.config(), &params).unwrap();
         for (step, expected) in case.losses.iter().enumerate() {

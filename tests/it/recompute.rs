@@ -3,7 +3,7 @@
 use crate::numbers::{random_map, scramble, values};
 use crate::spaces::{gate_values, random_probabilities, small};
 use candle_core::{Device, Tensor};
-use repro::net::{Gated, Net, Supernet};
+use repro::net::{GatedNetwork, Network, Supernet};
 use repro::nn::Pass;
 use repro::ops::loss::cross_entropy;
 use repro::recipe::Recompute;
@@ -53,7 +53,7 @@ fn outputs_are_written_before_they_are_read() {
     assert!(numbers.into_iter().all(|bits| f32::from_bits(*bits).is_finite()));
     assert!(!gates.contains("NaN"), "{gates}");
     let arch = largest();
-    let (net, params) = Net::of_arch(&arch, Seed(3), &Device::Cpu).unwrap();
+    let (net, params) = Network::of_arch(&arch, Seed(3), &Device::Cpu).unwrap();
     let (side, channels) = (arch.resolution, arch.image_channels);
     // Two images per chunk, and one in the last.
     let images = random_map("images", (17, side, side, channels)).tensor();
@@ -64,7 +64,7 @@ fn outputs_are_written_before_they_are_read() {
 #[test]
 fn nan_weights_reach_the_loss() {
     let arch = largest();
-    let (net, mut params) = Net::of_arch(&arch, Seed(3), &Device::Cpu).unwrap();
+    let (net, mut params) = Network::of_arch(&arch, Seed(3), &Device::Cpu).unwrap();
     let (side, channels) = (arch.resolution, arch.image_channels);
     let images = random_map("images", (2, side, side, channels)).tensor();
     let names: Vec<(String, Tensor)> =

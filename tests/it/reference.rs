@@ -1,6 +1,6 @@
 //! The networks in plain f64 loops, channels-last: the reference that the tape is compared with.
 //!
-//! It shares no code with the operators. A network is built from its [`Plan`](repro::space::Plan) and the
+//! It shares no code with the operators. A network is built from its [`NetworkPlan`](repro::space::NetworkPlan) and the
 //! names of its parameters, one formula after the other.
 
 mod gates;

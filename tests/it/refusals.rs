@@ -5,7 +5,7 @@
 mod mutations;
 mod slips;
 
-use repro::manifest::{self, Complaint, Complaints, Overrides};
+use repro::manifest::{self, Diagnostic, Diagnostics, Overrides};
 use repro::space::parse_space;
 use repro::study;
 use std::fmt::Write;
@@ -31,24 +31,29 @@ impl Bench {
         self.0.path().join(name)
     }
 
-    /// The complaints about a manifest of these bytes.
-    fn refusal(&self, what: &str, manifest: impl AsRef<[u8]>, overrides: &Overrides) -> Complaints {
+    /// The diagnostics about a manifest of these bytes.
+    fn refusal(
+        &self,
+        what: &str,
+        manifest: impl AsRef<[u8]>,
+        overrides: &Overrides,
+    ) -> Diagnostics {
         let path = self.path("edited.toml");
         fs::write(&path, manifest).unwrap();
         refused(what, manifest::load(&path, overrides))
     }
 
     /// A message as it stands in the snapshot.
-    fn redact(&self, complaints: &Complaints) -> String {
+    fn redact(&self, diagnostics: &Diagnostics) -> String {
         let folder = format!("{}/", self.0.path().display());
-        complaints.to_string().replace(&folder, "").replace("edited.toml", "manifest.toml")
+        diagnostics.to_string().replace(&folder, "").replace("edited.toml", "manifest.toml")
     }
 }
 
-fn refused<T>(what: &str, result: Result<T, Complaints>) -> Complaints {
-    let Err(complaints) = result else { panic!("{what} must be refused") };
-    assert!(!complaints.0.is_empty(), "{what}");
-    complaints
+fn refused<T>(what: &str, result: Result<T, Diagnostics>) -> Diagnostics {
+    let Err(diagnostics) = result else { panic!("{what} must be refused") };
+    assert!(!diagnostics.0.is_empty(), "{what}");
+    diagnostics
 }
 
 /// The text with the one place that `find` names changed.
@@ -57,19 +62,19 @@ fn edited(text: &str, find: &str, replace: &str) -> String {
     text.replace(find, replace)
 }
 
-fn assert_says_where(complaints: &Complaints, file: &Path) {
-    for complaint in &complaints.0 {
-        assert_eq!(complaint.file, file, "{complaint}");
-        let line = complaint.place.as_ref().and_then(|place| place.line);
-        assert!(line.is_some(), "no line: {complaint}");
+fn assert_says_where(diagnostics: &Diagnostics, file: &Path) {
+    for diagnostic in &diagnostics.0 {
+        assert_eq!(diagnostic.file, file, "{diagnostic}");
+        let line = diagnostic.place.as_ref().and_then(|place| place.line);
+        assert!(line.is_some(), "no line: {diagnostic}");
     }
 }
 
-fn assert_says_what(complaints: &Complaints) {
-    for complaint in &complaints.0 {
-        let Complaint { key, problem, expected, hint, .. } = complaint;
-        assert!(!key.is_empty() && !problem.is_empty(), "{complaint}");
-        assert!(!expected.is_empty() || hint.is_some(), "what is allowed? {complaint}");
+fn assert_says_what(diagnostics: &Diagnostics) {
+    for diagnostic in &diagnostics.0 {
+        let Diagnostic { key, problem, expected, hint, .. } = diagnostic;
+        assert!(!key.is_empty() && !problem.is_empty(), "{diagnostic}");
+        assert!(!expected.is_empty() || hint.is_some(), "what is allowed? {diagnostic}");
     }
 }
 
@@ -100,7 +105,7 @@ fn the_shipped_manifests_are_accepted() {
             } else {
                 manifest::load(&path, &overrides).map(|manifest| manifest.text)
             };
-            let text = text.unwrap_or_else(|complaints| panic!("{complaints}"));
+            let text = text.unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
             assert_eq!(text, fs::read_to_string(path).unwrap());
             manifests += 1;
         }
@@ -116,41 +121,41 @@ fn every_slip_is_refused_with_file_line_key_and_what_is_allowed() {
     let mut out = String::from("# Manifests\n\n");
     for slip in slips::IN_MANIFEST {
         let text = edited(MANIFEST, slip.1, slip.2);
-        let complaints = bench.refusal(slip.0, text, &Overrides::default());
-        assert_says_where(&complaints, &bench.path("edited.toml"));
-        assert_says_what(&complaints);
-        enter(&mut out, slip.0, &diff(slip), &bench.redact(&complaints));
+        let diagnostics = bench.refusal(slip.0, text, &Overrides::default());
+        assert_says_where(&diagnostics, &bench.path("edited.toml"));
+        assert_says_what(&diagnostics);
+        enter(&mut out, slip.0, &diff(slip), &bench.redact(&diagnostics));
     }
     out += "# Spaces\n\n";
     let path = Path::new("space.toml");
     for slip in slips::IN_SPACE {
-        let complaints = refused(slip.0, parse_space(&edited(SPACE, slip.1, slip.2), path));
-        assert_says_where(&complaints, path);
-        assert_says_what(&complaints);
-        enter(&mut out, slip.0, &diff(slip), &complaints.to_string());
+        let diagnostics = refused(slip.0, parse_space(&edited(SPACE, slip.1, slip.2), path));
+        assert_says_where(&diagnostics, path);
+        assert_says_what(&diagnostics);
+        enter(&mut out, slip.0, &diff(slip), &diagnostics.to_string());
     }
     out += "# Not TOML\n\n";
     for slip in slips::IN_SYNTAX {
         let text = edited(MANIFEST, slip.1, slip.2);
-        let complaints = bench.refusal(slip.0, text, &Overrides::default());
-        assert_says_where(&complaints, &bench.path("edited.toml"));
-        for complaint in &complaints.0 {
-            assert!(!complaint.expected.is_empty(), "what is allowed? {complaint}");
+        let diagnostics = bench.refusal(slip.0, text, &Overrides::default());
+        assert_says_where(&diagnostics, &bench.path("edited.toml"));
+        for diagnostic in &diagnostics.0 {
+            assert!(!diagnostic.expected.is_empty(), "what is allowed? {diagnostic}");
         }
-        enter(&mut out, slip.0, &diff(slip), &bench.redact(&complaints));
+        enter(&mut out, slip.0, &diff(slip), &bench.redact(&diagnostics));
     }
     out += "# The command line\n\n";
     for (what, set) in slips::IN_OVERRIDE {
         let overrides = Overrides { sets: vec![(*set).to_owned()], seeds: Vec::new() };
-        let complaints = bench.refusal(what, MANIFEST, &overrides);
-        enter(&mut out, what, &format!("--set {set:?}\n"), &bench.redact(&complaints));
+        let diagnostics = bench.refusal(what, MANIFEST, &overrides);
+        enter(&mut out, what, &format!("--set {set:?}\n"), &bench.redact(&diagnostics));
     }
     let overrides = Overrides { sets: Vec::new(), seeds: vec![1, 1] };
-    let complaints = bench.refusal("a seed given twice", MANIFEST, &overrides);
-    enter(&mut out, "a seed given twice", "seeds 1, 1\n", &bench.redact(&complaints));
+    let diagnostics = bench.refusal("a seed given twice", MANIFEST, &overrides);
+    enter(&mut out, "a seed given twice", "seeds 1, 1\n", &bench.redact(&diagnostics));
     out += "# Files\n\n";
-    for (what, complaints) in odd_files(&bench) {
-        enter(&mut out, what, "", &bench.redact(&complaints));
+    for (what, diagnostics) in odd_files(&bench) {
+        enter(&mut out, what, "", &bench.redact(&diagnostics));
     }
     let mut settings = insta::Settings::clone_current();
     settings.set_prepend_module_to_snapshot(false);
@@ -190,13 +195,16 @@ fn the_documentation_names_every_key() {
 }
 
 /// Files that are not there, not text, or whole but the wrong ones.
-fn odd_files(bench: &Bench) -> Vec<(&'static str, Complaints)> {
+fn odd_files(bench: &Bench) -> Vec<(&'static str, Diagnostics)> {
     let none = Overrides::default();
     let load = |path: &str| refused(path, manifest::load(&bench.path(path), &none));
     let latin1: Vec<u8> =
         edited(MANIFEST, "seconds", "\u{e9}t\u{e9}").chars().map(|c| c as u8).collect();
     let utf16: Vec<u8> =
         format!("\u{feff}{MANIFEST}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::File::create(bench.path("huge.toml")).unwrap().set_len(8 << 30).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(bench.path("pipe.toml")).status().unwrap();
+    assert!(made.success());
     let brackets = format!("a={}", "[".repeat(9999));
     let elsewhere = edited(MANIFEST, "\"space.toml\"", "\"broken.toml\"");
     let read = |what, bytes: &[u8]| (what, bench.refusal(what, bytes, &none));
@@ -216,9 +224,17 @@ fn odd_files(bench: &Bench) -> Vec<(&'static str, Complaints)> {
         read("UTF-16", &utf16),
         read("a binary file", &[0, 1, 2, 0, 255, 254]),
         read("a file too long", "#".repeat((1 << 20) + 1).as_bytes()),
+        ("a file of 8 GiB", load("huge.toml")),
+        ("a device without end", load("/dev/zero")),
+        ("a pipe", load("pipe.toml")),
         read("brackets upon brackets", brackets.as_bytes()),
         with_space("an empty space", b""),
         with_space("a manifest for a space", MANIFEST.as_bytes()),
+        read(
+            "a device for a space",
+            edited(MANIFEST, "\"space.toml\"", "\"/dev/zero\"").as_bytes(),
+        ),
+        read("a huge space", edited(MANIFEST, "\"space.toml\"", "\"huge.toml\"").as_bytes()),
         with_space("a space that is not UTF-8", b"name = \"caf\xe9\""),
         with_space("a slip in the space", edited(SPACE, "[16, 24]", "[24, 16]").as_bytes()),
     ]

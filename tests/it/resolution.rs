@@ -8,7 +8,7 @@ use crate::numbers::{assert_close, random_map, scramble, values};
 use crate::reference::Map;
 use crate::spaces::{decisions, gate_values, one_hot, parse, small};
 use candle_core::Device;
-use repro::net::{Gated, NetGates, Supernet};
+use repro::net::{GatedNetwork, NetGates, Supernet};
 use repro::nn::{Params, Pass};
 use repro::ops::loss::cross_entropy;
 use repro::ops::subsample::Grid;

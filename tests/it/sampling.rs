@@ -7,7 +7,7 @@ use repro::cost;
 use repro::data::{self, Batch, Dataset};
 use repro::manifest::{self, Manifest, Overrides};
 use repro::monitor::Monitor;
-use repro::net::{Net, SharedWeights};
+use repro::net::{Network, SharedWeights};
 use repro::nn::{Params, Pass};
 use repro::progress::Quiet;
 use repro::recipe::{Budget, DatasetName, Objective};
@@ -160,7 +160,7 @@ fn draws_within_are_uniform(space: &SearchSpace, budget: &Budget) {
 fn a_band_that_rejection_does_not_hit_is_reached_all_the_same() {
     let space = space("fbnetv2_f_cifar");
     // Small networks need many small choices at once.
-    let (least, _) = cost::extent(&space).macs;
+    let (least, _) = cost::cost_range(&space).macs;
     let budget = budget(1.1 * least as f64, 0.02);
     let drawn: Vec<Decisions> = (0..2)
         .map(|i| draw(&space, Some(&budget), &mut Seed(7).stream("draw", i)).unwrap())
@@ -357,7 +357,7 @@ fn a_step_along_a_path_moves_the_weights_of_that_network_and_no_other() {
     }
     let before = copies(paths.weights().params());
     let chosen = path(9);
-    let mut own = paths.weights().cut_out(&chosen).unwrap();
+    let mut own = paths.weights().extract(&chosen).unwrap();
     paths.step(&chosen, &batch(space, "more images", 8), 0.1).unwrap();
     let after = copies(paths.weights().params());
 
@@ -366,7 +366,7 @@ fn a_step_along_a_path_moves_the_weights_of_that_network_and_no_other() {
     let part: Vec<Tensor> =
         own.params.tensors().map(|(tensor, _)| tensor.ones_like().unwrap()).collect();
     let mut belongs = ones;
-    own.put_into(&mut belongs, &part).unwrap();
+    own.write_into(&mut belongs, &part).unwrap();
     let (mut moved, mut inside, mut outside) = (0, 0, 0);
     for (((name, before), (_, after)), belongs) in before.iter().zip(&after).zip(&belongs) {
         for ((b, a), own) in values(before).iter().zip(values(after)).zip(values(belongs)) {
@@ -383,7 +383,7 @@ fn a_step_along_a_path_moves_the_weights_of_that_network_and_no_other() {
 
     // The first step from rest is that of the network by itself.
     let mut fresh = Paths::new(space, optimizer, Seed(3), &Device::Cpu).unwrap();
-    own = fresh.weights().cut_out(&chosen).unwrap();
+    own = fresh.weights().extract(&chosen).unwrap();
     let images = batch(space, "images", 8);
     let mut optimizer = SgdState::new(manifest.search.weights, &own.params).unwrap();
     let (net, target, none) = (&own.net, (&images.labels[..], 0.0), manifest.search.recompute);
@@ -392,7 +392,7 @@ fn a_step_along_a_path_moves_the_weights_of_that_network_and_no_other() {
     })
     .unwrap();
     fresh.step(&chosen, &images, 0.1).unwrap();
-    let cut = fresh.weights().cut_out(&chosen).unwrap();
+    let cut = fresh.weights().extract(&chosen).unwrap();
     for ((name, expected), (_, found)) in copies(&own.params).iter().zip(&copies(&cut.params)) {
         assert_eq!(values(expected), values(found), "{name}");
     }
@@ -404,7 +404,7 @@ fn calibration_takes_the_mean_of_the_batches_statistics() {
     let shared = SharedWeights::new(&space, Seed(1), &Device::Cpu).unwrap();
     let path = draw(&space, None, &mut Seed(1).stream("draw", 0)).unwrap();
     let statistics = |labels: &[&str]| -> Vec<f64> {
-        let mut cut = shared.cut_out(&path).unwrap();
+        let mut cut = shared.extract(&path).unwrap();
         for (seen, label) in labels.iter().enumerate() {
             let mut pass = Pass::calibrating(&mut cut.params, seen);
             cut.net.forward(&mut pass, &batch(&space, label, 8).xs).unwrap();
@@ -437,8 +437,8 @@ fn a_score_is_that_of_the_calibrated_network_on_the_held_out_images() {
 
     // The same by hand: all calibration images as one, whose mean is the mean of equal batches'.
     let arch = manifest.space.decide(&path);
-    let (net, mut params) = Net::of_arch(&arch, Seed(9), &Device::Cpu).unwrap();
-    for (name, tensor) in shared.cut_out(&path).unwrap().params.named() {
+    let (net, mut params) = Network::of_arch(&arch, Seed(9), &Device::Cpu).unwrap();
+    for (name, tensor) in shared.extract(&path).unwrap().params.named() {
         params.set(name, tensor).unwrap();
     }
     for seen in 0..2 {

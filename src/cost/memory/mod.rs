@@ -15,7 +15,7 @@ mod walk;
 pub use ledger::Footprint;
 
 use crate::recipe::{MethodName, Recompute};
-use crate::space::{ArchSpec, BlockDecision, Decisions, Plan, SearchSpace};
+use crate::space::{ArchSpec, BlockDecision, Decisions, NetworkPlan, SearchSpace};
 use walk::Walk;
 
 /// What a step's memory depends on besides the network.
@@ -30,7 +30,7 @@ pub struct StepSetting {
 #[must_use]
 pub fn masked_step(space: &SearchSpace, setting: StepSetting) -> Footprint {
     let sides: Vec<usize> = space.resolutions.iter().rev().copied().collect();
-    peak(setting, |walk| walk.network(&Plan::supernet(space), &sides))
+    peak(setting, |walk| walk.network(&NetworkPlan::supernet(space), &sides))
 }
 
 /// The peak of a step of the explicit supernet's weights.
@@ -42,7 +42,7 @@ pub fn explicit_step(space: &SearchSpace, setting: StepSetting) -> Footprint {
 /// The peak of a training step of a decided network that gets images of `side` pixels a side.
 #[must_use]
 pub fn network_step(arch: &ArchSpec, side: usize, setting: StepSetting) -> Footprint {
-    let plan = Plan::network(arch);
+    let plan = NetworkPlan::derived(arch);
     peak(setting, |walk| walk.derived(&plan, side))
 }
 
@@ -61,7 +61,7 @@ pub fn search_step(space: &SearchSpace, method: MethodName, setting: StepSetting
         MethodName::RandomSearch => largest_network_step(space, setting),
         MethodName::RsWs | MethodName::Evolution => {
             // The shared weights stand beside those of the network that is cut out.
-            let shared = peak(setting, |walk| walk.weights(&Plan::supernet(space)));
+            let shared = peak(setting, |walk| walk.weights(&NetworkPlan::supernet(space)));
             let step = largest_network_step(space, setting);
             Footprint {
                 weights: step.weights + shared.weights,

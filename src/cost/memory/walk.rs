@@ -5,7 +5,7 @@ use super::ledger::Footprint;
 use super::operators::{Context, Gram, Layer, Pass};
 use super::tape::{Map, Tape};
 use crate::recipe::Recompute;
-use crate::space::{BlockPlan, Branch, Head, Plan, SearchSpace, option_plans};
+use crate::space::{BlockPlan, Branch, Head, NetworkPlan, SearchSpace, option_plans};
 use std::rc::Rc;
 
 pub(super) struct Walk {
@@ -27,7 +27,7 @@ impl Walk {
     }
 
     /// The weights of a network, and nothing else of it.
-    pub(super) fn weights(&self, plan: &Plan) {
+    pub(super) fn weights(&self, plan: &NetworkPlan) {
         let mut pass = self.pass();
         let images = pass.images(plan.resolution, plan.image_channels);
         pass.network(plan, images, &[plan.resolution]);
@@ -38,7 +38,7 @@ impl Walk {
     }
 
     /// A network of `plan` on images of several sides, the largest first.
-    pub(super) fn network(&self, plan: &Plan, sides: &[usize]) {
+    pub(super) fn network(&self, plan: &NetworkPlan, sides: &[usize]) {
         let mut pass = self.pass();
         let images = pass.images(plan.resolution, plan.image_channels);
         let logits = pass.network(plan, images.clone(), sides);
@@ -46,7 +46,7 @@ impl Walk {
     }
 
     /// A network of `plan` that sees images of `side` on its own grid.
-    pub(super) fn derived(&self, plan: &Plan, side: usize) {
+    pub(super) fn derived(&self, plan: &NetworkPlan, side: usize) {
         let mut pass = self.pass();
         let images = pass.images(side, plan.image_channels);
         let seen = pass.subsample(&images, plan.resolution);
@@ -56,7 +56,7 @@ impl Walk {
 
     /// The explicit supernet.
     pub(super) fn explicit(&self, space: &SearchSpace) {
-        let plan = Plan::supernet(space);
+        let plan = NetworkPlan::supernet(space);
         let blocks: Vec<Vec<BlockPlan>> =
             space.blocks.iter().map(|choices| option_plans(space, choices)).collect();
         let mut pass = self.pass();
@@ -84,7 +84,7 @@ impl Walk {
 
 impl<'a> Pass<'a> {
     /// Logits, all stages at every side.
-    fn network(&mut self, plan: &'a Plan, images: Map, sides: &[usize]) -> Map {
+    fn network(&mut self, plan: &'a NetworkPlan, images: Map, sides: &[usize]) -> Map {
         let whole = sides[0];
         let mut x = images;
         let stage = |pass: &mut Self, x: &Map, is_block: bool, run: Stage<'a>| -> Vec<Map> {
@@ -142,20 +142,20 @@ impl<'a> Pass<'a> {
         y
     }
 
-    fn stem(&mut self, plan: &Plan, images: &Map) -> Map {
+    fn stem(&mut self, plan: &NetworkPlan, images: &Map) -> Map {
         let (kernel, stride, channels) = (plan.stem.kernel, plan.stem.stride, plan.stem.width);
         let z = self.dense(images, &Layer { name: "stem", kernel, stride, channels });
         self.norm(&[(z, "stem")], None)
     }
 
-    fn head(&mut self, plan: &Plan, x: &Map) -> Map {
+    fn head(&mut self, plan: &NetworkPlan, x: &Map) -> Map {
         let (Head::Conv { width: mid, .. } | Head::IrPool { mid, .. }) = plan.head;
         let z = self.matmul(x, "head", mid);
         let y = self.norm(&[(z, "head")], None);
         self.pool(&y)
     }
 
-    fn classifier(&mut self, plan: &Plan, mut x: Map) -> Map {
+    fn classifier(&mut self, plan: &NetworkPlan, mut x: Map) -> Map {
         if let Head::IrPool { width, .. } = plan.head {
             x = self.matmul(&x, "head.after_pool", width);
         }

@@ -4,7 +4,7 @@ use super::{
     BlockGates, Gates, Map, Moments, Weights, activate, convolve, depthwise, moments, normalise,
     pool,
 };
-use repro::space::{Activation, BlockPlan, Branch, Head, Plan};
+use repro::space::{Activation, BlockPlan, Branch, Head, NetworkPlan};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -188,7 +188,7 @@ impl<'a> Reference<'a> {
     }
 
     /// Images → logits `[n, classes]`.
-    pub fn net(&self, plan: &Plan, images: &Map, gates: &Gates) -> Vec<f64> {
+    pub fn net(&self, plan: &NetworkPlan, images: &Map, gates: &Gates) -> Vec<f64> {
         let none = BlockGates::default();
         self.net_of(plan, images, &gates.resolutions, |i, x| {
             self.block(&plan.blocks[i], x, gates.blocks.get(i).unwrap_or(&none))
@@ -198,7 +198,7 @@ impl<'a> Reference<'a> {
     /// [`Reference::net`] whose i-th block is `block(i, x)` at each of the `resolutions`.
     pub fn net_of(
         &self,
-        plan: &Plan,
+        plan: &NetworkPlan,
         images: &Map,
         resolutions: &[(usize, f64)],
         block: impl Fn(usize, &Map) -> Map,

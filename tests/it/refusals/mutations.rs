@@ -1,8 +1,8 @@
-//! Whatever stands in a file, reading it ends with a value or with a complaint, never in a panic.
+//! Whatever stands in a file, reading it ends with a value or with a diagnostic, never in a panic.
 
 use super::{Bench, MANIFEST, SPACE};
 use repro::cost;
-use repro::manifest::{self, Complaints, Overrides};
+use repro::manifest::{self, Diagnostics, Overrides};
 use repro::rng::{Seed, Stream};
 use repro::space::parse_space;
 use std::fs;
@@ -128,7 +128,7 @@ fn change(mut pieces: Vec<Vec<u8>>, random: &mut Stream) -> Vec<Vec<u8>> {
     pieces
 }
 
-/// Counts values and complaints; a complaint must be printable, with a caret that fits its line.
+/// Counts values and diagnostics; a diagnostic must be printable, with a caret that fits its line.
 #[derive(Default)]
 struct Outcomes {
     accepted: usize,
@@ -136,18 +136,18 @@ struct Outcomes {
 }
 
 impl Outcomes {
-    fn add<T>(&mut self, result: Result<T, Complaints>) {
-        let Err(complaints) = result else {
+    fn add<T>(&mut self, result: Result<T, Diagnostics>) {
+        let Err(diagnostics) = result else {
             self.accepted += 1;
             return;
         };
         self.refused += 1;
-        assert!(!complaints.0.is_empty());
-        for complaint in &complaints.0 {
-            assert!(!complaint.to_string().is_empty());
-            if let Some(place) = &complaint.place {
+        assert!(!diagnostics.0.is_empty());
+        for diagnostic in &diagnostics.0 {
+            assert!(!diagnostic.to_string().is_empty());
+            if let Some(place) = &diagnostic.place {
                 let length = place.source.chars().count();
-                assert!(place.column >= 1 && place.column <= length + 1, "{complaint}");
+                assert!(place.column >= 1 && place.column <= length + 1, "{diagnostic}");
             }
         }
     }
@@ -168,7 +168,7 @@ fn no_mutated_space_makes_the_reader_panic() {
         let space = parse_space(&text, Path::new("space.toml"));
         if let Ok(space) = &space {
             // What is accepted can be worked with.
-            let (least, most) = cost::extent(space).macs;
+            let (least, most) = cost::cost_range(space).macs;
             assert!(0 < least && least <= most, "{text}");
         }
         outcomes.add(space);
