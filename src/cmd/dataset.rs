@@ -1,11 +1,13 @@
 //! The data set of an experiment: its folder, and its download before the first run.
 
 use super::ending::Usage;
+use super::output::say;
 use super::progress::Display;
 use anyhow::Result;
-use repro::data::{self, DataError, Presence, data_root};
+use repro::data::{self, DataError, FetchMonitor, Presence, data_root};
 use repro::recipe::DataConfig;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 /// The data folder that the command line names, if any.
 pub struct DataFolder {
@@ -46,11 +48,18 @@ impl DataFolder {
     ///
     /// # Errors
     /// When the data set cannot be downloaded, or a folder that the user named does not exist.
-    pub fn fetch_if_absent(&self, config: &DataConfig, display: &Display) -> Result<PathBuf> {
+    pub fn fetch_if_absent(
+        &self,
+        config: &DataConfig,
+        display: &Display,
+        stop: &AtomicBool,
+    ) -> Result<PathBuf> {
         let (root, dataset) = (self.root_for(config)?, config.dataset());
         if data::presence(dataset, &root) == Presence::Absent {
-            self.refuse_mistyped(&root, data::describe(dataset).name)?;
-            data::fetch(dataset, &root, None, display)?;
+            let name = data::describe(dataset).name;
+            self.refuse_mistyped(&root, name)?;
+            say(format_args!("{name} is not in {} yet and is fetched into it", root.display()));
+            data::fetch(dataset, &root, None, FetchMonitor { progress: display, stop })?;
         }
         Ok(root)
     }

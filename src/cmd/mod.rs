@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand};
 use dataset::DataFolder;
 use ending::{Ending, Usage, catch_panic};
 use output::{is_broken_pipe, message, say, stdout};
+use repro::data::DataError;
 use repro::document::Diagnostics;
 use std::io::Write;
 use std::path::PathBuf;
@@ -94,6 +95,10 @@ pub fn main() -> ExitCode {
         Ok(Ending::Failed) => ExitCode::from(1),
         Ok(Ending::Interrupted) => ExitCode::from(130),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if matches!(error.downcast_ref(), Some(DataError::Stopped)) => {
+            say(message(&error));
+            ExitCode::from(130)
+        }
         Err(error) => {
             say(format_args!("error: {}", message(&error)));
             ExitCode::from(if error.is::<Diagnostics>() || error.is::<Usage>() { 2 } else { 1 })

@@ -52,11 +52,11 @@ pub fn run(order: &Order<'_>, database: &Path, data: &DataFolder) -> Result<Endi
     output.text(summary(study));
     output.text(format_args!("  device  cpu, {threads} threads"));
     output.text(format_args!("  into    {}\n", database.display()));
-    let data_root = &data.fetch_if_absent(&study.data, &Display::new())?;
+    let stop = &signals::stop_flag().context("cannot listen for signals")?;
+    let data_root = &data.fetch_if_absent(&study.data, &Display::new(), stop)?;
     // Every process reads them again: what is wrong with them is said once, before any run.
     drop(repro::data::load(&study.data, data_root)?);
     memory::release_freed_memory();
-    let stop = &signals::stop_flag().context("cannot listen for signals")?;
     let course = Course { store, output, data_root, sets, seeds, threads, stop };
     let (last, ending) = execute(study, &course)?;
     if let (Ending::Done, Some(last)) = (ending, &last) {

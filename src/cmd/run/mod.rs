@@ -110,10 +110,10 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
     output.text(format_args!("  into    {}\n", database.display()));
 
     let display = Display::new();
-    let data_root = data.fetch_if_absent(&manifest.data, &display)?;
-    runner::check_images(&manifest, &data_root)?;
     // Before this line a signal ends the program as usual.
     let stop = signals::stop_flag().context("cannot handle signals")?;
+    let data_root = data.fetch_if_absent(&manifest.data, &display, &stop)?;
+    runner::check_images(&manifest, &data_root)?;
     let session = Session {
         store: &store,
         output: &output,

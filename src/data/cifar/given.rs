@@ -79,15 +79,15 @@ fn archive_members(set: &Cifar, archive: &Path) -> Result<Members, DataError> {
     } else if start.get(257..262) == Some(b"ustar") {
         tar_members(set, file.take(limit))
     } else {
-        let reason = "is no .tar.gz, .tgz or .tar archive; give one of those, or the folder that was \
+        let reason =
+            "is no .tar.gz, .tgz or .tar archive; give one of those, or the folder that was \
                       unpacked"
-            .to_owned();
+                .to_owned();
         return Err(not_the_data(archive, reason));
     };
     // Whatever goes wrong in here, the archive is not whole.
-    members.map_err(|error| {
-        DataError::Damaged { path: archive.to_owned(), reason: error.to_string() }
-    })
+    members
+        .map_err(|error| DataError::Damaged { path: archive.to_owned(), reason: error.to_string() })
 }
 
 fn tar_members(set: &Cifar, stream: io::Take<impl Read>) -> io::Result<Members> {

@@ -38,8 +38,8 @@ pub(super) fn convert(
 
 /// The records of a part in their published order.
 fn in_order(ranks: &[u16], file: &Path) -> Result<Vec<u8>, DataError> {
-    let mut records = read(file)
-        .map_err(|reason| DataError::Damaged { path: file.to_owned(), reason })?;
+    let mut records =
+        read(file).map_err(|reason| DataError::Damaged { path: file.to_owned(), reason })?;
     if records.len() != ranks.len() {
         let reason = format!("holds {} images of {}", records.len(), ranks.len());
         return Err(DataError::Damaged { path: file.to_owned(), reason });
@@ -67,7 +67,9 @@ fn columns(file: File) -> Result<(Vec<i64>, Vec<ByteArray>), ParquetError> {
         let group = reader.get_row_group(i)?;
         let rows = group.metadata().num_rows() as usize;
         match column(&*group, "label")? {
-            ColumnReader::Int64ColumnReader(mut reader) => read_all(&mut reader, rows, &mut labels)?,
+            ColumnReader::Int64ColumnReader(mut reader) => {
+                read_all(&mut reader, rows, &mut labels)?
+            }
             _ => return Err(ParquetError::General("the labels are no whole numbers".to_owned())),
         }
         match column(&*group, "img.bytes")? {
@@ -95,8 +97,7 @@ fn read_all<T: DataType>(
     let mut levels = Vec::new();
     let mut read = 0;
     while read < rows {
-        let (records, ..) =
-            reader.read_records(rows - read, Some(&mut levels), None, values)?;
+        let (records, ..) = reader.read_records(rows - read, Some(&mut levels), None, values)?;
         if records == 0 {
             return Err(ParquetError::EOF(format!("{read} rows of {rows}")));
         }

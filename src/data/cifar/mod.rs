@@ -193,7 +193,8 @@ impl Cifar {
     /// Pixels (channels last) and classes of all records.
     fn parse(&self, records: &[u8]) -> (Vec<u8>, Vec<u32>) {
         let records = records.chunks_exact(self.record_bytes());
-        let labels = records.clone().map(|record| u32::from(record[self.label_bytes - 1])).collect();
+        let labels =
+            records.clone().map(|record| u32::from(record[self.label_bytes - 1])).collect();
         let mut pixels = vec![0; records.len() * IMAGE_BYTES];
         for (record, image) in records.zip(pixels.chunks_exact_mut(IMAGE_BYTES)) {
             interleave(&record[self.label_bytes..], image);

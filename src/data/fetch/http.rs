@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
-use ureq::{Agent, Body, http::Response};
+use ureq::{Agent, Body, Proxy, http::Response};
 
 /// How often the stop flag is read while nothing arrives.
 const POLL: Duration = Duration::from_millis(100);
@@ -21,14 +21,14 @@ const FRUITLESS_ATTEMPTS: u32 = 3;
 pub(in crate::data) struct Remote<'a> {
     pub url: &'a str,
     /// Size and fingerprint, where they are published.
-    pub published: Option<Published>,
+    pub expected: Option<Expected>,
     /// More is never written.
     pub limit: u64,
 }
 
 /// What is known of a file before it is downloaded.
 #[derive(Clone, Copy)]
-pub(in crate::data) struct Published {
+pub(in crate::data) struct Expected {
     pub bytes: u64,
     pub hash: hash::Published,
 }
@@ -52,7 +52,10 @@ enum Fault {
 /// What the thread that reads the response sends.
 enum Event {
     /// The body starts at this byte of the file; the total size, where the server says so.
-    Started { offset: u64, total: Option<u64> },
+    Started {
+        offset: u64,
+        total: Option<u64>,
+    },
     Chunk(Vec<u8>),
     Ended,
     Failed(Fault),
@@ -61,11 +64,14 @@ enum Event {
 impl Client {
     /// With the proxies that the environment names.
     pub(in crate::data) fn from_environment() -> Self {
-        Self::new(Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(1))
+        Self::new(Duration::from_secs(30), Duration::from_secs(1), Proxy::try_from_env())
     }
 
-    fn new(connect: Duration, stall: Duration, pause: Duration) -> Self {
+    /// `stall` is the longest silence of a server.
+    fn new(stall: Duration, pause: Duration, proxy: Option<Proxy>) -> Self {
+        let connect = stall / 2;
         let config = Agent::config_builder()
+            .proxy(proxy)
             .http_status_as_error(false)
             .user_agent(concat!("repro/", env!("CARGO_PKG_VERSION")))
             .timeout_resolve(Some(connect))
@@ -89,11 +95,11 @@ impl Client {
         monitor: FetchMonitor<'_>,
     ) -> Result<(), DataError> {
         let what = format!("downloading {}", remote.url);
-        let amount = remote.published.map_or(Amount::Unknown, |it| Amount::Bytes(it.bytes));
+        let amount = remote.expected.map_or(Amount::Unknown, |it| Amount::Bytes(it.bytes));
         monitor.task(&what, amount, || self.all_attempts(remote, file, monitor))?;
-        let Some(published) = remote.published else { return Ok(()) };
+        let Some(expected) = remote.expected else { return Ok(()) };
         let checked = monitor.task("checking the download", Amount::Unknown, || {
-            hash::check_file(file, published.hash, "the server has another file")
+            hash::check_file(file, expected.hash, "the server has another file")
         });
         if matches!(checked, Err(DataError::WrongHash { .. })) {
             fs::remove_file(file).map_err(DataError::writing(file))?;
@@ -111,7 +117,7 @@ impl Client {
         let mut fruitless = 0;
         loop {
             let before = length(file);
-            if remote.published.is_some_and(|it| it.bytes == before) {
+            if remote.expected.is_some_and(|it| it.bytes == before) {
                 return Ok(());
             }
             let reason = match self.attempt(remote, file, monitor) {
@@ -141,8 +147,7 @@ impl Client {
         monitor: FetchMonitor<'_>,
     ) -> Result<(), Fault> {
         let local = |error| Fault::Local(DataError::writing(path)(error));
-        let mut file =
-            OpenOptions::new().create(true).append(true).open(path).map_err(local)?;
+        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(local)?;
         let from = file.metadata().map_err(local)?.len();
         // A few chunks wait at most, so a full disk is noticed soon.
         let (sender, events) = sync_channel(4);
@@ -179,9 +184,8 @@ fn length(file: &Path) -> u64 {
 }
 
 fn check_total(remote: &Remote<'_>, total: Option<u64>) -> Result<(), Fault> {
-    match (total, remote.published) {
-        (Some(total), Some(published)) if total != published.bytes => {
-            let expected = published.bytes;
+    match (total, remote.expected) {
+        (Some(total), Some(Expected { bytes: expected, .. })) if total != expected => {
             Err(Fault::Final(format!("has {total} bytes, expected {expected}: another file")))
         }
         (Some(total), _) if total > remote.limit => {
@@ -193,7 +197,7 @@ fn check_total(remote: &Remote<'_>, total: Option<u64>) -> Result<(), Fault> {
 
 /// The body has ended at this byte of the file: whether that is all of it.
 fn whole(remote: &Remote<'_>, at: u64, file: &File) -> Result<(), Fault> {
-    match remote.published {
+    match remote.expected {
         Some(it) if at < it.bytes => {
             Err(Fault::Passing(format!("ended after {at} of {} bytes", it.bytes)))
         }
