@@ -9,6 +9,7 @@ mod folder;
 pub(crate) mod keys;
 mod loss;
 mod optimizer;
+mod rank;
 mod sampling;
 mod search;
 mod temperature;

@@ -1,14 +1,10 @@
 //! The sections of what draws networks instead of learning choices: the cost budget, random search,
-//! scores under shared weights, evolution, and the rank correlation.
+//! scores under shared weights, and evolution.
 
 use super::keys::{MAX_EPOCHS, at_most};
 use super::loss::extent;
-use super::search::Search;
 use crate::document::{Entry, Section};
-use crate::recipe::{
-    Budget, DataConfig, Evolution, Objective, PathRange, RandomSearch, RankCorrelation,
-    SharedScores,
-};
+use crate::recipe::{Budget, Evolution, Objective, PathRange, RandomSearch, SharedScores};
 use crate::space::SearchSpace;
 use std::ops::Bound::{Excluded, Included};
 
@@ -17,8 +13,6 @@ const PATHS: &[(&str, PathRange)] = &[("space", PathRange::Space), ("budget", Pa
 /// Networks that one search looks at.
 const MAX_CANDIDATES: u64 = 100_000;
 const MAX_BATCHES: u64 = 10_000;
-/// Networks of a rank correlation, each of which is trained from scratch.
-const MAX_RANKED: u64 = 1_000;
 
 /// `macs` or `params`, the tolerance below it, and how far above it is allowed, too.
 pub(super) fn read_budget(
@@ -118,40 +112,4 @@ pub(super) fn read_evolution(s: &Section<'_>, candidates: Option<usize>) -> Opti
     let sample =
         sample.and_then(|value| at_most(&value, 1..=MAX_CANDIDATES, population, "that live"));
     Some(Evolution { population: population?, sample: sample? })
-}
-
-/// Networks are scored by the run's shared weights, and by themselves on held-out images.
-pub(super) fn read_rank(
-    s: &Section<'_>,
-    section: &Entry<'_>,
-    data: Option<&DataConfig>,
-    search: Option<&Search>,
-    space: Option<&SearchSpace>,
-) -> Option<RankCorrelation> {
-    let architectures =
-        s.require("architectures", "how many networks to rank; 20 or more say something");
-    let architectures = architectures.and_then(|value| {
-        let architectures = value.whole(2..=MAX_RANKED)?;
-        let size = &space?.size().total;
-        if size.log10() < (architectures as f64).log10() - 1e-9 {
-            let problem = format!("the space holds only {} networks", size.grouped());
-            return value.fail(problem, "give at most as many");
-        }
-        Some(architectures)
-    });
-    let search = search?;
-    if !search.methods.iter().any(|method| method.name().shares_weights()) {
-        let problem = "needs a method whose networks share weights";
-        return section.fail(problem, "take dmasking, rs_ws or evolution, or take the section out");
-    }
-    let Some(scores) = search.scores else {
-        let problem = "needs to know how networks are scored under shared weights";
-        return section.fail(problem, "give the section [search.shared]");
-    };
-    if data?.validation_images == 0 {
-        let problem = "needs held-out images to score the trained networks on";
-        return section.fail(problem, "give data.validation_images of 1 or more");
-    }
-    let calibration_batches = scores.calibration_batches;
-    Some(RankCorrelation { architectures: architectures?, calibration_batches })
 }

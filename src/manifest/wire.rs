@@ -2,7 +2,7 @@
 
 use super::dataset::read_data;
 use super::keys::read_scale;
-use super::sampling::read_rank;
+use super::rank::read_rank;
 use super::search::{Search, read_search};
 use super::train::read_train;
 use super::{Diagnostic, Diagnostics, Manifest, Overrides};

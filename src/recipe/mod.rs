@@ -2,6 +2,7 @@
 //! is trained. Manifests are read into these; data, training and search use them.
 
 mod data;
+mod gates;
 mod loss;
 mod method;
 mod optimizer;
@@ -11,6 +12,7 @@ mod temperature;
 mod train;
 
 pub use data::{DataConfig, DatasetName, ImageFolder, ImageSource};
+pub use gates::{GateKind, MaskPlace};
 pub use loss::{InputChannels, LossForm, Objective, SearchLoss};
 pub use method::{
     AlphaConfig, Alternation, Evolution, GradientSearch, GumbelSoftmax, Method, MethodName, Order,
@@ -18,8 +20,6 @@ pub use method::{
 };
 pub use optimizer::{Adam, Schedule, Sgd};
 pub use search::{Budget, SearchConfig, for_weights, scaled};
-pub use step::{
-    Augment, GateKind, GateRule, MaskPlace, Recompute, StepConfig, StepKind, SupernetKind,
-};
+pub use step::{Augment, GateRule, Recompute, StepConfig, StepKind, SupernetKind};
 pub use temperature::{Temperature, TemperatureSchedule};
 pub use train::TrainConfig;

@@ -1,7 +1,7 @@
 //! One step of shared weights: all that its time and memory depend on, besides the space and the
 //! images.
 
-use super::{MethodName, Schedule, Sgd};
+use super::{GateKind, MaskPlace, MethodName, Schedule, Sgd};
 use serde::{Deserialize, Serialize};
 
 /// One step of the weights of a supernet.
@@ -71,27 +71,6 @@ impl StepConfig {
         let augment = Augment { flip: true, crop_padding: 4, crop_area: None };
         Some(Self { kind, batch_size, augment, recompute, weights })
     }
-}
-
-/// What a drawn vector of Gumbel-Softmax weights becomes in the forward pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GateKind {
-    /// The weights themselves: all options are mixed.
-    #[default]
-    Soft,
-    /// One for the largest weight, zero for the others; the gradient goes to the weights as if
-    /// they had been used (straight-through Gumbel-Softmax, Jang et al. 2017).
-    StraightThrough,
-}
-
-/// Where the masks of a supernet's widths and hidden channels act.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MaskPlace {
-    /// After batch norm and activation.
-    #[default]
-    AfterNorm,
-    /// Before batch norm, which divides the mask out again, like any factor of a channel.
-    BeforeNorm,
 }
 
 /// What the backward pass computes again instead of keeping it.

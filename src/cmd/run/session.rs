@@ -1,10 +1,10 @@
 //! Executes the runs of a manifest, one after the other.
 
-use super::super::conclude::Ends;
-use super::super::ending::{Ending, catch_panic};
-use super::super::output::{Output, say};
-use super::super::progress::Display;
 use super::estimate::Estimate;
+use crate::cmd::conclude::Ends;
+use crate::cmd::ending::{Ending, catch_panic};
+use crate::cmd::output::{Output, say};
+use crate::cmd::progress::Display;
 use anyhow::Result;
 use candle_core::Device;
 use repro::env::Environment;
