@@ -1,6 +1,7 @@
 //! Output: text for people, JSON lines for programs, messages on standard error.
 
 use anyhow::Error;
+use repro::text::printable;
 use serde::Serialize;
 use std::cell::Cell;
 use std::fmt::{self, Display};
@@ -8,7 +9,7 @@ use std::io::{self, StdoutLock, Write};
 
 /// Writes a line to standard error. A closed standard error is no reason to stop.
 pub fn say(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", printable(&text.to_string()));
 }
 
 /// Standard output, with errors that name it.
@@ -52,7 +53,7 @@ impl Output {
         if self.json {
             say(text);
         } else {
-            self.write(format_args!("{text}"));
+            self.write(format_args!("{}", printable(&text.to_string())));
         }
     }
 

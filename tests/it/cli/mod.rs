@@ -1,6 +1,8 @@
 //! The program as users run it: commands, exit codes, signals, and that a seed determines the result.
 
 mod bench;
+#[cfg(unix)]
+mod environment;
 mod help;
 mod output;
 mod refusals;
@@ -18,7 +20,7 @@ use tempfile::TempDir;
 
 const SMOKE: &str = "experiments/smoke.toml";
 
-/// A database of its own, in a folder that goes when the test ends.
+/// A temporary folder with a database.
 struct Sandbox {
     folder: TempDir,
 }
@@ -44,6 +46,17 @@ impl Sandbox {
         json_lines(&output.stdout)
     }
 
+    /// Run 1, or nothing while it is not in the database.
+    fn first_run(&self) -> Value {
+        let output = self.repro(&["show", "1", "--json"]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// How many losses of run 1's search are in the database.
+    fn losses(&self) -> u64 {
+        self.first_run()["metrics"]["search.step_loss"]["points"].as_u64().unwrap_or(0)
+    }
+
     fn show(&self, run: &Value) -> Value {
         let output = self.repro(&["show", &run["run_id"].to_string(), "--json"]).output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap()
@@ -54,7 +67,7 @@ pub fn repro(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("repro").unwrap();
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
     command.env("COLUMNS", "100").env_remove("REPRO_DB");
-    // Tests run side by side; more threads than cores would spend their time waiting.
+    // Tests run in parallel; more threads than cores would only wait.
     command.env("RAYON_NUM_THREADS", "1");
     command
 }
@@ -72,7 +85,7 @@ fn stderr(command: &mut Command) -> String {
     String::from_utf8(command.output().unwrap().stderr).unwrap()
 }
 
-/// The metrics that do not depend on the machine and its mood.
+/// The metrics that do not depend on the machine or its load.
 fn results(shown: &Value) -> Vec<(String, Value)> {
     let metrics = shown["metrics"].as_object().unwrap().iter();
     let measured = ["seconds", "per_second", "memory"];
@@ -82,7 +95,7 @@ fn results(shown: &Value) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// The same command for the standard library, which can hand over any standard output.
+/// The same command for the standard library, where standard output can be any file.
 fn plain(command: &Command) -> std::process::Command {
     let mut plain = std::process::Command::new(command.get_program());
     plain.args(command.get_args()).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));

@@ -12,6 +12,26 @@ fn a_closed_pipe_does_not_end_a_run() {
     assert_eq!(into_closed_pipe(&list), (Some(0), true));
 }
 
+/// `/dev/full` refuses every write, like a full disk.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_standard_output_does_not_end_the_runs() {
+    for json in [&["--json"][..], &[]] {
+        let sandbox = Sandbox::new();
+        let run = ["run", SMOKE, "--set", "train.epochs=1", "--seed", "1", "--seed", "2"];
+        let command = sandbox.repro(&[&run[..], json].concat());
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let output = plain(&command).stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(said.matches("cannot write to standard output").count(), 1, "{said}");
+        let listed = sandbox.repro(&["list", "--json"]).output().unwrap();
+        let statuses = json_lines(&listed.stdout);
+        assert_eq!(statuses.len(), 2, "{statuses:?}");
+        assert!(statuses.iter().all(|run| run["status"] == "finished"), "{statuses:?}");
+    }
+}
+
 /// The exit code, and whether nothing was said on standard error.
 fn into_closed_pipe(command: &Command) -> (Option<i32>, bool) {
     let (reader, writer) = std::io::pipe().unwrap();

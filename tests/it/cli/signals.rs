@@ -6,9 +6,9 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
-/// Begins a run that would take an hour, `before` it a piece of shell, and waits until it has
-/// measured something.
-fn begin(sandbox: &Sandbox, before: &str) -> Running {
+/// Starts a run that would take an hour, after the shell commands `before`, and waits for its first
+/// measurement.
+fn start(sandbox: &Sandbox, before: &str) -> Running {
     let line = format!("{before} exec \"$0\" run {SMOKE} --set search.epochs=100000");
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", &line]).arg(sandbox.repro(&[]).get_program());
@@ -16,34 +16,24 @@ fn begin(sandbox: &Sandbox, before: &str) -> Running {
     shell.env("RAYON_NUM_THREADS", "1").stdout(Stdio::null());
     let child = shell.stderr(File::create(said(sandbox)).unwrap()).spawn().unwrap();
     let running = Running(child);
-    wait_until("a loss", || losses(sandbox) > 0);
+    wait_until("a loss", || sandbox.losses() > 0);
     running
 }
 
-/// The file with what the run says on standard error.
+/// The file with the run's standard error.
 fn said(sandbox: &Sandbox) -> PathBuf {
     sandbox.folder.path().join("said.txt")
-}
-
-fn show(sandbox: &Sandbox) -> Value {
-    let output = sandbox.repro(&["show", "1", "--json"]).output().unwrap();
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
-}
-
-/// How many losses of the search are in the database.
-fn losses(sandbox: &Sandbox) -> u64 {
-    show(sandbox)["metrics"]["search.step_loss"]["points"].as_u64().unwrap_or(0)
 }
 
 #[test]
 fn an_interrupted_run_keeps_its_measurements() {
     for signal in ["-INT", "-TERM"] {
         let sandbox = Sandbox::new();
-        let mut running = begin(&sandbox, "");
+        let mut running = start(&sandbox, "");
         running.signal(signal);
         assert_eq!(running.wait().code(), Some(130));
-        assert_eq!(show(&sandbox)["status"], "interrupted");
-        assert!(losses(&sandbox) > 0);
+        assert_eq!(sandbox.first_run()["status"], "interrupted");
+        assert!(sandbox.losses() > 0);
         let said = std::fs::read_to_string(said(&sandbox)).unwrap();
         assert!(said.contains("stopping after the current step; interrupt again"), "{said}");
     }
@@ -52,14 +42,14 @@ fn an_interrupted_run_keeps_its_measurements() {
 #[test]
 fn a_killed_run_shows_as_interrupted() {
     let sandbox = Sandbox::new();
-    let mut running = begin(&sandbox, "");
-    assert_eq!(show(&sandbox)["status"], "running");
+    let mut running = start(&sandbox, "");
+    assert_eq!(sandbox.first_run()["status"], "running");
     running.signal("-KILL");
     assert_eq!(running.wait().signal(), Some(9));
     let listed = sandbox.repro(&["list"]).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(listed.contains("interrupted"), "{listed}");
-    assert!(losses(&sandbox) > 0);
+    assert!(sandbox.losses() > 0);
     // The database takes new runs.
     assert_eq!(sandbox.smoke(&["--set", "train.epochs=1"])[0]["run_id"], 2);
 }
@@ -67,11 +57,11 @@ fn a_killed_run_shows_as_interrupted() {
 #[test]
 fn a_run_under_nohup_survives_a_hangup() {
     let sandbox = Sandbox::new();
-    let mut running = begin(&sandbox, "trap '' HUP;");
+    let mut running = start(&sandbox, "trap '' HUP;");
     running.signal("-HUP");
-    let before = losses(&sandbox);
-    wait_until("another loss", || losses(&sandbox) > before);
-    assert_eq!(show(&sandbox)["status"], "running");
+    let before = sandbox.losses();
+    wait_until("another loss", || sandbox.losses() > before);
+    assert_eq!(sandbox.first_run()["status"], "running");
     running.signal("-INT");
     assert_eq!(running.wait().code(), Some(130));
 }
