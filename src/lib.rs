@@ -1,5 +1,5 @@
-//! `repro` reproduces FBNetV2's `DMaskingNAS` (arXiv 2004.05565) and the searches it is compared
-//! with, and keeps every result in a database. See README.md for the picture of the rooms.
+//! `repro` reproduces FBNetV2's `DMaskingNAS` (arXiv 2004.05565) and the search methods it is compared
+//! with, and stores every result in a database. `docs/architecture.md` describes the modules.
 
 pub mod bench;
 pub mod child;

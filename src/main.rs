@@ -1,4 +1,4 @@
-//! The program `repro`: the command line over the library of the same name.
+//! The program `repro`: the command line of the library with the same name.
 
 mod cmd;
 
