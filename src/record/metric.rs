@@ -135,6 +135,8 @@ registry! {
         "Size of the candidate.";
     SEARCH_CANDIDATE_TOP1: "search.candidate.top1", Share, Candidate,
         "Accuracy of the candidate on the architecture split.";
+    SEARCH_DIVERGED: "search.diverged", Nats, Run,
+        "Loss at the end of a search that diverged: far above that of a random guess.";
     SEARCH_ENTROPY_EXPANSION: "search.entropy.expansion", Share, Epoch,
         "Mean entropy of the expansion choices, as a share of the largest possible.";
     SEARCH_ENTROPY_RESOLUTION: "search.entropy.resolution", Share, Epoch,
@@ -164,6 +166,8 @@ registry! {
     TEST_LOSS: "test.loss", Nats, TrainingRun, "Loss on the test images.";
     TEST_TOP1: "test.top1", Share, TrainingRun, "Accuracy on the test images.";
 
+    TRAIN_DIVERGED: "train.diverged", Nats, Run,
+        "Loss at the end of a training run that diverged: far above that of a random guess.";
     TRAIN_IMAGES_PER_SECOND: "train.images_per_second", ImagesPerSecond, Epoch,
         "Training images by the duration of their steps.";
     TRAIN_LEARNING_RATE: "train.learning_rate", Number, Update, "Learning rate of the weights.";

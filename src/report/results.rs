@@ -160,8 +160,25 @@ pub fn settings_notes(runs: &[RunRow]) -> Vec<String> {
     notes
 }
 
-/// Says how many networks of a run diverged, if any did.
+/// Says what of a run diverged, if anything did: its search, a training run, or networks that it
+/// scored.
 pub fn diverged(run: &RunRow, measurements: &[Measurement]) -> Option<String> {
+    let ended = |what: &str, metric: Metric| {
+        let last = measurements.iter().find(|m| m.metric.of_repeat(0) == metric)?;
+        Some(format!(
+            "The {what} of run {} diverged: its last epoch had a mean loss of {:.3e}, far above that of \
+             a random guess.",
+            run.id, last.value
+        ))
+    };
+    let search = ended("search", Metric::SEARCH_DIVERGED);
+    let training = ended("training", Metric::TRAIN_DIVERGED);
+    let all: Vec<String> =
+        [search, training, diverged_networks(run, measurements)].into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join(" "))
+}
+
+fn diverged_networks(run: &RunRow, measurements: &[Measurement]) -> Option<String> {
     let of = |metric: Metric| measurements.iter().filter(|m| m.metric == metric).count();
     let networks = of(Metric::SEARCH_CANDIDATE_DIVERGED) + of(Metric::RANK_DIVERGED);
     (networks > 0).then(|| {

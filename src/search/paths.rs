@@ -25,7 +25,7 @@ use crate::recipe::{Evolution, PathRange, Recompute, SearchConfig, Sgd, SharedSc
 use crate::record::{Metric, Work};
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
-use crate::train::{LoopMetrics, SgdState, Step, Steps, sgd_step};
+use crate::train::{LoopMetrics, Score, SgdState, Step, Steps, sgd_step};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use std::time::Instant;
@@ -101,6 +101,7 @@ fn train(
     let all = (config.epochs * loader.batches()) as u64;
     monitor.progress.started("training shared weights", Amount::Steps(all));
     let mut steps = Steps::new(LoopMetrics::SEARCH, &config.weights, all, monitor);
+    let mut last = Score::default();
     for epoch in 0..config.epochs as u64 {
         let start = Instant::now();
         let mean = steps.epoch(loader.epoch(epoch), |batch, step, rate| {
@@ -109,6 +110,7 @@ fn train(
             paths.step(&path, batch, rate)
         })?;
         let score = mean.score();
+        last = score;
         let rate = mean.images() as f64 / start.elapsed().as_secs_f64();
         let metrics = [
             (Metric::SEARCH_LOSS, score.loss),
@@ -118,7 +120,7 @@ fn train(
         ];
         steps.monitor.measure(epoch, &metrics)?;
     }
-    monitor.progress.finished();
+    steps.finish(last, space.classes)?;
     Ok(paths.weights)
 }
 

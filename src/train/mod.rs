@@ -37,9 +37,21 @@ impl Score {
     /// probabilities.
     #[must_use]
     pub fn or_chance(self, classes: usize) -> Self {
+        if self.loss.is_finite() { self } else { Self::chance(classes) }
+    }
+
+    /// The score of uniform class probabilities.
+    #[must_use]
+    pub fn chance(classes: usize) -> Self {
         let classes = classes as f64;
-        let chance = Self { loss: classes.ln(), top1: 1.0 / classes };
-        if self.loss.is_finite() { self } else { chance }
+        Self { loss: classes.ln(), top1: 1.0 / classes }
+    }
+
+    /// Whether the loss is more than twice that of chance. Networks that learn badly stay near it;
+    /// beyond are those whose weights have exploded.
+    #[must_use]
+    pub fn is_far_above_chance(self, classes: usize) -> bool {
+        self.loss > 2.0 * Self::chance(classes).loss
     }
 }
 
@@ -76,7 +88,7 @@ pub fn train(
     let mut optimizer = SgdState::new(config.optimizer, params)?;
     monitor.progress.started("training", Amount::Steps(all));
     let mut steps = Steps::new(LoopMetrics::TRAINING, &config.optimizer, all, monitor);
-    let mut processed = 0;
+    let (mut processed, mut last) = (0, Score::default());
     for epoch in 0..config.epochs as u64 {
         let start = Instant::now();
         let mean = steps.epoch(loader.epoch(epoch), |batch, _, rate| {
@@ -86,6 +98,7 @@ pub fn train(
             })?)
         })?;
         processed += mean.images() as u64;
+        last = mean.score();
         let seconds = start.elapsed().as_secs_f64();
         let mut metrics = vec![
             (Metric::TRAIN_LOSS, mean.score().loss),
@@ -99,7 +112,7 @@ pub fn train(
         }
         steps.monitor.measure(epoch, &metrics)?;
     }
-    monitor.progress.finished();
+    steps.finish(last, dataset.classes.len())?;
     Ok(processed)
 }
 

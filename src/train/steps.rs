@@ -1,7 +1,7 @@
 //! The one training loop: minibatches, one step of SGD each, timed, checked and recorded. The training
 //! of a network, the weights of a search and its candidates share it.
 
-use super::{Mean, Step, learning_rate};
+use super::{Mean, Score, Step, learning_rate};
 use crate::data::Batch;
 use crate::monitor::Monitor;
 use crate::recipe::Sgd;
@@ -17,6 +17,8 @@ pub struct LoopMetrics {
     pub loss: Metric,
     pub learning_rate: Metric,
     pub seconds: Metric,
+    /// The loss at the end, where it is [`far above chance`](Score::is_far_above_chance).
+    pub diverged: Metric,
 }
 
 impl LoopMetrics {
@@ -25,12 +27,14 @@ impl LoopMetrics {
         loss: Metric::SEARCH_STEP_LOSS,
         learning_rate: Metric::SEARCH_LEARNING_RATE,
         seconds: Metric::SEARCH_STEP_SECONDS,
+        diverged: Metric::SEARCH_DIVERGED,
     };
     pub const TRAINING: Self = Self {
         of: "training",
         loss: Metric::TRAIN_STEP_LOSS,
         learning_rate: Metric::TRAIN_LEARNING_RATE,
         seconds: Metric::TRAIN_STEP_SECONDS,
+        diverged: Metric::TRAIN_DIVERGED,
     };
 }
 
@@ -101,6 +105,26 @@ impl<'a, 'w> Steps<'a, 'w> {
         ];
         self.monitor.measure(number, &metrics)?;
         self.done += 1;
+        Ok(())
+    }
+
+    /// Ends the loop. A last epoch with a loss far above chance is recorded and remarked: such a loop
+    /// finishes, but its result means nothing.
+    ///
+    /// # Errors
+    /// When the recorder fails, or the run was asked to stop.
+    pub fn finish(&mut self, last: Score, classes: usize) -> Result<()> {
+        self.monitor.progress.finished();
+        if last.is_far_above_chance(classes) {
+            let of = self.names.of;
+            self.monitor.progress.remark(&format!(
+                "the {of} diverged: its last epoch had a mean loss of {:.3e}, a random guess has \
+                 {:.2}; a lower learning_rate or a clip_norm helps",
+                last.loss,
+                Score::chance(classes).loss
+            ));
+            self.monitor.measure(0, &[(self.names.diverged, last.loss)])?;
+        }
         Ok(())
     }
 

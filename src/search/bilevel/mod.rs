@@ -22,7 +22,7 @@ use crate::recipe::{AlphaConfig, Alternation, GradientSearch, Method, SearchConf
 use crate::record::{Metric, Work};
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
-use crate::train::{LoopMetrics, Step, Steps};
+use crate::train::{LoopMetrics, Score, Step, Steps};
 use anyhow::{Context, Result, ensure};
 use std::iter;
 use std::time::Instant;
@@ -137,6 +137,7 @@ fn learn(
     let mut state = Alternating { relaxation, alpha, order: *order, steps, alpha_step: 0 };
     // DARTS passes over the architecture split as often as it needs batches.
     let mut endless = (0..).flat_map(|pass| splits.alpha.epoch(pass));
+    let mut last = Score::default();
     for epoch in 0..config.epochs {
         let tau = temperature.at(epoch, config.epochs);
         let start = Instant::now();
@@ -154,8 +155,9 @@ fn learn(
         metrics.extend([(Metric::SEARCH_TAU, tau), (Metric::SEARCH_IMAGES_PER_SECOND, rate)]);
         metrics.push((Metric::SEARCH_EXECUTED_MACS, executed));
         state.steps.monitor.measure(epoch as u64, &metrics)?;
+        last = means.worst();
     }
-    state.steps.monitor.progress.finished();
+    state.steps.finish(last, space.classes)?;
     let alpha = state.relaxation.alpha();
     let decisions = decide(space, alpha, config, state.steps.monitor)?;
     let arch = space.decide(&decisions);

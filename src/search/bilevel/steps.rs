@@ -4,7 +4,7 @@ use super::{NextBatch, Relaxation};
 use crate::data::Batch;
 use crate::recipe::{AlphaConfig, Order};
 use crate::record::Metric;
-use crate::train::{Mean, Steps, ensure_finite};
+use crate::train::{Mean, Score, Steps, ensure_finite};
 use anyhow::Result;
 use std::time::Instant;
 
@@ -30,6 +30,12 @@ pub(super) struct EpochMeans {
 impl EpochMeans {
     pub(super) fn images(&self) -> usize {
         self.weights.images() + self.alpha.images()
+    }
+
+    /// The score of the split with the larger loss.
+    pub(super) fn worst(&self) -> Score {
+        let (weights, alpha) = (self.weights.score(), self.alpha.score());
+        if alpha.loss > weights.loss { alpha } else { weights }
     }
 }
 
