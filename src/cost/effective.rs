@@ -1,12 +1,14 @@
-//! Effective shape propagation (FBNetV2 section 3.3): the expected number of channels travels from
+//! Effective shape propagation (FBNetV2 section 3.3): the expected number of channels is passed from
 //! block to block, and the cost formula is applied to it.
 //!
-//! A block's width is a distribution over its options. A skip that keeps the shape passes on the
-//! smaller of what comes in and what was chosen, as the derived network does, so the distribution
-//! and not only its mean is carried along; with one-hot probabilities everything here is the count
-//! of the decided network, to the unit. Height and width are expectations over the resolutions, h̄ =
-//! w̄ = Σ g_r h_r, and a map has h̄ · w̄ pixels, which is the paper's rule and, in between one-hot
-//! gates, less than the expected number of pixels.
+//! The width of a block is a distribution over its options. A skip that keeps the shape passes on the
+//! smaller of its input width and its chosen width, as the derived network does. So the whole
+//! distribution is passed on, not only its mean. With one-hot probabilities the result is exactly the
+//! count of the decided network.
+//!
+//! Height and width are expectations over the resolutions, h̄ = w̄ = Σ_r g_r h_r, and a map has h̄ · w̄
+//! pixels. This is the rule of the paper; unless the gates are one-hot, it is less than the expected
+//! number of pixels.
 
 use super::number::CostNumber;
 use super::{
@@ -20,7 +22,7 @@ use crate::space::{
 /// The probability of every option of a space.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probabilities<N> {
-    /// In the order of the space, summing to one.
+    /// In the order of the space; they sum to one.
     pub resolutions: Vec<N>,
     pub blocks: Vec<BlockProbabilities<N>>,
 }
@@ -33,23 +35,23 @@ pub struct BlockProbabilities<N> {
     pub widths: Vec<N>,
 }
 
-/// A block's expected shape.
+/// The expected shape of a block, in channels.
 #[derive(Clone, Debug)]
 pub struct EffectiveBlock<N> {
-    /// How many channels may come in, with their probabilities.
+    /// The possible numbers of input channels, with their probabilities.
     pub incoming: Vec<(usize, N)>,
-    /// C̄ of the input.
+    /// Expected input channels.
     pub input: N,
-    /// C̄ of the hidden channels.
+    /// Expected hidden channels.
     pub mid: N,
-    /// C̄ of the output.
+    /// Expected output channels.
     pub width: N,
-    /// ρ: how much of the input is added to the output. A skip that keeps the shape and a residual
-    /// block add it, and so does an inverted residual whose width equals its input's.
+    /// ρ, the probability that the block adds its input to its output. A skip that keeps the shape and a
+    /// residual block add it, and so does an inverted residual that is as wide as its input.
     pub identity: N,
 }
 
-/// The shapes and the cost of a supernet under given probabilities.
+/// The expected shapes and the cost of a supernet under given probabilities.
 #[derive(Clone, Debug)]
 pub struct Propagation<N> {
     pub blocks: Vec<EffectiveBlock<N>>,
@@ -57,7 +59,7 @@ pub struct Propagation<N> {
 }
 
 impl<N> Probabilities<N> {
-    /// The same of another kind of number.
+    /// The same probabilities as another number type.
     #[must_use]
     pub fn map<M>(&self, mut of: impl FnMut(&N) -> M) -> Probabilities<M> {
         let mut all = |values: &[N]| values.iter().map(&mut of).collect::<Vec<M>>();
@@ -71,7 +73,7 @@ impl<N> Probabilities<N> {
     }
 }
 
-/// Carries the probabilities through the space. `one` is the number 1 of the wanted kind.
+/// Passes the probabilities through all blocks of the space. `one` is the number 1 of the wanted type.
 #[must_use]
 pub fn propagate<N: CostNumber>(
     space: &SearchSpace,
@@ -81,7 +83,7 @@ pub fn propagate<N: CostNumber>(
     propagate_counting(space, probabilities, one, InputChannels::Effective)
 }
 
-/// [`propagate`], the cost counting with other input channels.
+/// [`propagate`], with a choice of the input channels that the cost formula counts with.
 #[must_use]
 pub fn propagate_counting<N: CostNumber>(
     space: &SearchSpace,
@@ -89,7 +91,7 @@ pub fn propagate_counting<N: CostNumber>(
     one: &N,
     inputs: InputChannels,
 ) -> Propagation<N> {
-    let mut sides = Sides::of(space, &probabilities.resolutions, one);
+    let mut sides = MapSides::of(space, &probabilities.resolutions, one);
     let mut before = sides.pixels();
     let mut cost = stem(&space.stem, space.image_channels, &before);
     let mut widths: Widths<N> = vec![(space.stem.width, one.clone())];
@@ -98,8 +100,8 @@ pub fn propagate_counting<N: CostNumber>(
         sides.stride(choices.stride);
         let after = sides.pixels();
         let pixels = (before, after.clone());
-        let step = Step { space, choices, probabilities, one, pixels, inputs };
-        let (block, block_cost, out) = step.take(&widths);
+        let propagation = BlockPropagation { space, choices, probabilities, one, pixels, inputs };
+        let (block, block_cost, out) = propagation.run(&widths);
         cost = cost.plus(&block_cost);
         blocks.push(block);
         (widths, before) = (out, after);
@@ -113,15 +115,15 @@ pub fn propagate_counting<N: CostNumber>(
     Propagation { blocks, cost }
 }
 
-/// The sides of a map at every resolution.
-struct Sides<'a, N> {
+/// The sides of one map at every resolution, in pixels.
+struct MapSides<'a, N> {
     sides: Vec<usize>,
     probabilities: &'a [N],
     one: &'a N,
 }
 
-impl<'a, N: CostNumber> Sides<'a, N> {
-    /// Behind the stem.
+impl<'a, N: CostNumber> MapSides<'a, N> {
+    /// The output of the stem.
     fn of(space: &SearchSpace, probabilities: &'a [N], one: &'a N) -> Self {
         let sides = space.resolutions.iter().map(|side| stem_side(&space.stem, *side));
         Self { sides: sides.collect(), probabilities, one }
@@ -133,7 +135,7 @@ impl<'a, N: CostNumber> Sides<'a, N> {
         }
     }
 
-    /// h̄ · w̄.
+    /// h̄ · w̄, the effective number of pixels.
     fn pixels(&self) -> N {
         if let [only] = self.sides[..] {
             return self.one.constant(square(only));
@@ -144,19 +146,19 @@ impl<'a, N: CostNumber> Sides<'a, N> {
     }
 }
 
-/// The probabilities of what a block may do.
-struct Shares<N> {
-    /// Pass its input on: a skip that keeps the shape.
+/// The probabilities of the ways in which a block treats its input.
+struct InputUse<N> {
+    /// Passes it on: a skip that keeps the shape.
     keeps: Option<N>,
-    /// Add its input whatever the widths are: a residual block.
+    /// Adds it for every choice of widths: a residual block.
     adds: Option<N>,
-    /// Everything else.
+    /// All other types.
     others: N,
 }
 
-impl<N: CostNumber> Shares<N> {
-    /// Of all that gives the chosen width.
-    fn works(&self) -> N {
+impl<N: CostNumber> InputUse<N> {
+    /// The probability that the output has the chosen width.
+    fn has_chosen_width(&self) -> N {
         self.adds.as_ref().map_or_else(|| self.others.clone(), |adds| self.others.plus(adds))
     }
 }
@@ -172,8 +174,8 @@ fn sum<N: CostNumber>(terms: impl Iterator<Item = N>, one: &N) -> N {
     terms.reduce(|a, b| a.plus(&b)).unwrap_or_else(|| one.constant(0))
 }
 
-/// Everything that one block's step needs.
-struct Step<'a, N> {
+/// What the propagation through one block needs.
+struct BlockPropagation<'a, N> {
     space: &'a SearchSpace,
     choices: &'a BlockChoices,
     probabilities: &'a BlockProbabilities<N>,
@@ -182,8 +184,9 @@ struct Step<'a, N> {
     inputs: InputChannels,
 }
 
-impl<N: CostNumber> Step<'_, N> {
-    fn take(&self, incoming: &Widths<N>) -> (EffectiveBlock<N>, Cost<N>, Widths<N>) {
+impl<N: CostNumber> BlockPropagation<'_, N> {
+    /// The expected shape, the cost, and the distribution of the output width.
+    fn run(&self, incoming: &Widths<N>) -> (EffectiveBlock<N>, Cost<N>, Widths<N>) {
         let selected: Widths<N> = self
             .choices
             .widths
@@ -193,7 +196,7 @@ impl<N: CostNumber> Step<'_, N> {
             .collect();
         let shares = self.shares();
         let out = match &shares.keeps {
-            Some(keeps) => mixed_widths(incoming, &selected, keeps, &shares.works()),
+            Some(keeps) => mixed_widths(incoming, &selected, keeps, &shares.has_chosen_width()),
             None => selected.clone(),
         };
         let input = mean(incoming, self.one);
@@ -217,7 +220,7 @@ impl<N: CostNumber> Step<'_, N> {
         (block, cost, out)
     }
 
-    fn shares(&self) -> Shares<N> {
+    fn shares(&self) -> InputUse<N> {
         let (mut keeps, mut adds, mut others) = (None, None, Vec::new());
         for (block_type, p) in self.choices.types.iter().zip(&self.probabilities.types) {
             match block_type {
@@ -226,11 +229,11 @@ impl<N: CostNumber> Step<'_, N> {
                 _ => others.push(p.clone()),
             }
         }
-        Shares { keeps, adds, others: sum(others.into_iter(), self.one) }
+        InputUse { keeps, adds, others: sum(others.into_iter(), self.one) }
     }
 
     /// ρ, see [`EffectiveBlock::identity`].
-    fn identity(&self, incoming: &Widths<N>, selected: &Widths<N>, shares: &Shares<N>) -> N {
+    fn identity(&self, incoming: &Widths<N>, selected: &Widths<N>, shares: &InputUse<N>) -> N {
         let equal = incoming.iter().flat_map(|(a, p)| {
             selected.iter().filter(move |(b, _)| a == b).map(move |(_, q)| p.times(q))
         });
@@ -254,7 +257,7 @@ impl<N: CostNumber> Step<'_, N> {
         (mean(&mids, self.one), mean(&squeezed, self.one))
     }
 
-    /// Σ_t p_t · cost of type t.
+    /// Σ_t p_t · cost of type t (FBNetV2 section 3.3).
     fn cost(&self, input: &N, mid: &N, squeeze: &N, width: &N) -> Cost<N> {
         let mut total = Cost::zero(self.one);
         for (block_type, p) in self.choices.types.iter().zip(&self.probabilities.types) {
@@ -279,14 +282,15 @@ impl<N: CostNumber> Step<'_, N> {
     }
 }
 
-/// The output widths of a block that with probability `keeps` passes its input on.
+/// The distribution of the output width of a block that passes its input on with probability `keeps`.
 fn mixed_widths<N: CostNumber>(
     incoming: &Widths<N>,
     selected: &Widths<N>,
     keeps: &N,
-    works: &N,
+    has_chosen_width: &N,
 ) -> Widths<N> {
-    let mut out: Widths<N> = selected.iter().map(|(w, p)| (*w, p.times(works))).collect();
+    let mut out: Widths<N> =
+        selected.iter().map(|(w, p)| (*w, p.times(has_chosen_width))).collect();
     for (a, p) in incoming {
         for (b, q) in selected {
             let (width, share) = (*a.min(b), p.times(q).times(keeps));

@@ -1,25 +1,26 @@
-//! The one cost formula (FBNetV2 section 3.3): k² · h · w · C_in · C_out / groups multiply-
-//! accumulates and k² · C_in · C_out / groups weights for a convolution, summed over the layers.
+//! The cost formula (FBNetV2 section 3.3). A convolution has k² · C_in · C_out / groups weights and
+//! k² · h · w · C_in · C_out / groups multiply-accumulates; a network has the sum over its layers.
 //!
-//! It is generic over the kind of number: with integers it counts a decided network, with traced
-//! reals it is the differentiable expectation over effective shapes.
+//! It is generic over the number type: with integers it counts a decided network, with traced reals
+//! it is the differentiable cost of effective shapes.
 
 use super::number::CostNumber;
 use crate::recipe::Objective;
 
-/// Costs of a part of a network for one image.
+/// The cost of a part of a network for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cost<N> {
-    /// Multiply-accumulates of convolutions and fully connected layers.
+    /// Multiply-accumulates (MACs, x1) of convolutions and fully connected layers.
     pub macs: N,
     /// Their weights, without biases and batch norm (the released networks' rule).
     pub params: N,
-    /// Elements read by pooling; the released networks' FLOP totals are `macs + pooled`.
+    /// Elements read by pooling. The published FLOP totals of the released networks are
+    /// `macs + pooled`.
     pub pooled: N,
 }
 
 impl<N> Cost<N> {
-    /// The part that an objective is about.
+    /// The number that an objective refers to.
     #[must_use]
     pub fn of(&self, objective: Objective) -> &N {
         match objective {
@@ -30,7 +31,7 @@ impl<N> Cost<N> {
 }
 
 impl<N: CostNumber> Cost<N> {
-    /// Nothing.
+    /// Zero cost.
     #[must_use]
     pub fn zero(like: &N) -> Self {
         let zero = like.constant(0);
@@ -46,7 +47,7 @@ impl<N: CostNumber> Cost<N> {
         }
     }
 
-    /// Every part times `factor`.
+    /// Every number times `factor`.
     #[must_use]
     pub fn times(&self, factor: &N) -> Self {
         Self {
@@ -56,7 +57,7 @@ impl<N: CostNumber> Cost<N> {
         }
     }
 
-    /// A convolution with `weights` weights, each used at `pixels` places.
+    /// A convolution whose weights are each used at `pixels` output pixels.
     fn conv(weights: N, pixels: &N) -> Self {
         let zero = weights.constant(0);
         Self { macs: weights.times(pixels), params: weights, pooled: zero }
@@ -86,7 +87,7 @@ pub struct MbConvShape<N> {
     pub expand: bool,
     /// Channels inside the squeeze-excite.
     pub squeeze: Option<N>,
-    /// Pixels before and after the stride.
+    /// Pixels of the input map and of the output map.
     pub pixels: (N, N),
 }
 
@@ -106,19 +107,19 @@ impl<N: CostNumber> MbConvShape<N> {
     }
 }
 
-/// A dense k x k convolution with `pixels` outputs.
+/// A dense k x k convolution with `pixels` output pixels.
 #[must_use]
 pub fn dense_conv<N: CostNumber>(kernel: usize, input: &N, width: &N, pixels: &N) -> Cost<N> {
     Cost::conv(input.times(width).scaled((kernel * kernel) as u64), pixels)
 }
 
-/// Two dense 3x3 convolutions, the second as wide as the first, with `pixels` outputs each.
+/// The residual block: two dense 3x3 convolutions of `width` channels with `pixels` output pixels each.
 #[must_use]
 pub fn residual<N: CostNumber>(input: &N, width: &N, pixels: &N) -> Cost<N> {
     dense_conv(3, input, width, pixels).plus(&dense_conv(3, width, width, pixels))
 }
 
-/// 1x1 convolution, pooling, fully connected layer.
+/// 1x1 convolution, global pooling, fully connected layer.
 #[must_use]
 pub fn conv_head<N: CostNumber>(input: &N, width: u64, classes: u64, pixels: &N) -> Cost<N> {
     Cost::conv(input.scaled(width), pixels)
@@ -126,9 +127,8 @@ pub fn conv_head<N: CostNumber>(input: &N, width: u64, classes: u64, pixels: &N)
         .plus(&Cost::dense(input.constant(width * classes)))
 }
 
-/// 1x1 convolution, pooling, 1x1 convolution on the single pixel, pooling of that pixel, fully
-/// connected layer: the released networks' head. Their counting sees a second pooling, of one
-/// pixel.
+/// The head of the released networks: 1x1 convolution, global pooling, 1x1 convolution on the single
+/// pixel, fully connected layer. Their FLOP rule also counts a second pooling, of that single pixel.
 #[must_use]
 pub fn irpool_head<N: CostNumber>(
     input: &N,

@@ -1,5 +1,5 @@
-//! What a network costs: multiply-accumulates and parameters, exactly for a decided network and in
-//! expectation for a supernet.
+//! The cost of networks: multiply-accumulates and parameters, exactly for a decided network and in
+//! expectation for a supernet; and the memory of a training step.
 
 mod effective;
 mod formula;
@@ -37,8 +37,8 @@ pub fn count(arch: &ArchSpec) -> Cost<u64> {
     cost.plus(&head(&(input as u64), &arch.head, arch.classes, &square(side)))
 }
 
-/// The cost of one block that gets `input` channels on a map of `side` pixels a side, and the side
-/// of its output.
+/// The cost of one block with `input` input channels on a map of side `side`, and the side of its output.
+/// Sides are in pixels.
 #[must_use]
 pub fn count_block(block: &BlockSpec, input: usize, side: usize) -> (Cost<u64>, usize) {
     let after = side.div_ceil(block.stride);
@@ -61,15 +61,15 @@ pub fn count_block(block: &BlockSpec, input: usize, side: usize) -> (Cost<u64>, 
     (cost, after)
 }
 
-/// The cost of a space's stem for one image of `resolution` pixels a side, and the side of its
-/// output.
+/// The cost of the stem of a space for an image of side `resolution`, and the side of its output, both
+/// in pixels.
 #[must_use]
 pub fn count_stem(space: &SearchSpace, resolution: usize) -> (Cost<u64>, usize) {
     let side = stem_side(&space.stem, resolution);
     (stem(&space.stem, space.image_channels, &square(side)), side)
 }
 
-/// The cost of a space's head that gets `input` channels on a map of `side` pixels a side.
+/// The cost of the head of a space with `input` input channels on a map of side `side`, in pixels.
 #[must_use]
 pub fn count_head(space: &SearchSpace, input: usize, side: usize) -> Cost<u64> {
     let spec = Head::Conv { width: space.head.width, activation: space.head.activation };
@@ -77,7 +77,7 @@ pub fn count_head(space: &SearchSpace, input: usize, side: usize) -> Cost<u64> {
 }
 
 /// The cost of the masked supernet for one image: all types of every block at their largest sizes, at
-/// every resolution; its parameters are the same ones at each. The classifier runs once.
+/// every resolution. All resolutions share the parameters. The classifier runs once.
 #[must_use]
 pub fn supernet(space: &SearchSpace) -> Cost<u64> {
     let largest = |block: &BlockChoices| (vec![block.mid_max()], vec![block.width_max()]);
@@ -86,7 +86,7 @@ pub fn supernet(space: &SearchSpace) -> Cost<u64> {
 }
 
 /// The cost of the explicit supernet for one image: all types of every block in all sizes, at every
-/// resolution, each with weights of its own; the classifier is one.
+/// resolution, each with its own weights. There is one classifier, which runs once.
 #[must_use]
 pub fn explicit_supernet(space: &SearchSpace) -> Cost<u64> {
     at_every_resolution(space, |block| match &block.expansion {
@@ -95,18 +95,19 @@ pub fn explicit_supernet(space: &SearchSpace) -> Cost<u64> {
     })
 }
 
-/// The cost of a supernet with these sizes at every resolution, in front of one classifier.
+/// The cost of a supernet with these sizes at every resolution and one classifier.
 fn at_every_resolution(
     space: &SearchSpace,
     sizes: impl Fn(&BlockChoices) -> (Vec<usize>, Vec<usize>),
 ) -> Cost<u64> {
     let each = space.resolutions.iter().map(|side| instantiated(space, *side, &sizes));
     let all = each.fold(Cost::zero(&0), |all, one| all.plus(&one));
-    let again = ((space.resolutions.len() - 1) * space.head.width * space.classes) as u64;
-    Cost { macs: all.macs - again, params: all.params - again, ..all }
+    let repeated = ((space.resolutions.len() - 1) * space.head.width * space.classes) as u64;
+    Cost { macs: all.macs - repeated, params: all.params - repeated, ..all }
 }
 
-/// The cost of a block of every type for each of the hidden and output widths that `sizes` names.
+/// The cost of a network whose blocks have every type, each in the hidden widths and output widths that
+/// `sizes` gives.
 fn instantiated(
     space: &SearchSpace,
     resolution: usize,
@@ -144,7 +145,7 @@ fn instantiated(
     cost.plus(&count_head(space, input as usize, side))
 }
 
-/// The least and the largest cost of any network of a space.
+/// The least and the largest cost of the networks of a space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CostRange {
     pub macs: (u64, u64),
@@ -152,7 +153,7 @@ pub struct CostRange {
 }
 
 impl CostRange {
-    /// The part that an objective is about.
+    /// The range that an objective refers to.
     #[must_use]
     pub fn of(&self, objective: Objective) -> (u64, u64) {
         match objective {
@@ -162,8 +163,8 @@ impl CostRange {
     }
 }
 
-/// See [`CostRange`]. Cost grows with every width, expansion, kernel and resolution, so the extremes
-/// are found one block at a time.
+/// The least and the largest cost of the networks of a space. Cost grows with every width, expansion,
+/// kernel and resolution, so the extremes are found block by block.
 #[must_use]
 pub fn cost_range(space: &SearchSpace) -> CostRange {
     effective::cost_range(space)
@@ -173,12 +174,12 @@ fn square(side: usize) -> u64 {
     (side * side) as u64
 }
 
-/// The side of the stem's output.
+/// The side of the output of the stem, in pixels.
 fn stem_side(spec: &ConvSpec, resolution: usize) -> usize {
     conv_out(resolution, spec.kernel, spec.stride)
 }
 
-/// The stem's cost for so many pixels of output.
+/// The cost of the stem with `pixels` output pixels.
 fn stem<N: CostNumber>(spec: &ConvSpec, image_channels: usize, pixels: &N) -> Cost<N> {
     let input = pixels.constant(image_channels as u64);
     dense_conv(spec.kernel, &input, &pixels.constant(spec.width as u64), pixels)

@@ -1,12 +1,12 @@
-//! The numbers a cost can be made of: integers for a decided network, reals for an expectation,
-//! and reals that remember where they came from.
+//! The number types of the cost formula: `u64` for a decided network, `f64` for an expectation, and
+//! [`Traced`] for an expectation with derivatives.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// What the cost formula needs of a number.
+/// The operations that the cost formula needs.
 pub trait CostNumber: Clone {
-    /// The number `n`, in the company of `self`.
+    /// The constant `n`, on the graph of `self` where there is one.
     fn constant(&self, n: u64) -> Self;
     #[must_use]
     fn plus(&self, other: &Self) -> Self;
@@ -43,7 +43,7 @@ impl CostNumber for f64 {
     }
 }
 
-/// A real number on a graph of sums and products, for derivatives.
+/// A real number on a graph of sums and products, for reverse-mode derivatives.
 #[derive(Clone)]
 pub struct Traced {
     value: f64,
@@ -51,18 +51,18 @@ pub struct Traced {
     graph: Graph,
 }
 
-/// The graph that traced numbers grow.
+/// The graph of all sums and products of traced numbers.
 #[derive(Clone, Default)]
 pub struct Graph(Rc<RefCell<Vec<Node>>>);
 
-/// Up to two parents, each with the derivative towards it.
+/// Up to two parents, each with the derivative with respect to it.
 type Node = [(usize, f64); 2];
 
-/// A node is its own parent with derivative zero where it has none.
+/// Stands for a missing parent: its derivative is zero.
 const NO_PARENT: (usize, f64) = (0, 0.0);
 
 impl Graph {
-    /// An independent number.
+    /// A new independent variable.
     #[must_use]
     pub fn leaf(&self, value: f64) -> Traced {
         self.push(value, [NO_PARENT; 2])
@@ -74,7 +74,7 @@ impl Graph {
         Traced { value, node: nodes.len() - 1, graph: self.clone() }
     }
 
-    /// Derivatives of Σ weight · number with respect to every node.
+    /// The derivatives of Σ weight · number with respect to every node.
     #[must_use]
     pub fn derivatives(&self, of: &[(&Traced, f64)]) -> Derivatives {
         let nodes = self.0.borrow();
@@ -94,10 +94,11 @@ impl Graph {
     }
 }
 
-/// See [`Graph::derivatives`].
+/// The derivatives with respect to every traced number, see [`Graph::derivatives`].
 pub struct Derivatives(Vec<f64>);
 
 impl Derivatives {
+    /// The derivative with respect to `number`.
     #[must_use]
     pub fn to(&self, number: &Traced) -> f64 {
         self.0[number.node]

@@ -2,6 +2,7 @@
 
 use crate::document::{Entry, Section};
 use crate::recipe::{Augment, DatasetName, Recompute};
+use crate::space::SearchSpace;
 use std::ops::Bound::{Excluded, Included};
 use std::ops::RangeInclusive;
 
@@ -31,10 +32,23 @@ pub(super) fn read_scale(s: &Section<'_>) -> f64 {
     share.flatten().unwrap_or(1.0)
 }
 
-/// A batch holds no more images than there are.
-pub(super) fn read_batch(s: &Section<'_>, images: Option<usize>) -> Option<usize> {
+/// A batch has no more images than there are, and enough for the batch norms of `space`.
+pub(super) fn read_batch(
+    s: &Section<'_>,
+    images: Option<usize>,
+    space: Option<&SearchSpace>,
+) -> Option<usize> {
     let value = s.require("batch_size", "how many images make a batch")?;
-    at_most(&value, 1..=MAX_BATCH, images, "images")
+    let batch = at_most(&value, 1..=MAX_BATCH, images, "images")?;
+    if let Some(space) = space.filter(|space| space.has_single_value_norm(batch)) {
+        let problem = format!(
+            "{batch} gives batch norm one value per channel where maps of the space \"{}\" have 1x1 \
+             pixels",
+            space.name
+        );
+        return value.fail(problem, "give 2 or more, or a space with larger maps");
+    }
+    Some(batch)
 }
 
 /// A number of the range that is not above `most`, which counts `what`.

@@ -53,7 +53,9 @@ pub(super) fn read_search(
     // How many images show some of the classes is seen when there are images.
     let all = available.filter(|_| classes.is_some_and(|classes| classes.is_none()));
     let seen = images.and_then(|images| images.or(all));
-    let batch_size = read_batch(s, seen);
+    // Only the method "random" trains nothing in the search.
+    let trains = methods.iter().any(|method| *method != MethodName::Random);
+    let batch_size = read_batch(s, seen, space.filter(|_| trains));
     let weight_share = s.require("weight_share", "a share").and_then(|value| {
         let share = value.real((Excluded(0.0), Excluded(1.0)))?;
         check_share(&value, share, seen, batch_size)

@@ -4,6 +4,7 @@ use super::keys::{MAX_EPOCHS, RECOMPUTES, optional_name, read_augment, read_batc
 use super::optimizer::read_sgd;
 use crate::document::Section;
 use crate::recipe::{DatasetName, TrainConfig};
+use crate::space::SearchSpace;
 
 const MAX_REPEATS: u64 = 1000;
 
@@ -11,10 +12,11 @@ pub(super) fn read_train(
     s: &Section<'_>,
     available: Option<usize>,
     dataset: Option<DatasetName>,
+    space: Option<&SearchSpace>,
     scale: f64,
 ) -> Option<TrainConfig> {
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
-    let batch_size = read_batch(s, available);
+    let batch_size = read_batch(s, available, space);
     let optimizer = s.section("optimizer", read_sgd);
     let label_smoothing = s.real("label_smoothing", 0.0..1.0);
     let augment = read_augment(s, dataset);

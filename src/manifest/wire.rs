@@ -64,7 +64,7 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
         let methods = s.names("method", &names).unwrap_or_default();
         read_search(s, &methods, (available, dataset), searched, scale)
     });
-    let train = s.section("train", |s| read_train(s, available, dataset, scale));
+    let train = s.section("train", |s| read_train(s, available, dataset, searched, scale));
     let rank_correlation = s.optional("rank_correlation", |value| {
         value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), searched))
     });

@@ -7,6 +7,7 @@
 mod arch;
 mod block_type;
 mod narrow;
+mod options;
 mod plan;
 mod size;
 mod validation;
@@ -103,6 +104,23 @@ impl SearchSpace {
     #[must_use]
     pub fn max_resolution(&self) -> usize {
         self.resolutions.last().copied().unwrap_or_default()
+    }
+
+    /// The side of the smallest map of any network of the space, in pixels: that of the last block at
+    /// the smallest resolution.
+    #[must_use]
+    pub fn smallest_map_side(&self) -> usize {
+        let smallest = self.resolutions.first().copied().unwrap_or_default();
+        let behind_stem = conv_out(smallest, self.stem.kernel, self.stem.stride);
+        self.blocks.iter().fold(behind_stem, |side, block| side.div_ceil(block.stride))
+    }
+
+    /// Whether a batch norm gets a single value per channel in a batch of `batch` images. The variance
+    /// is zero then, and nothing behind it is learned. Training leaves out an incomplete last batch,
+    /// so every batch has this size.
+    #[must_use]
+    pub fn has_single_value_norm(&self, batch: usize) -> bool {
+        batch == 1 && self.smallest_map_side() == 1
     }
 }
 

@@ -1,6 +1,6 @@
-//! What the builder builds: the same plan describes a masked supernet (several branches a block, the
-//! largest widths), a derived network (one branch, the chosen widths), and a block of the explicit
-//! supernet (several blocks beside each other).
+//! The layers of a network to build. The same plan describes a masked supernet (several branches per
+//! block, the largest widths) and a derived network (one branch, the chosen widths). A block of the
+//! explicit supernet is several block plans, whose outputs are summed.
 
 use super::{
     Activation, ArchSpec, BlockChoices, BlockKind, BlockType, ConvSpec, Expansion, Head,
@@ -10,7 +10,7 @@ use super::{
 /// A network to build.
 #[derive(Clone, Debug)]
 pub struct NetworkPlan {
-    /// Pixels a side of the images that it sees.
+    /// Side of the input images, in pixels.
     pub resolution: usize,
     pub image_channels: usize,
     pub classes: usize,
@@ -19,7 +19,7 @@ pub struct NetworkPlan {
     pub head: Head,
 }
 
-/// One block: branches whose outputs are summed, and possibly the input itself.
+/// One block: branches whose outputs are summed, and possibly the input.
 #[derive(Clone, Debug)]
 pub struct BlockPlan {
     pub label: String,
@@ -27,7 +27,7 @@ pub struct BlockPlan {
     pub input: usize,
     pub width: usize,
     pub branches: Vec<(String, Branch)>,
-    /// Whether the input (cut or filled up to `width` channels, on every `stride`-th pixel) is added.
+    /// Whether the input is added: every `stride`-th pixel, cut or zero-padded to `width` channels.
     pub identity: bool,
 }
 
@@ -43,13 +43,13 @@ pub enum Branch {
     },
     /// 1x1 convolution, batch norm, ReLU.
     Projection,
-    /// Two 3x3 convolutions, each with batch norm, ReLU between them; `mid` channels between them, too:
-    /// as many as the block's width.
+    /// Two 3x3 convolutions, each with batch norm, and ReLU between them. `mid` is the number of channels
+    /// between them and equals the width of the block.
     Residual { mid: usize },
 }
 
 impl NetworkPlan {
-    /// All branches of every block at the largest widths.
+    /// The masked supernet: all branches of every block at the largest widths.
     #[must_use]
     pub fn supernet(space: &SearchSpace) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl NetworkPlan {
         }
     }
 
-    /// The network as decided.
+    /// The derived network.
     #[must_use]
     pub fn derived(arch: &ArchSpec) -> Self {
         let mut input = arch.stem.width;
@@ -106,8 +106,8 @@ impl NetworkPlan {
     }
 }
 
-/// The branch of a type with `mid` hidden channels and `width` outputs; none for a skip that keeps
-/// the shape.
+/// The branch of a type with `mid` hidden channels and `width` output channels; `None` for a skip that
+/// keeps the shape.
 fn branch(
     space: &SearchSpace,
     choices: &BlockChoices,
@@ -144,22 +144,22 @@ fn block_of_choices(space: &SearchSpace, choices: &BlockChoices) -> BlockPlan {
     }
 }
 
-/// The types of a block that have layers, with their positions among its types.
+/// The types of a block that have layers, with their indices among its types.
 pub fn branch_types(choices: &BlockChoices) -> impl Iterator<Item = (usize, BlockType)> {
     let keeps = !choices.skip_needs_projection();
     let types = choices.types.iter().copied().enumerate();
     types.filter(move |(_, t)| !(keeps && *t == BlockType::Skip))
 }
 
-/// A block type with an expansion: by their positions among the options of a block.
+/// A block type with an expansion, both as indices into the options of a block.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionPath {
     pub block_type: usize,
-    /// `None` where the expansion makes no difference.
+    /// `None` where the type has no expansion.
     pub expansion: Option<usize>,
 }
 
-/// What a block does with its input at any one width.
+/// The pairs of type and expansion that a block can compute at one width.
 #[must_use]
 pub fn option_paths(choices: &BlockChoices) -> Vec<OptionPath> {
     let mut paths = Vec::new();
@@ -175,8 +175,8 @@ pub fn option_paths(choices: &BlockChoices) -> Vec<OptionPath> {
     paths
 }
 
-/// The blocks that a block consists of: one for each width, whose branches are the types with their
-/// expansions, then one that adds the input, where that fits.
+/// The parts of a block of the explicit supernet: one part per width, whose branches are the types with
+/// their expansions; then one that adds the input, where some option does.
 #[must_use]
 pub fn option_plans(space: &SearchSpace, choices: &BlockChoices) -> Vec<BlockPlan> {
     let part = |label: String, width: usize| BlockPlan {

@@ -1,22 +1,22 @@
-//! Whether an architecture that came from a file can be built.
+//! Checks whether an architecture from a file can be built.
 
 use super::{ArchSpec, BlockKind, BlockSpec, Head};
 use crate::document::nearest;
 use serde_json::Value;
 
-/// More would be a mistake, and far more would not fit any memory.
+/// More would be a mistake, and would not fit any memory.
 const MOST_CHANNELS: usize = 1 << 16;
 const MOST_PIXELS: usize = 1 << 12;
 const LARGEST_STRIDE: usize = 8;
 
 impl ArchSpec {
-    /// Reads JSON as [`ArchSpec::to_json`] writes it, and refuses what is not part of a network or
-    /// what no network is made of.
+    /// Reads JSON as [`ArchSpec::to_json`] writes it. Unknown keys and networks that cannot be built are
+    /// refused.
     ///
     /// # Errors
-    /// What is wrong first, and where: "blocks[2].kernal: there is no such key".
+    /// The first problem, with its place: "blocks[2].kernal: there is no such key".
     pub fn from_json(text: &str) -> Result<Self, String> {
-        let wrong = |error| format!("is no architecture: {error}");
+        let wrong = |error| format!("is not an architecture: {error}");
         let arch: Self = serde_json::from_str(text).map_err(wrong)?;
         let given = serde_json::from_str(text).map_err(wrong)?;
         let known = serde_json::to_value(&arch).map_err(wrong)?;
@@ -25,10 +25,10 @@ impl ArchSpec {
         Ok(arch)
     }
 
-    /// Refuses what no network is made of. An architecture that a space decided is sound.
+    /// Refuses networks that cannot be built. [`super::SearchSpace::decide`] gives only valid ones.
     ///
     /// # Errors
-    /// What is wrong first, and where: "block 2.1: its kernel is 7, not 3 or 5".
+    /// The first problem, with its place: "block 2.1: its kernel is 7, not 3 or 5".
     pub fn check(&self) -> Result<(), String> {
         within("resolution", self.resolution, MOST_PIXELS)?;
         within("image_channels", self.image_channels, MOST_CHANNELS)?;
@@ -51,7 +51,7 @@ impl ArchSpec {
 }
 
 impl BlockSpec {
-    /// Behind `input` channels.
+    /// Checks a block with `input` input channels.
     fn check(&self, input: usize) -> Result<(), String> {
         within("its stride", self.stride, LARGEST_STRIDE)?;
         within("its width", self.width, MOST_CHANNELS)?;
@@ -64,19 +64,19 @@ impl BlockSpec {
                 within("squeeze", squeeze.unwrap_or(1), MOST_CHANNELS)?;
                 if !expand && mid != input {
                     return Err(format!(
-                        "it has no expansion, and {mid} hidden channels behind {input}"
+                        "it has no expansion, but {mid} hidden channels for {input} input channels"
                     ));
                 }
                 if residual && (self.stride != 1 || self.width != input) {
                     return Err(format!(
-                        "it adds {input} channels to {} at a stride of {}",
+                        "it adds {input} input channels to {} at stride {}",
                         self.width, self.stride
                     ));
                 }
             }
             BlockKind::Identity if self.stride != 1 || self.width > input => {
                 return Err(format!(
-                    "an identity cannot make {} channels of {input} at a stride of {}",
+                    "an identity cannot turn {input} channels into {} at stride {}",
                     self.width, self.stride
                 ));
             }
@@ -86,7 +86,8 @@ impl BlockSpec {
     }
 }
 
-/// `known` is what was understood of `given`. Members of a list are counted from 1.
+/// Refuses keys of `given` that are not in `known`, which was parsed from it. Members of a list count
+/// from 1.
 fn refuse_unknown_keys(given: &Value, known: &Value, path: &str) -> Result<(), String> {
     if let (Value::Object(given), Value::Object(known)) = (given, known) {
         for (key, value) in given {
@@ -138,12 +139,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_built_is_refused_with_its_place() {
-        let sound = arch(mbconv(3, 24, true, true), 1, 16);
-        assert_eq!(sound.check(), Ok(()));
+    fn impossible_blocks_are_refused_by_name() {
+        let valid = arch(mbconv(3, 24, true, true), 1, 16);
+        assert_eq!(valid.check(), Ok(()));
         let wrong = [
-            (ArchSpec { classes: 0, ..sound.clone() }, "classes is 0"),
-            (ArchSpec { resolution: 0, ..sound.clone() }, "resolution is 0"),
+            (ArchSpec { classes: 0, ..valid.clone() }, "classes is 0"),
+            (ArchSpec { resolution: 0, ..valid.clone() }, "resolution is 0"),
             (arch(mbconv(7, 24, true, false), 1, 16), "block 1.1: its kernel is 7"),
             (arch(mbconv(3, 0, true, false), 1, 16), "block 1.1: mid is 0"),
             (arch(mbconv(3, 24, true, false), 0, 16), "block 1.1: its stride is 0"),

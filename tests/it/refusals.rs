@@ -194,6 +194,28 @@ fn the_documentation_names_every_key() {
     assert!(keys.is_empty(), "not documented: {keys:?}");
 }
 
+#[test]
+fn a_batch_of_one_needs_maps_of_several_pixels() {
+    let bench = Bench::new();
+    fs::write(bench.path("tiny.toml"), edited(SPACE, "[16, 24, 32]", "[8, 24, 32]")).unwrap();
+    let manifest = edited(MANIFEST, "\"space.toml\"", "\"tiny.toml\"");
+    let batches = |search: usize, train: usize| {
+        let manifest = edited(&manifest, "batch_size = 64", &format!("batch_size = {search}"));
+        let manifest = edited(&manifest, "batch_size = 32", &format!("batch_size = {train}"));
+        let path = bench.path("edited.toml");
+        fs::write(&path, manifest).unwrap();
+        manifest::load(&path, &Overrides::default())
+    };
+    assert!(batches(2, 2).is_ok());
+    let keys = |search: usize, train: usize| -> Vec<String> {
+        let diagnostics = refused("a batch of one", batches(search, train)).0;
+        assert!(diagnostics.iter().all(|d| d.problem.contains("batch norm one value per channel")));
+        diagnostics.into_iter().map(|diagnostic| diagnostic.key).collect()
+    };
+    assert_eq!(keys(1, 2), ["search.batch_size"]);
+    assert_eq!(keys(2, 1), ["train.batch_size"]);
+}
+
 /// Files that are not there, not text, or whole but the wrong ones.
 fn odd_files(bench: &Bench) -> Vec<(&'static str, Diagnostics)> {
     let none = Overrides::default();

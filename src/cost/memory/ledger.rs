@@ -1,20 +1,20 @@
-//! Who holds how many bytes, now and at the highest moment.
+//! How many bytes each owner holds, now and at the peak.
 
 use serde::Serialize;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Bytes by owner.
+/// The bytes of a training step, by owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Footprint {
     /// Parameters and running statistics.
     pub weights: u64,
-    /// Velocities.
+    /// The velocities of SGD with momentum.
     pub optimizer: u64,
-    /// Images, and what the forward pass keeps for the way back.
+    /// Images, and what the forward pass keeps for the backward pass.
     pub activations: u64,
     pub gradients: u64,
-    /// What operators hold while they work, and the tiles of each thread.
+    /// What operators use while they run, and the tiles of each thread.
     pub scratch: u64,
 }
 
@@ -44,45 +44,45 @@ pub(super) enum Owner {
     Scratch,
 }
 
-/// What is held now, and what was when it was most.
+/// The bytes that are held now, and those at the peak.
 #[derive(Clone, Default)]
 pub(super) struct Ledger(Rc<RefCell<(Footprint, Footprint)>>);
 
-/// Bytes that are held until this is dropped.
-pub(super) struct Held {
+/// Bytes that are freed when this is dropped.
+pub(super) struct Allocation {
     ledger: Ledger,
     owner: Owner,
     bytes: u64,
 }
 
 impl Ledger {
-    pub(super) fn hold(&self, owner: Owner, bytes: u64) -> Held {
+    pub(super) fn hold(&self, owner: Owner, bytes: u64) -> Allocation {
         let (now, peak) = &mut *self.0.borrow_mut();
         *now.of(owner) += bytes;
         if now.total() > peak.total() {
             *peak = *now;
         }
-        Held { ledger: self.clone(), owner, bytes }
+        Allocation { ledger: self.clone(), owner, bytes }
     }
 
     pub(super) fn peak(&self) -> Footprint {
         self.0.borrow().1
     }
 
-    /// Forgets the peak so far.
+    /// Starts the peak again at what is held now.
     pub(super) fn reset_peak(&self) {
         let (now, peak) = &mut *self.0.borrow_mut();
         *peak = *now;
     }
 }
 
-impl Held {
+impl Allocation {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
-impl Drop for Held {
+impl Drop for Allocation {
     fn drop(&mut self) {
         *self.ledger.0.borrow_mut().0.of(self.owner) -= self.bytes;
     }

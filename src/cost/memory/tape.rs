@@ -1,22 +1,21 @@
-//! The reverse pass without numbers: it keeps, gives back and adds up sizes as `crate::tape` does
-//! tensors.
+//! The reverse pass without numbers: it allocates and frees sizes as `crate::tape` does tensors.
 
-use super::ledger::{Held, Ledger, Owner};
+use super::ledger::{Allocation, Ledger, Owner};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// A map `[batch, side, side, channels]`, or features where the side is one.
 #[derive(Clone)]
-pub(super) struct Map {
+pub(super) struct SizedMap {
     pub side: usize,
     pub channels: usize,
-    pub(super) held: Rc<Held>,
-    /// `None` for what needs no gradient.
+    pub(super) held: Rc<Allocation>,
+    /// Where the gradient goes; `None` where none is needed.
     slot: Option<usize>,
 }
 
-impl Map {
-    pub(super) fn new(side: usize, channels: usize, held: Held, slot: Option<usize>) -> Self {
+impl SizedMap {
+    pub(super) fn new(side: usize, channels: usize, held: Allocation, slot: Option<usize>) -> Self {
         Self { side, channels, held: Rc::new(held), slot }
     }
 
@@ -25,50 +24,51 @@ impl Map {
     }
 }
 
-/// Where a gradient goes.
+/// What a gradient belongs to.
 #[derive(Clone, Copy)]
-pub(super) enum To {
+pub(super) enum GradientTarget {
     Map(Option<usize>),
-    /// A parameter, by its position.
+    /// A parameter, by its index.
     Weight(usize),
 }
 
-/// One gradient that an operator gives.
-pub(super) enum Part {
-    /// Made new, with so many bytes in use besides while it is made.
-    Made { to: To, bytes: u64, scratch: u64 },
-    /// The one that came in.
-    Passed { to: To },
+/// One gradient that the backward pass of an operator returns.
+pub(super) enum GradientPart {
+    /// A new tensor of `bytes`, with `scratch` more bytes in use while it is computed.
+    Made { to: GradientTarget, bytes: u64, scratch: u64 },
+    /// The incoming gradient itself.
+    Passed { to: GradientTarget },
 }
 
-/// The parts of an operator's way back are made in their order; all are there when it ends.
-type Calls<'a> = Vec<Record<'a>>;
-
-enum Record<'a> {
-    Call { output: usize, keeps: Vec<Rc<Held>>, parts: Vec<Part> },
-    Again { slots: (usize, usize), replay: Box<dyn FnOnce(Tape<'a>) -> Tape<'a> + 'a> },
+/// An operator call, or a part of the network to recompute. The gradients of a call are computed in
+/// order, and all exist at its end.
+enum TapeRecord<'a> {
+    Call { output: usize, keeps: Vec<Rc<Allocation>>, parts: Vec<GradientPart> },
+    Again { slots: (usize, usize), replay: Box<dyn FnOnce(SizeTape<'a>) -> SizeTape<'a> + 'a> },
 }
 
-pub(super) struct Tape<'a> {
+/// The calls of a forward pass.
+pub(super) struct SizeTape<'a> {
     ledger: Ledger,
-    records: Calls<'a>,
+    records: Vec<TapeRecord<'a>>,
     slots: usize,
 }
 
+/// A position on the tape, to forget what follows it.
 #[derive(Clone, Copy)]
-pub(super) struct Mark {
+pub(super) struct TapePosition {
     records: usize,
     slots: usize,
 }
 
-/// Gradients that are there.
+/// The gradients that exist at a moment.
 #[derive(Default)]
-struct Gradients {
-    maps: BTreeMap<usize, Rc<Held>>,
-    weights: BTreeMap<usize, Rc<Held>>,
+struct LiveGradients {
+    maps: BTreeMap<usize, Rc<Allocation>>,
+    weights: BTreeMap<usize, Rc<Allocation>>,
 }
 
-impl<'a> Tape<'a> {
+impl<'a> SizeTape<'a> {
     pub(super) fn new(ledger: &Ledger) -> Self {
         Self { ledger: ledger.clone(), records: Vec::new(), slots: 0 }
     }
@@ -78,41 +78,51 @@ impl<'a> Tape<'a> {
         self.slots - 1
     }
 
-    /// Records a call.
-    pub(super) fn record(&mut self, output: usize, keeps: Vec<Rc<Held>>, parts: Vec<Part>) {
-        self.records.push(Record::Call { output, keeps, parts });
+    /// Records an operator call that keeps some allocations for its backward pass.
+    pub(super) fn record(
+        &mut self,
+        output: usize,
+        keeps: Vec<Rc<Allocation>>,
+        parts: Vec<GradientPart>,
+    ) {
+        self.records.push(TapeRecord::Call { output, keeps, parts });
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        Mark { records: self.records.len(), slots: self.slots }
+    pub(super) fn mark(&self) -> TapePosition {
+        TapePosition { records: self.records.len(), slots: self.slots }
     }
 
-    pub(super) fn forget(&mut self, mark: Mark, replay: impl FnOnce(Tape<'a>) -> Tape<'a> + 'a) {
+    /// Forgets the calls since `mark`; `replay` records them again in the reverse pass.
+    pub(super) fn forget(
+        &mut self,
+        mark: TapePosition,
+        replay: impl FnOnce(SizeTape<'a>) -> SizeTape<'a> + 'a,
+    ) {
         self.records.truncate(mark.records);
         let slots = (mark.slots, self.slots);
-        self.records.push(Record::Again { slots, replay: Box::new(replay) });
+        self.records.push(TapeRecord::Again { slots, replay: Box::new(replay) });
     }
 
-    /// Runs back from `of`.
-    pub(super) fn backward(self, of: &Map) {
+    /// Runs the reverse pass from `of`.
+    pub(super) fn backward(self, of: &SizedMap) {
         let Some(start) = of.slot else { return };
-        let mut gradients = Gradients::default();
+        let mut gradients = LiveGradients::default();
         let first = self.ledger.hold(Owner::Gradients, of.held.bytes());
         gradients.maps.insert(start, Rc::new(first));
         run_back(&self.ledger, self.records, &mut gradients);
     }
 }
 
-fn run_back(ledger: &Ledger, records: Calls<'_>, gradients: &mut Gradients) {
+fn run_back(ledger: &Ledger, records: Vec<TapeRecord<'_>>, gradients: &mut LiveGradients) {
     for record in records.into_iter().rev() {
         match record {
-            Record::Call { output, keeps, parts } => {
+            TapeRecord::Call { output, keeps, parts } => {
                 let Some(dy) = gradients.maps.remove(&output) else { continue };
-                let parts: Vec<(To, Rc<Held>)> = parts
+                let parts: Vec<(GradientTarget, Rc<Allocation>)> = parts
                     .into_iter()
                     .map(|part| match part {
-                        Part::Passed { to } => (to, dy.clone()),
-                        Part::Made { to, bytes, scratch } => {
+                        GradientPart::Passed { to } => (to, dy.clone()),
+                        GradientPart::Made { to, bytes, scratch } => {
                             let _scratch = ledger.hold(Owner::Scratch, scratch);
                             (to, Rc::new(ledger.hold(Owner::Gradients, bytes)))
                         }
@@ -120,20 +130,20 @@ fn run_back(ledger: &Ledger, records: Calls<'_>, gradients: &mut Gradients) {
                     .collect();
                 drop((keeps, dy));
                 for (to, part) in parts {
-                    // What is there already is added to in place.
+                    // A gradient that already exists is added to in place.
                     match to {
-                        To::Map(None) => {}
-                        To::Map(Some(slot)) => {
+                        GradientTarget::Map(None) => {}
+                        GradientTarget::Map(Some(slot)) => {
                             gradients.maps.entry(slot).or_insert(part);
                         }
-                        To::Weight(at) => {
+                        GradientTarget::Weight(at) => {
                             gradients.weights.entry(at).or_insert(part);
                         }
                     }
                 }
             }
-            Record::Again { slots: (before, after), replay } => {
-                let empty = Tape { ledger: ledger.clone(), records: Vec::new(), slots: before };
+            TapeRecord::Again { slots: (before, after), replay } => {
+                let empty = SizeTape { ledger: ledger.clone(), records: Vec::new(), slots: before };
                 let again = replay(empty);
                 debug_assert_eq!(again.slots, after);
                 run_back(ledger, again.records, gradients);
