@@ -1,4 +1,4 @@
-//! `repro run` of a memory scaling study.
+//! `repro run` of a memory study.
 
 use super::command_line::command_line;
 use super::conclude::{Ends, next_steps};
@@ -10,6 +10,7 @@ use super::progress::Display;
 use super::signals;
 use super::threads::start_threads;
 use anyhow::{Context, Result};
+use repro::child::ChildGuard;
 use repro::data::describe;
 use repro::env::Environment;
 use repro::manifest::Overrides;
@@ -18,18 +19,18 @@ use repro::monitor::Interrupted;
 use repro::ops::instruction_set;
 use repro::record::StepUsage;
 use repro::store::{RunRow, Store};
-use repro::study::sweep::{self, News, Point};
-use repro::study::{self, Scaling};
+use repro::study::sweep::{self, Event, Point};
+use repro::study::{self, Study};
 use repro::text;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{self, Child, Command, Stdio};
+use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What a command line asks of a study.
-pub struct Order<'a> {
+/// The arguments of `repro run` that a study has.
+pub struct StudyArgs<'a> {
     pub manifest: &'a Path,
     pub sets: &'a [String],
     pub seeds: &'a [u64],
@@ -37,36 +38,35 @@ pub struct Order<'a> {
     pub json: bool,
 }
 
-/// Carries out a memory scaling study with the database at `database` and the data sets in
-/// `data_root`.
+/// Runs a memory study.
 ///
 /// # Errors
-/// When the manifest is not right, the data set cannot be had, or the database cannot be used.
-pub fn run(order: &Order<'_>, database: &Path, data: &DataFolder) -> Result<Ending> {
-    let Order { sets, seeds, .. } = *order;
+/// When the manifest is wrong, the data set is missing, or the database cannot be used.
+pub fn run(args: &StudyArgs<'_>, database: &Path, data: &DataFolder) -> Result<Ending> {
+    let StudyArgs { sets, seeds, .. } = *args;
     let overrides = Overrides { sets: sets.to_vec(), seeds: seeds.to_vec() };
-    let study = &study::load(order.manifest, &overrides)?;
-    let threads = start_threads(order.threads)?;
+    let study = &study::load(args.manifest, &overrides)?;
+    let threads = start_threads(args.threads)?;
     let store = &open(database)?;
-    let output = &Output::new(order.json);
+    let output = &Output::new(args.json);
     output.text(summary(study));
     output.text(format_args!("  device  cpu, {threads} threads"));
     output.text(format_args!("  into    {}\n", database.display()));
     let stop = &signals::stop_flag().context("cannot listen for signals")?;
     let data_root = &data.fetch_if_absent(&study.data, &Display::new(), stop)?;
-    // Every process reads them again: what is wrong with them is said once, before any run.
+    // Every process reads the images again. A problem with them is reported once, before any run.
     drop(repro::data::load(&study.data, data_root)?);
     memory::release_freed_memory();
-    let course = Course { store, output, data_root, sets, seeds, threads, stop };
-    let (last, ending) = execute(study, &course)?;
+    let session = Session { store, output, data_root, sets, seeds, threads, stop };
+    let (last, ending) = execute(study, &session)?;
     if let (Ending::Done, Some(last)) = (ending, &last) {
         output.text(next_steps(last, database));
     }
     Ok(if ending == Ending::Done && output.failed() { Ending::Failed } else { ending })
 }
 
-/// Where and how a study is carried out.
-struct Course<'a> {
+/// What all points of a study share.
+struct Session<'a> {
     store: &'a Store,
     output: &'a Output,
     data_root: &'a Path,
@@ -80,15 +80,15 @@ struct Course<'a> {
 ///
 /// # Errors
 /// When the database cannot be used.
-fn execute(study: &Scaling, course: &Course<'_>) -> Result<(Option<RunRow>, Ending)> {
+fn execute(study: &Study, session: &Session<'_>) -> Result<(Option<RunRow>, Ending)> {
     let (mut last, mut ending) = (None, Ending::Done);
-    let environment = Environment::detect("cpu", course.threads, instruction_set());
+    let environment = Environment::detect("cpu", session.threads, instruction_set());
     for (i, &method) in study.sweep.methods.iter().enumerate() {
-        if course.stop.load(Ordering::Relaxed) {
+        if session.stop.load(Ordering::Relaxed) {
             return Ok((last, Ending::Interrupted));
         }
         let run = sweep::record(study, method, &command_line(), &environment);
-        let mut recorder = course.store.begin(&run)?;
+        let mut recorder = session.store.begin(&run)?;
         let id = recorder.run_id();
         let (number, of) = (i + 1, study.sweep.methods.len());
         say(format_args!("run {id} ({number} of {of}): steps of {}", run.method));
@@ -97,13 +97,13 @@ fn execute(study: &Scaling, course: &Course<'_>) -> Result<(Option<RunRow>, Endi
             sweep::sweep(
                 study,
                 method,
-                course.threads,
-                &mut |news| tell(&news, start),
-                &mut |point| in_a_process(study, point, course),
+                session.threads,
+                &mut |event| report(&event, start),
+                &mut |point| measure_in_process(study, point, session),
                 &mut |point| Ok(recorder.scaling_point(point)?),
             )
         });
-        let ends = Ends { store: course.store, output: course.output };
+        let ends = Ends { store: session.store, output: session.output };
         let (row, ended) =
             ends.conclude(&run, recorder, swept, |recorder, ()| recorder.finish_study())?;
         last = Some(row);
@@ -116,12 +116,12 @@ fn execute(study: &Scaling, course: &Course<'_>) -> Result<(Option<RunRow>, Endi
     Ok((last, ending))
 }
 
-/// Says how a study goes on that began its run at `start`.
-fn tell(news: &News<'_>, start: Instant) {
-    match *news {
-        News::Begun { at: (at, of), point, predicted } => {
-            let what =
-                predicted.map(|bytes| format!(", predicted: {} are too many", text::bytes(bytes)));
+/// Prints the progress of a run that started at `start`.
+fn report(event: &Event<'_>, start: Instant) {
+    match *event {
+        Event::Started { at: (at, of), point, predicted } => {
+            let what = predicted
+                .map(|bytes| format!(", only predicted: {} are too much", text::bytes(bytes)));
             let left = (at > 1).then(|| {
                 let each = start.elapsed().as_secs_f64() / (at - 1) as f64;
                 format!(", about {} left", text::duration(each * (of - at + 1) as f64))
@@ -129,34 +129,33 @@ fn tell(news: &News<'_>, start: Instant) {
             let (what, left) = (what.unwrap_or_default(), left.unwrap_or_default());
             say(format_args!("  {at} of {of}: {point}{what}{left}"));
         }
-        News::Failed { point, error } => {
+        Event::Failed { point, error } => {
             say(format_args!("  {point} failed: {}", message(error)));
         }
     }
 }
 
-/// This program once more, for one point.
-fn in_a_process(study: &Scaling, point: &Point, course: &Course<'_>) -> Result<StepUsage> {
+/// Measures one point in a process of its own.
+fn measure_in_process(study: &Study, point: &Point, session: &Session<'_>) -> Result<StepUsage> {
     let mut command = Command::new(this_program()?);
     command.arg("scaling-point").arg(&study.path);
-    if !course.data_root.as_os_str().is_empty() {
-        command.arg("--data").arg(course.data_root);
+    if !session.data_root.as_os_str().is_empty() {
+        command.arg("--data").arg(session.data_root);
     }
-    for set in course.sets {
+    for set in session.sets {
         command.args(["--set", set]);
     }
     command.args(["--method", point.method.as_str(), "--recompute", point.recompute.name()]);
     command.args(["--growth", point.growth.name(), "--options", &point.options.to_string()]);
-    command.args(["--threads", &course.threads.to_string()]);
-    for seed in course.seeds {
+    command.args(["--threads", &session.threads.to_string()]);
+    for seed in session.seeds {
         command.args(["--seed", &seed.to_string()]);
     }
     command.args(["--fingerprint", &sweep::fingerprint(study)]);
-    sweep::understand(&Measuring::begin(command)?.output(course.stop)?)
+    sweep::read_output(&output_of(command, session.stop)?)
 }
 
-/// The program that runs, also where its file has been replaced meanwhile: on Linux the link leads
-/// to it.
+/// This program. On Linux the link leads to it even if its file was replaced meanwhile.
 fn this_program() -> Result<PathBuf> {
     if cfg!(target_os = "linux") {
         return Ok(PathBuf::from("/proc/self/exe"));
@@ -164,61 +163,45 @@ fn this_program() -> Result<PathBuf> {
     std::env::current_exe().context("cannot find the program itself")
 }
 
-/// A process that measures. It ends with this one, however that ends: it reads from a pipe that only
-/// this process holds.
-struct Measuring(Child);
-
-/// How often it is looked at.
+/// How often the measuring process is looked at.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-impl Measuring {
-    fn begin(mut command: Command) -> Result<Self> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok(Self(command.spawn().context("cannot start the program itself")?))
-    }
-
-    /// Waits until it ends by itself, or is to stop.
-    fn output(mut self, stop: &AtomicBool) -> Result<process::Output> {
-        // Each in a thread of its own, so that no full pipe holds the process up.
-        let (stdout, stderr) = (listen(self.0.stdout.take())?, listen(self.0.stderr.take())?);
-        let status = loop {
-            let ended = self.0.try_wait().context("cannot wait for the process that measures")?;
-            if stop.load(Ordering::Relaxed) {
-                return Err(Interrupted.into());
-            }
-            match ended {
-                Some(status) => break status,
-                None => thread::sleep(INTERVAL),
-            }
-        };
-        let said = |listener: JoinHandle<Vec<u8>>| listener.join().unwrap_or_default();
-        Ok(process::Output { status, stdout: said(stdout), stderr: said(stderr) })
-    }
-}
-
-impl Drop for Measuring {
-    fn drop(&mut self) {
-        // Where it has ended already, both do nothing.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// All that comes out of a pipe.
-fn listen(pipe: Option<impl Read + Send + 'static>) -> Result<JoinHandle<Vec<u8>>> {
-    let read = move || {
-        let mut heard = Vec::new();
-        if let Some(mut pipe) = pipe {
-            // What had come before an error is what there is.
-            let _ = pipe.read_to_end(&mut heard);
+/// Waits until the process ends by itself, or the study is to stop. On every system the process also
+/// ends when this one does: its standard input is a pipe that only this process holds.
+fn output_of(mut command: Command, stop: &AtomicBool) -> Result<process::Output> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = ChildGuard::spawn(&mut command).context("cannot start the program itself")?;
+    // A thread per pipe, so that no full pipe blocks the process.
+    let (stdout, stderr) = (read_all(child.stdout.take())?, read_all(child.stderr.take())?);
+    let status = loop {
+        let ended = child.try_wait().context("cannot wait for the measuring process")?;
+        if stop.load(Ordering::Relaxed) {
+            return Err(Interrupted.into());
         }
-        heard
+        match ended {
+            Some(status) => break status,
+            None => thread::sleep(INTERVAL),
+        }
+    };
+    let read = |reader: JoinHandle<Vec<u8>>| reader.join().unwrap_or_default();
+    Ok(process::Output { status, stdout: read(stdout), stderr: read(stderr) })
+}
+
+/// Reads a pipe to its end in a thread.
+fn read_all(pipe: Option<impl Read + Send + 'static>) -> Result<JoinHandle<Vec<u8>>> {
+    let read = move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // After an error, the bytes so far have to do.
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        bytes
     };
     thread::Builder::new().spawn(read).context("cannot start a thread")
 }
 
-/// What a study does, in a few lines.
-pub fn summary(study: &Scaling) -> String {
+/// A few lines on what a study measures.
+pub fn summary(study: &Study) -> String {
     let (sweep, size) = (&study.sweep, study.space.size());
     let methods: Vec<&str> = sweep.methods.iter().map(|method| method.as_str()).collect();
     let recompute: Vec<&str> = sweep.recompute.iter().map(|recompute| recompute.name()).collect();
@@ -234,14 +217,21 @@ pub fn summary(study: &Scaling) -> String {
     let lines = [
         format!("  {}: {}", study.name, study.description),
         format!("  methods {}, recompute {}", methods.join(", "), recompute.join(", ")),
-        format!("  data    {}, {} a batch", describe(study.data.dataset()).name, sweep.batch_size),
+        format!(
+            "  data    {}, batches of {}",
+            describe(study.data.dataset()).name,
+            sweep.batch_size
+        ),
         format!(
             "  space   {}: {} networks",
             study.space.name,
             text::ways(&size.total.grouped(), size.total.log10())
         ),
         format!("  options {}", growth.join("; ")),
-        format!("  points  {points}, {} times {} steps or more each", sweep.repeats, sweep.steps),
+        format!(
+            "  points  {points}, each in {} processes of {} or more steps",
+            sweep.repeats, sweep.steps
+        ),
     ];
     lines.join("\n")
 }

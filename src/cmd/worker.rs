@@ -1,4 +1,4 @@
-//! The process that measures one point of a memory scaling study; hidden, since `repro run` starts it.
+//! The process that measures one point of a memory study. Hidden, since `repro run` starts it.
 
 use super::dataset::DataFolder;
 use super::output::stdout;
@@ -31,14 +31,14 @@ pub struct Args {
     threads: u16,
     #[arg(long = "seed")]
     seeds: Vec<u64>,
-    /// Of the study that asks.
+    /// Of the study that started this process.
     #[arg(long)]
     fingerprint: String,
 }
 
 fn parse<T: Copy>(given: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, String> {
     let found = all.iter().find(|one| name(**one) == given).copied();
-    found.ok_or_else(|| format!("{given} is not known"))
+    found.ok_or_else(|| format!("unknown: {given}"))
 }
 
 fn parse_method(given: &str) -> Result<MethodName, String> {
@@ -53,10 +53,10 @@ fn parse_growth(given: &str) -> Result<Growth, String> {
     parse(given, &Growth::ALL, Growth::name)
 }
 
-/// Measures the point. Ends the process when standard input does: whoever asked is gone then.
+/// Measures the point. The end of standard input ends the process: whoever started it is gone.
 ///
 /// # Errors
-/// When the study is not right, or the step fails.
+/// When the study is wrong, or a step fails.
 pub fn run(args: &Args, data: &DataFolder) -> Result<()> {
     let end_with_parent = || {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());

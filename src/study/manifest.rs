@@ -1,4 +1,4 @@
-//! Manifests of memory scaling studies: what a step of a supernet takes as its space grows.
+//! Manifests of memory studies: which supernets are measured as their space grows.
 
 use crate::document::{Diagnostics, Document, Entry, Overrides, Section};
 use crate::manifest::dataset::{DATASETS, MAX_SIDE, check_side};
@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// A validated study.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scaling {
+pub struct Study {
     pub path: PathBuf,
-    /// The text that describes it in full: the file with `--set` applied.
+    /// The full manifest: the file with `--set` applied.
     pub text: String,
     pub name: String,
     pub description: String,
@@ -28,26 +28,26 @@ pub struct Scaling {
 /// What is measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sweep {
-    /// All different, and each with a supernet.
+    /// All different, each with a supernet.
     pub methods: Vec<MethodName>,
     pub recompute: Vec<Recompute>,
     pub batch_size: usize,
-    /// Steps of each process that are timed at least,
+    /// Each process times at least this many steps,
     pub steps: usize,
-    /// and more, until they took so many seconds together.
+    /// and more until they have taken this many seconds.
     pub seconds: f64,
-    /// Processes for each point.
+    /// Processes per point.
     pub repeats: usize,
-    /// A step that needs more is predicted even if it would fit; no such bound when `None`.
+    /// A step that needs more is only predicted. `None` is no limit besides the free memory.
     pub most_bytes: Option<u64>,
-    /// What grows, and to how many options; in the manifest's order.
+    /// What grows, and the numbers of options; in the manifest's order.
     pub growth: Vec<(Growth, Vec<usize>)>,
 }
 
 const MAX_STEPS: u64 = 1000;
 
-/// Whether the file is the manifest of a memory scaling study: it has a section `[scaling]`. A file
-/// that cannot be read is none.
+/// Whether the file is the manifest of a memory study: it has a section `[scaling]`. False for a file
+/// that cannot be read.
 #[must_use]
 pub fn is_study(path: &Path) -> bool {
     Document::load(path).is_ok_and(|document| document.has("scaling"))
@@ -56,21 +56,21 @@ pub fn is_study(path: &Path) -> bool {
 /// Reads a study and the space that it names.
 ///
 /// # Errors
-/// Everything that is wrong with either.
-pub fn load(path: &Path, overrides: &Overrides) -> Result<Scaling, Diagnostics> {
+/// Every problem of either.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Study, Diagnostics> {
     let document = load_document(path, overrides)?;
-    let scaling = document.read(|s| read_root(s, path))?;
-    Ok(Scaling { text: document.full_text()?, ..scaling })
+    let study = document.read(|s| read_root(s, path))?;
+    Ok(Study { text: document.full_text()?, ..study })
 }
 
-fn read_root(s: &Section<'_>, path: &Path) -> Option<Scaling> {
+fn read_root(s: &Section<'_>, path: &Path) -> Option<Study> {
     let name = s.identifier("name");
     let description = s.optional("description", |value| value.text("text in quotes"));
     let seeds = s.require("seeds", SEEDS).and_then(|value| {
         let seeds = read_seeds(&value)?;
         match seeds[..] {
             [seed] => Some(seed),
-            _ => value.fail("has several seeds", "give one: a study is repeated by `repeats`"),
+            _ => value.fail("has several seeds", "give one seed; `repeats` repeats a study"),
         }
     });
     let space = s
@@ -84,7 +84,7 @@ fn read_root(s: &Section<'_>, path: &Path) -> Option<Scaling> {
     let data = s.section("data", |s| read_data(s, &mut images, searched));
     let sweep = s.section("scaling", |s| read_sweep(s, images, searched));
     let (space_text, space) = space?;
-    Some(Scaling {
+    Some(Study {
         path: path.to_path_buf(),
         text: String::new(),
         name: name?,
@@ -97,21 +97,21 @@ fn read_root(s: &Section<'_>, path: &Path) -> Option<Scaling> {
     })
 }
 
-/// The first block type stays when everything else is taken away.
+/// The first block type is the one that stays when another dimension grows.
 fn check_types(value: &Entry<'_>, space: &SearchSpace) {
     let first = |block: &BlockChoices| block.types.first().copied();
     let other = |block: &&BlockChoices| !matches!(first(block), Some(BlockType::MbConv { .. }));
     if let Some(block) = space.blocks.iter().find(other) {
         let problem = format!(
-            "{} begins its block types in block {} with one that is no inverted residual",
+            "{} has a block ({}) whose first block type is not an inverted residual",
             value.given(),
             block.label()
         );
-        value.fail::<()>(problem, "a study keeps the first type: let it be one like k3_relu");
+        value.fail::<()>(problem, "a study keeps the first type; put one like k3_relu first");
     }
 }
 
-/// A supernet may tell apart more classes than the images have: what it takes is the same.
+/// The supernet may have more classes than the images: its step takes the same.
 fn read_data(
     s: &Section<'_>,
     images: &mut Option<usize>,
@@ -125,8 +125,8 @@ fn read_data(
     let side = scaled.as_ref().map_or(Some(None), |value| value.whole(1..=MAX_SIDE).map(Some));
     let (value, dataset, space, side) = (value?, dataset?, space?, side?);
     let Some(known) = known else {
-        let problem = format!("{} has images of any size on the disk", value.given());
-        return value.fail(problem, "give a data set that lies in memory");
+        let problem = format!("{} has images of any size, on disk", value.given());
+        return value.fail(problem, "give a data set that is held in memory");
     };
     check_side(&value, scaled.as_ref().zip(side), &dataset, space)?;
     if dataset.channels != space.image_channels || known.classes > space.classes {
@@ -139,7 +139,7 @@ fn read_data(
             space.image_channels,
             space.classes
         );
-        return value.fail(problem, "give a data set and a space that fit each other");
+        return value.fail(problem, "give a data set and a space that match");
     }
     let source = ImageSource::Dataset { name: dataset.name, side };
     Some(DataConfig { source, validation_images: 0 })
@@ -156,7 +156,7 @@ fn read_sweep(
         match methods.iter().find(|method| !with_supernet.contains(method)) {
             None => Some(methods),
             Some(_) => value.fail(
-                format!("{} has a method without a supernet of its own", value.given()),
+                format!("{} has a method without a supernet", value.given()),
                 "give dmasking, dnas or darts",
             ),
         }
@@ -179,8 +179,10 @@ fn read_sweep(
             let lists: Vec<_> = lists.into_iter().collect::<Option<Vec<_>>>()?;
             let lists: Vec<_> = lists.into_iter().flatten().collect();
             if lists.is_empty() {
-                return value
-                    .fail("names nothing that grows", "give width = [1, 2, 4], for example");
+                return value.fail(
+                    "lists nothing that grows",
+                    "give numbers of options, as in width = [1, 2, 4]",
+                );
             }
             Some(lists)
         })
@@ -204,12 +206,12 @@ fn read_options(
 ) -> Option<Vec<usize>> {
     let most = space.map(|space| growth.most(space));
     let mut seen = Vec::new();
-    value.list(1..=100, "a list of numbers of options, ascending", |member| {
-        let what = format!("options that the space has along {}", growth.name());
+    value.list(1..=100, "an ascending list of numbers of options", |member| {
+        let what = format!("options of {} in the space", growth.name());
         let options = at_most(member, 1..=10_000, most, &what)?;
         if seen.last().is_some_and(|last| *last >= options) {
             return member.fail(
-                format!("{options} does not ascend"),
+                format!("{options} is not larger than the number before it"),
                 "give the numbers of options in ascending order",
             );
         }

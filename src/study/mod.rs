@@ -1,9 +1,9 @@
-//! Memory scaling studies, whole: the manifest, the sweep that measures a step of each supernet, the
-//! verdict on what the paper claims of it, and the report.
+//! The memory study: how the memory and time of a supernet step grow with the search space. Its
+//! manifest, the sweep that measures it, the verdict on the paper's claim, and its report.
 
 pub mod manifest;
 pub mod report;
 pub mod sweep;
 mod verdict;
 
-pub use manifest::{Scaling, is_study, load};
+pub use manifest::{Study, Sweep, is_study, load};

@@ -1,7 +1,7 @@
-//! Memory scaling studies: steps of supernets of growing spaces, each measured by a process of its
-//! own, so that nothing is left of the one before.
+//! The sweep of a memory study over supernets of growing spaces. A process of its own measures each
+//! point, so that no memory of the previous one remains.
 
-use super::manifest::Scaling;
+use super::manifest::Study;
 use crate::bench::{self, Length};
 use crate::cost::{self, StepSetting};
 use crate::data;
@@ -18,10 +18,10 @@ use anyhow::{Context, Error, Result, bail};
 use std::fmt;
 use std::path::Path;
 
-/// Steps before the timed ones: the first finds neither velocities nor the tiles of threads.
+/// Steps before the timed ones: the first one allocates velocities and the tiles of threads.
 const WARM_UP: usize = 1;
 
-/// A supernet of a study.
+/// A supernet that a study measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
     pub method: MethodName,
@@ -30,17 +30,17 @@ pub struct Point {
     pub options: usize,
 }
 
-/// What is known of a point before it is measured.
+/// What is known about a point without measuring it.
 #[derive(Clone, Copy)]
-struct Expected {
+struct Prediction {
     log10_candidates: f64,
-    /// What the memory model says of a step.
+    /// Peak of a step by the memory model.
     predicted_bytes: u64,
 }
 
-/// The points of one method, the smallest of each kind of growth first.
+/// The points of one method, along each dimension from the fewest options to the most.
 #[must_use]
-pub fn points(study: &Scaling, method: MethodName) -> Vec<Point> {
+pub fn points(study: &Study, method: MethodName) -> Vec<Point> {
     let growth = study.sweep.growth.iter();
     let grown = growth.flat_map(|(growth, list)| list.iter().map(|options| (*growth, *options)));
     let points = grown.flat_map(|(growth, options)| {
@@ -57,25 +57,25 @@ impl fmt::Display for Point {
 }
 
 impl Point {
-    fn space(&self, study: &Scaling) -> SearchSpace {
+    fn space(&self, study: &Study) -> SearchSpace {
         self.growth.space(&study.space, self.options)
     }
 
-    fn expected(&self, study: &Scaling, threads: usize) -> Expected {
+    fn predict(&self, study: &Study, threads: usize) -> Prediction {
         let space = self.space(study);
         let setting =
             StepSetting { batch: study.sweep.batch_size, threads, recompute: self.recompute };
-        Expected {
+        Prediction {
             log10_candidates: space.size().total.log10(),
             predicted_bytes: cost::search_step(&space, self.method, setting).total(),
         }
     }
 
-    /// What the database keeps of a measurement, or of a prediction alone.
-    fn kept(
+    /// The database row of a measurement, or of a prediction without one.
+    fn row(
         &self,
-        study: &Scaling,
-        Expected { log10_candidates, predicted_bytes }: Expected,
+        study: &Study,
+        Prediction { log10_candidates, predicted_bytes }: Prediction,
         repeat: usize,
         measured: Option<StepUsage>,
     ) -> ScalingPoint {
@@ -91,11 +91,11 @@ impl Point {
         }
     }
 
-    /// Takes steps in this process.
+    /// Measures steps in this process.
     ///
     /// # Errors
     /// When the data set cannot be read, or a step fails.
-    pub fn measure(&self, study: &Scaling, data_root: &Path) -> Result<StepUsage> {
+    pub fn measure(&self, study: &Study, data_root: &Path) -> Result<StepUsage> {
         let dataset = data::load(&study.data, data_root)?;
         let config = StepConfig::new(self.method, self.recompute, study.sweep.batch_size)
             .context("the method has no supernet")?;
@@ -106,9 +106,9 @@ impl Point {
     }
 }
 
-impl Expected {
-    /// Whether there is room for the step, and the study allows it.
-    fn fits(&self, study: &Scaling) -> bool {
+impl Prediction {
+    /// Whether the step fits into the free memory and the limit of the study.
+    fn fits(&self, study: &Study) -> bool {
         let dataset_bytes = data::describe(study.data.dataset()).bytes;
         let taken = estimated_resident(self.predicted_bytes + dataset_bytes);
         study.sweep.most_bytes.is_none_or(|most| self.predicted_bytes <= most)
@@ -116,16 +116,16 @@ impl Expected {
     }
 }
 
-/// Tells this study from the same file as it may be read later.
+/// Identifies the study, so that a process that reads the file later notices a change.
 #[must_use]
-pub fn fingerprint(study: &Scaling) -> String {
+pub fn fingerprint(study: &Study) -> String {
     manifest_record(&study.name, (&study.text, &study.space_text), &study.space).sha256
 }
 
-/// What the database keeps of a method's points before they are measured.
+/// The database entry of one method's points, before they are measured.
 #[must_use]
 pub fn record(
-    study: &Scaling,
+    study: &Study,
     method: MethodName,
     command: &str,
     environment: &Environment,
@@ -141,11 +141,11 @@ pub fn record(
     }
 }
 
-/// What a study says while it goes on.
+/// Progress of a sweep.
 #[derive(Debug)]
-pub enum News<'a> {
-    /// The number of the measurement, of how many, and the bytes where a point is predicted alone.
-    Begun {
+pub enum Event<'a> {
+    /// Measurement `at.0` of `at.1` starts, or, with the bytes of a prediction, is skipped.
+    Started {
         at: (usize, usize),
         point: &'a Point,
         predicted: Option<u64>,
@@ -156,54 +156,56 @@ pub enum News<'a> {
     },
 }
 
-/// When so many measurements in a row failed, the others would fail as well: the manifest or the data
-/// has changed.
-const HOPELESS: usize = 3;
+/// After this many failures in a row the rest would fail too: the manifest or the data has changed.
+const MAX_FAILURES_IN_A_ROW: usize = 3;
 
-/// Measures all points of a method by `measure`, as often as the study asks for, and hands each to
-/// `keep`. Repeats are rounds through all points, there and back again: what changes on a machine
-/// befalls all of them alike, and drift does not look like growth. What needs more memory than is free,
-/// or than the study allows, is predicted alone, once. Of a failed measurement nothing is kept.
+/// Measures all points of a method by `measure`, in as many rounds as the study has repeats, and
+/// hands each result to `keep`. Every other round runs backwards, so that a slow change of the machine
+/// does not look like growth. A point that needs more memory than is free, or than the study allows,
+/// is only predicted, once. A failed measurement leaves no row.
 ///
 /// # Errors
 /// When a point cannot be kept, or the study is to stop; when several measurements in a row fail; at
-/// the end, when some did.
+/// the end, when some failed.
 pub fn sweep(
-    study: &Scaling,
+    study: &Study,
     method: MethodName,
     threads: usize,
-    announce: &mut dyn FnMut(News<'_>),
+    announce: &mut dyn FnMut(Event<'_>),
     measure: &mut dyn FnMut(&Point) -> Result<StepUsage>,
     keep: &mut dyn FnMut(&ScalingPoint) -> Result<()>,
 ) -> Result<()> {
     let points = points(study, method).into_iter();
-    let mut points: Vec<(Point, Expected)> =
-        points.map(|point| (point, point.expected(study, threads))).collect();
+    let mut points: Vec<(Point, Prediction)> =
+        points.map(|point| (point, point.predict(study, threads))).collect();
     let all = points.len() * study.sweep.repeats;
     let (mut at, mut in_a_row, mut failures) = (0, 0, Vec::new());
     for repeat in 0..study.sweep.repeats {
-        for (point, expected) in &points {
+        for (point, prediction) in &points {
             at += 1;
-            let fits = expected.fits(study);
+            let fits = prediction.fits(study);
             if !fits && repeat > 0 {
                 continue;
             }
-            let predicted = (!fits).then_some(expected.predicted_bytes);
-            announce(News::Begun { at: (at, all), point, predicted });
+            let predicted = (!fits).then_some(prediction.predicted_bytes);
+            announce(Event::Started { at: (at, all), point, predicted });
             match fits.then(|| measure(point)).transpose() {
                 Ok(step) => {
                     in_a_row = if fits { 0 } else { in_a_row };
-                    keep(&point.kept(study, *expected, repeat, step))?;
+                    keep(&point.row(study, *prediction, repeat, step))?;
                 }
                 Err(error) if error.is::<Interrupted>() => return Err(error),
                 Err(error) => {
-                    announce(News::Failed { point, error: &error });
+                    announce(Event::Failed { point, error: &error });
                     failures.push(format!("{point}: {error:#}"));
                     in_a_row += 1;
                 }
             }
-            if in_a_row == HOPELESS {
-                bail!("{HOPELESS} measurements in a row failed:\n{}", failures.join("\n"));
+            if in_a_row == MAX_FAILURES_IN_A_ROW {
+                bail!(
+                    "{MAX_FAILURES_IN_A_ROW} measurements in a row failed:\n{}",
+                    failures.join("\n")
+                );
             }
         }
         points.reverse();
@@ -214,16 +216,16 @@ pub fn sweep(
     bail!("{} measurements failed, the others are kept:\n{}", failures.len(), failures.join("\n"))
 }
 
-/// What a process said that measured a point.
+/// Reads the output of a process that measured a point.
 ///
 /// # Errors
-/// When it failed, with its own words, or said something else.
-pub fn understand(output: &std::process::Output) -> Result<StepUsage> {
+/// When the process failed, with its message, or printed something else.
+pub fn read_output(output: &std::process::Output) -> Result<StepUsage> {
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("the process that measures it ended with {}: {}", output.status, said.trim());
+        let message = String::from_utf8_lossy(&output.stderr);
+        bail!("the measuring process ended with {}: {}", output.status, message.trim());
     }
-    serde_json::from_slice(&output.stdout).context("the process that measures it said no JSON")
+    serde_json::from_slice(&output.stdout).context("the measuring process printed no JSON")
 }
 
 #[cfg(test)]
@@ -233,8 +235,8 @@ mod tests {
     use crate::study::load;
     use anyhow::anyhow;
 
-    /// Widths 1, 2 and 4, in two rounds.
-    fn study(sets: &[&str]) -> Scaling {
+    /// A study of the widths 1, 2 and 4 in two rounds.
+    fn study(sets: &[&str]) -> Study {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/memory_scaling.toml");
         let width = "scaling.options.width=[1, 2, 4]";
         let sets = [&[width, "scaling.recompute=[\"none\"]", "scaling.repeats=2"], sets].concat();
@@ -245,22 +247,22 @@ mod tests {
         study
     }
 
-    /// What a sweep measured, said and kept, by options.
+    /// The events of a sweep, by options.
     #[derive(Debug, Default)]
-    struct Heard {
+    struct Log {
         measured: Vec<usize>,
         failed: Vec<usize>,
         kept: Vec<(u64, u64, bool)>,
     }
 
-    fn swept(study: &Scaling, mut measure: impl FnMut(usize) -> Result<()>) -> (Result<()>, Heard) {
+    fn swept(study: &Study, mut measure: impl FnMut(usize) -> Result<()>) -> (Result<()>, Log) {
         let (mut measured, mut failed, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         let result = sweep(
             study,
             MethodName::Dnas,
             1,
-            &mut |news| {
-                if let News::Failed { point, .. } = news {
+            &mut |event| {
+                if let Event::Failed { point, .. } = event {
                     failed.push(point.options);
                 }
             },
@@ -273,49 +275,49 @@ mod tests {
                 Ok(())
             },
         );
-        (result, Heard { measured, failed, kept })
+        (result, Log { measured, failed, kept })
     }
 
     #[test]
-    fn the_second_round_goes_back() {
-        let (result, heard) = swept(&study(&[]), |_| Ok(()));
+    fn the_second_round_runs_backwards() {
+        let (result, log) = swept(&study(&[]), |_| Ok(()));
         result.unwrap();
-        assert_eq!(heard.measured, [1, 2, 4, 4, 2, 1]);
-        assert_eq!(heard.kept[2..4], [(4, 0, true), (4, 1, true)]);
+        assert_eq!(log.measured, [1, 2, 4, 4, 2, 1]);
+        assert_eq!(log.kept[2..4], [(4, 0, true), (4, 1, true)]);
     }
 
     #[test]
-    fn a_failed_measurement_is_said_at_once_and_keeps_no_row_and_the_others_go_on() {
+    fn a_failed_measurement_leaves_no_row() {
         let fail = |options| if options == 1 { Err(anyhow!("no luck")) } else { Ok(()) };
-        let (result, heard) = swept(&study(&[]), fail);
+        let (result, log) = swept(&study(&[]), fail);
         let error = format!("{:#}", result.unwrap_err());
         assert!(error.starts_with("2 measurements failed, the others are kept"), "{error}");
         assert!(error.contains("width 1, recompute none: no luck"), "{error}");
-        assert_eq!(heard.failed, [1, 1]);
-        let kept: Vec<u64> = heard.kept.iter().map(|(options, ..)| *options).collect();
+        assert_eq!(log.failed, [1, 1]);
+        let kept: Vec<u64> = log.kept.iter().map(|(options, ..)| *options).collect();
         assert_eq!(kept, [2, 4, 4, 2]);
     }
 
     #[test]
-    fn a_sweep_with_three_failures_in_a_row_ends() {
+    fn three_failures_in_a_row_end_a_sweep() {
         let mut left = 1;
         let once = |_| {
             left -= 1;
             if left >= 0 { Ok(()) } else { Err(anyhow!("no luck")) }
         };
-        let (result, heard) = swept(&study(&[]), once);
+        let (result, log) = swept(&study(&[]), once);
         let error = format!("{:#}", result.unwrap_err());
         assert!(error.starts_with("3 measurements in a row failed"), "{error}");
-        assert_eq!((heard.measured, heard.kept), (vec![1, 2, 4, 4], vec![(1, 0, true)]));
+        assert_eq!((log.measured, log.kept), (vec![1, 2, 4, 4], vec![(1, 0, true)]));
     }
 
     #[test]
-    fn a_sweep_that_is_to_stop_stops() {
+    fn an_interrupted_sweep_stops() {
         let stop = |options| if options == 2 { Err(Interrupted.into()) } else { Ok(()) };
-        let (result, heard) = swept(&study(&[]), stop);
+        let (result, log) = swept(&study(&[]), stop);
         assert!(result.unwrap_err().is::<Interrupted>());
-        assert_eq!((heard.measured, heard.failed), (vec![1, 2], vec![]));
-        assert_eq!(heard.kept, [(1, 0, true)]);
+        assert_eq!((log.measured, log.failed), (vec![1, 2], vec![]));
+        assert_eq!(log.kept, [(1, 0, true)]);
     }
 
     #[test]
@@ -323,13 +325,13 @@ mod tests {
         let bytes = |options| {
             let (method, recompute) = (MethodName::Dnas, Recompute::None);
             let growth = study(&[]).sweep.growth[0].0;
-            Point { method, recompute, growth, options }.expected(&study(&[]), 1).predicted_bytes
+            Point { method, recompute, growth, options }.predict(&study(&[]), 1).predicted_bytes
         };
         let most = format!("scaling.most_gigabytes={}", (bytes(2) + 1) as f64 / 1e9);
-        let (result, heard) = swept(&study(&[&most]), |_| Ok(()));
+        let (result, log) = swept(&study(&[&most]), |_| Ok(()));
         result.unwrap();
-        assert_eq!(heard.measured, [1, 2, 2, 1]);
-        let fourth: Vec<_> = heard.kept.iter().filter(|(options, ..)| *options == 4).collect();
+        assert_eq!(log.measured, [1, 2, 2, 1]);
+        let fourth: Vec<_> = log.kept.iter().filter(|(options, ..)| *options == 4).collect();
         assert_eq!(fourth, [&(4, 0, false)]);
     }
 }

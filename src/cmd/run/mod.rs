@@ -72,7 +72,7 @@ impl Args {
     ///
     /// # Errors
     /// When there are options that a study does not have.
-    fn for_study(&self) -> Result<study::Order<'_>> {
+    fn for_study(&self) -> Result<study::StudyArgs<'_>> {
         if self.device != DeviceChoice::Cpu {
             bail!(Usage("a memory study runs on the CPU; remove --device".to_owned()));
         }
@@ -81,7 +81,7 @@ impl Args {
             bail!(Usage(problem.to_owned()));
         }
         let Self { manifest, sets, seeds, threads, json, .. } = self;
-        Ok(study::Order { manifest, sets, seeds, threads: *threads, json: *json })
+        Ok(study::StudyArgs { manifest, sets, seeds, threads: *threads, json: *json })
     }
 }
 
