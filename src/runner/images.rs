@@ -1,9 +1,10 @@
 //! Divides the images of a data set into the splits of a run, and checks that they are large enough.
 //! The size of an image folder is only known once it is opened, so it is checked before any run.
 
-use super::RunPlan;
+use super::feasible::diagnostic;
+use super::plan::RunPlan;
 use crate::data::{self, Dataset};
-use crate::manifest::{Diagnostic, Diagnostics, Manifest};
+use crate::manifest::{Diagnostics, Manifest};
 use crate::recipe::for_weights;
 use crate::rng::Seed;
 use anyhow::Result;
@@ -112,15 +113,4 @@ fn check_folder(manifest: &Manifest, dataset: &Dataset) -> Result<(), Diagnostic
         complain("train.batch_size", problem, "give fewer");
     }
     if diagnostics.is_empty() { Ok(()) } else { Err(Diagnostics(diagnostics)) }
-}
-
-/// A problem with a key of the manifest that shows only together with the data or the space.
-pub(super) fn diagnostic(
-    manifest: &Manifest,
-    key: &str,
-    problem: String,
-    expected: &str,
-) -> Diagnostic {
-    let diagnostic = Diagnostic::of_file(&manifest.path, problem, expected);
-    Diagnostic { key: key.to_owned(), ..diagnostic }
 }

@@ -1,7 +1,8 @@
 //! Measures how well shared weights rank networks (Yu et al. 2020): a sample of networks is scored
 //! with the shared weights of the search, then each is trained alone with the run's recipe.
 
-use super::{Prepared, RunPlan};
+use super::images::Prepared;
+use super::plan::RunPlan;
 use crate::cost;
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;

@@ -1,16 +1,23 @@
 //! A run from start to end, without a database.
 
-use super::*;
+use super::images::Prepared;
+use super::plans;
+use crate::cost;
 use crate::data::Loader;
-use crate::manifest::{self, Overrides};
-use crate::monitor::Interrupted;
+use crate::manifest::{self, Manifest, Overrides};
+use crate::monitor::{Interrupted, Monitor};
 use crate::net::Network;
 use crate::nn::Pass;
 use crate::progress::Quiet;
-use crate::record::{Metric, PhaseUsage, Recorder};
+use crate::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder};
+use crate::rng::Seed;
 use crate::search::split;
+use crate::store::FinalResult;
 use crate::train::{self, TrainingRun};
+use anyhow::Result;
+use candle_core::Device;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Keeps what is recorded, and asks the run to stop after the metric `stop_after`.

@@ -5,7 +5,8 @@
 //! are named `repeat.1.train.loss` and so on. Those of repeat 0 have no prefix, so that a run with a
 //! single training run has plain names.
 
-use super::{Prepared, RunPlan};
+use super::images::Prepared;
+use super::plan::RunPlan;
 use crate::cost;
 use crate::hex::hex;
 use crate::monitor::Monitor;
