@@ -1,6 +1,7 @@
-//! `repro space`: how large a search space is, what its networks cost, and what a supernet of it needs
-//! in memory.
+//! `repro space`: the size of a search space, the cost range of its networks, and the memory of its
+//! supernets.
 
+use super::output::stdout;
 use anyhow::Result;
 use repro::cost::{self, CostRange, Footprint, StepSetting};
 use repro::recipe::Recompute;
@@ -9,10 +10,10 @@ use repro::space::{
 };
 use repro::text::{self, Table};
 use serde_json::{Map, Value, json};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
-/// Say how large a search space is, what its networks cost, and what a supernet needs in memory.
+/// Show the size of a search space, the cost of its networks and the memory of its supernets.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,41 +23,41 @@ Examples:
 pub struct Args {
     /// The space file.
     file: PathBuf,
-    /// Images a step of the supernets whose memory is predicted.
+    /// Batch size of the training step whose memory is predicted.
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: u32,
-    /// Print one JSON object; exact numbers of any size are decimal strings.
+    /// Print one JSON object; exact numbers of networks are decimal strings.
     #[arg(long)]
     json: bool,
 }
 
 /// # Errors
-/// When the space is not right, or nothing can be written.
+/// When the space file is invalid, or the output cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     let space = load_space(&args.file)?;
-    let (size, extent) = (space.size(), cost::cost_range(&space));
+    let (size, range) = (space.size(), cost::cost_range(&space));
     let memory = SupernetMemory::of(&space, args.batch as usize);
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     if args.json {
         writeln!(
             out,
             "{}",
-            serde_json::to_string_pretty(&as_json(&space, &size, extent, &memory))?
+            serde_json::to_string_pretty(&as_json(&space, &size, range, &memory))?
         )?;
     } else {
-        writeln!(out, "{}", as_text(&space, &size, extent, &memory))?;
+        writeln!(out, "{}", as_text(&space, &size, range, &memory))?;
     }
     Ok(())
 }
 
-/// What a training step of a supernet is predicted to need.
+/// The predicted memory of a training step of each supernet.
 struct SupernetMemory {
     batch: usize,
     masked: Predicted,
     explicit: Predicted,
 }
 
-/// By what the way back computes again.
+/// The prediction for each `recompute` setting.
 struct Predicted {
     nothing: Footprint,
     blocks: Footprint,
@@ -78,7 +79,7 @@ impl SupernetMemory {
 fn as_text(
     space: &SearchSpace,
     size: &SpaceSize,
-    extent: CostRange,
+    range: CostRange,
     memory: &SupernetMemory,
 ) -> String {
     let mut sizes = Table::new(&["choice", "log10", ">ways"]);
@@ -88,11 +89,11 @@ fn as_text(
     for (dimension, count) in &size.by_dimension {
         line(dimension.name(), count);
     }
-    line("in all", &size.total);
-    line("in all / block types", &size.over_block_types);
+    line("total", &size.total);
+    line("total / block types", &size.over_block_types);
 
     let mut costs = Table::new(&["cost", ">least", ">largest"]);
-    for (name, (least, largest)) in [("MACs", extent.macs), ("params", extent.params)] {
+    for (name, (least, largest)) in [("MACs", range.macs), ("params", range.params)] {
         costs.row([name.to_owned(), text::count(least), text::count(largest)]);
     }
     let title = format!("memory at batch {}", memory.batch);
@@ -126,7 +127,7 @@ fn as_text(
     let sides = text::options(&channels(&space.resolutions));
     let SearchSpace { name, image_channels, classes, stem, head, .. } = space;
     format!(
-        "{name}: {sides} pixels a side, {image_channels} channels, {classes} classes; \
+        "{name}: input side {sides} pixels, {image_channels} channels, {classes} classes; \
          stem {} channels, head {}\n\n{sizes}\n\n{costs}\n\n{needs}\n\n{blocks}",
         stem.width, head.width
     )
@@ -135,13 +136,13 @@ fn as_text(
 fn as_json(
     space: &SearchSpace,
     size: &SpaceSize,
-    extent: CostRange,
+    range: CostRange,
     memory: &SupernetMemory,
 ) -> Value {
     let predicted =
         |p: &Predicted| json!({ "recompute_none": p.nothing, "recompute_block": p.blocks });
     let count = |c: &Count| json!({ "candidates": c.to_string(), "log10": c.log10() });
-    let range = |(least, largest): (u64, u64)| json!({ "least": least, "largest": largest });
+    let bounds = |(least, largest): (u64, u64)| json!({ "least": least, "largest": largest });
     let dimensions = size.by_dimension.iter();
     let by_dimension: Map<String, Value> =
         dimensions.map(|(dimension, c)| (dimension.name().to_owned(), count(c))).collect();
@@ -151,8 +152,8 @@ fn as_json(
         "log10": size.total.log10(),
         "by_dimension": by_dimension,
         "over_block_types": count(&size.over_block_types),
-        "macs": range(extent.macs),
-        "params": range(extent.params),
+        "macs": bounds(range.macs),
+        "params": bounds(range.params),
         "memory": {
             "batch": memory.batch,
             "masked": predicted(&memory.masked),
@@ -178,8 +179,8 @@ fn block_json(block: &BlockChoices) -> Value {
     })
 }
 
-/// The ratios of the hidden to the widest input width, and the hidden widths. Without an expanding
-/// convolution the hidden width is the input's, whatever that is.
+/// The ratios of hidden width to widest input width, and the hidden widths. Without an expanding
+/// convolution the hidden width is the input width.
 fn expansions(block: &BlockChoices) -> (Vec<f64>, Vec<usize>) {
     match &block.expansion {
         Expansion::None => (vec![1.0], vec![block.in_max]),
@@ -187,7 +188,7 @@ fn expansions(block: &BlockChoices) -> (Vec<f64>, Vec<usize>) {
     }
 }
 
-/// Ways to choose one block.
+/// The number of ways to choose one block.
 fn ways(block: &BlockChoices) -> Count {
     Dimension::ALL.into_iter().map(|dimension| block.options(dimension)).collect()
 }

@@ -1,8 +1,8 @@
-//! One block on the tape: y = (Σ_t g_t · branch_t(x) + ρ x) ∘ M.
+//! One block on the tape (FBNetV2 section 3.1): y = (Σ_t g_t · branch_t(x) + ρ x) ∘ M.
 //!
-//! With gates and masks this is the supernet's block; with one branch and none it is the derived
-//! network's. Each branch ends in its raw projection: normalising, weighing, adding the input
-//! and masking are one operator behind it.
+//! With gates and masks it is a block of the supernet; with one branch and without gates it is a block
+//! of the derived network. Each branch ends in its raw projection. One operator behind the branches
+//! normalises, weights and sums them, adds the input and applies the mask.
 
 use super::residual::{ResidualBlock, shortcut};
 use crate::nn::{BatchNorm, Conv1x1, Depthwise, Params, Pass, SqueezeExcite};
@@ -16,12 +16,12 @@ use crate::tape::Value;
 use candle_core::Result;
 use std::rc::Rc;
 
-/// The architecture parameters' grip on one block; all absent in a derived network.
+/// The gates and masks of one block on the tape. A derived network has none of them.
 #[derive(Clone, Debug, Default)]
 pub struct BlockGates {
-    /// Weights of the branches `[t]`.
+    /// The gates g_t of the branches `[t]`.
     pub branches: Option<Value>,
-    /// ρ `[1]`: how much of the input is added.
+    /// ρ `[1]`, the factor of the input.
     pub identity: Option<Value>,
     /// Mask of the hidden channels `[mid]`.
     pub mid: Option<Value>,
@@ -29,28 +29,26 @@ pub struct BlockGates {
     pub squeeze: Option<Value>,
     /// Mask of the output channels `[width]`.
     pub width: Option<Value>,
-    /// Mask of the channels between the convolutions of a residual block `[width]`, which are as many
-    /// as its outputs.
+    /// Mask of the channels between the convolutions of a residual block `[width]`.
     pub inner: Option<Value>,
-    /// Masks of channels in front of their batch norm, instead of behind it.
+    /// Masks before batch norm instead of behind it.
     pub filters: FilterMasks,
 }
 
-/// Masks in front of a batch norm are masks of the filters in front of it. Where its statistics are
-/// the batch's it divides them out again, as it does any factor of a channel: this is there to be
-/// compared with.
+/// Masks before a batch norm, applied to the filters of the convolution before it. Batch statistics
+/// divide such a mask out again, like any factor of a channel. It exists for comparison.
 #[derive(Clone, Debug, Default)]
 pub struct FilterMasks {
-    /// Of the depthwise filters `[mid]`.
+    /// Mask of the depthwise filters `[mid]`.
     pub depthwise: Option<Value>,
-    /// Of the last filters of every branch, and of all of a residual block `[width]`.
+    /// Mask of the last filters of every branch, and of all filters of a residual block `[width]`.
     pub project: Option<Value>,
 }
 
-/// A block with its parameters.
+/// The layers of a block.
 #[derive(Debug)]
 pub struct Block {
-    /// All read the same input, whose covariance is taken once.
+    /// All branches read the same input. Its covariance is computed once.
     branches: Vec<BranchLayers>,
     identity: bool,
     stride: usize,
@@ -77,8 +75,10 @@ struct MbConv {
 }
 
 impl Block {
+    /// Adds the parameters of the block to `params`.
+    ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device runs out of memory.
     pub fn new(params: &mut Params, plan: &BlockPlan) -> Result<Self> {
         let branches = plan.branches.iter().map(|(name, branch)| {
             let name = format!("blocks.{}.{name}", plan.label);
@@ -108,8 +108,8 @@ impl Block {
         self.forward_beside(pass, x, &mut None, gates)
     }
 
-    /// [`Block::forward`] for one of several blocks that read the same input: the first to need its
-    /// covariance leaves it in `gram` for the others.
+    /// [`Block::forward`] for one of several blocks that read the same input. The first that needs its
+    /// covariance stores it in `gram` for the others.
     pub(super) fn forward_beside(
         &self,
         pass: &mut Pass<'_>,
@@ -134,7 +134,7 @@ impl Block {
         pass.tape.gated_sum(&sum)
     }
 
-    /// The block in a decided network at inference.
+    /// The block of a decided network, for inference.
     ///
     /// # Errors
     /// When there are several branches to choose from.
@@ -142,7 +142,7 @@ impl Block {
         match &self.branches[..] {
             [] => Ok(InferenceLayer::Cut { width: self.width }),
             [branch] => branch.freeze(params, self.identity),
-            several => candle_core::bail!("a block of {} branches is not decided", several.len()),
+            several => candle_core::bail!("a block with {} branches is not decided", several.len()),
         }
     }
 }
@@ -152,9 +152,9 @@ impl BranchLayers {
         match self {
             Self::MbConv(block) => block.freeze(params, residual),
             Self::Residual(block) if residual => block.freeze(params),
-            Self::Residual(_) => candle_core::bail!("a residual block adds its input"),
+            Self::Residual(_) => candle_core::bail!("a residual block always adds its input"),
             Self::Projection { .. } if residual => {
-                candle_core::bail!("a projecting skip that adds its input is not decided")
+                candle_core::bail!("a 1x1 skip never adds its input")
             }
             Self::Projection { conv, norm, stride } => {
                 conv.freeze(params, norm, Activation::Relu, *stride)
@@ -189,7 +189,7 @@ impl BranchLayers {
 impl MbConv {
     fn new(params: &mut Params, name: &str, plan: &BlockPlan, branch: &Branch) -> Result<Self> {
         let Branch::MbConv { kernel, activation, mid, expand, squeeze } = branch else {
-            candle_core::bail!("{name} is no inverted residual")
+            candle_core::bail!("{name} is not an inverted residual")
         };
         let at = |part: &str| format!("{name}.{part}");
         let expand = if *expand {
@@ -225,8 +225,8 @@ impl MbConv {
         let squeeze_excite =
             self.squeeze_excite.as_ref().map(|layers| layers.weights(pass, gates.squeeze.clone()));
         let w = self.project.masked_weight(pass, gates.filters.project.as_ref())?;
-        // The mask right before the projection (and the squeeze-excite) is exactly a narrower
-        // expansion: depthwise convolution and batch norm work channel by channel.
+        // A mask right before the projection (and the squeeze-excite) equals a narrower expansion,
+        // because depthwise convolution and batch norm work on each channel by itself.
         let mask = gates.mid.as_ref();
         let statistics = pass.uses_batch_statistics();
         // [n, h/s, w/s, width]
@@ -257,7 +257,7 @@ impl MbConv {
         })))
     }
 
-    /// Expansion and depthwise convolution: the hidden channels, `[n, h/s, w/s, mid]`.
+    /// Expansion and depthwise convolution: the hidden map `[n, ⌈h/s⌉, ⌈w/s⌉, mid]`.
     fn hidden(
         &self,
         pass: &mut Pass<'_>,

@@ -1,4 +1,4 @@
-//! What stands before the blocks and behind them: the stem, and the head with its classifier.
+//! The layers before and after the blocks: the stem, and the head with the classifier.
 
 use super::masked_norm::masked_norm;
 use crate::nn::{BatchNorm, Conv, Conv1x1, Linear, Params, Pass};
@@ -24,10 +24,10 @@ pub(super) struct HeadLayers {
     activation: Activation,
 }
 
-/// From pooled features to logits.
+/// The layers from pooled features to logits.
 #[derive(Debug)]
 pub(super) struct Classifier {
-    /// The released networks' 1x1 convolution behind the pooling.
+    /// The 1x1 convolution behind the pooling, in the released networks.
     after_pool: Option<(Conv1x1, Activation)>,
     dense: Linear,
 }
@@ -43,7 +43,7 @@ impl Stem {
         })
     }
 
-    /// Images `[n, h, w, c]` → `[n, ⌈h/s⌉, ⌈w/s⌉, width]`, times the mask `[width]`.
+    /// Images `[n, h, w, c]` → `[n, ⌈h/s⌉, ⌈w/s⌉, width]`, multiplied by the mask `[width]`.
     pub(super) fn forward(
         &self,
         pass: &mut Pass<'_>,
@@ -55,14 +55,14 @@ impl Stem {
         masked_norm(pass, PreActivation { z, norm }, mask)
     }
 
-    /// The layer at inference.
+    /// The layer for inference.
     pub(super) fn freeze(&self, params: &Params) -> Result<InferenceLayer> {
         Ok(InferenceLayer::Conv(self.conv.freeze(params, &self.norm, self.activation)?))
     }
 }
 
 impl HeadLayers {
-    /// With the classifier, which comes after it.
+    /// The head and the classifier behind it.
     pub(super) fn new(params: &mut Params, plan: &NetworkPlan) -> Result<(Self, Classifier)> {
         let (mid, width, activation) = match plan.head {
             Head::Conv { width, activation } => (width, None, activation),
@@ -80,7 +80,7 @@ impl HeadLayers {
         Ok((head, Classifier { after_pool, dense }))
     }
 
-    /// Without a classifier.
+    /// The head without a classifier.
     pub(super) fn alone(params: &mut Params, plan: &NetworkPlan) -> Result<Self> {
         let input = plan.blocks.last().map_or(plan.stem.width, |block| block.width);
         let (Head::Conv { width: mid, activation } | Head::IrPool { mid, activation, .. }) =
@@ -92,7 +92,7 @@ impl HeadLayers {
         })
     }
 
-    /// x `[n, h, w, c]` → features `[n, mid]`, times the mask `[mid]`.
+    /// x `[n, h, w, c]` → features `[n, mid]`, multiplied by the mask `[mid]`.
     pub(super) fn forward(
         &self,
         pass: &mut Pass<'_>,
@@ -105,7 +105,7 @@ impl HeadLayers {
         pass.tape.pool(&x)
     }
 
-    /// The layers at inference.
+    /// The layers for inference.
     pub(super) fn freeze(&self, params: &Params) -> Result<[InferenceLayer; 2]> {
         Ok([self.conv.freeze(params, &self.norm, self.activation, 1)?, InferenceLayer::Pool])
     }
@@ -121,7 +121,7 @@ impl Classifier {
         self.dense.forward(pass, &x, Activation::Identity)
     }
 
-    /// The layers at inference.
+    /// The layers for inference.
     pub(super) fn freeze(&self, params: &Params) -> Vec<InferenceLayer> {
         let after_pool = self.after_pool.as_ref().map(|(conv, activation)| {
             let w = params.value(conv.weight).clone();

@@ -1,26 +1,25 @@
-//! The explicit supernet: every option of every block is a block with weights of its own, and all
-//! of them run (DARTS, Liu et al. 2019; FBNet v1). It is what FBNetV2 (section 3.1) compares masking
-//! with.
+//! The explicit supernet: every option of every block is a block with its own weights, and all of them
+//! run (DARTS, Liu et al. 2019; FBNet, Wu et al. 2019). FBNetV2 (section 3.1) compares masking with it.
 //!
 //! An option of a block is a block type with an expansion and a width:
 //!
 //! y = Σ_t Σ_e Σ_w g_t g_e g_w pad(b_tew(x)) + ρ x ∘ Σ_w g_w 1_w
 //!
-//! Each b_tew has w output and m_e hidden channels, its batch norms included; pad fills up with
-//! zeros to the block's largest width. Three things are no options of a block, and therefore as in
-//! the masked supernet: a skip that needs a projection has no expansion, so there is one for each
-//! width; the input itself has no weights, so it is added once, with ρ and the mask of the widths;
-//! the hidden channels of a block without expansion are those that reach it, under their mask.
+//! Each b_tew has w output channels and m_e hidden channels, in its batch norms as well; pad adds zero
+//! channels up to the largest width of the block. Three things are as in the masked supernet, because
+//! they are not options of one block. A skip that needs a projection has no expansion, so there is one
+//! per width. The input itself has no weights, so it is added once, with ρ and the mask of the widths.
+//! The hidden channels of a block without expansion are its input channels, under their mask.
 //!
-//! Several input resolutions have a network each, with weights of its own, on images subsampled on the
-//! grid of the resolution; what they pool is summed, weighed by the resolutions' gates, in front of the
-//! one classifier. They share the gates of their blocks.
+//! Each input resolution has its own network and weights, on subsampled images. The pooled features are
+//! weighted by the gates of the resolutions and summed before the one classifier. The networks share
+//! the gates of their blocks.
 //!
-//! With one-hot gates it is the derived network. In between, the sum of options equals a mask over
-//! shared weights up to the next batch norm, which each option has for itself.
+//! With one-hot gates it equals the derived network. Otherwise the sum of options equals a mask over
+//! shared weights up to the next batch norm, because each option has its own batch norm.
 //!
-//! The tape keeps for each option what it keeps for a branch of the masked supernet: the output of
-//! the depthwise convolution and that of the projection. Padded copies are not kept.
+//! The tape keeps for each option what it keeps for a branch of the masked supernet: the output of the
+//! depthwise convolution and that of the projection. Padded copies are not kept.
 
 use super::GatedNetwork;
 use super::block::{Block, BlockGates};
@@ -29,7 +28,7 @@ use super::gates::{
     GateGradients, GateValues, InputWidths, NetGates, add_hidden, add_prefix_sums, mask_hidden,
     prefix_mask, taken,
 };
-use super::resolution::seen;
+use super::resolution::subsampled;
 use crate::cost::{self, Cost, Traced};
 use crate::nn::{Params, Pass};
 use crate::recipe::MaskPlace;
@@ -41,7 +40,7 @@ use crate::tape::{LeafGradients, Value};
 use candle_core::{Device, Result, Tensor, bail};
 use std::rc::Rc;
 
-/// The network with a block for every option.
+/// The supernet with a block for every option.
 #[derive(Debug)]
 pub struct ExplicitSupernet {
     /// One per resolution, the largest first.
@@ -50,7 +49,7 @@ pub struct ExplicitSupernet {
     space: SearchSpace,
 }
 
-/// The network of one resolution, up to its pooling.
+/// The network of one resolution, up to the pooling.
 #[derive(Debug)]
 struct ResolutionNetwork {
     side: usize,
@@ -59,7 +58,7 @@ struct ResolutionNetwork {
     head: HeadLayers,
 }
 
-/// One block of the network: blocks whose padded outputs are summed.
+/// One block of the supernet: a block per width, whose padded outputs are summed.
 #[derive(Debug)]
 struct OptionBlocks {
     /// In the order of [`option_plans`].
@@ -67,11 +66,11 @@ struct OptionBlocks {
     width: usize,
 }
 
-/// Gates on a tape, for each part of each block, to ask for their gradients afterwards.
+/// The gates on the tape of one pass, for each part of each block.
 pub struct ExplicitTapeGates {
     blocks: Vec<Vec<BlockGates>>,
-    /// One per resolution, the largest first: its gate for every channel that is pooled. None where
-    /// there is one resolution.
+    /// One per resolution, the largest first: its gate for every pooled channel. `None` where there is
+    /// one resolution.
     heads: Vec<Option<Value>>,
     values: Vec<GateValues>,
     inputs: InputWidths,
@@ -113,7 +112,7 @@ impl ResolutionNetwork {
         Ok(Self { side, stem, blocks, head: head(params)? })
     }
 
-    /// Images of the largest resolution → features `[n, mid]`, times `gate` `[mid]`.
+    /// Images of the largest resolution → features `[n, mid]`, multiplied by `gate` `[mid]`.
     fn forward(
         &self,
         pass: &mut Pass<'_>,
@@ -121,7 +120,7 @@ impl ResolutionNetwork {
         gates: &[Vec<BlockGates>],
         gate: Option<Value>,
     ) -> Result<Value> {
-        let images = Value::constant(seen(images, self.side)?);
+        let images = Value::constant(subsampled(images, self.side)?);
         let mut x = self.stem.forward(pass, &images, None)?;
         for (block, gates) in self.blocks.iter().zip(gates) {
             let (block, gates) = (block.clone(), gates.clone());
@@ -132,10 +131,10 @@ impl ResolutionNetwork {
 }
 
 impl ExplicitSupernet {
-    /// A fresh one.
+    /// A supernet with initial weights.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device runs out of memory.
     pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<(Self, Params)> {
         let mut params = Params::new(seed, device);
         let plan = NetworkPlan::supernet(space);
@@ -156,7 +155,7 @@ impl ExplicitSupernet {
         Ok((Self { networks, classifier, space: space.clone() }, params))
     }
 
-    /// The gates of what each network pools.
+    /// The gates of the pooled features of each resolution.
     fn bind_heads(
         &self,
         pass: &mut Pass<'_>,
@@ -208,7 +207,7 @@ impl ExplicitSupernet {
         Ok(parts)
     }
 
-    /// The gradients of a block's own gates, and of the probabilities of its inputs' widths.
+    /// The gradients of the gates of a block, and of the probabilities of its input widths.
     fn block_gradients(
         &self,
         choices: &BlockChoices,
@@ -241,7 +240,7 @@ impl ExplicitSupernet {
     }
 }
 
-/// Adds d g_t, d g_e and d g_w of the product g_t g_e g_w.
+/// Adds d g_t, d g_e and d g_w from the gradient of the product g_t g_e g_w.
 fn add_product(
     found: &mut GateGradients,
     values: &GateValues,

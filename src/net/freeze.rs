@@ -5,15 +5,15 @@ use crate::nn::Params;
 use crate::ops::inference::InferenceNetwork;
 use candle_core::{Result, Tensor};
 
-/// What [`Network::freeze`] gives.
+/// A network for inference, see [`Network::freeze`].
 pub struct FrozenNetwork {
     resolution: usize,
     network: InferenceNetwork,
 }
 
 impl Network {
-    /// The network under the present weights and running statistics: what the layers compute, fused
-    /// and laid out for inference. It does not follow `params`.
+    /// The network with the current weights and running statistics, its layers fused for inference.
+    /// Later changes of `params` do not affect it.
     ///
     /// # Errors
     /// When a block has several branches (a supernet), or the device has no kernel.
@@ -30,12 +30,12 @@ impl Network {
 }
 
 impl FrozenNetwork {
-    /// Images `[n, h, w, c]` → logits `[n, classes]`; of larger images it sees what [`Network::forward`]
-    /// does.
+    /// Images `[n, h, w, c]` → logits `[n, classes]`. Larger images are subsampled as in
+    /// [`Network::forward`].
     ///
     /// # Errors
     /// When the images do not fit the network.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        self.network.forward(&resolution::seen(images, self.resolution)?)
+        self.network.forward(&resolution::subsampled(images, self.resolution)?)
     }
 }

@@ -1,4 +1,4 @@
-//! What the supernets have in common: a network under the gates of its choices.
+//! The interface of both supernets: a network whose options are weighted by gates.
 
 use super::NetGates;
 use crate::cost::Cost;
@@ -7,17 +7,17 @@ use crate::space::SearchSpace;
 use crate::tape::{LeafGradients, Value};
 use candle_core::{Result, Tensor};
 
-/// A network with all options of a space, each weighed by a gate.
+/// A network with all options of a space, each weighted by a gate.
 pub trait GatedNetwork {
-    /// Gates on a tape, to ask for their gradients afterwards.
+    /// The gates on the tape of one pass, whose gradients can be read after the backward pass.
     type TapeGates;
 
     fn space(&self) -> &SearchSpace;
 
-    /// What one image costs, all options included.
+    /// The cost of one image, with all options.
     fn cost(&self) -> Cost<u64>;
 
-    /// Images `[n, h, w, c]` of the largest resolution → logits `[n, classes]` under the given gates.
+    /// Images `[n, h, w, c]` of the largest resolution → logits `[n, classes]` under these gates.
     ///
     /// # Errors
     /// When an operator fails.
@@ -29,7 +29,7 @@ pub trait GatedNetwork {
         gradients_wanted: bool,
     ) -> Result<(Value, Self::TapeGates)>;
 
-    /// What the reverse pass found for the gates.
+    /// The gradients of the gates, after the backward pass.
     ///
     /// # Errors
     /// When a gradient cannot be read from the device.

@@ -1,5 +1,5 @@
-//! Gates as numbers, the masks that they become on the tape, and the way back from the gradients of
-//! masks to those of gates: what the supernets have in common.
+//! Gates as numbers, the masks that they become on the tape (FBNetV2 section 3.1), and the gradients of
+//! gates from those of masks. Both supernets use this.
 
 use super::block::BlockGates;
 use crate::cost::{BlockProbabilities, Graph, Probabilities, Traced, propagate};
@@ -9,7 +9,7 @@ use crate::space::{BlockChoices, SearchSpace, squeeze_width};
 use crate::tape::{LeafGradients, Value};
 use candle_core::Result;
 
-/// The gates of a supernet, or the gradients of its gates.
+/// The gates of a supernet, or their gradients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetGates {
     /// In the order of the space.
@@ -17,13 +17,13 @@ pub struct NetGates {
     pub blocks: Vec<GateValues>,
 }
 
-/// The gates of one block, and how much of the input its output adds.
+/// The gates of one block, and its ρ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GateValues {
     pub types: Vec<f64>,
     pub expansions: Vec<f64>,
     pub widths: Vec<f64>,
-    /// ρ, from [`crate::cost::propagate`].
+    /// ρ, the factor of the input, from [`crate::cost::propagate`].
     pub identity: f64,
 }
 
@@ -31,7 +31,7 @@ pub struct GateValues {
 pub type GateGradients = GateValues;
 
 impl GateValues {
-    /// In the shape of a block's choices.
+    /// Zeros in the shape of the choices of a block.
     pub(super) fn zeros(choices: &BlockChoices) -> Self {
         Self {
             types: vec![0.0; choices.types.len()],
@@ -42,8 +42,8 @@ impl GateValues {
     }
 }
 
-/// How many channels reach each block, with their probabilities, as functions of the gates: the
-/// hidden channels of a block without expansion.
+/// The possible input widths of each block, with their probabilities as functions of the gates. They are
+/// the hidden widths of a block without expansion.
 pub(super) struct InputWidths {
     graph: Graph,
     gates: Vec<BlockProbabilities<Traced>>,
@@ -66,8 +66,8 @@ impl InputWidths {
         Self { graph, gates: gates.blocks, widths }
     }
 
-    /// Adds what the probabilities of the widths that reach the blocks, with the gradients
-    /// `by_inputs`, owe to the types and widths before.
+    /// Backpropagates the gradients `by_inputs` of the input widths' probabilities to the gates of the
+    /// types and widths of earlier blocks.
     pub(super) fn add_to(&self, found: &mut [GateGradients], by_inputs: &[Vec<f64>]) {
         let widths = self.widths.iter().flatten().map(|(_, p)| p);
         let weighted: Vec<_> = widths.zip(by_inputs.iter().flatten().copied()).collect();
@@ -82,8 +82,8 @@ impl InputWidths {
     }
 }
 
-/// Masks of the hidden channels and of the squeezed ones, where there are several widths `mids` of
-/// them; nothing else is in what is returned.
+/// The masks of the hidden and the squeezed channels, where there are several hidden widths `mids`. All
+/// other gates of the result are absent.
 pub(super) fn mask_hidden(
     pass: &mut Pass<'_>,
     (mids, shares): (&[usize], &[f64]),
@@ -104,7 +104,7 @@ pub(super) fn mask_hidden(
     Ok(gates)
 }
 
-/// d g_i of the hidden widths `mids`, through the masks of [`mask_hidden`].
+/// Adds d g_i of the hidden widths `mids`, through the masks of [`mask_hidden`].
 pub(super) fn add_hidden(
     by_mid: &mut [f64],
     gates: &BlockGates,
@@ -124,7 +124,7 @@ pub(super) fn add_hidden(
     Ok(())
 }
 
-/// The gradient of a row; `None` where it is not watched or nothing depends on it.
+/// The gradient of a row; `None` where it is not recorded or nothing depends on it.
 pub(super) fn taken(
     row: Option<&Value>,
     gradients: &mut LeafGradients,
@@ -138,7 +138,7 @@ pub(super) fn taken(
     }
 }
 
-/// M = Σ_i g_i 1_i: entry c is the sum of the gates of all options wider than c.
+/// M = Σ_i g_i 1_i (FBNetV2 section 3.1): entry c is the sum of the gates of all options wider than c.
 pub(super) fn prefix_mask(options: &[usize], gates: &[f64]) -> Vec<f64> {
     let widest = options.iter().copied().max().unwrap_or(0);
     (0..widest)

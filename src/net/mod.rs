@@ -1,4 +1,4 @@
-//! Networks: one builder for the supernets and for what is derived from them.
+//! Networks on the tape: one builder for the supernets and the derived network.
 
 mod block;
 mod ends;
@@ -30,10 +30,10 @@ use ends::{Classifier, HeadLayers, Stem};
 use resolution::StageMaps;
 use std::rc::Rc;
 
-/// A network's layers; its numbers live in [`Params`].
+/// The layers of a network. Their weights are in [`Params`].
 #[derive(Debug)]
 pub struct Network {
-    /// Pixels a side of the images that it sees.
+    /// Side of the input images, in pixels.
     resolution: usize,
     stem: Rc<Stem>,
     blocks: Vec<Rc<Block>>,
@@ -42,10 +42,10 @@ pub struct Network {
 }
 
 impl Network {
-    /// Adds the plan's parameters to `params`.
+    /// Adds the parameters of the plan to `params`.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device runs out of memory.
     pub fn new(params: &mut Params, plan: &NetworkPlan) -> Result<Self> {
         let stem = Rc::new(Stem::new(params, plan)?);
         let blocks = plan.blocks.iter().map(|block| Block::new(params, block).map(Rc::new));
@@ -54,29 +54,29 @@ impl Network {
         Ok(Self { resolution: plan.resolution, stem, blocks, head: Rc::new(head), classifier })
     }
 
-    /// The derived network with fresh weights.
+    /// The derived network with initial weights.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device runs out of memory.
     pub fn of_arch(arch: &ArchSpec, seed: Seed, device: &Device) -> Result<(Self, Params)> {
         let mut params = Params::new(seed, device);
         let net = Self::new(&mut params, &NetworkPlan::derived(arch))?;
         Ok((net, params))
     }
 
-    /// Images `[n, h, w, c]` → logits `[n, classes]`. Of larger images it sees the pixels of the
-    /// uniform grid that the supernet chose its resolution on: a network is trained and tested on
-    /// what it was chosen for, however good another way of resizing may be.
+    /// Images `[n, h, w, c]` → logits `[n, classes]`. Larger images are subsampled on the same uniform
+    /// grid as in the supernet, so that a network is trained and tested on the images that it was
+    /// searched with.
     ///
     /// # Errors
     /// When an operator fails, or the images are too small.
     pub fn forward(&self, pass: &mut Pass<'_>, images: &Tensor) -> Result<Value> {
         let only = [Rc::new(ResolutionPath::only(Vec::new()))];
-        self.forward_gated(pass, &resolution::seen(images, self.resolution)?, &only)
+        self.forward_gated(pass, &resolution::subsampled(images, self.resolution)?, &only)
     }
 
-    /// [`Network::forward`] with the gates of each resolution, the largest first; images are of the
-    /// size that the first one sees.
+    /// [`Network::forward`] with the gates of each resolution, the largest first. The images have the
+    /// size of the first resolution.
     ///
     /// # Errors
     /// When an operator fails.

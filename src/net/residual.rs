@@ -1,10 +1,9 @@
-//! The plain residual block, [`crate::space::BlockKind::Residual`]: two dense convolutions, and the
-//! shortcut beside them.
+//! The plain residual block, [`crate::space::BlockKind::Residual`]: two dense convolutions and a shortcut.
 //!
 //! The shortcut has no weights (He et al. 2016, their variant A): where the shape changes it is every
-//! `stride`-th pixel and the channels that both sides have. So it is there for every choice of widths,
-//! and under masks it is exactly that of the narrower block: the mask of the input has taken the
-//! missing channels out already, and the mask that ends the block takes those beyond its width.
+//! `stride`-th pixel of the channels that input and output share. So it exists for every choice of
+//! widths. Under masks it equals the shortcut of the narrower block: the mask of the input has already
+//! zeroed the missing channels, and the mask at the end of the block zeroes those beyond its width.
 
 use super::masked_norm::masked_norm;
 use crate::nn::{BatchNorm, Conv, Params, Pass};
@@ -40,8 +39,8 @@ impl ResidualBlock {
         })
     }
 
-    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, width]`, its batch norm still to come. `inner` masks
-    /// the channels between the convolutions, `filters` the filters of both.
+    /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, width]`, before its last batch norm. `inner` masks the
+    /// channels between the convolutions, `filters` the filters of both.
     pub(super) fn forward(
         &self,
         pass: &mut Pass<'_>,
@@ -57,7 +56,7 @@ impl ResidualBlock {
         Ok(PreActivation { z, norm })
     }
 
-    /// The layer at inference, with its shortcut.
+    /// The layer for inference, with its shortcut.
     pub(super) fn freeze(&self, params: &Params) -> Result<InferenceLayer> {
         let first = self.first.freeze(params, &self.first_norm, Activation::Relu)?;
         let second = self.second.freeze(params, &self.second_norm, Activation::Identity)?;
@@ -65,7 +64,7 @@ impl ResidualBlock {
     }
 }
 
-/// Every `stride`-th pixel of x `[n, h, w, c]`, its first `width` channels, zeros where it has fewer.
+/// Every `stride`-th pixel of x `[n, h, w, c]`, cut or zero-padded to `width` channels.
 pub(super) fn shortcut(
     pass: &mut Pass<'_>,
     x: &Value,

@@ -4,27 +4,27 @@
 //!
 //!   y = Σ_r g_r · Sᵣᵀ( F( Sᵣ(x) ) )
 //!
-//! F being the stage with its masks, Sᵣ the subsampling of a map of the largest resolution R on the
-//! grid of resolution r, Sᵣᵀ the same pixels put back among zeros. Resolution is one choice for the
-//! whole network, so that all stages share the gates g. It is made this way because then
+//! where F is the stage with its masks, Sᵣ subsamples a map of the largest resolution R on the grid of
+//! resolution r, and Sᵣᵀ puts the same pixels back between zeros. The resolution is one choice for the
+//! whole network, so all stages share the gates g. This form has four properties:
 //!
-//! - nothing shifts: pixel i of resolution r is pixel ⌊i R/r⌋ of R's map at *every* depth, one rule
-//!   for the image and for each stage's input and output. A pixel of the small map is put back less
-//!   than one pixel of that depth from the place in the image that it describes, and exactly there
-//!   where r divides R;
-//! - receptive fields do not shrink: F sees the small map alone, never the zeros between its pixels,
-//!   so that its kernel covers R/r times as much of the image, as it does in the derived network;
-//! - with one-hot gates the supernet is the derived network at that resolution, fed with images
-//!   subsampled on the same grid: a stage reads exactly the pixels that the one before put back, since
-//!   Sᵣ Sᵣᵀ is the identity. Batch norm's statistics are those of F's real pixels, because the zeros
-//!   come in behind it, and each resolution has its own. Running statistics move by the share g_r;
-//! - g_r costs no memory: it multiplies the mask that ends the stage anyway (g_r · M is a row), and
-//!   the sum of maps keeps nothing for the way back. What the smaller resolutions compute is not
-//!   kept either, but computed again on the way back, from the same x: the number of resolutions
-//!   does not show in what a step keeps. Their compute is (r/R)² of the largest one's each.
+//! - Nothing shifts. Pixel i of resolution r is pixel ⌊i R/r⌋ of the map of R at every depth. The rule
+//!   is the same for the image and for the input and output of each stage. A pixel of the small map is
+//!   put back less than one pixel of that depth away from the place in the image that it describes, and
+//!   exactly there where r divides R.
+//! - Receptive fields do not shrink. F sees only the small map, never the zeros between its pixels, so
+//!   its kernel covers R/r times as much of the image, as in the derived network.
+//! - With one-hot gates the supernet equals the derived network on images that are subsampled on the
+//!   same grid: a stage reads exactly the pixels that the previous one put back, because Sᵣ Sᵣᵀ is the
+//!   identity. The statistics of batch norm are those of the real pixels of F, because the zeros come
+//!   in behind it. Each resolution has its own batch statistics. Running statistics move by the share g_r.
+//! - g_r costs no memory. It multiplies the mask at the end of the stage, and the sum of maps keeps
+//!   nothing for the backward pass. The maps of smaller resolutions are not kept but recomputed in the
+//!   backward pass from the same x, so the number of resolutions does not change what a step keeps.
+//!   The compute of resolution r is (r/R)² of that of R.
 //!
-//! Pooling ends the spatial part on the small map, since a mean over interspersed zeros would be
-//! (r/R)² too small; the pooled features are summed instead.
+//! Pooling ends the spatial part on the small map, because a mean over zeros in between would be (r/R)²
+//! too small. The pooled features are summed instead.
 
 use super::block::BlockGates;
 use crate::nn::Pass;
@@ -33,17 +33,17 @@ use crate::tape::Value;
 use candle_core::{Result, Tensor, bail};
 use std::rc::Rc;
 
-/// One resolution's way through the network.
+/// The path of one resolution through the network, with its gates.
 #[derive(Debug)]
 pub struct ResolutionPath {
-    /// Pixels a side of the image that it sees; `None` for the image as it is.
+    /// Side of its input image in pixels; `None` for the image as it is.
     pub side: Option<usize>,
-    /// The resolution's gate: its share in the running statistics.
+    /// The gate of the resolution, which is also its share in the running statistics.
     pub share: f64,
-    /// Masks of the stem's and of the head's channels, all of them the gate.
+    /// Masks of the channels of stem and head; all entries are the gate.
     pub stem: Option<Value>,
     pub head: Option<Value>,
-    /// Blocks beyond the list have no gates.
+    /// One per block; blocks beyond the end of the list have no gates.
     pub blocks: Vec<BlockGates>,
 }
 
@@ -59,8 +59,8 @@ impl ResolutionPath {
     }
 }
 
-/// The pixels that a path or a network of `side` pixels sees of images: all of them where they are
-/// of that size.
+/// The grid on which images are subsampled to side `side`, in pixels; all pixels where they have that
+/// size.
 ///
 /// # Errors
 /// When the images are smaller, or not square where they are larger.
@@ -72,11 +72,11 @@ pub(super) fn at_resolution(images: &Tensor, side: usize) -> Result<Grid> {
     Ok(Grid { ratio: (h.max(1), side), size: (side, side) })
 }
 
-/// The pixels themselves that a network of `side` pixels sees of images.
+/// Images `[n, h, w, c]` subsampled to side `side`, in pixels.
 ///
 /// # Errors
 /// As [`at_resolution`].
-pub(super) fn seen(images: &Tensor, side: usize) -> Result<Tensor> {
+pub(super) fn subsampled(images: &Tensor, side: usize) -> Result<Tensor> {
     let grid = at_resolution(images, side)?;
     if grid.ratio.0 == grid.ratio.1 {
         return Ok(images.clone());
@@ -84,16 +84,16 @@ pub(super) fn seen(images: &Tensor, side: usize) -> Result<Tensor> {
     subsample::forward(images, grid)
 }
 
-/// The map between two stages.
+/// The map between two stages at all resolutions: the sum, and the grid of each path in it.
 pub(super) struct StageMaps<'a> {
     paths: &'a [Rc<ResolutionPath>],
     x: Value,
-    /// The grid of every path's part of the map; the first path has all of it.
+    /// The grid of each path; the first path has all pixels.
     grids: Vec<Grid>,
 }
 
 impl<'a> StageMaps<'a> {
-    /// Images `[n, h, w, c]`, as large as the first path sees them.
+    /// Starts with images `[n, h, w, c]` of the size of the first path.
     pub(super) fn of(images: &Tensor, paths: &'a [Rc<ResolutionPath>]) -> Result<Self> {
         let (_, h, w, _) = images.dims4()?;
         let whole = Grid { ratio: (1, 1), size: (h, w) };
@@ -103,7 +103,7 @@ impl<'a> StageMaps<'a> {
         Ok(Self { paths, x: Value::constant(images.clone()), grids })
     }
 
-    /// Runs a stage at every resolution and puts the maps together.
+    /// Runs a stage at every resolution and sums the maps.
     pub(super) fn stage<S>(&mut self, pass: &mut Pass<'_>, is_block: bool, stage: S) -> Result<()>
     where
         S: Fn(&mut Pass<'_>, &Value, &ResolutionPath) -> Result<Value> + Clone + 'static,
@@ -119,7 +119,7 @@ impl<'a> StageMaps<'a> {
         Ok(())
     }
 
-    /// Runs the last stage, which pools, at every resolution and adds the features `[n, c]`.
+    /// Runs the last stage, which pools, at every resolution and sums the features `[n, c]`.
     pub(super) fn pool<S>(self, pass: &mut Pass<'_>, stage: S) -> Result<Value>
     where
         S: Fn(&mut Pass<'_>, &Value, &ResolutionPath) -> Result<Value> + Clone + 'static,
@@ -132,8 +132,8 @@ impl<'a> StageMaps<'a> {
         Ok(sum)
     }
 
-    /// What the stage makes of each path's part of the map. The first path's is kept as the pass
-    /// keeps it.
+    /// The output of the stage for each path. Those of the smaller resolutions are recomputed in the
+    /// backward pass.
     fn each<S>(&self, pass: &mut Pass<'_>, is_block: bool, stage: &S) -> Result<Vec<Value>>
     where
         S: Fn(&mut Pass<'_>, &Value, &ResolutionPath) -> Result<Value> + Clone + 'static,

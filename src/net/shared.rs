@@ -1,9 +1,9 @@
-//! Weights that all networks of a space share: any of them can be cut out of the supernet's, trained
-//! or scored as the network it is, and put back.
+//! Weights that all networks of a space share. A subnetwork is extracted from the weights of the
+//! supernet, trained or scored on its own, and written back.
 //!
-//! The supernet with one-hot gates is the network that is cut out (the tests hold it, logits and
-//! gradients), so nothing of the other options need run. What is cut is of every tensor the first
-//! channels, as under the channel masks.
+//! The supernet with one-hot gates equals the extracted subnetwork (tests check logits and
+//! gradients), so that the other options need not run. A subnetwork has the first channels of every
+//! tensor, as under the channel masks.
 
 use super::{Network, NetworkPlan};
 use crate::nn::Params;
@@ -12,34 +12,35 @@ use crate::space::{BlockDecision, Decisions, SearchSpace};
 use candle_core::{Device, Result, Tensor};
 use std::collections::BTreeMap;
 
-/// The supernet's weights; its batch norms' running statistics mix all networks and are not used.
+/// The weights of the supernet. The running statistics of its batch norms mix all networks and are not
+/// used.
 pub struct SharedWeights {
     space: SearchSpace,
     params: Params,
-    /// The position of each parameter among those of `params`.
+    /// The index of each parameter in `params`.
     positions: BTreeMap<String, usize>,
 }
 
-/// One network with weights of its own, and where they belong.
+/// One network with its own copy of the weights, and where they come from.
 pub struct Subnetwork {
     pub net: Network,
     pub params: Params,
-    /// The position among the shared weights of each of the parameters.
+    /// The index of each parameter among the shared weights.
     sources: Vec<usize>,
 }
 
 impl SharedWeights {
-    /// Fresh ones.
+    /// Initial weights.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device runs out of memory.
     pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<Self> {
         let mut params = Params::new(seed, device);
         Network::new(&mut params, &NetworkPlan::supernet(space))?;
         Ok(Self::of(space, params))
     }
 
-    /// Those of a supernet of `space`.
+    /// The weights of a supernet of `space`.
     #[must_use]
     pub fn of(space: &SearchSpace, params: Params) -> Self {
         let weights = params.tensors().count();
@@ -61,7 +62,7 @@ impl SharedWeights {
     /// The network that `decisions` name, with copies of its weights.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device runs out of memory.
     pub fn extract(&self, decisions: &Decisions) -> Result<Subnetwork> {
         let mut params = Params::zeros(self.params.device());
         let net = Network::new(&mut params, &NetworkPlan::derived(&self.space.decide(decisions)))?;
@@ -73,23 +74,24 @@ impl SharedWeights {
             };
             sources.push(source);
         }
-        let mut cut = Subnetwork { net, params, sources };
+        let mut subnetwork = Subnetwork { net, params, sources };
         let whole: Vec<Tensor> = self.tensors().cloned().collect();
-        for (position, tensor) in cut.slices_of(&whole)?.into_iter().enumerate() {
-            cut.params.replace(position, tensor)?;
+        for (position, tensor) in subnetwork.slices_of(&whole)?.into_iter().enumerate() {
+            subnetwork.params.replace(position, tensor)?;
         }
-        Ok(cut)
+        Ok(subnetwork)
     }
 
-    /// Lets the cut's weights take the place of those that they were copied from.
+    /// Replaces the shared weights with those of the subnetwork.
     ///
     /// # Errors
     /// When an operator fails.
-    pub fn write_back(&mut self, cut: &Subnetwork) -> Result<()> {
+    pub fn write_back(&mut self, subnetwork: &Subnetwork) -> Result<()> {
         let mut whole: Vec<Tensor> = self.tensors().cloned().collect();
-        let parts: Vec<Tensor> = cut.params.tensors().map(|(part, _)| part.clone()).collect();
-        cut.write_into(&mut whole, &parts)?;
-        for &source in &cut.sources {
+        let parts: Vec<Tensor> =
+            subnetwork.params.tensors().map(|(part, _)| part.clone()).collect();
+        subnetwork.write_into(&mut whole, &parts)?;
+        for &source in &subnetwork.sources {
             self.params.replace(source, whole[source].clone())?;
         }
         Ok(())
@@ -101,17 +103,17 @@ impl SharedWeights {
 }
 
 impl Subnetwork {
-    /// Copies, in the cut's order and shapes, of tensors that stand in the shared weights' order.
+    /// The slices of this subnetwork, copied from tensors in the order and shape of the shared weights.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device runs out of memory.
     pub fn slices_of(&self, whole: &[Tensor]) -> Result<Vec<Tensor>> {
         let shapes = self.params.tensors().map(|(like, _)| like.dims());
         let parts = self.sources.iter().zip(shapes);
         parts.map(|(&source, dims)| first(&whole[source], dims)).collect()
     }
 
-    /// The way back of [`Subnetwork::slices_of`].
+    /// The inverse of [`Subnetwork::slices_of`]: writes the slices into the whole tensors.
     ///
     /// # Errors
     /// When an operator fails.
@@ -123,7 +125,7 @@ impl Subnetwork {
     }
 }
 
-/// The supernet's name of a derived network's tensor: the branch is called by its type.
+/// The name in the supernet of a tensor of the derived network: the branch has the name of its type.
 fn source_name(space: &SearchSpace, decisions: &[BlockDecision], name: &str) -> String {
     for (choices, decision) in space.blocks.iter().zip(decisions) {
         for branch in ["mbconv", "skip", "residual"] {
@@ -137,7 +139,7 @@ fn source_name(space: &SearchSpace, decisions: &[BlockDecision], name: &str) -> 
     name.to_owned()
 }
 
-/// A copy of the first entries along every axis.
+/// A copy of the first `dims` entries along every axis.
 fn first(whole: &Tensor, dims: &[usize]) -> Result<Tensor> {
     let mut sizes = whole.dims().iter().zip(dims);
     if whole.rank() != dims.len() || sizes.any(|(all, part)| part > all) {
@@ -150,7 +152,7 @@ fn first(whole: &Tensor, dims: &[usize]) -> Result<Tensor> {
     part.force_contiguous()
 }
 
-/// `whole` with `part` for its first entries along `axis` and those after it.
+/// `whole`, whose first entries along `axis` and all later axes are replaced with `part`.
 fn with_first(whole: &Tensor, part: &Tensor, axis: usize) -> Result<Tensor> {
     if axis == whole.rank() {
         return Ok(part.clone());
@@ -168,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_goes_back_to_where_it_was_cut_from() {
+    fn slices_are_written_back_in_place() {
         let whole = Tensor::arange(0f32, 12.0, &Device::Cpu).unwrap().reshape((3, 4)).unwrap();
         let part = first(&whole, &[2, 3]).unwrap();
         assert_eq!(part.to_vec2::<f32>().unwrap(), [[0.0, 1.0, 2.0], [4.0, 5.0, 6.0]]);

@@ -1,5 +1,5 @@
-//! The supernet of DMaskingNAS: every block type of every block at its largest widths, masks for
-//! what may be narrower (FBNetV2 section 3.1).
+//! The masked supernet of DMaskingNAS (FBNetV2 section 3.1): every block type of every block at the
+//! largest widths, with masks for the narrower options.
 
 use super::block::BlockGates;
 use super::gates::{
@@ -17,7 +17,7 @@ use crate::tape::{LeafGradients, Value};
 use candle_core::{Device, Result, Tensor};
 use std::rc::Rc;
 
-/// The network with all options.
+/// The supernet with one set of weights for all options.
 #[derive(Debug)]
 pub struct Supernet {
     net: Network,
@@ -25,7 +25,7 @@ pub struct Supernet {
     masks: MaskPlace,
 }
 
-/// Gates on a tape, to ask for their gradients afterwards.
+/// The gates on the tape of one pass.
 pub struct SupernetTapeGates {
     /// One per resolution, the largest first.
     paths: Vec<Rc<ResolutionPath>>,
@@ -34,10 +34,10 @@ pub struct SupernetTapeGates {
 }
 
 impl Supernet {
-    /// Adds the supernet's parameters to `params`.
+    /// A supernet with initial weights.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device runs out of memory.
     pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<(Self, Params)> {
         let mut params = Params::new(seed, device);
         let net = Network::new(&mut params, &NetworkPlan::supernet(space))?;
@@ -45,14 +45,14 @@ impl Supernet {
         Ok((Self { net, space: space.clone(), masks }, params))
     }
 
-    /// Puts the masks of widths and hidden channels elsewhere.
+    /// The same supernet with the masks of widths and hidden channels in another place.
     #[must_use]
     pub fn masked(self, masks: MaskPlace) -> Self {
         Self { masks, ..self }
     }
 
-    /// One path per resolution, the largest first. They share `blocks` and differ in the rows that
-    /// end a stage, which are times the resolution's gate.
+    /// One path per resolution, the largest first. They share `blocks` and differ in the mask at the end
+    /// of each stage, which is multiplied by the gate of the resolution.
     fn paths(
         &self,
         pass: &mut Pass<'_>,
@@ -89,9 +89,9 @@ impl Supernet {
         resolutions.enumerate().map(path).collect()
     }
 
-    /// Masks and factors of one block, but for the mask that ends it. A mask exists where there is
-    /// something to choose; the hidden channels of a block without expansion are its input's, as
-    /// many as the blocks before let through.
+    /// Masks and factors of one block, without the mask at its end. A mask exists where there is a
+    /// choice. The hidden channels of a block without expansion are its input channels, whose number
+    /// depends on the earlier blocks.
     fn bind(
         &self,
         pass: &mut Pass<'_>,
@@ -130,15 +130,15 @@ impl Supernet {
     }
 }
 
-/// The mask that ends a block, without the resolution's gate; `None` where there is none.
+/// The mask at the end of a block, without the gate of the resolution; `None` where there is no choice.
 fn end_mask(masks: MaskPlace, choices: &BlockChoices, values: &GateValues) -> Option<Vec<f64>> {
     (masks == MaskPlace::AfterNorm && choices.widths.len() > 1)
         .then(|| prefix_mask(&choices.widths, &values.widths))
 }
 
 impl SupernetTapeGates {
-    /// The gradient of the mask that ends a stage, whose rows are g_r · mask, one per path; those of
-    /// the gates g_r are added to theirs, in the order of the paths.
+    /// The gradient of the mask at the end of a stage. The tape has a row g_r · mask per path; the
+    /// gradients of the gates g_r are added to `by_resolutions`, in the order of the paths.
     fn end_gradients(
         &self,
         mask: &[f64],
@@ -217,10 +217,10 @@ impl GatedNetwork for Supernet {
         bound.end_gradients(&stem, stems, &mut by_resolutions, gradients)?;
         let heads = bound.paths.iter().map(|path| path.head.clone());
         bound.end_gradients(&head, heads, &mut by_resolutions, gradients)?;
-        // The channels that reach a block are a matter of the types and widths before it.
+        // The input width of a block depends on the types and widths of earlier blocks.
         bound.inputs.add_to(&mut blocks, &by_inputs);
         if bound.paths.len() == 1 {
-            // A single resolution weighs nothing.
+            // The only resolution has no gate.
             by_resolutions.fill(0.0);
         }
         by_resolutions.reverse();
@@ -228,8 +228,8 @@ impl GatedNetwork for Supernet {
     }
 }
 
-/// The gradients of a block's own gates, and of the probabilities of its inputs' widths; without
-/// what comes by the mask that ends the block.
+/// The gradients of the gates of a block, and of the probabilities of its input widths, without those
+/// through the mask at the end of the block.
 fn block_gradients(
     space: &SearchSpace,
     choices: &BlockChoices,
