@@ -22,7 +22,7 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct ListedRun<'a> {
     #[serde(flatten)]
     summary: Summary<'a>,
     attempt: u32,
@@ -37,18 +37,18 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
     let mut out = io::stdout().lock();
     if args.json {
         for run in &runs {
-            writeln!(out, "{}", serde_json::to_string(&line(run))?)?;
+            writeln!(out, "{}", serde_json::to_string(&listed(run))?)?;
         }
     } else if runs.is_empty() {
-        writeln!(out, "no runs yet; `repro run MANIFEST` makes some")?;
+        writeln!(out, "no runs yet; start one with `repro run MANIFEST`")?;
     } else {
         writeln!(out, "{}", table(&runs))?;
     }
     Ok(())
 }
 
-fn line(run: &RunRow) -> Line<'_> {
-    Line {
+fn listed(run: &RunRow) -> ListedRun<'_> {
+    ListedRun {
         summary: Summary::of(run),
         attempt: run.attempt,
         started_at: run.started_at,
@@ -66,7 +66,7 @@ fn table(runs: &[RunRow]) -> Table {
         ">top-1",
         ">MACs",
         "started (UTC)",
-        ">lasted",
+        ">duration",
     ]);
     for run in runs {
         table.row([

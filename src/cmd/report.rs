@@ -1,4 +1,4 @@
-//! `repro report`: tables, pages and pictures from the results database.
+//! `repro report`: tables, pages and figures from the results database.
 
 use super::command_line::command_line;
 use anyhow::Result;
@@ -19,26 +19,24 @@ pub struct Args {
     /// The folder to write to.
     #[arg(long, value_name = "DIR", default_value = "reports")]
     out: PathBuf,
-    /// Only this experiment; may be given more than once.
+    /// Report only this experiment; may be repeated.
     #[arg(long, value_name = "NAME")]
     experiment: Vec<String>,
-    /// Only this run; may be given more than once.
+    /// Report only this run; may be repeated.
     #[arg(long, value_name = "ID")]
     run: Vec<i64>,
-    /// Show the results here instead of writing files.
+    /// Print the results instead of writing files.
     #[arg(long)]
     print: bool,
 }
 
-/// Runs the command.
-///
 /// # Errors
-/// When the database cannot be read, holds no such run, or a file cannot be written.
+/// When the database cannot be read, has no such run, or a file cannot be written.
 pub fn run(args: &Args, store: &Store) -> Result<()> {
     let runs = report::select(store.runs()?, &args.experiment, &args.run)?;
     let mut out = io::stdout().lock();
     if runs.is_empty() {
-        writeln!(out, "The database holds no runs yet; `repro run MANIFEST` makes some.")?;
+        writeln!(out, "The database has no runs yet; start one with `repro run MANIFEST`.")?;
         return Ok(());
     }
     let measurements_of = |id| Ok(store.measurements(id)?);

@@ -4,6 +4,7 @@ use super::summary::Summary;
 use anyhow::Result;
 use repro::env::{self, Environment};
 use repro::record::{ChoiceProbabilities, PhaseUsage, ScalingPoint};
+use repro::report;
 use repro::space::{BlockKind, BlockSpec, BlockType};
 use repro::store::{ArchitectureRow, Measurement, RunRow, Store};
 use repro::study::report::points_table;
@@ -38,12 +39,12 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&run, &series, &points)?)?)?;
     } else {
-        writeln!(out, "{}", as_text(&run, &series, points))?;
+        writeln!(out, "{}", text::printable(&as_text(&run, &measurements, points)))?;
     }
     Ok(())
 }
 
-/// The measurements by metric; they come in that order.
+/// The measurements by metric, in which order they come.
 fn series(measurements: &[Measurement]) -> Vec<&[Measurement]> {
     measurements.chunk_by(|a, b| a.metric == b.metric).collect()
 }
@@ -97,8 +98,12 @@ fn as_json(run: &RunRow, series: &[&[Measurement]], points: &[ScalingPoint]) -> 
     Ok(value)
 }
 
-fn as_text(run: &RunRow, series: &[&[Measurement]], points: Vec<ScalingPoint>) -> String {
+fn as_text(run: &RunRow, measurements: &[Measurement], points: Vec<ScalingPoint>) -> String {
+    let series = series(measurements);
     let mut text = head(run);
+    for warning in report::warnings(run, measurements) {
+        let _ = write!(text, "\n  warning     {warning}");
+    }
     let mut section = |title: &str, body: String| {
         let _ = write!(text, "\n\n{title}\n{}", indent(&body));
     };
@@ -112,7 +117,7 @@ fn as_text(run: &RunRow, series: &[&[Measurement]], points: Vec<ScalingPoint>) -
         section("phases", phases(run).to_string());
     }
     if !series.is_empty() {
-        section("metrics", metrics(series).to_string());
+        section("metrics", metrics(&series).to_string());
     }
     if !points.is_empty() {
         section("points", points_table(run, points).trim_end().to_owned());
@@ -130,7 +135,7 @@ fn head(run: &RunRow) -> String {
         format!("run {}: {}", run.id, run.status.name()),
         format!("  experiment  {}: {}, seed {}", run.experiment, run.method, run.seed),
         format!("  data set    {}", run.dataset),
-        format!("  started     {started} UTC, lasted {lasted}, attempt {}", run.attempt),
+        format!("  start       {started} UTC, duration {lasted}, attempt {}", run.attempt),
         format!("  command     {}", run.command),
     ];
     if let Some(result) = &run.result {
@@ -138,11 +143,12 @@ fn head(run: &RunRow) -> String {
         lines.push(format!("  test        top-1 {top1}, loss {:.4}, {n} images", result.test_loss));
         lines.push(format!("  weights     sha256 {}", result.weights_sha256));
     }
-    lines.extend(run.error.as_ref().map(|error| format!("  error       {error}")));
+    lines
+        .extend(run.error.as_ref().map(|error| format!("  error       {}", text::one_line(error))));
     lines.join("\n")
 }
 
-/// The side of the images, and how sure the search was of each that it could have taken.
+/// The input resolution, and the final probability of each one that was searched.
 fn resolution(found: &ArchitectureRow) -> String {
     let side = found.arch.resolution;
     let options: Vec<String> = found
@@ -152,15 +158,22 @@ fn resolution(found: &ArchitectureRow) -> String {
         .collect();
     match &options[..] {
         [] => format!("input {side}x{side}"),
-        options => format!("input {side}x{side}, chosen of {}", options.join(", ")),
+        options => format!("input {side}x{side}, chosen from {}", options.join(", ")),
     }
 }
 
-/// One line per block; `sure` is the probability of the likeliest type, expansion and width, which were
-/// chosen unless a budget asked for others.
+/// One line per block. The last column is the final probability of the argmax type, expansion and
+/// width, which were chosen unless the projection onto the budget changed them.
 fn blocks(found: &ArchitectureRow) -> Table {
     let mut table = Table::new(&[
-        "block", "kind", ">stride", ">hidden", ">squeeze", ">width", "residual", "sure",
+        "block",
+        "kind",
+        ">stride",
+        ">hidden",
+        ">squeeze",
+        ">width",
+        "residual",
+        "p of argmax",
     ]);
     for (i, block) in found.arch.blocks.iter().enumerate() {
         let [kind, hidden, squeeze, residual] = kind(block);
@@ -172,13 +185,13 @@ fn blocks(found: &ArchitectureRow) -> Table {
             squeeze,
             block.width.to_string(),
             residual,
-            or_dash(found.probabilities.get(i).map(sureness)),
+            or_dash(found.probabilities.get(i).map(probabilities)),
         ]);
     }
     table
 }
 
-/// What a block is, its hidden and squeezed channels, whether it adds its input.
+/// The kind of a block, its hidden and squeezed channels, and whether it adds its input.
 fn kind(block: &BlockSpec) -> [String; 4] {
     let dash = || or_dash(None::<usize>);
     match &block.kind {
@@ -197,7 +210,7 @@ fn kind(block: &BlockSpec) -> [String; 4] {
     }
 }
 
-fn sureness(p: &ChoiceProbabilities) -> String {
+fn probabilities(p: &ChoiceProbabilities) -> String {
     let largest = |p: &[f64]| 100.0 * p.iter().copied().fold(0.0, f64::max);
     let [kind, expansion, width] = [&p.types, &p.expansions, &p.widths].map(|p| largest(p));
     format!("{kind:.0} % {expansion:.0} % {width:.0} %")
@@ -210,14 +223,14 @@ fn phases(run: &RunRow) -> Table {
         ">peak memory",
         ">images",
         ">images/s",
-        ">MACs executed",
+        ">executed MACs",
         ">networks",
     ]);
     for row in &run.phases {
         let images = row.usage.filter(|usage| usage.images > 0);
         table.row([
             row.phase.name().to_owned(),
-            row.usage.map_or("not ended".to_owned(), |usage| text::duration(usage.seconds)),
+            row.usage.map_or("not finished".to_owned(), |usage| text::duration(usage.seconds)),
             or_dash(row.usage.map(|usage| text::bytes(usage.peak_bytes))),
             or_dash(images.map(|usage| usage.images)),
             or_dash(images.map(|usage| format!("{:.1}", usage.images as f64 / usage.seconds))),
@@ -230,14 +243,14 @@ fn phases(run: &RunRow) -> Table {
 
 fn metrics(series: &[&[Measurement]]) -> Table {
     const WIDTH: usize = 32;
-    let mut table = Table::new(&["metric", ">points", ">first", ">last", "course"]);
+    let mut table = Table::new(&["metric", ">points", ">first", ">last", "curve"]);
     for points in series {
         let (Some(first), Some(last)) = (points.first(), points.last()) else { continue };
         let values: Vec<f64> = points.iter().map(|point| point.value).collect();
-        let course = if values.len() > 1 { text::sparkline(&values, WIDTH) } else { String::new() };
+        let curve = if values.len() > 1 { text::sparkline(&values, WIDTH) } else { String::new() };
         let cells = [first, last].map(|point| text::decimal(point.value));
         let [first, last] = cells;
-        table.row([points[0].metric.to_string(), points.len().to_string(), first, last, course]);
+        table.row([points[0].metric.to_string(), points.len().to_string(), first, last, curve]);
     }
     table
 }

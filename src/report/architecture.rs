@@ -1,4 +1,4 @@
-//! A derived architecture, block by block: shapes, cost, and how sure the search was.
+//! The derived network block by block: shapes, cost, and the final probabilities of its choices.
 
 use crate::cost::{self, Cost};
 use crate::record::ChoiceProbabilities;
@@ -7,8 +7,8 @@ use crate::store::ArchitectureRow;
 use crate::text::{NOTHING, Table, Unit};
 
 /// Stem, blocks, head and their sum.
-pub fn table(found: &ArchitectureRow) -> Table {
-    let arch = &found.arch;
+pub fn table(derived: &ArchitectureRow) -> Table {
+    let arch = &derived.arch;
     let mut table = Table::new([
         "block",
         "operator",
@@ -25,17 +25,17 @@ pub fn table(found: &ArchitectureRow) -> Table {
     ]);
     let nothing = || NOTHING.to_owned();
     let mut costs = part_costs(arch).into_iter();
-    let mut push = |name: &str, shape: [String; 5], residual: String, sure: [String; 3]| {
+    let mut push = |name: &str, shape: [String; 5], residual: String, ps: [String; 3]| {
         let cost = costs.next();
         let cell = |of: fn(&Cost<u64>) -> u64| {
             cost.as_ref().map_or_else(nothing, |cost| Unit::Count.cell(of(cost) as f64))
         };
         let cost = [cell(|cost| cost.macs), cell(|cost| cost.params)];
         let row = [name.to_owned()].into_iter().chain(shape).chain(cost).chain([residual]);
-        table.row(row.chain(sure));
+        table.row(row.chain(ps));
     };
 
-    let unsure = || [nothing(), nothing(), nothing()];
+    let no_choice = || [nothing(), nothing(), nothing()];
     let stem = &arch.stem;
     let (mut input, mut side) = (stem.width, conv_out(arch.resolution, stem.kernel, stem.stride));
     let shape = [
@@ -45,7 +45,7 @@ pub fn table(found: &ArchitectureRow) -> Table {
         stem.stride.to_string(),
         format!("{} → {side}", arch.resolution),
     ];
-    push("stem", shape, nothing(), unsure());
+    push("stem", shape, nothing(), no_choice());
     for block in &arch.blocks {
         let after = side.div_ceil(block.stride);
         let shape = [
@@ -55,19 +55,19 @@ pub fn table(found: &ArchitectureRow) -> Table {
             block.stride.to_string(),
             format!("{side} → {after}"),
         ];
-        push(&block.label, shape, residual(&block.kind), sureness(found, block));
+        push(&block.label, shape, residual(&block.kind), probabilities(derived, block));
         (input, side) = (block.width, after);
     }
     let (operator, channels) = head(&arch.head, input, arch.classes);
     let shape = [operator, nothing(), channels, "1".to_owned(), format!("{side} → 1")];
-    push("head", shape, nothing(), unsure());
+    push("head", shape, nothing(), no_choice());
     let total = [arch.id(), nothing(), nothing(), nothing(), nothing()];
-    push("total", total, nothing(), unsure());
+    push("total", total, nothing(), no_choice());
     table
 }
 
-/// What stem, blocks and head cost, and all together. The formula counts whole networks: a part
-/// costs what the network cut behind it costs more than the network cut before it.
+/// The costs of stem, blocks and head, and their total. The formula counts whole networks, so the cost
+/// of a part is the difference between the network cut after it and the network cut before it.
 fn part_costs(arch: &ArchSpec) -> Vec<Cost<u64>> {
     let cut = |blocks: usize| {
         let mut cut = arch.clone();
@@ -130,11 +130,11 @@ fn head(head: &Head, input: usize, classes: usize) -> (String, String) {
     }
 }
 
-/// Final probabilities of the likeliest type, expansion and width, which are the chosen ones unless a
-/// budget asked for others. In brackets the number of options.
-fn sureness(found: &ArchitectureRow, block: &BlockSpec) -> [String; 3] {
-    let likeliest = |of: fn(&ChoiceProbabilities) -> &[f64]| {
-        let named = found.probabilities.iter().find(|choice| choice.block == block.label);
+/// The final probability of the argmax type, expansion and width, with the number of options in
+/// brackets.
+fn probabilities(derived: &ArchitectureRow, block: &BlockSpec) -> [String; 3] {
+    let argmax = |of: fn(&ChoiceProbabilities) -> &[f64]| {
+        let named = derived.probabilities.iter().find(|choice| choice.block == block.label);
         let options = named.map(of).filter(|options| options.len() > 1);
         let largest = options.and_then(|options| options.iter().copied().reduce(f64::max));
         match (options, largest) {
@@ -143,11 +143,11 @@ fn sureness(found: &ArchitectureRow, block: &BlockSpec) -> [String; 3] {
         }
     };
     let expansion = match block.kind {
-        BlockKind::MbConv { .. } => likeliest(|choice| &choice.expansions),
-        // The others have none, whatever was likeliest.
+        BlockKind::MbConv { .. } => argmax(|choice| &choice.expansions),
+        // Other blocks have no expansion, whatever its probabilities were.
         BlockKind::Projection | BlockKind::Identity | BlockKind::Residual => NOTHING.to_owned(),
     };
-    [likeliest(|choice| &choice.types), expansion, likeliest(|choice| &choice.widths)]
+    [argmax(|choice| &choice.types), expansion, argmax(|choice| &choice.widths)]
 }
 
 #[cfg(test)]

@@ -1,18 +1,19 @@
-//! Accuracy over compute, as a picture of one colour per method. On the left what came out: one dot
-//! per run, and the mean of each method with its standard deviation. On the right how the search went:
-//! the held-out accuracy that a method steers by, over what it had executed until then.
+//! Accuracy over compute, one colour per method. The left panel shows results: one dot per run, and the
+//! mean of each method with its standard deviation. The right panel shows search curves: the held-out
+//! accuracy that a method selects by over what it had executed so far.
 
-use super::comparison::{Comparison, Tested};
-use super::drawing::{Anchor, Drawing, Pen, Place};
+use super::comparison::{ComparedRun, Comparison};
+use super::drawing::{Anchor, Drawing, Pen, Pixel};
 use super::figure::{Axis, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame};
 use super::frame::mean_and_sd;
 use super::results::top1;
 use crate::record::Phase;
+use crate::text::plural;
 
 /// Multiply-accumulates, and top-1 in 0..=1.
-type Point = (f64, f64);
+type ComputePoint = (f64, f64);
 
-/// What the axes count in.
+// What the axes count in.
 const TERA: f64 = 1e12;
 const PERCENT: f64 = 0.01;
 
@@ -20,38 +21,38 @@ const PERCENT: f64 = 0.01;
 #[must_use]
 pub fn accuracy_over_compute(title: &str, comparison: &Comparison<'_>) -> Option<Drawing> {
     let methods = &comparison.methods;
-    let results: Vec<Vec<Point>> =
+    let results: Vec<Vec<ComputePoint>> =
         methods.iter().map(|method| method.runs.iter().filter_map(result).collect()).collect();
-    let courses = methods.iter().map(|method| {
-        let of_runs: Vec<&[Point]> = method.runs.iter().map(|tested| &tested.course[..]).collect();
-        mean_course(&of_runs)
+    let curves = methods.iter().map(|method| {
+        let of_runs: Vec<&[ComputePoint]> =
+            method.runs.iter().map(|compared| &compared.search_curve[..]).collect();
+        mean_curve(&of_runs)
     });
-    let courses: Vec<Vec<Point>> = courses.collect();
+    let curves: Vec<Vec<ComputePoint>> = curves.collect();
     results.iter().flatten().next()?;
-    let panels = 1 + usize::from(courses.iter().any(|course| !course.is_empty()));
+    let panels = 1 + usize::from(curves.iter().any(|curve| !curve.is_empty()));
     let height = PANEL.1 + LEGEND_LINE * methods.len() as f64 + 10.0;
     let mut drawing = Drawing::new(title, (PANEL.0 * panels as f64, height));
     draw_results(&mut drawing, &results);
     for (i, (method, points)) in methods.iter().zip(&results).enumerate() {
         let y = PANEL.1 + LEGEND_LINE * i as f64 + 6.0;
         dot(&mut drawing, (LEFT, y), i);
-        let runs = if points.len() == 1 { "1 run" } else { &format!("{} runs", points.len()) };
-        let text = format!("{}, {runs}", method.name);
+        let text = format!("{}, {}", method.name, plural(points.len(), "run"));
         drawing.text((LEFT + 14.0, y + 4.0), Anchor::Start, &text);
     }
     if panels > 1 {
-        draw_courses(drawing.at((PANEL.0, 0.0)), &courses);
+        draw_curves(drawing.at((PANEL.0, 0.0)), &curves);
     }
     Some(drawing)
 }
 
 /// One dot per run, and a bar per method.
-fn draw_results(drawing: &mut Drawing, results: &[Vec<Point>]) {
-    let bars: Vec<Option<Bar>> = results.iter().map(|points| Bar::of(points)).collect();
+fn draw_results(drawing: &mut Drawing, results: &[Vec<ComputePoint>]) {
+    let bars: Vec<Option<MeanBar>> = results.iter().map(|points| MeanBar::of(points)).collect();
     let ends = bars.iter().flatten().flat_map(|bar| [bar.y - bar.sd, bar.y + bar.sd]);
     let all = || results.iter().flatten();
     let (x_axis, y_axis) = axes(all().map(|point| point.0), all().map(|point| point.1).chain(ends));
-    let x_title = ("MACs of search and one training [10^12]", &x_axis);
+    let x_title = ("MACs of search and one training run [10^12]", &x_axis);
     frame(drawing, "test top-1 [%]", x_title, &y_axis);
     let at = |point| place(&x_axis, &y_axis, point);
     for (i, (points, bar)) in results.iter().zip(&bars).enumerate() {
@@ -65,13 +66,13 @@ fn draw_results(drawing: &mut Drawing, results: &[Vec<Point>]) {
 }
 
 /// One line per method.
-fn draw_courses(drawing: &mut Drawing, courses: &[Vec<Point>]) {
-    let all = || courses.iter().flatten();
+fn draw_curves(drawing: &mut Drawing, curves: &[Vec<ComputePoint>]) {
+    let all = || curves.iter().flatten();
     let (x_axis, y_axis) = axes(all().map(|point| point.0), all().map(|point| point.1));
     let x_title = ("MACs executed so far [10^12]", &x_axis);
-    frame(drawing, "held-out top-1 while searching [%]", x_title, &y_axis);
-    for (i, course) in courses.iter().enumerate() {
-        let places: Vec<Place> = course.iter().map(|p| place(&x_axis, &y_axis, *p)).collect();
+    frame(drawing, "held-out top-1 during the search [%]", x_title, &y_axis);
+    for (i, curve) in curves.iter().enumerate() {
+        let places: Vec<Pixel> = curve.iter().map(|p| place(&x_axis, &y_axis, *p)).collect();
         drawing.line(&places, Pen::solid(colour(i), 1.5));
         // Shows also a line of one point.
         if let Some(last) = places.last() {
@@ -84,47 +85,47 @@ fn axes(xs: impl Iterator<Item = f64>, ys: impl Iterator<Item = f64>) -> (Axis, 
     (Axis::logarithmic(xs.map(|x| x / TERA)), Axis::new(ys.map(|y| y / PERCENT), 0.0))
 }
 
-fn place(x_axis: &Axis, y_axis: &Axis, (x, y): Point) -> Place {
+fn place(x_axis: &Axis, y_axis: &Axis, (x, y): ComputePoint) -> Pixel {
     (x_axis.at(x / TERA, X_ENDS), y_axis.at(y / PERCENT, Y_ENDS))
 }
 
-/// The mean of the courses of a method's runs, step by step, as far as all of them go.
-fn mean_course(courses: &[&[Point]]) -> Vec<Point> {
-    let steps = courses.iter().map(|course| course.len()).min().unwrap_or(0);
+/// The mean of the curves of a method's runs, step by step, up to the end of the shortest.
+fn mean_curve(curves: &[&[ComputePoint]]) -> Vec<ComputePoint> {
+    let steps = curves.iter().map(|curve| curve.len()).min().unwrap_or(0);
     let mean_at = |step: usize| {
-        let points = courses.iter().map(|course| course[step]);
+        let points = curves.iter().map(|curve| curve[step]);
         let sum = points.fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
-        let n = courses.len() as f64;
+        let n = curves.len() as f64;
         (sum.0 / n, sum.1 / n)
     };
     (0..steps).map(mean_at).collect()
 }
 
-/// What a run executed to find its network and to train it once: the repeats only measure how much
-/// trainings differ.
-fn result(tested: &Tested<'_>) -> Option<Point> {
-    let macs = |phase| tested.run.usage(phase).and_then(|usage| usage.macs).map(|n| n as f64);
-    let trainings = tested.top1s.len().max(1) as f64;
-    let executed = macs(Phase::Search)? + macs(Phase::Train)? / trainings;
-    (executed > 0.0).then_some((executed, top1(tested.run)?))
+/// What a run executed to search its network and to train it once. Further training runs only measure
+/// how much training runs differ.
+fn result(compared: &ComparedRun<'_>) -> Option<ComputePoint> {
+    let macs = |phase| compared.run.usage(phase).and_then(|usage| usage.macs).map(|n| n as f64);
+    let training_runs = compared.top1s.len().max(1) as f64;
+    let executed = macs(Phase::Search)? + macs(Phase::Train)? / training_runs;
+    (executed > 0.0).then_some((executed, top1(compared.run)?))
 }
 
 /// The mean of a method's points, and the standard deviation of its accuracies.
-struct Bar {
+struct MeanBar {
     x: f64,
     y: f64,
     /// Zero where there is one point.
     sd: f64,
 }
 
-impl Bar {
-    fn of(points: &[Point]) -> Option<Self> {
+impl MeanBar {
+    fn of(points: &[ComputePoint]) -> Option<Self> {
         let (xs, ys): (Vec<f64>, Vec<f64>) = points.iter().copied().unzip();
         let ((x, _), (y, sd)) = mean_and_sd(&xs).zip(mean_and_sd(&ys))?;
         Some(Self { x, y, sd: sd.unwrap_or_default() })
     }
 
-    fn draw(&self, drawing: &mut Drawing, at: impl Fn(Point) -> Place, method: usize) {
+    fn draw(&self, drawing: &mut Drawing, at: impl Fn(ComputePoint) -> Pixel, method: usize) {
         let (x, y) = at((self.x, self.y));
         let (low, high) = (at((self.x, self.y - self.sd)), at((self.x, self.y + self.sd)));
         let pen = Pen::solid(colour(method), 1.5);
@@ -133,7 +134,7 @@ impl Bar {
     }
 }
 
-fn dot(drawing: &mut Drawing, place: Place, method: usize) {
+fn dot(drawing: &mut Drawing, place: Pixel, method: usize) {
     drawing.dot(place, 3.0, colour(method), 0.7);
 }
 
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dots_are_where_the_axes_say() {
+    fn dots_lie_where_the_axes_say() {
         let mut drawing = Drawing::new("t", PANEL);
         draw_results(&mut drawing, &[vec![(1e12, 0.5), (2e12, 0.7)]]);
         let svg = drawing.svg();
@@ -157,15 +158,15 @@ mod tests {
             );
         }
         let mut drawing = Drawing::new("t", PANEL);
-        draw_courses(&mut drawing, &[vec![(1e11, 0.2), (2e11, 0.4)], vec![]]);
+        draw_curves(&mut drawing, &[vec![(1e11, 0.2), (2e11, 0.4)], vec![]]);
         assert!(drawing.svg().contains(&format!("<circle cx=\"{right:.1}\" cy=\"{top:.1}\"")));
     }
 
     #[test]
-    fn a_mean_course_goes_as_far_as_all_of_them() {
+    fn a_mean_curve_ends_with_the_shortest() {
         let (a, b) = ([(1.0, 0.1), (2.0, 0.2), (3.0, 0.3)], [(3.0, 0.3), (6.0, 0.6)]);
-        assert_eq!(mean_course(&[&a, &b]), [(2.0, 0.2), (4.0, 0.4)]);
-        assert_eq!(mean_course(&[&a, &[]]), []);
-        assert_eq!(mean_course(&[]), []);
+        assert_eq!(mean_curve(&[&a, &b]), [(2.0, 0.2), (4.0, 0.4)]);
+        assert_eq!(mean_curve(&[&a, &[]]), []);
+        assert_eq!(mean_curve(&[]), []);
     }
 }

@@ -4,7 +4,7 @@ use crate::text::xml;
 use std::fmt::Write;
 
 /// Pixels from the left and from the top.
-pub type Place = (f64, f64);
+pub type Pixel = (f64, f64);
 
 /// A picture on a white background.
 #[derive(Clone, Debug)]
@@ -12,15 +12,15 @@ pub struct Drawing {
     title: String,
     size: (f64, f64),
     /// Places of the next shapes are relative to it.
-    origin: Place,
+    origin: Pixel,
     shapes: Vec<Shape>,
 }
 
 #[derive(Clone, Debug)]
 enum Shape {
-    Line { places: Vec<Place>, pen: Pen },
-    Dot { centre: Place, radius: f64, colour: &'static str, opacity: f64 },
-    Text { place: Place, anchor: Anchor, bold: bool, text: String },
+    Line { places: Vec<Pixel>, pen: Pen },
+    Dot { centre: Pixel, radius: f64, colour: &'static str, opacity: f64 },
+    Text { place: Pixel, anchor: Anchor, bold: bool, text: String },
 }
 
 /// Colour, width and dashes of a line.
@@ -67,17 +67,17 @@ impl Drawing {
     }
 
     /// Sets the origin of the next shapes.
-    pub fn at(&mut self, origin: Place) -> &mut Self {
+    pub fn at(&mut self, origin: Pixel) -> &mut Self {
         self.origin = origin;
         self
     }
 
-    fn moved(&self, (x, y): Place) -> Place {
+    fn moved(&self, (x, y): Pixel) -> Pixel {
         (self.origin.0 + x, self.origin.1 + y)
     }
 
     /// A line through at least two places; nothing through fewer.
-    pub fn line(&mut self, places: &[Place], pen: Pen) {
+    pub fn line(&mut self, places: &[Pixel], pen: Pen) {
         if places.len() > 1 {
             let places = places.iter().map(|place| self.moved(*place)).collect();
             self.shapes.push(Shape::Line { places, pen });
@@ -85,22 +85,22 @@ impl Drawing {
     }
 
     /// A filled circle.
-    pub fn dot(&mut self, centre: Place, radius: f64, colour: &'static str, opacity: f64) {
+    pub fn dot(&mut self, centre: Pixel, radius: f64, colour: &'static str, opacity: f64) {
         let centre = self.moved(centre);
         self.shapes.push(Shape::Dot { centre, radius, colour, opacity });
     }
 
     /// Text whose baseline is at `place`.
-    pub fn text(&mut self, place: Place, anchor: Anchor, text: &str) {
+    pub fn text(&mut self, place: Pixel, anchor: Anchor, text: &str) {
         self.write(place, anchor, false, text);
     }
 
     /// Bold text that starts at `place`.
-    pub fn heading(&mut self, place: Place, text: &str) {
+    pub fn heading(&mut self, place: Pixel, text: &str) {
         self.write(place, Anchor::Start, true, text);
     }
 
-    fn write(&mut self, place: Place, anchor: Anchor, bold: bool, text: &str) {
+    fn write(&mut self, place: Pixel, anchor: Anchor, bold: bool, text: &str) {
         let (place, text) = (self.moved(place), text.to_owned());
         self.shapes.push(Shape::Text { place, anchor, bold, text });
     }

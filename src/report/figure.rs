@@ -1,134 +1,23 @@
-//! How a search went, as a picture: one panel per metric over the epochs or candidates, one line per
-//! run.
+//! What all figures share: sizes, colours, axes and the frame of a panel.
 
-use super::drawing::{Anchor, Drawing, Pen, Place};
-use crate::record::Metric;
-use crate::store::Measurement;
+use super::drawing::{Anchor, Drawing, Pen};
 
-/// The line of one run.
-#[derive(Clone, Debug)]
-pub struct Series {
-    pub label: String,
-    pub measurements: Vec<Measurement>,
-}
-
-struct Panel {
-    metric: Metric,
-    title: &'static str,
-    /// What a step is.
-    step: &'static str,
-    /// The axis counts in this many.
-    unit: f64,
-}
-
-impl Panel {
-    /// Over the epochs.
-    const fn epochs(metric: Metric, title: &'static str, unit: f64) -> Self {
-        Self { metric, title, step: "epoch", unit }
-    }
-}
-
-const PANELS: [Panel; 10] = [
-    Panel::epochs(Metric::SEARCH_LOSS, "cross-entropy, weights' images [nats]", 1.0),
-    Panel::epochs(Metric::SEARCH_ALPHA_CROSS_ENTROPY, "cross-entropy, alpha's images [nats]", 1.0),
-    Panel::epochs(Metric::SEARCH_EXPECTED_MACS, "expected MACs [millions]", 1e6),
-    Panel::epochs(Metric::SEARCH_EXPECTED_PARAMS, "expected params [thousands]", 1e3),
-    Panel::epochs(Metric::SEARCH_ENTROPY_TYPE, "entropy of types [share of largest]", 1.0),
-    Panel::epochs(Metric::SEARCH_ENTROPY_EXPANSION, "entropy of expansions", 1.0),
-    Panel::epochs(Metric::SEARCH_ENTROPY_WIDTH, "entropy of widths", 1.0),
-    Panel::epochs(Metric::SEARCH_ENTROPY_RESOLUTION, "entropy of resolutions", 1.0),
-    Panel {
-        metric: Metric::SEARCH_CANDIDATE_TOP1,
-        title: "held-out top-1 of each candidate [%]",
-        step: "candidate",
-        unit: 0.01,
-    },
-    Panel {
-        metric: Metric::SEARCH_BEST_TOP1,
-        title: "held-out top-1 of the best so far [%]",
-        step: "candidate",
-        unit: 0.01,
-    },
-];
-
-/// Told apart also by people who see few colours (Okabe and Ito); past the last come dashes.
-const COLOURS: [&str; 8] =
+/// Distinct also with colour blindness (Okabe and Ito).
+pub(crate) const COLOURS: [&str; 8] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#555555", "#56b4e9", "#8c510a"];
 
 // All in pixels.
 pub(crate) const PANEL: (f64, f64) = (300.0, 210.0);
 pub(crate) const COLUMNS: usize = 3;
 pub(crate) const LEFT: f64 = 52.0;
-/// Where the axes begin and end within a panel.
+/// Both ends of the axes within a panel.
 pub(crate) const X_ENDS: (f64, f64) = (LEFT, PANEL.0 - 14.0);
 pub(crate) const Y_ENDS: (f64, f64) = (PANEL.1 - 38.0, 28.0);
 pub(crate) const LEGEND_LINE: f64 = 18.0;
 
-/// The picture; `None` if there is nothing to draw.
-#[must_use]
-pub fn search(title: &str, runs: &[Series]) -> Option<Drawing> {
-    let measured = |run: &Series, panel: &Panel| !points(run, panel).is_empty();
-    let panels: Vec<&Panel> =
-        PANELS.iter().filter(|panel| runs.iter().any(|run| measured(run, panel))).collect();
-    let runs: Vec<&Series> =
-        runs.iter().filter(|run| panels.iter().any(|panel| measured(run, panel))).collect();
-    if panels.is_empty() {
-        return None;
-    }
-    let rows = panels.len().div_ceil(COLUMNS);
-    let (width, panels_height) = (PANEL.0 * COLUMNS as f64, PANEL.1 * rows as f64);
-    let height = panels_height + LEGEND_LINE * runs.len().div_ceil(COLUMNS) as f64 + 10.0;
-    let mut drawing = Drawing::new(title, (width, height));
-    for (i, panel) in panels.iter().enumerate() {
-        let (x, row) = place(i);
-        draw(drawing.at((x, row * PANEL.1)), panel, &runs);
-    }
-    drawing.at((0.0, 0.0));
-    for (i, run) in runs.iter().enumerate() {
-        let (x, row) = place(i);
-        let (x, y) = (x + LEFT, panels_height + LEGEND_LINE * row + 6.0);
-        drawing.line(&[(x, y), (x + 24.0, y)], pen(i));
-        drawing.text((x + 30.0, y + 4.0), Anchor::Start, &run.label);
-    }
-    Some(drawing)
-}
-
-/// The left edge in pixels and the row of the `i`-th thing.
-fn place(i: usize) -> (f64, f64) {
-    ((i % COLUMNS) as f64 * PANEL.0, (i / COLUMNS) as f64)
-}
-
+/// The colour of the `i`-th line; they repeat after eight.
 pub(crate) fn colour(i: usize) -> &'static str {
     COLOURS[i % COLOURS.len()]
-}
-
-fn pen(i: usize) -> Pen {
-    let round = i / COLOURS.len();
-    Pen { colour: colour(i), width: 1.5, dash: (round > 0).then_some(3.0 * round as f64) }
-}
-
-/// Epoch and value of a panel's metric, in its unit.
-fn points(run: &Series, panel: &Panel) -> Vec<(f64, f64)> {
-    let of_panel = run.measurements.iter().filter(|m| m.metric == panel.metric);
-    let points = of_panel.map(|m| (m.step as f64, m.value / panel.unit));
-    points.filter(|(_, value)| value.is_finite()).collect()
-}
-
-/// One panel, its corner at the origin.
-fn draw(drawing: &mut Drawing, panel: &Panel, runs: &[&Series]) {
-    let lines: Vec<Vec<(f64, f64)>> = runs.iter().map(|run| points(run, panel)).collect();
-    let x_axis = Axis::new(lines.iter().flatten().map(|p| p.0), 1.0);
-    let y_axis = Axis::new(lines.iter().flatten().map(|p| p.1), 0.0);
-    frame(drawing, panel.title, (panel.step, &x_axis), &y_axis);
-    for (i, line) in lines.iter().enumerate() {
-        let places: Vec<Place> =
-            line.iter().map(|p| (x_axis.at(p.0, X_ENDS), y_axis.at(p.1, Y_ENDS))).collect();
-        drawing.line(&places, pen(i));
-        // Shows also a line of one point.
-        if let Some(last) = places.last() {
-            drawing.dot(*last, 2.0, colour(i), 1.0);
-        }
-    }
 }
 
 /// Title, axes, ticks and their labels.
@@ -154,9 +43,9 @@ pub(crate) fn frame(
     drawing.text((f64::midpoint(left, right), bottom + 30.0), Anchor::Middle, x_title);
 }
 
-/// A range with round ends.
+/// A range with round ends and labelled ticks.
 pub(crate) struct Axis {
-    /// Where it begins and ends; logarithms where it is logarithmic.
+    /// Logarithms if the axis is logarithmic.
     ends: (f64, f64),
     logarithmic: bool,
     /// Values and their labels.
@@ -164,10 +53,10 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    /// Holds all `values`; ticks are at least `least_step` apart.
+    /// A linear axis that covers all `values`; ticks are at least `least_step` apart.
     pub(crate) fn new(values: impl Iterator<Item = f64>, least_step: f64) -> Self {
         let (low, high) = range(values).unwrap_or((0.0, 1.0));
-        // A line that does not move, or only by rounding, still gets an axis around it.
+        // A constant line, or one that varies only by rounding, still gets an axis around it.
         let span = (high - low).max(low.abs().max(high.abs()) * 1e-6).max(1e-9);
         let power = 10_f64.powf((span / 5.0).log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| span / s <= 5.0);
@@ -181,8 +70,8 @@ impl Axis {
         Self { ends: (first * step, last * step), logarithmic: false, ticks }
     }
 
-    /// The same for positive values; ticks are at powers of ten, and in a short range also at two and
-    /// five times these.
+    /// A logarithmic axis for positive values. Ticks are at powers of ten, in a short range also at two
+    /// and five times these.
     pub(crate) fn logarithmic(values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = range(values).unwrap_or((1.0, 10.0));
         let multiples: &[u8] = if high < 100.0 * low { &[1, 2, 5] } else { &[1] };
@@ -201,7 +90,7 @@ impl Axis {
         Self { ends: (all[first].0.log10(), all[last].0.log10()), logarithmic: true, ticks }
     }
 
-    /// The pixel of a value, on an axis that begins and ends at these pixels.
+    /// The pixel of a value on an axis between two pixels.
     pub(crate) fn at(&self, value: f64, (from, to): (f64, f64)) -> f64 {
         let value = if self.logarithmic { value.log10() } else { value };
         from + (value - self.ends.0) / (self.ends.1 - self.ends.0) * (to - from)
@@ -230,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logarithmic_axis_has_powers_of_ten_and_in_a_short_range_more() {
+    fn a_logarithmic_axis_has_ticks_at_powers_of_ten() {
         let axis = Axis::logarithmic([0.3, 52.9, 800.0].into_iter());
         assert_eq!(labels(&axis), ["0.1", "1", "10", "100", "1000"]);
         assert!((axis.at(10.0, (0.0, 100.0)) - 50.0).abs() < 1e-9);
@@ -245,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_and_hold_the_values() {
+    fn ticks_are_round_and_cover_the_values() {
         assert_eq!(linear(&[0.0, 7.0], 1.0), ["0", "2", "4", "6", "8"]);
         assert_eq!(linear(&[0.0, 1.0], 1.0), ["0", "1"]);
         assert_eq!(linear(&[1.61, 2.31], 0.0), ["1.6", "1.8", "2.0", "2.2", "2.4"]);
@@ -253,15 +142,5 @@ mod tests {
         assert_eq!(linear(&[], 1.0), ["0", "1"]);
         assert!((2..=7).contains(&linear(&[1e300, 2e300], 0.0).len()));
         assert!((2..=7).contains(&linear(&[5e8, 5e8 + 1e-3], 0.0).len()));
-    }
-
-    #[test]
-    fn what_is_not_a_number_is_left_out() {
-        let value = |step, value| Measurement { metric: Metric::SEARCH_LOSS, step, value };
-        let measurements = vec![value(0, 2.0), value(1, f64::NAN), value(2, 1.0)];
-        let label = "a < b & c".to_owned();
-        let svg = search("t", &[Series { label, measurements }]).unwrap().svg();
-        assert!(!svg.contains("NaN") && svg.contains("a &lt; b &amp; c"));
-        assert!(search("t", &[Series { label: String::new(), measurements: vec![] }]).is_none());
     }
 }

@@ -1,13 +1,13 @@
-//! Runs as a polars frame: every number at full precision, one row per run.
+//! Runs as a polars frame for the CSV file: one row per run, every number at full precision.
 
 use crate::record::Phase;
 use crate::store::{ArchitectureRow, FinalResult, RunRow};
 use polars::prelude::*;
 
-/// The frame as comma-separated values; what is not known is left empty. Of each run also the test
-/// accuracies of its trainings, in 0..=1.
-pub fn csv(runs: &[RunRow], trainings: &[Vec<f64>]) -> PolarsResult<String> {
-    text(frame(runs, trainings)?)
+/// The runs as comma-separated values; unknown values are empty. `test_top1s` holds the test accuracy
+/// of each training run of each run, in 0..=1.
+pub fn csv(runs: &[RunRow], test_top1s: &[Vec<f64>]) -> PolarsResult<String> {
+    text(frame(runs, test_top1s)?)
 }
 
 /// Columns of so many rows as comma-separated values.
@@ -27,10 +27,10 @@ pub fn mean_and_sd(values: &[f64]) -> Option<(f64, Option<f64>)> {
     column.mean().map(|mean| (mean, column.std(1)))
 }
 
-fn frame(runs: &[RunRow], trainings: &[Vec<f64>]) -> PolarsResult<DataFrame> {
+fn frame(runs: &[RunRow], test_top1s: &[Vec<f64>]) -> PolarsResult<DataFrame> {
     let mut columns = identity(runs);
     columns.extend(outcome(runs));
-    columns.push(each_training(trainings));
+    columns.push(each_training_run(test_top1s));
     columns.extend(Phase::ALL.into_iter().flat_map(|phase| usage(runs, phase)));
     columns.extend(origin(runs));
     DataFrame::new(runs.len(), columns)
@@ -56,27 +56,27 @@ fn outcome(runs: &[RunRow]) -> Vec<Column> {
     fn result<T>(run: &RunRow, of: fn(&FinalResult) -> T) -> Option<T> {
         run.result.as_ref().map(of)
     }
-    fn found<T>(run: &RunRow, of: fn(&ArchitectureRow) -> T) -> Option<T> {
+    fn derived<T>(run: &RunRow, of: fn(&ArchitectureRow) -> T) -> Option<T> {
         run.architecture.as_ref().map(of)
     }
     vec![
         column("test_top1", runs, |r| result(r, |result| result.test_top1)),
         column("test_loss_nats", runs, |r| result(r, |result| result.test_loss)),
         column("test_images", runs, |r| result(r, |result| result.test_images)),
-        column("arch_id", runs, |r| r.architecture.as_ref().map(|found| found.id.as_str())),
-        column("macs", runs, |r| found(r, |found| found.macs)),
-        column("params", runs, |r| found(r, |found| found.params)),
+        column("arch_id", runs, |r| r.architecture.as_ref().map(|arch| arch.id.as_str())),
+        column("macs", runs, |r| derived(r, |arch| arch.macs)),
+        column("params", runs, |r| derived(r, |arch| arch.params)),
         column("weights_sha256", runs, |r| r.result.as_ref().map(|r| r.weights_sha256.as_str())),
     ]
 }
 
-/// One behind the other, between semicolons.
-fn each_training(top1s: &[Vec<f64>]) -> Column {
+/// Separated by semicolons.
+fn each_training_run(top1s: &[Vec<f64>]) -> Column {
     let text = |top1s: &Vec<f64>| {
         let numbers: Vec<String> = top1s.iter().map(f64::to_string).collect();
         (!numbers.is_empty()).then(|| numbers.join(";"))
     };
-    Column::new("test_top1_of_trainings".into(), top1s.iter().map(text).collect::<Vec<_>>())
+    Column::new("test_top1_of_training_runs".into(), top1s.iter().map(text).collect::<Vec<_>>())
 }
 
 fn usage(runs: &[RunRow], phase: Phase) -> [Column; 5] {

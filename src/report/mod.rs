@@ -1,4 +1,4 @@
-//! Reports: runs from the database become tables, pages and pictures.
+//! Reports: runs from the database become tables, pages and figures.
 //!
 //! Everything is computed from the runs and their measurements alone, without a clock, so that the
 //! same database gives the same bytes.
@@ -7,22 +7,30 @@ mod architecture;
 mod claims;
 mod comparison;
 mod compute;
+mod curves;
 pub(crate) mod drawing;
 pub(crate) mod figure;
 pub(crate) mod files;
 pub(crate) mod frame;
+mod groups;
+mod measured;
 pub(crate) mod page;
 mod rank;
 mod results;
 mod scatter;
+mod settings;
 pub(crate) mod stats;
+mod warnings;
 
 use crate::document::nearest;
 use crate::store::{Measurement, RunRow};
 use crate::text::Table;
 use anyhow::{Context, Result, bail};
-use comparison::Tested;
-use figure::Series;
+use comparison::Comparison;
+use drawing::Drawing;
+use measured::MeasuredRun;
+use rank::Ranking;
+use settings::SettingsKeys;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -36,22 +44,46 @@ pub struct Report {
     pub markdown: String,
     /// One row per run, every number at full precision.
     pub csv: String,
-    /// SVG, if any run has measured a search.
-    pub figure: Option<String>,
-    /// SVG, if any run has ranked networks.
-    pub rank_figure: Option<String>,
-    /// SVG, one per comparison of methods.
-    pub compute_figures: Vec<String>,
+    /// Search curves, rank correlation, and accuracy over compute, of those there are.
+    pub figures: Vec<ReportFigure>,
 }
 
-/// The paper-style table for a terminal: finished runs with their means, then the others with their
-/// errors.
+/// A figure beside a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportFigure {
+    /// `search`, `rank` or `compute`.
+    pub kind: &'static str,
+    /// Which comparison of methods it shows, if any.
+    comparison: Option<usize>,
+    /// Of its file.
+    pub name: String,
+    pub svg: String,
+}
+
+/// What the runs of one experiment say, before it is written in any format.
+pub(crate) struct Analysis<'a> {
+    /// The oldest first.
+    runs: &'a [RunRow],
+    measured: Vec<MeasuredRun<'a>>,
+    settings: SettingsKeys,
+    rankings: Vec<Ranking<'a>>,
+    comparisons: Vec<Comparison<'a>>,
+}
+
+/// The results table for a terminal: finished runs with their means, then the others with their errors.
 #[must_use]
 pub fn results_table(runs: &[RunRow]) -> String {
-    let tables = [results::results(runs), results::unfinished(runs)];
+    let settings = SettingsKeys::of(runs);
+    let tables = [results::results(runs, &settings), results::unfinished(runs)];
     let texts = tables.iter().map(Table::text);
     let shown: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
     if shown.is_empty() { "no runs\n".to_owned() } else { shown.join("\n") }
+}
+
+/// What went wrong in a run that finished, one sentence each.
+#[must_use]
+pub fn warnings(run: &RunRow, measurements: &[Measurement]) -> Vec<String> {
+    warnings::warnings(&MeasuredRun::new(run, measurements))
 }
 
 /// The runs of these experiments and of these ids; all runs if neither is given.
@@ -90,52 +122,61 @@ pub fn build(
     }
     let reports = experiments.into_iter().map(|(experiment, mut runs)| {
         runs.sort_by_key(|run| run.id);
-        let series = runs.iter().map(|run| series(run, measurements_of));
-        let series = series.collect::<Result<Vec<_>>>()?;
-        let figure = figure::search(experiment, &series).map(|drawing| drawing.svg());
-        let measured = || runs.iter().zip(&series);
-        let pairs = measured().map(|(run, s)| (run, rank::pairs(&s.measurements)));
-        let rankings = rank::rankings(pairs);
-        let rank_figure = scatter::scatter(experiment, &rankings).map(|drawing| drawing.svg());
-        let diverged = measured().filter_map(|(run, s)| results::diverged(run, &s.measurements));
-        let diverged: Vec<String> = diverged.collect();
-        let trainings: Vec<Vec<f64>> =
-            series.iter().map(|s| comparison::trainings(&s.measurements)).collect();
-        let tested: Vec<_> =
-            measured().filter_map(|(run, s)| Tested::of(run, &s.measurements)).collect();
-        let comparisons = comparison::comparisons(&tested, &runs);
-        let compute = comparisons.iter().map(|c| compute::accuracy_over_compute(experiment, c));
-        let compute: Vec<Option<String>> =
-            compute.map(|drawing| drawing.map(|drawing| drawing.svg())).collect();
-        let mut numbers = 0..;
-        let compute_names = compute.iter().map(|figure| {
-            figure.as_ref().and_then(|_| numbers.next()).map(|i| compute_name(experiment, i))
-        });
-        let pictures = page::Pictures {
-            compute: compute_names.collect(),
-            search: figure.as_ref().map(|_| figure_name(experiment, "search")),
-            rank: rank_figure.as_ref().map(|_| figure_name(experiment, "rank")),
-        };
+        let analysis = Analysis::of(&runs, measurements_of)?;
+        let figures = analysis.figures(experiment);
+        let test_top1s: Vec<Vec<f64>> =
+            analysis.measured.iter().map(MeasuredRun::test_top1s).collect();
         Ok(Report {
             experiment: experiment.to_owned(),
-            markdown: page::markdown(
-                &runs,
-                &diverged,
-                &rankings,
-                &comparisons,
-                &pictures,
-                command_line,
-            ),
-            csv: frame::csv(&runs, &trainings).context("cannot write the runs as CSV")?,
-            figure,
-            rank_figure,
-            compute_figures: compute.into_iter().flatten().collect(),
+            markdown: page::markdown(&analysis, &figures, command_line),
+            csv: frame::csv(&runs, &test_top1s).context("cannot write the runs as CSV")?,
+            figures,
         })
     });
     reports.collect()
 }
 
-/// Writes the reports into `folder`, which is made if need be: `EXPERIMENT.md`, `EXPERIMENT.csv`,
+impl<'a> Analysis<'a> {
+    fn of(runs: &'a [RunRow], measurements_of: MeasurementsOf<'_>) -> Result<Self> {
+        let measured = runs.iter().map(|run| {
+            let measurements = measurements_of(run.id)
+                .with_context(|| format!("cannot read the measurements of run {}", run.id))?;
+            Ok(MeasuredRun::new(run, &measurements))
+        });
+        let measured = measured.collect::<Result<Vec<_>>>()?;
+        let settings = SettingsKeys::of(runs);
+        let rankings = rank::rankings(&measured);
+        let comparisons = comparison::comparisons(&measured, &settings);
+        Ok(Self { runs, measured, settings, rankings, comparisons })
+    }
+
+    fn figures(&self, experiment: &str) -> Vec<ReportFigure> {
+        let stem = files::stem(experiment);
+        let one = |kind: &'static str, drawing: Option<Drawing>| {
+            let name = format!("{stem}-{kind}.svg");
+            drawing.map(|d| ReportFigure { kind, comparison: None, name, svg: d.svg() })
+        };
+        let search = one("search", curves::search_curves(experiment, &self.measured));
+        let rank = one("rank", scatter::scatter(experiment, &self.rankings));
+        let mut figures: Vec<ReportFigure> = search.into_iter().chain(rank).collect();
+        let drawings = self.comparisons.iter().enumerate().filter_map(|(i, comparison)| {
+            Some((i, compute::accuracy_over_compute(experiment, comparison)?))
+        });
+        // An experiment whose settings were changed has several comparisons.
+        for (number, (i, drawing)) in (1..).zip(drawings) {
+            let number = if number == 1 { String::new() } else { format!("-{number}") };
+            figures.push(ReportFigure {
+                kind: "compute",
+                comparison: Some(i),
+                name: format!("{stem}-compute{number}.svg"),
+                svg: drawing.svg(),
+            });
+        }
+        figures
+    }
+}
+
+/// Writes the reports into `folder`, which is created if necessary: `EXPERIMENT.md`, `EXPERIMENT.csv`,
 /// `EXPERIMENT-search.svg`, `EXPERIMENT-rank.svg` and `EXPERIMENT-compute.svg`. Nothing is touched
 /// before everything is computed. Returns what was written.
 ///
@@ -152,35 +193,11 @@ pub fn write(
     let mut written = Vec::new();
     for report in reports {
         let stem = files::stem(&report.experiment);
-        for (figure, kind) in [(&report.figure, "search"), (&report.rank_figure, "rank")] {
-            if let Some(figure) = figure {
-                let name = figure_name(&report.experiment, kind);
-                written.push(files::replace(folder, &name, figure.as_bytes())?);
-            }
-        }
-        for (i, figure) in report.compute_figures.iter().enumerate() {
-            let name = compute_name(&report.experiment, i);
-            written.push(files::replace(folder, &name, figure.as_bytes())?);
+        for figure in &report.figures {
+            written.push(files::replace(folder, &figure.name, figure.svg.as_bytes())?);
         }
         written.push(files::replace(folder, &format!("{stem}.csv"), report.csv.as_bytes())?);
         written.push(files::replace(folder, &format!("{stem}.md"), report.markdown.as_bytes())?);
     }
     Ok(written)
-}
-
-fn figure_name(experiment: &str, kind: &str) -> String {
-    format!("{}-{kind}.svg", files::stem(experiment))
-}
-
-/// Of the `i`-th comparison, from 0: an experiment that was changed may have several.
-fn compute_name(experiment: &str, i: usize) -> String {
-    let number = if i == 0 { String::new() } else { format!("-{}", i + 1) };
-    figure_name(experiment, &format!("compute{number}"))
-}
-
-fn series(run: &RunRow, measurements_of: MeasurementsOf<'_>) -> Result<Series> {
-    let measurements = measurements_of(run.id)
-        .with_context(|| format!("cannot read the measurements of run {}", run.id))?;
-    let (id, method, seed, status) = (run.id, &run.method, run.seed, run.status.name());
-    Ok(Series { label: format!("run {id}: {method}, seed {seed}, {status}"), measurements })
 }

@@ -1,50 +1,43 @@
 //! The Markdown page of one experiment.
 
 use super::comparison::Comparison;
-use super::rank::{self, Ranking};
-use super::results::{environment, finished, notes, results, settings_notes, unfinished};
-use super::{architecture, claims};
+use super::results::{environment, finished};
+use super::warnings::warnings;
+use super::{Analysis, ReportFigure, architecture, claims, rank, results, settings};
 use crate::cost;
 use crate::env::utc;
 use crate::store::{ArchitectureRow, RunRow, RunStatus};
-use crate::text::{code, escape, power_of_ten, run_ids};
+use crate::text::{code, duration, escape, list, power_of_ten, run_ids};
 
-/// The names of the pictures' files, of those there are.
-pub struct Pictures {
-    pub search: Option<String>,
-    pub rank: Option<String>,
-    /// Of each comparison.
-    pub compute: Vec<Option<String>>,
-}
-
-/// All of it. `runs` are those of one experiment, the oldest first; `diverged` says whose networks
-/// did.
-pub fn markdown(
-    runs: &[RunRow],
-    diverged: &[String],
-    rankings: &[Ranking<'_>],
-    comparisons: &[Comparison<'_>],
-    pictures: &Pictures,
+/// The page of the runs of one experiment, the oldest first.
+pub(super) fn markdown(
+    analysis: &Analysis<'_>,
+    figures: &[ReportFigure],
     command_line: &str,
 ) -> String {
+    let runs = analysis.runs;
     let experiment = runs.first().map_or("", |run| run.experiment.as_str());
     let mut page = vec![format!("# {}\n", escape(experiment)), origin(runs, command_line)];
-    page.push(results_section(runs, diverged));
-    let compared = comparisons.iter().zip(&pictures.compute);
-    page.extend(compared.map(|(compared, figure)| comparison_section(compared, figure.as_deref())));
-    let unfinished = unfinished(runs);
+    page.push(results_section(analysis));
+    let mut compute = figures.iter().filter(|figure| figure.comparison.is_some());
+    for (i, comparison) in analysis.comparisons.iter().enumerate() {
+        let figure = compute.find(|figure| figure.comparison == Some(i));
+        page.push(comparison_section(comparison, figure));
+    }
+    let unfinished = results::unfinished(runs);
     if !unfinished.is_empty() {
         page.push(format!("## Runs that did not finish\n\n{}", unfinished.markdown()));
     }
     if finished(runs).next().is_some() {
         page.push(claims_section(runs));
     }
-    if let Some(figure) = &pictures.search {
+    let named = |kind: &str| figures.iter().find(|figure| figure.kind == kind);
+    if let Some(figure) = named("search") {
         let alt = "Loss, expected cost, entropies and candidates of the searches";
-        page.push(format!("## Search\n\n![{alt}]({figure})\n"));
+        page.push(format!("## Search curves\n\n![{alt}]({})\n", figure.name));
     }
-    if let Some(figure) = &pictures.rank {
-        page.push(rank_section(rankings, figure));
+    if let Some(figure) = named("rank") {
+        page.push(rank_section(&analysis.rankings, &figure.name));
     }
     page.extend(architectures(runs));
     page.join("\n")
@@ -53,8 +46,7 @@ pub fn markdown(
 /// What it takes to make the page and its runs again.
 pub(crate) fn origin(runs: &[RunRow], command_line: &str) -> String {
     let written = format!(
-        "Written from the results database by {}. Every number comes from the run that is named \
-         beside it.\n\n",
+        "Written from the results database by {}. Every number comes from the run named beside it.\n\n",
         code(command_line)
     );
     let statuses =
@@ -63,13 +55,9 @@ pub(crate) fn origin(runs: &[RunRow], command_line: &str) -> String {
         let ids: Vec<i64> = runs.iter().filter(|r| r.status == status).map(|r| r.id).collect();
         (!ids.is_empty()).then(|| format!("- {}: {}\n", status.name(), run_ids(ids)))
     });
-    let begun = runs.iter().map(|run| run.started_at);
-    let begun = begun.clone().reduce(f64::min).zip(begun.reduce(f64::max));
-    let begun =
-        begun.map(|(first, last)| format!("- begun: {} to {} UTC\n", utc(first), utc(last)));
     let facts = [
-        alike(runs, |run| format!("command: {}", code(&run.command))),
-        alike(runs, |run| {
+        shared_facts(runs, |run| format!("command: {}", code(&run.command))),
+        shared_facts(runs, |run| {
             let manifest = &run.manifest;
             format!(
                 "manifest: sha256 {}, space {} of {} networks",
@@ -78,22 +66,35 @@ pub(crate) fn origin(runs: &[RunRow], command_line: &str) -> String {
                 power_of_ten(manifest.space_log10)
             )
         }),
-        alike(runs, |run| format!("environment: {}", environment_line(run))),
+        shared_facts(runs, |run| format!("environment: {}", environment_line(run))),
     ];
-    std::iter::once(written).chain(by_status).chain(begun).chain(facts).collect()
+    std::iter::once(written).chain(by_status).chain(time(runs)).chain(facts).collect()
+}
+
+/// When the runs were made, and how long they took.
+fn time(runs: &[RunRow]) -> Option<String> {
+    let start = runs.iter().map(|run| run.started_at).reduce(f64::min)?;
+    let end = runs.iter().map(|run| run.last_seen_at).reduce(f64::max)?;
+    let total: f64 = runs.iter().map(|run| run.last_seen_at - run.started_at).sum();
+    let (start, end, total) = (utc(start), utc(end), duration(total));
+    Some(if runs.len() == 1 {
+        format!("- start {start}, end {end} UTC, duration {total}\n")
+    } else {
+        format!("- first start {start}, last end {end} UTC, {total} of runs in total\n")
+    })
 }
 
 /// One line per distinct fact, with the runs that it holds for.
-fn alike(runs: &[RunRow], fact: impl Fn(&RunRow) -> String) -> String {
-    let mut facts: Vec<(String, Vec<i64>)> = Vec::new();
-    for run in runs {
-        let of_run = fact(run);
-        match facts.iter_mut().find(|(fact, _)| *fact == of_run) {
-            Some((_, ids)) => ids.push(run.id),
-            None => facts.push((of_run, vec![run.id])),
-        }
-    }
-    facts.into_iter().map(|(fact, ids)| format!("- {fact} ({})\n", run_ids(ids))).collect()
+fn shared_facts(runs: &[RunRow], fact: impl Fn(&RunRow) -> String) -> String {
+    let facts = super::groups::grouped(runs.iter().map(|run| (fact(run), run.id)), |(fact, _)| {
+        fact.clone()
+    });
+    let line = |group: &Vec<(String, i64)>| {
+        let all = group.len() == runs.len() && runs.len() > 1;
+        let ids = run_ids(group.iter().map(|(_, id)| *id));
+        format!("- {} ({})\n", group[0].0, if all { "all runs" } else { &ids })
+    };
+    facts.iter().map(line).collect()
 }
 
 fn environment_line(run: &RunRow) -> String {
@@ -117,86 +118,89 @@ fn environment_line(run: &RunRow) -> String {
     )
 }
 
-fn results_section(runs: &[RunRow], diverged: &[String]) -> String {
-    let table = results(runs);
+fn results_section(analysis: &Analysis<'_>) -> String {
+    let Analysis { runs, settings, .. } = analysis;
+    let table = results::results(runs, settings);
     if table.is_empty() {
         return "## Results\n\nNo run has finished.\n".to_owned();
     }
-    let notes = notes(runs).into_iter().chain(settings_notes(runs));
-    let notes = notes.chain(diverged.iter().cloned());
+    let notes = results::notes(runs, settings).into_iter().chain(settings::notes(runs, settings));
+    let notes = notes.chain(analysis.measured.iter().flat_map(warnings));
     let notes: String = notes.map(|note| format!("\n{}\n", escape(&note))).collect();
     format!(
-        "## Results\n\n{}\nTop-1 is on the test images, looked at once a training, the \
-         mean of a run's trainings. MACs and parameters are of \
-         the derived network. Search MACs are what the search executed, forward and backward; \
-         networks is how many it evaluated one by one. Space is the number of networks in it. MiB is the largest \
-         allocation during the phase. sd is with n - 1.\n{notes}",
+        "## Results\n\n{}\nTop-1 is the accuracy on the test images, which are evaluated once per \
+         training run; a run with several training runs shows their mean. MACs and params are those \
+         of the derived network. Space is the number of networks in the search space. Search MACs are \
+         what the search executed, forward and backward passes together; networks evaluated are those \
+         that it evaluated individually. MiB is the peak of allocated memory during the phase. ± is \
+         the standard deviation (n - 1).\n{notes}",
         table.markdown()
     )
 }
 
-/// The law of this section is `Paired`'s; here stands what a reader has to know of it.
-fn comparison_section(compared: &Comparison<'_>, figure: Option<&str>) -> String {
+fn comparison_section(comparison: &Comparison<'_>, figure: Option<&ReportFigure>) -> String {
     let mut parts = vec![format!(
-        "## Comparison of methods\n\n{}\n± is the standard deviation over search seeds of what is first \
-         averaged over the trainings of a run; sd of trainings is that between trainings of one \
-         network (the root of its mean variance). Peaks are those of a phase, with the data set, which \
-         stays in memory and is the same for all methods (reading it has a peak of its own, \
-         `data_peak_bytes` in the CSV); train MiB holds the weights of all trainings of a run. MACs \
-         are counted once a way forward and once more for each kind of gradient; what is computed \
-         again instead of being kept is not counted.\n",
-        compared.methods_table().markdown()
+        "## Comparison of methods\n\n{}\n± is the standard deviation over search seeds, where a run counts \
+         with the mean of its training runs; sd between training runs is that of one network (the root \
+         of the mean variance). Memory peaks are per phase. They include the data set, which stays in \
+         memory and is the same for all methods (the peak of reading it is `data_peak_bytes` in the \
+         CSV file); train MiB includes the weights of all training runs. MACs count a forward pass \
+         once and each kind of gradient once more; activations that are recomputed to save memory are \
+         not counted.\n",
+        comparison.methods_table().markdown()
     )];
-    if !compared.has_budget() {
+    if !comparison.has_budget() {
         parts.push(
-            "The manifest sets no budget: the methods may have found networks of different cost, and \
-             what differs in top-1 may differ because of that.\n"
+            "The manifest sets no budget. The methods may have found networks of different cost, and a \
+             difference in top-1 may come from that.\n"
                 .to_owned(),
         );
     }
     let notes: String =
-        compared.notes().iter().map(|note| format!("- {}\n", escape(note))).collect();
+        comparison.notes().iter().map(|note| format!("- {}\n", escape(note))).collect();
     if !notes.is_empty() {
         parts.push(notes);
     }
-    parts.extend(differences(compared));
+    parts.extend(baselines(comparison));
     parts.extend(figure.map(|figure| {
-        let alt = "Test top-1, and held-out top-1 while searching, over multiply-accumulates executed";
+        let alt = "Test top-1, and held-out top-1 during the search, over executed multiply-accumulates";
         format!(
-            "![{alt}]({figure})\n\nTest top-1: one dot per run; the line across is a method's mean, the \
-             line along its standard deviation. Held-out top-1 while searching: what a method steers \
-             by, over what it had executed until then, mean over seeds. That is the accuracy of the \
-             best network so far (trained by itself for `random_search`, under shared weights, whose \
-             training comes first, for `rs_ws` and `evolution`), or of the supernet on the images of \
-             the architecture parameters. A line shows how far its method still moves when the search \
-             ends; the heights of different kinds of accuracy are not comparable.\n"
+            "![{alt}]({})\n\nTest top-1: one dot per run; the horizontal bar is a method's mean, the \
+             vertical bar its standard deviation. Held-out top-1 during the search: search curves, \
+             the accuracy that a method selects by over the multiply-accumulates executed so far, \
+             mean over seeds. This is the accuracy of the best network so far (trained on its own for \
+             `random_search`, with shared weights, which are trained first, for `rs_ws` and \
+             `evolution`), or that of the supernet on the architecture split. A curve shows how much \
+             its method still improves when the search ends; accuracies of different kinds are not \
+             comparable.\n",
+            figure.name
         )
     }));
     parts.join("\n")
 }
 
-/// Against chance, where there are baselines.
-fn differences(compared: &Comparison<'_>) -> Option<String> {
-    let table = compared.differences_table();
-    let verdicts = compared.verdicts();
-    if verdicts.is_empty() {
+/// The comparison with random baselines, where there are any.
+fn baselines(comparison: &Comparison<'_>) -> Option<String> {
+    let table = comparison.differences_table();
+    let conclusions = comparison.conclusions();
+    if conclusions.is_empty() {
         return None;
     }
-    let sentences: String = verdicts.iter().map(|v| format!("- {}\n", escape(v))).collect();
-    let by_chance = (5 * verdicts.len()).min(100);
+    let sentences: String = conclusions.iter().map(|c| format!("- {}\n", escape(c))).collect();
+    let false_positive = (5 * conclusions.len()).min(100);
     Some(format!(
-        "### Against chance\n\n{}\nA method's top-1 less that of `random`, one draw, or of \
-         `random_search`, the best of several, with the same seed, so with the same images for every \
-         purpose, in points. Search MACs are set against the baseline's; a single draw searches \
-         nothing, so every search costs more than `random`. The interval is Student's t interval \
-         of the mean; better and worse mean that it leaves out zero. The smallest visible difference \
-         is the true one that the interval would leave zero out for in 8 of 10 such comparisons \
-         (two-sided level 0.05, power 0.8, non-central t), if the sd that was observed were the true \
-         one; from few seeds that is a rough guess. Each sentence stands for itself: with {} of them \
-         the chance that at least one finds a difference where there is none is up to {by_chance} %.\n\n\
-         {sentences}",
+        "### Versus random baselines\n\n{}\nThe difference is a method's test top-1 minus the baseline's \
+         with the same seed, and so with the same image splits, in percentage points. The baselines \
+         are `random`, a single draw, and `random_search`, the best of several. The search MACs ratio \
+         is relative to the baseline; a single draw searches nothing, so every search costs more than \
+         `random`. The interval is Student's t interval of the mean difference. A difference is \
+         significant if the interval excludes zero. The minimum detectable effect is the true \
+         difference that would be significant with a power of 0.8 (two-sided level 0.05, noncentral \
+         t), if the observed sd were the true one; from few seeds it is a rough estimate. The tests \
+         are not corrected for multiple comparisons: with {} of them, the probability of at least one \
+         false positive is up to {false_positive} %.\n\n{sentences}",
         table.markdown(),
-        verdicts.len(),
+        conclusions.len(),
     ))
 }
 
@@ -210,7 +214,7 @@ fn claims_section(runs: &[RunRow]) -> String {
     format!("## The paper's claims\n\n{}", table.markdown())
 }
 
-fn rank_section(rankings: &[Ranking<'_>], figure: &str) -> String {
+fn rank_section(rankings: &[rank::Ranking<'_>], figure: &str) -> String {
     let alt = "Accuracy with shared weights and trained from scratch";
     let mut differences: String =
         rank::differences(rankings).iter().map(|d| format!("- {}\n", escape(d))).collect();
@@ -218,28 +222,27 @@ fn rank_section(rankings: &[Ranking<'_>], figure: &str) -> String {
         differences.push('\n');
     }
     format!(
-        "## Rank correlation\n\n{}\nKendall's τ-b between the accuracy of networks under the search's \
-         shared weights, on the images that it held out, and of the same networks trained from \
-         scratch, on the validation images. The interval is the percentile bootstrap's over \
-         networks. Runs that found the very same, with the same shared weights, are one \
-         measurement.\n\n{differences}![{alt}]({figure})\n",
+        "## Rank correlation\n\n{}\nKendall's τ-b between two accuracies of the same networks: with the \
+         search's shared weights on its held-out images, and trained from scratch on the validation \
+         images. The interval is the percentile bootstrap over networks. Runs with the same seed and \
+         identical shared weights are one measurement.\n\n{differences}![{alt}]({figure})\n",
         rank::table(rankings).markdown()
     )
 }
 
-/// A section and its parts; nothing where no run has found an architecture.
+/// A section and its parts; nothing where no run has derived a network.
 fn architectures(runs: &[RunRow]) -> Vec<String> {
     let title = "## Architectures\n\nhidden is the number of hidden channels and its ratio to the \
-                 input's; side is in pixels; p is the search's final probability of the \
-                 likeliest option, which is what was chosen unless a budget asked for another, with \
-                 the number of options in brackets.\n";
-    let found = finished(runs).filter_map(|run| Some((run, run.architecture.as_ref()?)));
-    let mut parts: Vec<String> = found
-        .map(|(run, found)| {
-            let table = architecture::table(found).markdown();
-            let doubt = recount(found).unwrap_or_default();
-            let input = input(found).unwrap_or_default();
-            format!("### Run {}: {}\n\n{input}{table}{doubt}", run.id, code(&found.id))
+                 input's; side is in pixels; p is the final probability of the argmax option, which \
+                 was chosen unless the projection onto the budget changed it, with the number of \
+                 options in brackets.\n";
+    let derived = finished(runs).filter_map(|run| Some((run, run.architecture.as_ref()?)));
+    let mut parts: Vec<String> = derived
+        .map(|(run, derived)| {
+            let table = architecture::table(derived).markdown();
+            let recount = recount(derived).unwrap_or_default();
+            let input = input(derived).unwrap_or_default();
+            format!("### Run {}: {}\n\n{input}{table}{recount}", run.id, code(&derived.id))
         })
         .collect();
     if !parts.is_empty() {
@@ -248,27 +251,26 @@ fn architectures(runs: &[RunRow]) -> Vec<String> {
     parts
 }
 
-/// The resolution, where it was chosen.
-fn input(found: &ArchitectureRow) -> Option<String> {
-    let side = found.arch.resolution;
-    let sides: Vec<String> = found.resolutions.iter().map(|r| r.side.to_string()).collect();
-    let chosen = found.resolutions.iter().find(|r| r.side == side)?;
+/// The resolution, where it was searched.
+fn input(derived: &ArchitectureRow) -> Option<String> {
+    let side = derived.arch.resolution;
+    let chosen = derived.resolutions.iter().find(|r| r.side == side)?;
     Some(format!(
-        "Input {side} pixels a side, with p = {:.2}, chosen of {}.\n\n",
+        "Input {side} pixels a side, with p = {:.2}, chosen from {}.\n\n",
         chosen.probability,
-        sides.join(", ")
+        list(derived.resolutions.iter().map(|r| r.side))
     ))
 }
 
-/// What to say where this program counts otherwise than the one that made the run.
-fn recount(found: &ArchitectureRow) -> Option<String> {
-    let counted = cost::count(&found.arch);
-    let differs = (counted.macs, counted.params) != (found.macs, found.params);
+/// A note where this version of the program counts costs differently from the one that made the run.
+fn recount(derived: &ArchitectureRow) -> Option<String> {
+    let counted = cost::count(&derived.arch);
+    let differs = (counted.macs, counted.params) != (derived.macs, derived.params);
     differs.then(|| {
         format!(
             "\nThe run counted {} MACs and {} parameters; this version of the program counts {} \
              and {}.\n",
-            found.macs, found.params, counted.macs, counted.params
+            derived.macs, derived.params, counted.macs, counted.params
         )
     })
 }

@@ -1,35 +1,34 @@
-//! How well shared weights rank networks: Kendall's τ-b between the accuracies under shared weights
-//! and after training from scratch, with a bootstrap interval.
+//! How well shared weights rank networks: Kendall's τ-b between the accuracies with shared weights and
+//! after training from scratch, with a bootstrap interval.
 
+use super::measured::MeasuredRun;
 use crate::record::Metric;
 use crate::rng::Seed;
-use crate::store::{Measurement, RunRow};
-use crate::text::{NOTHING, Table};
+use crate::store::RunRow;
+use crate::text::{Table, list, or_dash, run_ids};
 
 /// Resamples of the bootstrap.
 const RESAMPLES: u64 = 10_000;
 
-/// Accuracies of one network: under shared weights, and trained by itself.
-pub type Pair = (f64, f64);
+/// Accuracies of one network, in 0..=1: with shared weights, and trained from scratch.
+pub type AccuracyPair = (f64, f64);
 
-/// The pairs that a run has measured, in the order of their numbers.
-pub fn pairs(measurements: &[Measurement]) -> Vec<Pair> {
-    let of = |metric: Metric| measurements.iter().filter(move |m| m.metric == metric);
-    let alone = |step| of(Metric::RANK_ALONE_TOP1).find(|m| m.step == step).map(|m| m.value);
-    of(Metric::RANK_SHARED_TOP1).filter_map(|m| Some((m.value, alone(m.step)?))).collect()
-}
-
-/// What one run found, or several that found the very same: with the same shared weights and the same
-/// seed that is one measurement.
+/// The networks that one run ranked. Several runs with the same seed and identical shared weights are
+/// one measurement.
 pub struct Ranking<'a> {
     pub runs: Vec<&'a RunRow>,
-    pub pairs: Vec<Pair>,
+    pub pairs: Vec<AccuracyPair>,
 }
 
 /// The rankings of the runs that have ranked networks.
-pub fn rankings<'a>(found: impl Iterator<Item = (&'a RunRow, Vec<Pair>)>) -> Vec<Ranking<'a>> {
+pub fn rankings<'a>(measured: &[MeasuredRun<'a>]) -> Vec<Ranking<'a>> {
     let mut rankings: Vec<Ranking<'a>> = Vec::new();
-    for (run, pairs) in found.filter(|(_, pairs)| !pairs.is_empty()) {
+    for measured in measured {
+        let run = measured.run;
+        let pairs = measured.joined(Metric::RANK_SHARED_TOP1, Metric::RANK_ALONE_TOP1);
+        if pairs.is_empty() {
+            continue;
+        }
         let same = |r: &&mut Ranking<'_>| r.pairs == pairs && r.runs[0].seed == run.seed;
         match rankings.iter_mut().find(same) {
             Some(ranking) => ranking.runs.push(run),
@@ -40,20 +39,20 @@ pub fn rankings<'a>(found: impl Iterator<Item = (&'a RunRow, Vec<Pair>)>) -> Vec
 }
 
 impl Ranking<'_> {
-    /// The methods, and the ids of the runs.
-    fn names(&self) -> (String, String) {
+    fn methods(&self) -> String {
         let mut methods: Vec<&str> = self.runs.iter().map(|run| run.method.as_str()).collect();
         methods.dedup();
-        let ids: Vec<String> = self.runs.iter().map(|run| run.id.to_string()).collect();
-        (methods.join(", "), ids.join(", "))
+        list(methods)
+    }
+
+    fn ids(&self) -> Vec<i64> {
+        self.runs.iter().map(|run| run.id).collect()
     }
 
     /// For a legend.
     #[must_use]
     pub fn label(&self) -> String {
-        let (methods, ids) = self.names();
-        let runs = if self.runs.len() == 1 { "run" } else { "runs" };
-        format!("{runs} {ids}: {methods}, seed {}", self.runs[0].seed)
+        format!("{}: {}, seed {}", run_ids(self.ids()), self.methods(), self.runs[0].seed)
     }
 }
 
@@ -61,23 +60,24 @@ impl Ranking<'_> {
 pub fn table(rankings: &[Ranking<'_>]) -> Table {
     let mut table = Table::new(["method", ">seed", ">networks", ">τ-b", "95 % interval", ">run"]);
     for ranking in rankings {
-        let (interval, (methods, ids)) = (interval(&ranking.pairs), ranking.names());
+        let interval = interval(&ranking.pairs);
         table.row([
-            methods,
+            ranking.methods(),
             ranking.runs[0].seed.to_string(),
             ranking.pairs.len().to_string(),
-            tau_b(&ranking.pairs).map_or(NOTHING.to_owned(), |tau| format!("{tau:.2}")),
-            interval.map_or(NOTHING.to_owned(), |(l, h)| format!("{l:.2} to {h:.2}")),
-            ids,
+            or_dash(tau_b(&ranking.pairs).map(|tau| format!("{tau:.2}"))),
+            or_dash(interval.map(|(low, high)| format!("{low:.2} to {high:.2}"))),
+            list(ranking.ids()),
         ]);
     }
     table
 }
 
-/// Kendall's τ-b (Kendall 1945): concordant less discordant pairs of pairs, over the geometric mean of
-/// those that are not tied in the first and in the second. `None` where all are tied in either.
+/// Kendall's τ-b (Kendall 1945): concordant minus discordant pairs of networks, over the geometric mean
+/// of the pairs that are not tied in the first accuracy and in the second. `None` where all are tied
+/// in either.
 #[must_use]
-pub fn tau_b(pairs: &[Pair]) -> Option<f64> {
+pub fn tau_b(pairs: &[AccuracyPair]) -> Option<f64> {
     let (mut balance, mut untied) = (0_i64, [0_i64; 2]);
     for (i, a) in pairs.iter().enumerate() {
         for b in &pairs[..i] {
@@ -94,15 +94,13 @@ fn sign(difference: f64) -> i64 {
     i64::from(difference > 0.0) - i64::from(difference < 0.0)
 }
 
-/// One sentence for any two rankings of one seed that have the same networks, trained alike: how far
-/// their τ-b differ, with an interval.
+/// One sentence for any two rankings of one seed over the same networks, trained alike: the difference
+/// of their τ-b with an interval.
 #[must_use]
 pub fn differences(rankings: &[Ranking<'_>]) -> Vec<String> {
     let mut sentences = Vec::new();
     for (i, b) in rankings.iter().enumerate() {
-        for a in &rankings[..i] {
-            sentences.extend(difference(a, b));
-        }
+        sentences.extend(rankings[..i].iter().filter_map(|a| difference(a, b)));
     }
     sentences
 }
@@ -118,10 +116,10 @@ fn difference(a: &Ranking<'_>, b: &Ranking<'_>) -> Option<String> {
         Some(tau(a)? - tau(b)?)
     };
     let all: Vec<usize> = (0..a.pairs.len()).collect();
-    let ((low, high), found) = bootstrap(all.len(), apart).zip(apart(&all))?;
+    let ((low, high), observed) = bootstrap(all.len(), apart).zip(apart(&all))?;
     Some(format!(
-        "τ-b of {} less that of {}: {found:+.2}, 95 % interval {low:+.2} to {high:+.2} over the \
-         networks, which are the same for both.",
+        "τ-b of {} minus τ-b of {}: {observed:+.2}, 95 % interval {low:+.2} to {high:+.2} over the \
+         networks, which both have in common.",
         a.label(),
         b.label()
     ))
@@ -129,14 +127,15 @@ fn difference(a: &Ranking<'_>, b: &Ranking<'_>) -> Option<String> {
 
 /// The percentile bootstrap's 95 % interval of τ-b.
 #[must_use]
-pub fn interval(pairs: &[Pair]) -> Option<(f64, f64)> {
+pub fn interval(pairs: &[AccuracyPair]) -> Option<(f64, f64)> {
     bootstrap(pairs.len(), |networks| {
         tau_b(&networks.iter().map(|i| pairs[*i]).collect::<Vec<_>>())
     })
 }
 
-/// The percentile bootstrap's 95 % interval of a statistic of `n` things, given by their numbers. They
-/// are drawn with replacement, always from the same stream; resamples without a value are left out.
+/// The percentile bootstrap's 95 % interval of a statistic of `n` items, which it gets by their numbers.
+/// Items are drawn with replacement, always from the same stream. Resamples without a value are left
+/// out.
 fn bootstrap(n: usize, statistic: impl Fn(&[usize]) -> Option<f64>) -> Option<(f64, f64)> {
     if n == 0 {
         return None;
@@ -150,7 +149,7 @@ fn bootstrap(n: usize, statistic: impl Fn(&[usize]) -> Option<f64>) -> Option<(f
     quantile(&values, 0.025).zip(quantile(&values, 0.975))
 }
 
-/// By linear interpolation between the values, which are ascending.
+/// By linear interpolation between ascending values.
 fn quantile(values: &[f64], share: f64) -> Option<f64> {
     let at = share * values.len().checked_sub(1)? as f64;
     let (below, above) = (at.floor() as usize, at.ceil() as usize);
@@ -181,8 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_holds_the_value_and_narrows_with_more_networks() {
-        let sample = |n: u64| -> Vec<Pair> {
+    fn the_interval_narrows_with_more_networks() {
+        let sample = |n: u64| -> Vec<AccuracyPair> {
             let mut stream = Seed(4).stream("sample", 0);
             let pair = |_| {
                 let x = stream.normal();
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bootstrap_finds_what_is_known_of_a_mean() {
+    fn the_bootstrap_of_a_mean_is_binomial() {
         // Of the mean of 0 and 1 by n drawn ones: binomial. With n = 100 shares of 0.5, the quantiles
         // of Binomial(100, 0.5) / 100 at 2.5 and 97.5 % are 0.40 and 0.60.
         let mean = |drawn: &[usize]| {
@@ -219,16 +218,5 @@ mod tests {
         };
         let (low, high) = bootstrap(100, mean).unwrap();
         assert!((low - 0.84).abs() < 0.0101 && (high - 0.95).abs() < 0.0101, "{low} {high}");
-    }
-
-    #[test]
-    fn pairs_are_those_with_both_sides() {
-        let m = |metric, step, value| Measurement { metric, step, value };
-        let measured = [
-            m(Metric::RANK_ALONE_TOP1, 0, 0.5),
-            m(Metric::RANK_SHARED_TOP1, 0, 0.2),
-            m(Metric::RANK_SHARED_TOP1, 1, 0.3),
-        ];
-        assert_eq!(pairs(&measured), [(0.2, 0.5)]);
     }
 }

@@ -1,5 +1,5 @@
-//! Accuracies under shared weights and after training from scratch, as a picture: one dot per network,
-//! one colour per ranking.
+//! Accuracy with shared weights versus accuracy after training from scratch: one dot per network, one
+//! colour per ranking.
 
 use super::drawing::{Anchor, Drawing};
 use super::figure::{Axis, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame};

@@ -1,35 +1,36 @@
-//! What can be concluded from a few paired differences: Student's t interval of their mean, and the
-//! smallest true difference that so many pairs would probably show.
+//! Statistics of a few numbers: Student's t interval and minimum detectable effect of paired
+//! differences, and a straight line by least squares.
 //!
-//! Both rest on P(|T| > t), where T = (Z + λ)/S, Z is standard normal and S² is χ²_ν/ν: Student's t
-//! at λ = 0, and non-central t otherwise. Given S it is normal, and S is integrated out by Simpson's
+//! Intervals and effects rest on P(|T| > t), where T = (Z + λ)/S, Z is standard normal and S² is χ²_ν/ν: Student's t
+//! at λ = 0, and noncentral t otherwise. Given S it is normal, and S is integrated out by Simpson's
 //! rule.
 
 use super::frame::mean_and_sd;
 
-/// Of the interval and of the test that the power is about; two-sided.
+/// Of the interval and of the test; two-sided.
 const LEVEL: f64 = 0.05;
-/// How probably a true difference of [`Paired::detectable`] is told from none.
+/// The probability that a true difference of [`PairedDifferences::detectable`] is significant.
 const POWER: f64 = 0.8;
-/// Even, as Simpson's rule asks for; enough for four decimals of t at one degree of freedom.
-const PIECES: usize = 1000;
+/// Of Simpson's rule, which needs an even number; enough for four decimals of t at one degree of freedom.
+const INTERVALS: usize = 1000;
 
-/// What some differences say about their mean.
+/// The mean of paired differences with its uncertainty.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Paired {
+pub struct PairedDifferences {
     pub pairs: usize,
     pub mean: f64,
     /// With n - 1.
     pub sd: Option<f64>,
-    /// The 95 % interval, mean ± t(0.975, n - 1) · sd/√n. None from one pair, and none where all
-    /// differences are the same, which says nothing about how much they vary.
+    /// The 95 % interval, mean ± t(0.975, n - 1) · sd/√n. `None` for one pair, and where all differences
+    /// are equal, which says nothing about their variance.
     pub interval: Option<(f64, f64)>,
-    /// The true mean difference λ · sd/√n that such an interval excludes zero for with a probability
-    /// of 0.8, if the differences are normal and `sd` is their true standard deviation.
+    /// The minimum detectable effect: the true mean difference λ · sd/√n for which such an interval
+    /// excludes zero with a probability of 0.8, if the differences are normal and `sd` is their true
+    /// standard deviation.
     pub detectable: Option<f64>,
 }
 
-impl Paired {
+impl PairedDifferences {
     /// `None` without differences.
     #[must_use]
     pub fn of(differences: &[f64]) -> Option<Self> {
@@ -52,17 +53,17 @@ impl Paired {
 
 /// A straight line through points, by least squares.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Line {
+pub struct LinearFit {
     pub slope: f64,
     pub intercept: f64,
-    /// The 95 % interval of the slope, by Student's t; none from fewer than three points.
+    /// The 95 % interval of the slope, by Student's t; `None` for fewer than three points.
     pub interval: Option<(f64, f64)>,
-    /// The share of the variance that the line explains; none where there is no variance.
+    /// The share of the variance that the line explains; `None` without variance.
     pub r_squared: Option<f64>,
 }
 
-impl Line {
-    /// `None` where the points have fewer than two places along x.
+impl LinearFit {
+    /// `None` if the points have fewer than two different x.
     #[must_use]
     pub fn fit(points: &[(f64, f64)]) -> Option<Self> {
         let n = points.len() as f64;
@@ -86,8 +87,8 @@ impl Line {
     }
 }
 
-impl Line {
-    /// The line of the same points in a unit of which so many make one.
+impl LinearFit {
+    /// The line of the same points in another unit of y, of which `factor` make one.
     #[must_use]
     pub fn times(self, factor: f64) -> Self {
         let interval = self.interval.map(|(low, high)| (factor * low, factor * high));
@@ -96,7 +97,7 @@ impl Line {
     }
 }
 
-/// The t that |T| exceeds with a probability of 0.05 where there is no difference.
+/// The t that |T| exceeds with a probability of 0.05 without a true difference.
 fn critical(freedom: f64) -> f64 {
     root(|t| LEVEL - exceeds(t, 0.0, freedom))
 }
@@ -123,13 +124,13 @@ fn exceeds(t: f64, shift: f64, freedom: f64) -> f64 {
     let reach = 8.0 / freedom.sqrt();
     let (from, to) = (f64::max(0.0, 1.0 - reach), 1.0 + reach);
     let (mut sum, mut all) = (0.0, 0.0);
-    for i in 0..=PIECES {
+    for i in 0..=INTERVALS {
         let weight = match i {
-            0 | PIECES => 1.0,
+            0 | INTERVALS => 1.0,
             _ if i % 2 == 1 => 4.0,
             _ => 2.0,
         };
-        let s = from + (to - from) * i as f64 / PIECES as f64;
+        let s = from + (to - from) * i as f64 / INTERVALS as f64;
         // Divided by its value at 1, so that it does not vanish where ν is large.
         let density = weight * s.powf(freedom - 1.0) * (0.5 * freedom * (1.0 - s * s)).exp();
         sum += density * (normal(shift - t * s) + normal(-shift - t * s));
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn students_t_has_the_values_of_the_tables() {
+    fn students_t_agrees_with_tables() {
         let table = [(1.0, 12.7062), (2.0, 4.3027), (4.0, 2.7764), (9.0, 2.2622), (120.0, 1.9799)];
         for (freedom, t) in table {
             close(critical(freedom), t, 1e-4);
@@ -174,7 +175,7 @@ mod tests {
     /// R's manual, examples of `power.t.test`: two samples of n, a difference of one sd, for which
     /// λ = √(n/2) and ν = 2n - 2. 20 have a power of 0.8689528; a power of 0.9 needs 22.02110.
     #[test]
-    fn the_power_is_that_of_other_programs() {
+    fn the_power_agrees_with_r() {
         for (n, power) in [(20.0, 0.868_952_8), (22.021_10, 0.9)] {
             let freedom = 2.0 * n - 2.0;
             close(exceeds(critical(freedom), f64::sqrt(n / 2.0), freedom), power, 1e-6);
@@ -182,42 +183,42 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_and_what_it_can_see_by_hand() {
+    fn the_interval_and_the_effect_agree_with_a_calculation() {
         // Mean 2, sd 1: 4.302653/√3 on both sides.
-        let paired = Paired::of(&[1.0, 2.0, 3.0]).unwrap();
+        let paired = PairedDifferences::of(&[1.0, 2.0, 3.0]).unwrap();
         let (low, high) = paired.interval.unwrap();
         close(low, 2.0 - 2.484_138, 1e-5);
         close(high, 2.0 + 2.484_138, 1e-5);
-        // What can be seen lies beyond the interval's half, and shrinks faster than 1/√n.
-        let seen = paired.detectable.unwrap();
-        assert!(seen > 2.484_138 && seen < 4.0, "{seen}");
-        let twelve = Paired::of(&[1.0, 2.0, 3.0].repeat(4)).unwrap();
-        assert!(twelve.detectable.unwrap() < seen / 2.0);
+        // The effect is larger than half the interval, and shrinks faster than 1/√n.
+        let effect = paired.detectable.unwrap();
+        assert!(effect > 2.484_138 && effect < 4.0, "{effect}");
+        let twelve = PairedDifferences::of(&[1.0, 2.0, 3.0].repeat(4)).unwrap();
+        assert!(twelve.detectable.unwrap() < effect / 2.0);
     }
 
     /// Anscombe's first quartet (1973), as R's `lm` has it: slope 0.5001 with a standard error of
     /// 0.1179, R² 0.6665, and t(0.975, 9) = 2.2622.
     #[test]
-    fn a_line_is_that_of_other_programs() {
+    fn a_line_agrees_with_r() {
         let xs = [10.0, 8.0, 13.0, 9.0, 11.0, 14.0, 6.0, 4.0, 12.0, 7.0, 5.0];
         let ys = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68];
         let points: Vec<(f64, f64)> = xs.into_iter().zip(ys).collect();
-        let line = Line::fit(&points).unwrap();
+        let line = LinearFit::fit(&points).unwrap();
         close(line.slope, 0.5001, 1e-4);
         close(line.intercept, 3.0001, 1e-4);
         close(line.r_squared.unwrap(), 0.6665, 1e-4);
         let (low, high) = line.interval.unwrap();
         close((high - low) / 2.0, 2.2622 * 0.1179, 2e-4);
-        assert_eq!(Line::fit(&points[..1]), None);
-        assert_eq!(Line::fit(&points[..2]).unwrap().interval, None);
-        assert_eq!(Line::fit(&[(1.0, 2.0), (1.0, 3.0)]), None);
+        assert_eq!(LinearFit::fit(&points[..1]), None);
+        assert_eq!(LinearFit::fit(&points[..2]).unwrap().interval, None);
+        assert_eq!(LinearFit::fit(&[(1.0, 2.0), (1.0, 3.0)]), None);
     }
 
     #[test]
-    fn differences_that_do_not_vary_conclude_nothing() {
-        let one = Paired::of(&[0.5]).unwrap();
+    fn equal_differences_have_no_interval() {
+        let one = PairedDifferences::of(&[0.5]).unwrap();
         assert_eq!((one.mean, one.sd, one.interval, one.detectable), (0.5, None, None, None));
-        assert_eq!(Paired::of(&[0.5, 0.5]).unwrap().interval, None);
-        assert_eq!(Paired::of(&[]), None);
+        assert_eq!(PairedDifferences::of(&[0.5, 0.5]).unwrap().interval, None);
+        assert_eq!(PairedDifferences::of(&[]), None);
     }
 }

@@ -3,7 +3,7 @@
 //! Lines are predictions of the memory model, or join the measured points.
 
 use super::points::{GrowthCurve, PointResult};
-use crate::report::drawing::{Anchor, Drawing, Pen, Place};
+use crate::report::drawing::{Anchor, Drawing, Pen, Pixel};
 use crate::report::figure::{
     Axis, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame,
 };
@@ -156,7 +156,7 @@ fn pen(kind: usize) -> Pen {
 }
 
 /// A measured point. A masked supernet has a square around where an explicit one has its dot.
-fn mark(drawing: &mut Drawing, (x, y): Place, method: &str, kind: usize) {
+fn mark(drawing: &mut Drawing, (x, y): Pixel, method: &str, kind: usize) {
     if method == "dmasking" {
         let (left, right, top, bottom) = (x - 4.5, x + 4.5, y - 4.5, y + 4.5);
         let corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)];
@@ -167,7 +167,7 @@ fn mark(drawing: &mut Drawing, (x, y): Place, method: &str, kind: usize) {
 }
 
 /// A point that was predicted only.
-fn open_dot(drawing: &mut Drawing, place: Place, colour: &'static str) {
+fn open_dot(drawing: &mut Drawing, place: Pixel, colour: &'static str) {
     drawing.dot(place, 3.2, colour, 1.0);
     drawing.dot(place, 2.0, "#ffffff", 1.0);
 }

@@ -2,7 +2,7 @@
 
 use super::runs::StudyRun;
 use crate::record::StepUsage;
-use crate::report::stats::Line;
+use crate::report::stats::LinearFit;
 use crate::space::Growth;
 use crate::study::verdict::TOLERATED_BYTES;
 
@@ -83,16 +83,16 @@ impl GrowthCurve {
         &self,
         x: fn(&PointResult) -> f64,
         y: fn(&PointResult) -> Option<f64>,
-    ) -> Option<Line> {
+    ) -> Option<LinearFit> {
         let points: Vec<_> = self.measured().filter_map(|p| Some((x(p), y(p)?))).collect();
-        Line::fit(&points)
+        LinearFit::fit(&points)
     }
 
     /// A line through the seconds of every process over the number of options.
-    pub fn seconds_line(&self) -> Option<Line> {
+    pub fn seconds_line(&self) -> Option<LinearFit> {
         let steps = self.measured().flat_map(|p| p.repeats.iter().map(|s| (p.options, s.seconds)));
         let steps: Vec<_> = steps.map(|(options, seconds)| (options as f64, seconds)).collect();
-        Line::fit(&steps)
+        LinearFit::fit(&steps)
     }
 
     /// The measured points with the fewest and the most options, if those differ.

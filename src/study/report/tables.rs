@@ -1,7 +1,7 @@
 //! The tables of a study: how far each curve grows, and every point.
 
 use super::points::{GrowthCurve, PointResult, order};
-use crate::report::stats::Line;
+use crate::report::stats::LinearFit;
 use crate::text::{MIB, Table, Unit};
 
 /// One row per curve, from the fewest to the most measured options.
@@ -62,7 +62,7 @@ fn times(growth: Option<f64>) -> String {
 }
 
 /// The slope of a line, with its interval where `with_interval`.
-pub fn slope(line: Option<&Line>, with_interval: bool) -> String {
+pub fn slope(line: Option<&LinearFit>, with_interval: bool) -> String {
     let Some(line) = line else { return String::new() };
     let digits = |value: f64| {
         if value.abs() >= 10.0 { format!("{value:.1}") } else { format!("{value:.3}") }

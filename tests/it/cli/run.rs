@@ -161,12 +161,12 @@ fn a_search_chooses_its_resolution() {
     assert!(shown["metrics"]["search.entropy.resolution"]["last"].as_f64().unwrap() < 1.0);
     let text = sandbox.repro(&["show", "1"]).output().unwrap();
     let text = String::from_utf8(text.stdout).unwrap();
-    assert!(text.contains(&format!("input {chosen}x{chosen}, chosen of 14 (")), "{text}");
+    assert!(text.contains(&format!("input {chosen}x{chosen}, chosen from 14 (")), "{text}");
     let out = sandbox.folder.path().join("reports");
     sandbox.repro(&["report", "--out", out.to_str().unwrap()]).assert().success();
     let page = std::fs::read_to_string(out.join("smoke_resolutions.md")).unwrap();
     let sentence =
-        format!("Input {chosen} pixels a side, with p = {best:.2}, chosen of 14, 20, 28.");
+        format!("Input {chosen} pixels a side, with p = {best:.2}, chosen from 14, 20, 28.");
     assert!(page.contains(&sentence), "{page}");
 }
 
@@ -233,7 +233,7 @@ fn rank_correlation_is_measured_and_reported() {
     for metric in ["rank.shared.top1", "rank.alone.top1", "rank.macs"] {
         assert_eq!(shown["metrics"][metric]["points"], 5, "{metric}");
     }
-    // Its trainings are not the run's.
+    // Its training runs are not the run's.
     assert_eq!(shown["metrics"]["train.loss"]["points"], 2);
     let out = sandbox.folder.path().join("reports");
     sandbox.repro(&["report", "--out", out.to_str().unwrap()]).assert().success();

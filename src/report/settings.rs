@@ -1,0 +1,99 @@
+//! What makes runs comparable: the same experiment, data, space and settings.
+
+use super::groups::grouped;
+use super::results::finished;
+use crate::document::differences;
+use crate::store::RunRow;
+use crate::text::run_ids;
+use std::collections::BTreeMap;
+
+/// Keys that the command line chooses for each run.
+const CHOSEN_PER_RUN: [&str; 2] = ["seeds", "search.method"];
+
+/// The settings of runs as short numbers: equal numbers are equal settings.
+pub struct SettingsKeys {
+    by_manifest: BTreeMap<String, usize>,
+}
+
+/// What runs have in common that differ only in method and seed.
+pub type SettingsKey<'a> = (&'a str, &'a str, usize);
+
+impl SettingsKeys {
+    /// For these runs.
+    #[must_use]
+    pub fn of(runs: &[RunRow]) -> Self {
+        let (mut by_manifest, mut known) = (BTreeMap::new(), BTreeMap::new());
+        for run in runs {
+            if !by_manifest.contains_key(&run.manifest.sha256) {
+                let next = known.len();
+                let key = *known.entry(normalized(run)).or_insert(next);
+                by_manifest.insert(run.manifest.sha256.clone(), key);
+            }
+        }
+        Self { by_manifest }
+    }
+
+    /// The same for all methods and seeds.
+    #[must_use]
+    pub fn across_methods<'a>(&self, run: &'a RunRow) -> SettingsKey<'a> {
+        let settings = self.by_manifest.get(&run.manifest.sha256);
+        (&run.experiment, &run.dataset, settings.copied().unwrap_or(usize::MAX))
+    }
+
+    /// The same for all seeds.
+    #[must_use]
+    pub fn across_seeds<'a>(&self, run: &'a RunRow) -> (SettingsKey<'a>, &'a str) {
+        (self.across_methods(run), &run.method)
+    }
+}
+
+fn normalized(run: &RunRow) -> (String, &str) {
+    let text = &run.manifest.text;
+    let Ok(mut table) = toml::from_str::<toml::Table>(text) else {
+        return (text.clone(), &run.manifest.space_text);
+    };
+    table.remove("seeds");
+    if let Some(search) = table.get_mut("search").and_then(toml::Value::as_table_mut) {
+        search.remove("method");
+    }
+    (table.to_string(), &run.manifest.space_text)
+}
+
+/// Whether the search was constrained to a cost.
+pub fn has_budget(run: &RunRow) -> bool {
+    let manifest = toml::from_str::<toml::Table>(&run.manifest.text).ok();
+    manifest.is_some_and(|m| m.get("search").is_some_and(|s| s.get("budget").is_some()))
+}
+
+/// What finished runs of one experiment differ in besides methods and seeds: `--set` makes other
+/// settings of one manifest.
+pub fn notes(runs: &[RunRow], settings: &SettingsKeys) -> Vec<String> {
+    let groups = grouped(finished(runs), |run| settings.across_methods(run));
+    let mut notes = Vec::new();
+    for (i, group) in groups.iter().enumerate() {
+        let names = |run: &RunRow| (run.experiment.clone(), run.dataset.clone());
+        let alike = |other: &&Vec<&RunRow>| names(other[0]) == names(group[0]);
+        if let Some(first) = groups[..i].iter().find(alike) {
+            let ids = |group: &[&RunRow]| run_ids(group.iter().map(|run| run.id));
+            let (own, others) = (ids(group), ids(first));
+            let difference = difference(group[0], first[0]);
+            notes.push(format!(
+                "The settings of {own} differ from those of {others}: {difference}."
+            ));
+        }
+    }
+    notes
+}
+
+/// By key: the value of `run` and that of `other`.
+fn difference(run: &RunRow, other: &RunRow) -> String {
+    let texts = [run, other].map(|run| run.manifest.text.as_str());
+    let keys = differences(texts, &CHOSEN_PER_RUN).into_iter().map(|difference| {
+        let [own, other] = difference.values;
+        let own = own.map_or("not given".to_owned(), |value| format!("= {value}"));
+        let other = other.unwrap_or_else(|| "none".to_owned());
+        format!("{} {own} instead of {other}", difference.key)
+    });
+    let keys: Vec<String> = keys.collect();
+    if keys.is_empty() { "another search space".to_owned() } else { keys.join("; ") }
+}

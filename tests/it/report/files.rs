@@ -1,0 +1,56 @@
+//! The files of a report on disk.
+
+use super::{COMMAND, measurements, odd, small, svg};
+use repro::report::{build, results_table, write};
+use repro::store::RunRow;
+
+#[test]
+fn files_are_named_after_their_experiment() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("new/reports");
+    let runs: Vec<RunRow> = small().into_iter().chain([odd()]).collect();
+    let written = write(&runs, &measurements, &out, COMMAND).unwrap();
+    let mut names: Vec<String> = std::fs::read_dir(&out)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let odd = "odd=7Cname=2C=20=22quoted=22=2F..=2F_x_";
+    let csv_and_md = [format!("{odd}.csv"), format!("{odd}.md")];
+    let small = ["small-search.svg", "small.csv", "small.md"].map(str::to_owned);
+    assert_eq!(names, csv_and_md.into_iter().chain(small).collect::<Vec<_>>());
+    assert_eq!(written.len(), names.len());
+    for report in
+        build(&runs, &measurements, COMMAND).unwrap().iter().filter(|r| r.experiment == "small")
+    {
+        let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+        assert_eq!(read("small.md"), report.markdown);
+        assert_eq!(read("small.csv"), report.csv);
+        assert_eq!(read("small-search.svg"), svg(report, "search"));
+        assert!(report.markdown.contains("(small-search.svg)"));
+    }
+}
+
+#[test]
+fn a_failed_report_leaves_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("small.md"), "old").unwrap();
+    let unreadable = |id| if id == 5 { anyhow::bail!("disk on fire") } else { Ok(vec![]) };
+    let error = write(&small(), &unreadable, folder.path(), COMMAND).unwrap_err();
+    assert_eq!(format!("{error:#}"), "cannot read the measurements of run 5: disk on fire");
+    assert_eq!(std::fs::read_to_string(folder.path().join("small.md")).unwrap(), "old");
+
+    std::fs::create_dir(folder.path().join("small.csv")).unwrap();
+    let error = write(&small(), &measurements, folder.path(), COMMAND).unwrap_err();
+    assert!(format!("{error:#}").starts_with("cannot write "), "{error:#}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("small.md")).unwrap(), "old");
+    let left = std::fs::read_dir(folder.path()).unwrap();
+    assert!(left.map(|e| e.unwrap().file_name()).all(|n| !n.to_string_lossy().contains("partial")));
+}
+
+#[test]
+fn no_runs_make_no_files() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(write(&[], &measurements, folder.path(), COMMAND).unwrap().len(), 0);
+    assert_eq!(results_table(&[]), "no runs\n");
+}
