@@ -193,9 +193,11 @@ pub struct StepUsage {
     pub scratch_bytes: u64,
     /// How far the resident size rose; `None` where the operating system does not tell.
     pub resident_bytes: Option<u64>,
+    /// Processor cores that other programs kept busy meanwhile; `None` where that was not measured.
+    pub other_cores: Option<f64>,
 }
 
-/// One point of a memory scaling study: a supernet of a space with so many options.
+/// One point of a memory study: a supernet of a space with so many options.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ScalingPoint {
     /// What grows, as in the manifest: `width`, ..., or `all`.

@@ -46,6 +46,7 @@ pub fn supernet_step(
         gradient_bytes: owners.gradients,
         scratch_bytes: owners.scratch,
         resident_bytes: idle.growth(&samples),
+        other_cores: None,
     })
 }
 

@@ -132,6 +132,12 @@ fn report(event: &Event<'_>, start: Instant) {
         Event::Failed { point, error } => {
             say(format_args!("  {point} failed: {}", message(error)));
         }
+        Event::Disturbed { point, other_cores } => {
+            say(format_args!(
+                "  warning: other programs kept {other_cores:.1} cores busy during {point}; seconds \
+                 measured beside another study or job are not comparable"
+            ));
+        }
     }
 }
 

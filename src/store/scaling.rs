@@ -1,4 +1,4 @@
-//! The points of memory scaling studies: how they are written and read.
+//! The points of memory studies in the database.
 
 use super::error::Fault;
 use super::write::{AttemptKey, finite, integer};
@@ -6,7 +6,7 @@ use crate::record::{ScalingPoint, StepUsage};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, query};
 
-/// Enters a point of an attempt.
+/// Inserts a point of an attempt.
 pub async fn write(
     connection: &mut SqliteConnection,
     key: AttemptKey,
@@ -18,11 +18,16 @@ pub async fn write(
     let bytes = |of: fn(&StepUsage) -> u64| {
         point.measured.as_ref().map(|step| integer("the bytes of a step", of(step))).transpose()
     };
+    let other_cores = point.measured.as_ref().and_then(|step| step.other_cores);
     let resident = point.measured.as_ref().and_then(|step| step.resident_bytes);
     query(
         "INSERT INTO scaling_points
+         (run, attempt, dimension, options, recompute, repeat, batch, log10_candidates,
+          predicted_bytes, step_seconds, forward_seconds, backward_seconds, optimizer_seconds,
+          peak_bytes, forward_bytes, backward_bytes, optimizer_bytes, weight_bytes, velocity_bytes,
+          activation_bytes, gradient_bytes, scratch_bytes, resident_bytes, other_cores)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-                 ?19, ?20, ?21, ?22, ?23)",
+                 ?19, ?20, ?21, ?22, ?23, ?24)",
     )
     .bind(key.run)
     .bind(key.number)
@@ -47,6 +52,7 @@ pub async fn write(
     .bind(bytes(|step| step.gradient_bytes)?)
     .bind(bytes(|step| step.scratch_bytes)?)
     .bind(resident.map(|bytes| integer("the resident bytes", bytes)).transpose()?)
+    .bind(other_cores.map(|cores| finite("the cores of other programs", cores)).transpose()?)
     .execute(connection)
     .await?;
     Ok(())
@@ -84,6 +90,7 @@ fn point(row: &SqliteRow) -> Result<ScalingPoint, sqlx::Error> {
             gradient_bytes: count(row, "gradient_bytes")?,
             scratch_bytes: count(row, "scratch_bytes")?,
             resident_bytes: resident.map(i64::cast_unsigned),
+            other_cores: row.try_get("other_cores")?,
         }),
     };
     Ok(ScalingPoint {

@@ -11,11 +11,12 @@ use std::path::Path;
 const APPLICATION_ID: i32 = 0x7270_726f;
 
 /// Number, name and text of every migration; released ones never change.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "runs", include_str!("../../migrations/0001_runs.sql")),
     (2, "work", include_str!("../../migrations/0002_work.sql")),
     (3, "resolutions", include_str!("../../migrations/0003_resolutions.sql")),
     (4, "scaling", include_str!("../../migrations/0004_scaling.sql")),
+    (6, "other_cores", include_str!("../../migrations/0006_other_cores.sql")),
 ];
 
 /// What a file turned out to be.

@@ -1,6 +1,7 @@
 //! The sweep of a memory study over supernets of growing spaces. A process of its own measures each
 //! point, so that no memory of the previous one remains.
 
+use super::load::{DISTURBING_CORES, LoadMeter};
 use super::manifest::Study;
 use crate::bench::{self, Length};
 use crate::cost::{self, StepSetting};
@@ -102,7 +103,9 @@ impl Point {
         let (timed, seconds) = (study.sweep.steps, study.sweep.seconds);
         let length = Length { warm_up: WARM_UP, timed, seconds };
         let (space, seed) = (self.space(study), Seed(study.seed));
-        bench::supernet_step(&space, &config, &dataset, seed, length)
+        let load = LoadMeter::start();
+        let usage = bench::supernet_step(&space, &config, &dataset, seed, length)?;
+        Ok(StepUsage { other_cores: load.other_cores(), ..usage })
     }
 }
 
@@ -154,6 +157,11 @@ pub enum Event<'a> {
         point: &'a Point,
         error: &'a Error,
     },
+    /// For the first time in this sweep, other programs kept so many cores busy meanwhile.
+    Disturbed {
+        point: &'a Point,
+        other_cores: f64,
+    },
 }
 
 /// After this many failures in a row the rest would fail too: the manifest or the data has changed.
@@ -179,7 +187,7 @@ pub fn sweep(
     let mut points: Vec<(Point, Prediction)> =
         points.map(|point| (point, point.predict(study, threads))).collect();
     let all = points.len() * study.sweep.repeats;
-    let (mut at, mut in_a_row, mut failures) = (0, 0, Vec::new());
+    let (mut at, mut in_a_row, mut failures, mut disturbed) = (0, 0, Vec::new(), false);
     for repeat in 0..study.sweep.repeats {
         for (point, prediction) in &points {
             at += 1;
@@ -192,6 +200,12 @@ pub fn sweep(
             match fits.then(|| measure(point)).transpose() {
                 Ok(step) => {
                     in_a_row = if fits { 0 } else { in_a_row };
+                    let other_cores = step.and_then(|step| step.other_cores);
+                    let other_cores = other_cores.filter(|cores| *cores > DISTURBING_CORES);
+                    if let Some(other_cores) = other_cores.filter(|_| !disturbed) {
+                        disturbed = true;
+                        announce(Event::Disturbed { point, other_cores });
+                    }
                     keep(&point.row(study, *prediction, repeat, step))?;
                 }
                 Err(error) if error.is::<Interrupted>() => return Err(error),

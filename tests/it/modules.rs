@@ -74,8 +74,9 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "cmd",
         &[
-            "bench", "cost", "data", "document", "env", "manifest", "memory", "ops", "progress",
-            "recipe", "record", "report", "runner", "space", "store", "study", "text", "monitor",
+            "bench", "child", "cost", "data", "document", "env", "manifest", "memory", "ops",
+            "progress", "recipe", "record", "report", "runner", "space", "store", "study", "text",
+            "monitor",
         ],
     ),
 ];

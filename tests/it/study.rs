@@ -247,6 +247,30 @@ mod signals {
     }
 
     #[test]
+    fn a_report_warns_of_another_study() {
+        let (first, _) = study(STUDY);
+        let running = begin(first.path());
+        measuring(&running);
+        let (second, _) = study(STUDY);
+        let small = ["scaling.options={width=[1]}", "scaling.methods=[\"dmasking\"]"];
+        let short = ["scaling.recompute=[\"none\"]", "scaling.repeats=1", "scaling.seconds=1"];
+        let sets = small.iter().chain(&short).flat_map(|set| ["--set", *set]);
+        let arguments: Vec<&str> =
+            ["run", "study.toml", "--threads", "1"].into_iter().chain(sets).collect();
+        let output = in_folder(second.path(), &arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        assert!(stderr.contains("warning: other programs kept "), "{stderr}");
+        let warning = "cores busy during 1 of 1 processes";
+        let output = in_folder(second.path(), &["report", "--print"]);
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.contains(warning), "{printed}");
+        assert!(in_folder(second.path(), &["report"]).status.success());
+        let page = fs::read_to_string(second.path().join("reports/memory/tiny.md")).unwrap();
+        assert!(page.contains(warning) && page.contains("ran at the same time"), "{page}");
+    }
+
+    #[test]
     fn a_stopped_study_does_not_wait() {
         let (folder, _) = study(STUDY);
         let mut running = begin(folder.path());

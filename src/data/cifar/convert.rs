@@ -1,6 +1,6 @@
 //! From the files of any version of the data set to the published binary files.
 
-use super::given::Members;
+use super::Members;
 use super::{BinaryFile, Cifar, IMAGE_BYTES, pickle, pictures};
 use crate::data::DataError;
 use rayon::prelude::*;

@@ -1,15 +1,11 @@
 //! A copy of CIFAR that somebody has: a .tar.gz, .tgz or plain .tar archive, or the unpacked folder.
 
-use super::{Cifar, pictures};
+use super::{Cifar, Members, pictures};
 use crate::data::DataError;
 use flate2::read::MultiGzDecoder;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
-
-/// Files by their names, without folders.
-pub(super) type Members = BTreeMap<String, Vec<u8>>;
 
 /// An archive unpacks to no more than so many times the size of the data set.
 const ARCHIVE_FACTOR: u64 = 4;

@@ -20,12 +20,16 @@ use crate::progress::Amount;
 use crate::recipe::DatasetName;
 use rayon::prelude::*;
 use sources::Source;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
 const IMAGE_BYTES: usize = 3 * PIXELS;
+
+/// Files by their names, without folders.
+type Members = BTreeMap<String, Vec<u8>>;
 
 /// What sets the two apart.
 pub(super) struct Cifar {

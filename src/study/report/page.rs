@@ -1,6 +1,6 @@
 //! The Markdown page of a memory study.
 
-use super::points::{GrowthCurve, PointResult};
+use super::points::{GrowthCurve, Load, PointResult};
 use super::tables::{growth_table, point_table};
 use super::{predictions, verdicts};
 use crate::report::page::origin;
@@ -13,8 +13,8 @@ use std::path::Path;
 pub struct Page<'a> {
     /// Those that count, one per method.
     pub runs: Vec<RunRow>,
-    /// A sentence on each run that did not measure all of its points.
-    pub incomplete: Vec<String>,
+    /// Sentences on runs that did not measure all of their points, and on other programs.
+    pub warnings: Vec<String>,
     pub points: &'a [PointResult],
     pub curves: &'a [GrowthCurve],
     /// What each picture shows, and its file.
@@ -47,10 +47,10 @@ impl Page<'_> {
 
     fn verdicts(&self, space: Option<&SearchSpace>) -> String {
         let dataset = self.runs.first().map_or("", |run| &run.dataset[..]);
-        let incomplete = self.incomplete.iter().map(|line| format!("- {}\n", escape(line)));
-        let incomplete: String = incomplete.collect();
+        let warnings = self.warnings.iter().map(|line| format!("- {}.\n", escape(line)));
+        let warnings: String = warnings.collect();
         let verdicts = verdicts::list(dataset, space, self.points, self.curves);
-        format!("## Verdicts\n\n{incomplete}{verdicts}")
+        format!("## Verdicts\n\n{warnings}{verdicts}")
     }
 }
 
@@ -65,9 +65,16 @@ fn about(points: &[PointResult]) -> String {
     batches.dedup();
     let batch = batches.iter().map(u64::to_string).collect::<Vec<_>>().join(" or ");
     let processes = points.iter().map(|p| p.repeats.len()).max().unwrap_or(0);
+    let load = match Load::of(points) {
+        Load::NotRecorded => "What else ran on the machine was not recorded.".to_owned(),
+        Load::Quiet(most) => {
+            format!("Other programs kept at most {most:.2} cores busy during a process.")
+        }
+        Load::Disturbed { .. } => "Other programs ran at the same time, see below.".to_owned(),
+    };
     format!(
         "A step trains the supernet's weights on {batch} images. Each point was measured by up to \
-         {processes} processes, each of which measured that point alone.\n\n\
+         {processes} processes, each of which measured that point alone. {load}\n\n\
          One dimension grows at a time. Every other choice keeps one option: the largest size, or the \
          first block type. `all` grows every dimension at once. The number of options is a maximum: a \
          block never has more options than the space gives it. Of sizes, the largest is always among \
@@ -104,4 +111,4 @@ over log10 of the number of networks.\n";
 const POINTS: &str = "MiB and seconds are medians over processes; the range of the seconds is given \
 where there are several. A point without a measured peak needs more memory than was free, or than the \
 manifest allows, and was predicted only. The error is that of the memory model: predicted over \
-measured, minus one. The CSV file has the bytes by owner and by phase.\n";
+measured, minus one. Other cores are the most that other programs kept busy during a process. The CSV file has the bytes by owner and by phase.\n";

@@ -4,6 +4,7 @@ use super::runs::StudyRun;
 use crate::record::StepUsage;
 use crate::report::stats::LinearFit;
 use crate::space::Growth;
+use crate::study::load::DISTURBING_CORES;
 use crate::study::verdict::TOLERATED_BYTES;
 
 /// Below this R² a straight line does not describe how bytes grow.
@@ -56,6 +57,11 @@ impl PointResult {
     /// Peak bytes of a step: the median of the processes, of two the lower one.
     pub fn peak_bytes(&self) -> Option<f64> {
         self.typical().map(|step| step.peak_bytes as f64)
+    }
+
+    /// The most cores that other programs kept busy during one of the processes.
+    pub fn other_cores(&self) -> Option<f64> {
+        self.repeats.iter().filter_map(|step| step.other_cores).reduce(f64::max)
     }
 
     /// Predicted bytes over measured bytes.
@@ -155,6 +161,42 @@ pub fn points(runs: &[StudyRun<'_>]) -> Vec<PointResult> {
         }
     }
     all
+}
+
+/// What is known about other programs on the machine while the points were measured.
+pub enum Load {
+    NotRecorded,
+    /// The most cores that they kept busy on average during one process.
+    Quiet(f64),
+    /// So many of the processes were disturbed.
+    Disturbed {
+        processes: usize,
+        of: usize,
+        most: f64,
+    },
+}
+
+impl Load {
+    pub fn of(points: &[PointResult]) -> Self {
+        let steps = points.iter().flat_map(|point| &point.repeats);
+        let cores: Vec<f64> = steps.filter_map(|step| step.other_cores).collect();
+        let processes = cores.iter().filter(|cores| **cores > DISTURBING_CORES).count();
+        match cores.iter().copied().reduce(f64::max) {
+            None => Self::NotRecorded,
+            Some(most) if processes == 0 => Self::Quiet(most),
+            Some(most) => Self::Disturbed { processes, of: cores.len(), most },
+        }
+    }
+
+    /// A sentence to warn with, if there was a disturbance.
+    pub fn warning(&self) -> Option<String> {
+        let Self::Disturbed { processes, of, most } = self else { return None };
+        Some(format!(
+            "Other programs kept more than {DISTURBING_CORES} cores busy during {processes} of {of} \
+             processes (at most {most:.1}): another study or job ran on the machine, so the seconds \
+             are not comparable"
+        ))
+    }
 }
 
 /// The order of tables: by dimension, and without recompute first.

@@ -87,6 +87,7 @@ pub fn point_table(points: &[PointResult]) -> Table {
         ">predicted MiB",
         ">error",
         ">seconds",
+        ">other cores",
         ">run",
     ];
     let mut table = Table::new(columns);
@@ -110,6 +111,7 @@ pub fn point_table(points: &[PointResult]) -> Table {
                 Some((median, _)) => format!("{median:.3}"),
                 None => String::new(),
             },
+            p.other_cores().map_or(String::new(), |cores| format!("{cores:.2}")),
             p.run.to_string(),
         ]);
     }
