@@ -10,7 +10,7 @@ fn timed(arguments: &[&str]) -> Value {
     json_lines(&output.stdout).remove(0)
 }
 
-/// A file with the network that `repro run experiments/smoke.toml` arrives at, and that network.
+/// The derived network of `repro run experiments/smoke.toml`, in a file and as JSON.
 fn derived(sandbox: &Sandbox) -> (PathBuf, Value) {
     let run = sandbox.smoke(&["--set", "train.epochs=1"]).remove(0);
     let arch = sandbox.show(&run)["architecture"].clone();
@@ -60,7 +60,7 @@ fn each_method_times_its_own_step() {
         measured["macs"].as_u64().unwrap()
     };
     let [masked, drawn] = ["dmasking", "rs_ws"].map(macs);
-    // Drawn networks run alone, the same ones for the same seed.
+    // Sampled networks run one at a time, the same ones for the same seed.
     assert!(0 < drawn && drawn < masked, "{drawn} {masked}");
     assert_eq!(drawn, macs("evolution"));
     let refused = bench("random");
@@ -92,7 +92,7 @@ fn the_memory_of_a_step_adds_up() {
         for owner in ["optimizer", "gradients"] {
             assert_eq!(bytes(step, owner) > 0, trains, "{owner}: {step}");
         }
-        // A batch of greyscale images of 28 x 28 is there.
+        // Activations include a batch of 28x28 greyscale images.
         let batch = step["batch"].as_u64().unwrap() * 28 * 28 * 4;
         assert!(bytes(step, "activations") > batch, "{step}");
         assert!(bytes(step, "scratch") > 0, "{step}");
@@ -101,14 +101,14 @@ fn the_memory_of_a_step_adds_up() {
             assert!(0.0 < share && share < 1.0, "{step}");
         }
     }
-    // Frozen layers hold the weights once more, and their maps are in the threads' tiles.
+    // Frozen layers hold a second copy of the weights; their feature maps are in the threads' tiles.
     assert!(bytes(&eval, "weights") > 2 * bytes(&network, "optimizer"), "{eval} {network}");
     assert!(bytes(&eval, "activations") < bytes(&network, "activations") / 4, "{eval} {network}");
     let mut no_network = sandbox.repro(&["bench", SMOKE, "--what", "eval"]);
     assert_eq!(exit_code(&mut no_network), 2);
 }
 
-/// The same bytes from two sides: counted as they are allocated, and seen by the operating system.
+/// Compares the program's own count of allocated bytes with the operating system's.
 #[test]
 #[cfg(target_os = "linux")]
 fn allocated_memory_is_resident() {
@@ -183,7 +183,7 @@ fn activations_do_not_grow_with_resolutions() {
         (of(&step["memory"]["activations"]), of(&step["peak_bytes"]), of(&step["macs"]))
     };
     let (one, three) = (timed(SMOKE), timed("experiments/smoke_resolutions.toml"));
-    // Three quarters more to compute: (20/28)^2 and (14/28)^2.
+    // The two smaller resolutions add three quarters of the MACs: (20/28)^2 and (14/28)^2.
     assert!(three.2 > 1.7 * one.2, "{one:?} {three:?}");
     assert!(three.0 < 1.02 * one.0, "{one:?} {three:?}");
     assert!(three.1 < 1.10 * one.1, "{one:?} {three:?}");

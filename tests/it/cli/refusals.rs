@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn too_little_memory_is_refused_before_any_work() {
     let sandbox = Sandbox::new();
-    // Half a terabyte.
+    // This search needs half a terabyte.
     let sets = ["search.method=dnas", "search.batch_size=9000", "search.images=48000"];
     let sets = sets.map(|set| ["--set", set]).concat();
     let run = [&["run", "experiments/fbnetv2_f.toml"], &sets[..]].concat();
@@ -16,7 +16,7 @@ fn too_little_memory_is_refused_before_any_work() {
         assert!(said.contains(word), "{said}");
     }
     assert!(!sandbox.database().exists());
-    // Terabytes, before data is looked for.
+    // This step needs terabytes; it is refused before the data set is fetched.
     let sets = ["--batch", "60000", "--set", "search.method=dnas"];
     let timed = [&["bench", "experiments/fbnetv2_f.toml"], &sets[..]].concat();
     let output = repro(&timed).env("REPRO_DATA", sandbox.folder.path()).output().unwrap();

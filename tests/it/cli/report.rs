@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Every number becomes a `#`: how fast and how well differs from machine to machine.
+/// Every number becomes a `#`, since times and accuracies differ between machines.
 fn without_numbers(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -31,7 +31,7 @@ fn a_run_becomes_a_report() {
     let page = std::fs::read_to_string(out.join("smoke.md")).unwrap();
     let blocks = page.lines().filter(|line| line.contains("| MBConv") || line.contains("| skip"));
     assert!(blocks.count() >= 2, "{page}");
-    // What is the same on every machine: headings, heads of tables, notes.
+    // Headings, table heads and notes are the same on every machine.
     let frame: Vec<&str> = page
         .lines()
         .filter(|line| {

@@ -33,7 +33,7 @@ fn a_run_prints_its_result_as_one_json_line() {
         ]
     );
     assert_eq!((&run["status"], &run["method"]), (&"finished".into(), &"dmasking".into()));
-    // Chance is 0.1.
+    // Chance accuracy is 0.1.
     assert!(run["test_top1"].as_f64().unwrap() > 0.4, "{run}");
     let space = repro(&["space", "experiments/spaces/smoke.toml", "--json"]).output().unwrap();
     let space: Value = serde_json::from_slice(&space.stdout).unwrap();
@@ -97,13 +97,13 @@ fn scale_shortens_every_epoch() {
         let epochs = [points("search.tau"), points("train.loss")];
         (run["search_images"].as_u64().unwrap(), train.unwrap()["usage"]["images"].clone(), epochs)
     };
-    // 10 batches of 32 for the weights in 4 epochs, 2 for α in 3; 28 in the training's 5, each of which
-    // ends with 100 images that are held out.
+    // Search: 10 batches of 32 for the weights in 4 epochs, 2 for α in 3. Training: 28 batches in 5
+    // epochs, each followed by 100 validation images.
     let (whole, half) = ((4 * 10 + 3 * 2) * 32, (4 * 5 + 3) * 32);
     let trained = |batches: u64| Value::from(5 * (batches * 32 + 100));
     assert_eq!(counts("scale=1"), (whole, trained(28), [4, 5]));
     assert_eq!(counts("scale=0.5"), (half, trained(14), [4, 5]));
-    // What is scored stays: 80 held-out images, and 2 batches that calibrate.
+    // The scale does not apply to scoring: 80 validation images, and 2 batches for calibration.
     let images = |method: &str| {
         let method = format!("search.method={method}");
         let sets = ["--set", "scale=0.5", "--set", &method, "--set", "train.epochs=1"];
@@ -111,7 +111,7 @@ fn scale_shortens_every_epoch() {
     };
     assert_eq!(images("random_search"), 4 * (5 * 32 + 80));
     assert_eq!(images("rs_ws"), 4 * 5 * 32 + 12 * (2 * 32 + 80));
-    // A small one changes how many steps of α there are beside those of the weights.
+    // A small scale changes the ratio of α steps to weight steps.
     let said = repro(&["check", SMOKE, "--set", "scale=0.1"]).output().unwrap().stdout;
     let said = String::from_utf8(said).unwrap();
     let left = "scale   0.1 of the batches of every epoch; in the search 1 of 10 for weights, \
@@ -124,7 +124,7 @@ fn scale_shortens_every_epoch() {
 #[test]
 fn a_failed_run_does_not_end_the_others() {
     let sandbox = Sandbox::new();
-    // Each step multiplies the weights by -99, until they are no numbers any more.
+    // Each step multiplies the weights by -99 until they overflow.
     let wild = ["search.weights.learning_rate=100", "search.weights.weight_decay=1"];
     let arguments = ["--set", wild[0], "--set", wild[1], "--seed", "1", "--seed", "2"];
     let mut command = sandbox.repro(&[&["run", SMOKE, "--json"], &arguments[..]].concat());
@@ -187,7 +187,7 @@ fn every_ablation_changes_the_search() {
         let run = sandbox.smoke(&["--set", setting]).remove(0);
         assert_ne!(course(&run), usual, "{setting}");
     }
-    // What is no single value of the file: edits of it, and of its space.
+    // Settings that --set cannot change alone: edits of the manifest and of its space.
     let edits = [
         ("decay = 0.5", "schedule = \"linear\"\nlast = 0.1", ""),
         ("a = 0.2\nb = 0.6", "lambda = 0.5\ntarget = 8.0", ""),
@@ -222,18 +222,18 @@ fn rank_correlation_is_measured_and_reported() {
     let lines = sandbox.smoke(&arguments);
     let [run, again] = &lines[..] else { panic!("{lines:?}") };
     assert_eq!((&run["status"], &again["status"]), (&"finished".into(), &"finished".into()));
-    // The same shared weights are not ranked twice.
+    // Both methods have the same shared weights, which are ranked only once.
     let step_loss = |run| sandbox.show(run)["metrics"]["search.step_loss"].clone();
     assert_eq!(step_loss(run), step_loss(again));
     assert!(sandbox.show(again)["metrics"].get("rank.shared.top1").is_none());
     let shown = sandbox.show(run);
     let rank = shown["phases"].as_array().unwrap().iter().find(|p| p["phase"] == "rank").unwrap();
-    // Each is scored, then trained and looked at.
+    // Each network is scored with shared weights, then trained and evaluated.
     assert_eq!(rank["usage"]["architectures"], 10);
     for metric in ["rank.shared.top1", "rank.alone.top1", "rank.macs"] {
         assert_eq!(shown["metrics"][metric]["points"], 5, "{metric}");
     }
-    // Its training runs are not the run's.
+    // Training the ranked networks adds nothing to the run's own training curves.
     assert_eq!(shown["metrics"]["train.loss"]["points"], 2);
     let out = sandbox.folder.path().join("reports");
     sandbox.repro(&["report", "--out", out.to_str().unwrap()]).assert().success();

@@ -50,7 +50,7 @@ fn a_killed_run_shows_as_interrupted() {
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(listed.contains("interrupted"), "{listed}");
     assert!(sandbox.losses() > 0);
-    // The database takes new runs.
+    // The database still accepts new runs.
     assert_eq!(sandbox.smoke(&["--set", "train.epochs=1"])[0]["run_id"], 2);
 }
 

@@ -13,7 +13,7 @@ fn memory_of_supernets_is_predicted() {
     };
     let masked = needs("64", "masked", "recompute_none");
     assert!(needs("64", "masked", "recompute_block") < 0.5 * masked);
-    // The reason for the paper: all options of every block, each with maps of its own.
+    // An explicit supernet holds the feature maps of every option of every block.
     assert!(needs("64", "explicit", "recompute_none") > 10.0 * masked);
     let growth = needs("128", "masked", "recompute_none") / masked;
     assert!((1.9..2.0).contains(&growth), "{growth}");
@@ -33,7 +33,7 @@ fn the_size_of_a_space_is_exact() {
         ways(&by["width"]),
         widths.map(|(n, blocks)| u128::pow(n, blocks)).iter().product::<u128>()
     );
-    // The product has more than 128 bits; its factors have not.
+    // The product does not fit into 128 bits, its factors do.
     let total = space["log10"].as_f64().unwrap();
     let factors = ["width", "expansion", "block_type", "resolution"].map(|d| ways(&by[d]) as f64);
     assert!((total - factors.map(f64::log10).iter().sum::<f64>()).abs() < 1e-9);
