@@ -108,6 +108,14 @@ fn the_memory_of_a_step_adds_up() {
     assert_eq!(exit_code(&mut no_network), 2);
 }
 
+#[test]
+fn a_memory_study_is_refused_in_one_sentence() {
+    let output = repro(&["bench", "experiments/memory_scaling.toml"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("is a memory study; `repro run"), "{said}");
+}
+
 /// Compares the program's own count of allocated bytes with the operating system's.
 #[test]
 #[cfg(target_os = "linux")]
