@@ -10,6 +10,7 @@ mod dataset;
 mod ending;
 mod list;
 mod output;
+mod panics;
 mod progress;
 mod report;
 mod run;
@@ -24,8 +25,9 @@ mod worker;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use dataset::DataFolder;
-use ending::{Ending, Usage, catch_panic};
+use ending::{Ending, Usage};
 use output::{is_broken_pipe, message, say, stdout};
+use panics::catch_panic;
 use repro::data::DataError;
 use repro::document::Diagnostics;
 use std::io::Write;
@@ -82,6 +84,7 @@ enum Command {
 
 /// Parses the command line and executes the command.
 pub fn main() -> ExitCode {
+    panics::install_hook();
     let result = catch_panic(|| {
         signals::report_file_size_limit()?;
         let ending = execute(&Cli::parse())?;

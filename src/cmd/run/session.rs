@@ -2,8 +2,9 @@
 
 use super::estimate::Estimate;
 use crate::cmd::conclude::Ends;
-use crate::cmd::ending::{Ending, catch_panic};
+use crate::cmd::ending::Ending;
 use crate::cmd::output::{Output, say};
+use crate::cmd::panics::catch_panic;
 use crate::cmd::progress::Display;
 use anyhow::Result;
 use candle_core::Device;
