@@ -1,4 +1,4 @@
-//! Blocks and networks run on the tape, their answers as plain numbers.
+//! Runs blocks and networks on the tape and returns plain numbers.
 
 use crate::invariants::cut;
 use crate::numbers::{row, scramble, tensor, values};
@@ -11,17 +11,17 @@ use repro::space::{Activation, BlockPlan, Branch, Decisions, NetworkPlan, Search
 use repro::tape::Value;
 use std::collections::BTreeMap;
 
-/// What a block says to an input and to the gradient of its output.
+/// The output of a block and all gradients, for one input and one output gradient.
 pub struct BlockRun {
     pub y: Vec<f64>,
     pub dx: Vec<f64>,
     pub weights: Weights,
-    /// In the shape of the gates that were given.
+    /// The gradients of the gates, in their shape.
     pub gates: BlockGates,
     pub after: Weights,
 }
 
-/// Parameters of the block, away from their initial values.
+/// Parameters of a block, changed from their initial values.
 pub fn block_params(plan: &BlockPlan, label: &str) -> Params {
     let mut params = Params::new(Seed(3), &Device::Cpu);
     Block::new(&mut params, plan).unwrap();
@@ -93,13 +93,13 @@ pub fn run_block(
     }
 }
 
-/// Names and gradients of the parameters, those without one left out.
+/// Names and gradients of the parameters that have a gradient.
 pub fn named_gradients(params: &Params, gradients: &[Option<Tensor>]) -> Vec<(String, Tensor)> {
     let all = params.named().zip(gradients);
     all.filter_map(|((name, _), g)| Some((name.to_owned(), g.clone()?))).collect()
 }
 
-/// A network with parameters away from their initial values.
+/// A network with parameters changed from their initial values.
 pub fn scrambled_net(plan: &NetworkPlan, label: &str) -> (Network, Params) {
     let mut params = Params::new(Seed(5), &Device::Cpu);
     let net = Network::new(&mut params, plan).unwrap();
@@ -107,7 +107,7 @@ pub fn scrambled_net(plan: &NetworkPlan, label: &str) -> (Network, Params) {
     (net, params)
 }
 
-/// The network that `made` derives from a supernet: of all its tensors, running statistics too, the
+/// The network that `made` derives from a supernet. Its tensors, with the running statistics, are the
 /// first channels of the supernet's.
 pub fn derived(space: &SearchSpace, made: &Decisions, supernet: &Params) -> (Network, Params) {
     let (net, mut own) = Network::of_arch(&space.decide(made), Seed(0), &Device::Cpu).unwrap();
@@ -121,7 +121,7 @@ pub fn derived(space: &SearchSpace, made: &Decisions, supernet: &Params) -> (Net
     (net, own)
 }
 
-/// A supernet calls its branches by their type, a network its only one by what it is.
+/// The name in the supernet, which names a branch after its type.
 fn supernet_name(space: &SearchSpace, made: &Decisions, name: &str) -> String {
     for (choices, decision) in space.blocks.iter().zip(&made.blocks) {
         let block = format!("blocks.{}", choices.label());

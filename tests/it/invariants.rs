@@ -1,5 +1,5 @@
-//! What DMaskingNAS rests on: masking is zero-padded summing, and a supernet whose choices are made
-//! is the derived network.
+//! The invariants of DMaskingNAS: masking equals a sum of zero-padded blocks (FBNetV2 section 3.1), and a
+//! supernet with one-hot choices equals the derived network.
 
 use crate::harness::{
     block_params, block_plan, derived, mbconv, named_gradients, params_with, run_block,
@@ -27,7 +27,7 @@ pub fn cut(x: &Tensor, dims: &[usize]) -> Tensor {
     x.contiguous().unwrap()
 }
 
-/// Zeros up to `dims` along every axis.
+/// `x` zero-padded to `dims` along every axis.
 pub fn pad(x: &Tensor, dims: &[usize]) -> Tensor {
     let mut x = x.clone();
     for (axis, size) in dims.iter().enumerate() {
@@ -44,8 +44,8 @@ fn add(total: &mut [f64], factor: f64, part: &[f64]) {
     }
 }
 
-/// y = b(x) ∘ Σ g_i 1_i on the tape equals Σ g_i pad(b_i(x)), b_i being a block of its own with the
-/// first w_i filters: outputs and the gradients of x, weights and gates.
+/// Checks that y = b(x) ∘ Σ g_i 1_i on the tape equals Σ g_i pad(b_i(x)), where b_i is a separate block
+/// with the first w_i filters: outputs and the gradients of x, weights and gates.
 fn masking_is_summing(what: &str, plan: &BlockPlan, options: &[usize], gates: &[f64]) {
     let params = block_params(plan, what);
     let x = random_map("x", (3, 5, 7, plan.input));
@@ -93,7 +93,7 @@ fn masking_is_summing(what: &str, plan: &BlockPlan, options: &[usize], gates: &[
 }
 
 #[test]
-fn a_width_mask_equals_the_sum_of_zero_padded_narrow_blocks() {
+fn width_mask_equals_sum_of_padded_blocks() {
     let options = [3, 5, 8, 9];
     for gates in [[0.1, 0.4, 0.3, 0.2], [0.0, 1.0, 0.0, 0.0], [1.5, -0.5, 0.25, 2.0]] {
         for (what, branch) in [
@@ -162,7 +162,7 @@ fn expansions_summed(
 }
 
 #[test]
-fn an_expansion_mask_equals_the_sum_of_narrow_projections() {
+fn expansion_mask_equals_sum_of_projections() {
     let options = [3, 6, 10];
     for gates in [[0.2, 0.5, 0.3], [0.0, 1.0, 0.0], [0.7, -0.4, 1.1]] {
         for (stride, activation) in [(1, Hswish), (2, Relu)] {
@@ -218,7 +218,7 @@ impl Supernetwork {
         Self { space, net, params, images, labels }
     }
 
-    /// Compares with the network derived by `made`: logits, and every gradient.
+    /// Compares logits and all gradients with the network derived by `made`.
     fn check(&mut self, made: &Decisions, tolerance: f64) {
         let what = format!("{}: {made:?}", self.space.name);
         let (net, mut own) = derived(&self.space, made, &self.params);
@@ -240,8 +240,8 @@ impl Supernetwork {
         self.check_gradients(&what, made, &found, &named_gradients(&own, &gradients), tolerance);
     }
 
-    /// The supernet's gradients, cut as its weights are, are the derived network's; beyond the cut
-    /// they are zero.
+    /// The gradients of the supernet equal those of the derived network in its channels, and are zero
+    /// elsewhere.
     fn check_gradients(
         &self,
         what: &str,
@@ -278,7 +278,7 @@ impl Supernetwork {
 }
 
 #[test]
-fn a_small_supernet_with_one_hot_choices_is_the_derived_network() {
+fn one_hot_small_supernet_is_the_derived_network() {
     for space in [small(), sparse(), dense()] {
         let made = decisions(&space, "one-hot", 60);
         let mut supernet = Supernetwork::new(space, 4);
@@ -289,7 +289,7 @@ fn a_small_supernet_with_one_hot_choices_is_the_derived_network() {
 }
 
 #[test]
-fn blocks_without_expansion_take_the_channels_that_reach_them() {
+fn blocks_without_expansion_use_their_input_width() {
     let space = unexpanded();
     let made = decisions(&space, "one-hot", 60);
     let mut supernet = Supernetwork::new(space, 4);
@@ -299,10 +299,10 @@ fn blocks_without_expansion_take_the_channels_that_reach_them() {
 }
 
 #[test]
-fn the_shipped_supernet_with_one_hot_choices_is_the_derived_network() {
+fn one_hot_cifar_supernet_is_the_derived_network() {
     let space = shipped("fbnetv2_f_cifar.toml");
-    // The slope of h-swish jumps at ±3: one value among the half million within a rounding of it
-    // moves the gradients by a percent. These decisions have none.
+    // The derivative of h-swish jumps at ±3. One of half a million values within rounding of it changes the
+    // gradients by a percent. These decisions have no such value.
     let made = decisions(&space, "one-hot choices", 8);
     let mut supernet = Supernetwork::new(space, 4);
     for made in &made {
@@ -311,8 +311,8 @@ fn the_shipped_supernet_with_one_hot_choices_is_the_derived_network() {
 }
 
 #[test]
-fn a_shortcut_without_weights_is_under_masks_that_of_any_narrower_block() {
-    // Where the input is wider, narrower and as wide as the block.
+fn masked_shortcut_equals_that_of_narrow_blocks() {
+    // The input is narrower than the block, then wider.
     for (input, width, options) in [(4, 9, [3, 4, 9]), (9, 6, [2, 5, 6])] {
         let branch = [Branch::Residual { mid: 7 }];
         for stride in [1, 2] {
@@ -323,7 +323,7 @@ fn a_shortcut_without_weights_is_under_masks_that_of_any_narrower_block() {
 }
 
 #[test]
-fn no_network_of_another_space_is_cut_out_of_shared_weights() {
+fn shared_weights_refuse_networks_of_other_spaces() {
     let (space, other) = (small(), sparse());
     let (_, params) = Supernet::new(&space, Seed(4), &Device::Cpu).unwrap();
     let made = &decisions(&other, "foreign", 1)[0];
@@ -332,7 +332,7 @@ fn no_network_of_another_space_is_cut_out_of_shared_weights() {
 }
 
 #[test]
-fn one_and_two_threads_give_the_same_bits() {
+fn thread_count_does_not_change_the_bits() {
     let space = shipped("fbnetv2_f_cifar.toml");
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -1,4 +1,4 @@
-//! The memory model beside what the allocator counted: real steps in processes of their own.
+//! The memory model against the allocator's counts, for real steps in separate processes.
 
 use crate::cli::repro;
 use repro::space::{Decisions, parse_space};
@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
-/// What `repro bench` says of a step.
+/// The output of `repro bench` for one step.
 fn step(manifest: &str, arguments: &[&str]) -> Value {
     let all = [&["bench", manifest, "--steps", "1", "--json"], arguments].concat();
     let output = repro(&all).output().unwrap();
@@ -24,11 +24,10 @@ fn assert_close(step: &Value, what: &str) {
     assert!((ratio - 1.0).abs() < 0.03, "{what}: {ratio}");
 }
 
-/// Owner by owner: mistakes that cancel out in the sum are mistakes. Rows, gates and records of the tape,
-/// which the model leaves out, are activations when they are measured: somewhat more than one per cent
-/// of the peak of a network as small as this. Where blocks are made again, activations
-/// and gradients differ by more, and their sum does not: probably two moments are about as high, and the
-/// model and the allocator name one each. They are not compared there.
+/// Compares owner by owner, so that errors cannot cancel in the sum. Rows, gates and records of the tape,
+/// which the model leaves out, are measured as activations: slightly more than one per cent of the peak of
+/// a network as small as this. With recomputed blocks activations and gradients differ by more, although
+/// their sum does not, probably because two moments are about equally high. They are not compared there.
 fn assert_owners_close(step: &Value, what: &str) {
     let peak = bytes(&step["peak_bytes"]);
     for owner in ["weights", "optimizer", "activations", "gradients", "scratch"] {
@@ -40,7 +39,7 @@ fn assert_owners_close(step: &Value, what: &str) {
 }
 
 #[test]
-fn a_step_takes_what_the_model_says_within_three_percent() {
+fn supernet_steps_match_the_memory_model() {
     let (one, several) = ("experiments/smoke.toml", "experiments/smoke_resolutions.toml");
     for manifest in [one, several] {
         for method in ["dmasking", "dnas", "darts2"] {
@@ -59,7 +58,7 @@ fn a_step_takes_what_the_model_says_within_three_percent() {
 }
 
 #[test]
-fn a_step_of_a_decided_network_takes_what_the_model_says() {
+fn derived_network_steps_match_the_memory_model() {
     let folder = tempfile::tempdir().unwrap();
     let text = include_str!("../../experiments/spaces/smoke.toml");
     let space = parse_space(text, Path::new("smoke.toml")).unwrap();
@@ -84,9 +83,9 @@ fn a_step_of_a_decided_network_takes_what_the_model_says() {
     }
 }
 
-/// A part of the paper's space, at its resolution and with its classes.
+/// A part of the F space, at its resolution and with its classes.
 #[test]
-fn a_step_of_the_papers_space_takes_what_the_model_says() {
+fn paper_space_steps_match_the_memory_model() {
     let folder = tempfile::tempdir().unwrap();
     let space = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/spaces/fbnetv2_f.toml");
     let study = format!(

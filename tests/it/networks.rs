@@ -1,5 +1,5 @@
-//! Whole networks on the tape against plain f64: logits in every kind of pass, gradients of every
-//! parameter and every gate of the training loss by finite differences.
+//! Networks on the tape against plain f64: logits in every kind of pass, and the gradients of the training
+//! loss in all parameters and gates against finite differences.
 
 use crate::harness::{named_gradients, scrambled_net};
 use crate::numbers::{assert_close, assert_gradient, random_map, scramble, values, weights};
@@ -125,7 +125,7 @@ fn wide_arch() -> ArchSpec {
 }
 
 #[test]
-fn a_derived_network_has_the_gradients_of_its_formula() {
+fn derived_network_has_correct_gradients() {
     let archs = [("irpool", irpool_arch()), ("conv", conv_arch()), ("dense", dense_arch())];
     for (what, arch) in archs {
         let plan = NetworkPlan::derived(&arch);
@@ -149,7 +149,7 @@ fn a_derived_network_has_the_gradients_of_its_formula() {
 }
 
 #[test]
-fn inference_uses_the_running_statistics_and_leaves_them() {
+fn inference_reads_running_statistics_only() {
     let narrow = [("irpool", irpool_arch()), ("conv", conv_arch()), ("dense", dense_arch())];
     for (what, arch) in narrow.into_iter().chain([("wide", wide_arch())]) {
         let plan = NetworkPlan::derived(&arch);
@@ -169,7 +169,7 @@ fn inference_uses_the_running_statistics_and_leaves_them() {
 }
 
 #[test]
-fn a_frozen_network_gives_every_image_the_same_bits_in_any_company() {
+fn frozen_outputs_do_not_depend_on_the_batch() {
     let plan = NetworkPlan::derived(&irpool_arch());
     let (net, params) = scrambled_net(&plan, "company");
     let frozen = net.freeze(&params).unwrap();
@@ -192,7 +192,7 @@ fn a_frozen_network_gives_every_image_the_same_bits_in_any_company() {
 }
 
 #[test]
-fn a_supernet_cannot_be_frozen_and_a_frozen_network_refuses_other_maps() {
+fn freezing_refuses_supernets_and_wrong_maps() {
     let s = GatedRun::new(small(), "freeze");
     let (net, params) = scrambled_net(&s.plan, "freeze");
     let error = net.freeze(&params).err().unwrap().to_string();
@@ -204,7 +204,7 @@ fn a_supernet_cannot_be_frozen_and_a_frozen_network_refuses_other_maps() {
 }
 
 #[test]
-fn every_running_statistic_of_a_network_follows_its_batch() {
+fn running_statistics_follow_the_batch() {
     let plan = NetworkPlan::derived(&irpool_arch());
     let (net, mut params) = scrambled_net(&plan, "statistics");
     let (before, images) = (weights(&params), random_map("images", (3, 11, 11, 3)));
@@ -301,7 +301,7 @@ impl GatedRun {
 }
 
 #[test]
-fn a_supernet_has_the_gradients_of_its_formula_in_all_weights_and_gates() {
+fn supernet_has_correct_gradients() {
     let places = [MaskPlace::AfterNorm, MaskPlace::BeforeNorm];
     let spaces = [small(), sparse(), unexpanded(), dense()];
     for (space, place) in spaces.iter().flat_map(|s| places.map(|place| (s.clone(), place))) {
@@ -329,7 +329,7 @@ fn a_supernet_has_the_gradients_of_its_formula_in_all_weights_and_gates() {
 }
 
 #[test]
-fn a_frozen_pass_finds_the_gates_gradients_and_none_for_the_weights() {
+fn frozen_pass_has_gate_gradients_only() {
     let mut s = GatedRun::new(small(), "frozen");
     let weights = weights(&s.params);
     let labels = labels(&s.images, s.space.classes);
@@ -343,7 +343,7 @@ fn a_frozen_pass_finds_the_gates_gradients_and_none_for_the_weights() {
 }
 
 #[test]
-fn gates_whose_gradient_is_not_wanted_have_none() {
+fn gates_have_no_gradient_unless_requested() {
     let mut s = GatedRun::new(small(), "unwanted");
     let mut pass = Pass::training(&mut s.params);
     let (logits, bound) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, false).unwrap();
@@ -358,7 +358,7 @@ fn gates_whose_gradient_is_not_wanted_have_none() {
 }
 
 #[test]
-fn a_supernet_in_inference_uses_the_running_statistics() {
+fn supernet_inference_uses_running_statistics() {
     let mut s = GatedRun::new(small(), "inference");
     let mut pass = Pass::inference(&mut s.params);
     let (logits, _) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, false).unwrap();

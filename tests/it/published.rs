@@ -1,4 +1,5 @@
-//! The published networks' totals, counted from their architectures (published/architectures.json).
+//! The published totals of the released networks, counted from their architectures
+//! (published/architectures.json).
 
 use repro::cost::count;
 use repro::net::Network;
@@ -20,7 +21,7 @@ struct PublishedNetwork {
     divisor: usize,
     flops: u64,
     params: u64,
-    /// The published digits end here: 1 is exact.
+    /// The unit to which the published totals are rounded; 1 is exact.
     rounded_to: u64,
     blocks: Vec<Row>,
 }
@@ -35,7 +36,7 @@ enum Row {
 }
 
 #[test]
-fn the_published_networks_are_sound() {
+fn published_networks_are_valid() {
     for network in published() {
         assert_eq!(network.arch().check(), Ok(()));
     }
@@ -102,7 +103,7 @@ impl PublishedNetwork {
 }
 
 #[test]
-fn the_counts_of_the_published_networks_are_the_published_totals() {
+fn counts_equal_the_published_totals() {
     let all = published();
     assert_eq!(all.len(), 13);
     for network in &all {
@@ -117,7 +118,7 @@ fn the_counts_of_the_published_networks_are_the_published_totals() {
 }
 
 #[test]
-fn the_papers_mac_totals_come_without_pooling() {
+fn paper_mac_totals_exclude_pooling() {
     // Millions, as computed from the released networks.
     let expected = [("F1", 56.23), ("F2", 85.16), ("F4", 237.6), ("L1", 325.0), ("L2", 422.6)];
     let all = published();
@@ -129,7 +130,7 @@ fn the_papers_mac_totals_come_without_pooling() {
 }
 
 #[test]
-fn a_published_network_is_built_with_as_many_weights() {
+fn published_networks_are_built_with_counted_weights() {
     for name in ["FBNetV2_F1", "fbnet_c", "mnv2"] {
         let all = published();
         let network = all.iter().find(|n| n.name == name).unwrap();

@@ -92,7 +92,7 @@ fn diff((_, find, replace): &slips::Slip) -> String {
 }
 
 #[test]
-fn the_shipped_manifests_are_accepted() {
+fn shipped_manifests_are_accepted() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
     let mut manifests = 0;
     let entries = [folder.join("paper"), folder].map(|folder| fs::read_dir(folder).unwrap());
@@ -114,7 +114,7 @@ fn the_shipped_manifests_are_accepted() {
 }
 
 #[test]
-fn every_slip_is_refused_with_file_line_key_and_what_is_allowed() {
+fn every_mistake_has_a_helpful_message() {
     let bench = Bench::new();
     let good = manifest::load(&bench.path("manifest.toml"), &Overrides::default());
     assert!(good.is_ok(), "{}", good.unwrap_err());

@@ -1,7 +1,6 @@
-//! Several input resolutions in one supernet: which pixels each of them sees, and that the chosen one
-//! is the derived network at that resolution. That the whole is the sum of its subsampled branches,
-//! with all gradients, is tested beside the other gates (`networks.rs`), for `small` has two
-//! resolutions; so is one-hot for every kind of block (`invariants.rs`).
+//! Several input resolutions in one supernet (FBNetV2 section 3.2): the pixels that each of them sees, and
+//! that one-hot gates give the derived network at that resolution. The space `small` has two resolutions,
+//! so `networks.rs` tests the gradients and `invariants.rs` one-hot choices for every kind of block.
 
 use crate::harness::derived;
 use crate::numbers::{assert_close, random_map, scramble, values};
@@ -16,7 +15,7 @@ use repro::rng::Seed;
 use repro::space::{BlockDecision, Decisions, SearchSpace};
 
 #[test]
-fn the_pixels_of_a_resolution_are_at_the_same_place_at_every_depth() {
+fn grids_align_at_every_depth() {
     for (large, small) in (1..=40).flat_map(|large| (1..=large).map(move |small| (large, small))) {
         let image = Grid { ratio: (large, small), size: (small, small) };
         for stride in [1_usize, 2, 4, 8, 32] {
@@ -34,7 +33,7 @@ fn the_pixels_of_a_resolution_are_at_the_same_place_at_every_depth() {
     }
 }
 
-/// One resolution, nothing else to choose: stem and one block of 3x3, which see five pixels across.
+/// Only the resolution is a choice. The stem and one 3x3 block have a receptive field of five pixels.
 fn five_pixels_across() -> SearchSpace {
     parse(
         r#"
@@ -62,14 +61,14 @@ activation = "hswish"
     )
 }
 
-/// The gates of a network of this space at the resolution of that index.
+/// One-hot gates for the resolution of this index.
 fn chosen(space: &SearchSpace, resolution: usize) -> NetGates {
     let first = BlockDecision { block_type: 0, expansion: 0, width: 0 };
     let made = Decisions { resolution, blocks: vec![first; space.blocks.len()] };
     gate_values(space, &one_hot(space, &made, &0.0, &1.0))
 }
 
-/// A logit of an image whose pixels are zero but for these in row 0.
+/// A logit of an image that is zero except for these pixels of row 0.
 fn logit(net: &Supernet, params: &mut Params, gates: &NetGates, lit: &[usize]) -> f64 {
     let side = net.space().max_resolution();
     let mut image = Map::zeros(1, side, side, 1);
@@ -82,7 +81,7 @@ fn logit(net: &Supernet, params: &mut Params, gates: &NetGates, lit: &[usize]) -
 }
 
 #[test]
-fn a_resolution_sees_the_pixels_of_its_grid_and_no_others() {
+fn a_resolution_sees_only_its_grid() {
     let space = five_pixels_across();
     let (net, mut params) = Supernet::new(&space, Seed(2), &Device::Cpu).unwrap();
     for (index, resolution) in space.resolutions.iter().enumerate() {
@@ -95,10 +94,10 @@ fn a_resolution_sees_the_pixels_of_its_grid_and_no_others() {
     }
 }
 
-/// Two pixels change a logit otherwise than each on its own where some unit sees both: pooling and
-/// classifier are linear.
+/// Pooling and classifier are linear, so two pixels together change a logit differently from the sum of
+/// both changes only where some unit sees both.
 #[test]
-fn receptive_fields_cover_more_of_the_image_at_a_smaller_resolution() {
+fn receptive_fields_grow_at_smaller_resolutions() {
     let space = five_pixels_across();
     let (net, mut params) = Supernet::new(&space, Seed(2), &Device::Cpu).unwrap();
     for (index, ratio) in [(0, 2), (2, 1)] {
@@ -113,7 +112,7 @@ fn receptive_fields_cover_more_of_the_image_at_a_smaller_resolution() {
 }
 
 #[test]
-fn a_chosen_resolution_is_the_derived_network_on_subsampled_images_statistics_included() {
+fn one_hot_resolution_equals_the_derived_network() {
     let space = small();
     let largest = space.max_resolution();
     let images = random_map("images", (4, largest, largest, space.image_channels));
@@ -126,7 +125,7 @@ fn a_chosen_resolution_is_the_derived_network_on_subsampled_images_statistics_in
         let mut pass = Pass::training(&mut params);
         let (logits, _) = net.forward(&mut pass, &images.tensor(), &gates, false).unwrap();
 
-        // The derived network is given small images, sampled by hand.
+        // The derived network gets small images, which are subsampled here.
         let side = space.resolutions[made.resolution];
         let sampled = images.sampled((largest, side), (side, side));
         let mut pass = Pass::training(&mut own);
@@ -134,7 +133,7 @@ fn a_chosen_resolution_is_the_derived_network_on_subsampled_images_statistics_in
         let expected = values(expected.tensor());
         assert_close(&what, &values(logits.tensor()), &expected, 2e-4);
 
-        // Running statistics have moved as far as the derived network's.
+        // The running statistics equal those of the derived network.
         let (_, after) = derived(&space, &made, &params);
         let running = |params: &Params| -> Vec<(String, Vec<f64>)> {
             let named = params.named().filter(|(name, _)| name.contains(".running_"));
@@ -147,7 +146,7 @@ fn a_chosen_resolution_is_the_derived_network_on_subsampled_images_statistics_in
 }
 
 #[test]
-fn a_derived_network_takes_large_images_and_sees_their_grid() {
+fn derived_network_subsamples_large_images() {
     let space = small();
     let mut made = decisions(&space, "large", 1).remove(0);
     made.resolution = 0;
@@ -170,7 +169,7 @@ fn a_derived_network_takes_large_images_and_sees_their_grid() {
 }
 
 #[test]
-fn the_gradients_of_a_network_at_several_resolutions_do_not_depend_on_what_is_kept() {
+fn recomputing_resolutions_gives_equal_gradients() {
     use repro::recipe::Recompute;
     let space = five_pixels_across();
     let run = |recompute| {

@@ -1,4 +1,4 @@
-//! Search spaces that the tests share: the shipped ones, and two small ones with everything in them.
+//! Search spaces for tests: the shipped ones, and small ones that cover every kind of choice.
 
 use crate::numbers::random;
 use repro::cost::{BlockProbabilities, Probabilities, propagate};
@@ -7,7 +7,7 @@ use repro::rng::{Seed, Stream};
 use repro::space::{BlockDecision, Decisions, SearchSpace, load_space, parse_space};
 use std::path::Path;
 
-/// Every block type, expansion 1, strides, odd sides, skips with and without a projection.
+/// All block types, expansion 1, strides, odd sides, skips with and without a projection.
 const SMALL: &str = r#"
 name = "small"
 channel_divisor = 2
@@ -41,7 +41,7 @@ width = 13
 activation = "hswish"
 "#;
 
-/// Choices with a single option, which have no gate, between others.
+/// Has choices with a single option, which have no gate.
 const SPARSE: &str = r#"
 name = "sparse"
 channel_divisor = 1
@@ -83,7 +83,8 @@ width = 7
 activation = "relu"
 "#;
 
-/// Blocks without expansion behind chosen widths and skips, whose hidden channels are their input's.
+/// Blocks without expansion, whose hidden channels are their input channels, behind chosen widths and
+/// skips.
 const UNEXPANDED: &str = r#"
 name = "unexpanded"
 channel_divisor = 1
@@ -112,8 +113,8 @@ width = 13
 activation = "hswish"
 "#;
 
-/// Residual blocks of dense convolutions: alone and among other types, wider and narrower than their
-/// input, with strides and odd sides.
+/// Residual blocks, alone and among other types, wider and narrower than their input, with strides and
+/// odd sides.
 const DENSE: &str = r#"
 name = "dense"
 channel_divisor = 1
@@ -173,7 +174,7 @@ pub fn shipped(name: &str) -> SearchSpace {
     load_space(&path).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Uniformly drawn decisions.
+/// Decisions that are drawn uniformly.
 pub fn draw(space: &SearchSpace, stream: &mut Stream) -> Decisions {
     let mut decisions = Decisions { resolution: 0, blocks: vec![] };
     for b in &space.blocks {
@@ -198,7 +199,7 @@ pub fn decisions(space: &SearchSpace, label: &str, count: usize) -> Vec<Decision
     (0..count).map(|_| draw(space, &mut stream)).collect()
 }
 
-/// Probability one for what was decided, in any kind of number.
+/// Probability one for each decision, in any number type.
 pub fn one_hot<N: Clone>(
     space: &SearchSpace,
     decisions: &Decisions,
@@ -217,7 +218,7 @@ pub fn one_hot<N: Clone>(
     Probabilities { resolutions, blocks: blocks.collect() }
 }
 
-/// Random probabilities, every choice summing to one.
+/// Random probabilities; those of each choice sum to one.
 pub fn random_probabilities(space: &SearchSpace, label: &str) -> Probabilities<f64> {
     let simplex = |label: String, n: usize| -> Vec<f64> {
         let weights: Vec<f64> = random(&label, n).iter().map(|v| v.exp()).collect();
@@ -233,7 +234,7 @@ pub fn random_probabilities(space: &SearchSpace, label: &str) -> Probabilities<f
     Probabilities { resolutions, blocks: blocks.collect() }
 }
 
-/// The gates that these probabilities mean, with their ρ.
+/// The gates that equal these probabilities, with their ρ.
 pub fn gate_values(space: &SearchSpace, p: &Probabilities<f64>) -> NetGates {
     let shapes = propagate(space, p, &1.0).blocks;
     let blocks = p.blocks.iter().zip(shapes).map(|(p, shape)| GateValues {
