@@ -49,7 +49,7 @@ const PANELS: [CurvePanel; 10] = [
     CurvePanel::candidates(Metric::SEARCH_BEST_TOP1, "held-out top-1, best so far [%]"),
 ];
 
-/// With more runs, each method is one line: hundreds cannot be told apart.
+/// With more runs, each method is one line: hundreds of lines are not legible.
 const MOST_LINES: usize = 60;
 /// More points of a line share their pixels.
 const MOST_POINTS: usize = 500;

@@ -124,7 +124,8 @@ fn results_section(analysis: &Analysis<'_>) -> String {
     if table.is_empty() {
         return "## Results\n\nNo run has finished.\n".to_owned();
     }
-    let notes = results::notes(runs, settings).into_iter().chain(settings::notes(runs, settings));
+    let notes =
+        results::notes(runs, settings).into_iter().chain(settings::notes(finished(runs), settings));
     let notes = notes.chain(analysis.measured.iter().flat_map(warnings));
     let notes: String = notes.map(|note| format!("\n{}\n", escape(&note))).collect();
     format!(

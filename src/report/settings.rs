@@ -1,7 +1,6 @@
 //! What makes runs comparable: the same experiment, data, space and settings.
 
 use super::groups::grouped;
-use super::results::finished;
 use crate::document::differences;
 use crate::store::RunRow;
 use crate::text::run_ids;
@@ -67,8 +66,11 @@ pub fn has_budget(run: &RunRow) -> bool {
 
 /// What finished runs of one experiment differ in besides methods and seeds: `--set` makes other
 /// settings of one manifest.
-pub fn notes(runs: &[RunRow], settings: &SettingsKeys) -> Vec<String> {
-    let groups = grouped(finished(runs), |run| settings.across_methods(run));
+pub fn notes<'a>(
+    finished: impl Iterator<Item = &'a RunRow>,
+    settings: &SettingsKeys,
+) -> Vec<String> {
+    let groups = grouped(finished, |run| settings.across_methods(run));
     let mut notes = Vec::new();
     for (i, group) in groups.iter().enumerate() {
         let names = |run: &RunRow| (run.experiment.clone(), run.dataset.clone());

@@ -1,8 +1,8 @@
-//! Text from outside, shown as it is: nothing in a name or an error can steer a terminal, break a
-//! table or become markup.
+//! Text from outside, shown as it is: no name or error can control a terminal, break a table or become
+//! markup.
 
-/// Whether a terminal would act on the character, or reorder what stands around it.
-fn steers(c: char) -> bool {
+/// Whether a terminal would act on the character, or reorder the text around it.
+fn controls(c: char) -> bool {
     let bidirectional = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2066}'..='\u{2069}' | '\u{061c}');
     c.is_control() || bidirectional
@@ -11,12 +11,12 @@ fn steers(c: char) -> bool {
 fn escaped(text: &str, keeps: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if steers(c) && !keeps(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+        if controls(c) && !keeps(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
     }
     shown
 }
 
-/// The text with its lines, but without anything that steers a terminal: `\u{1b}` for an escape.
+/// The text with its lines, but without anything that controls a terminal: `\u{1b}` for an escape.
 #[must_use]
 pub fn printable(text: &str) -> String {
     escaped(text, |c| matches!(c, '\n' | '\t'))
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_steers_a_terminal() {
+    fn nothing_controls_a_terminal() {
         let red = "two\nlines\tand \u{1b}[31mred\u{7}\u{202e}";
         assert_eq!(one_line(red), r"two lines and \u{1b}[31mred\u{7}\u{202e}");
         assert_eq!(printable(red), "two\nlines\tand \\u{1b}[31mred\\u{7}\\u{202e}");

@@ -1,4 +1,4 @@
-//! Several methods in one manifest: the runs that it plans, trainings that repeat, and the report that
+//! Several methods in one manifest: the planned runs, repeated training runs, and the report that
 //! says what can be concluded, over the program and over invented runs.
 
 use assert_cmd::Command;
