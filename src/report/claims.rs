@@ -1,6 +1,6 @@
 //! The paper's claims that runs bear on, beside what was measured.
 
-use super::results;
+use super::finished::finished;
 use crate::claim::{self, SpaceGrowth};
 use crate::recipe::MethodName;
 use crate::space::{Dimension, parse_space};
@@ -16,7 +16,7 @@ pub fn table(runs: &[RunRow]) -> Table {
     // Runs share manifests: each space is read once.
     let mut spaces: BTreeMap<&str, Vec<&RunRow>> = BTreeMap::new();
     let own = |run: &&RunRow| run.method == MethodName::Dmasking.as_str();
-    for run in results::finished(runs).filter(own) {
+    for run in finished(runs).filter(own) {
         spaces.entry(&run.manifest.space_text).or_default().push(run);
     }
     for runs in spaces.values() {

@@ -11,6 +11,7 @@ mod curves;
 pub(crate) mod drawing;
 pub(crate) mod figure;
 pub(crate) mod files;
+mod finished;
 pub(crate) mod frame;
 mod groups;
 mod measured;

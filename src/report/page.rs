@@ -1,7 +1,8 @@
 //! The Markdown page of one experiment.
 
 use super::comparison::Comparison;
-use super::results::{environment, finished};
+use super::finished::finished;
+use super::results::environment;
 use super::warnings::warnings;
 use super::{Analysis, ReportFigure, architecture, claims, rank, results, settings};
 use crate::cost;

@@ -1,5 +1,6 @@
 //! The results table: one row per finished run, and mean ± sd where a method has several seeds.
 
+use super::finished::finished;
 use super::frame::mean_and_sd;
 use super::groups::grouped;
 use super::settings::SettingsKeys;
@@ -71,11 +72,6 @@ pub fn networks(run: &RunRow) -> Option<f64> {
 
 pub fn peak_bytes(run: &RunRow, phase: Phase) -> Option<f64> {
     run.usage(phase).map(|usage| usage.peak_bytes as f64)
-}
-
-/// The runs that have finished.
-pub fn finished(runs: &[RunRow]) -> impl Iterator<Item = &RunRow> {
-    runs.iter().filter(|run| run.status == RunStatus::Finished)
 }
 
 /// One row per finished run, group by group; the experiment is named where there are several.

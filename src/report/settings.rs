@@ -1,5 +1,6 @@
 //! What makes runs comparable: the same experiment, data, space and settings.
 
+use super::finished::finished;
 use super::groups::grouped;
 use crate::document::differences;
 use crate::store::RunRow;

@@ -152,7 +152,7 @@ fn opening_again_migrates_nothing() {
     let tables: String = value(&path, "SELECT group_concat(sql) FROM sqlite_schema");
     Store::open(&path).unwrap();
     assert_eq!(value::<String>(&path, "SELECT group_concat(sql) FROM sqlite_schema"), tables);
-    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 4);
+    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 5);
     assert_eq!(value::<String>(&path, "PRAGMA journal_mode"), "wal");
 }
 
@@ -368,7 +368,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_its_runs() {
     assert_eq!(phases, expected.map(|(phase, usage)| PhaseRow { phase, usage }));
     assert_eq!(store.measurements(1).unwrap()[0].value, 2.5);
     assert_eq!(value::<i64>(&path, "SELECT count(*) FROM final_resolutions"), 0);
-    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 4);
+    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 5);
     let mut recorder = store.begin(&new_run()).unwrap();
     recorder.phase_started(Phase::Rank).unwrap();
     recorder.interrupt().unwrap();

@@ -1,5 +1,5 @@
-//! What the memory model says of the whole space: which accelerators it fits, and how much of it an
-//! explicit supernet may have.
+//! Predictions of the memory model for the whole space: which accelerators its supernets fit, and how
+//! much of the space an explicit supernet can hold.
 
 use crate::cost::{StepSetting, search_step};
 use crate::recipe::{MethodName, Recompute};
@@ -8,12 +8,12 @@ use crate::text::Table;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Images of a step that predictions are made for; the paper's own number is not known.
+/// Batch sizes to predict for; the paper does not give its own.
 const BATCHES: [usize; 2] = [128, 256];
-/// Accelerators by their gigabytes (10^9 bytes).
+/// Accelerators by their memory in gigabytes (10^9 bytes).
 const GPUS: [(u64, &str); 3] = [(16, "16 GB"), (32, "32 GB"), (80, "80 GB")];
 
-/// Supernets by their names, and how their blocks are kept.
+/// Supernets by name, with their recompute modes.
 const SUPERNETS: [(&str, MethodName, Recompute); 4] = [
     ("masked", MethodName::Dmasking, Recompute::None),
     ("masked", MethodName::Dmasking, Recompute::Block),
@@ -21,7 +21,7 @@ const SUPERNETS: [(&str, MethodName, Recompute); 4] = [
     ("explicit", MethodName::Dnas, Recompute::Block),
 ];
 
-/// Bytes of a step.
+/// Peak bytes of a step.
 fn need(space: &SearchSpace, method: MethodName, setting: StepSetting) -> u64 {
     search_step(space, method, setting).total()
 }
@@ -54,7 +54,7 @@ pub fn table(space: &SearchSpace, threads: usize) -> Table {
     table
 }
 
-/// The reason for masking in a few lines: what the whole space needs, and how much of it fits.
+/// Why masking matters: what the whole space needs, and how much of it fits an accelerator.
 pub fn reason(space: &SearchSpace, threads: usize) -> String {
     let (batch, recompute) = (BATCHES[0], Recompute::None);
     let setting = StepSetting { batch, threads, recompute };
@@ -66,28 +66,28 @@ pub fn reason(space: &SearchSpace, threads: usize) -> String {
             let part = space.capped(caps);
             let [widths, expansions, types, resolutions] = caps;
             format!(
-                "The largest part, by caps on the options of each dimension, that the explicit one has \
-                 room for in {title} is 10^{:.1} networks, of at most {widths} widths, {expansions} \
-                 expansions, {types} block types and {resolutions} resolutions: {} GB.",
+                "The largest part of it that an explicit supernet holds in {title} has 10^{:.1} \
+                 networks: at most {widths} widths, {expansions} expansions, {types} block types and \
+                 {resolutions} resolutions per choice, in {} GB.",
                 part.size().total.log10(),
                 gigabytes(explicit(&part))
             )
         }
-        None => format!("Not even one option of everything fits {title}."),
+        None => format!("Not even one option per choice fits {title}."),
     };
     format!(
-        "The whole space has 10^{:.1} networks. At {batch} images a step the explicit supernet of all of \
-         them needs {} GB, the masked one {} GB. {fitting}",
+        "The whole space has 10^{:.1} networks. At a batch size of {batch}, its explicit supernet needs \
+         {} GB, its masked one {} GB. {fitting}",
         space.size().total.log10(),
         gb(MethodName::Dnas),
         gb(MethodName::Dmasking),
     )
 }
 
-/// The most options of each dimension, in the order of [`Dimension::ALL`], of the part of a space with
-/// the most networks that fits. More options never need less: of the widths beside the other caps only
-/// the fewest that would be more networks than are known to fit have to be looked at, and where those
-/// fit, some more; and nothing that has all that did not fit.
+/// The part of a space with the most networks that fits, by its caps on the options of each dimension,
+/// in the order of [`Dimension::ALL`]. More options never need less memory. So for each combination of
+/// the other caps, the search starts with the fewest widths that beat the best part so far, and skips
+/// every part that contains one that did not fit.
 fn largest_part(space: &SearchSpace, fits: impl Fn(&SearchSpace) -> bool) -> Option<[usize; 4]> {
     let most = Dimension::ALL.map(|dimension| space.most_options(dimension));
     let networks = |caps| space.capped(caps).size().total.log10();
@@ -100,10 +100,10 @@ fn largest_part(space: &SearchSpace, fits: impl Fn(&SearchSpace) -> bool) -> Opt
         }
         fit
     };
-    // The same cap for all of them is a beginning that leaves little to look at.
-    let alike = |options| most.map(|most| most.min(options));
+    // Starting from the best part with equal caps leaves little to try.
+    let equal = |options| most.map(|most| most.min(options));
     let widest = most.into_iter().max().unwrap_or(1);
-    let mut best = alike(last_that(1..widest + 1, |options| fit(alike(options)))?);
+    let mut best = equal(last_that(1..widest + 1, |options| fit(equal(options)))?);
     for resolutions in 1..=most[3] {
         for types in 1..=most[2] {
             for expansions in 1..=most[1] {
@@ -120,7 +120,7 @@ fn largest_part(space: &SearchSpace, fits: impl Fn(&SearchSpace) -> bool) -> Opt
     Some(best)
 }
 
-/// The last number that something holds for which holds up to some number of a range.
+/// The last number of a range for which `holds`, if it holds up to some number and not beyond.
 fn last_that(range: Range<usize>, holds: impl Fn(usize) -> bool) -> Option<usize> {
     if !holds(range.start) {
         return None;
@@ -162,17 +162,17 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_part_that_fits_leaves_no_room_for_one_more_option_of_anything() {
+    fn the_largest_part_cannot_grow() {
         part(include_str!("../../../experiments/spaces/scaling_cifar.toml"), 128, 16_000_000_000);
     }
 
     #[test]
-    fn the_largest_part_of_the_papers_space() {
+    fn the_largest_part_of_the_f_space() {
         part(include_str!("../../../experiments/spaces/fbnetv2_f.toml"), 128, 16_000_000_000);
     }
 
     #[test]
-    fn the_last_number_that_holds_is_found() {
+    fn the_last_number_that_holds() {
         assert_eq!(last_that(3..15, |n| n <= 9), Some(9));
         assert_eq!(last_that(3..15, |n| n < 3), None);
         assert_eq!(last_that(3..15, |_| true), Some(14));
