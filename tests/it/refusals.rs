@@ -1,6 +1,6 @@
-//! What is wrong with a manifest or a space is said with file, line, key, what was given and what
-//! is allowed. `snapshots/refusals.snap` holds every message, to be read as by the person who made
-//! the slip; `INSTA_UPDATE=always` writes it anew.
+//! Messages about wrong manifests and spaces: file, line, key, what was given and what is allowed.
+//! `snapshots/refusals.snap` has every message; read it as the person who made the mistake.
+//! `INSTA_UPDATE=always` rewrites it.
 
 mod mutations;
 mod slips;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const MANIFEST: &str = include_str!("refusals/manifest.toml");
 const SPACE: &str = include_str!("refusals/space.toml");
 
-/// A folder with the good manifest and the good space.
+/// A folder with a valid manifest and a valid space.
 struct Bench(tempfile::TempDir);
 
 impl Bench {
@@ -43,7 +43,7 @@ impl Bench {
         refused(what, manifest::load(&path, overrides))
     }
 
-    /// A message as it stands in the snapshot.
+    /// A message as it is in the snapshot.
     fn redact(&self, diagnostics: &Diagnostics) -> String {
         let folder = format!("{}/", self.0.path().display());
         diagnostics.to_string().replace(&folder, "").replace("edited.toml", "manifest.toml")
@@ -56,7 +56,7 @@ fn refused<T>(what: &str, result: Result<T, Diagnostics>) -> Diagnostics {
     diagnostics
 }
 
-/// The text with the one place that `find` names changed.
+/// The text with `find`, which it contains once, replaced.
 fn edited(text: &str, find: &str, replace: &str) -> String {
     assert_eq!(text.matches(find).count(), 1, "{find:?} must be there exactly once");
     text.replace(find, replace)

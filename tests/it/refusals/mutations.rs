@@ -1,4 +1,4 @@
-//! Whatever stands in a file, reading it ends with a value or with a diagnostic, never in a panic.
+//! Reading any text ends with a value or with diagnostics, never with a panic.
 
 use super::{Bench, MANIFEST, SPACE};
 use repro::cost;
@@ -8,8 +8,8 @@ use repro::space::parse_space;
 use std::fs;
 use std::path::Path;
 
-/// What breaks readers: the bounds of number types, other notations, half-open delimiters,
-/// characters of several bytes.
+/// Tokens that break readers: bounds of number types, other notations, open delimiters, multi-byte
+/// characters.
 const EXTREMES: &[&str] = &[
     "0",
     "-0",
@@ -99,7 +99,7 @@ fn mutate(text: &str, random: &mut Stream) -> Vec<u8> {
     bytes
 }
 
-/// Words, numbers, blanks and single signs.
+/// Words, numbers, blanks and single characters.
 fn tokens(bytes: &[u8]) -> Vec<Vec<u8>> {
     let kind = |byte: u8| match byte {
         b'_' | b'.' | b'-' => 1,
@@ -152,7 +152,7 @@ impl Outcomes {
         }
     }
 
-    /// Mutations that are all refused, or all accepted, would test nothing.
+    /// Fails if all mutations are refused or all accepted, because that would test nothing.
     fn assert_both(&self) {
         let Self { accepted, refused } = self;
         assert!(*accepted > 20 && *refused > 1000, "{accepted} accepted, {refused} refused");
@@ -167,7 +167,7 @@ fn mutated_spaces_never_panic() {
         let text = String::from_utf8_lossy(&bytes);
         let space = parse_space(&text, Path::new("space.toml"));
         if let Ok(space) = &space {
-            // What is accepted can be worked with.
+            // An accepted space can be used.
             let (least, most) = cost::cost_range(space).macs;
             assert!(0 < least && least <= most, "{text}");
         }
@@ -182,7 +182,7 @@ fn mutated_manifests_never_panic() {
     let mut outcomes = Outcomes::default();
     for case in 0..10_000 {
         let bytes = mutate(MANIFEST, &mut Seed(2).stream("mutated manifest", case));
-        // A new name each time: some file systems wait for the disk when a file is written anew.
+        // A new name each time, because some file systems wait for the disk when a file is replaced.
         let path = bench.path(&format!("mutated-{case}.toml"));
         fs::write(&path, bytes).unwrap();
         outcomes.add(manifest::load(&path, &Overrides::default()));
@@ -208,7 +208,7 @@ fn mutated_overrides_never_panic() {
         let random = &mut Seed(3).stream("mutated override", case);
         let sets = (0..=random.below(3)).map(|_| {
             let set = sets[random.below(sets.len())];
-            // Most slips in a key end there, so half of them are made in the value only.
+            // A mutated key is mostly refused at once, so half of the mutations change only the value.
             let value = if random.below(2) == 0 { 0 } else { set.find('=').unwrap() + 1 };
             let changed = mutate(&set[value..], random);
             format!("{}{}", &set[..value], String::from_utf8_lossy(&changed))

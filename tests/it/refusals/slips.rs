@@ -1,6 +1,6 @@
-//! Slips of the finger, each one edit of `manifest.toml` or `space.toml` beside this file.
+//! Mistakes, each one edit of `manifest.toml` or `space.toml` in this folder.
 
-/// What the slip is, the text that it changes, and what stands there instead.
+/// The name of the mistake, the text that it changes, and the new text.
 pub type Slip = (&'static str, &'static str, &'static str);
 
 /// Slips in a manifest: each message names file, line and key.
@@ -270,7 +270,7 @@ pub const IN_SPACE: &[Slip] = &[
     ("a width beyond an integer", "width = 128", "width = 99999999999999999999999"),
     ("no blocks", "blocks = 3", "blocks = 0"),
     ("more blocks than fit", "blocks = 3", "blocks = 65"),
-    ("more blocks than fit in all", "blocks = 3", "blocks = 62"),
+    ("more blocks than fit in total", "blocks = 3", "blocks = 62"),
     ("a stride of three", "stride = 1", "stride = 3"),
     ("a stride of zero", "stride = 1", "stride = 0"),
     ("an even kernel", "kernel = 3", "kernel = 4"),
