@@ -112,13 +112,17 @@ fn fetch(set: &Description, root: &Path, from: Option<&Path>) -> Result<()> {
 }
 
 fn check(folder: &Path, root: &Path) -> Result<()> {
-    let (images, wrong) = data::check_folder(folder, root, &Display::new())?;
+    let check = data::check_folder(folder, root, &Display::new())?;
     let mut out = stdout();
-    for problem in &wrong {
+    for problem in &check.problems {
         writeln!(out, "{problem}")?;
     }
-    if !wrong.is_empty() {
-        bail!("{} of {images} images cannot be used", wrong.len());
+    if let Some(left_out) = check.left_out {
+        writeln!(out, "{left_out}")?;
+    }
+    let images = check.images;
+    if !check.problems.is_empty() {
+        bail!("{} of {images} images cannot be used", check.problems.len());
     }
     writeln!(out, "all {images} images can be used")?;
     Ok(())

@@ -63,7 +63,7 @@ pub const ALL: [Description; 5] = [
     Description {
         dataset: DatasetName::ImageFolder,
         name: "image-folder",
-        images: "JPEGs and PNGs of any number and size, as ImageNet's",
+        images: "of any number and size, as ImageNet's",
         bytes: 0,
         terms: "those of your images",
         source: "a sub-folder of the data folder that you lay out: NAME/train/CLASS/*.jpg and \
@@ -147,8 +147,17 @@ pub fn load(config: &DataConfig, root: &Path) -> Result<Dataset, DataError> {
     })
 }
 
-/// Decodes every image of a folder, which takes its time and keeps a run from failing at the last
-/// one. Returns how many there are, and what is wrong with those that cannot be used.
+/// What [`check_folder`] found.
+pub struct FolderCheck {
+    /// Images in both parts.
+    pub images: usize,
+    /// What is wrong with those that cannot be used.
+    pub problems: Vec<DataError>,
+    /// Which other files are not read, as text.
+    pub left_out: Option<String>,
+}
+
+/// Decodes every image of a folder, so that no run fails at the last one.
 ///
 /// # Errors
 /// When the folder is not laid out as it should be.
@@ -156,10 +165,21 @@ pub fn check_folder(
     path: &Path,
     root: &Path,
     progress: &dyn Progress,
-) -> Result<(usize, Vec<DataError>), DataError> {
+) -> Result<FolderCheck, DataError> {
     let (mean, sd) = (ImageFolder::MEAN, ImageFolder::SD);
     let dataset = folder::open(&ImageFolder { path: path.to_owned(), side: 1, mean, sd }, root)?;
-    Ok(folder::check(&dataset, progress))
+    let (images, problems) = folder::check(&dataset, progress);
+    Ok(FolderCheck { images, problems, left_out: dataset.left_out() })
+}
+
+/// What decoding the largest image takes in memory on so many threads, in bytes. Nothing for images
+/// that are in memory, and for a folder that cannot be opened.
+#[must_use]
+pub fn decoding_bytes(config: &DataConfig, root: &Path, threads: usize) -> u64 {
+    let Some(folder) = config.folder() else { return 0 };
+    let largest = folder::open(folder, root).map_or(0, |dataset| folder::largest_image(&dataset));
+    // Two copies of three bytes a pixel: a decoder's own and the picture.
+    (6 * largest * threads) as u64
 }
 
 /// Puts a data set into the folder `root`: from `from`, else from its sources. Returns whether it was

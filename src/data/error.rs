@@ -43,6 +43,12 @@ pub enum DataError {
     },
     #[error("{}: {reason}. The file is damaged or cut short: get it again", path.display())]
     Damaged { path: PathBuf, reason: String },
+    #[error(
+        "{}: its header says {width}x{height} pixels, and no more than {limit} are read. The file is \
+         damaged, or to be scaled down",
+        path.display()
+    )]
+    TooLarge { path: PathBuf, height: usize, width: usize, limit: usize },
     #[error("{}: {reason}", path.display())]
     NotTheData { path: PathBuf, reason: String },
     #[error(
@@ -90,6 +96,7 @@ impl DataError {
             | Self::DiskFull { .. }
             | Self::Write { .. }
             | Self::TooFewImages { .. }
+            | Self::TooLarge { .. }
             | Self::BuiltIn { .. }
             | Self::OwnImages
             | Self::NoFolder => false,

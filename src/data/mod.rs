@@ -18,15 +18,18 @@ mod source;
 
 pub use batch::{Batch, Epoch, Loader};
 pub use catalog::{
-    ALL, Description, Presence, check_folder, describe, fetch, label, load, presence,
+    ALL, Description, FolderCheck, Presence, check_folder, decoding_bytes, describe, fetch, label,
+    load, presence,
 };
 pub use error::DataError;
 pub use fetch::{FetchMonitor, Origin};
 pub use folder::Files;
 pub use root::data_root;
 
+use crate::hex::hex;
 use crate::recipe::DatasetName;
 use crate::rng::Seed;
+use sha2::{Digest, Sha256};
 
 /// A data set: its images in memory or in files.
 #[derive(Clone, Debug)]
@@ -131,6 +134,31 @@ impl Dataset {
         let mut validation = seed.stream("data/validation", 0).permutation(self.train.len());
         let train = validation.split_off(validation_images);
         Ok((train, validation))
+    }
+
+    /// SHA-256 over the images and labels of both parts, in hex. Of images in files it covers classes,
+    /// names and sizes instead of the pixels.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for split in [&self.train, &self.test] {
+            match &split.images {
+                Images::Memory(pixels) => hash.update(&pixels.bytes),
+                Images::Files(files) => hash.update(files.describe(&split.labels)),
+            }
+            // Which also separates the parts.
+            hash.update((split.len() as u64).to_le_bytes());
+            for label in &split.labels {
+                hash.update(label.to_le_bytes());
+            }
+        }
+        hex(&hash.finalize())
+    }
+
+    /// Which files beside the images of a folder are not read, as text; `None` if there are none.
+    #[must_use]
+    pub fn left_out(&self) -> Option<String> {
+        folder::left_out(self)
     }
 
     /// Those of the training images `indices` that show one of `n` classes, which the seed draws.

@@ -331,8 +331,7 @@ mod tests {
     use super::*;
 
     /// As Python 2 writes it: `{"labels": [6, 9], "data": array([[1, 2, 3], [4, 5, 6]])}`.
-    const OLD: &[u8] =
-        b"\x80\x02}q\x01(U\x06labelsq\x02]q\x03(K\x06K\tesU\x04dataq\x04cnumpy.core.\
+    const OLD: &[u8] = b"\x80\x02}q\x01(U\x06labelsq\x02]q\x03(K\x06K\teU\x04dataq\x04cnumpy.core.\
         multiarray\n_reconstruct\nq\x05cnumpy\nndarray\nq\x06K\x00\x85U\x01b\x87Rq\x07(K\x01K\x02K\
         \x03\x86cnumpy\ndtype\nq\x08U\x02u1K\x00K\x01\x87Rq\t(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\
         \xff\xff\xff\xffK\x00tb\x89U\x06\x01\x02\x03\x04\x05\x06tbu.";

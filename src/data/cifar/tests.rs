@@ -176,8 +176,8 @@ fn other_bytes_are_refused() {
 fn an_archive_cut_short_is_refused() {
     let (set, contents) = made_up(&CIFAR10, 9);
     let whole = gzipped(&tar(&members(&set, &contents, false)));
-    for length in [whole.len() / 2, whole.len() - 9] {
-        let error = fetched(&set, given(&whole[..length]).path()).unwrap_err();
+    for length in [whole.len() / 2, whole.len() * 9 / 10] {
+        let error = fetched(&set, given(&whole[..length]).path()).err().unwrap();
         assert!(matches!(error, DataError::Damaged { .. }), "{error}");
     }
 }

@@ -1,10 +1,13 @@
 //! Image folders: `train/CLASS/*` and `val/CLASS/*`, as ImageNet is usually laid out. Classes are
 //! the sub-folders in the order of their names, images the files in theirs.
 //!
-//! Only names are kept in memory (of ImageNet about 60 MB); an image is read when its batch is made.
+//! Only names and sizes are kept in memory (of ImageNet about 70 MB); an image is read when its batch
+//! is made.
 //! `val` is the test part: as everywhere, validation images come out of the training images.
 
+mod decode;
 pub(super) mod picture;
+mod scan;
 mod view;
 
 use super::{DataError, Dataset, Images, Normalisation, Split};
@@ -12,16 +15,18 @@ use crate::progress::{Amount, Progress};
 use crate::recipe::{DatasetName, ImageFolder};
 use picture::Picture;
 use rayon::prelude::*;
-use std::fs;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 
 pub(super) use view::View;
 
-const ENDINGS: [&str; 3] = ["jpg", "jpeg", "png"];
-const LAYOUT: &str =
-    "an image folder holds train/CLASS/ and val/CLASS/ with .jpg, .jpeg or .png files";
-/// So many names are told of many.
-const TOLD: usize = 3;
+const LAYOUT: &str = "an image folder holds train/CLASS/ and val/CLASS/ with image files";
+/// How many names a message lists.
+const SHOWN: usize = 3;
+/// Images whose sizes are read to find the largest one; of a larger folder evenly spread ones.
+const SIZED: usize = 10_000;
 
 /// The images of one part by their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,12 +35,27 @@ pub struct Files {
     folders: Vec<PathBuf>,
     /// One of each image, within the folder of its class.
     names: Vec<Box<str>>,
+    /// Bytes of each file.
+    bytes: Vec<u64>,
+    /// Other files beside them, counted by their endings.
+    left_out: BTreeMap<String, usize>,
 }
 
 impl Files {
     /// The file of an image, whose label is `class`.
     pub(super) fn path(&self, index: usize, class: u32) -> PathBuf {
         self.folders[class as usize].join(&*self.names[index])
+    }
+
+    /// Class, name and size of every image, for a fingerprint.
+    pub(super) fn describe(&self, labels: &[u32]) -> String {
+        let mut text = String::new();
+        for ((name, bytes), &label) in self.names.iter().zip(&self.bytes).zip(labels) {
+            let class = self.folders[label as usize].file_name().unwrap_or_default();
+            // Neither holds a line's end twice in a row, so no two lists have one text.
+            let _ = writeln!(text, "{}\n{name}\n{bytes}\n", class.display());
+        }
+        text
     }
 }
 
@@ -83,6 +103,30 @@ pub(super) fn check(dataset: &Dataset, progress: &dyn Progress) -> (usize, Vec<D
     (all.len(), wrong)
 }
 
+/// Which files beside the images are not read, as text; `None` if there are none.
+pub(super) fn left_out(dataset: &Dataset) -> Option<String> {
+    let mut kinds = BTreeMap::new();
+    for split in [&dataset.train, &dataset.test] {
+        let Images::Files(files) = &split.images else { continue };
+        for (kind, count) in &files.left_out {
+            *kinds.entry(kind.as_str()).or_insert(0) += count;
+        }
+    }
+    let total: usize = kinds.values().sum();
+    let kinds: Vec<String> =
+        kinds.into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let files = if total == 1 { "file" } else { "files" };
+    (total > 0).then(|| format!("{total} other {files} left out ({})", kinds.join(", ")))
+}
+
+/// Pixels of the largest image, as far as the headers of many tell.
+pub(super) fn largest_image(dataset: &Dataset) -> usize {
+    let all: Vec<PathBuf> = [&dataset.train, &dataset.test].into_iter().flat_map(paths).collect();
+    let some: Vec<_> = all.iter().step_by(all.len().div_ceil(SIZED).max(1)).collect();
+    let pixels = some.par_iter().filter_map(|path| Picture::size(path).ok());
+    pixels.map(|(height, width)| height * width).max().unwrap_or(0)
+}
+
 fn paths(split: &Split) -> Vec<PathBuf> {
     let Images::Files(files) = &split.images else { return Vec::new() };
     (0..split.len()).map(|index| files.path(index, split.labels[index])).collect()
@@ -110,10 +154,10 @@ fn refuse_other_classes(val: &Path, train: &[String], other: &[String]) -> Resul
     let (more, fewer) = (missing(train, other), missing(other, train));
     let mut differences = Vec::new();
     if !fewer.is_empty() {
-        differences.push(format!("lacks {} of train", told(&fewer)));
+        differences.push(format!("lacks {} of train", first_names(&fewer)));
     }
     if !more.is_empty() {
-        differences.push(format!("has {}, which train lacks", told(&more)));
+        differences.push(format!("has {}, which train lacks", first_names(&more)));
     }
     if differences.is_empty() {
         return Ok(());
@@ -125,34 +169,54 @@ fn refuse_other_classes(val: &Path, train: &[String], other: &[String]) -> Resul
 /// The images of one part, class by class.
 fn list(part: &Path, classes: &[String]) -> Result<Split, DataError> {
     let folders: Vec<PathBuf> = classes.iter().map(|class| part.join(class)).collect();
-    let names: Vec<Vec<Box<str>>> =
-        folders.par_iter().map(|folder| image_names(folder)).collect::<Result<_, _>>()?;
-    let empty = classes.iter().zip(&names).filter(|(_, names)| names.is_empty());
+    let listed: Vec<Listed> =
+        folders.par_iter().map(|folder| list_class(folder)).collect::<Result<_, _>>()?;
+    let empty = classes.iter().zip(&listed).filter(|(_, listed)| listed.images.is_empty());
     let empty: Vec<String> = empty.map(|(class, _)| class.clone()).collect();
     if !empty.is_empty() {
         let reason = format!(
-            "no .jpg, .jpeg or .png file lies in {}; add some, or take it out",
-            told(&empty)
+            "no image file (.{}) lies in {}; add some, or take it out",
+            decode::ENDINGS.join(", ."),
+            first_names(&empty)
         );
         return Err(wrong(part, reason));
     }
-    let labels = (0..).zip(&names).flat_map(|(class, names)| vec![class; names.len()]).collect();
-    let names = names.into_iter().flatten().collect();
-    Ok(Split { images: Images::Files(Files { folders, names }), labels })
+    let labels =
+        (0..).zip(&listed).flat_map(|(class, listed)| vec![class; listed.images.len()]).collect();
+    let mut left_out = BTreeMap::new();
+    for (kind, count) in listed.iter().flat_map(|listed| &listed.left_out) {
+        *left_out.entry(kind.clone()).or_insert(0) += count;
+    }
+    let (names, bytes) = listed.into_iter().flat_map(|listed| listed.images).unzip();
+    Ok(Split { images: Images::Files(Files { folders, names, bytes, left_out }), labels })
 }
 
-fn image_names(class: &Path) -> Result<Vec<Box<str>>, DataError> {
-    let is_image = |name: &str| {
-        let ending = Path::new(name).extension().and_then(|ending| ending.to_str());
-        ending.is_some_and(|it| ENDINGS.iter().any(|ending| it.eq_ignore_ascii_case(ending)))
-    };
-    let mut names: Vec<Box<str>> = entries(class)?
-        .into_iter()
-        .filter(|(name, _)| is_image(name))
-        .map(|(name, _)| name.into_boxed_str())
-        .collect();
-    names.sort_unstable();
-    Ok(names)
+/// What lies in the folder of a class.
+struct Listed {
+    /// Names and sizes, in the order of the names.
+    images: Vec<(Box<str>, u64)>,
+    left_out: BTreeMap<String, usize>,
+}
+
+fn list_class(class: &Path) -> Result<Listed, DataError> {
+    let mut listed = Listed { images: Vec::new(), left_out: BTreeMap::new() };
+    for (name, path) in entries(class)? {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        let ending = ending.map(str::to_ascii_lowercase).unwrap_or_default();
+        let metadata = fs::metadata(&path);
+        if metadata.as_ref().is_ok_and(Metadata::is_dir) {
+            *listed.left_out.entry("folder".to_owned()).or_insert(0) += 1;
+        } else if decode::ENDINGS.contains(&&*ending) {
+            // What is no regular file, or leads nowhere, is named when it is read.
+            let bytes = metadata.map_or(0, |metadata| metadata.len());
+            listed.images.push((name.into_boxed_str(), bytes));
+        } else {
+            let kind = if ending.is_empty() { "without ending".to_owned() } else { ending };
+            *listed.left_out.entry(kind).or_insert(0) += 1;
+        }
+    }
+    listed.images.sort_unstable();
+    Ok(listed)
 }
 
 /// Names and paths of what lies in a folder, but for hidden files.
@@ -167,7 +231,7 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     for entry in fs::read_dir(folder).map_err(DataError::reading(folder))? {
         let path = entry.map_err(DataError::reading(folder))?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            return Err(wrong(&path, "the name is no UTF-8; rename it".to_owned()));
+            return Err(wrong(&path, "the name is not UTF-8; rename it".to_owned()));
         };
         if !name.starts_with('.') {
             all.push((name.to_owned(), path));
@@ -181,9 +245,9 @@ fn wrong(path: &Path, reason: String) -> DataError {
 }
 
 /// The first names, and how many more there are.
-fn told(names: &[String]) -> String {
-    let first: Vec<String> = names.iter().take(TOLD).map(|name| format!("{name}/")).collect();
-    let more = match names.len().saturating_sub(TOLD) {
+fn first_names(names: &[String]) -> String {
+    let first: Vec<String> = names.iter().take(SHOWN).map(|name| format!("{name}/")).collect();
+    let more = match names.len().saturating_sub(SHOWN) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };

@@ -1,26 +1,24 @@
-//! One image file: JPEG or PNG, told apart by its first bytes whatever its name, since ImageNet has
-//! a PNG among its JPEGs.
+//! One image file: JPEG, PNG, WebP, BMP, GIF, TIFF or PPM, told by its first bytes whatever its name,
+//! since ImageNet has a PNG among its JPEGs.
 //!
 //! Everything becomes red, green and blue of 8 bits: grey is repeated, alpha dropped, CMYK
-//! converted, the lower half of 16 bits cut off. The orientation that a camera noted (EXIF) is not
-//! regarded, which is how ImageNet is commonly read. JPEGs are decoded strictly: a file cut short is
-//! an error, and never an image that ends in grey.
+//! converted, the lower half of 16 bits cut off; of an animation the first frame is taken. The
+//! orientation that a camera noted (EXIF) is ignored, which is how ImageNet is commonly read. JPEGs
+//! are decoded strictly: a file cut short is an error, and never an image that ends in grey.
 
 use super::View;
+use super::decode::{Failure, Kind, MAX_PIXELS, Size};
 use crate::data::scale::{self, Axis};
 use crate::data::{DataError, Normalisation};
-use png::{ColorType, Transformations};
-use std::fs;
-use std::io::Cursor;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::bytestream::ZCursor;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
 
 const CHANNELS: usize = 3;
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
-const JPEG: &[u8] = b"\xff\xd8\xff";
+/// A file with more bytes is not an image of `MAX_PIXELS`.
+const MAX_BYTES: u64 = 1 << 30;
+/// Where an image's size is found, as a rule.
+const HEAD: u64 = 64 << 10;
 
 /// A decoded image.
 #[derive(Debug)]
@@ -33,19 +31,32 @@ pub(in crate::data) struct Picture {
 
 impl Picture {
     /// # Errors
-    /// When the file cannot be read, is damaged, or is no image of a known kind.
+    /// When the file cannot be read, is damaged, too large, or no image of a known kind.
     pub(in crate::data) fn read(path: &Path) -> Result<Self, DataError> {
-        let bytes = fs::read(path).map_err(DataError::reading(path))?;
-        let picture = if bytes.starts_with(JPEG) {
-            decode_jpeg(&bytes)
-        } else if bytes.starts_with(PNG) {
-            decode_png(&bytes)
-        } else {
-            let reason = "is neither JPEG nor PNG; convert it, or take it out".to_owned();
-            return Err(DataError::NotTheData { path: path.to_owned(), reason });
-        };
-        let picture = picture.and_then(Self::whole);
+        let bytes = read_start(path, MAX_BYTES)?;
+        let kind = kind(path, &bytes)?;
+        let size = kind.size(&bytes).map_err(|failure| failure.at(path))?;
+        let (height, width) = bounded(path, size)?;
+        let pixels = kind.decode(&bytes, size).map_err(|failure| failure.at(path))?;
+        let picture = Self { height, width, pixels }.whole();
         picture.map_err(|reason| DataError::Damaged { path: path.to_owned(), reason })
+    }
+
+    /// Height and width, from the start of the file where possible.
+    ///
+    /// # Errors
+    /// As [`Picture::read`].
+    pub(in crate::data) fn size(path: &Path) -> Result<Size, DataError> {
+        let head = read_start(path, HEAD)?;
+        let kind = kind(path, &head)?;
+        let size = match kind.size(&head) {
+            Ok(size) => size,
+            Err(_) if head.len() as u64 == HEAD => {
+                kind.size(&read_start(path, MAX_BYTES)?).map_err(|failure| failure.at(path))?
+            }
+            Err(failure) => return Err(failure.at(path)),
+        };
+        bounded(path, size)
     }
 
     /// There are pixels, as many as there should be.
@@ -86,29 +97,41 @@ fn mirror(row: &mut [f32]) {
     pixels.reverse();
 }
 
-fn decode_jpeg(bytes: &[u8]) -> Result<Picture, String> {
-    let options =
-        DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    let pixels = decoder.decode().map_err(|error| error.to_string().trim().to_owned())?;
-    let (width, height) = decoder.dimensions().ok_or("has no size")?;
-    Ok(Picture { height, width, pixels })
+/// The first bytes of a regular file. Others may never end, or never begin.
+fn read_start(path: &Path, limit: u64) -> Result<Vec<u8>, DataError> {
+    if !fs::metadata(path).map_err(DataError::reading(path))?.is_file() {
+        let reason = "is no regular file; take it out".to_owned();
+        return Err(DataError::NotTheData { path: path.to_owned(), reason });
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(DataError::reading(path))?;
+    file.take(limit).read_to_end(&mut bytes).map_err(DataError::reading(path))?;
+    Ok(bytes)
 }
 
-fn decode_png(bytes: &[u8]) -> Result<Picture, String> {
-    let mut decoder = png::Decoder::new(Cursor::new(bytes));
-    decoder.set_transformations(Transformations::normalize_to_color8());
-    let mut reader = decoder.read_info().map_err(|error| error.to_string())?;
-    let mut pixels = vec![0; reader.output_buffer_size().ok_or("is too large")?];
-    let frame = reader.next_frame(&mut pixels).map_err(|error| error.to_string())?;
-    pixels.truncate(frame.buffer_size());
-    let grey = |pixel: &[u8]| [pixel[0]; CHANNELS];
-    let colour = |pixel: &[u8]| [pixel[0], pixel[1], pixel[2]];
-    let pixels = match frame.color_type {
-        ColorType::Grayscale => pixels.chunks_exact(1).flat_map(grey).collect(),
-        ColorType::GrayscaleAlpha => pixels.chunks_exact(2).flat_map(grey).collect(),
-        ColorType::Rgba => pixels.chunks_exact(4).flat_map(colour).collect(),
-        ColorType::Rgb | ColorType::Indexed => pixels,
-    };
-    Ok(Picture { height: frame.height as usize, width: frame.width as usize, pixels })
+fn kind(path: &Path, bytes: &[u8]) -> Result<Kind, DataError> {
+    Kind::of(bytes).ok_or_else(|| {
+        let reason = "is no JPEG, PNG, WebP, BMP, GIF, TIFF or PPM; convert it, or take it out";
+        DataError::NotTheData { path: path.to_owned(), reason: reason.to_owned() }
+    })
+}
+
+fn bounded(path: &Path, (height, width): Size) -> Result<Size, DataError> {
+    match height.checked_mul(width) {
+        Some(0..=MAX_PIXELS) => Ok((height, width)),
+        _ => Err(DataError::TooLarge { path: path.to_owned(), height, width, limit: MAX_PIXELS }),
+    }
+}
+
+impl Failure {
+    fn at(self, path: &Path) -> DataError {
+        let path = path.to_owned();
+        match self {
+            Self::Damaged(reason) => DataError::Damaged { path, reason },
+            Self::Unsupported(reason) => DataError::NotTheData {
+                path,
+                reason: format!("{reason}, which is not supported; convert it, or take it out"),
+            },
+        }
+    }
 }

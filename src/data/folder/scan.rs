@@ -1,0 +1,463 @@
+//! Whether a JPEG holds all of its image. Decoders fill up a scan that ends early with grey, as long
+//! as an end marker follows; here every scan is read to its last block (ITU T.81, annexes F and G).
+//! Only lengths are followed, no coefficient is computed.
+
+/// Why a JPEG is not used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Damaged(&'static str),
+    /// It may be a sound file of a rare kind.
+    Unsupported(&'static str),
+}
+
+const CUT: Fault = Fault::Damaged("the image ends before its last block");
+const WRONG_CODE: Fault = Fault::Damaged("has a wrong Huffman code");
+const HEADER: Fault = Fault::Damaged("has a damaged header");
+
+/// Reads all scans.
+pub(super) fn check(file: &[u8]) -> Result<(), Fault> {
+    let mut jpeg = Jpeg { file, at: 2, frame: None, tables: Default::default(), restart: 0 };
+    loop {
+        match jpeg.marker() {
+            None | Some(0xd9) => return jpeg.frame.map_or(Ok(()), |frame| frame.is_finished()),
+            Some(0x01 | 0xd0..=0xd8) => {}
+            Some(0xc4) => jpeg.huffman_tables()?,
+            Some(kind @ 0xc0..=0xc2) => {
+                jpeg.frame = Some(Frame::read(jpeg.segment()?, kind == 0xc2)?);
+            }
+            // Lossless and arithmetic codes: the decoder refuses them.
+            Some(0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf) => return Ok(()),
+            Some(0xdd) => {
+                let segment = jpeg.segment()?;
+                let interval = segment.first_chunk::<2>().ok_or(HEADER)?;
+                jpeg.restart = usize::from(u16::from_be_bytes(*interval));
+            }
+            Some(0xda) => jpeg.scan()?,
+            Some(_) => drop(jpeg.segment()?),
+        }
+    }
+}
+
+struct Jpeg<'a> {
+    file: &'a [u8],
+    at: usize,
+    frame: Option<Frame>,
+    /// For direct currents, then for the others; four places each.
+    tables: [[Option<Huffman>; 4]; 2],
+    /// Units between restart markers; none when zero.
+    restart: usize,
+}
+
+impl<'a> Jpeg<'a> {
+    /// The next marker, after whatever lies in front of it.
+    fn marker(&mut self) -> Option<u8> {
+        loop {
+            let rest = self.file.get(self.at..)?;
+            self.at += rest.iter().position(|&byte| byte == 0xff)?;
+            while self.file.get(self.at) == Some(&0xff) {
+                self.at += 1;
+            }
+            let kind = *self.file.get(self.at)?;
+            self.at += 1;
+            if kind != 0 {
+                return Some(kind);
+            }
+        }
+    }
+
+    /// What follows a marker, after its length.
+    fn segment(&mut self) -> Result<&'a [u8], Fault> {
+        let length = self.file.get(self.at..self.at + 2).ok_or(HEADER)?;
+        let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+        let segment = self.file.get(self.at + 2..self.at + length).ok_or(HEADER)?;
+        self.at += length;
+        Ok(segment)
+    }
+
+    fn huffman_tables(&mut self) -> Result<(), Fault> {
+        let mut segment = self.segment()?;
+        while let Some((&place, rest)) = segment.split_first() {
+            let (counts, rest) = rest.split_first_chunk::<16>().ok_or(HEADER)?;
+            let n = counts.iter().map(|&count| usize::from(count)).sum();
+            let (symbols, rest) = rest.split_at_checked(n).ok_or(HEADER)?;
+            let tables = self.tables.get_mut(usize::from(place >> 4)).ok_or(HEADER)?;
+            let table = tables.get_mut(usize::from(place & 15)).ok_or(HEADER)?;
+            *table = Some(Huffman::new(counts, symbols)?);
+            segment = rest;
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self) -> Result<(), Fault> {
+        let header = self.segment()?;
+        let frame = self.frame.as_mut().ok_or(HEADER)?;
+        let (&n, rest) = header.split_first().ok_or(HEADER)?;
+        let (components, last) = rest.split_at_checked(2 * usize::from(n)).ok_or(HEADER)?;
+        let [first, end, precision, ..] = *last else { return Err(HEADER) };
+        let mut parts = Vec::new();
+        for component in components.as_chunks::<2>().0 {
+            let [id, places] = *component;
+            let at = frame.components.iter().position(|it| it.id == id).ok_or(HEADER)?;
+            let table = |kind: usize, place: u8| {
+                self.tables[kind].get(usize::from(place)).and_then(Option::as_ref)
+            };
+            parts.push(Part { at, dc: table(0, places >> 4), ac: table(1, places & 15) });
+        }
+        if parts.is_empty() || end > 63 || first > end {
+            return Err(HEADER);
+        }
+        if parts.len() > 1 && parts.len() < frame.components.len() {
+            return Err(Fault::Unsupported("has scans of some components only"));
+        }
+        let band = (u64::MAX << first) & (u64::MAX >> (63 - end));
+        for part in &parts {
+            let component = &mut frame.components[part.at];
+            match (frame.progressive, precision & 15) {
+                (false, _) => component.finished = u64::MAX,
+                (true, 0) => component.finished |= band,
+                (true, _) => {}
+            }
+        }
+        let mut scan = Scan {
+            bits: Bits { file: self.file, at: self.at, buffer: 0, count: 0 },
+            kind: match (frame.progressive, first, precision >> 4) {
+                (false, ..) => Kind::Sequential,
+                (true, 0, 0) => Kind::FirstDc,
+                (true, 0, _) => Kind::RefineDc,
+                (true, _, 0) => Kind::FirstAc,
+                (true, _, _) => Kind::RefineAc,
+            },
+            first: usize::from(first),
+            end: usize::from(end),
+            band_end_run: 0,
+        };
+        scan.read(frame, &parts, self.restart)?;
+        self.at = scan.bits.at;
+        Ok(())
+    }
+}
+
+struct Frame {
+    progressive: bool,
+    components: Vec<Component>,
+    /// Units of interleaved scans: columns, rows.
+    units: (usize, usize),
+}
+
+struct Component {
+    id: u8,
+    /// Blocks in a unit: columns, rows.
+    sampling: (usize, usize),
+    /// Blocks of the component by itself: columns, rows.
+    blocks: (usize, usize),
+    /// Blocks in a row, those beyond the image included.
+    stride: usize,
+    /// Which coefficients of each block are not zero, as far as progressive scans have told.
+    nonzero: Vec<u64>,
+    /// Which coefficients have had a scan down to their last bit.
+    finished: u64,
+}
+
+impl Frame {
+    fn read(segment: &[u8], progressive: bool) -> Result<Self, Fault> {
+        let [_, high, low, wide, width, n, components @ ..] = segment else { return Err(HEADER) };
+        let size = |high: u8, low: u8| usize::from(u16::from_be_bytes([high, low]));
+        let (height, width) = (size(*high, *low), size(*wide, *width));
+        if height == 0 {
+            return Err(Fault::Unsupported("gives its height after the image"));
+        }
+        let components = components.get(..3 * usize::from(*n)).ok_or(HEADER)?.as_chunks::<3>().0;
+        let sampling = |it: &[u8; 3]| (usize::from(it[1] >> 4), usize::from(it[1] & 15));
+        if components
+            .iter()
+            .map(sampling)
+            .any(|(h, v)| ![1, 2, 4].contains(&h) || ![1, 2, 4].contains(&v))
+        {
+            return Err(Fault::Unsupported("has a subsampling by another factor than 2 or 4"));
+        }
+        let most =
+            |axis: fn((usize, usize)) -> usize| components.iter().map(sampling).map(axis).max();
+        let (widest, highest) = (most(|s| s.0).ok_or(HEADER)?, most(|s| s.1).ok_or(HEADER)?);
+        let units = (width.div_ceil(8 * widest), height.div_ceil(8 * highest));
+        let components = components.iter().map(|it| {
+            let sampling = sampling(it);
+            let blocks = (
+                (width * sampling.0).div_ceil(widest).div_ceil(8),
+                (height * sampling.1).div_ceil(highest).div_ceil(8),
+            );
+            let stride = units.0 * sampling.0;
+            let all = if progressive { stride * units.1 * sampling.1 } else { 0 };
+            Component { id: it[0], sampling, blocks, stride, nonzero: vec![0; all], finished: 0 }
+        });
+        Ok(Self { progressive, components: components.collect(), units })
+    }
+}
+
+impl Frame {
+    fn is_finished(&self) -> Result<(), Fault> {
+        let finished = self.components.iter().all(|component| component.finished == u64::MAX);
+        finished.then_some(()).ok_or(Fault::Damaged("the image ends before its last scan"))
+    }
+}
+
+/// A component in a scan, with its tables.
+struct Part<'a> {
+    at: usize,
+    dc: Option<&'a Huffman>,
+    ac: Option<&'a Huffman>,
+}
+
+enum Kind {
+    Sequential,
+    FirstDc,
+    RefineDc,
+    FirstAc,
+    RefineAc,
+}
+
+struct Scan<'a> {
+    bits: Bits<'a>,
+    kind: Kind,
+    first: usize,
+    end: usize,
+    /// Blocks that still have no further coefficients.
+    band_end_run: usize,
+}
+
+impl Scan<'_> {
+    fn read(&mut self, frame: &mut Frame, parts: &[Part<'_>], restart: usize) -> Result<(), Fault> {
+        let alone = parts.len() == 1;
+        let (columns, rows) =
+            if alone { frame.components[parts[0].at].blocks } else { frame.units };
+        for unit in 0..columns * rows {
+            if restart > 0 && unit > 0 && unit % restart == 0 {
+                self.bits.restart()?;
+                self.band_end_run = 0;
+            }
+            let (row, column) = (unit / columns, unit % columns);
+            for part in parts {
+                let component = &mut frame.components[part.at];
+                let (wide, high) = if alone { (1, 1) } else { component.sampling };
+                for block in 0..wide * high {
+                    let at = (row * high + block / wide) * component.stride
+                        + column * wide
+                        + block % wide;
+                    let nonzero = component.nonzero.get_mut(at);
+                    self.block(part, nonzero.unwrap_or(&mut 0))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, part: &Part<'_>, nonzero: &mut u64) -> Result<(), Fault> {
+        match self.kind {
+            Kind::Sequential => {
+                self.direct(part)?;
+                let ac = part.ac.ok_or(HEADER)?;
+                let mut k = 1;
+                while k < 64 {
+                    let (run, size) = self.symbol(ac)?;
+                    match (run, size) {
+                        (15, 0) => k += 16,
+                        (_, 0) => return Ok(()),
+                        _ => {
+                            self.bits.take(size)?;
+                            k += run + 1;
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Kind::FirstDc => self.direct(part),
+            Kind::RefineDc => self.bits.take(1).map(drop),
+            Kind::FirstAc => self.first_ac(part.ac.ok_or(HEADER)?, nonzero),
+            Kind::RefineAc => self.refine_ac(part.ac.ok_or(HEADER)?, nonzero),
+        }
+    }
+
+    fn direct(&mut self, part: &Part<'_>) -> Result<(), Fault> {
+        let size = self.bits.symbol(part.dc.ok_or(HEADER)?)?;
+        self.bits.take(usize::from(size)).map(drop)
+    }
+
+    fn symbol(&mut self, table: &Huffman) -> Result<(usize, usize), Fault> {
+        let symbol = usize::from(self.bits.symbol(table)?);
+        Ok((symbol >> 4, symbol & 15))
+    }
+
+    fn first_ac(&mut self, table: &Huffman, nonzero: &mut u64) -> Result<(), Fault> {
+        if self.band_end_run > 0 {
+            self.band_end_run -= 1;
+            return Ok(());
+        }
+        let mut k = self.first;
+        while k <= self.end {
+            let (run, size) = self.symbol(table)?;
+            match (run, size) {
+                (15, 0) => k += 16,
+                (_, 0) => {
+                    self.band_end_run = (1 << run) - 1 + self.bits.take(run)?;
+                    return Ok(());
+                }
+                _ => {
+                    self.bits.take(size)?;
+                    k += run;
+                    *nonzero |= 1 << k.min(63);
+                    k += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn refine_ac(&mut self, table: &Huffman, nonzero: &mut u64) -> Result<(), Fault> {
+        let mut k = self.first;
+        while self.band_end_run == 0 && k <= self.end {
+            let (mut run, size) = self.symbol(table)?;
+            if size == 0 && run < 15 {
+                self.band_end_run = (1 << run) + self.bits.take(run)?;
+                break;
+            }
+            self.bits.take(size.min(1))?;
+            // To the coefficient after `run` zeros; those that are not zero on the way get a bit.
+            while k <= self.end {
+                if *nonzero >> k & 1 == 1 {
+                    self.bits.take(1)?;
+                } else if run == 0 {
+                    *nonzero |= (size.min(1) as u64) << k;
+                    k += 1;
+                    break;
+                } else {
+                    run -= 1;
+                }
+                k += 1;
+            }
+        }
+        if self.band_end_run > 0 {
+            let rest = (k..=self.end).filter(|&k| *nonzero >> k & 1 == 1).count();
+            for _ in 0..rest {
+                self.bits.take(1)?;
+            }
+            self.band_end_run -= 1;
+        }
+        Ok(())
+    }
+}
+
+/// The bits of a scan, up to the next marker.
+struct Bits<'a> {
+    file: &'a [u8],
+    at: usize,
+    /// The next `count` bits, from the highest.
+    buffer: u64,
+    count: usize,
+}
+
+impl Bits<'_> {
+    fn fill(&mut self) {
+        while self.count <= 56 {
+            let Some(&byte) = self.file.get(self.at) else { return };
+            if byte == 0xff {
+                if self.file.get(self.at + 1) != Some(&0) {
+                    return;
+                }
+                self.at += 1;
+            }
+            self.at += 1;
+            self.buffer |= u64::from(byte) << (56 - self.count);
+            self.count += 8;
+        }
+    }
+
+    /// The next n bits, at most 16.
+    fn take(&mut self, n: usize) -> Result<usize, Fault> {
+        if n == 0 {
+            return Ok(0);
+        }
+        if self.count < n {
+            self.fill();
+            if self.count < n {
+                return Err(CUT);
+            }
+        }
+        let value = self.buffer >> (64 - n);
+        self.buffer <<= n;
+        self.count -= n;
+        Ok(value as usize)
+    }
+
+    fn symbol(&mut self, table: &Huffman) -> Result<u8, Fault> {
+        if self.count < 16 {
+            self.fill();
+        }
+        let next = (self.buffer >> 48) as u16;
+        let (symbol, length) =
+            table.find(next).ok_or(if self.count < 16 { CUT } else { WRONG_CODE })?;
+        self.take(length)?;
+        Ok(symbol)
+    }
+
+    fn restart(&mut self) -> Result<(), Fault> {
+        (self.buffer, self.count) = (0, 0);
+        while self.file.get(self.at..self.at + 2) == Some(&[0xff, 0xff]) {
+            self.at += 1;
+        }
+        match self.file.get(self.at..self.at + 2) {
+            Some([0xff, 0xd0..=0xd7]) => {
+                self.at += 2;
+                Ok(())
+            }
+            _ => Err(CUT),
+        }
+    }
+}
+
+/// A Huffman table: short codes are looked up, longer ones compared length by length.
+struct Huffman {
+    /// Symbol and length by the next eight bits; length zero for longer codes.
+    short: [(u8, u8); 256],
+    /// The first code beyond each length, aligned to 16 bits, and what to add to a code for the
+    /// position of its symbol.
+    ends: [(u32, i32); 17],
+    symbols: Vec<u8>,
+}
+
+impl Huffman {
+    fn new(counts: &[u8; 16], symbols: &[u8]) -> Result<Self, Fault> {
+        let (mut code, mut position) = (0u32, 0usize);
+        let mut table =
+            Self { short: [(0, 0); 256], ends: [(0, 0); 17], symbols: symbols.to_vec() };
+        for length in 1..=16 {
+            let count = usize::from(counts[length - 1]);
+            table.ends[length].1 = position as i32 - code as i32;
+            for &symbol in &symbols[position..position + count] {
+                if length <= 8 {
+                    let first = (code as usize) << (8 - length);
+                    let all = table.short.get_mut(first..first + (1 << (8 - length)));
+                    all.ok_or(HEADER)?.fill((symbol, length as u8));
+                }
+                code += 1;
+            }
+            position += count;
+            if code > 1 << length {
+                return Err(HEADER);
+            }
+            table.ends[length].0 = code << (16 - length);
+            code <<= 1;
+        }
+        Ok(table)
+    }
+
+    /// The symbol of the code that these bits start with, and the code's length.
+    fn find(&self, next: u16) -> Option<(u8, usize)> {
+        let (symbol, length) = self.short[usize::from(next >> 8)];
+        if length > 0 {
+            return Some((symbol, usize::from(length)));
+        }
+        let length = (9..=16).find(|&length| u32::from(next) < self.ends[length].0)?;
+        let code = i32::from(next >> (16 - length));
+        let position = usize::try_from(code + self.ends[length].1).ok()?;
+        Some((*self.symbols.get(position)?, length))
+    }
+}
