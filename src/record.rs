@@ -64,6 +64,14 @@ pub trait Recorder {
     /// As [`Recorder::measure`].
     fn phase_finished(&mut self, phase: Phase, usage: PhaseUsage) -> anyhow::Result<()>;
 
+    /// Which images the run has read.
+    ///
+    /// # Errors
+    /// As [`Recorder::measure`].
+    fn data(&mut self, _: &DataFingerprint) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// The architecture that the search arrived at.
     ///
     /// # Errors
@@ -88,6 +96,16 @@ impl Recorder for NullRecorder {
     fn architecture(&mut self, _: &FoundArchitecture) -> anyhow::Result<()> {
         Ok(())
     }
+}
+
+/// Tells data sets apart, also those of one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DataFingerprint {
+    /// Before any are held out.
+    pub train_images: u64,
+    pub test_images: u64,
+    /// Of the images and their classes, in hex.
+    pub sha256: String,
 }
 
 /// What a search arrived at.

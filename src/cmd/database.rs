@@ -1,7 +1,8 @@
 //! The results database that the command line names.
 
 use super::ending::Usage;
-use anyhow::{Result, bail};
+use super::output::say;
+use anyhow::{Error, Result, bail};
 use repro::store::{Store, StoreError};
 use std::path::{Path, PathBuf};
 
@@ -16,14 +17,27 @@ pub fn path(flag: Option<PathBuf>) -> PathBuf {
 /// # Errors
 /// [`Usage`] where the path cannot name a database of this program, otherwise why it cannot be used.
 pub fn open(path: &Path) -> Result<Store> {
-    Store::open(path).map_err(|error| match error {
+    Ok(opened(Store::open(path))?.telling(|sentence| say(sentence)))
+}
+
+/// Says what there is to know about the database.
+fn opened(store: Result<Store, StoreError>) -> Result<Store> {
+    let store = store.map_err(|error| match error {
         StoreError::NoFolder { .. }
         | StoreError::IsFolder(_)
+        | StoreError::NotAFile(_)
+        | StoreError::NotUtf8(_)
+        | StoreError::OtherNames(_)
+        | StoreError::BehindAndReadOnly(_)
         | StoreError::NotADatabase(_)
         | StoreError::Foreign(_)
         | StoreError::NotWritable { .. } => Usage(error.to_string()).into(),
-        _ => error.into(),
-    })
+        _ => Error::from(error),
+    })?;
+    if let Some(note) = store.note() {
+        say(note);
+    }
+    Ok(store)
 }
 
 /// Opens a database to read it, which must not create one.
@@ -37,5 +51,5 @@ pub fn existing(path: &Path) -> Result<Store> {
             path.display()
         );
     }
-    open(path)
+    opened(Store::open_to_read(path))
 }

@@ -1,10 +1,12 @@
 //! `repro report`: tables, pages and figures from the results database.
 
 use super::command_line::command_line;
+use super::say;
 use anyhow::Result;
 use repro::report;
-use repro::store::{RunStatus, Store};
+use repro::store::{RunStatus, Runs, Store};
 use repro::study::report::{studies_table, write_studies};
+use repro::text;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -33,7 +35,9 @@ pub struct Args {
 /// # Errors
 /// When the database cannot be read, has no such run, or a file cannot be written.
 pub fn run(args: &Args, store: &Store) -> Result<()> {
-    let runs = report::select(store.runs()?, &args.experiment, &args.run)?;
+    let Runs { rows, damaged } = store.runs()?;
+    damaged.iter().for_each(|run| say(text::printable(&run.to_string())));
+    let runs = report::select(rows, &args.experiment, &args.run)?;
     let mut out = io::stdout().lock();
     if runs.is_empty() {
         writeln!(out, "The database has no runs yet; start one with `repro run MANIFEST`.")?;

@@ -13,7 +13,6 @@
 //! place in one text, while a document merges the file with its overrides.
 
 mod diagnostic;
-mod differences;
 mod expected;
 mod findings;
 mod keys;
@@ -25,7 +24,6 @@ mod syntax;
 pub(crate) use source::nearest_file;
 
 pub use diagnostic::{Diagnostic, Diagnostics, SourceSpan, nearest};
-pub use differences::{KeyDifference, differences};
 pub use keys::{Key, keys};
 pub use overrides::Overrides;
 pub use section::{Entry, Section};

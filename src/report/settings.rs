@@ -2,13 +2,9 @@
 
 use super::finished::finished;
 use super::groups::grouped;
-use crate::document::differences;
 use crate::store::RunRow;
 use crate::text::run_ids;
-use std::collections::BTreeMap;
-
-/// Keys that the command line chooses for each run.
-const CHOSEN_PER_RUN: [&str; 2] = ["seeds", "search.method"];
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The settings of runs as short numbers: equal numbers are equal settings.
 pub struct SettingsKeys {
@@ -26,7 +22,7 @@ impl SettingsKeys {
         for run in runs {
             if !by_manifest.contains_key(&run.manifest.sha256) {
                 let next = known.len();
-                let key = *known.entry(normalized(run)).or_insert(next);
+                let key = *known.entry(&run.settings.sha256).or_insert(next);
                 by_manifest.insert(run.manifest.sha256.clone(), key);
             }
         }
@@ -47,22 +43,9 @@ impl SettingsKeys {
     }
 }
 
-fn normalized(run: &RunRow) -> (String, &str) {
-    let text = &run.manifest.text;
-    let Ok(mut table) = toml::from_str::<toml::Table>(text) else {
-        return (text.clone(), &run.manifest.space_text);
-    };
-    table.remove("seeds");
-    if let Some(search) = table.get_mut("search").and_then(toml::Value::as_table_mut) {
-        search.remove("method");
-    }
-    (table.to_string(), &run.manifest.space_text)
-}
-
 /// Whether the search was constrained to a cost.
 pub fn has_budget(run: &RunRow) -> bool {
-    let manifest = toml::from_str::<toml::Table>(&run.manifest.text).ok();
-    manifest.is_some_and(|m| m.get("search").is_some_and(|s| s.get("budget").is_some()))
+    run.settings.budget.is_some()
 }
 
 /// What finished runs of one experiment differ in besides methods and seeds: `--set` makes other
@@ -90,13 +73,13 @@ pub fn notes<'a>(
 
 /// By key: the value of `run` and that of `other`.
 fn difference(run: &RunRow, other: &RunRow) -> String {
-    let texts = [run, other].map(|run| run.manifest.text.as_str());
-    let keys = differences(texts, &CHOSEN_PER_RUN).into_iter().map(|difference| {
-        let [own, other] = difference.values;
-        let own = own.map_or("not given".to_owned(), |value| format!("= {value}"));
-        let other = other.unwrap_or_else(|| "none".to_owned());
-        format!("{} {own} instead of {other}", difference.key)
+    let (own, others) = (&run.settings.values, &other.settings.values);
+    let keys: BTreeSet<&String> = own.keys().chain(others.keys()).collect();
+    let differ = keys.into_iter().filter(|key| own.get(*key) != others.get(*key)).map(|key| {
+        let value = own.get(key).map_or("not given".to_owned(), |value| format!("= {value}"));
+        let other = others.get(key).map_or("none".to_owned(), ToString::to_string);
+        format!("{key} {value} instead of {other}")
     });
-    let keys: Vec<String> = keys.collect();
+    let keys: Vec<String> = differ.collect();
     if keys.is_empty() { "another search space".to_owned() } else { keys.join("; ") }
 }

@@ -1,5 +1,6 @@
-//! What can go wrong with the database, told to the person who runs the program.
+//! What can go wrong with the database, in messages for the user.
 
+use super::rows::DamagedRun;
 use crate::record::Metric;
 use sqlx::migrate::MigrateError;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,18 @@ pub enum StoreError {
     NoFolder { path: PathBuf, folder: PathBuf },
     #[error("{0} is a folder; name a file for the database, as in {example}", example = .0.join("results.db").display())]
     IsFolder(PathBuf),
+    #[error("{0} is not a regular file; name another one for the database")]
+    NotAFile(PathBuf),
+    #[error("{0:?} is not UTF-8, as SQLite requires; name another file for the database")]
+    NotUtf8(PathBuf),
+    #[error(
+        "{0} has more than one name (hard links), so two writers could overwrite each other's runs; remove the other names or copy the file, and name the copy"
+    )]
+    OtherNames(PathBuf),
+    #[error(
+        "{0} was written by an earlier version, and its tables cannot be brought up to date because it cannot be written; copy it to where it can be, and name the copy"
+    )]
+    BehindAndReadOnly(PathBuf),
     #[error("{0} is not an SQLite database and was left as it is; name another file")]
     NotADatabase(PathBuf),
     #[error(
@@ -42,7 +55,7 @@ pub enum StoreError {
     )]
     Full { path: PathBuf, cause: String },
     #[error(
-        "{path}: the disk failed to read or write ({cause}); see whether it is full, still mounted and sound"
+        "{path}: the disk failed to read or write ({cause}); see whether it is full, still mounted and sound, and whether there is a limit on the size of files (`ulimit -f`)"
     )]
     Disk { path: PathBuf, cause: String },
     #[error(
@@ -50,15 +63,17 @@ pub enum StoreError {
     )]
     NotWritable { path: PathBuf, cause: String },
     #[error(
-        "{path} cannot keep a write-ahead log (its journal stays `{mode}`); keep the database on a local disk"
+        "{path}: SQLite cannot change the journal from `{mode}` to `{wanted}`; close other programs that use the database, or keep it on a local disk"
     )]
-    NoWriteAheadLog { path: PathBuf, mode: String },
+    NoJournal { path: PathBuf, wanted: &'static str, mode: String },
     #[error(
         "{0} has been moved, deleted or replaced while it was in use; leave it in place while runs write to it"
     )]
     Gone(PathBuf),
     #[error("{path} holds no run {id}; {known}")]
     NoSuchRun { path: PathBuf, id: i64, known: String },
+    #[error("{path}: {damaged}; somebody has changed its tables, the other runs can be read")]
+    DamagedRun { path: PathBuf, damaged: DamagedRun },
     #[error("{what} is {value}; only finite numbers can be stored")]
     NotFinite { what: String, value: f64 },
     #[error("{what} is {value}; the largest number that can be stored is {}", i64::MAX)]
@@ -79,7 +94,7 @@ pub enum StoreError {
     Other { path: PathBuf, cause: String },
 }
 
-/// An error on its way up to where path and patience are known.
+/// An error that does not know the path yet.
 #[derive(Debug)]
 pub enum Fault {
     Sql(sqlx::Error),

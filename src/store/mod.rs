@@ -5,14 +5,21 @@
 //! write-ahead log beside it, whenever no run is being recorded. While one is, only SQLite may open
 //! the file: where this process opens and closes it otherwise, its locks are lost.
 
+mod database;
 mod error;
+mod manifests;
+mod measurements;
+mod numbers;
+mod place;
 mod process;
 mod read;
 mod recorder;
+mod reserve;
 mod rows;
 mod scaling;
 mod schema;
 mod session;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -21,20 +28,26 @@ mod writer;
 pub use error::StoreError;
 pub use recorder::RunRecorder;
 pub use rows::{
-    ArchitectureRow, FinalResult, ManifestRecord, Measurement, NewRun, PhaseRow, RunRow, RunStatus,
+    ArchitectureRow, DamagedRun, FinalResult, ManifestRecord, Measurement, NewRun, PhaseRow,
+    RunRow, RunStatus, Runs,
 };
+pub use settings::{DEFAULTS, ExperimentKind, Settings, StoredBudget};
 
 use crate::env;
-use crate::record::ScalingPoint;
+use crate::record::{Metric, ScalingPoint};
+use database::{Database, Listener};
 use error::Fault;
-use session::{Database, Session};
+use session::Session;
 use sqlx::sqlite::SqliteConnection;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// An open database.
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Database,
+    /// Why it is only read, if it is.
+    note: Option<String>,
 }
 
 impl Store {
@@ -43,10 +56,40 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { database: schema::open(path)? })
+        Ok(Self { database: schema::open(path)?, note: None })
     }
 
-    /// Enters a new run with its first attempt, and begins its heartbeat.
+    /// Opens the database to read it. One that cannot be written is read as it is; [`Store::note`]
+    /// then says so.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        let (database, note) = schema::open_to_read(path)?;
+        Ok(Self { database, note })
+    }
+
+    /// What the user should know about how the database was opened: one sentence.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        let network = self.database.network.as_ref().map(|kind| {
+            format!(
+                "{} is on a network file system ({kind}), where readers and writers wait for each \
+                 other",
+                self.database.path.display()
+            )
+        });
+        self.note.clone().or(network)
+    }
+
+    /// Passes sentences to `listener` when a run waits for the database, and when it continues.
+    #[must_use]
+    pub fn telling(mut self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.database.listener = Listener::new(listener);
+        self
+    }
+
+    /// Stores a new run with its first attempt, and starts its heartbeat.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -54,11 +97,11 @@ impl Store {
         RunRecorder::begin(&self.database, run)
     }
 
-    /// All runs, the oldest first.
+    /// All runs.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn runs(&self) -> Result<Vec<RunRow>, StoreError> {
+    pub fn runs(&self) -> Result<Runs, StoreError> {
         let now = env::now();
         self.read(async |connection| read::runs(connection, None, now).await)
     }
@@ -66,12 +109,20 @@ impl Store {
     /// One run.
     ///
     /// # Errors
-    /// When there is none of that id (the message names those there are), or see [`StoreError`].
+    /// When there is none of that id (the message names those there are), when it is damaged, or
+    /// see [`StoreError`].
     pub fn run(&self, id: i64) -> Result<RunRow, StoreError> {
         let now = env::now();
-        self.read(async |connection| match read::runs(connection, Some(id), now).await?.pop() {
-            Some(run) => Ok(run),
-            None => Err(self.no_such_run(connection, id).await),
+        self.read(async |connection| {
+            let mut runs = read::runs(connection, Some(id), now).await?;
+            match (runs.rows.pop(), runs.damaged.pop()) {
+                (Some(run), _) => Ok(run),
+                (None, Some(damaged)) => {
+                    let path = self.database.path.clone();
+                    Err(StoreError::DamagedRun { path, damaged }.into())
+                }
+                (None, None) => Err(self.no_such_run(connection, id).await),
+            }
         })
     }
 
@@ -82,11 +133,23 @@ impl Store {
     pub fn measurements(&self, id: i64) -> Result<Vec<Measurement>, StoreError> {
         self.read(async |connection| {
             if read::has_run(connection, id).await? {
-                read::measurements(connection, id).await
+                measurements::of_run(connection, id).await
             } else {
                 Err(self.no_such_run(connection, id).await)
             }
         })
+    }
+
+    /// The measurements of these metrics in the last attempts of all runs, by run; within a run by
+    /// metric, then step. One query, whatever the number of runs.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn measurements_of(
+        &self,
+        metrics: &[Metric],
+    ) -> Result<BTreeMap<i64, Vec<Measurement>>, StoreError> {
+        self.read(async |connection| measurements::of_all_runs(connection, metrics).await)
     }
 
     /// The points of a run's last attempt, if it is a memory scaling study: by dimension, options,

@@ -3,30 +3,37 @@
 use super::error::Fault;
 use super::process::{Process, process_table, status_as_read};
 use super::rows::{
-    ArchitectureRow, FinalResult, ManifestRecord, Measurement, PhaseRow, RunRow, RunStatus,
+    ArchitectureRow, DamagedRun, FinalResult, ManifestRecord, PhaseRow, RunRow, RunStatus, Runs,
 };
+use super::settings::{ExperimentKind, Settings, StoredBudget};
 use crate::env::Environment;
-use crate::record::{ChoiceProbabilities, Metric, Phase, PhaseUsage, ResolutionProbability};
+use crate::record::{
+    ChoiceProbabilities, DataFingerprint, Phase, PhaseUsage, ResolutionProbability,
+};
 use crate::space::ArchSpec;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Row, query, query_as, query_scalar};
+use sqlx::{Row, ValueRef, query, query_scalar};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Every run with its last attempt; what may be absent is NULL.
+/// Every run with its last attempt; what is absent is NULL. Also a run whose rows in other tables
+/// somebody has deleted is there.
 const RUNS: &str = "
     SELECT r.id, r.method, r.dataset, r.seed,
            m.sha256, m.name, m.text, m.space_name, m.space_text, m.space_candidates, m.space_log10,
+           m.kind, m.budget_objective, m.budget_bound, m.budget_tolerance, m.budget_above,
+           m.settings, m.settings_sha256,
            a.number, a.command, a.status, a.error, a.started_at, a.heartbeat_at, a.ended_at,
            a.pid, a.process_started, a.process_table, a.architecture,
+           a.train_images, a.test_images AS data_test_images, a.data_sha256, e.id AS environment,
            e.version, e.git_revision, e.git_dirty, e.rustc, e.libraries, e.host, e.os, e.cpu,
            e.instructions, e.cores, e.memory_bytes, e.threads, e.device,
            n.spec, n.macs, n.params,
            t.test_top1, t.test_loss, t.test_images, t.weights_sha256
     FROM runs AS r
-    JOIN last_attempts AS a ON a.run = r.id
-    JOIN manifests AS m ON m.sha256 = r.manifest
-    JOIN environments AS e ON e.id = a.environment
+    LEFT JOIN last_attempts AS a ON a.run = r.id
+    LEFT JOIN manifests AS m ON m.sha256 = r.manifest
+    LEFT JOIN environments AS e ON e.id = a.environment
     LEFT JOIN architectures AS n ON n.id = a.architecture
     LEFT JOIN results AS t ON t.run = a.run AND t.attempt = a.number
     WHERE ?1 IS NULL OR r.id = ?1
@@ -56,26 +63,59 @@ pub async fn runs(
     connection: &mut SqliteConnection,
     only: Option<i64>,
     now: f64,
-) -> Result<Vec<RunRow>, Fault> {
-    let mut phases = phases(connection, only).await?;
-    let mut probabilities = probabilities(connection, only).await?;
-    let mut resolutions = resolutions(connection, only).await?;
+) -> Result<Runs, Fault> {
+    let mut problems = Problems::default();
+    let mut phases = phases(connection, only, &mut problems).await?;
+    let mut probabilities = probabilities(connection, only, &mut problems).await?;
+    let mut resolutions = resolutions(connection, only, &mut problems).await?;
     let table = process_table();
-    let mut runs = Vec::new();
+    let mut rows = Vec::new();
     for row in query(RUNS).bind(only).fetch_all(connection).await? {
-        let mut run = run(&row, table.as_deref(), now)?;
-        run.phases = phases.remove(&run.id).unwrap_or_default();
+        let id = row.try_get("id")?;
+        let Some(mut run) = problems.note(id, run(&row, table.as_deref(), now)) else { continue };
+        run.phases = phases.remove(&id).unwrap_or_default();
         if let Some(architecture) = &mut run.architecture {
-            architecture.probabilities = probabilities.remove(&run.id).unwrap_or_default();
-            architecture.resolutions = resolutions.remove(&run.id).unwrap_or_default();
+            architecture.probabilities = probabilities.remove(&id).unwrap_or_default();
+            architecture.resolutions = resolutions.remove(&id).unwrap_or_default();
         }
-        runs.push(run);
+        rows.push(run);
     }
-    Ok(runs)
+    rows.retain(|run| !problems.0.contains_key(&run.id));
+    let damaged = problems.0.into_iter().map(|(id, problem)| DamagedRun { id, problem });
+    Ok(Runs { rows, damaged: damaged.collect() })
+}
+
+/// The first problem of each run whose rows cannot be read.
+#[derive(Default)]
+struct Problems(BTreeMap<i64, String>);
+
+impl Problems {
+    /// The value, or none and a problem of that run.
+    fn note<T>(&mut self, run: i64, result: Result<T, sqlx::Error>) -> Option<T> {
+        result
+            .map_err(|error| {
+                let text = match error {
+                    sqlx::Error::Decode(error) => error.to_string(),
+                    sqlx::Error::ColumnDecode { index, source } => {
+                        format!("column {}: {source}", index.trim_matches('"'))
+                    }
+                    other => other.to_string(),
+                };
+                self.0.entry(run).or_insert(text);
+            })
+            .ok()
+    }
 }
 
 /// Without phases and probabilities.
 fn run(row: &SqliteRow, table: Option<&str>, now: f64) -> Result<RunRow, sqlx::Error> {
+    for (column, what) in
+        [("number", "attempt"), ("sha256", "manifest"), ("environment", "environment")]
+    {
+        if row.try_get_raw(column)?.is_null() {
+            return Err(unreadable(&format!("its {what} is missing")));
+        }
+    }
     let manifest = manifest(row)?;
     let heartbeat_at: f64 = row.try_get("heartbeat_at")?;
     let process = Process {
@@ -87,9 +127,11 @@ fn run(row: &SqliteRow, table: Option<&str>, now: f64) -> Result<RunRow, sqlx::E
     Ok(RunRow {
         id: row.try_get("id")?,
         experiment: manifest.name.clone(),
+        settings: settings(row, &manifest)?,
         manifest,
         method: row.try_get("method")?,
         dataset: row.try_get("dataset")?,
+        data: data(row)?,
         seed: count(row, "seed")?,
         attempt: row.try_get("number")?,
         status: status_as_read(status, &process, heartbeat_at, table, now),
@@ -102,6 +144,40 @@ fn run(row: &SqliteRow, table: Option<&str>, now: f64) -> Result<RunRow, sqlx::E
         architecture: architecture(row)?,
         result: result(row)?,
     })
+}
+
+/// The stored settings; those of the text where somebody has deleted them.
+fn settings(row: &SqliteRow, manifest: &ManifestRecord) -> Result<Settings, sqlx::Error> {
+    let (kind, values): (Option<&str>, Option<&str>) =
+        (row.try_get("kind")?, row.try_get("settings")?);
+    let (Some(kind), Some(values)) = (kind, values) else {
+        return Ok(Settings::of(&manifest.text, &manifest.space_text));
+    };
+    let objective: Option<String> = row.try_get("budget_objective")?;
+    let budget = match objective {
+        Some(objective) => Some(StoredBudget {
+            objective,
+            bound: row.try_get("budget_bound")?,
+            tolerance: row.try_get("budget_tolerance")?,
+            above: row.try_get("budget_above")?,
+        }),
+        None => None,
+    };
+    let kind = [ExperimentKind::Runs, ExperimentKind::MemoryStudy]
+        .into_iter()
+        .find(|known| known.name() == kind)
+        .ok_or_else(|| unreadable(&format!("kind of experiment {kind}")))?;
+    let values = serde_json::from_str(values).map_err(|e| unreadable(&format!("settings: {e}")))?;
+    Ok(Settings { kind, budget, values, sha256: row.try_get("settings_sha256")? })
+}
+
+fn data(row: &SqliteRow) -> Result<Option<DataFingerprint>, sqlx::Error> {
+    let Some(sha256) = row.try_get("data_sha256")? else { return Ok(None) };
+    Ok(Some(DataFingerprint {
+        train_images: count(row, "train_images")?,
+        test_images: count(row, "data_test_images")?,
+        sha256,
+    }))
 }
 
 fn manifest(row: &SqliteRow) -> Result<ManifestRecord, sqlx::Error> {
@@ -135,9 +211,15 @@ fn environment(row: &SqliteRow) -> Result<Environment, sqlx::Error> {
 }
 
 fn architecture(row: &SqliteRow) -> Result<Option<ArchitectureRow>, sqlx::Error> {
-    let Some(id) = row.try_get("architecture")? else { return Ok(None) };
+    let Some(id) = row.try_get::<Option<String>, _>("architecture")? else { return Ok(None) };
+    if row.try_get_raw("spec")?.is_null() {
+        return Err(unreadable(&format!("architecture {id} is missing")));
+    }
     let arch: ArchSpec = serde_json::from_str(row.try_get("spec")?)
         .map_err(|e| unreadable(&format!("architecture {id}: {e}")))?;
+    if arch.id() != id {
+        return Err(unreadable(&format!("architecture {id} is another one, {}", arch.id())));
+    }
     let (macs, params) = (count(row, "macs")?, count(row, "params")?);
     let (probabilities, resolutions) = Default::default();
     Ok(Some(ArchitectureRow { id, arch, macs, params, probabilities, resolutions }))
@@ -157,23 +239,12 @@ fn result(row: &SqliteRow) -> Result<Option<FinalResult>, sqlx::Error> {
 async fn phases(
     connection: &mut SqliteConnection,
     only: Option<i64>,
+    problems: &mut Problems,
 ) -> Result<BTreeMap<i64, Vec<PhaseRow>>, Fault> {
     let mut phases: BTreeMap<i64, Vec<PhaseRow>> = BTreeMap::new();
     for row in query(PHASES).bind(only).fetch_all(connection).await? {
-        let name: &str = row.try_get("phase")?;
-        let phase = Phase::ALL.into_iter().find(|phase| phase.name() == name);
-        let phase = phase.ok_or_else(|| unreadable(&format!("phase {name}")))?;
-        let usage = match row.try_get("seconds")? {
-            Some(seconds) => Some(PhaseUsage {
-                seconds,
-                peak_bytes: count(&row, "peak_bytes")?,
-                images: count(&row, "images")?,
-                macs: maybe_count(&row, "macs")?,
-                architectures: maybe_count(&row, "architectures")?,
-            }),
-            None => None,
-        };
-        phases.entry(row.try_get("run")?).or_default().push(PhaseRow { phase, usage });
+        let run = row.try_get("run")?;
+        phases.entry(run).or_default().extend(problems.note(run, phase(&row)));
     }
     for rows in phases.values_mut() {
         rows.sort_by_key(|row| row.phase);
@@ -181,67 +252,77 @@ async fn phases(
     Ok(phases)
 }
 
+fn phase(row: &SqliteRow) -> Result<PhaseRow, sqlx::Error> {
+    let name: &str = row.try_get("phase")?;
+    let phase = Phase::ALL.into_iter().find(|phase| phase.name() == name);
+    let phase = phase.ok_or_else(|| unreadable(&format!("phase {name}")))?;
+    let usage = match row.try_get("seconds")? {
+        Some(seconds) => Some(PhaseUsage {
+            seconds,
+            peak_bytes: count(row, "peak_bytes")?,
+            images: count(row, "images")?,
+            macs: maybe_count(row, "macs")?,
+            architectures: maybe_count(row, "architectures")?,
+        }),
+        None => None,
+    };
+    Ok(PhaseRow { phase, usage })
+}
+
 /// The probabilities of each run, block by block in the order of the space.
 async fn probabilities(
     connection: &mut SqliteConnection,
     only: Option<i64>,
+    problems: &mut Problems,
 ) -> Result<BTreeMap<i64, Vec<ChoiceProbabilities>>, Fault> {
     let mut runs: BTreeMap<i64, Vec<ChoiceProbabilities>> = BTreeMap::new();
     for row in query(CHOICES).bind(only).fetch_all(connection).await? {
-        let blocks = runs.entry(row.try_get("run")?).or_default();
-        let position = count(&row, "position")? as usize;
-        if blocks.len() == position {
-            let block = row.try_get("block")?;
-            let (types, expansions, widths) = Default::default();
-            blocks.push(ChoiceProbabilities { block, types, expansions, widths });
-        }
-        let block = blocks.get_mut(position).ok_or_else(|| unreadable("a block is missing"))?;
-        let values = match row.try_get("choice")? {
-            Some("type") => &mut block.types,
-            Some("expansion") => &mut block.expansions,
-            Some("width") => &mut block.widths,
-            Some(other) => return Err(unreadable(&format!("choice {other}")).into()),
-            None => continue,
-        };
-        values.push(row.try_get("probability")?);
+        let run = row.try_get("run")?;
+        let blocks = runs.entry(run).or_default();
+        problems.note(run, add_probability(&row, blocks));
     }
     Ok(runs)
+}
+
+/// Adds a row, which belongs to the last of these blocks or to the next one.
+fn add_probability(
+    row: &SqliteRow,
+    blocks: &mut Vec<ChoiceProbabilities>,
+) -> Result<(), sqlx::Error> {
+    let position = count(row, "position")? as usize;
+    if blocks.len() == position {
+        let block = row.try_get("block")?;
+        let (types, expansions, widths) = Default::default();
+        blocks.push(ChoiceProbabilities { block, types, expansions, widths });
+    }
+    let block = blocks.get_mut(position).ok_or_else(|| unreadable("a block is missing"))?;
+    let values = match row.try_get("choice")? {
+        Some("type") => &mut block.types,
+        Some("expansion") => &mut block.expansions,
+        Some("width") => &mut block.widths,
+        Some(other) => return Err(unreadable(&format!("choice {other}"))),
+        None => return Ok(()),
+    };
+    values.push(row.try_get("probability")?);
+    Ok(())
 }
 
 /// The probabilities of each run's resolutions, the smallest first.
 async fn resolutions(
     connection: &mut SqliteConnection,
     only: Option<i64>,
+    problems: &mut Problems,
 ) -> Result<BTreeMap<i64, Vec<ResolutionProbability>>, Fault> {
     let mut runs: BTreeMap<i64, Vec<ResolutionProbability>> = BTreeMap::new();
     for row in query(RESOLUTIONS).bind(only).fetch_all(connection).await? {
-        let side = count(&row, "side")? as usize;
-        let probability = row.try_get("probability")?;
-        let run = runs.entry(row.try_get("run")?).or_default();
-        run.push(ResolutionProbability { side, probability });
+        let run = row.try_get("run")?;
+        let resolution = |row: &SqliteRow| {
+            let side = count(row, "side")? as usize;
+            Ok(ResolutionProbability { side, probability: row.try_get("probability")? })
+        };
+        runs.entry(run).or_default().extend(problems.note(run, resolution(&row)));
     }
     Ok(runs)
-}
-
-/// The measurements of a run's last attempt, in the order of the table's key. Metrics that this
-/// version does not know are left out.
-pub async fn measurements(
-    connection: &mut SqliteConnection,
-    id: i64,
-) -> Result<Vec<Measurement>, Fault> {
-    let rows: Vec<(String, i64, f64)> = query_as(
-        "SELECT metric, step, value FROM measurements
-         WHERE run = ?1 AND attempt = (SELECT max(number) FROM attempts WHERE run = ?1)
-         ORDER BY metric, step",
-    )
-    .bind(id)
-    .fetch_all(connection)
-    .await?;
-    let measurement = |(metric, step, value): (String, i64, f64)| {
-        // The table's CHECK keeps steps from being negative.
-        Some(Measurement { metric: Metric::parse(&metric)?, step: step as u64, value })
-    };
-    Ok(rows.into_iter().filter_map(measurement).collect())
 }
 
 /// Whether there is a run of that id.
@@ -295,7 +376,7 @@ fn maybe_count(row: &SqliteRow, column: &str) -> Result<Option<u64>, sqlx::Error
 
 /// Someone else has changed the tables' contents.
 fn unreadable(what: &str) -> sqlx::Error {
-    sqlx::Error::Decode(format!("what this program never writes: {what}").into())
+    sqlx::Error::Decode(what.into())
 }
 
 #[cfg(test)]

@@ -1,51 +1,64 @@
 //! Records one attempt of one run, in the background.
 
+use super::database::Database;
 use super::error::StoreError;
+use super::numbers::{finite, integer};
 use super::process::Process;
+use super::reserve::Reserve;
 use super::rows::{FinalResult, NewRun};
-use super::session::{Database, Session};
+use super::session::Session;
 use super::write::{self, AttemptKey, End, MeasurementRow};
 use super::writer::{Change, Message, Writer};
 use crate::env;
-use crate::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, ScalingPoint};
+use crate::record::{
+    DataFingerprint, FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, ScalingPoint,
+};
 use std::path::PathBuf;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-/// Calls of [`Recorder::measure`] that may wait to be written before the next one waits too.
-const WAITING_CALLS: usize = 1024;
+/// How long a run waits for the answer that something is stored. It continues without one, since the
+/// database may be locked for long; a failure is then returned by the next call.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 /// Writes one attempt of one run. Dropped without [`RunRecorder::finish`], the attempt counts as
 /// interrupted.
 ///
 /// Measurements are written in the background; where that fails, the next call returns the error.
+/// They are kept in memory while another program holds the database's lock.
 #[derive(Debug)]
 pub struct RunRecorder {
     path: PathBuf,
     key: AttemptKey,
-    messages: SyncSender<Message>,
+    messages: Sender<Message>,
+    /// Set when the attempt must end soon, whatever holds the lock.
+    hurry: Arc<AtomicBool>,
     failure: Arc<OnceLock<StoreError>>,
     /// `None` once the attempt has ended.
     thread: Option<JoinHandle<()>>,
 }
 
 impl RunRecorder {
-    /// Enters a new run and starts the thread that writes it.
+    /// Stores a new run and starts the thread that writes it.
     pub(super) fn begin(database: &Database, run: &NewRun) -> Result<Self, StoreError> {
         let path = database.path.clone();
-        let mut session = Session::new(database.clone())?;
+        let hurry = Arc::new(AtomicBool::new(false));
+        let mut session = Session::patient(database.clone(), Arc::clone(&hurry))?;
         let (process, now) = (Process::current(), env::now());
         let key =
             session.write(async |connection| write::begin(connection, run, &process, now).await)?;
-        let (sender, receiver) = sync_channel(WAITING_CALLS);
+        let (sender, receiver) = channel();
         let failure = Arc::new(OnceLock::new());
-        let writer = Writer::new(session, key, Arc::clone(&failure));
+        let reserve = Reserve::beside(database.file(), key.run);
+        let writer = Writer::new(session, key, Arc::clone(&failure), reserve);
         let thread = thread::Builder::new()
             .name(format!("run {} writer", key.run))
             .spawn(move || writer.run(&receiver))
             .map_err(|e| StoreError::Other { path: path.clone(), cause: e.to_string() })?;
-        Ok(Self { path, key, messages: sender, failure, thread: Some(thread) })
+        Ok(Self { path, key, messages: sender, hurry, failure, thread: Some(thread) })
     }
 
     #[must_use]
@@ -90,11 +103,12 @@ impl RunRecorder {
     /// # Errors
     /// When it, or a measurement before it, cannot be stored; the attempt then counts as failed.
     pub fn interrupt(mut self) -> Result<(), StoreError> {
+        self.hurry.store(true, Ordering::Relaxed);
         self.end(End::Interrupted)
     }
 
     fn end(&mut self, end: End) -> Result<(), StoreError> {
-        let result = self.commit(Change::End(end));
+        let result = self.commit_and_wait(Change::End(end));
         if let Some(thread) = self.thread.take() {
             thread.join().map_err(|_| self.writer_gone())?;
         }
@@ -102,10 +116,21 @@ impl RunRecorder {
     }
 
     /// Has the thread commit what there is, and then `change`.
-    fn commit(&self, change: Change) -> Result<(), StoreError> {
+    fn commit_and_wait(&self, change: Change) -> Result<(), StoreError> {
         let (reply, answer) = sync_channel(1);
         self.send(Message::Change(change, reply))?;
         answer.recv().map_err(|_| self.writer_gone())?
+    }
+
+    /// The same, but continues when there is no answer after a while.
+    fn commit(&self, change: Change) -> Result<(), StoreError> {
+        let (reply, answer) = sync_channel(1);
+        self.send(Message::Change(change, reply))?;
+        match answer.recv_timeout(ANSWER_WAIT) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => self.failure.get().cloned().map_or(Ok(()), Err),
+            Err(RecvTimeoutError::Disconnected) => Err(self.writer_gone()),
+        }
     }
 
     fn send(&self, message: Message) -> Result<(), StoreError> {
@@ -120,7 +145,8 @@ impl RunRecorder {
 impl Drop for RunRecorder {
     fn drop(&mut self) {
         if self.thread.is_some() {
-            // Nobody is left to tell; a reader sees that the heartbeat has stopped.
+            self.hurry.store(true, Ordering::Relaxed);
+            // Nobody receives the error; a reader sees that the heartbeat has stopped.
             let _ = self.end(End::Interrupted);
         }
     }
@@ -134,8 +160,8 @@ impl Recorder for RunRecorder {
         let mut rows = Vec::with_capacity(metrics.len());
         for &(metric, value) in metrics {
             let what = || format!("metric `{metric}` at step {step}");
-            let value = write::finite(what(), value)?;
-            let step = write::integer(format!("the step of metric `{metric}`"), step)?;
+            let value = finite(what(), value)?;
+            let step = integer(format!("the step of metric `{metric}`"), step)?;
             rows.push(MeasurementRow { metric, step, value });
         }
         Ok(self.send(Message::Measurements(rows))?)
@@ -147,6 +173,10 @@ impl Recorder for RunRecorder {
 
     fn phase_finished(&mut self, phase: Phase, usage: PhaseUsage) -> anyhow::Result<()> {
         Ok(self.commit(Change::PhaseFinished(phase, usage))?)
+    }
+
+    fn data(&mut self, data: &DataFingerprint) -> anyhow::Result<()> {
+        Ok(self.commit(Change::Data(data.clone()))?)
     }
 
     fn architecture(&mut self, found: &FoundArchitecture) -> anyhow::Result<()> {

@@ -1,7 +1,10 @@
 //! What goes into the database and what comes out of it, as plain data.
 
+use super::settings::Settings;
 use crate::env::Environment;
-use crate::record::{ChoiceProbabilities, Metric, Phase, PhaseUsage, ResolutionProbability};
+use crate::record::{
+    ChoiceProbabilities, DataFingerprint, Metric, Phase, PhaseUsage, ResolutionProbability,
+};
 use crate::space::ArchSpec;
 use serde::Serialize;
 
@@ -64,8 +67,12 @@ pub struct RunRow {
     /// The experiment's name.
     pub experiment: String,
     pub manifest: ManifestRecord,
+    /// Those of the manifest.
+    pub settings: Settings,
     pub method: String,
     pub dataset: String,
+    /// The images that were read; `None` before they are, and where an earlier version ran.
+    pub data: Option<DataFingerprint>,
     pub seed: u64,
     pub attempt: u32,
     pub status: RunStatus,
@@ -80,6 +87,28 @@ pub struct RunRow {
     pub phases: Vec<PhaseRow>,
     pub architecture: Option<ArchitectureRow>,
     pub result: Option<FinalResult>,
+}
+
+/// All runs of a database.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Runs {
+    /// The oldest first.
+    pub rows: Vec<RunRow>,
+    /// Those that cannot be read, since something else has changed the tables.
+    pub damaged: Vec<DamagedRun>,
+}
+
+/// A run whose rows this program has not written like that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedRun {
+    pub id: i64,
+    pub problem: String,
+}
+
+impl std::fmt::Display for DamagedRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "run {} cannot be read: {}", self.id, self.problem)
+    }
 }
 
 /// One phase of an attempt.

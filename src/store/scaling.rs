@@ -1,7 +1,8 @@
 //! The points of memory studies in the database.
 
 use super::error::Fault;
-use super::write::{AttemptKey, finite, integer};
+use super::numbers::{finite, integer};
+use super::write::AttemptKey;
 use crate::record::{ScalingPoint, StepUsage};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, query};

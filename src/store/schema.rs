@@ -1,9 +1,11 @@
 //! Is it our database, and are its tables up to date?
 
+use super::database::Database;
 use super::error::{Fault, StoreError};
-use super::session::{Database, Session};
+use super::session::Session;
+use super::{manifests, place};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteLockingMode};
 use sqlx::{SqlSafeStr, query, query_as, query_scalar};
 use std::path::Path;
 
@@ -11,33 +13,105 @@ use std::path::Path;
 const APPLICATION_ID: i32 = 0x7270_726f;
 
 /// Number, name and text of every migration; released ones never change.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "runs", include_str!("../../migrations/0001_runs.sql")),
     (2, "work", include_str!("../../migrations/0002_work.sql")),
     (3, "resolutions", include_str!("../../migrations/0003_resolutions.sql")),
     (4, "scaling", include_str!("../../migrations/0004_scaling.sql")),
+    (5, "settings", include_str!("../../migrations/0005_settings.sql")),
     (6, "other_cores", include_str!("../../migrations/0006_other_cores.sql")),
 ];
 
 /// What a file turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Empty,
     Behind,
     UpToDate,
 }
 
-/// Opens or creates the database at `path`; afterwards it has all tables and a write-ahead log, and
-/// can be written.
+/// Opens or creates the database at `path`; afterwards it has all tables and can be written.
 pub fn open(path: &Path) -> Result<Database, StoreError> {
     let database = Database::at(path)?;
-    let mut session = Session::new(database.clone())?;
+    if place::has_other_names(database.file()) {
+        return Err(StoreError::OtherNames(path.to_owned()));
+    }
+    prepare(database)
+}
+
+/// Brings the tables up to date and chooses the journal.
+pub fn prepare(database: Database) -> Result<Database, StoreError> {
+    let path = database.path.as_path();
+    let mut session = Session::new(exclusive_on_network(&database))?;
     let state = session.read(async |connection| inspect(connection, path).await)?;
-    if !matches!(state, State::UpToDate) {
+    if state != State::UpToDate {
         session.write(async |connection| migrate(connection, path).await)?;
     }
-    session.outside_transaction(async |connection| use_log(connection, path).await)?;
+    let journal = if database.network.is_some() { Journal::Rollback } else { Journal::WriteAhead };
+    session.outside_transaction(async |connection| set_journal(connection, path, journal).await)?;
+    drop(session);
+    let mut session = Session::new(database.clone())?;
     session.outside_transaction(async |connection| check_writable(connection).await)?;
+    drop(session);
     database.pin()
+}
+
+/// Opens the database at `path` to read it. Where it cannot be written, a sentence says so.
+pub fn open_to_read(path: &Path) -> Result<(Database, Option<String>), StoreError> {
+    let error = match open(path) {
+        Ok(database) => return Ok((database, None)),
+        Err(error @ StoreError::NotWritable { .. }) => error,
+        // Its writers use a name that is not known here. Where nothing can be written, there are none.
+        Err(error @ StoreError::OtherNames(_)) if is_read_only(path) => error,
+        Err(error) => return Err(error),
+    };
+    let (mut database, mut is_immutable) = (Database::at(path)?, false);
+    database.options = database.options.read_only(true).create_if_missing(false);
+    let state = match inspect_file(&database, path) {
+        Err(StoreError::NotWritable { .. }) => {
+            // The log's files cannot be made: nobody writes, so the file does not change.
+            is_immutable = true;
+            database.options = database.options.immutable(true);
+            inspect_file(&database, path)?
+        }
+        result => result?,
+    };
+    match state {
+        State::UpToDate => {}
+        State::Empty => return Err(error),
+        State::Behind => return Err(StoreError::BehindAndReadOnly(path.to_owned())),
+    }
+    let mut note = format!("{} cannot be written here, so it is only read", path.display());
+    let mut log = database.file().as_os_str().to_owned();
+    log.push("-wal");
+    let log = Path::new(&log);
+    if is_immutable && std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
+        note += &format!("; what {} holds is left out", log.display());
+    }
+    Ok((database.pin()?, Some(note)))
+}
+
+fn inspect_file(database: &Database, path: &Path) -> Result<State, StoreError> {
+    Session::new(database.clone())?.read(async |connection| inspect(connection, path).await)
+}
+
+fn is_read_only(path: &Path) -> bool {
+    std::fs::OpenOptions::new().append(true).open(path).is_err_and(|e| {
+        matches!(
+            e.kind(),
+            std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied
+        )
+    })
+}
+
+/// On a network file system a log of an earlier version can only be taken in by a connection that has
+/// the file for itself: it needs no memory that processes share.
+fn exclusive_on_network(database: &Database) -> Database {
+    let mut database = database.clone();
+    if database.network.is_some() {
+        database.options = database.options.locking_mode(SqliteLockingMode::Exclusive);
+    }
+    database
 }
 
 fn migrator() -> Migrator {
@@ -84,18 +158,34 @@ async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), F
         return Ok(());
     }
     migrator().run(&mut *connection).await?;
+    manifests::fill_settings(connection).await?;
     // A pragma takes no parameters.
     let sql = sqlx::AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION_ID}"));
     query(sql).execute(connection).await?;
     Ok(())
 }
 
-/// Readers and the writer do not wait for each other with a write-ahead log. The setting stays with
-/// the file.
-async fn use_log(connection: &mut SqliteConnection, path: &Path) -> Result<(), Fault> {
-    let mode: String = query_scalar("PRAGMA journal_mode = WAL").fetch_one(connection).await?;
-    if mode != "wal" {
-        return Err(StoreError::NoWriteAheadLog { path: path.to_owned(), mode }.into());
+/// How SQLite makes commits atomic. The setting stays with the file.
+#[derive(Clone, Copy)]
+enum Journal {
+    /// Readers and the writer do not wait for each other.
+    WriteAhead,
+    /// They do, but it works on network file systems.
+    Rollback,
+}
+
+async fn set_journal(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    journal: Journal,
+) -> Result<(), Fault> {
+    let (sql, name) = match journal {
+        Journal::WriteAhead => ("PRAGMA journal_mode = WAL", "wal"),
+        Journal::Rollback => ("PRAGMA journal_mode = DELETE", "delete"),
+    };
+    let mode: String = query_scalar(sql).fetch_one(connection).await?;
+    if mode != name {
+        return Err(StoreError::NoJournal { path: path.to_owned(), wanted: name, mode }.into());
     }
     Ok(())
 }

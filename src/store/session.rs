@@ -1,104 +1,37 @@
-//! One connection to the database, used in whole transactions: the place where async ends and
-//! where patience with other processes lives.
+//! One connection to the database, used in whole transactions. This is where async ends, and where
+//! locks of other processes are waited for.
 
+use super::database::Database;
 use super::error::{Fault, StoreError};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
-/// How long SQLite itself waits for a lock before the transaction is begun anew.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause between two tries where SQLite reports a lock without waiting.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
+/// How long a run that is in a hurry still waits for a lock.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// Where the database is, and how to behave towards others who use it.
-#[derive(Clone, Debug)]
-pub struct Database {
-    /// As the user named it, for messages.
-    pub path: PathBuf,
-    pub options: SqliteConnectOptions,
-    /// Ordinary contention is over within milliseconds; past this something hangs.
-    pub lock_wait: Duration,
-    /// Measurements are committed at least this often.
-    pub commit_every: Duration,
-    /// A sign of life is written at least this often.
-    pub heartbeat_every: Duration,
-    /// The file that was opened; `None` until it is known to be ours.
-    file: Option<FileId>,
-}
-
-impl Database {
-    /// The database at `path`, which need not exist; the folder must.
-    pub fn at(path: &Path) -> Result<Self, StoreError> {
-        if path.is_dir() {
-            return Err(StoreError::IsFolder(path.to_owned()));
-        }
-        // An absolute name survives a change of folder, and SQLite never takes it for a URI.
-        let absolute = std::path::absolute(path)
-            .map_err(|e| StoreError::Other { path: path.to_owned(), cause: e.to_string() })?;
-        if let Some(folder) = absolute.parent().filter(|folder| !folder.is_dir()) {
-            return Err(StoreError::NoFolder { path: path.to_owned(), folder: folder.to_owned() });
-        }
-        // SQLite's own default, `synchronous = FULL`, keeps commits through a power cut; at one
-        // commit a second it costs nothing.
-        let options = SqliteConnectOptions::new()
-            .filename(absolute)
-            .create_if_missing(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        Ok(Self {
-            path: path.to_owned(),
-            options,
-            lock_wait: Duration::from_mins(1),
-            commit_every: Duration::from_secs(1),
-            heartbeat_every: Duration::from_secs(5),
-            file: None,
-        })
-    }
-
-    /// From now on the file must stay where it is, and is not created again.
-    pub fn pin(mut self) -> Result<Self, StoreError> {
-        self.options = self.options.create_if_missing(false);
-        self.file = FileId::of(self.options.get_filename());
-        if self.file.is_some() { Ok(self) } else { Err(StoreError::Gone(self.path)) }
-    }
-
-    /// SQLite goes on writing to a deleted file without a word.
-    fn check_in_place(&self) -> Result<(), StoreError> {
-        if self.file.is_some() && self.file != FileId::of(self.options.get_filename()) {
-            return Err(StoreError::Gone(self.path.clone()));
-        }
-        Ok(())
-    }
-}
-
-/// Tells a file from another one that took its name. The file is only looked at: opening and
-/// closing it would drop the locks that SQLite holds on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileId(u64, u64);
-
-impl FileId {
-    #[cfg(unix)]
-    fn of(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
-        fs::metadata(path).ok().map(|file| Self(file.dev(), file.ino()))
-    }
-
-    #[cfg(not(unix))]
-    fn of(path: &Path) -> Option<Self> {
-        fs::metadata(path).ok().map(|_| Self(0, 0))
-    }
-}
-
-/// A connection that is opened when needed and opened anew after every error, so that nothing of a
+/// A connection that is opened when needed, and opened again after every error, so that nothing of a
 /// failed transaction is left for the next one.
 pub struct Session {
     pub database: Database,
     runtime: Runtime,
     connection: Option<SqliteConnection>,
+    /// There in the session of a run. It waits for locks without end, until the flag is set.
+    hurry: Option<Arc<AtomicBool>>,
+}
+
+/// A transaction that waits for a lock.
+struct Wait {
+    start: Instant,
+    /// When the hurry was first noticed.
+    hurried: Option<Instant>,
+    is_told: bool,
 }
 
 impl Session {
@@ -107,7 +40,14 @@ impl Session {
             .enable_time()
             .build()
             .map_err(|e| StoreError::Other { path: database.path.clone(), cause: e.to_string() })?;
-        Ok(Self { database, runtime, connection: None })
+        Ok(Self { database, runtime, connection: None, hurry: None })
+    }
+
+    /// The session of a run, which waits for locks until `hurry` is set.
+    pub fn patient(database: Database, hurry: Arc<AtomicBool>) -> Result<Self, StoreError> {
+        let mut session = Self::new(database)?;
+        session.hurry = Some(hurry);
+        Ok(session)
     }
 
     /// Reads one consistent state.
@@ -145,19 +85,51 @@ impl Session {
         &mut self,
         mut work: impl AsyncFnMut(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        let start = Instant::now();
+        let mut wait = Wait { start: Instant::now(), hurried: None, is_told: false };
         loop {
             let fault = match self.attempt(&mut work) {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    if wait.is_told {
+                        let path = self.database.path.display();
+                        self.database.listener.tell(&format!("{path} is free again; continuing"));
+                    }
+                    return Ok(value);
+                }
                 Err(fault) => fault,
             };
             self.disconnect();
-            let lock_wait = self.database.lock_wait;
-            if !fault.is_busy() || start.elapsed() >= lock_wait {
-                let was_there = self.database.file.is_some();
-                return Err(fault.explain(&self.database.path, lock_wait, was_there));
+            if !fault.is_busy() || self.is_over(&mut wait) {
+                let Database { path, lock_wait, .. } = &self.database;
+                let lock_wait = if self.hurry.is_some() { LAST_WAIT } else { *lock_wait };
+                return Err(fault.explain(path, lock_wait, self.database.is_pinned()));
             }
+            self.tell(&mut wait);
             thread::sleep(RETRY_AFTER);
+        }
+    }
+
+    /// Whether it has waited for long enough.
+    fn is_over(&self, wait: &mut Wait) -> bool {
+        match &self.hurry {
+            None => wait.start.elapsed() >= self.database.lock_wait,
+            Some(hurry) if hurry.load(Ordering::Relaxed) => {
+                let hurried = wait.hurried.get_or_insert_with(Instant::now);
+                hurried.elapsed() >= LAST_WAIT.min(self.database.lock_wait)
+            }
+            Some(_) => false,
+        }
+    }
+
+    /// Says once that a run waits.
+    fn tell(&self, wait: &mut Wait) {
+        let due = wait.start.elapsed() >= self.database.notice_after;
+        if self.hurry.is_some() && due && !wait.is_told {
+            wait.is_told = true;
+            let path = self.database.path.display();
+            self.database.listener.tell(&format!(
+                "{path} is locked by another program; waiting for it, with new measurements kept in \
+                 memory (`fuser -v {path}` shows who has it open)"
+            ));
         }
     }
 
@@ -178,7 +150,7 @@ impl Session {
     }
 
     /// The last connection to close takes the log into the database and deletes it.
-    fn disconnect(&mut self) {
+    pub fn disconnect(&mut self) {
         if let Some(connection) = self.connection.take() {
             // What is left undone here, the next one to open the database does.
             let _ = self.runtime.block_on(connection.close());

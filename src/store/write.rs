@@ -1,11 +1,14 @@
 //! The statements that write. Each function runs inside a transaction that the caller holds.
 
 use super::error::{Fault, StoreError};
+use super::manifests;
+use super::numbers::{finite, integer};
 use super::process::Process;
-use super::rows::{FinalResult, ManifestRecord, NewRun};
+use super::rows::{FinalResult, NewRun};
 use crate::env::Environment;
 use crate::record::{
-    ChoiceProbabilities, FoundArchitecture, Metric, Phase, PhaseUsage, ResolutionProbability,
+    ChoiceProbabilities, DataFingerprint, FoundArchitecture, Metric, Phase, PhaseUsage,
+    ResolutionProbability,
 };
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_as, query_scalar};
@@ -35,20 +38,6 @@ pub enum End {
     Interrupted,
 }
 
-/// Refuses NaN, which SQLite would turn into NULL, and infinities.
-pub fn finite(what: impl Into<String>, value: f64) -> Result<f64, StoreError> {
-    if value.is_finite() {
-        Ok(value)
-    } else {
-        Err(StoreError::NotFinite { what: what.into(), value })
-    }
-}
-
-/// SQLite's integers have a sign.
-pub fn integer(what: impl Into<String>, value: u64) -> Result<i64, StoreError> {
-    i64::try_from(value).map_err(|_| StoreError::TooLarge { what: what.into(), value })
-}
-
 /// A new run with its first attempt.
 pub async fn begin(
     connection: &mut SqliteConnection,
@@ -56,7 +45,7 @@ pub async fn begin(
     process: &Process,
     now: f64,
 ) -> Result<AttemptKey, Fault> {
-    manifest(connection, &run.manifest).await?;
+    manifests::add(connection, &run.manifest).await?;
     let environment = environment(connection, &run.environment).await?;
     let id = query("INSERT INTO runs (manifest, method, dataset, seed) VALUES (?1, ?2, ?3, ?4)")
         .bind(&run.manifest.sha256)
@@ -83,27 +72,6 @@ pub async fn begin(
     .execute(connection)
     .await?;
     Ok(key)
-}
-
-async fn manifest(
-    connection: &mut SqliteConnection,
-    manifest: &ManifestRecord,
-) -> Result<(), Fault> {
-    query(
-        "INSERT INTO manifests (sha256, name, text, space_name, space_text, space_candidates,
-                                space_log10)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (sha256) DO NOTHING",
-    )
-    .bind(&manifest.sha256)
-    .bind(&manifest.name)
-    .bind(&manifest.text)
-    .bind(&manifest.space_name)
-    .bind(&manifest.space_text)
-    .bind(&manifest.space_candidates)
-    .bind(finite("the logarithm of the space's size", manifest.space_log10)?)
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// The row of this environment, old or new. `IS` also compares what is unknown.
@@ -224,6 +192,26 @@ pub async fn phase_finished(
     if changed.rows_affected() == 0 {
         return Err(StoreError::PhaseNotStarted(phase.name()).into());
     }
+    Ok(())
+}
+
+/// The images that an attempt has read.
+pub async fn data(
+    connection: &mut SqliteConnection,
+    key: AttemptKey,
+    data: &DataFingerprint,
+) -> Result<(), Fault> {
+    query(
+        "UPDATE attempts SET train_images = ?3, test_images = ?4, data_sha256 = ?5
+         WHERE run = ?1 AND number = ?2",
+    )
+    .bind(key.run)
+    .bind(key.number)
+    .bind(integer("the number of training images", data.train_images)?)
+    .bind(integer("the number of test images", data.test_images)?)
+    .bind(&data.sha256)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -1,25 +1,27 @@
 //! The thread that writes one attempt.
 //!
 //! Measurements are collected and committed in batches; everything else is committed at once and
-//! answered. The thread has a connection of its own, so the run waits for the disk only where a
-//! phase begins or ends.
+//! answered. The thread has its own connection, so the run waits for the disk only where a phase
+//! starts or ends.
 
 use super::error::StoreError;
+use super::reserve::Reserve;
 use super::scaling;
 use super::session::Session;
 use super::write::{self, AttemptKey, End, MeasurementRow};
 use crate::env;
-use crate::record::{FoundArchitecture, Phase, PhaseUsage, ScalingPoint};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use crate::record::{DataFingerprint, FoundArchitecture, Phase, PhaseUsage, ScalingPoint};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Rows of a batch that is committed without waiting for its time.
 const BATCH_ROWS: usize = 4096;
-/// How long the end of an attempt that could not be written waits for locks once more.
-const LAST_WAIT: Duration = Duration::from_secs(5);
+/// The first sign of life of an idle run, and the share of its age that later ones may be apart.
+const FIRST_HEARTBEAT: Duration = Duration::from_millis(100);
+const HEARTBEAT_SHARE: u32 = 4;
 
-/// What the run tells the thread.
+/// What the run sends to the thread.
 pub enum Message {
     Measurements(Vec<MeasurementRow>),
     Change(Change, SyncSender<Result<(), StoreError>>),
@@ -29,6 +31,7 @@ pub enum Message {
 pub enum Change {
     PhaseStarted(Phase),
     PhaseFinished(Phase, PhaseUsage),
+    Data(DataFingerprint),
     Architecture(Box<FoundArchitecture>),
     ScalingPoint(Box<ScalingPoint>),
     End(End),
@@ -39,15 +42,23 @@ pub struct Writer {
     session: Session,
     key: AttemptKey,
     batch: Vec<MeasurementRow>,
+    start: Instant,
     last_commit: Instant,
+    reserve: Reserve,
     /// Why a batch could not be written; the recorder tells the run. Nothing but the attempt's end
     /// is written from then on.
     failure: Arc<OnceLock<StoreError>>,
 }
 
 impl Writer {
-    pub fn new(session: Session, key: AttemptKey, failure: Arc<OnceLock<StoreError>>) -> Self {
-        Self { session, key, batch: Vec::new(), last_commit: Instant::now(), failure }
+    pub fn new(
+        session: Session,
+        key: AttemptKey,
+        failure: Arc<OnceLock<StoreError>>,
+        reserve: Reserve,
+    ) -> Self {
+        let (batch, start) = (Vec::new(), Instant::now());
+        Self { session, key, batch, start, last_commit: start, reserve, failure }
     }
 
     /// Serves the run until the attempt ends.
@@ -65,7 +76,11 @@ impl Writer {
                 }
                 Ok(Message::Change(change, reply)) => {
                     self.commit();
-                    let _ = reply.send(self.change(&change));
+                    let result = self.change(&change);
+                    if let Err(SendError(Err(failure))) = reply.send(result) {
+                        // Nobody waited for the answer; the next call gets it.
+                        let _ = self.failure.set(failure);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -76,11 +91,14 @@ impl Writer {
         }
     }
 
-    /// Until the next commit or sign of life.
+    /// Until the next commit or sign of life. An idle run that has just started gives signs more often,
+    /// so that the duration of a killed one is known about as well.
     fn time_left(&self) -> Duration {
         let database = &self.session.database;
         let idle = self.batch.is_empty();
-        let period = if idle { database.heartbeat_every } else { database.commit_every };
+        let heartbeat = (self.start.elapsed() / HEARTBEAT_SHARE).max(FIRST_HEARTBEAT);
+        let heartbeat = heartbeat.min(database.heartbeat_every);
+        let period = if idle { heartbeat } else { database.commit_every };
         period.saturating_sub(self.last_commit.elapsed())
     }
 
@@ -109,6 +127,7 @@ impl Writer {
             Change::PhaseFinished(phase, usage) => {
                 write::phase_finished(connection, key, *phase, *usage).await
             }
+            Change::Data(data) => write::data(connection, key, data).await,
             Change::Architecture(found) => write::architecture(connection, key, found, &path).await,
             Change::ScalingPoint(point) => scaling::write(connection, key, point).await,
             Change::End(end) => write::end(connection, key, end, now).await,
@@ -128,7 +147,8 @@ impl Writer {
             End::Finished(_) | End::Interrupted => (text, Err(failure)),
         };
         let (key, now) = (self.key, env::now());
-        self.session.database.lock_wait = self.session.database.lock_wait.min(LAST_WAIT);
+        self.reserve.release();
+        self.session.disconnect();
         let end = End::Failed(error);
         self.session.write(async |connection| write::end(connection, key, &end, now).await)?;
         result

@@ -164,7 +164,7 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 fn everything_a_run_reports_comes_back() {
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
-    assert_eq!(store.runs().unwrap(), []);
+    assert_eq!(store.runs().unwrap().rows, []);
     let new = new_run(i64::MAX as u64);
     let mut recorder = store.begin(&new).unwrap();
     assert_eq!(recorder.run_id(), 1);
@@ -191,7 +191,7 @@ fn everything_a_run_reports_comes_back() {
     recorder.finish(&result()).unwrap();
     drop(store.begin(&new_run(2)).unwrap());
 
-    let runs = Store::open(&path).unwrap().runs().unwrap();
+    let runs = Store::open(&path).unwrap().runs().unwrap().rows;
     assert_eq!(runs.iter().map(|run| run.id).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(runs[0], store.run(1).unwrap());
     let run = &runs[0];
@@ -254,7 +254,7 @@ fn threads_and_processes_write_at_once_and_lose_nothing() {
         assert!(output.status.success(), "{output:?}");
     }
     let store = Store::open(&path).unwrap();
-    let runs = store.runs().unwrap();
+    let runs = store.runs().unwrap().rows;
     let mut seeds: Vec<_> = runs.iter().map(|run| run.seed).collect();
     seeds.sort_unstable();
     assert_eq!(seeds, [1, 2, 40, 40]);
@@ -292,7 +292,7 @@ fn a_killed_run_shows_as_interrupted_with_what_it_measured() {
     assert_eq!(store.run(1).unwrap().status, RunStatus::Running);
 
     child.kill().unwrap();
-    let interrupted = || store.runs().unwrap()[0].status == RunStatus::Interrupted;
+    let interrupted = || store.runs().unwrap().rows[0].status == RunStatus::Interrupted;
     // Also as long as nobody has asked how it ended.
     #[cfg(target_os = "linux")]
     wait_until("the end", interrupted);
@@ -489,12 +489,14 @@ fn a_damaged_database_says_so() {
 
 #[test]
 #[cfg(unix)]
-fn what_cannot_be_written_is_refused() {
+fn what_cannot_be_written_is_only_read() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
 
     let (folder, path) = folder();
-    Store::open(&path).unwrap();
+    let mut recorder = Store::open(&path).unwrap().begin(&new_run(1)).unwrap();
+    recorder.measure(0, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
+    recorder.interrupt().unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
     // Permissions say nothing to the superuser, so that one asks as somebody else.
     let mut command = other_process("open what cannot be written", folder.path());
@@ -528,4 +530,49 @@ fn open_what_cannot_be_written(folder: &Path) {
         assert!(text.starts_with(&format!("{} cannot be written (", path.display())), "{text}");
         assert!(!folder.join("new.db").exists());
     }
+    let path = folder.join("results.db");
+    let store = Store::open_to_read(&path).unwrap();
+    let note = format!("{} cannot be written here, so it is only read", path.display());
+    assert_eq!(store.note(), Some(note));
+    assert_eq!(store.runs().unwrap().rows.len(), 1);
+    assert_eq!(store.measurements(1).unwrap().len(), 1);
+    let error = store.begin(&new_run(1)).unwrap_err();
+    assert!(matches!(error, StoreError::NotWritable { .. }), "{error}");
+}
+
+#[test]
+#[cfg(unix)]
+fn one_file_has_one_name() {
+    let (folder, path) = folder();
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let store = Store::open(&path).unwrap();
+    let by_name = store.begin(&new_run(1)).unwrap();
+    let by_link = Store::open(&link).unwrap().begin(&new_run(2)).unwrap();
+    for recorder in [by_name, by_link] {
+        recorder.interrupt().unwrap();
+    }
+    assert_eq!(store.runs().unwrap().rows.len(), 2);
+    fs::hard_link(&path, folder.path().join("hard.db")).unwrap();
+    let expected = "results.db has more than one name (hard links), so two writers could overwrite \
+                    each other's runs; remove the other names or copy the file, and name the copy";
+    for open in [Store::open, Store::open_to_read] {
+        let error = open(&path).unwrap_err().to_string();
+        assert!(error.ends_with(expected), "{error}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn names_that_sqlite_cannot_open_are_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let (folder, _) = folder();
+    let path = folder.path().join(OsStr::from_bytes(b"caf\xe9.db"));
+    let error = Store::open(&path).unwrap_err();
+    assert_eq!(error, StoreError::NotUtf8(path.clone()));
+    assert!(error.to_string().contains(r"caf\xE9.db"), "{error}");
+    let device = Path::new("/dev/null");
+    assert_eq!(Store::open(device).unwrap_err(), StoreError::NotAFile(device.to_owned()));
 }

@@ -1,11 +1,9 @@
 //! Which runs of a study its report is about, and which of them are incomplete.
 
-use crate::document::Document;
 use crate::record::ScalingPoint;
-use crate::store::{RunRow, RunStatus};
+use crate::store::{ExperimentKind, RunRow, RunStatus};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Reads the points of the run of that id; empty if it belongs to no study.
 pub type PointsOf<'a> = &'a dyn Fn(i64) -> Result<Vec<ScalingPoint>>;
@@ -21,7 +19,7 @@ pub type Studies<'a> = (BTreeMap<&'a str, Vec<StudyRun<'a>>>, Vec<RunRow>);
 /// # Errors
 /// When points cannot be read.
 pub fn studies<'a>(runs: &'a [RunRow], points_of: PointsOf<'_>) -> Result<Studies<'a>> {
-    let is_study = |run: &&RunRow| Document::new(Path::new(""), &run.manifest.text).has("scaling");
+    let is_study = |run: &&RunRow| run.settings.kind == ExperimentKind::MemoryStudy;
     let mut studies: BTreeMap<&str, Vec<StudyRun<'_>>> = BTreeMap::new();
     for run in runs.iter().filter(is_study) {
         let points = points_of(run.id)
@@ -81,7 +79,7 @@ fn incomplete_run(run: &RunRow) -> Option<String> {
 mod tests {
     use super::*;
     use crate::env::Environment;
-    use crate::store::ManifestRecord;
+    use crate::store::{ManifestRecord, Settings};
 
     fn run(id: i64, (method, sha256, status): (&str, &str, RunStatus)) -> RunRow {
         RunRow {
@@ -96,6 +94,8 @@ mod tests {
                 space_candidates: String::new(),
                 space_log10: 0.0,
             },
+            settings: Settings::of("[scaling]", ""),
+            data: None,
             method: method.to_owned(),
             dataset: "cifar10".to_owned(),
             seed: 1,

@@ -62,6 +62,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
             collect(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs")
             && !path.ends_with("tests.rs")
+            && !folder.ends_with("tests")
         {
             files.push(path);
         }

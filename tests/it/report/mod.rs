@@ -14,6 +14,7 @@ use repro::report::{self, build};
 use repro::space::{BlockDecision, Decisions, parse_space};
 use repro::store::{
     ArchitectureRow, FinalResult, ManifestRecord, Measurement, PhaseRow, RunRow, RunStatus,
+    Settings,
 };
 use std::path::Path;
 
@@ -71,6 +72,7 @@ fn sha256(text: &str) -> String {
 pub fn set(run: &mut RunRow, from: &str, to: &str) {
     run.manifest.text = run.manifest.text.replace(from, to);
     run.manifest.sha256 = sha256(&run.manifest.text);
+    run.settings = Settings::of(&run.manifest.text, &run.manifest.space_text);
 }
 
 pub fn environment() -> Environment {
@@ -133,6 +135,8 @@ pub fn finished(id: i64, seed: u64, top1: f64) -> RunRow {
         id,
         experiment: "small".to_owned(),
         manifest: manifest("1"),
+        settings: Settings::of(&manifest("1").text, SPACE),
+        data: None,
         method: "dmasking".to_owned(),
         dataset: "cifar10".to_owned(),
         seed,

@@ -1,5 +1,8 @@
 //! What can only be seen, or brought about, with SQL. The rest is in `tests/it/store.rs`.
 
+mod damage;
+mod migration;
+
 use super::*;
 use crate::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder};
 use crate::space::{Activation, ArchSpec, ConvSpec, Head};
@@ -113,7 +116,7 @@ fn a_database_of_a_newer_program_is_refused() {
         error.to_string(),
         format!(
             "{} was written by a newer version of this program: its tables are at migration 99, \
-             this version knows 4; use the newer program, or name another database",
+             this version knows 6; use the newer program, or name another database",
             path.display()
         )
     );
@@ -152,7 +155,7 @@ fn opening_again_migrates_nothing() {
     let tables: String = value(&path, "SELECT group_concat(sql) FROM sqlite_schema");
     Store::open(&path).unwrap();
     assert_eq!(value::<String>(&path, "SELECT group_concat(sql) FROM sqlite_schema"), tables);
-    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 5);
+    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 6);
     assert_eq!(value::<String>(&path, "PRAGMA journal_mode"), "wal");
 }
 
@@ -166,7 +169,7 @@ fn a_lock_longer_than_sqlite_waits_is_waited_out() {
         recorder.measure(step, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
     }
     // Opening and reading do not wait.
-    assert_eq!(Store::open(&path).unwrap().runs().unwrap().len(), 1);
+    assert_eq!(Store::open(&path).unwrap().runs().unwrap().rows.len(), 1);
     assert!(!holder.is_finished());
     let start = Instant::now();
     let releaser = thread::spawn(move || {
@@ -182,34 +185,76 @@ fn a_lock_longer_than_sqlite_waits_is_waited_out() {
 }
 
 #[test]
-fn a_lock_that_never_ends_stops_the_run_and_spoils_nothing() {
+fn a_long_lock_is_waited_out_with_a_notice() {
     let (_folder, path) = folder();
-    let store = impatient(&path);
+    let mut store = impatient(&path);
+    store.database.notice_after = Duration::from_millis(100);
+    let (heard, sentences) = channel();
+    let store = store.telling(move |sentence| heard.send(sentence.to_owned()).unwrap());
     let mut recorder = store.begin(&new_run()).unwrap();
-    recorder.measure(0, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
-    recorder.phase_started(Phase::Search).unwrap();
     let (release, holder) = hold_lock(&path, Duration::from_secs(20));
-    recorder.measure(1, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
-    let error = recorder.phase_started(Phase::Derive).unwrap_err();
-    let text = format!("{error:#}");
-    assert!(
-        text.starts_with(&format!(
-            "{} is locked: another process has been writing to it for more than 0.3 s;",
-            path.display()
-        )),
-        "{text}"
-    );
-    assert_eq!(text.matches("locked").count(), 1, "{text}");
-    assert_eq!(recorder.measure(2, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap_err().to_string(), text);
-
-    // Once the lock is gone, the failure itself can be written.
+    // The run continues, also past the start of a phase.
+    for step in 0..5000 {
+        recorder.measure(step, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
+    }
+    recorder.phase_started(Phase::Search).unwrap();
+    recorder.measure(5000, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
+    let sentence = sentences.recv().unwrap();
+    let expected = format!("{} is locked by another program; waiting for it", path.display());
+    assert!(sentence.starts_with(&expected), "{sentence}");
+    assert!(sentences.try_recv().is_err());
     release.send(()).unwrap();
     holder.join().unwrap();
-    recorder.fail(&text).unwrap();
-    let run = store.run(1).unwrap();
-    assert_eq!((run.status, run.error), (RunStatus::Failed, Some(text)));
-    assert_eq!(store.measurements(1).unwrap().len(), 1);
+    recorder.interrupt().unwrap();
+    assert_eq!(sentences.recv().unwrap(), format!("{} is free again; continuing", path.display()));
+    assert_eq!(store.measurements(1).unwrap().len(), 5001);
+    assert_eq!(store.run(1).unwrap().phases.len(), 1);
+}
+
+#[test]
+fn an_interrupted_run_does_not_wait_for_a_lock_for_long() {
+    let (_folder, path) = folder();
+    let store = impatient(&path);
+    let recorder = store.begin(&new_run()).unwrap();
+    let (release, holder) = hold_lock(&path, Duration::from_secs(20));
+    let error = recorder.interrupt().unwrap_err();
+    assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+    release.send(()).unwrap();
+    holder.join().unwrap();
     assert_eq!(value::<String>(&path, "PRAGMA integrity_check"), "ok");
+}
+
+#[test]
+fn a_network_file_system_gets_a_rollback_journal() {
+    let (folder, path) = folder();
+    Store::open(&path).unwrap();
+    let mut database = Database::at(&path).unwrap();
+    database.network = Some("nfs4".to_owned());
+    let store = Store { database: schema::prepare(database).unwrap(), note: None };
+    assert_eq!(value::<String>(&path, "PRAGMA journal_mode"), "delete");
+    assert!(store.note().unwrap().contains("is on a network file system (nfs4)"));
+    let mut recorder = store.begin(&new_run()).unwrap();
+    for step in 0..100 {
+        recorder.measure(step, &[(Metric::SEARCH_LOSS, 1.0)]).unwrap();
+        assert_eq!(store.runs().unwrap().rows.len(), 1);
+    }
+    recorder.interrupt().unwrap();
+    assert_eq!(store.measurements(1).unwrap().len(), 100);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_run_that_is_killed_early_has_a_last_sign_of_life() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    let recorder = store.begin(&new_run()).unwrap();
+    let age = || {
+        let run = store.run(1).unwrap();
+        run.last_seen_at - run.started_at
+    };
+    wait_until("the first sign of life", || age() > 0.0);
+    assert!(age() < 2.0, "{}", age());
+    drop(recorder);
 }
 
 #[test]
@@ -245,7 +290,7 @@ fn a_full_disk_stops_the_run_with_what_was_committed_intact() {
         weights_sha256: "b".repeat(64),
     };
     assert_eq!(recorder.finish(&result).unwrap_err().to_string(), error.to_string());
-    let runs = store.runs().unwrap();
+    let runs = store.runs().unwrap().rows;
     assert_eq!(runs[1].status, RunStatus::Failed);
     assert_eq!(runs[1].error, Some(error.to_string()));
     assert_eq!(store.measurements(1).unwrap().len(), 1);
@@ -331,45 +376,4 @@ fn one_architecture_cannot_have_two_costs() {
     );
     assert_eq!(store.run(2).unwrap().architecture, store.run(1).unwrap().architecture);
     assert_eq!(store.run(3).unwrap().architecture, None);
-}
-
-#[test]
-fn a_database_of_the_first_version_is_brought_up_to_date_with_its_runs() {
-    let (_folder, path) = folder();
-    let store = Store::open(&path).unwrap();
-    let mut recorder = store.begin(&new_run()).unwrap();
-    recorder.phase_started(Phase::Data).unwrap();
-    recorder.measure(0, &[(Metric::SEARCH_LOSS, 2.5)]).unwrap();
-    recorder.interrupt().unwrap();
-    // Back to the first tables, with phases as that version wrote them.
-    let first = include_str!("../../migrations/0001_runs.sql");
-    let begin = first.find("CREATE TABLE phases").unwrap();
-    let length = first[begin..].find(';').unwrap() + 1;
-    let old = format!(
-        "DELETE FROM _sqlx_migrations WHERE version > 1; DROP TABLE phases; \
-         DROP TABLE final_resolutions; DROP TABLE scaling_points; {} \
-         INSERT INTO phases VALUES (1, 1, 'data', 5.0, 0.5, 100, 0), \
-                                   (1, 1, 'search', 6.0, 2.5, 1000, 64), \
-                                   (1, 1, 'derive', 7.0, NULL, NULL, NULL);",
-        &first[begin..begin + length]
-    );
-    drop(store);
-    sql(&path, &old);
-    let store = Store::open(&path).unwrap();
-    let phases = store.run(1).unwrap().phases;
-    let usage = |seconds, peak_bytes, images| {
-        Some(PhaseUsage { seconds, peak_bytes, images, macs: None, architectures: None })
-    };
-    let expected = [
-        (Phase::Data, usage(0.5, 100, 0)),
-        (Phase::Search, usage(2.5, 1000, 64)),
-        (Phase::Derive, None),
-    ];
-    assert_eq!(phases, expected.map(|(phase, usage)| PhaseRow { phase, usage }));
-    assert_eq!(store.measurements(1).unwrap()[0].value, 2.5);
-    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM final_resolutions"), 0);
-    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 5);
-    let mut recorder = store.begin(&new_run()).unwrap();
-    recorder.phase_started(Phase::Rank).unwrap();
-    recorder.interrupt().unwrap();
 }
