@@ -49,6 +49,11 @@ const PANELS: [CurvePanel; 10] = [
     CurvePanel::candidates(Metric::SEARCH_BEST_TOP1, "held-out top-1, best so far [%]"),
 ];
 
+/// The metrics that the panels show.
+pub fn metrics() -> impl Iterator<Item = Metric> {
+    PANELS.iter().map(|panel| panel.metric)
+}
+
 /// With more runs, each method is one line: hundreds of lines are not legible.
 const MOST_LINES: usize = 60;
 /// More points of a line share their pixels.

@@ -24,6 +24,7 @@ pub(crate) mod stats;
 mod warnings;
 
 use crate::document::nearest;
+use crate::record::Metric;
 use crate::store::{Measurement, RunRow};
 use crate::text::Table;
 use anyhow::{Context, Result, bail};
@@ -79,6 +80,17 @@ pub fn results_table(runs: &[RunRow]) -> String {
     let texts = tables.iter().map(Table::text);
     let shown: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
     if shown.is_empty() { "no runs\n".to_owned() } else { shown.join("\n") }
+}
+
+/// The metrics that reports are made of: a small part of what runs measure.
+#[must_use]
+pub fn metrics() -> Vec<Metric> {
+    let shown = curves::metrics().chain(comparison::metrics()).chain(rank::METRICS);
+    let mut all: Vec<Metric> =
+        shown.chain(warnings::metrics()).chain([Metric::TEST_TOP1]).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// What went wrong in a run that finished, one sentence each.

@@ -13,6 +13,9 @@ const RESAMPLES: u64 = 10_000;
 /// Accuracies of one network, in 0..=1: with shared weights, and trained from scratch.
 pub type AccuracyPair = (f64, f64);
 
+/// Two accuracies of each network that is ranked.
+pub const METRICS: [Metric; 2] = [Metric::RANK_SHARED_TOP1, Metric::RANK_ALONE_TOP1];
+
 /// The networks that one run ranked. Several runs with the same seed and identical shared weights are
 /// one measurement.
 pub struct Ranking<'a> {
@@ -25,7 +28,7 @@ pub fn rankings<'a>(measured: &[MeasuredRun<'a>]) -> Vec<Ranking<'a>> {
     let mut rankings: Vec<Ranking<'a>> = Vec::new();
     for measured in measured {
         let run = measured.run;
-        let pairs = measured.joined(Metric::RANK_SHARED_TOP1, Metric::RANK_ALONE_TOP1);
+        let pairs = measured.joined(METRICS[0], METRICS[1]);
         if pairs.is_empty() {
             continue;
         }

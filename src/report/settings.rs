@@ -1,6 +1,5 @@
 //! What makes runs comparable: the same experiment, data, space and settings.
 
-use super::finished::finished;
 use super::groups::grouped;
 use crate::store::RunRow;
 use crate::text::run_ids;

@@ -22,6 +22,12 @@ const SEARCH_CURVES: [(Metric, Metric); 2] = [
     (Metric::SEARCH_EXECUTED_MACS, Metric::SEARCH_ALPHA_TOP1),
 ];
 
+/// The metrics that comparisons use.
+pub fn metrics() -> impl Iterator<Item = Metric> {
+    let curves = SEARCH_CURVES.into_iter().flat_map(|(macs, top1)| [macs, top1]);
+    curves.chain([Metric::SEARCH_BUDGET_CHANGED, Metric::SEARCH_BUDGET_MACS_UNCONSTRAINED])
+}
+
 /// A finished run in a comparison.
 #[derive(Clone, Debug)]
 pub struct ComparedRun<'a> {
