@@ -174,6 +174,15 @@ fn the_table_lists_every_module_and_edge() {
 }
 
 #[test]
+fn the_architecture_page_names_every_module() {
+    let page = include_str!("../../docs/architecture.md");
+    let unnamed = |module: &&str| !page.contains(&format!("`{module}`"));
+    let missing: Vec<&str> =
+        MODULES.iter().map(|(module, _)| *module).filter(|module| unnamed(module)).collect();
+    assert!(missing.is_empty(), "not in docs/architecture.md: {missing:?}");
+}
+
+#[test]
 fn no_files_use_each_other_in_a_circle() {
     let sources = sources();
     let edges = edges(&sources);

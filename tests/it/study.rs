@@ -98,7 +98,12 @@ fn a_study_reports_every_point() {
     let output = in_folder(folder.path(), &["report"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let reports = folder.path().join("reports/memory");
-    let rows = rows(&fs::read_to_string(reports.join("tiny.csv")).unwrap());
+    assert_points(&rows(&fs::read_to_string(reports.join("tiny.csv")).unwrap()));
+    assert_page(&reports);
+}
+
+/// The CSV file of [`STUDY`].
+fn assert_points(rows: &[Vec<(String, String)>]) {
     assert_eq!(rows.len(), 2 * 2 * (3 + 2));
     let (measured, predicted): (Vec<_>, Vec<_>) =
         rows.iter().partition(|row| cell(row, "measured") == "true");
@@ -134,7 +139,10 @@ fn a_study_reports_every_point() {
     assert!(grows("dnas") > 2.0, "{}", grows("dnas"));
     // With one option of everything there is one network.
     assert_eq!(cell(&rows[0], "log10_candidates"), "0.0");
+}
 
+/// The page of [`STUDY`] and its figures.
+fn assert_page(reports: &Path) {
     let page = fs::read_to_string(reports.join("tiny.md")).unwrap();
     for part in [
         "C2, width: from 1 to 4 options, masking needs 0.0",
