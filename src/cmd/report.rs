@@ -43,13 +43,25 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         writeln!(out, "The database has no runs yet; start one with `repro run MANIFEST`.")?;
         return Ok(());
     }
-    let measurements_of = |id| Ok(store.measurements(id)?);
+    // All at once is faster, but also reads the runs that are not selected.
+    let everything = args.experiment.is_empty() && args.run.is_empty();
+    let all = if everything { Some(store.measurements_of(&report::metrics())?) } else { None };
+    let measurements_of = |id| match &all {
+        Some(all) => Ok(all.get(&id).cloned().unwrap_or_default()),
+        None => Ok(store.measurements(id)?),
+    };
     let points_of = |id| Ok(store.scaling_points(id)?);
     if args.print {
         let (studies, others) = studies_table(&runs, &points_of)?;
         let results =
             if others.is_empty() { String::new() } else { report::results_table(&others) };
-        let shown = [results, studies].into_iter().filter(|table| !table.is_empty());
+        let mut warnings = String::new();
+        for run in &others {
+            for warning in report::warnings(run, &measurements_of(run.id)?) {
+                warnings += &format!("warning: {warning}\n");
+            }
+        }
+        let shown = [results, warnings, studies].into_iter().filter(|part| !part.is_empty());
         out.write_all(shown.collect::<Vec<_>>().join("\n").as_bytes())?;
         return Ok(());
     }

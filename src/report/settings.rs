@@ -5,34 +5,40 @@ use crate::store::RunRow;
 use crate::text::run_ids;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The settings of runs as short numbers: equal numbers are equal settings.
+/// The settings and the data of runs.
 pub struct SettingsKeys {
-    by_manifest: BTreeMap<String, usize>,
+    /// Fingerprints of data that have one name: where there are several, runs differ in them.
+    fingerprints: BTreeMap<(String, String), BTreeSet<String>>,
 }
 
-/// What runs have in common that differ only in method and seed.
-pub type SettingsKey<'a> = (&'a str, &'a str, usize);
+/// What runs have in common that differ only in method and seed: experiment, data set, hash of the
+/// settings and, if the data set has changed, its fingerprint.
+pub type SettingsKey<'a> = (&'a str, &'a str, &'a str, Option<&'a str>);
 
 impl SettingsKeys {
     /// For these runs.
     #[must_use]
     pub fn of(runs: &[RunRow]) -> Self {
-        let (mut by_manifest, mut known) = (BTreeMap::new(), BTreeMap::new());
+        let mut fingerprints: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
         for run in runs {
-            if !by_manifest.contains_key(&run.manifest.sha256) {
-                let next = known.len();
-                let key = *known.entry(&run.settings.sha256).or_insert(next);
-                by_manifest.insert(run.manifest.sha256.clone(), key);
+            if let Some(data) = &run.data {
+                let name = (run.experiment.clone(), run.dataset.clone());
+                fingerprints.entry(name).or_default().insert(data.sha256.clone());
             }
         }
-        Self { by_manifest }
+        fingerprints.retain(|_, known| known.len() > 1);
+        Self { fingerprints }
     }
 
     /// The same for all methods and seeds.
     #[must_use]
     pub fn across_methods<'a>(&self, run: &'a RunRow) -> SettingsKey<'a> {
-        let settings = self.by_manifest.get(&run.manifest.sha256);
-        (&run.experiment, &run.dataset, settings.copied().unwrap_or(usize::MAX))
+        // Runs of earlier versions have no fingerprint: they count as others only if there are several.
+        let data = run.data.as_ref().map(|data| data.sha256.as_str()).filter(|_| {
+            let name = (run.experiment.clone(), run.dataset.clone());
+            self.fingerprints.contains_key(&name)
+        });
+        (&run.experiment, &run.dataset, &run.settings.sha256, data)
     }
 
     /// The same for all seeds.
@@ -47,8 +53,8 @@ pub fn has_budget(run: &RunRow) -> bool {
     run.settings.budget.is_some()
 }
 
-/// What finished runs of one experiment differ in besides methods and seeds: `--set` makes other
-/// settings of one manifest.
+/// What finished runs of one experiment differ in besides methods and seeds: settings, by `--set`, or
+/// the images of a data set.
 pub fn notes<'a>(
     finished: impl Iterator<Item = &'a RunRow>,
     settings: &SettingsKeys,
@@ -58,12 +64,21 @@ pub fn notes<'a>(
     for (i, group) in groups.iter().enumerate() {
         let names = |run: &RunRow| (run.experiment.clone(), run.dataset.clone());
         let alike = |other: &&Vec<&RunRow>| names(other[0]) == names(group[0]);
-        if let Some(first) = groups[..i].iter().find(alike) {
-            let ids = |group: &[&RunRow]| run_ids(group.iter().map(|run| run.id));
-            let (own, others) = (ids(group), ids(first));
+        let Some(first) = groups[..i].iter().find(alike) else { continue };
+        let ids = |group: &[&RunRow]| run_ids(group.iter().map(|run| run.id));
+        let (own, others) = (ids(group), ids(first));
+        if group[0].settings.sha256 != first[0].settings.sha256 {
             let difference = difference(group[0], first[0]);
             notes.push(format!(
                 "The settings of {own} differ from those of {others}: {difference}."
+            ));
+        }
+        let data = |group: &[&'a RunRow]| settings.across_methods(group[0]).3;
+        if data(group) != data(first) {
+            notes.push(format!(
+                "The data of {own} differ from those of {others}: {} instead of {}.",
+                images(group[0]),
+                images(first[0])
             ));
         }
     }
@@ -81,4 +96,15 @@ fn difference(run: &RunRow, other: &RunRow) -> String {
     });
     let keys: Vec<String> = differ.collect();
     if keys.is_empty() { "another search space".to_owned() } else { keys.join("; ") }
+}
+
+/// Number of images and fingerprint of a run's data.
+fn images(run: &RunRow) -> String {
+    run.data.as_ref().map_or("unknown images".to_owned(), |data| {
+        let short = data.sha256.get(..12).unwrap_or(&data.sha256);
+        format!(
+            "{} training and {} test images, fingerprint {short}",
+            data.train_images, data.test_images
+        )
+    })
 }

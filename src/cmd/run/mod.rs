@@ -127,6 +127,13 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
     let runs = session.execute(&manifest)?;
     if let Some(last) = runs.rows.last() {
         output.text(report::results_table(&runs.rows));
+        for run in &runs.rows {
+            // A summary that cannot be read again does not make the runs fail.
+            let measurements = store.measurements(run.id).unwrap_or_default();
+            for warning in report::warnings(run, &measurements) {
+                output.text(format_args!("warning: {warning}"));
+            }
+        }
         output.text(next_steps(last, database));
     }
     Ok(if runs.ending == Ending::Done && output.failed() { Ending::Failed } else { runs.ending })

@@ -2,6 +2,7 @@
 
 use super::{by, environment, finished, odd, phases, report_of, set, small};
 use repro::env::Environment;
+use repro::record::DataFingerprint;
 use repro::report::{self, results_table};
 use repro::store::RunRow;
 
@@ -83,4 +84,20 @@ fn runs_are_selected_by_experiment_and_by_id() {
     let error = ids(&["smal"], &[]).unwrap_err();
     assert_eq!(error, "no run of experiment \"smal\"; did you mean \"small\"?");
     assert_eq!(ids(&[], &[9]).unwrap_err(), "there is no run 9");
+}
+
+#[test]
+fn runs_on_other_data_are_not_averaged() {
+    let on = |id, seed, sha256: &str| {
+        let sha256 = sha256.repeat(64);
+        let data = Some(DataFingerprint { train_images: 50_000, test_images: 10_000, sha256 });
+        RunRow { data, ..finished(id, seed, 0.8) }
+    };
+    let page = report_of(&[on(1, 1, "a"), on(2, 2, "b"), on(3, 3, "b")]).markdown;
+    let note = "\nThe data of runs 2, 3 differ from those of run 1: 50000 training and 10000 test \
+                images, fingerprint bbbbbbbbbbbb instead of";
+    assert!(page.contains(note) && page.contains("n = 2 |"), "{page}");
+    // A run of an earlier version has no fingerprint, and one set of images no differences.
+    let page = report_of(&[on(1, 1, "a"), on(2, 2, "a"), finished(3, 3, 0.8)]).markdown;
+    assert!(!page.contains("The data of") && page.contains("n = 3 |"), "{page}");
 }
