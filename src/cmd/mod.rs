@@ -77,7 +77,7 @@ enum Command {
     Space(space::Args),
     Data(data::Args),
     Bench(bench::Args),
-    /// The part of a memory scaling study that measures one point.
+    /// The part of a memory study that measures one point.
     #[command(hide = true)]
     ScalingPoint(worker::Args),
 }

@@ -14,11 +14,11 @@ use std::path::Path;
 /// Reads a manifest of runs and the space that it names.
 ///
 /// # Errors
-/// Everything that is wrong with either, or that the manifest is a memory scaling study.
+/// Everything that is wrong with either, or that the manifest is a memory study.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Diagnostics> {
     let document = load_document(path, overrides)?;
     if document.has("scaling") {
-        let problem = "is a memory scaling study: it has a section [scaling]";
+        let problem = "is a memory study: it has a section [scaling]";
         let expected = "`repro run` and `repro check` take those; give a manifest of runs here";
         return Err(Diagnostic::of_file(path, problem, expected).into());
     }

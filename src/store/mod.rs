@@ -152,7 +152,7 @@ impl Store {
         self.read(async |connection| measurements::of_all_runs(connection, metrics).await)
     }
 
-    /// The points of a run's last attempt, if it is a memory scaling study: by dimension, options,
+    /// The points of a run's last attempt, if it is a memory study: by dimension, options,
     /// recompute and repeat.
     ///
     /// # Errors

@@ -82,7 +82,7 @@ impl RunRecorder {
         self.end(End::Finished(None))
     }
 
-    /// A point of a memory scaling study.
+    /// A point of a memory study.
     ///
     /// # Errors
     /// When it cannot be stored.
