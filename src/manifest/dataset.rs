@@ -1,4 +1,4 @@
-//! The section `[data]`: which images, and whether the space is for such.
+//! The section `[data]`: which images, and whether they fit the space.
 
 use super::folder::{read_folder, refuse_folder};
 use super::keys::MAX_IMAGES;
@@ -6,41 +6,41 @@ use crate::document::{Entry, Section};
 use crate::recipe::{DataConfig, DatasetName, ImageSource};
 use crate::space::SearchSpace;
 
-/// Pixels; a space takes no more.
+/// In pixels, the limit of spaces.
 pub(crate) const MAX_SIDE: u64 = 1024;
 
-pub(crate) const DATASETS: &[(&str, Dataset)] = &[
-    ("cifar10", Dataset::new(DatasetName::Cifar10, 50_000, 32, 3)),
-    ("cifar100", Dataset::new(DatasetName::Cifar100, 50_000, 32, 3).of_classes(100)),
-    ("fashion-mnist", Dataset::new(DatasetName::FashionMnist, 60_000, 28, 1)),
-    ("fashion-mnist-slice", Dataset::new(DatasetName::FashionMnistSlice, 1_000, 28, 1)),
-    ("image-folder", Dataset { name: DatasetName::ImageFolder, channels: 3, known: None }),
+pub(crate) const DATASETS: &[(&str, DatasetFacts)] = &[
+    ("cifar10", DatasetFacts::new(DatasetName::Cifar10, 50_000, 32, 3)),
+    ("cifar100", DatasetFacts::new(DatasetName::Cifar100, 50_000, 32, 3).of_classes(100)),
+    ("fashion-mnist", DatasetFacts::new(DatasetName::FashionMnist, 60_000, 28, 1)),
+    ("fashion-mnist-slice", DatasetFacts::new(DatasetName::FashionMnistSlice, 1_000, 28, 1)),
+    ("image-folder", DatasetFacts { name: DatasetName::ImageFolder, channels: 3, known: None }),
 ];
 
-/// What a manifest must agree with.
+/// The facts about a data set that manifest and space must agree with.
 #[derive(Clone, Copy)]
-pub(crate) struct Dataset {
+pub(crate) struct DatasetFacts {
     pub name: DatasetName,
     pub channels: usize,
-    /// Of an image folder this is not known before it is opened; `runner` looks then.
-    pub known: Option<Known>,
+    /// `None` for an image folder: it is checked when the folder is opened.
+    pub known: Option<KnownImages>,
 }
 
 #[derive(Clone, Copy)]
-pub(crate) struct Known {
+pub(crate) struct KnownImages {
     pub train_images: usize,
     pub side: usize,
     pub classes: usize,
 }
 
-impl Dataset {
+impl DatasetFacts {
     const fn new(name: DatasetName, train_images: usize, side: usize, channels: usize) -> Self {
-        Self { name, channels, known: Some(Known { train_images, side, classes: 10 }) }
+        Self { name, channels, known: Some(KnownImages { train_images, side, classes: 10 }) }
     }
 
     const fn of_classes(self, classes: usize) -> Self {
         match self.known {
-            Some(known) => Self { known: Some(Known { classes, ..known }), ..self },
+            Some(known) => Self { known: Some(KnownImages { classes, ..known }), ..self },
             None => self,
         }
     }
@@ -48,7 +48,7 @@ impl Dataset {
 
 pub(super) fn read_data(
     s: &Section<'_>,
-    dataset: &mut Option<Dataset>,
+    dataset: &mut Option<DatasetFacts>,
     space: Option<&SearchSpace>,
 ) -> Option<DataConfig> {
     let value = s.require("dataset", "the name of a data set");
@@ -62,7 +62,8 @@ pub(super) fn read_data(
         }
         _ => None,
     };
-    let validation_images = s.require("validation_images", "how many images to hold out");
+    let validation_images =
+        s.require("validation_images", "the number of training images to hold out");
     let validation_images = validation_images.and_then(|value| {
         let images = value.whole(0..=MAX_IMAGES)?;
         let known = dataset.and_then(|dataset| dataset.known);
@@ -89,8 +90,8 @@ pub(super) fn read_data(
     Some(DataConfig { source: source?, validation_images: validation_images? })
 }
 
-/// The supernet's input must be what the data set has.
-fn check_shape(value: &Entry<'_>, dataset: &Dataset, space: &SearchSpace) -> Option<()> {
+/// Channels and classes of the space must be those of the data set.
+fn check_shape(value: &Entry<'_>, dataset: &DatasetFacts, space: &SearchSpace) -> Option<()> {
     let name = value.given();
     let mut fits = Some(());
     let mut complain = |what: &str, has: usize, takes: usize| {
@@ -108,11 +109,11 @@ fn check_shape(value: &Entry<'_>, dataset: &Dataset, space: &SearchSpace) -> Opt
     fits
 }
 
-/// Images, scaled or not, are as large as the largest that the space takes.
+/// The side of the images, scaled or not, must be the space's largest resolution.
 pub(crate) fn check_side(
     value: &Entry<'_>,
     scaled: Option<(&Entry<'_>, usize)>,
-    dataset: &Dataset,
+    dataset: &DatasetFacts,
     space: &SearchSpace,
 ) -> Option<()> {
     let (takes, name) = (space.max_resolution(), &space.name);

@@ -1,24 +1,24 @@
-//! What `[data]` says of an image folder.
+//! The keys of `[data]` that describe an image folder.
 
 use crate::document::{Entry, Section};
 use crate::recipe::{DatasetName, ImageFolder};
 use std::ops::Bound::{self, Excluded, Included};
 
-/// Of another data set: the keys of a folder do not belong there.
+/// Refuses the keys of a folder where the data set is another one.
 pub(super) fn refuse_folder(s: &Section<'_>, dataset: Option<DatasetName>) {
     for key in ["folder", "mean", "sd"] {
         match dataset {
             Some(_) => {
-                let expected = "take it out, or dataset = \"image-folder\"";
-                s.forbid(key, "is about the images of a folder", expected);
+                let expected = "remove it, or give dataset = \"image-folder\"";
+                s.forbid(key, "applies to image folders only", expected);
             }
-            // Without a data set it is unknown whether they belong.
+            // Without a data set it is unknown whether the keys belong.
             None => drop(s.get(key)),
         }
     }
 }
 
-/// Where the folder lies and how its images are scaled and normalised.
+/// The path of the folder, and how its images are scaled and normalised.
 pub(super) fn read_folder(s: &Section<'_>, side: Option<usize>) -> Option<ImageFolder> {
     const PATH: &str = "the path of a folder with train/ and val/, from the data folder";
     let path = s.require("folder", PATH).and_then(|value| {
@@ -30,7 +30,7 @@ pub(super) fn read_folder(s: &Section<'_>, side: Option<usize>) -> Option<ImageF
     Some(ImageFolder { path: path?, side: side?, mean: mean?, sd: sd? })
 }
 
-/// A number of each colour; no key, `default`.
+/// One number per colour; `default` without the key.
 fn read_colours(
     s: &Section<'_>,
     key: &'static str,

@@ -1,4 +1,4 @@
-//! Keys that several sections have: batches, augmentation, and what refers to another number.
+//! Keys that several sections share: batches, augmentation, and limits that depend on other keys.
 
 use crate::document::{Entry, Section};
 use crate::recipe::{Augment, DatasetName, Recompute};
@@ -10,13 +10,13 @@ pub(super) const MAX_EPOCHS: u64 = 100_000;
 pub(super) const MAX_IMAGES: u64 = 100_000_000;
 pub(crate) const MAX_BATCH: u64 = 65_536;
 
-/// Less than one batch of any data set.
+/// Less than one batch per epoch of any data set.
 const LEAST_SCALE: f64 = 1e-6;
 
 pub(crate) const RECOMPUTES: &[(&str, Recompute)] =
     &[("none", Recompute::None), ("block", Recompute::Block)];
 
-/// A name; no key, the default.
+/// One of several names; the default without the key.
 pub(super) fn optional_name<T: Copy + Default>(
     s: &Section<'_>,
     key: &'static str,
@@ -25,8 +25,8 @@ pub(super) fn optional_name<T: Copy + Default>(
     s.optional(key, |value| value.name(names)).map(Option::unwrap_or_default)
 }
 
-/// The share of a recipe's batches that every epoch of search and training has: all of them where
-/// there is no key, and for what is read after it where the key is wrong, which is said.
+/// The share of its batches that every epoch of search and training has. It is 1 without the key, and
+/// also where the key is wrong, so that reading can go on.
 pub(super) fn read_scale(s: &Section<'_>) -> f64 {
     let share = s.optional("scale", |value| value.real(LEAST_SCALE..=1.0));
     share.flatten().unwrap_or(1.0)
@@ -38,7 +38,7 @@ pub(super) fn read_batch(
     images: Option<usize>,
     space: Option<&SearchSpace>,
 ) -> Option<usize> {
-    let value = s.require("batch_size", "how many images make a batch")?;
+    let value = s.require("batch_size", "the number of images per batch")?;
     let batch = at_most(&value, 1..=MAX_BATCH, images, "images")?;
     if let Some(space) = space.filter(|space| space.has_single_value_norm(batch)) {
         let problem = format!(
@@ -51,7 +51,7 @@ pub(super) fn read_batch(
     Some(batch)
 }
 
-/// A number of the range that is not above `most`, which counts `what`.
+/// A number of the range, and at most `most`, the number of `what`.
 pub(crate) fn at_most(
     value: &Entry<'_>,
     range: RangeInclusive<u64>,
@@ -65,7 +65,7 @@ pub(crate) fn at_most(
             let expected = if most as u64 >= least {
                 format!("give a whole number from {least} to {most}")
             } else {
-                format!("{least} is the least: let there be {least} {what} or more")
+                format!("at least {least} {what}: {least} is the smallest value here")
             };
             value.fail(format!("{number} is more than the {most} {what}"), expected)
         }
@@ -73,7 +73,7 @@ pub(crate) fn at_most(
     }
 }
 
-/// No key, no augmentation; the same for each of its parts.
+/// No augmentation without the key, and without each of its parts.
 pub(super) fn read_augment(s: &Section<'_>, dataset: Option<DatasetName>) -> Option<Augment> {
     let augment = s.optional("augment", |value| {
         value.section(|s| {
@@ -92,17 +92,17 @@ pub(super) fn read_augment(s: &Section<'_>, dataset: Option<DatasetName>) -> Opt
     augment.map(Option::unwrap_or_default)
 }
 
-/// Images of one size are padded and cropped, those of a folder are cut out.
+/// Padding and cropping is for images of one size; cutting out an area is for image folders.
 fn forbid_other_crop(s: &Section<'_>, dataset: Option<DatasetName>) {
     match dataset {
         None => {}
         Some(DatasetName::ImageFolder) => {
-            let problem = "is about images of one size, and those of a folder have any";
-            s.forbid("crop_padding", problem, "take it out, or give crop_area = 0.08");
+            let problem = "applies to images of one size; those of a folder have any size";
+            s.forbid("crop_padding", problem, "remove it, or give crop_area = 0.08");
         }
         Some(_) => {
-            let problem = "is about images of any size, and those of this data set have one";
-            s.forbid("crop_area", problem, "take it out, or give crop_padding = 4");
+            let problem = "applies to image folders only";
+            s.forbid("crop_area", problem, "remove it, or give crop_padding = 4");
         }
     }
 }

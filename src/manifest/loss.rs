@@ -1,4 +1,4 @@
-//! The section `[search.loss]`: how cross-entropy and cost become one number.
+//! The section `[search.loss]`: how cross-entropy and cost are combined.
 
 use super::keys::optional_name;
 use crate::cost;
@@ -16,13 +16,13 @@ const INPUT_CHANNELS: &[(&str, InputChannels)] =
     &[("effective", InputChannels::Effective), ("nominal", InputChannels::Nominal)];
 
 #[derive(Clone, Copy)]
-enum Form {
+enum FormName {
     LogPower,
     Linear,
     Hinge,
 }
 
-impl Form {
+impl FormName {
     const ALL: &[(&str, Self)] =
         &[("log_power", Self::LogPower), ("linear", Self::Linear), ("hinge", Self::Hinge)];
     const COEFFICIENTS: [&str; 4] = ["a", "b", "lambda", "target"];
@@ -39,20 +39,20 @@ impl Form {
     }
 }
 
-/// Each form has its own coefficients; those of the other forms are refused.
+/// Each form has its own coefficients; those of other forms are refused.
 pub(super) fn read_loss(s: &Section<'_>, space: Option<&SearchSpace>) -> Option<SearchLoss> {
     let objective = s.name("objective", OBJECTIVES);
     let input_channels = optional_name(s, "input_channels", INPUT_CHANNELS);
-    let kind = s.name("form", Form::ALL);
-    for key in Form::COEFFICIENTS {
-        match kind.map(Form::about) {
+    let kind = s.name("form", FormName::ALL);
+    for key in FormName::COEFFICIENTS {
+        match kind.map(FormName::about) {
             Some((name, formula, own)) if !own.contains(&key) => {
                 let problem =
-                    format!("is no coefficient of the form \"{name}\", which is {formula}");
-                s.forbid(key, &problem, "take it out, or change the form");
+                    format!("is not a coefficient of the form \"{name}\", which is {formula}");
+                s.forbid(key, &problem, "remove it, or change the form");
             }
             Some(_) => {}
-            // Without a form it cannot be told which keys belong.
+            // Without a form it is unknown which keys belong.
             None => drop(s.get(key)),
         }
     }
@@ -60,14 +60,17 @@ pub(super) fn read_loss(s: &Section<'_>, space: Option<&SearchSpace>) -> Option<
     let mut target_value = None;
     let form = match kind {
         None => None,
-        Some(Form::LogPower) => {
+        Some(FormName::LogPower) => {
             let (a, b) = (coefficient("a"), coefficient("b"));
             a.zip(b).map(|(a, b)| LossForm::LogPower { a, b })
         }
-        Some(Form::Linear) => coefficient("lambda").map(|lambda| LossForm::Linear { lambda }),
-        Some(Form::Hinge) => {
+        Some(FormName::Linear) => coefficient("lambda").map(|lambda| LossForm::Linear { lambda }),
+        Some(FormName::Hinge) => {
             let lambda = coefficient("lambda");
-            target_value = s.require("target", "the cost above which there is a price, in units");
+            target_value = s.require(
+                "target",
+                "the cost above which the penalty starts, in units of cost_unit",
+            );
             let range = (Excluded(0.0), Included(MAX_COST_UNIT));
             let target = target_value.as_ref().and_then(|value| value.real(range));
             lambda.zip(target).map(|(lambda, target)| LossForm::Hinge { lambda, target })
@@ -103,8 +106,7 @@ pub(super) fn extent(space: &SearchSpace, objective: Objective) -> ((u64, u64), 
     (cost::cost_range(space).of(objective), counted)
 }
 
-/// A target outside the space has no network on one of its sides: the search would press always, or
-/// never.
+/// The target must lie within the costs of the space: otherwise the penalty would act always, or never.
 fn check_target(
     value: &Entry<'_>,
     target: f64,
@@ -125,8 +127,8 @@ fn check_target(
     value.fail(problem, "give a target between the two, or another cost_unit")
 }
 
-/// The logarithm's power is flat below e units (see [`crate::search::slopes`]): a space that lies
-/// there as a whole would be searched without regard to its cost.
+/// The power of the logarithm is constant below e units (see [`crate::search::loss_gradient`]): in a space
+/// with no larger cost the search would ignore the cost.
 fn check_unit(
     value: &Entry<'_>,
     unit: f64,
@@ -139,7 +141,7 @@ fn check_unit(
     }
     let problem = format!(
         "{} is too large: no network of the space has more than {most} {counted}, and the form \
-         \"log_power\" knows no difference below 2.718 units",
+         \"log_power\" does not distinguish costs below 2.718 units",
         value.given(),
     );
     // A power of ten, so that the largest network has at least ten units.

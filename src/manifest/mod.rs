@@ -1,8 +1,7 @@
-//! Experiment manifests: a TOML file says what to search, on which data, with which recipe.
+//! Experiment manifests: TOML files that name a space, data, methods and recipes.
 //!
-//! The types here are validated: whoever holds a [`Manifest`] need not check it again. The file's
-//! own shape lives in `wire` and, section by section, beside it; the strict reading and the messages
-//! for its editor in [`crate::document`].
+//! A [`Manifest`] is validated and needs no further checks. `wire` reads the file, with one file per
+//! section beside it. [`crate::document`] has the strict reading and the messages.
 
 pub(crate) mod dataset;
 mod folder;
@@ -31,7 +30,7 @@ pub struct Manifest {
     pub text: String,
     pub name: String,
     pub description: String,
-    /// One run each, with every method.
+    /// Every method runs once per seed.
     pub seeds: Vec<u64>,
     /// The text of the space file, kept with the run.
     pub space_text: String,
@@ -42,6 +41,6 @@ pub struct Manifest {
     /// What all methods share.
     pub search: SearchConfig,
     pub train: TrainConfig,
-    /// Whether the run also asks how well its shared weights rank networks.
+    /// Whether the run also measures how well its shared weights rank networks.
     pub rank_correlation: Option<RankCorrelation>,
 }

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 type OpenRange = (std::ops::Bound<f64>, std::ops::Bound<f64>);
 const LEARNING_RATES: OpenRange = (Excluded(0.0), Included(100.0));
-/// Momenta and Adam's betas.
+/// Momentum and Adam's betas.
 const DECAYS: std::ops::Range<f64> = 0.0..1.0;
 const WEIGHT_DECAYS: RangeInclusive<f64> = 0.0..=1.0;
 
@@ -32,7 +32,7 @@ pub(super) fn read_sgd(s: &Section<'_>) -> Option<Sgd> {
     })
 }
 
-/// The cosine alone may end above zero.
+/// Only a cosine may end above zero.
 fn read_schedule(s: &Section<'_>, learning_rate: Option<f64>) -> Option<Schedule> {
     let schedule = s.name("schedule", SCHEDULES);
     match schedule {
@@ -50,11 +50,11 @@ fn read_schedule(s: &Section<'_>, learning_rate: Option<f64>) -> Option<Schedule
             Some(Schedule::Cosine { last: last?.unwrap_or_default() })
         }
         Some(_) => {
-            let problem = "is where a cosine ends, and the schedule is another";
-            s.forbid("last", problem, "take it out, or schedule = \"cosine\"");
+            let problem = "is the end of a cosine, and the schedule is another";
+            s.forbid("last", problem, "remove it, or give schedule = \"cosine\"");
             schedule
         }
-        // Without a schedule it cannot be told whether it belongs.
+        // Without a schedule it is unknown whether the key belongs.
         None => s.get("last").and(None),
     }
 }

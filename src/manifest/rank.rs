@@ -16,8 +16,10 @@ pub(super) fn read_rank(
     search: Option<&Search>,
     space: Option<&SearchSpace>,
 ) -> Option<RankCorrelation> {
-    let architectures =
-        s.require("architectures", "how many networks to rank; 20 or more say something");
+    let architectures = s.require(
+        "architectures",
+        "the number of networks to rank, 20 or more for a useful correlation",
+    );
     let architectures = architectures.and_then(|value| {
         let architectures = value.whole(2..=MAX_RANKED)?;
         let size = &space?.size().total;
@@ -30,10 +32,10 @@ pub(super) fn read_rank(
     let search = search?;
     if !search.methods.iter().any(|method| method.name().shares_weights()) {
         let problem = "needs a method whose networks share weights";
-        return section.fail(problem, "take dmasking, rs_ws or evolution, or take the section out");
+        return section.fail(problem, "use dmasking, rs_ws or evolution, or remove the section");
     }
     let Some(scores) = search.scores else {
-        let problem = "needs to know how networks are scored under shared weights";
+        let problem = "needs the settings of scores under shared weights";
         return section.fail(problem, "give the section [search.shared]");
     };
     if data?.validation_images == 0 {

@@ -10,11 +10,11 @@ use std::ops::Bound::{Excluded, Included};
 
 const PATHS: &[(&str, PathRange)] = &[("space", PathRange::Space), ("budget", PathRange::Budget)];
 
-/// Networks that one search looks at.
+/// Networks that one search evaluates.
 const MAX_CANDIDATES: u64 = 100_000;
 const MAX_BATCHES: u64 = 10_000;
 
-/// `macs` or `params`, the tolerance below it, and how far above it is allowed, too.
+/// A bound, the tolerance below it, and how far the cost may be above it.
 pub(super) fn read_budget(
     s: &Section<'_>,
     section: &Entry<'_>,
@@ -37,13 +37,14 @@ pub(super) fn read_budget(
     check_band(section, &budget, space)
 }
 
-/// Whether the space can reach the band at all; that a network lies in it is seen when one is drawn.
+/// Whether the band overlaps the range of the space's costs. That a network lies in it is checked before
+/// the run.
 fn check_band(section: &Entry<'_>, budget: &Budget, space: Option<&SearchSpace>) -> Option<Budget> {
     let ((least, most), counted) = extent(space?, budget.objective);
     let band = budget.band();
     let (low, high) = (*band.start(), *band.end());
     if band.is_empty() {
-        let problem = format!("holds no whole number of {counted}");
+        let problem = format!("contains no whole number of {counted}");
         return section.fail(problem, "give a larger tolerance");
     }
     if high < least || low > most {
@@ -55,11 +56,12 @@ fn check_band(section: &Entry<'_>, budget: &Budget, space: Option<&SearchSpace>)
     Some(*budget)
 }
 
-/// Without `calibration_batches` as many as under shared weights, so that the methods of a manifest
-/// score alike: `shared`, or this number where the manifest does not say.
+/// Calibration batches of a random search where the manifest has no number for it and none for shared
+/// weights.
 const CALIBRATION_BATCHES: usize = 10;
 
-/// `batches`: of the weight split.
+/// `batches`: of the weight split. `shared`: the calibration batches of shared weights, which are the
+/// default, so that all methods of a manifest score in the same way.
 pub(super) fn read_random(
     s: &Section<'_>,
     batches: Option<usize>,
@@ -78,19 +80,20 @@ pub(super) fn read_random(
     })
 }
 
-/// `batches`: of the images that train the weights.
+/// `batches`: of the weight split.
 pub(super) fn read_shared(
     s: &Section<'_>,
     batches: Option<usize>,
     has_budget: bool,
 ) -> Option<SharedScores> {
     let candidates = s.whole("candidates", 1..=MAX_CANDIDATES);
-    let calibration = s.require("calibration_batches", "how many batches calibrate batch norm");
+    let calibration =
+        s.require("calibration_batches", "the number of batches that calibrate batch norm");
     let what = "batches that train the weights";
     let calibration = calibration.and_then(|value| at_most(&value, 1..=MAX_BATCHES, batches, what));
     let paths = s.optional("paths", |value| match value.name(PATHS)? {
         PathRange::Budget if !has_budget => {
-            let problem = "asks for paths within a budget, and there is none";
+            let problem = "needs a budget, and there is none";
             value.fail(problem, "give [search.budget], or \"space\"")
         }
         range => Some(range),
@@ -102,13 +105,13 @@ pub(super) fn read_shared(
     })
 }
 
-/// `candidates`: how many networks are scored in all.
+/// `candidates`: the number of networks that the search scores.
 pub(super) fn read_evolution(s: &Section<'_>, candidates: Option<usize>) -> Option<Evolution> {
-    let population = s.require("population", "how many networks live at once");
+    let population = s.require("population", "the number of networks in the population");
     let what = "candidates of [search.shared]";
     let population =
         population.and_then(|value| at_most(&value, 2..=MAX_CANDIDATES, candidates, what));
-    let sample = s.require("sample", "how many networks compete to be the parent");
+    let sample = s.require("sample", "the number of networks that compete to be the parent");
     let sample =
         sample.and_then(|value| at_most(&value, 1..=MAX_CANDIDATES, population, "that live"));
     Some(Evolution { population: population?, sample: sample? })

@@ -1,4 +1,4 @@
-//! The section `[search]`, and what of it does not go together with a method or the space.
+//! The section `[search]`, and which of its keys conflict with a method or the space.
 
 use super::keys::{
     MAX_EPOCHS, MAX_IMAGES, RECOMPUTES, at_most, optional_name, read_augment, read_batch,
@@ -22,8 +22,7 @@ const GATES: &[(&str, GateKind)] =
 const MASKS: &[(&str, MaskPlace)] =
     &[("after_norm", MaskPlace::AfterNorm), ("before_norm", MaskPlace::BeforeNorm)];
 
-/// The settings that all methods share, the methods with their own, and how networks are scored
-/// under shared weights, which a rank correlation needs for any method.
+/// The settings that all methods share, and the methods with their own.
 pub(super) struct Search {
     pub config: SearchConfig,
     pub methods: Vec<Method>,
@@ -38,25 +37,26 @@ pub(super) fn read_search(
     scale: f64,
 ) -> Option<Search> {
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
-    let warmup_epochs = s.require("warmup_epochs", "how many epochs move the weights only");
+    let warmup_epochs =
+        s.require("warmup_epochs", "the number of epochs before the architecture parameters learn");
     let warmup_epochs = warmup_epochs.and_then(|value| {
         let warmup = at_most(&value, 0..=MAX_EPOCHS, epochs, "epochs")?;
         check_warmup(&value, (warmup, epochs), methods)
     });
-    // Two, because the weights and the architecture parameters each need one.
+    // Two, because both splits need one.
     let images = s.optional("images", |value| {
         at_most(value, 2..=MAX_IMAGES, available, "training images that are not held out")
     });
     let classes = s.optional("classes", |value| {
         at_most(value, 2..=MAX_CLASSES, space.map(|space| space.classes), "classes of the space")
     });
-    // How many images show some of the classes is seen when there are images.
+    // The number of images of some classes is only known once the images are read.
     let all = available.filter(|_| classes.is_some_and(|classes| classes.is_none()));
     let seen = images.and_then(|images| images.or(all));
     // Only the method "random" trains nothing in the search.
     let trains = methods.iter().any(|method| *method != MethodName::Random);
     let batch_size = read_batch(s, seen, space.filter(|_| trains));
-    let weight_share = s.require("weight_share", "a share").and_then(|value| {
+    let weight_share = s.require("weight_share", "a share above 0 and below 1").and_then(|value| {
         let share = value.real((Excluded(0.0), Excluded(1.0)))?;
         check_share(&value, share, seen, batch_size)
     });
@@ -86,7 +86,7 @@ pub(super) fn read_search(
     let candidates = shared.flatten().map(|shared| shared.candidates);
     let evolves = any(&[MethodName::Evolution]);
     let evolution = section_if(s, "evolution", evolves, |s| read_evolution(s, candidates));
-    let own = Own {
+    let own = MethodSettings {
         alpha: AlphaConfig { warmup_epochs: warmup_epochs?, optimizer: alpha?, loss: loss? },
         gumbel: GumbelSoftmax { kind: gates?, temperature: temperature? },
         masks: masks?,
@@ -110,9 +110,8 @@ pub(super) fn read_search(
     Some(Search { config, methods, scores: own.scores })
 }
 
-/// The settings of all methods, as a manifest has them: it may hold those of methods that it does not
-/// name.
-struct Own {
+/// The settings of single methods. A manifest may have those of methods that it does not name.
+struct MethodSettings {
     alpha: AlphaConfig,
     gumbel: GumbelSoftmax,
     masks: MaskPlace,
@@ -121,7 +120,7 @@ struct Own {
     evolution: Option<Evolution>,
 }
 
-impl Own {
+impl MethodSettings {
     /// `None` where a section that the method needs is missing.
     fn of(&self, method: MethodName) -> Option<Method> {
         let Self { alpha, gumbel, masks, .. } = *self;
@@ -140,24 +139,24 @@ impl Own {
     }
 }
 
-/// Refuses what one of the methods cannot do.
+/// Refuses keys that one of the methods cannot use.
 fn check_methods(s: &Section<'_>, methods: &[MethodName], gates: GateKind, masks: MaskPlace) {
     let complain = |value: Option<Entry<'_>>, problem: &str, expected: &str| {
         value.and_then(|value| value.fail::<()>(format!("{} {problem}", value.given()), expected));
     };
     let explicit = methods.iter().find(|method| method.is_explicit());
     if let (Some(method), MaskPlace::BeforeNorm) = (explicit, masks) {
-        let problem = format!("is about masks, and the explicit supernet of \"{method}\" has none");
-        complain(s.get("masks"), &problem, "take it out, or search.method = \"dmasking\"");
+        let problem = format!("needs masks, and the explicit supernet of \"{method}\" has none");
+        complain(s.get("masks"), &problem, "remove it, or give search.method = \"dmasking\"");
     }
     let darts = methods.iter().find(|method| method.is_darts());
     if let (Some(method), GateKind::StraightThrough) = (darts, gates) {
-        let problem = format!("is about drawn gates, and \"{method}\" draws none");
-        complain(s.get("gates"), &problem, "take it out, or another method");
+        let problem = format!("needs drawn gates, and \"{method}\" draws none");
+        complain(s.get("gates"), &problem, "remove it, or give another method");
     }
 }
 
-/// Architecture parameters that never move decide nothing.
+/// At least one epoch must train the architecture parameters.
 fn check_warmup(
     value: &Entry<'_>,
     (warmup, epochs): (usize, Option<usize>),
@@ -171,7 +170,8 @@ fn check_warmup(
                 _ => format!("give a whole number from 0 to {}, or more epochs", epochs - 1),
             };
             let problem = format!(
-                "{warmup} of {epochs} leaves none to the architecture parameters of \"{method}\""
+                "{warmup} of {epochs} epochs leaves none in which the architecture parameters of \
+                 \"{method}\" learn"
             );
             value.fail(problem, expected)
         }
@@ -179,8 +179,8 @@ fn check_warmup(
     }
 }
 
-/// A section that some methods need: theirs must be there, the others' may be, so that one manifest
-/// serves every method. As [`Section::optional`]: `Some(None)` if it is not there.
+/// A section that only some methods need. It is optional for the others, so that one manifest serves
+/// every method. Like [`Section::optional`], `Some(None)` without the section.
 #[allow(clippy::option_option)]
 fn section_if<'a, T>(
     s: &Section<'a>,
@@ -191,8 +191,8 @@ fn section_if<'a, T>(
     if needed { s.section(key, read).map(Some) } else { s.optional(key, |v| v.section(read)) }
 }
 
-/// Each of the two parts must fill a batch, since what fills none is left out of an epoch. Where it is
-/// not known yet how many images there are, `runner` looks again.
+/// Both splits must have at least one full batch, since incomplete batches are left out. If the number of
+/// images is not known yet, this is checked again before the run.
 fn check_share(
     value: &Entry<'_>,
     share: f64,
@@ -206,16 +206,16 @@ fn check_share(
         return Some(share);
     }
     let problem = format!(
-        "{share} of {images} images makes {of_weights} for the weights and {for_alpha} for the \
-         architecture parameters, and a batch takes {batch}"
+        "{share} of {images} images gives a weight split of {of_weights} and an architecture split of \
+         {for_alpha} images, and a batch has {batch}"
     );
     let mut ways = Vec::new();
     if images >= 2 * batch {
-        ways.push(format!("a share that leaves {batch} on both sides"));
+        ways.push(format!("a share that gives both splits at least {batch}"));
     }
     match of_weights.min(for_alpha) {
         0 if ways.is_empty() => {
-            ways.push(format!("a share nearer 0.5 and a batch_size of at most {}", images / 2));
+            ways.push(format!("a share closer to 0.5 and a batch_size of at most {}", images / 2));
         }
         0 => {}
         most => ways.push(format!("a batch_size of at most {most}")),

@@ -14,7 +14,7 @@ use std::path::Path;
 /// Reads a manifest of runs and the space that it names.
 ///
 /// # Errors
-/// Everything that is wrong with either, or that the manifest is a memory study.
+/// All problems of both, or that the manifest is a memory study.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Diagnostics> {
     let document = load_document(path, overrides)?;
     if document.has("scaling") {

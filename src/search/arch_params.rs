@@ -1,7 +1,7 @@
 //! Architecture parameters α and the gates drawn from them.
 //!
-//! g = softmax((α + ε) / τ) with ε ~ Gumbel(0, 1) (Jang et al. 2017; FBNetV2 section 3): one
-//! vector of logits per choice, all on the host in f64: there are a few hundred numbers.
+//! g = softmax((α + ε) / τ) with ε ~ Gumbel(0, 1) (Jang et al. 2017; FBNetV2 section 3). Each choice
+//! has one vector of logits. They stay on the host in f64, since there are only a few hundred numbers.
 
 use crate::cost::{BlockProbabilities, Probabilities};
 use crate::net::NetGates;
@@ -10,80 +10,80 @@ use crate::record::{ChoiceProbabilities, Metric, ResolutionProbability};
 use crate::rng::Seed;
 use crate::space::{BlockDecision, Decisions, SearchSpace};
 
-/// The logits of every choice, and Adam's memory of them.
+/// The logits of every choice, and the state of Adam.
 #[derive(Clone, Debug)]
 pub struct ArchParams {
     /// One choice per group of blocks that share their type.
-    types: Vec<Choice>,
-    blocks: Vec<BlockChoice>,
-    resolution: Choice,
+    types: Vec<Logits>,
+    blocks: Vec<BlockLogits>,
+    resolution: Logits,
     steps: i32,
 }
 
 #[derive(Clone, Debug)]
-struct BlockChoice {
+struct BlockLogits {
     /// Position among the choices of types.
     group: usize,
-    expansion: Choice,
-    width: Choice,
+    expansion: Logits,
+    width: Logits,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Choice {
-    logits: Vec<f64>,
+struct Logits {
+    values: Vec<f64>,
     /// Adam's first and second moments.
     first: Vec<f64>,
     second: Vec<f64>,
 }
 
-impl Choice {
+impl Logits {
     fn new(options: usize) -> Self {
         let zeros = vec![0.0; options];
-        Self { logits: zeros.clone(), first: zeros.clone(), second: zeros }
+        Self { values: zeros.clone(), first: zeros.clone(), second: zeros }
     }
 
     fn is_open(&self) -> bool {
-        self.logits.len() > 1
+        self.values.len() > 1
     }
 
-    /// The likeliest option; of equals the first.
-    fn best(&self) -> usize {
-        largest(&self.logits, 0..self.logits.len())
+    /// The most probable option; the first of equals.
+    fn argmax(&self) -> usize {
+        largest(&self.values, 0..self.values.len())
     }
 }
 
-/// Where the largest value is; of equals the one that comes first in `order`.
+/// The index of the largest value; among equals the first in `order`.
 fn largest(values: &[f64], order: impl Iterator<Item = usize>) -> usize {
     order.reduce(|best, i| if values[i] > values[best] { i } else { best }).unwrap_or_default()
 }
 
 impl ArchParams {
-    /// All options alike.
+    /// All options equally probable.
     #[must_use]
     pub fn new(space: &SearchSpace) -> Self {
         let groups = space.type_groups();
-        let types = groups.iter().map(|group| Choice::new(space.blocks[group.start].types.len()));
+        let types = groups.iter().map(|group| Logits::new(space.blocks[group.start].types.len()));
         let blocks = groups.iter().enumerate().flat_map(|(group, blocks)| {
-            space.blocks[blocks.clone()].iter().map(move |b| BlockChoice {
+            space.blocks[blocks.clone()].iter().map(move |b| BlockLogits {
                 group,
-                expansion: Choice::new(b.expansions()),
-                width: Choice::new(b.widths.len()),
+                expansion: Logits::new(b.expansions()),
+                width: Logits::new(b.widths.len()),
             })
         });
         Self {
             types: types.collect(),
             blocks: blocks.collect(),
-            resolution: Choice::new(space.resolutions.len()),
+            resolution: Logits::new(space.resolutions.len()),
             steps: 0,
         }
     }
 
-    /// Gates for one step, by Gumbel-Softmax at temperature τ.
+    /// The gates of one step, by Gumbel-Softmax at temperature τ.
     #[must_use]
     pub fn gates(&self, seed: Seed, label: &str, step: u64, tau: f64) -> Probabilities<f64> {
         let mut noise = seed.stream(label, step);
         self.map(|choice| {
-            let scaled = choice.logits.iter().map(|alpha| (alpha + noise.gumbel()) / tau);
+            let scaled = choice.values.iter().map(|alpha| (alpha + noise.gumbel()) / tau);
             softmax(&scaled.collect::<Vec<_>>())
         })
     }
@@ -92,19 +92,19 @@ impl ArchParams {
     #[must_use]
     pub fn softened(&self, tau: f64) -> Probabilities<f64> {
         self.map(|choice| {
-            softmax(&choice.logits.iter().map(|alpha| alpha / tau).collect::<Vec<_>>())
+            softmax(&choice.values.iter().map(|alpha| alpha / tau).collect::<Vec<_>>())
         })
     }
 
     /// Softmax of the logits, without noise.
     #[must_use]
     pub fn probabilities(&self) -> Probabilities<f64> {
-        self.map(|choice| softmax(&choice.logits))
+        self.map(|choice| softmax(&choice.values))
     }
 
     /// Block by block its type (the first block of a group for all of them), expansion and width,
     /// then the resolution: the order in which noise is drawn.
-    fn map(&self, mut of: impl FnMut(&Choice) -> Vec<f64>) -> Probabilities<f64> {
+    fn map(&self, mut of: impl FnMut(&Logits) -> Vec<f64>) -> Probabilities<f64> {
         let mut types: Vec<Vec<f64>> = Vec::with_capacity(self.types.len());
         let mut blocks = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
@@ -120,22 +120,22 @@ impl ArchParams {
         Probabilities { resolutions: of(&self.resolution), blocks }
     }
 
-    /// The likeliest option of every choice. While all are alike these are the first ones; for the
-    /// resolution it is the largest.
+    /// The most probable option of every choice; among equals the first, and for the resolution the
+    /// largest.
     #[must_use]
     pub fn decide(&self) -> Decisions {
         let blocks = self.blocks.iter().map(|block| BlockDecision {
-            block_type: self.types[block.group].best(),
-            expansion: block.expansion.best(),
-            width: block.width.best(),
+            block_type: self.types[block.group].argmax(),
+            expansion: block.expansion.argmax(),
+            width: block.width.argmax(),
         });
-        let logits = &self.resolution.logits;
+        let logits = &self.resolution.values;
         let resolution = largest(logits, (0..logits.len()).rev());
         Decisions { resolution, blocks: blocks.collect() }
     }
 
-    /// One step of Adam along d loss / d gate, at the soft `gates` of temperature τ that the loss
-    /// was taken at. What a choice shared by several blocks gets is the sum of their gradients.
+    /// One step of Adam, given d loss / d gate at the soft `gates` of temperature τ. A choice that several
+    /// blocks share gets the sum of their gradients.
     pub fn step(
         &mut self,
         config: &Adam,
@@ -147,19 +147,19 @@ impl ArchParams {
         // The moments start from zero and are corrected for it.
         let corrections =
             [config.beta1, config.beta2].map(|beta| 1.0 / (1.0 - beta.powi(self.steps)));
-        let move_along = |choice: &mut Choice, gates: &[f64], d: &[f64]| {
+        let update = |choice: &mut Logits, gates: &[f64], d: &[f64]| {
             if choice.is_open() {
                 choice.adam(config, corrections, &logit_gradients(gates, d, tau));
             }
         };
         let blocks = self.blocks.iter_mut().zip(&gates.blocks).zip(&gradients.blocks);
         for ((block, gates), d) in blocks {
-            move_along(&mut block.expansion, &gates.expansions, &d.expansions);
-            move_along(&mut block.width, &gates.widths, &d.widths);
+            update(&mut block.expansion, &gates.expansions, &d.expansions);
+            update(&mut block.width, &gates.widths, &d.widths);
         }
         for (group, choice) in self.types.iter_mut().enumerate() {
             let mut gates_of_group: &[f64] = &[];
-            let mut total = vec![0.0; choice.logits.len()];
+            let mut total = vec![0.0; choice.values.len()];
             let blocks = self.blocks.iter().zip(&gates.blocks).zip(&gradients.blocks);
             for ((_, gates), d) in blocks.filter(|((block, _), _)| block.group == group) {
                 gates_of_group = &gates.types;
@@ -167,22 +167,21 @@ impl ArchParams {
                     *total += d;
                 }
             }
-            move_along(choice, gates_of_group, &total);
+            update(choice, gates_of_group, &total);
         }
-        move_along(&mut self.resolution, &gates.resolutions, &gradients.resolutions);
+        update(&mut self.resolution, &gates.resolutions, &gradients.resolutions);
     }
 
-    /// Mean entropy of the choices of each kind that have something to choose, divided by the
-    /// largest it could be: 1 is undecided, 0 decided. By the name of its metric; the resolution's
-    /// only where there are several.
+    /// Mean normalised entropy of each kind of choice with several options: 1 is undecided, 0 decided.
+    /// The resolution's is there only if there are several.
     #[must_use]
     pub fn entropies(&self) -> Vec<(Metric, f64)> {
-        let mean = |choices: &mut dyn Iterator<Item = &Choice>| {
+        let mean = |choices: &mut dyn Iterator<Item = &Logits>| {
             let (sum, open) = choices.filter(|choice| choice.is_open()).fold(
                 (0.0, 0),
                 |(sum, open): (f64, usize), choice| {
-                    let largest = (choice.logits.len() as f64).ln();
-                    (sum + entropy(&softmax(&choice.logits)) / largest, open + 1)
+                    let largest = (choice.values.len() as f64).ln();
+                    (sum + entropy(&softmax(&choice.values)) / largest, open + 1)
                 },
             );
             sum / open.max(1) as f64
@@ -215,18 +214,18 @@ impl ArchParams {
             .collect()
     }
 
-    /// The probabilities of the resolutions; none where there is nothing to choose.
+    /// The probabilities of the resolutions; empty if there is only one.
     #[must_use]
     pub fn resolution_probabilities(&self, space: &SearchSpace) -> Vec<ResolutionProbability> {
         if !self.resolution.is_open() {
             return Vec::new();
         }
-        let all = space.resolutions.iter().zip(softmax(&self.resolution.logits));
+        let all = space.resolutions.iter().zip(softmax(&self.resolution.values));
         all.map(|(side, probability)| ResolutionProbability { side: *side, probability }).collect()
     }
 }
 
-/// One for the largest of the gates of every choice (of equals the first), zero for the others.
+/// One for the largest gate of every choice (the first of equals), zero for the others.
 #[must_use]
 pub fn hardened(soft: &Probabilities<f64>) -> Probabilities<f64> {
     let hard = |gates: &[f64]| -> Vec<f64> {
@@ -241,14 +240,14 @@ pub fn hardened(soft: &Probabilities<f64>) -> Probabilities<f64> {
     Probabilities { resolutions: hard(&soft.resolutions), blocks: blocks.collect() }
 }
 
-impl Choice {
+impl Logits {
     fn adam(&mut self, config: &Adam, corrections: [f64; 2], gradients: &[f64]) {
         for (i, gradient) in gradients.iter().enumerate() {
-            let d = gradient + config.weight_decay * self.logits[i];
+            let d = gradient + config.weight_decay * self.values[i];
             self.first[i] = config.beta1 * self.first[i] + (1.0 - config.beta1) * d;
             self.second[i] = config.beta2 * self.second[i] + (1.0 - config.beta2) * d * d;
             let [mean, square] = [self.first[i] * corrections[0], self.second[i] * corrections[1]];
-            self.logits[i] -= config.learning_rate * mean / (square.sqrt() + 1e-8);
+            self.values[i] -= config.learning_rate * mean / (square.sqrt() + 1e-8);
         }
     }
 }
@@ -275,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logit_gradients_are_the_derivatives_of_the_softmax() {
+    fn logit_gradients_equal_finite_differences() {
         let (alpha, d, tau, h) = ([0.3, -0.5, 1.1], [0.7, 0.1, -0.4], 1.7, 1e-6);
         let value = |alpha: [f64; 3]| -> f64 {
             softmax(&alpha.map(|a| a / tau)).iter().zip(d).map(|(g, d)| g * d).sum()

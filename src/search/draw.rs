@@ -1,4 +1,4 @@
-//! Networks drawn from a space, and small changes of a network.
+//! Random draws from a space, and mutations of a network.
 
 use super::budget::{Preferences, allows, most_probable};
 use crate::cost::BlockProbabilities;
@@ -8,17 +8,17 @@ use crate::space::{BlockDecision, Decisions, SearchSpace};
 use anyhow::Result;
 use std::ops::Range;
 
-/// Draws before a band counts as rare.
+/// Rejected draws after which networks within a budget count as rare.
 const DRAWS: usize = 10_000;
-/// Mutations of one parent before it counts as having none within the budget.
+/// Rejected mutations after which a parent is replaced.
 const MUTATIONS: usize = 1_000;
 
-/// One network, every option of every choice equally likely.
+/// Draws one network; all options of a choice are equally probable.
 ///
-/// With a budget, draws are rejected until one is within it (TuNAS's cost-matched random search):
-/// uniform among those networks. After 10,000 rejections every option gets Gumbel noise for its log
-/// probability, and the most probable decisions within the budget are taken: without a budget that would
-/// again be a uniform draw, within it it is close to one (perturb and MAP, Papandreou & Yuille 2011).
+/// With a budget, draws are rejected until one is within it (TuNAS's cost-matched random search), which
+/// is uniform among those networks. After 10,000 rejections the log probability of every option becomes
+/// Gumbel noise, and the most probable decisions within the budget are taken. Without a budget this
+/// would be a uniform draw; within one it is nearly uniform (perturb and MAP, Papandreou & Yuille 2011).
 ///
 /// # Errors
 /// When no network was found within the budget.
@@ -39,8 +39,7 @@ pub fn draw(
     perturbed(space, budget, stream)
 }
 
-/// The most probable decisions within the budget when every option has Gumbel noise for its log
-/// probability.
+/// The most probable decisions within the budget, with Gumbel noise as log probabilities.
 fn perturbed(space: &SearchSpace, budget: &Budget, stream: &mut Stream) -> Result<Decisions> {
     let mut noise =
         |options: usize| -> Vec<f64> { (0..options).map(|_| stream.gumbel()).collect() };
@@ -67,32 +66,32 @@ fn uniform(space: &SearchSpace, stream: &mut Stream) -> Decisions {
     Decisions { resolution: stream.below(space.resolutions.len()), blocks }
 }
 
-/// A choice, by the blocks that it is about.
-enum Choice {
+/// A choice with several options.
+enum OpenChoice {
     Resolution,
     Type(Range<usize>),
     Expansion(usize),
     Width(usize),
 }
 
-/// The choices that have several options, with their number.
-fn open_choices(space: &SearchSpace) -> Vec<(Choice, usize)> {
-    let mut all = vec![(Choice::Resolution, space.resolutions.len())];
+/// All open choices, with their numbers of options.
+fn open_choices(space: &SearchSpace) -> Vec<(OpenChoice, usize)> {
+    let mut all = vec![(OpenChoice::Resolution, space.resolutions.len())];
     for group in space.type_groups() {
         let options = space.blocks[group.start].types.len();
-        all.push((Choice::Type(group), options));
+        all.push((OpenChoice::Type(group), options));
     }
     for (i, block) in space.blocks.iter().enumerate() {
-        all.push((Choice::Expansion(i), block.expansions()));
-        all.push((Choice::Width(i), block.widths.len()));
+        all.push((OpenChoice::Expansion(i), block.expansions()));
+        all.push((OpenChoice::Width(i), block.widths.len()));
     }
     all.retain(|(_, options)| *options > 1);
     all
 }
 
-/// `parent` with another option in one choice; both are drawn uniformly. Rejected are mutations outside
-/// the budget, and those that name the same network once more: a skip has neither expansion nor, mostly,
-/// a width of its own. A parent that seems to have no other is replaced by a fresh draw.
+/// `parent` with another option in one choice; choice and option are drawn uniformly. Mutations outside
+/// the budget are rejected, and so are those that give the same network: a skip has no expansion and
+/// mostly no width of its own. After too many rejections the result is a new draw.
 ///
 /// # Errors
 /// As [`draw`].
@@ -113,12 +112,12 @@ pub fn mutate(
         let step = 1 + stream.below(options - 1);
         let change = |option: &mut usize| *option = (*option + step) % options;
         match choice {
-            Choice::Resolution => change(&mut child.resolution),
-            Choice::Type(group) => {
+            OpenChoice::Resolution => change(&mut child.resolution),
+            OpenChoice::Type(group) => {
                 child.blocks[group.clone()].iter_mut().for_each(|b| change(&mut b.block_type));
             }
-            Choice::Expansion(i) => change(&mut child.blocks[*i].expansion),
-            Choice::Width(i) => change(&mut child.blocks[*i].width),
+            OpenChoice::Expansion(i) => change(&mut child.blocks[*i].expansion),
+            OpenChoice::Width(i) => change(&mut child.blocks[*i].width),
         }
         if allows(budget, space, &child) && space.decide(&child) != before {
             return Ok(child);
@@ -136,7 +135,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn where_draws_are_rejected_too_often_they_are_nearly_uniform() {
+    fn perturbed_draws_are_nearly_uniform() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/spaces/smoke.toml");
         let space = load_space(&path).unwrap();
         let objective = Objective::Macs;

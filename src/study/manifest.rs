@@ -162,7 +162,7 @@ fn read_sweep(
         }
     });
     let recompute = s.names("recompute", RECOMPUTES);
-    let batch_size = s.require("batch_size", "how many images make a batch");
+    let batch_size = s.require("batch_size", "the number of images per batch");
     let batch_size =
         batch_size.and_then(|value| at_most(&value, 1..=MAX_BATCH, images, "training images"));
     let steps = s.whole("steps", 1..=MAX_STEPS);

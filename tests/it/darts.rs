@@ -1,5 +1,5 @@
-//! The gradient methods beside DMaskingNAS: DARTS' second order against brute force, whose turn it is
-//! when, and that an explicit supernet learns.
+//! The gradient methods: both orders of DARTS against finite differences, how they alternate between
+//! weights and α, and that an explicit supernet learns.
 
 use crate::numbers::random_map;
 use crate::spaces::{gate_values, parse};
@@ -51,8 +51,8 @@ width = 8
 activation = "hswish"
 "#;
 
-/// The forms of the search loss, with the cost kept small beside the cross-entropy, and above the
-/// hinge's target and the least that a logarithm is taken of.
+/// The forms of the search loss. The cost is small relative to the cross-entropy, above the target of the
+/// hinge, and above e units.
 const FORMS: [LossForm; 3] = [
     LossForm::Linear { lambda: 1e-4 },
     LossForm::LogPower { a: 0.2, b: 0.02 },
@@ -114,7 +114,7 @@ fn choices(p: &Probabilities<f64>) -> Vec<&Vec<f64>> {
     [&p.resolutions].into_iter().chain(blocks).collect()
 }
 
-/// Logits that give these probabilities at temperature τ.
+/// Logits of these probabilities at temperature τ.
 fn logits(p: &Probabilities<f64>, tau: f64) -> Vec<Vec<f64>> {
     choices(p).into_iter().map(|p| p.iter().map(|p| tau * p.ln()).collect()).collect()
 }
@@ -197,8 +197,8 @@ fn by_logits(gradient: &AlphaGradient) -> Vec<Vec<f64>> {
     by_choice.collect()
 }
 
-/// The slope of a function of the logits by each of them, by central differences.
-fn slopes(at: &[Vec<f64>], h: f64, of: impl Fn(&[Vec<f64>]) -> f64) -> Vec<Vec<f64>> {
+/// The gradient of a function of the logits, by central differences.
+fn finite_differences(at: &[Vec<f64>], h: f64, of: impl Fn(&[Vec<f64>]) -> f64) -> Vec<Vec<f64>> {
     let slope = |choice: usize, option: usize| {
         let moved = |h: f64| {
             let mut moved = at.to_vec();
@@ -211,8 +211,8 @@ fn slopes(at: &[Vec<f64>], h: f64, of: impl Fn(&[Vec<f64>]) -> f64) -> Vec<Vec<f
     (0..at.len()).map(of_choice).collect()
 }
 
-/// How far the first is from the second, as a share of the second's length.
-fn apart(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
+/// The distance between both, relative to the norm of the second.
+fn relative_distance(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
     assert_eq!(
         a.iter().map(Vec::len).collect::<Vec<_>>(),
         b.iter().map(Vec::len).collect::<Vec<_>>()
@@ -222,7 +222,8 @@ fn apart(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
     squares(&mut pairs.map(|(a, b)| a - b)) / squares(&mut b.iter().flatten().copied())
 }
 
-/// Narrows all norms: no value reaches ±3, where the slope of h-swish jumps. What remains is smooth.
+/// Scales all norms down: no value reaches ±3, where the derivative of h-swish jumps, so that the loss
+/// is smooth.
 fn keep_clear_of_kinks(params: &Params) {
     let is_gamma = |name: &str| name.rsplit('.').next() == Some("gamma");
     for (name, tensor) in params.named().filter(|(name, _)| is_gamma(name)) {
@@ -232,21 +233,21 @@ fn keep_clear_of_kinks(params: &Params) {
 }
 
 #[test]
-fn the_second_order_is_the_slope_of_every_loss_behind_a_step_of_the_weights() {
+fn the_second_order_agrees_with_finite_differences() {
     for space in tiny_spaces() {
         for form in FORMS {
-            the_second_order_is_the_slope(&space, form);
+            assert_second_order_agrees(&space, form);
         }
     }
 }
 
-fn the_second_order_is_the_slope(space: &SearchSpace, form: LossForm) {
+fn assert_second_order_agrees(space: &SearchSpace, form: LossForm) {
     let batches = (&batch(space, "held out"), &batch(space, "training"));
     let by_order = [Order::First, Order::Second].map(|order| {
         let (config, alpha) = tiny_config(MethodName::Darts, form);
         let mut relaxed = explicit(space, &config, 1);
         keep_clear_of_kinks(relaxed.params());
-        // Away from equal gates and initial weights, by the same steps.
+        // Some steps, so that gates are not equal and weights not initial.
         for step in 0..4 {
             relaxed.alpha_step(&alpha, batches.0, None, step, TAU).unwrap();
             relaxed.weight_step(batches.1, step, TAU, 0.05).unwrap();
@@ -255,27 +256,30 @@ fn the_second_order_is_the_slope(space: &SearchSpace, form: LossForm) {
         let at = logits(&relaxed.alpha().probabilities(), 1.0);
         let (net, params) = (relaxed.supernet(), relaxed.params());
         let ahead = |logits: &[Vec<f64>]| loss_ahead(net, params, batches, form, logits);
-        apart(&found, &slopes(&at, 0.02, ahead))
+        relative_distance(&found, &finite_differences(&at, 0.02, ahead))
     });
     let [first, second] = by_order;
-    assert!(second < 1e-3, "{form:?}: the second order is {second} of the slope away");
-    assert!(first > 0.3, "{form:?}: the first order is {first} away, no test can tell");
+    assert!(second < 1e-3, "{form:?}: the second order is off by {second}");
+    assert!(
+        first > 0.3,
+        "{form:?}: the first order is off by {first} only, so this test shows nothing"
+    );
 }
 
 #[test]
-fn the_gradient_of_alpha_is_the_slope_of_the_loss_under_its_noise() {
+fn the_gradient_of_alpha_agrees_with_finite_differences() {
     for space in tiny_spaces() {
         let (config, alpha) = tiny_config(MethodName::Dmasking, FORMS[0]);
-        let of_masked = away_from_the_slope(masked(&space, &config, 1), &alpha);
+        let of_masked = error_of_gradient(masked(&space, &config, 1), &alpha);
         let (config, alpha) = tiny_config(MethodName::Dnas, FORMS[0]);
-        let away = [of_masked, away_from_the_slope(explicit(&space, &config, 1), &alpha)];
+        let away = [of_masked, error_of_gradient(explicit(&space, &config, 1), &alpha)];
         assert!(away.iter().all(|away| *away < 1e-3), "{:?}: {away:?}", space.resolutions);
     }
 }
 
-/// How far the gradient that α goes along is from the slope of the search loss by the logits that give
-/// the gates of that step, which are α with its noise up to a constant of each choice.
-fn away_from_the_slope<N: GatedNetwork>(mut relaxed: Relaxed<N>, alpha: &AlphaConfig) -> f64 {
+/// The relative error of the gradient of α. The finite differences are taken by the logits that give the
+/// gates of that step: α with its noise, up to a constant for each choice.
+fn error_of_gradient<N: GatedNetwork>(mut relaxed: Relaxed<N>, alpha: &AlphaConfig) -> f64 {
     let space = relaxed.supernet().space().clone();
     let held_out = batch(&space, "held out");
     keep_clear_of_kinks(relaxed.params());
@@ -290,11 +294,14 @@ fn away_from_the_slope<N: GatedNetwork>(mut relaxed: Relaxed<N>, alpha: &AlphaCo
         let (result, _) = descend(net, &mut params.moved(&none, 0.0).unwrap(), &held_out, &p);
         search_loss(alpha.loss.form, result.loss, propagate(&space, &p, &1.0).cost.macs / UNIT)
     };
-    apart(&by_logits(&gradient), &slopes(&logits(&gradient.soft, TAU), 0.02, loss))
+    relative_distance(
+        &by_logits(&gradient),
+        &finite_differences(&logits(&gradient.soft, TAU), 0.02, loss),
+    )
 }
 
 #[test]
-fn the_loss_of_an_explicit_supernet_falls_on_a_batch_that_it_sees_again_and_again() {
+fn an_explicit_supernet_fits_one_batch() {
     let space = parse(TINY);
     let (config, _) = tiny_config(MethodName::Dnas, FORMS[0]);
     let mut relaxed = explicit(&space, &config, 5);
@@ -327,7 +334,7 @@ impl Recorder for Log {
     }
 }
 
-/// The same method, whose α learns after so many epochs.
+/// The same method with so many warm-up epochs.
 fn with_warmup(mut method: Method, epochs: usize) -> Method {
     match &mut method {
         Method::Dmasking { alpha, .. }
@@ -340,8 +347,8 @@ fn with_warmup(mut method: Method, epochs: usize) -> Method {
     method
 }
 
-/// A search of two epochs, the first of them without α: 128 images for the weights, 32 for α, in
-/// batches of 16.
+/// A search of two epochs, the first without α: a weight split of 128 images and an architecture split of
+/// 32, in batches of 16.
 fn short_search(method: MethodName) -> (SearchOutcome, Log) {
     let manifest = smoke(method);
     let dataset = data::load(&manifest.data, Path::new("/nowhere")).unwrap();
@@ -356,24 +363,24 @@ fn short_search(method: MethodName) -> (SearchOutcome, Log) {
 }
 
 #[test]
-fn weights_and_alpha_take_turns_by_epoch_or_by_minibatch() {
-    // DNAS: α's two minibatches at the end of an epoch. DARTS: one beside each of the weights'.
+fn training_alternates_by_epoch_or_by_minibatch() {
+    // DNAS: two minibatches for α at the end of an epoch. DARTS: one before each of the weights.
     for (method, steps) in [(MethodName::Dnas, 2), (MethodName::Darts, 8)] {
         let (outcome, log) = short_search(method);
         assert_eq!(log.0[&Metric::SEARCH_STEP_LOSS].len(), 16, "{method:?}");
         assert_eq!(log.0[&Metric::SEARCH_ALPHA_STEP_LOSS].len(), steps, "{method:?}");
         assert_eq!(outcome.work.images, 16 * (16 + steps as u64), "{method:?}");
         let entropies = &log.0[&Metric::SEARCH_ENTROPY_WIDTH];
-        assert!((entropies[0] - 1.0).abs() < 1e-12, "{method:?}: α moved while it was to wait");
+        assert!((entropies[0] - 1.0).abs() < 1e-12, "{method:?}: α changed in the warm-up");
         assert!(entropies[1] < 1.0 - 1e-6, "{method:?}: {entropies:?}");
     }
 }
 
 #[test]
-fn all_passes_through_the_explicit_supernet_are_counted() {
-    // Minibatches, and the multiply-accumulates of the supernet for an image of each: a step of the
-    // weights takes 3, a way back without theirs 2. The second order looks at the upcoming minibatch,
-    // at the held-out one ahead, and at the upcoming one on both sides.
+fn all_passes_of_the_explicit_supernet_count() {
+    // Minibatches, and how often each takes the multiply-accumulates of the supernet: 3 for a step of the
+    // weights, 2 for a backward pass without them. The second order takes the gradients of the next
+    // minibatch, of the held-out one after the step, and of the next one twice for finite differences.
     let weights = (16, 16 * 3);
     for (method, passes, macs) in [
         (MethodName::Dnas, 2, 2 * 2),
@@ -389,7 +396,7 @@ fn all_passes_through_the_explicit_supernet_are_counted() {
 }
 
 #[test]
-fn the_methods_on_one_supernet_differ_in_what_they_find() {
+fn methods_on_one_supernet_differ() {
     let found = [MethodName::Dnas, MethodName::Darts, MethodName::Darts2].map(|method| {
         let (outcome, log) = short_search(method);
         (format!("{:?}", outcome.probabilities), log.0[&Metric::SEARCH_STEP_LOSS].clone())
@@ -397,7 +404,7 @@ fn the_methods_on_one_supernet_differ_in_what_they_find() {
     for (a, b) in [(0, 1), (0, 2), (1, 2)] {
         assert_ne!(found[a].0, found[b].0);
     }
-    // Without α there is only the noise to tell them apart.
+    // In the warm-up they differ only in the noise of their gates.
     assert_ne!(found[0].1[..8], found[1].1[..8]);
     assert_eq!(found[1].1[..8], found[2].1[..8]);
     let (_, darts) = short_search(MethodName::Darts);
