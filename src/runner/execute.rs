@@ -7,7 +7,7 @@ use super::plan::RunPlan;
 use crate::cost;
 use crate::memory;
 use crate::monitor::Monitor;
-use crate::record::{FoundArchitecture, Metric, Phase, Work};
+use crate::record::{DataFingerprint, FoundArchitecture, Metric, Phase, Work};
 use crate::rng::Seed;
 use crate::search::{self, SearchData, SearchOutcome};
 use crate::space::ArchSpec;
@@ -32,8 +32,16 @@ impl RunPlan<'_> {
         memory::reset_high_water();
         check_budget(self.manifest)?;
         let sample = self.networks_to_rank()?;
-        let (prepared, _) =
-            monitor.phase(Phase::Data, |_| Ok((self.prepare(data_root)?, Work::default())))?;
+        let (prepared, _) = monitor.phase(Phase::Data, |monitor| {
+            let prepared = self.prepare(data_root)?;
+            let dataset = &prepared.dataset;
+            monitor.recorder.data(&DataFingerprint {
+                train_images: dataset.train.len() as u64,
+                test_images: dataset.test.len() as u64,
+                sha256: dataset.fingerprint(),
+            })?;
+            Ok((prepared, Work::default()))
+        })?;
         let (mut outcome, _) = monitor.phase(Phase::Search, |monitor| {
             let outcome = self.search(&prepared, device, monitor)?;
             let work = outcome.work;

@@ -24,21 +24,38 @@ pub async fn of_run(connection: &mut SqliteConnection, id: i64) -> Result<Vec<Me
     Ok(rows.iter().filter_map(|(metric, step, value)| measurement(metric, *step, *value)).collect())
 }
 
-/// The measurements of these metrics in the last attempts of all runs, by run; within a run by
-/// metric, then step.
+/// The measurements of these metrics, also in repeats, in the last attempts of all runs: by run, and
+/// metric by metric in the order of steps.
 pub async fn of_all_runs(
     connection: &mut SqliteConnection,
     metrics: &[Metric],
 ) -> Result<BTreeMap<i64, Vec<Measurement>>, Fault> {
-    // The names in a row, so that each pair of a run and a metric is one range of the key.
+    // Each pair of a run and a metric is one range of the key, so that no other row is read. The
+    // repeats that a run has are found one after the other.
     const SQL: &str = "
+        WITH RECURSIVE repeats (run, attempt, metric) AS (
+            SELECT run, number, (SELECT min(metric) FROM measurements AS m
+                                 WHERE m.run = a.run AND m.attempt = a.number
+                                 AND m.metric > 'repeat.' AND m.metric < 'repeat/')
+            FROM last_attempts AS a WHERE run BETWEEN ?2 AND ?3
+            UNION ALL
+            SELECT run, attempt, (SELECT min(metric) FROM measurements AS m
+                                  WHERE m.run = repeats.run AND m.attempt = repeats.attempt
+                                  AND m.metric > repeats.metric AND m.metric < 'repeat/')
+            FROM repeats WHERE metric IS NOT NULL
+        ),
+        wanted (run, attempt, metric) AS MATERIALIZED (
+            SELECT a.run, a.number, name.value
+            FROM last_attempts AS a CROSS JOIN json_each(?1) AS name
+            WHERE a.run BETWEEN ?2 AND ?3
+            UNION ALL
+            SELECT run, attempt, metric FROM repeats
+            WHERE ltrim(substr(metric, 8), '0123456789.') IN (SELECT value FROM json_each(?1))
+        )
         SELECT m.run, m.metric, m.step, m.value
-        FROM last_attempts AS a
-        CROSS JOIN json_each(?1) AS name
+        FROM wanted AS w
         CROSS JOIN measurements AS m
-            ON m.run = a.run AND m.attempt = a.number AND m.metric = name.value
-        WHERE a.run BETWEEN ?2 AND ?3
-        ORDER BY a.run";
+            ON m.run = w.run AND m.attempt = w.attempt AND m.metric = w.metric";
     let mut names: Vec<_> = metrics.iter().map(|metric| metric.name()).collect();
     names.sort_unstable();
     names.dedup();

@@ -2,7 +2,7 @@
 
 use repro::env::Environment;
 use repro::record::{
-    ChoiceProbabilities, FoundArchitecture, Metric, Phase, PhaseUsage, Recorder,
+    ChoiceProbabilities, DataFingerprint, FoundArchitecture, Metric, Phase, PhaseUsage, Recorder,
     ResolutionProbability,
 };
 use repro::space::{BlockDecision, Decisions, load_space};
@@ -183,6 +183,9 @@ fn everything_a_run_reports_comes_back() {
     recorder.measure(9, &[(Metric::SEARCH_LOSS, -5e-324)]).unwrap();
     recorder.phase_finished(Phase::Search, usage).unwrap();
     recorder.phase_started(Phase::Data).unwrap();
+    let data =
+        DataFingerprint { train_images: 50_000, test_images: 10_000, sha256: "0f".repeat(32) };
+    recorder.data(&data).unwrap();
     recorder.phase_finished(Phase::Data, PhaseUsage::default()).unwrap();
     recorder.phase_started(Phase::Test).unwrap();
     recorder.architecture(&found()).unwrap();
@@ -196,6 +199,7 @@ fn everything_a_run_reports_comes_back() {
     assert_eq!(runs[0], store.run(1).unwrap());
     let run = &runs[0];
     assert_eq!(run.manifest, new.manifest);
+    assert_eq!((&run.data, &runs[1].data), (&Some(data), &None));
     assert_eq!(run.experiment, "small");
     assert_eq!((&run.method, &run.dataset, run.seed), (&new.method, &new.dataset, new.seed));
     assert_eq!((run.attempt, run.status, &run.error), (1, RunStatus::Finished, &None));
@@ -232,6 +236,32 @@ fn everything_a_run_reports_comes_back() {
             (Metric::SEARCH_LOSS, 10, 0.1)
         ]
     );
+}
+
+#[test]
+fn chosen_metrics_of_all_runs_are_read_at_once() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    let [loss, repeated, other] =
+        [Metric::TRAIN_LOSS, Metric::TRAIN_LOSS.of_repeat(12), Metric::TRAIN_TOP1];
+    for seed in 1..=70 {
+        let mut recorder = store.begin(&new_run(seed)).unwrap();
+        let value = seed as f64;
+        recorder.measure(7, &[(other, 0.0), (loss, value), (repeated, -value)]).unwrap();
+        recorder.measure(3, &[(loss, value + 0.5), (other.of_repeat(1), 0.0)]).unwrap();
+        recorder.interrupt().unwrap();
+    }
+    let all = store.measurements_of(&[Metric::SEARCH_TAU, loss]).unwrap();
+    assert_eq!(all.len(), 70);
+    for (id, measured) in all {
+        let row = |metric, step, value| Measurement { metric, step, value };
+        let value = id as f64;
+        let mut expected =
+            [row(loss, 3, value + 0.5), row(loss, 7, value), row(repeated, 7, -value)];
+        expected.sort_by_key(|m| (m.metric != measured[0].metric, m.step));
+        assert_eq!(measured, expected);
+    }
+    assert!(store.measurements_of(&[]).unwrap().is_empty());
 }
 
 #[test]
