@@ -11,10 +11,10 @@ use crate::record::{
     ChoiceProbabilities, DataFingerprint, Phase, PhaseUsage, ResolutionProbability,
 };
 use crate::space::ArchSpec;
+use crate::text::ranges;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, ValueRef, query, query_scalar};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 /// Every run with its last attempt; what is absent is NULL. Also a run whose rows in other tables
 /// somebody has deleted is there.
@@ -342,19 +342,6 @@ pub async fn known_runs(connection: &mut SqliteConnection) -> Result<String, Fau
     })
 }
 
-/// Ascending ids in words: `1 to 4, 7`.
-fn ranges(ids: &[i64]) -> String {
-    let mut text = String::new();
-    for range in ids.chunk_by(|a, b| a + 1 == *b) {
-        let separator = if text.is_empty() { "" } else { ", " };
-        let _ = match range {
-            [first, .., last] => write!(text, "{separator}{first} to {last}"),
-            _ => write!(text, "{separator}{}", range[0]),
-        };
-    }
-    text
-}
-
 fn status(name: &str) -> Result<RunStatus, sqlx::Error> {
     use RunStatus::{Failed, Finished, Interrupted, Running};
     let all = [Running, Finished, Failed, Interrupted];
@@ -377,15 +364,4 @@ fn maybe_count(row: &SqliteRow, column: &str) -> Result<Option<u64>, sqlx::Error
 /// Someone else has changed the tables' contents.
 fn unreadable(what: &str) -> sqlx::Error {
     sqlx::Error::Decode(what.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_are_named_by_ranges() {
-        assert_eq!(ranges(&[1, 2, 3, 4]), "1 to 4");
-        assert_eq!(ranges(&[1, 3, 4, 9]), "1, 3 to 4, 9");
-    }
 }

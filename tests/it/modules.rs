@@ -45,7 +45,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("manifest", &["cost", "document", "recipe", "space"]),
-    ("store", &["env", "hex", "record", "space"]),
+    ("store", &["env", "hex", "record", "space", "text"]),
     (
         "bench",
         &[
