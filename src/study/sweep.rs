@@ -326,6 +326,28 @@ mod tests {
     }
 
     #[test]
+    fn other_programs_are_announced_once() {
+        let mut announced = Vec::new();
+        let result = sweep(
+            &study(&[]),
+            MethodName::Dnas,
+            1,
+            &mut |event| {
+                if let Event::Disturbed { point, other_cores } = event {
+                    announced.push((point.options, other_cores));
+                }
+            },
+            &mut |point| {
+                let other_cores = Some(point.options as f64 - 0.9);
+                Ok(StepUsage { other_cores, ..StepUsage::default() })
+            },
+            &mut |_| Ok(()),
+        );
+        result.unwrap();
+        assert_eq!(announced, [(2, 1.1)]);
+    }
+
+    #[test]
     fn an_interrupted_sweep_stops() {
         let stop = |options| if options == 2 { Err(Interrupted.into()) } else { Ok(()) };
         let (result, log) = swept(&study(&[]), stop);

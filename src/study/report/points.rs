@@ -255,4 +255,16 @@ pub mod tests {
         let (method, dimension) = (method.to_owned(), dimension.to_owned());
         GrowthCurve { method, recompute: "none".to_owned(), dimension, points }
     }
+
+    #[test]
+    fn disturbed_processes_are_counted() {
+        let mut points = curve("dnas", "width", &[(1, Some((1, 1.0))), (2, None)]).points;
+        assert!(matches!(Load::of(&points), Load::NotRecorded));
+        points[0].repeats[0].other_cores = Some(0.1);
+        assert!(Load::of(&points).warning().is_none());
+        points[0].repeats[1].other_cores = Some(0.96);
+        let warning = Load::of(&points).warning().unwrap();
+        assert!(warning.contains("during 1 of 2 processes (at most 1.0)"), "{warning}");
+        assert_eq!((points[0].other_cores(), points[1].other_cores()), (Some(0.96), None));
+    }
 }
