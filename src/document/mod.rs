@@ -29,7 +29,7 @@ pub use overrides::Overrides;
 pub use section::{Entry, Section};
 
 use findings::Findings;
-use source::Source;
+use source::SourceText;
 use std::cell::RefCell;
 use std::path::Path;
 use toml::Spanned;
@@ -38,14 +38,14 @@ use toml::de::DeTable;
 /// A TOML file with overrides from the command line.
 #[derive(Clone, Debug)]
 pub struct Document {
-    source: Source,
+    source: SourceText,
 }
 
 impl Document {
     /// Text that is already in memory; `path` is for the messages.
     #[must_use]
     pub fn new(path: &Path, text: &str) -> Self {
-        Self { source: Source::new(path, text) }
+        Self { source: SourceText::new(path, text) }
     }
 
     /// Reads a regular file of at most 1 MiB.
@@ -53,7 +53,7 @@ impl Document {
     /// # Errors
     /// If there is no such file, it is longer, or it is not UTF-8 text.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
-        Ok(Self { source: Source::load(path)? })
+        Ok(Self { source: SourceText::load(path)? })
     }
 
     /// Overrides values of the file with those of the command line.

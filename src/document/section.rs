@@ -3,7 +3,7 @@
 use super::diagnostic::{Diagnostic, Diagnostics, SourceSpan, nearest};
 use super::expected;
 use super::findings::Findings;
-use super::source::Source;
+use super::source::SourceText;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::{Range, RangeBounds, RangeInclusive};
@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 /// A table. A read returns `None` where it found a problem, so that the caller can go on and find
 /// the others.
 pub struct Section<'a> {
-    source: &'a Source,
+    source: &'a SourceText,
     findings: &'a RefCell<Findings>,
     path: String,
     span: Range<usize>,
@@ -26,7 +26,7 @@ pub struct Section<'a> {
 
 /// A value with its key.
 pub struct Entry<'a> {
-    source: &'a Source,
+    source: &'a SourceText,
     findings: &'a RefCell<Findings>,
     path: String,
     node: &'a Spanned<DeValue<'a>>,
@@ -34,7 +34,7 @@ pub struct Entry<'a> {
 
 impl<'a> Section<'a> {
     pub(super) fn root(
-        source: &'a Source,
+        source: &'a SourceText,
         table: &'a DeTable<'a>,
         findings: &'a RefCell<Findings>,
     ) -> Self {
@@ -42,7 +42,7 @@ impl<'a> Section<'a> {
     }
 
     fn new(
-        source: &'a Source,
+        source: &'a SourceText,
         findings: &'a RefCell<Findings>,
         path: String,
         span: Range<usize>,

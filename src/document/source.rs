@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The text of a file, and the overrides of the command line.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(super) struct SourceText {
     path: PathBuf,
     text: String,
     /// Each override is a small TOML document. It begins with as many blanks as the file and the
@@ -19,7 +19,7 @@ pub(super) struct Source {
 /// No file that somebody wrote by hand is longer.
 const MAX_BYTES: u64 = 1 << 20;
 
-impl Source {
+impl SourceText {
     pub(super) fn new(path: &Path, text: &str) -> Self {
         Self { path: path.to_path_buf(), text: text.to_owned(), overrides: Vec::new() }
     }
