@@ -107,7 +107,8 @@ pub(super) fn read_search(
         budget: budget?,
     };
     let methods = methods.iter().map(|method| own.of(*method)).collect::<Option<Vec<_>>>()?;
-    Some(Search { config, methods, scores: own.scores })
+    // Without a method there is nothing to search by, which has been reported.
+    (!methods.is_empty()).then_some(Search { config, methods, scores: own.scores })
 }
 
 /// The settings of single methods. A manifest may have those of methods that it does not name.

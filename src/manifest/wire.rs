@@ -94,7 +94,7 @@ pub(crate) fn read_seeds(value: &Entry<'_>) -> Option<Vec<u64>> {
     value.list(1..=1000, SEEDS, |member| {
         let seed = member.whole_u64(0..=i64::MAX as u64)?;
         if seen.contains(&seed) {
-            return member.fail(format!("seed {seed} is there twice"), "give each seed once");
+            return member.fail(format!("seed {seed} is given twice"), "give each seed once");
         }
         seen.push(seed);
         Some(seed)

@@ -150,7 +150,7 @@ mod tests {
             (arch(mbconv(3, 24, true, false), 0, 16), "block 1.1: its stride is 0"),
             (arch(mbconv(3, 24, true, false), 1, 1 << 50), "block 1.1: its width is"),
             (arch(mbconv(3, 24, false, false), 1, 16), "block 1.1: it has no expansion"),
-            (arch(mbconv(3, 24, true, true), 1, 12), "block 1.1: it adds 16 channels to 12"),
+            (arch(mbconv(3, 24, true, true), 1, 12), "block 1.1: it adds 16 input channels to 12"),
             (arch(BlockKind::Identity, 2, 16), "block 1.1: an identity"),
             (arch(BlockKind::Identity, 1, 20), "block 1.1: an identity"),
         ];

@@ -176,7 +176,7 @@ fn a_network_that_does_not_fit_is_refused() {
         &["blocks[2].kernal: there is no such key"],
     );
     refused(&|arch| drop(arch.as_object_mut().unwrap().remove("head")), &["missing", "head"]);
-    refused(&|arch| *arch = Value::Null, &["is no architecture"]);
+    refused(&|arch| *arch = Value::Null, &["is not an architecture"]);
 }
 
 #[test]
