@@ -1,9 +1,9 @@
-//! What a run reports while it works. The database implements [`Recorder`]; nothing below the
-//! runner knows that there is one.
+//! What a run reports while it works. The database implements [`Recorder`]; only the runner and the
+//! command line know of it.
 
 mod metric;
 
-pub use metric::{Metric, Per, Unit};
+pub use metric::{Metric, MetricUnit, Per};
 
 use crate::space::ArchSpec;
 use serde::{Deserialize, Serialize};
@@ -14,14 +14,14 @@ pub enum Phase {
     /// Reading and preparing the data set.
     Data,
     Search,
-    /// From choices to an architecture.
+    /// From the probabilities of the choices to an architecture.
     Derive,
-    /// Scoring networks with the search's shared weights and training each by itself, where a run is
-    /// asked to.
+    /// Scoring networks with the search's shared weights and training each on its own. Only where the
+    /// manifest asks for it.
     Rank,
     /// Training the derived network from scratch.
     Train,
-    /// The single look at the test images.
+    /// The only evaluation on the test images.
     Test,
 }
 
@@ -29,7 +29,7 @@ impl Phase {
     pub const ALL: [Self; 6] =
         [Self::Data, Self::Search, Self::Derive, Self::Rank, Self::Train, Self::Test];
 
-    /// The name in the database and in metric paths.
+    /// The name in the database and in the names of metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -49,10 +49,10 @@ pub trait Recorder {
     /// metric has one per step.
     ///
     /// # Errors
-    /// When they cannot be stored: the run must not go on unrecorded.
+    /// When they cannot be stored: the run must not continue without a record.
     fn measure(&mut self, step: u64, metrics: &[(Metric, f64)]) -> anyhow::Result<()>;
 
-    /// A phase begins.
+    /// A phase starts.
     ///
     /// # Errors
     /// As [`Recorder::measure`].
@@ -64,7 +64,7 @@ pub trait Recorder {
     /// As [`Recorder::measure`].
     fn phase_finished(&mut self, phase: Phase, usage: PhaseUsage) -> anyhow::Result<()>;
 
-    /// Which images the run has read.
+    /// The images that the run has read.
     ///
     /// # Errors
     /// As [`Recorder::measure`].
@@ -72,14 +72,14 @@ pub trait Recorder {
         Ok(())
     }
 
-    /// The architecture that the search arrived at.
+    /// The result of the search.
     ///
     /// # Errors
     /// As [`Recorder::measure`].
-    fn architecture(&mut self, found: &FoundArchitecture) -> anyhow::Result<()>;
+    fn architecture(&mut self, found: &SearchedArchitecture) -> anyhow::Result<()>;
 }
 
-/// Keeps nothing: of some loops only the end is told.
+/// Keeps nothing, for loops of which only the result counts.
 #[derive(Clone, Copy, Debug)]
 pub struct NullRecorder;
 
@@ -93,12 +93,12 @@ impl Recorder for NullRecorder {
     fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> anyhow::Result<()> {
         Ok(())
     }
-    fn architecture(&mut self, _: &FoundArchitecture) -> anyhow::Result<()> {
+    fn architecture(&mut self, _: &SearchedArchitecture) -> anyhow::Result<()> {
         Ok(())
     }
 }
 
-/// Tells data sets apart, also those of one name.
+/// Tells data sets with the same name apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DataFingerprint {
     /// Before any are held out.
@@ -108,18 +108,17 @@ pub struct DataFingerprint {
     pub sha256: String,
 }
 
-/// What a search arrived at.
+/// The result of a search.
 #[derive(Clone, Debug, PartialEq)]
-pub struct FoundArchitecture {
+pub struct SearchedArchitecture {
     pub arch: ArchSpec,
     /// Multiply-accumulates for one image.
     pub macs: u64,
     /// Weights of convolutions and fully connected layers.
     pub params: u64,
-    /// How sure the search was of each choice, block by block; empty where a method has no
-    /// probabilities.
+    /// Final probabilities of the choices, block by block; empty where a method has none.
     pub probabilities: Vec<ChoiceProbabilities>,
-    /// How sure it was of each input resolution, ascending; empty where there was no choice.
+    /// Those of the input resolutions, ascending; empty where there was no choice.
     pub resolutions: Vec<ResolutionProbability>,
 }
 
@@ -141,7 +140,7 @@ pub struct ChoiceProbabilities {
     pub widths: Vec<f64>,
 }
 
-/// What a phase took.
+/// What a phase used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PhaseUsage {
     pub seconds: f64,
@@ -149,20 +148,20 @@ pub struct PhaseUsage {
     pub peak_bytes: u64,
     /// Images processed.
     pub images: u64,
-    /// See [`Work::macs`]; `None` where a version recorded the phase that did not count them.
+    /// See [`Work::macs`]; `None` where an earlier version recorded the phase.
     pub macs: Option<u64>,
     /// Networks evaluated; `None` likewise.
     pub architectures: Option<u64>,
 }
 
-/// What a phase worked through.
+/// What a phase processed.
 ///
-/// Multiply-accumulates are those of convolutions and fully connected layers of what really ran: once
-/// for the way forward, once more for the gradients of activations, and once more for those of
-/// weights. What is computed again to save memory is not counted.
+/// Multiply-accumulates are those of convolutions and fully connected layers that were executed: once
+/// for the forward pass, once for the gradients of activations, and once for the gradients of
+/// weights. What is recomputed to save memory is not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Images that went through a network, counted each time.
+    /// Images that passed through a network, counted each time.
     pub images: u64,
     pub macs: u64,
     /// Networks that were evaluated.
@@ -176,23 +175,24 @@ impl Work {
         self.macs += 3 * macs * images as u64;
     }
 
-    /// Adds steps that had the gradients of a network's activations on `images`, not of its weights.
+    /// Adds steps that computed the gradients of a network's activations on `images`, but not of its
+    /// weights.
     pub fn add_arch_gradient(&mut self, macs: u64, images: usize) {
         self.images += images as u64;
         self.macs += 2 * macs * images as u64;
     }
 
-    /// Adds `images` that a network only looked at.
+    /// Adds forward passes of a network on `images`.
     pub fn add_inference(&mut self, macs: u64, images: usize) {
         self.images += images as u64;
         self.macs += macs * images as u64;
     }
 }
 
-/// What one training step of a supernet's weights took: medians over the steps of one process.
+/// What one training step of a supernet's weights used: medians over the steps of one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepUsage {
-    /// Of which up to the loss, back from it, and for the update.
+    /// The whole step; the next three are its parts.
     pub seconds: f64,
     pub forward_seconds: f64,
     pub backward_seconds: f64,
@@ -203,13 +203,13 @@ pub struct StepUsage {
     pub forward_bytes: u64,
     pub backward_bytes: u64,
     pub optimizer_bytes: u64,
-    /// Whose bytes the peak is made of: their sum is the peak.
+    /// What the peak consists of.
     pub weight_bytes: u64,
     pub velocity_bytes: u64,
     pub activation_bytes: u64,
     pub gradient_bytes: u64,
     pub scratch_bytes: u64,
-    /// How far the resident size rose; `None` where the operating system does not tell.
+    /// Growth of the resident size; `None` where the operating system does not report it.
     pub resident_bytes: Option<u64>,
     /// Processor cores that other programs kept busy meanwhile; `None` where that was not measured.
     pub other_cores: Option<f64>,
@@ -230,7 +230,7 @@ pub struct ScalingPoint {
     pub batch: u64,
     /// Networks of the space.
     pub log10_candidates: f64,
-    /// What the memory model says of the peak.
+    /// The memory model's peak.
     pub predicted_bytes: u64,
     /// `None` where it was only predicted: it needs more memory than was free or allowed.
     pub measured: Option<StepUsage>,

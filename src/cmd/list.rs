@@ -4,7 +4,7 @@ use super::say;
 use super::summary::Summary;
 use anyhow::Result;
 use repro::env;
-use repro::store::{RunRow, Runs, Store};
+use repro::store::{RunRow, Store, StoredRuns};
 use repro::text::{self, Table, or_dash};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -34,7 +34,7 @@ struct ListedRun<'a> {
 /// # Errors
 /// When the database cannot be read, or nothing can be written.
 pub fn run(args: &Args, store: &Store) -> Result<()> {
-    let Runs { rows: runs, damaged } = store.runs()?;
+    let StoredRuns { rows: runs, damaged } = store.runs()?;
     damaged.iter().for_each(|run| say(text::printable(&run.to_string())));
     let mut out = io::stdout().lock();
     if args.json {

@@ -4,7 +4,7 @@ use super::command_line::command_line;
 use super::say;
 use anyhow::Result;
 use repro::report;
-use repro::store::{RunStatus, Runs, Store};
+use repro::store::{RunStatus, Store, StoredRuns};
 use repro::study::report::{studies_table, write_studies};
 use repro::text;
 use std::io::{self, Write};
@@ -35,7 +35,7 @@ pub struct Args {
 /// # Errors
 /// When the database cannot be read, has no such run, or a file cannot be written.
 pub fn run(args: &Args, store: &Store) -> Result<()> {
-    let Runs { rows, damaged } = store.runs()?;
+    let StoredRuns { rows, damaged } = store.runs()?;
     damaged.iter().for_each(|run| say(text::printable(&run.to_string())));
     let runs = report::select(rows, &args.experiment, &args.run)?;
     let mut out = io::stdout().lock();

@@ -17,7 +17,7 @@ pub struct Metric {
 
 /// What the numbers of a metric count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum MetricUnit {
     /// In 0..=1.
     Share,
     /// Cross-entropy with natural logarithms.
@@ -49,7 +49,7 @@ pub enum Per {
     TrainingRun,
 }
 
-impl Unit {
+impl MetricUnit {
     /// Whether the numbers depend on how fast the machine is.
     #[must_use]
     pub fn is_of_time(self) -> bool {
@@ -59,7 +59,7 @@ impl Unit {
 
 struct Entry {
     name: &'static str,
-    unit: Unit,
+    unit: MetricUnit,
     per: Per,
     meaning: &'static str,
 }
@@ -70,7 +70,7 @@ macro_rules! registry {
         enum Position { $($constant),+ }
 
         const REGISTRY: &[Entry] = &[$(
-            Entry { name: $name, unit: Unit::$unit, per: Per::$per, meaning: $meaning },
+            Entry { name: $name, unit: MetricUnit::$unit, per: Per::$per, meaning: $meaning },
         )+];
 
         impl Metric {
@@ -217,7 +217,7 @@ impl Metric {
     }
 
     #[must_use]
-    pub fn unit(self) -> Unit {
+    pub fn unit(self) -> MetricUnit {
         self.entry().unit
     }
 
@@ -266,7 +266,7 @@ mod tests {
     fn a_repeat_is_part_of_the_name() {
         let metric = Metric::TRAIN_LOSS.of_repeat(2);
         assert_eq!(metric.to_string(), "repeat.2.train.loss");
-        assert_eq!((metric.unit(), metric.per()), (Unit::Nats, Per::Epoch));
+        assert_eq!((metric.unit(), metric.per()), (MetricUnit::Nats, Per::Epoch));
         assert_eq!(Metric::TRAIN_LOSS.to_string(), "train.loss");
     }
 

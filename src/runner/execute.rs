@@ -7,7 +7,7 @@ use super::plan::RunPlan;
 use crate::cost;
 use crate::memory;
 use crate::monitor::Monitor;
-use crate::record::{DataFingerprint, FoundArchitecture, Metric, Phase, Work};
+use crate::record::{DataFingerprint, Metric, Phase, SearchedArchitecture, Work};
 use crate::rng::Seed;
 use crate::search::{self, SearchData, SearchOutcome};
 use crate::space::ArchSpec;
@@ -74,7 +74,7 @@ impl RunPlan<'_> {
 /// Counts the cost of the searched architecture and records both.
 fn derive(outcome: SearchOutcome, monitor: &mut Monitor<'_>) -> Result<ArchSpec> {
     let cost = cost::count(&outcome.arch);
-    let found = FoundArchitecture {
+    let found = SearchedArchitecture {
         arch: outcome.arch,
         macs: cost.macs,
         params: cost.params,

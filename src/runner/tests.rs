@@ -9,7 +9,7 @@ use crate::monitor::{Interrupted, Monitor};
 use crate::net::Network;
 use crate::nn::Pass;
 use crate::progress::Quiet;
-use crate::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder};
+use crate::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture};
 use crate::rng::Seed;
 use crate::search::split;
 use crate::store::FinalResult;
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 struct Log<'a> {
     phases: Vec<(Phase, u64)>,
     metrics: Vec<(Metric, f64)>,
-    found: Option<FoundArchitecture>,
+    found: Option<SearchedArchitecture>,
     stop_after: Option<(Metric, &'a AtomicBool)>,
 }
 
@@ -44,7 +44,7 @@ impl Recorder for Log<'_> {
         self.phases.push((phase, usage.images));
         Ok(())
     }
-    fn architecture(&mut self, found: &FoundArchitecture) -> Result<()> {
+    fn architecture(&mut self, found: &SearchedArchitecture) -> Result<()> {
         self.found = Some(found.clone());
         Ok(())
     }

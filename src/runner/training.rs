@@ -12,7 +12,7 @@ use crate::hex::hex;
 use crate::monitor::Monitor;
 use crate::net::Network;
 use crate::nn::Params;
-use crate::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, Work};
+use crate::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture, Work};
 use crate::rng::Seed;
 use crate::space::ArchSpec;
 use crate::store::FinalResult;
@@ -44,7 +44,7 @@ impl Recorder for RepeatRecorder<'_> {
     fn phase_finished(&mut self, phase: Phase, usage: PhaseUsage) -> Result<()> {
         self.recorder.phase_finished(phase, usage)
     }
-    fn architecture(&mut self, found: &FoundArchitecture) -> Result<()> {
+    fn architecture(&mut self, found: &SearchedArchitecture) -> Result<()> {
         self.recorder.architecture(found)
     }
 }

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::manifest::{self, Overrides};
     use crate::progress::Quiet;
-    use crate::record::{FoundArchitecture, Phase, PhaseUsage, Recorder};
+    use crate::record::{Phase, PhaseUsage, Recorder, SearchedArchitecture};
     use crate::rng::Seed;
     use crate::search::draw;
     use std::path::Path;
@@ -102,7 +102,7 @@ mod tests {
         fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> Result<()> {
             Ok(())
         }
-        fn architecture(&mut self, _: &FoundArchitecture) -> Result<()> {
+        fn architecture(&mut self, _: &SearchedArchitecture) -> Result<()> {
             Ok(())
         }
     }

@@ -18,10 +18,10 @@ mod reserve;
 mod rows;
 mod scaling;
 mod schema;
-mod session;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod transactor;
 mod write;
 mod writer;
 
@@ -29,7 +29,7 @@ pub use error::StoreError;
 pub use recorder::RunRecorder;
 pub use rows::{
     ArchitectureRow, DamagedRun, FinalResult, ManifestRecord, Measurement, NewRun, PhaseRow,
-    RunRow, RunStatus, Runs,
+    RunRow, RunStatus, StoredRuns,
 };
 pub use settings::{DEFAULTS, ExperimentKind, Settings, StoredBudget};
 
@@ -37,10 +37,10 @@ use crate::env;
 use crate::record::{Metric, ScalingPoint};
 use database::{Database, Listener};
 use error::Fault;
-use session::Session;
 use sqlx::sqlite::SqliteConnection;
 use std::collections::BTreeMap;
 use std::path::Path;
+use transactor::Transactor;
 
 /// An open database.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn runs(&self) -> Result<Runs, StoreError> {
+    pub fn runs(&self) -> Result<StoredRuns, StoreError> {
         let now = env::now();
         self.read(async |connection| read::runs(connection, None, now).await)
     }
@@ -165,7 +165,7 @@ impl Store {
         &self,
         work: impl AsyncFn(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        Session::new(self.database.clone())?.read(work)
+        Transactor::new(self.database.clone())?.read(work)
     }
 
     async fn no_such_run(&self, connection: &mut SqliteConnection, id: i64) -> Fault {

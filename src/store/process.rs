@@ -8,7 +8,7 @@ const SILENT_AFTER: f64 = 60.0;
 
 /// One process, told from later ones with the same number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Process {
+pub struct RunProcess {
     pub pid: u32,
     /// When it started, in clock ticks since boot, where the system tells (Linux).
     pub started: Option<i64>,
@@ -17,7 +17,7 @@ pub struct Process {
     pub table: Option<String>,
 }
 
-impl Process {
+impl RunProcess {
     pub fn current() -> Self {
         let pid = std::process::id();
         let started = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
@@ -39,7 +39,7 @@ impl Process {
     }
 }
 
-/// See [`Process::table`].
+/// See [`RunProcess::table`].
 pub fn process_table() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
@@ -58,7 +58,7 @@ fn parse_stat(stat: &str) -> Option<(char, i64)> {
 /// How an attempt stands for a reader in process table `table` at the moment `now`.
 pub fn status_as_read(
     stored: RunStatus,
-    process: &Process,
+    process: &RunProcess,
     heartbeat_at: f64,
     table: Option<&str>,
     now: f64,
@@ -74,14 +74,14 @@ pub fn status_as_read(
 mod tests {
     use super::*;
 
-    fn as_read(process: &Process, silence: f64) -> RunStatus {
+    fn as_read(process: &RunProcess, silence: f64) -> RunStatus {
         let table = process_table();
         status_as_read(RunStatus::Running, process, 1000.0, table.as_deref(), 1000.0 + silence)
     }
 
     #[test]
     fn a_living_process_is_running_until_it_falls_silent() {
-        let process = Process::current();
+        let process = RunProcess::current();
         assert_eq!(as_read(&process, 59.0), RunStatus::Running);
         assert_eq!(as_read(&process, -5.0), RunStatus::Running);
         assert_eq!(as_read(&process, 61.0), RunStatus::Interrupted);
@@ -90,22 +90,22 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_reused_pid_is_another_process() {
-        let current = Process::current();
+        let current = RunProcess::current();
         assert!(current.started.is_some() && current.table.is_some());
-        let earlier = Process { started: current.started.map(|s| s - 1), ..current };
+        let earlier = RunProcess { started: current.started.map(|s| s - 1), ..current };
         assert_eq!(as_read(&earlier, 1.0), RunStatus::Interrupted);
     }
 
     #[test]
     fn a_pid_of_another_machine_says_nothing() {
-        let process = Process { pid: u32::MAX, started: None, table: Some("elsewhere".into()) };
+        let process = RunProcess { pid: u32::MAX, started: None, table: Some("elsewhere".into()) };
         assert_eq!(as_read(&process, 1.0), RunStatus::Running);
         assert_eq!(as_read(&process, 61.0), RunStatus::Interrupted);
     }
 
     #[test]
     fn what_has_ended_stays_as_it_ended() {
-        let process = Process { pid: u32::MAX, started: None, table: process_table() };
+        let process = RunProcess { pid: u32::MAX, started: None, table: process_table() };
         let status = status_as_read(RunStatus::Finished, &process, 0.0, None, 1e9);
         assert_eq!(status, RunStatus::Finished);
     }

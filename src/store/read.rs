@@ -1,9 +1,10 @@
 //! The statements that read. Each function runs inside a transaction that the caller holds.
 
 use super::error::Fault;
-use super::process::{Process, process_table, status_as_read};
+use super::process::{RunProcess, process_table, status_as_read};
 use super::rows::{
-    ArchitectureRow, DamagedRun, FinalResult, ManifestRecord, PhaseRow, RunRow, RunStatus, Runs,
+    ArchitectureRow, DamagedRun, FinalResult, ManifestRecord, PhaseRow, RunRow, RunStatus,
+    StoredRuns,
 };
 use super::settings::{ExperimentKind, Settings, StoredBudget};
 use crate::env::Environment;
@@ -63,7 +64,7 @@ pub async fn runs(
     connection: &mut SqliteConnection,
     only: Option<i64>,
     now: f64,
-) -> Result<Runs, Fault> {
+) -> Result<StoredRuns, Fault> {
     let mut problems = Problems::default();
     let mut phases = phases(connection, only, &mut problems).await?;
     let mut probabilities = probabilities(connection, only, &mut problems).await?;
@@ -82,7 +83,7 @@ pub async fn runs(
     }
     rows.retain(|run| !problems.0.contains_key(&run.id));
     let damaged = problems.0.into_iter().map(|(id, problem)| DamagedRun { id, problem });
-    Ok(Runs { rows, damaged: damaged.collect() })
+    Ok(StoredRuns { rows, damaged: damaged.collect() })
 }
 
 /// The first problem of each run whose rows cannot be read.
@@ -118,7 +119,7 @@ fn run(row: &SqliteRow, table: Option<&str>, now: f64) -> Result<RunRow, sqlx::E
     }
     let manifest = manifest(row)?;
     let heartbeat_at: f64 = row.try_get("heartbeat_at")?;
-    let process = Process {
+    let process = RunProcess {
         pid: row.try_get("pid")?,
         started: row.try_get("process_started")?,
         table: row.try_get("process_table")?,

@@ -3,15 +3,15 @@
 use super::database::Database;
 use super::error::StoreError;
 use super::numbers::{finite, integer};
-use super::process::Process;
+use super::process::RunProcess;
 use super::reserve::Reserve;
 use super::rows::{FinalResult, NewRun};
-use super::session::Session;
-use super::write::{self, AttemptKey, End, MeasurementRow};
+use super::transactor::Transactor;
+use super::write::{self, AttemptEnd, AttemptKey, MeasurementRow};
 use super::writer::{Change, Message, Writer};
 use crate::env;
 use crate::record::{
-    DataFingerprint, FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, ScalingPoint,
+    DataFingerprint, Metric, Phase, PhaseUsage, Recorder, ScalingPoint, SearchedArchitecture,
 };
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,14 +46,14 @@ impl RunRecorder {
     pub(super) fn begin(database: &Database, run: &NewRun) -> Result<Self, StoreError> {
         let path = database.path.clone();
         let hurry = Arc::new(AtomicBool::new(false));
-        let mut session = Session::patient(database.clone(), Arc::clone(&hurry))?;
-        let (process, now) = (Process::current(), env::now());
-        let key =
-            session.write(async |connection| write::begin(connection, run, &process, now).await)?;
+        let mut transactor = Transactor::patient(database.clone(), Arc::clone(&hurry))?;
+        let (process, now) = (RunProcess::current(), env::now());
+        let key = transactor
+            .write(async |connection| write::begin(connection, run, &process, now).await)?;
         let (sender, receiver) = channel();
         let failure = Arc::new(OnceLock::new());
         let reserve = Reserve::beside(database.file(), key.run);
-        let writer = Writer::new(session, key, Arc::clone(&failure), reserve);
+        let writer = Writer::new(transactor, key, Arc::clone(&failure), reserve);
         let thread = thread::Builder::new()
             .name(format!("run {} writer", key.run))
             .spawn(move || writer.run(&receiver))
@@ -71,7 +71,7 @@ impl RunRecorder {
     /// # Errors
     /// When it, or a measurement before it, cannot be stored; the attempt then counts as failed.
     pub fn finish(mut self, result: &FinalResult) -> Result<(), StoreError> {
-        self.end(End::Finished(Some(result.clone())))
+        self.end(AttemptEnd::Finished(Some(result.clone())))
     }
 
     /// The run is complete, and it was not about one network: there is nothing that was tested.
@@ -79,7 +79,7 @@ impl RunRecorder {
     /// # Errors
     /// As [`RunRecorder::finish`].
     pub fn finish_study(mut self) -> Result<(), StoreError> {
-        self.end(End::Finished(None))
+        self.end(AttemptEnd::Finished(None))
     }
 
     /// A point of a memory study.
@@ -95,7 +95,7 @@ impl RunRecorder {
     /// # Errors
     /// When it cannot be stored.
     pub fn fail(mut self, error: &str) -> Result<(), StoreError> {
-        self.end(End::Failed(error.to_owned()))
+        self.end(AttemptEnd::Failed(error.to_owned()))
     }
 
     /// The run was asked to stop.
@@ -104,11 +104,11 @@ impl RunRecorder {
     /// When it, or a measurement before it, cannot be stored; the attempt then counts as failed.
     pub fn interrupt(mut self) -> Result<(), StoreError> {
         self.hurry.store(true, Ordering::Relaxed);
-        self.end(End::Interrupted)
+        self.end(AttemptEnd::Interrupted)
     }
 
-    fn end(&mut self, end: End) -> Result<(), StoreError> {
-        let result = self.commit_and_wait(Change::End(end));
+    fn end(&mut self, end: AttemptEnd) -> Result<(), StoreError> {
+        let result = self.commit_and_wait(Change::AttemptEnd(end));
         if let Some(thread) = self.thread.take() {
             thread.join().map_err(|_| self.writer_gone())?;
         }
@@ -147,7 +147,7 @@ impl Drop for RunRecorder {
         if self.thread.is_some() {
             self.hurry.store(true, Ordering::Relaxed);
             // Nobody receives the error; a reader sees that the heartbeat has stopped.
-            let _ = self.end(End::Interrupted);
+            let _ = self.end(AttemptEnd::Interrupted);
         }
     }
 }
@@ -179,7 +179,7 @@ impl Recorder for RunRecorder {
         Ok(self.commit(Change::Data(data.clone()))?)
     }
 
-    fn architecture(&mut self, found: &FoundArchitecture) -> anyhow::Result<()> {
+    fn architecture(&mut self, found: &SearchedArchitecture) -> anyhow::Result<()> {
         Ok(self.commit(Change::Architecture(Box::new(found.clone())))?)
     }
 }

@@ -91,7 +91,7 @@ pub struct RunRow {
 
 /// All runs of a database.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Runs {
+pub struct StoredRuns {
     /// The oldest first.
     pub rows: Vec<RunRow>,
     /// Those that cannot be read, since something else has changed the tables.

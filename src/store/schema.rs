@@ -2,7 +2,7 @@
 
 use super::database::Database;
 use super::error::{Fault, StoreError};
-use super::session::Session;
+use super::transactor::Transactor;
 use super::{manifests, place};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnection, SqliteLockingMode};
@@ -42,17 +42,18 @@ pub fn open(path: &Path) -> Result<Database, StoreError> {
 /// Brings the tables up to date and chooses the journal.
 pub fn prepare(database: Database) -> Result<Database, StoreError> {
     let path = database.path.as_path();
-    let mut session = Session::new(exclusive_on_network(&database))?;
-    let state = session.read(async |connection| inspect(connection, path).await)?;
+    let mut transactor = Transactor::new(exclusive_on_network(&database))?;
+    let state = transactor.read(async |connection| inspect(connection, path).await)?;
     if state != State::UpToDate {
-        session.write(async |connection| migrate(connection, path).await)?;
+        transactor.write(async |connection| migrate(connection, path).await)?;
     }
     let journal = if database.network.is_some() { Journal::Rollback } else { Journal::WriteAhead };
-    session.outside_transaction(async |connection| set_journal(connection, path, journal).await)?;
-    drop(session);
-    let mut session = Session::new(database.clone())?;
-    session.outside_transaction(async |connection| check_writable(connection).await)?;
-    drop(session);
+    transactor
+        .outside_transaction(async |connection| set_journal(connection, path, journal).await)?;
+    drop(transactor);
+    let mut transactor = Transactor::new(database.clone())?;
+    transactor.outside_transaction(async |connection| check_writable(connection).await)?;
+    drop(transactor);
     database.pin()
 }
 
@@ -92,7 +93,7 @@ pub fn open_to_read(path: &Path) -> Result<(Database, Option<String>), StoreErro
 }
 
 fn inspect_file(database: &Database, path: &Path) -> Result<State, StoreError> {
-    Session::new(database.clone())?.read(async |connection| inspect(connection, path).await)
+    Transactor::new(database.clone())?.read(async |connection| inspect(connection, path).await)
 }
 
 fn is_read_only(path: &Path) -> bool {

@@ -3,12 +3,12 @@
 use super::error::{Fault, StoreError};
 use super::manifests;
 use super::numbers::{finite, integer};
-use super::process::Process;
+use super::process::RunProcess;
 use super::rows::{FinalResult, NewRun};
 use crate::env::Environment;
 use crate::record::{
-    ChoiceProbabilities, DataFingerprint, FoundArchitecture, Metric, Phase, PhaseUsage,
-    ResolutionProbability,
+    ChoiceProbabilities, DataFingerprint, Metric, Phase, PhaseUsage, ResolutionProbability,
+    SearchedArchitecture,
 };
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_as, query_scalar};
@@ -31,7 +31,7 @@ pub struct MeasurementRow {
 
 /// How an attempt ends.
 #[derive(Clone, Debug, PartialEq)]
-pub enum End {
+pub enum AttemptEnd {
     /// With what was measured of its network, if it was about one.
     Finished(Option<FinalResult>),
     Failed(String),
@@ -42,7 +42,7 @@ pub enum End {
 pub async fn begin(
     connection: &mut SqliteConnection,
     run: &NewRun,
-    process: &Process,
+    process: &RunProcess,
     now: f64,
 ) -> Result<AttemptKey, Fault> {
     manifests::add(connection, &run.manifest).await?;
@@ -219,7 +219,7 @@ pub async fn data(
 pub async fn architecture(
     connection: &mut SqliteConnection,
     key: AttemptKey,
-    found: &FoundArchitecture,
+    found: &SearchedArchitecture,
     path: &Path,
 ) -> Result<(), Fault> {
     let id = add_architecture(connection, found, path).await?;
@@ -258,7 +258,7 @@ pub async fn architecture(
 /// Equal architectures share a row, so their cost must be equal too.
 async fn add_architecture(
     connection: &mut SqliteConnection,
-    found: &FoundArchitecture,
+    found: &SearchedArchitecture,
     path: &Path,
 ) -> Result<String, Fault> {
     let id = found.arch.id();
@@ -328,13 +328,13 @@ async fn probabilities(
 pub async fn end(
     connection: &mut SqliteConnection,
     key: AttemptKey,
-    end: &End,
+    end: &AttemptEnd,
     now: f64,
 ) -> Result<(), Fault> {
     let (status, error) = match end {
-        End::Finished(_) => ("finished", None),
-        End::Failed(error) => ("failed", Some(error)),
-        End::Interrupted => ("interrupted", None),
+        AttemptEnd::Finished(_) => ("finished", None),
+        AttemptEnd::Failed(error) => ("failed", Some(error)),
+        AttemptEnd::Interrupted => ("interrupted", None),
     };
     query(
         "UPDATE attempts SET status = ?3, error = ?4, ended_at = ?5, heartbeat_at = ?5
@@ -347,7 +347,7 @@ pub async fn end(
     .bind(now)
     .execute(&mut *connection)
     .await?;
-    if let End::Finished(Some(result)) = end {
+    if let AttemptEnd::Finished(Some(result)) = end {
         query(
             "INSERT INTO results (run, attempt, test_top1, test_loss, test_images, weights_sha256)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

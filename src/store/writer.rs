@@ -7,10 +7,10 @@
 use super::error::StoreError;
 use super::reserve::Reserve;
 use super::scaling;
-use super::session::Session;
-use super::write::{self, AttemptKey, End, MeasurementRow};
+use super::transactor::Transactor;
+use super::write::{self, AttemptEnd, AttemptKey, MeasurementRow};
 use crate::env;
-use crate::record::{DataFingerprint, FoundArchitecture, Phase, PhaseUsage, ScalingPoint};
+use crate::record::{DataFingerprint, Phase, PhaseUsage, ScalingPoint, SearchedArchitecture};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -32,14 +32,14 @@ pub enum Change {
     PhaseStarted(Phase),
     PhaseFinished(Phase, PhaseUsage),
     Data(DataFingerprint),
-    Architecture(Box<FoundArchitecture>),
+    Architecture(Box<SearchedArchitecture>),
     ScalingPoint(Box<ScalingPoint>),
-    End(End),
+    AttemptEnd(AttemptEnd),
 }
 
 /// The state of the thread.
 pub struct Writer {
-    session: Session,
+    transactor: Transactor,
     key: AttemptKey,
     batch: Vec<MeasurementRow>,
     start: Instant,
@@ -52,13 +52,13 @@ pub struct Writer {
 
 impl Writer {
     pub fn new(
-        session: Session,
+        transactor: Transactor,
         key: AttemptKey,
         failure: Arc<OnceLock<StoreError>>,
         reserve: Reserve,
     ) -> Self {
         let (batch, start) = (Vec::new(), Instant::now());
-        Self { session, key, batch, start, last_commit: start, reserve, failure }
+        Self { transactor, key, batch, start, last_commit: start, reserve, failure }
     }
 
     /// Serves the run until the attempt ends.
@@ -66,7 +66,7 @@ impl Writer {
         loop {
             match messages.recv_timeout(self.time_left()) {
                 Ok(Message::Measurements(rows)) => self.batch.extend(rows),
-                Ok(Message::Change(Change::End(end), reply)) => {
+                Ok(Message::Change(Change::AttemptEnd(end), reply)) => {
                     self.commit();
                     let result = self.end(end);
                     // The database file is whole before the run goes on.
@@ -94,7 +94,7 @@ impl Writer {
     /// Until the next commit or sign of life. An idle run that has just started gives signs more often,
     /// so that the duration of a killed one is known about as well.
     fn time_left(&self) -> Duration {
-        let database = &self.session.database;
+        let database = &self.transactor.database;
         let idle = self.batch.is_empty();
         let heartbeat = (self.start.elapsed() / HEARTBEAT_SHARE).max(FIRST_HEARTBEAT);
         let heartbeat = heartbeat.min(database.heartbeat_every);
@@ -107,7 +107,7 @@ impl Writer {
         let (key, batch, now) = (self.key, std::mem::take(&mut self.batch), env::now());
         if self.failure.get().is_none() {
             let result = self
-                .session
+                .transactor
                 .write(async |connection| write::measurements(connection, key, &batch, now).await);
             if let Some(failure) = result.unwrap_or_else(Some) {
                 let _ = self.failure.set(failure);
@@ -121,8 +121,8 @@ impl Writer {
             return Err(failure.clone());
         }
         let (key, now) = (self.key, env::now());
-        let path = self.session.database.path.clone();
-        self.session.write(async |connection| match change {
+        let path = self.transactor.database.path.clone();
+        self.transactor.write(async |connection| match change {
             Change::PhaseStarted(phase) => write::phase_started(connection, key, *phase, now).await,
             Change::PhaseFinished(phase, usage) => {
                 write::phase_finished(connection, key, *phase, *usage).await
@@ -130,27 +130,27 @@ impl Writer {
             Change::Data(data) => write::data(connection, key, data).await,
             Change::Architecture(found) => write::architecture(connection, key, found, &path).await,
             Change::ScalingPoint(point) => scaling::write(connection, key, point).await,
-            Change::End(end) => write::end(connection, key, end, now).await,
+            Change::AttemptEnd(end) => write::end(connection, key, end, now).await,
         })
     }
 
     /// Writes how the attempt ended. One whose measurements could not be written has failed,
     /// however it ended otherwise.
-    fn end(&mut self, end: End) -> Result<(), StoreError> {
+    fn end(&mut self, end: AttemptEnd) -> Result<(), StoreError> {
         let Some(failure) = self.failure.get().cloned() else {
-            return self.change(&Change::End(end));
+            return self.change(&Change::AttemptEnd(end));
         };
         let text = failure.to_string();
         let (error, result) = match end {
-            End::Failed(error) if error.contains(&text) => (error, Ok(())),
-            End::Failed(error) => (format!("{error}; and then: {text}"), Ok(())),
-            End::Finished(_) | End::Interrupted => (text, Err(failure)),
+            AttemptEnd::Failed(error) if error.contains(&text) => (error, Ok(())),
+            AttemptEnd::Failed(error) => (format!("{error}; and then: {text}"), Ok(())),
+            AttemptEnd::Finished(_) | AttemptEnd::Interrupted => (text, Err(failure)),
         };
         let (key, now) = (self.key, env::now());
         self.reserve.release();
-        self.session.disconnect();
-        let end = End::Failed(error);
-        self.session.write(async |connection| write::end(connection, key, &end, now).await)?;
+        self.transactor.disconnect();
+        let end = AttemptEnd::Failed(error);
+        self.transactor.write(async |connection| write::end(connection, key, &end, now).await)?;
         result
     }
 }

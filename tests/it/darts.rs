@@ -18,7 +18,7 @@ use repro::recipe::{
     AlphaConfig, LossForm, Method, MethodName, Order, SearchConfig, StepConfig, StepKind,
     SupernetKind,
 };
-use repro::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder, Work};
+use repro::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture, Work};
 use repro::rng::Seed;
 use repro::search::{
     AlphaGradient, NextBatch, Relaxation, Relaxed, SearchData, SearchOutcome, search,
@@ -329,7 +329,7 @@ impl Recorder for Log {
     fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> Result<()> {
         Ok(())
     }
-    fn architecture(&mut self, _: &FoundArchitecture) -> Result<()> {
+    fn architecture(&mut self, _: &SearchedArchitecture) -> Result<()> {
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 
 use repro::env::Environment;
 use repro::record::{
-    ChoiceProbabilities, DataFingerprint, FoundArchitecture, Metric, Phase, PhaseUsage, Recorder,
-    ResolutionProbability,
+    ChoiceProbabilities, DataFingerprint, Metric, Phase, PhaseUsage, Recorder,
+    ResolutionProbability, SearchedArchitecture,
 };
 use repro::space::{BlockDecision, Decisions, load_space};
 use repro::store::{
@@ -65,7 +65,7 @@ fn result() -> FinalResult {
     }
 }
 
-fn found() -> FoundArchitecture {
+fn found() -> SearchedArchitecture {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/spaces/fbnetv2_f_cifar.toml");
     let space = load_space(&path).unwrap_or_else(|e| panic!("{e}"));
@@ -81,7 +81,7 @@ fn found() -> FoundArchitecture {
     let mut probabilities: Vec<_> = probabilities.collect();
     let (types, expansions, widths) = Default::default();
     probabilities.push(ChoiceProbabilities { block: "9.1".into(), types, expansions, widths });
-    FoundArchitecture {
+    SearchedArchitecture {
         arch: space.decide(&decisions),
         macs: 12_345_678,
         params: 987_654,

@@ -25,7 +25,7 @@ fn damaged(statement: &str) -> String {
     runs.damaged[0].to_string()
 }
 
-fn found(width: usize) -> FoundArchitecture {
+fn found(width: usize) -> SearchedArchitecture {
     let conv = ConvSpec { kernel: 3, stride: 1, width, activation: Activation::Relu };
     let arch = ArchSpec {
         resolution: 32,
@@ -36,7 +36,7 @@ fn found(width: usize) -> FoundArchitecture {
         head: Head::Conv { width: 16, activation: Activation::Relu },
     };
     let (probabilities, resolutions) = Default::default();
-    FoundArchitecture { arch, macs: 10, params: 20, probabilities, resolutions }
+    SearchedArchitecture { arch, macs: 10, params: 20, probabilities, resolutions }
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod damage;
 mod migration;
 
 use super::*;
-use crate::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder};
+use crate::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture};
 use crate::space::{Activation, ArchSpec, ConvSpec, Head};
 use sqlx::{AssertSqlSafe, query_scalar, raw_sql};
 use std::path::PathBuf;
@@ -54,20 +54,20 @@ fn new_run() -> NewRun {
 
 /// Runs statements past the store, as another program would.
 fn sql(path: &Path, statements: &str) {
-    let mut session = Session::new(Database::at(path).unwrap()).unwrap();
+    let mut transactor = Transactor::new(Database::at(path).unwrap()).unwrap();
     let run = async |connection: &mut SqliteConnection| {
         raw_sql(AssertSqlSafe(statements.to_owned())).execute(connection).await?;
         Ok(())
     };
-    session.outside_transaction(run).unwrap();
+    transactor.outside_transaction(run).unwrap();
 }
 
 fn value<T>(path: &Path, expression: &'static str) -> T
 where
     T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Send + Unpin,
 {
-    let mut session = Session::new(Database::at(path).unwrap()).unwrap();
-    session.read(async |c| Ok(query_scalar(expression).fetch_one(c).await?)).unwrap()
+    let mut transactor = Transactor::new(Database::at(path).unwrap()).unwrap();
+    transactor.read(async |c| Ok(query_scalar(expression).fetch_one(c).await?)).unwrap()
 }
 
 /// A store with short patience.
@@ -83,14 +83,14 @@ fn impatient(path: &Path) -> Store {
 fn hold_lock(path: &Path, at_most: Duration) -> (Sender<()>, JoinHandle<()>) {
     let (taken, is_taken) = channel();
     let (release, released) = channel();
-    let mut session = Session::new(Database::at(path).unwrap()).unwrap();
+    let mut transactor = Transactor::new(Database::at(path).unwrap()).unwrap();
     let hold = move || {
         let hold = async |_: &mut SqliteConnection| {
             taken.send(()).unwrap();
             let _ = released.recv_timeout(at_most);
             Ok(())
         };
-        session.write(hold).unwrap();
+        transactor.write(hold).unwrap();
     };
     let thread = thread::spawn(hold);
     is_taken.recv().unwrap();
@@ -363,7 +363,7 @@ fn one_architecture_cannot_have_two_costs() {
         head: Head::Conv { width: 16, activation: Activation::Relu },
     };
     let (probabilities, resolutions) = Default::default();
-    let mut found = FoundArchitecture { arch, macs: 10, params: 20, probabilities, resolutions };
+    let mut found = SearchedArchitecture { arch, macs: 10, params: 20, probabilities, resolutions };
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
     store.begin(&new_run()).unwrap().architecture(&found).unwrap();

@@ -13,7 +13,7 @@ use repro::manifest::{self, Manifest, Overrides};
 use repro::monitor::Monitor;
 use repro::progress::Quiet;
 use repro::recipe::{Budget, DatasetName, Objective};
-use repro::record::{FoundArchitecture, Metric, Phase, PhaseUsage, Recorder};
+use repro::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture};
 use repro::rng::Seed;
 use repro::search::{SearchData, SearchOutcome, search};
 use repro::space::{BlockDecision, Decisions, SearchSpace, load_space};
@@ -99,7 +99,7 @@ impl Recorder for Log {
     fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> anyhow::Result<()> {
         Ok(())
     }
-    fn architecture(&mut self, _: &FoundArchitecture) -> anyhow::Result<()> {
+    fn architecture(&mut self, _: &SearchedArchitecture) -> anyhow::Result<()> {
         Ok(())
     }
 }

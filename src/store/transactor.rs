@@ -18,23 +18,23 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// A connection that is opened when needed, and opened again after every error, so that nothing of a
 /// failed transaction is left for the next one.
-pub struct Session {
+pub struct Transactor {
     pub database: Database,
     runtime: Runtime,
     connection: Option<SqliteConnection>,
-    /// There in the session of a run. It waits for locks without end, until the flag is set.
+    /// Set for a run, which waits for locks without end, until the flag is set.
     hurry: Option<Arc<AtomicBool>>,
 }
 
 /// A transaction that waits for a lock.
-struct Wait {
+struct LockWait {
     start: Instant,
     /// When the hurry was first noticed.
     hurried: Option<Instant>,
     is_told: bool,
 }
 
-impl Session {
+impl Transactor {
     pub fn new(database: Database) -> Result<Self, StoreError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -43,11 +43,11 @@ impl Session {
         Ok(Self { database, runtime, connection: None, hurry: None })
     }
 
-    /// The session of a run, which waits for locks until `hurry` is set.
+    /// The one of a run, which waits for locks until `hurry` is set.
     pub fn patient(database: Database, hurry: Arc<AtomicBool>) -> Result<Self, StoreError> {
-        let mut session = Self::new(database)?;
-        session.hurry = Some(hurry);
-        Ok(session)
+        let mut transactor = Self::new(database)?;
+        transactor.hurry = Some(hurry);
+        Ok(transactor)
     }
 
     /// Reads one consistent state.
@@ -85,7 +85,7 @@ impl Session {
         &mut self,
         mut work: impl AsyncFnMut(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        let mut wait = Wait { start: Instant::now(), hurried: None, is_told: false };
+        let mut wait = LockWait { start: Instant::now(), hurried: None, is_told: false };
         loop {
             let fault = match self.attempt(&mut work) {
                 Ok(value) => {
@@ -109,7 +109,7 @@ impl Session {
     }
 
     /// Whether it has waited for long enough.
-    fn is_over(&self, wait: &mut Wait) -> bool {
+    fn is_over(&self, wait: &mut LockWait) -> bool {
         match &self.hurry {
             None => wait.start.elapsed() >= self.database.lock_wait,
             Some(hurry) if hurry.load(Ordering::Relaxed) => {
@@ -121,7 +121,7 @@ impl Session {
     }
 
     /// Says once that a run waits.
-    fn tell(&self, wait: &mut Wait) {
+    fn tell(&self, wait: &mut LockWait) {
         let due = wait.start.elapsed() >= self.database.notice_after;
         if self.hurry.is_some() && due && !wait.is_told {
             wait.is_told = true;
@@ -158,7 +158,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for Transactor {
     fn drop(&mut self) {
         self.disconnect();
     }
