@@ -97,6 +97,8 @@ fn origin(runs: &[RunRow]) -> Vec<Column> {
         column("started_at_unix_seconds", runs, |r| r.started_at),
         column("last_seen_at_unix_seconds", runs, |r| r.last_seen_at),
         column("manifest_sha256", runs, |r| r.manifest.sha256.as_str()),
+        column("settings_sha256", runs, |r| r.settings.sha256.as_str()),
+        column("images_sha256", runs, |r| r.data.as_ref().map(|data| data.sha256.as_str())),
         column("version", runs, |r| r.environment.version.as_str()),
         column("git_revision", runs, |r| r.environment.git_revision.as_deref()),
         column("git_dirty", runs, |r| r.environment.git_dirty),

@@ -159,7 +159,7 @@ fn the_projection_onto_the_budget_is_noted() {
     let page = &build(&runs, &measured, COMMAND).unwrap()[0].markdown;
     let note = "- dmasking: the projection onto the budget changed 2.5 choices of a network; the argmax \
                 options together have 2.50 M MACs";
-    assert!(page.contains(note) && page.matches("the projection onto").count() == 1, "{page}");
+    assert!(page.contains(note) && page.matches(": the projection onto").count() == 1, "{page}");
 }
 
 #[test]
