@@ -223,7 +223,7 @@ mod tests {
         }
         let size = space.size();
         assert_eq!(size.along(Dimension::Expansion).to_string(), "16926659444736"); // 6^17
-        // The other widths are the F space's.
+        // The other widths are those of the F space.
         assert_eq!(size.along(Dimension::Width).to_string(), "442136281481216");
         assert_eq!(size.along(Dimension::BlockType).to_string(), "150094635296999121"); // 9^18
     }

@@ -64,7 +64,7 @@ fn all_networks(space: &SearchSpace, p: &Probabilities<f64>) -> Vec<(Decisions, 
     all
 }
 
-/// All probabilities in one list, and back.
+/// All probabilities in one list; [`shaped`] is the inverse.
 fn flat(p: &Probabilities<f64>) -> Vec<f64> {
     let mut all = vec![];
     let _ = p.map(|v| all.push(*v));

@@ -15,11 +15,10 @@ use repro::space::{
     Activation, ArchSpec, BlockKind, BlockSpec, ConvSpec, Head, NetworkPlan, SearchSpace,
 };
 
-/// A dozen f32 layers with batch norm between them.
+/// The tolerance of values behind a dozen f32 layers with batch norm.
 const VALUE: f64 = 1e-3;
 const SLOPE: (f64, f64) = (2e-3, 1e-3);
-/// Masks in front of batch norm are divided out again: what their small gradients, and others', are
-/// differences of is as large as ever.
+/// Batch norm divides masks before it out again, so gradients are small differences of large numbers.
 const SLOPE_BEFORE_NORM: (f64, f64) = (2e-3, 2e-2);
 const SMOOTHING: f64 = 0.1;
 
@@ -100,7 +99,7 @@ fn dense_arch() -> ArchSpec {
     ArchSpec { blocks, ..conv_arch() }
 }
 
-/// Residuals of a full block of lanes and more.
+/// Residual blocks with a full block of lanes and more.
 fn wide_arch() -> ArchSpec {
     let block = |label: &str, stride, width, kernel, mid, squeeze, residual| BlockSpec {
         label: label.to_owned(),
@@ -173,7 +172,7 @@ fn frozen_outputs_do_not_depend_on_the_batch() {
     let plan = NetworkPlan::derived(&irpool_arch());
     let (net, params) = scrambled_net(&plan, "company");
     let frozen = net.freeze(&params).unwrap();
-    // Pieces of two and of three images, the last one short.
+    // Chunks of two and of three images; the last one is short.
     for n in [17, 33] {
         let images = random_map("images", (n, 11, 11, 3));
         let together = values(&frozen.forward(&images.tensor()).unwrap());
@@ -239,7 +238,7 @@ impl GatedRun {
         let images = random_map("images", (2, side, side, space.image_channels));
         let mut gates = gate_values(&space, &random_probabilities(&space, label));
         for (i, gate) in gates.blocks.iter_mut().enumerate() {
-            // Any ρ, to see that it is used as it is.
+            // An arbitrary ρ, to check that it is used as given.
             if gate.identity != 0.0 {
                 gate.identity += 0.1 * (i + 1) as f64;
             }

@@ -114,12 +114,12 @@ fn supernet_weights_equal_built_weights() {
 fn only_the_explicit_supernet_multiplies_weights_by_resolution() {
     let space = two_resolutions();
     let alone = |side: usize| SearchSpace { resolutions: vec![side], ..space.clone() };
-    // The classifier is one, and runs once.
+    // There is one classifier, which runs once.
     let classifier = (space.head.width * space.classes) as u64;
     let [both, small, large] = [&space, &alone(20), &alone(28)].map(cost::supernet);
     assert_eq!(both.macs, small.macs + large.macs - classifier);
     assert_eq!(both.params, large.params);
-    // A block for every option has weights of its own at each resolution.
+    // Each option has its own weights at each resolution.
     let [both, small, large] = [&space, &alone(20), &alone(28)].map(cost::explicit_supernet);
     assert_eq!(both.macs, small.macs + large.macs - classifier);
     assert_eq!(both.params, small.params + large.params - classifier);

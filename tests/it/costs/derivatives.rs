@@ -16,7 +16,7 @@ fn traced_costs_have_correct_derivatives() {
         let plain = propagate(&space, &p, &1.0);
         assert_eq!(traced.cost.macs.value(), plain.cost.macs);
 
-        // A weighted sum of everything, as the search's loss is.
+        // A weighted sum of everything, like the loss of a search.
         let mut seeds = vec![
             (&traced.cost.macs, 1.0 / plain.cost.macs),
             (&traced.cost.params, -0.4 / plain.cost.params),
@@ -84,7 +84,7 @@ fn nominal_inputs_ignore_the_width_before() {
             macs(&shaped(&p, moved), inputs)
         });
     }
-    // What the first block's width costs in the second block's expansion.
+    // The cost of the width of the first block in the expansion of the second.
     let slope = |inputs| {
         let mut narrow = p.clone();
         narrow.blocks[0].widths = vec![1.0, 0.0];

@@ -28,7 +28,7 @@ fn one_hot_cost_is_the_exact_count() {
                 }
                 input = block.width as u64;
             }
-            // In floating point the same, since all numbers are whole.
+            // Equal in floating point, too, because all numbers are integers.
             let real = propagate(&space, &one_hot(&space, &made, &0.0, &1.0), &1.0).cost;
             assert_eq!(
                 (real.macs, real.params),
@@ -86,7 +86,7 @@ fn plain_expectation(space: &SearchSpace, p: &Probabilities<f64>) -> [f64; 3] {
         total[1] += share * weights;
     };
     let mut pooled = 0.0;
-    // The expected side at every resolution's own.
+    // The expected side over the resolutions.
     let padding = 2 * (space.stem.kernel / 2);
     let behind_stem = |side| (side + padding - space.stem.kernel) / space.stem.stride + 1;
     let mut sides: Vec<usize> = space.resolutions.iter().copied().map(behind_stem).collect();
