@@ -1,5 +1,5 @@
-//! How fast and how large: steps of a supernet, of a derived network, and evaluation, with the real
-//! operators, the real loader and the recipe of a manifest.
+//! Time and memory of steps: of a supernet, of a derived network, and of evaluation, with the operators,
+//! the loader and the recipe of a real run.
 
 mod supernet;
 mod timing;
@@ -31,22 +31,22 @@ use timing::{Idle, Sample, Samples, all_images, held, median, owners, time_steps
 pub enum What {
     /// One step of the supernet's weights.
     Supernet,
-    /// One training step of a decided network.
+    /// One training step of a network.
     Network,
-    /// A decided network in inference, frozen beforehand.
+    /// Inference with a network that was frozen beforehand.
     Eval,
 }
 
-/// The same, with what it needs.
+/// What is timed, with the method or network that it needs.
 #[derive(Clone, Copy, Debug)]
-pub enum Target<'a> {
+pub enum Subject<'a> {
     /// A step of the weights that the networks of this method share.
     Supernet(&'a Method),
     Network(&'a ArchSpec),
     Eval(&'a ArchSpec),
 }
 
-impl Target<'_> {
+impl Subject<'_> {
     #[must_use]
     pub fn what(&self) -> What {
         match self {
@@ -61,7 +61,7 @@ impl Target<'_> {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
     pub what: What,
-    /// The method whose supernet it is; `None` of a decided network.
+    /// The method of the supernet; `None` for a network.
     pub method: Option<&'static str>,
     pub batch: usize,
     pub threads: usize,
@@ -69,7 +69,7 @@ pub struct Measured {
     pub step_ms: f64,
     pub step_ms_min: f64,
     pub step_ms_max: f64,
-    /// Up to the loss.
+    /// Including the loss.
     pub forward_ms: f64,
     pub backward_ms: f64,
     pub optimizer_ms: f64,
@@ -80,26 +80,26 @@ pub struct Measured {
     /// trains (forward, and backward to inputs and weights).
     pub macs: u64,
     pub macs_per_second: f64,
-    /// Of `machine.macs_per_second`.
+    /// `macs_per_second` as a share of `machine.macs_per_second`.
     pub share_of_peak: f64,
-    /// Of `machine.bytes_per_second`, if every byte of the peak were read and written once.
+    /// The same of `machine.bytes_per_second`, if every byte of the peak is read and written once.
     pub share_of_bandwidth: f64,
-    /// The most bytes allocated at once in a timed step, above what was there before the network was
-    /// built and without the data set and the order of its images; the sum of `memory`.
+    /// The most bytes allocated at once in a timed step, without those from before the network was built,
+    /// the data set and the order of its images. The sum of `memory`.
     pub peak_bytes: u64,
-    /// Whose bytes the peak is made of; in inference, weights are also as the kernels read them.
+    /// The owners of the peak's bytes. In inference the weights include those packed for the kernels.
     pub memory: Footprint,
-    /// What the memory model says of such a step; `None` where it has none.
+    /// The prediction of the memory model; `None` where it does not cover the step.
     pub predicted: Option<Footprint>,
-    /// How far the resident size rose above that of the idle process, from when the network was
-    /// built, without pages of the program itself; `None` where the operating system does not tell.
+    /// How far the resident size rose above that of the idle process since the network was built, without
+    /// pages of the program itself; `None` where the operating system does not report it.
     pub resident_bytes: Option<u64>,
-    pub machine: Machine,
+    pub machine: MachinePeaks,
 }
 
-/// What the machine can do at most, measured beside the steps.
+/// The peak rates of the machine, measured after the steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Machine {
+pub struct MachinePeaks {
     /// Multiply-accumulates per second in registers, see [`ops::peak::macs_per_second`].
     pub macs_per_second: f64,
     /// Bytes read and written per second in as much memory as the peak takes, see
@@ -117,7 +117,7 @@ const WARM_UP: usize = 3;
 pub fn measure(
     manifest: &Manifest,
     dataset: &Dataset,
-    target: Target<'_>,
+    target: Subject<'_>,
     (batch, steps): (usize, usize),
 ) -> Result<Measured> {
     let seed = Seed(manifest.seeds[0]);
@@ -126,25 +126,25 @@ pub fn measure(
     let idle = Idle::now();
     let data = (&loader, idle.live_bytes);
     let (samples, fixed) = match target {
-        Target::Supernet(method) => {
+        Subject::Supernet(method) => {
             let config = manifest.search.step(method);
             let config = config.with_context(|| format!("{} has no supernet", method.name()))?;
             supernet::steps(&manifest.space, &config, seed, data, length)?
         }
-        Target::Network(arch) => training(manifest, arch, seed, data, length)?,
-        Target::Eval(arch) => evaluation(arch, seed, data, length)?,
+        Subject::Network(arch) => training(manifest, arch, seed, data, length)?,
+        Subject::Eval(arch) => evaluation(arch, seed, data, length)?,
     };
     let resident_bytes = idle.growth(&samples);
     let predicted = predicted(manifest, target, (batch, dataset.width));
     let method = match target {
-        Target::Supernet(method) => Some(method.name().as_str()),
-        Target::Network(_) | Target::Eval(_) => None,
+        Subject::Supernet(method) => Some(method.name().as_str()),
+        Subject::Network(_) | Subject::Eval(_) => None,
     };
     let summary = summary(target.what(), batch, &samples, fixed);
     Ok(Measured { method, predicted, resident_bytes, ..summary })
 }
 
-/// Training steps of a network, and what its weights and their optimizer hold throughout.
+/// Training steps of a network, and the bytes that its weights and their optimizer always hold.
 fn training(
     manifest: &Manifest,
     arch: &ArchSpec,
@@ -168,7 +168,7 @@ fn training(
     Ok((samples, fixed))
 }
 
-/// Forward passes of a frozen network, and what its weights hold throughout.
+/// Forward passes of a frozen network, and the bytes that its weights always hold.
 fn evaluation(
     arch: &ArchSpec,
     seed: Seed,
@@ -194,21 +194,22 @@ fn evaluation(
     Ok((samples, fixed))
 }
 
-/// What the memory model says of a step on `batch` images of that side; `None` where it has none.
+/// The memory model's prediction for a step on `batch` images of that side; `None` where it does not cover
+/// the step.
 #[must_use]
 pub fn predicted(
     manifest: &Manifest,
-    target: Target<'_>,
+    target: Subject<'_>,
     (batch, side): (usize, usize),
 ) -> Option<Footprint> {
     let space = &manifest.space;
     let setting =
         |recompute| StepSetting { batch, threads: rayon::current_num_threads(), recompute };
     match target {
-        Target::Network(arch) => {
+        Subject::Network(arch) => {
             Some(cost::network_step(arch, side, setting(manifest.train.recompute)))
         }
-        Target::Supernet(method) => {
+        Subject::Supernet(method) => {
             let config = manifest.search.step(method)?;
             let setting = setting(config.recompute);
             match config.kind {
@@ -221,7 +222,7 @@ pub fn predicted(
                 StepKind::Path => None,
             }
         }
-        Target::Eval(_) => None,
+        Subject::Eval(_) => None,
     }
 }
 
@@ -229,7 +230,7 @@ fn summary(what: What, batch: usize, samples: &Samples, fixed: Footprint) -> Mea
     let memory = owners(fixed, samples.peaks.highest);
     let samples = &samples.steps[..];
     let peak_bytes = memory.total();
-    let machine = Machine {
+    let machine = MachinePeaks {
         macs_per_second: ops::peak::macs_per_second(),
         bytes_per_second: ops::peak::bytes_per_second(peak_bytes),
     };

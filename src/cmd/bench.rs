@@ -7,7 +7,7 @@ use super::output::stdout;
 use super::progress::Display;
 use super::threads::start_threads;
 use anyhow::{Context, Result, bail};
-use repro::bench::{self, Measured, Target, What};
+use repro::bench::{self, Measured, Subject, What};
 use repro::data::{self};
 use repro::manifest::{self, Manifest, Overrides};
 use repro::memory;
@@ -159,22 +159,22 @@ fn target<'a>(
     what: What,
     manifest: &'a Manifest,
     arch: Option<&'a ArchSpec>,
-) -> Result<Target<'a>> {
+) -> Result<Subject<'a>> {
     let arch = || arch.context("no network to time");
     match what {
         What::Supernet => {
             let method = manifest.methods.iter().find(|method| method.name().has_supernet());
-            method.map(Target::Supernet).context(
+            method.map(Subject::Supernet).context(
                 "there is no supernet to time: give --what network, or another search.method",
             )
         }
-        What::Network => Ok(Target::Network(arch()?)),
-        What::Eval => Ok(Target::Eval(arch()?)),
+        What::Network => Ok(Subject::Network(arch()?)),
+        What::Eval => Ok(Subject::Eval(arch()?)),
     }
 }
 
 /// Checks that the step fits into free memory, where the memory model covers it.
-fn preflight(args: &Args, manifest: &Manifest, target: Target<'_>, batch: usize) -> Result<()> {
+fn preflight(args: &Args, manifest: &Manifest, target: Subject<'_>, batch: usize) -> Result<()> {
     let side = manifest.space.max_resolution();
     let step = bench::predicted(manifest, target, (batch, side));
     let (Some(step), Some(free)) = (step, memory::available_bytes()) else { return Ok(()) };

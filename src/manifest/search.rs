@@ -43,6 +43,71 @@ pub(super) fn read_search(
         let warmup = at_most(&value, 0..=MAX_EPOCHS, epochs, "epochs")?;
         check_warmup(&value, (warmup, epochs), methods)
     });
+    let images = read_images(s, methods, available, space);
+    let augment = read_augment(s, dataset);
+    let recompute = optional_name(s, "recompute", RECOMPUTES);
+    let weights = s.section("weights", read_sgd);
+    let alpha = s.section("alpha", read_adam);
+    let temperature = s.section("temperature", read_temperature);
+    let gates = optional_name(s, "gates", GATES);
+    let masks = optional_name(s, "masks", MASKS);
+    if let (Some(gates), Some(masks)) = (gates, masks) {
+        check_methods(s, methods, gates, masks);
+    }
+    let loss = s.section("loss", |s| read_loss(s, space));
+    let budget = s.optional("budget", |value| value.section(|s| read_budget(s, value, space)));
+    let has_budget = s.get("budget").is_some();
+    let batches = images.weight_batches();
+    let (shared, random, evolution) = read_scoring(s, methods, batches, has_budget);
+    let own = MethodSettings {
+        alpha: AlphaConfig { warmup_epochs: warmup_epochs?, optimizer: alpha?, loss: loss? },
+        gumbel: GumbelSoftmax { kind: gates?, temperature: temperature? },
+        masks: masks?,
+        random: random?,
+        scores: shared?,
+        evolution: evolution?,
+    };
+    let config = SearchConfig {
+        epochs: epochs?,
+        scale,
+        batch_size: images.batch_size?,
+        images: images.images?,
+        classes: images.classes?,
+        weight_share: images.weight_share?,
+        augment: augment?,
+        recompute: recompute?,
+        weights: weights?,
+        budget: budget?,
+    };
+    let methods = methods.iter().map(|method| own.of(*method)).collect::<Option<Vec<_>>>()?;
+    // Without a method there is nothing to search by, which has been reported.
+    (!methods.is_empty()).then_some(Search { config, methods, scores: own.scores })
+}
+
+/// Which images the search sees, as far as the keys are right.
+#[allow(clippy::option_option)]
+struct ImageKeys {
+    images: Option<Option<usize>>,
+    classes: Option<Option<usize>>,
+    /// How many images the search sees, where that is known before they are read.
+    seen: Option<usize>,
+    batch_size: Option<usize>,
+    weight_share: Option<f64>,
+}
+
+impl ImageKeys {
+    /// Batches of the weight split.
+    fn weight_batches(&self) -> Option<usize> {
+        Some(for_weights(self.seen?, self.weight_share?) / self.batch_size?)
+    }
+}
+
+fn read_images(
+    s: &Section<'_>,
+    methods: &[MethodName],
+    available: Option<usize>,
+    space: Option<&SearchSpace>,
+) -> ImageKeys {
     // Two, because both splits need one.
     let images = s.optional("images", |value| {
         at_most(value, 2..=MAX_IMAGES, available, "training images that are not held out")
@@ -60,55 +125,28 @@ pub(super) fn read_search(
         let share = value.real((Excluded(0.0), Excluded(1.0)))?;
         check_share(&value, share, seen, batch_size)
     });
-    let augment = read_augment(s, dataset);
-    let recompute = optional_name(s, "recompute", RECOMPUTES);
-    let weights = s.section("weights", read_sgd);
-    let alpha = s.section("alpha", read_adam);
-    let temperature = s.section("temperature", read_temperature);
-    let gates = optional_name(s, "gates", GATES);
-    let masks = optional_name(s, "masks", MASKS);
-    if let (Some(gates), Some(masks)) = (gates, masks) {
-        check_methods(s, methods, gates, masks);
-    }
-    let loss = s.section("loss", |s| read_loss(s, space));
-    let budget = s.optional("budget", |value| value.section(|s| read_budget(s, value, space)));
-    let has_budget = s.get("budget").is_some();
+    ImageKeys { images, classes, seen, batch_size, weight_share }
+}
+
+/// The sections of methods that score networks; `batches` is the number of batches of the weight split.
+#[allow(clippy::option_option, clippy::type_complexity)]
+fn read_scoring(
+    s: &Section<'_>,
+    methods: &[MethodName],
+    batches: Option<usize>,
+    has_budget: bool,
+) -> (Option<Option<SharedScores>>, Option<Option<RandomSearch>>, Option<Option<Evolution>>) {
     let any = |one_of: &[MethodName]| methods.iter().any(|method| one_of.contains(method));
     let by_weights = any(&[MethodName::RsWs, MethodName::Evolution]);
-    let batches = match (seen, weight_share, batch_size) {
-        (Some(seen), Some(share), Some(batch)) => Some(for_weights(seen, share) / batch),
-        _ => None,
-    };
     let shared = section_if(s, "shared", by_weights, |s| read_shared(s, batches, has_budget));
-    let calibration = shared.flatten().map(|shared| shared.calibration_batches);
-    let trained = any(&[MethodName::RandomSearch]);
-    let random = section_if(s, "random", trained, |s| read_random(s, batches, calibration));
-    let candidates = shared.flatten().map(|shared| shared.candidates);
+    let scores = shared.flatten();
+    let calibration = scores.map(|scores| scores.calibration_batches);
+    let trains = any(&[MethodName::RandomSearch]);
+    let random = section_if(s, "random", trains, |s| read_random(s, batches, calibration));
+    let candidates = scores.map(|scores| scores.candidates);
     let evolves = any(&[MethodName::Evolution]);
     let evolution = section_if(s, "evolution", evolves, |s| read_evolution(s, candidates));
-    let own = MethodSettings {
-        alpha: AlphaConfig { warmup_epochs: warmup_epochs?, optimizer: alpha?, loss: loss? },
-        gumbel: GumbelSoftmax { kind: gates?, temperature: temperature? },
-        masks: masks?,
-        random: random?,
-        scores: shared?,
-        evolution: evolution?,
-    };
-    let config = SearchConfig {
-        epochs: epochs?,
-        scale,
-        batch_size: batch_size?,
-        images: images?,
-        classes: classes?,
-        weight_share: weight_share?,
-        augment: augment?,
-        recompute: recompute?,
-        weights: weights?,
-        budget: budget?,
-    };
-    let methods = methods.iter().map(|method| own.of(*method)).collect::<Option<Vec<_>>>()?;
-    // Without a method there is nothing to search by, which has been reported.
-    (!methods.is_empty()).then_some(Search { config, methods, scores: own.scores })
+    (shared, random, evolution)
 }
 
 /// The settings of single methods. A manifest may have those of methods that it does not name.
