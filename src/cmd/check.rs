@@ -82,7 +82,8 @@ fn check_folder(manifest: &Manifest, data: &DataFolder) -> Result<String, Diagno
     if !place.is_dir() {
         return Ok(format!("\n  images  not checked: {} does not exist", place.display()));
     }
-    runner::check_images(manifest, &root).map(|()| String::new()).map_err(|error| {
+    let note = |note: Option<String>| note.map_or(String::new(), |it| format!("\n  images  {it}"));
+    runner::check_images(manifest, &root).map(note).map_err(|error| {
         error.downcast::<Diagnostics>().unwrap_or_else(|error| {
             Diagnostic::of_file(&manifest.path, format!("{error:#}"), "").into()
         })

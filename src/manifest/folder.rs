@@ -2,7 +2,10 @@
 
 use crate::document::{Entry, Section};
 use crate::recipe::{DatasetName, ImageFolder};
-use std::ops::Bound::{self, Excluded, Included};
+use std::ops::Bound::{self, Included};
+
+/// The least standard deviation of colours: a quarter of a step of 8 bits.
+const MIN_SD: f64 = 0.001;
 
 /// Refuses the keys of a folder where the data set is another one.
 pub(super) fn refuse_folder(s: &Section<'_>, dataset: Option<DatasetName>) {
@@ -26,7 +29,8 @@ pub(super) fn read_folder(s: &Section<'_>, side: Option<usize>) -> Option<ImageF
         if path.is_empty() { value.refuse(PATH) } else { Some(path.into()) }
     });
     let mean = read_colours(s, "mean", Included(0.0), ImageFolder::MEAN);
-    let sd = read_colours(s, "sd", Excluded(0.0), ImageFolder::SD);
+    // Values of a smaller one would be so large that no learning rate suits them.
+    let sd = read_colours(s, "sd", Included(MIN_SD), ImageFolder::SD);
     Some(ImageFolder { path: path?, side: side?, mean: mean?, sd: sd? })
 }
 

@@ -63,14 +63,15 @@ fn search_images(
     Ok(search)
 }
 
-/// Opens the data set and checks what cannot be checked from the manifest alone.
+/// Opens the data set and checks what cannot be checked from the manifest alone. Returns which files
+/// of an image folder are not read, as text.
 ///
 /// # Errors
 /// When an image folder has the wrong layout, or does not fit the manifest.
-pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<()> {
+pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<Option<String>> {
     let is_folder = manifest.data.folder().is_some();
     if !is_folder && manifest.search.classes.is_none() {
-        return Ok(());
+        return Ok(None);
     }
     let dataset = data::load(&manifest.data, data_root)?;
     if is_folder {
@@ -81,7 +82,7 @@ pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<()> {
         let (train, _) = dataset.partition(seed, manifest.data.validation_images)?;
         search_images(manifest, &dataset, &train, seed)?;
     }
-    Ok(())
+    Ok(dataset.left_out())
 }
 
 /// The checks that the manifest's reader makes for data sets of known size.

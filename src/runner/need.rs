@@ -14,6 +14,8 @@ pub struct MemoryNeed<'a> {
     setting: StepSetting,
     /// Bytes allocated at the peak, with those of the data set, which stays in memory.
     pub bytes: u64,
+    /// Bytes that decoding the largest images takes, which are part of `bytes`.
+    decoding: u64,
 }
 
 /// What the step belongs to.
@@ -64,7 +66,8 @@ pub fn memory_need(manifest: &Manifest, threads: usize) -> Option<MemoryNeed<'_>
     let steps = searches.chain([(Step::Training, (train.batch_size, train.recompute))]);
     let needs = steps.map(|(step, (batch, recompute))| {
         let setting = StepSetting { batch, threads, recompute };
-        MemoryNeed { manifest, step, setting, bytes: bytes(manifest, step, setting) }
+        let bytes = bytes(manifest, step, setting);
+        MemoryNeed { manifest, step, setting, bytes, decoding: 0 }
     });
     needs.max_by_key(|need| need.bytes)
 }
@@ -79,6 +82,12 @@ fn bytes(manifest: &Manifest, step: Step, setting: StepSetting) -> u64 {
 }
 
 impl MemoryNeed<'_> {
+    /// The same with images that are decoded while the step's tensors are in memory.
+    #[must_use]
+    pub fn with_decoding(self, bytes: u64) -> Self {
+        Self { bytes: self.bytes + bytes, decoding: self.decoding + bytes, ..self }
+    }
+
     /// What needs the memory, for messages: `the search by dnas`.
     #[must_use]
     pub fn subject(&self) -> String {
@@ -155,7 +164,7 @@ impl MemoryNeed<'_> {
         if recompute != self.setting.recompute {
             options.push(format!("--set {section}.recompute={}", recompute.name()));
         }
-        let bytes = bytes(self.manifest, self.step, setting);
+        let bytes = bytes(self.manifest, self.step, setting) + self.decoding;
         let fits = estimated_resident(bytes) <= free;
         SmallerSetting { options: options.join(" "), bytes, fits }
     }

@@ -100,7 +100,12 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
     let threads = start_threads(args.threads)?;
     let device = args.device.open()?;
     let gpu = args.device != DeviceChoice::Cpu;
-    let memory = preflight::check(&manifest, Machine { threads, gpu, force: args.force })?;
+    let decoding = match data.root_for(&manifest.data) {
+        Ok(root) => repro::data::decoding_bytes(&manifest.data, &root, threads),
+        Err(_) => 0,
+    };
+    let machine = Machine { threads, gpu, force: args.force, decoding };
+    let memory = preflight::check(&manifest, machine)?;
     let store = open(database)?;
     let output = Output::new(args.json);
     let device_name = args.device.name();
@@ -113,7 +118,9 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
     // Before this line a signal ends the program as usual.
     let stop = signals::stop_flag().context("cannot handle signals")?;
     let data_root = data.fetch_if_absent(&manifest.data, &display, &stop)?;
-    runner::check_images(&manifest, &data_root)?;
+    if let Some(left_out) = runner::check_images(&manifest, &data_root)? {
+        output.text(format_args!("  images  {left_out}\n"));
+    }
     let session = Session {
         store: &store,
         output: &output,

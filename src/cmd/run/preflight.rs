@@ -14,6 +14,8 @@ pub struct Machine {
     pub gpu: bool,
     /// Only report what does not fit.
     pub force: bool,
+    /// Bytes that decoding the largest images takes.
+    pub decoding: u64,
 }
 
 /// Describes the memory that the runs need.
@@ -24,6 +26,7 @@ pub fn check(manifest: &Manifest, machine: Machine) -> Result<String> {
     let Some(need) = runner::memory_need(manifest, machine.threads) else {
         return Ok("nothing".to_owned());
     };
+    let need = need.with_decoding(machine.decoding);
     let Some(free) = memory::available_bytes().filter(|_| !machine.gpu) else {
         return Ok(format!("about {} for {}", text::bytes(need.bytes), need.subject()));
     };
