@@ -1,10 +1,10 @@
-//! Where a run happens: program, machine, device, clock. The only place that reads a wall clock.
+//! Where a run is executed: program, machine, device, clock. The only module that reads a wall clock.
 
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::process::Command;
 
-/// What may make two runs of one manifest differ.
+/// What two runs of one manifest may differ in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// The package's version.
@@ -26,7 +26,7 @@ pub struct Environment {
     pub instructions: String,
     /// Processors that the program may use.
     pub cores: u32,
-    /// Physical memory in bytes; 0 where it cannot be told.
+    /// Physical memory in bytes; 0 where it is unknown.
     pub memory_bytes: u64,
     /// Threads that the operators run on.
     pub threads: u32,
@@ -57,7 +57,7 @@ impl Environment {
     }
 }
 
-/// What `build.rs` left, unless it is empty.
+/// A value that `build.rs` has set, unless it is empty.
 fn built_in(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
@@ -78,7 +78,7 @@ fn host() -> Option<String> {
 
 fn cpu() -> Option<String> {
     let info = file("/proc/cpuinfo").unwrap_or_default();
-    // Only x86 has names; elsewhere `lscpu` knows them by number.
+    // /proc/cpuinfo has names on x86 only; elsewhere `lscpu` maps numbers to names.
     field(&info, "model name")
         .or_else(|| field(&command("lscpu", &[])?, "Model name"))
         .or_else(|| command("sysctl", &["-n", "machdep.cpu.brand_string"]))
@@ -127,8 +127,8 @@ pub fn utc(seconds: f64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
-/// Year, month and day, `days` after 1 January 1970. Years are counted from March, so that the day
-/// that leaps is the last (Howard Hinnant, "chrono-compatible low-level date algorithms").
+/// Year, month and day, `days` after 1 January 1970. Years are counted from March, so that the leap
+/// day is the last (Howard Hinnant, "chrono-compatible low-level date algorithms").
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
+    fn dates_follow_the_calendar() {
         assert_eq!(utc(0.0), "1970-01-01 00:00:00");
         assert_eq!(utc(951_782_399.9), "2000-02-28 23:59:59");
         assert_eq!(utc(951_782_400.0), "2000-02-29 00:00:00");

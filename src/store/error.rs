@@ -6,8 +6,8 @@ use sqlx::migrate::MigrateError;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Why the database cannot be used; every message says what, where and what to do. The messages
-/// are whole: no variant has a source that would repeat part of it.
+/// Why the database cannot be used. Every message says what, where and what to do, and is complete: no
+/// variant has a source that would repeat part of it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum StoreError {
     #[error(
@@ -35,7 +35,7 @@ pub enum StoreError {
     )]
     Foreign(PathBuf),
     #[error(
-        "{path} is damaged ({cause}); put a copy in its place, or save what can be read with `sqlite3 {path} .recover`"
+        "{path} is damaged ({cause}); replace it by a backup, or save what can be read with `sqlite3 {path} .recover`"
     )]
     Damaged { path: PathBuf, cause: String },
     #[error(
@@ -43,7 +43,7 @@ pub enum StoreError {
     )]
     Newer { path: PathBuf, found: i64, known: i64 },
     #[error(
-        "{path}: migration {version} in it is not the one of this program, so their tables may differ; use the program that made it, or name another database"
+        "{path}: its migration {version} differs from that of this program, so its tables may differ too; use the program that created it, or name another database"
     )]
     OtherMigration { path: PathBuf, version: i64 },
     #[error(
@@ -51,15 +51,15 @@ pub enum StoreError {
     )]
     Locked { path: PathBuf, lock_wait: Duration },
     #[error(
-        "{path} cannot grow: the disk or its quota is full ({cause}); free some room and try again; what was stored before is intact"
+        "{path} cannot grow: the disk or its quota is full ({cause}); free some space and try again; what was stored before is intact"
     )]
     Full { path: PathBuf, cause: String },
     #[error(
-        "{path}: the disk failed to read or write ({cause}); see whether it is full, still mounted and sound, and whether there is a limit on the size of files (`ulimit -f`)"
+        "{path}: the disk failed to read or write ({cause}); check that it has free space, is mounted and works, and that no limit on file sizes is reached (`ulimit -f`)"
     )]
     Disk { path: PathBuf, cause: String },
     #[error(
-        "{path} cannot be written ({cause}); allow this user to write the file and its folder, where SQLite keeps two more files while it works, or name a database elsewhere"
+        "{path} cannot be written ({cause}); allow this user to write the file and its folder, where SQLite keeps two more files while it runs, or name a database elsewhere"
     )]
     NotWritable { path: PathBuf, cause: String },
     #[error(
@@ -72,7 +72,9 @@ pub enum StoreError {
     Gone(PathBuf),
     #[error("{path} holds no run {id}; {known}")]
     NoSuchRun { path: PathBuf, id: i64, known: String },
-    #[error("{path}: {damaged}; somebody has changed its tables, the other runs can be read")]
+    #[error(
+        "{path}: {damaged}; its tables were changed by something else, and the other runs can be read"
+    )]
     DamagedRun { path: PathBuf, damaged: DamagedRun },
     #[error("{what} is {value}; only finite numbers can be stored")]
     NotFinite { what: String, value: f64 },
@@ -135,7 +137,7 @@ mod code {
     pub const CANTOPEN: i32 = 14;
     pub const NOTADB: i32 = 26;
     pub const READONLY_DBMOVED: i32 = 1032;
-    /// The file that processes share cannot grow.
+    /// The shared memory of the log cannot grow.
     pub const IOERR_SHMSIZE: i32 = 4874;
 }
 
@@ -151,8 +153,8 @@ impl Fault {
         error.as_database_error()?.code()?.parse().ok()
     }
 
-    /// The message for people. `lock_wait` is how long locks were waited for, `was_there` whether
-    /// the file had been opened before.
+    /// The message for the user. `lock_wait` is how long it waited for locks, `was_there` whether the
+    /// file had been opened before.
     pub fn explain(self, path: &Path, lock_wait: Duration, was_there: bool) -> StoreError {
         let code = self.code();
         let error = match self {

@@ -1,9 +1,9 @@
 //! The results database: SQLite behind a blocking façade. All SQL and all of `sqlx` live here.
 //!
-//! [`Store`] reads and begins runs, a [`RunRecorder`] writes one. The tables are those of
-//! `migrations/`. Nothing is open between two calls of a `Store`, so the file is whole, without the
+//! [`Store`] reads and starts runs, a [`RunRecorder`] writes one. The tables are those of
+//! `migrations/`. Nothing is open between two calls of a `Store`, so the file is complete, without a
 //! write-ahead log beside it, whenever no run is being recorded. While one is, only SQLite may open
-//! the file: where this process opens and closes it otherwise, its locks are lost.
+//! the file: if this process opened and closed it in another way, SQLite would lose its locks.
 
 mod database;
 mod error;

@@ -1,4 +1,4 @@
-//! Which process writes an attempt, and whether it still lives.
+//! Which process writes an attempt, and whether it is still running.
 
 use super::rows::RunStatus;
 use std::fs;
@@ -6,13 +6,13 @@ use std::fs;
 /// An attempt whose last sign of life is older than this, in seconds, counts as interrupted.
 const SILENT_AFTER: f64 = 60.0;
 
-/// One process, told from later ones with the same number.
+/// A process, distinguished from later ones with the same number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunProcess {
     pub pid: u32,
-    /// When it started, in clock ticks since boot, where the system tells (Linux).
+    /// When it started, in clock ticks since boot, where the system reports it (Linux).
     pub started: Option<i64>,
-    /// The boot and the pid namespace in which `pid` means something, where the system tells.
+    /// The boot and the pid namespace in which `pid` is valid, where the system reports them.
     /// Containers and machines may share a name, but not this.
     pub table: Option<String>,
 }
@@ -25,7 +25,7 @@ impl RunProcess {
         Self { pid, started, table: process_table() }
     }
 
-    /// Whether the process has certainly ended; never certain about another machine's.
+    /// Whether the process has ended for certain, which is unknown of another machine's.
     fn is_gone(&self, table: Option<&str>) -> bool {
         if self.table.is_none() || self.table.as_deref() != table {
             return false;
@@ -55,7 +55,7 @@ fn parse_stat(stat: &str) -> Option<(char, i64)> {
     Some((state, fields.nth(18)?.parse().ok()?))
 }
 
-/// How an attempt stands for a reader in process table `table` at the moment `now`.
+/// The status of an attempt for a reader in process table `table` at the time `now`.
 pub fn status_as_read(
     stored: RunStatus,
     process: &RunProcess,
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_living_process_is_running_until_it_falls_silent() {
+    fn a_process_is_running_until_it_is_silent() {
         let process = RunProcess::current();
         assert_eq!(as_read(&process, 59.0), RunStatus::Running);
         assert_eq!(as_read(&process, -5.0), RunStatus::Running);
@@ -97,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_of_another_machine_says_nothing() {
+    fn a_pid_of_another_machine_is_not_looked_up() {
         let process = RunProcess { pid: u32::MAX, started: None, table: Some("elsewhere".into()) };
         assert_eq!(as_read(&process, 1.0), RunStatus::Running);
         assert_eq!(as_read(&process, 61.0), RunStatus::Interrupted);
     }
 
     #[test]
-    fn what_has_ended_stays_as_it_ended() {
+    fn an_ended_run_keeps_its_status() {
         let process = RunProcess { pid: u32::MAX, started: None, table: process_table() };
         let status = status_as_read(RunStatus::Finished, &process, 0.0, None, 1e9);
         assert_eq!(status, RunStatus::Finished);

@@ -12,13 +12,13 @@ use crate::record::{
     ChoiceProbabilities, DataFingerprint, Phase, PhaseUsage, ResolutionProbability,
 };
 use crate::space::ArchSpec;
-use crate::text::ranges;
+use crate::text;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, ValueRef, query, query_scalar};
 use std::collections::BTreeMap;
 
-/// Every run with its last attempt; what is absent is NULL. Also a run whose rows in other tables
-/// somebody has deleted is there.
+/// Every run with its last attempt. What is absent is NULL, also where its rows in other tables were
+/// deleted.
 const RUNS: &str = "
     SELECT r.id, r.method, r.dataset, r.seed,
            m.sha256, m.name, m.text, m.space_name, m.space_text, m.space_candidates, m.space_log10,
@@ -91,7 +91,7 @@ pub async fn runs(
 struct Problems(BTreeMap<i64, String>);
 
 impl Problems {
-    /// The value, or none and a problem of that run.
+    /// The value; `None` where there is none, which becomes a problem of the run.
     fn note<T>(&mut self, run: i64, result: Result<T, sqlx::Error>) -> Option<T> {
         result
             .map_err(|error| {
@@ -147,7 +147,7 @@ fn run(row: &SqliteRow, table: Option<&str>, now: f64) -> Result<RunRow, sqlx::E
     })
 }
 
-/// The stored settings; those of the text where somebody has deleted them.
+/// The stored settings, or those of the text where they were deleted.
 fn settings(row: &SqliteRow, manifest: &ManifestRecord) -> Result<Settings, sqlx::Error> {
     let (kind, values): (Option<&str>, Option<&str>) =
         (row.try_get("kind")?, row.try_get("settings")?);
@@ -332,14 +332,14 @@ pub async fn has_run(connection: &mut SqliteConnection, id: i64) -> Result<bool,
     Ok(query_scalar(sql).bind(id).fetch_one(connection).await?)
 }
 
-/// The runs that there are, in words: `there are runs 1 to 4 and 7`.
+/// The runs that there are, as in `there are runs 1 to 4, 7`.
 pub async fn known_runs(connection: &mut SqliteConnection) -> Result<String, Fault> {
     let ids: Vec<i64> =
         query_scalar("SELECT id FROM runs ORDER BY id").fetch_all(connection).await?;
     Ok(match ids[..] {
         [] => "there are no runs yet".to_owned(),
         [only] => format!("there is only run {only}"),
-        _ => format!("there are runs {}", ranges(&ids)),
+        _ => format!("there are runs {}", text::ranges(&ids)),
     })
 }
 
@@ -355,14 +355,14 @@ fn count(row: &SqliteRow, column: &str) -> Result<u64, sqlx::Error> {
     maybe_count(row, column)?.ok_or_else(|| unreadable(&format!("no {column}")))
 }
 
-/// A column that holds no negative numbers, or nothing.
+/// A column that holds no negative numbers, but may be NULL.
 fn maybe_count(row: &SqliteRow, column: &str) -> Result<Option<u64>, sqlx::Error> {
     let value: Option<i64> = row.try_get(column)?;
     let count = |value| u64::try_from(value).map_err(|_| unreadable(&format!("{column} {value}")));
     value.map(count).transpose()
 }
 
-/// Someone else has changed the tables' contents.
+/// Something else has changed the tables.
 fn unreadable(what: &str) -> sqlx::Error {
     sqlx::Error::Decode(what.into())
 }

@@ -74,7 +74,7 @@ impl RunRecorder {
         self.end(AttemptEnd::Finished(Some(result.clone())))
     }
 
-    /// The run is complete, and it was not about one network: there is nothing that was tested.
+    /// The memory study is complete. It has no network that was tested.
     ///
     /// # Errors
     /// As [`RunRecorder::finish`].
@@ -90,7 +90,7 @@ impl RunRecorder {
         self.commit(Change::ScalingPoint(Box::new(point.clone())))
     }
 
-    /// The run ended with an error (`{:#}` of it).
+    /// The run ended with an error.
     ///
     /// # Errors
     /// When it cannot be stored.

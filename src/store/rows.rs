@@ -8,7 +8,7 @@ use crate::record::{
 use crate::space::ArchSpec;
 use serde::Serialize;
 
-/// A run that is about to begin.
+/// A run that is about to start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewRun {
     pub manifest: ManifestRecord,
@@ -37,10 +37,10 @@ pub struct ManifestRecord {
     pub space_log10: f64,
 }
 
-/// What a finished run arrived at.
+/// The result of a finished run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FinalResult {
-    /// Share of the test images that are recognised, in 0..=1.
+    /// Accuracy on the test images, in 0..=1: the mean over the training runs.
     pub test_top1: f64,
     /// Mean cross-entropy on the test images, in nats.
     pub test_loss: f64,
@@ -49,7 +49,7 @@ pub struct FinalResult {
     pub weights_sha256: String,
 }
 
-/// How a run stands.
+/// The status of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunStatus {
@@ -67,7 +67,7 @@ pub struct RunRow {
     /// The experiment's name.
     pub experiment: String,
     pub manifest: ManifestRecord,
-    /// Those of the manifest.
+    /// The settings of the manifest.
     pub settings: Settings,
     pub method: String,
     pub dataset: String,
@@ -79,11 +79,11 @@ pub struct RunRow {
     pub error: Option<String>,
     /// Seconds since 1970, UTC.
     pub started_at: f64,
-    /// When it ended, or was last heard of.
+    /// When it ended, or its last sign of life.
     pub last_seen_at: f64,
     pub command: String,
     pub environment: Environment,
-    /// In the order of [`Phase::ALL`]; those that have begun.
+    /// Those that have started, in the order of [`Phase::ALL`].
     pub phases: Vec<PhaseRow>,
     pub architecture: Option<ArchitectureRow>,
     pub result: Option<FinalResult>,
@@ -94,11 +94,11 @@ pub struct RunRow {
 pub struct StoredRuns {
     /// The oldest first.
     pub rows: Vec<RunRow>,
-    /// Those that cannot be read, since something else has changed the tables.
+    /// Those that cannot be read because something else has changed the tables.
     pub damaged: Vec<DamagedRun>,
 }
 
-/// A run whose rows this program has not written like that.
+/// A run with rows that this program did not write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedRun {
     pub id: i64,
@@ -115,11 +115,11 @@ impl std::fmt::Display for DamagedRun {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PhaseRow {
     pub phase: Phase,
-    /// `None` while it lasts, and where it never ended.
+    /// `None` while it is running, and where it never ended.
     pub usage: Option<PhaseUsage>,
 }
 
-/// The architecture that a run arrived at.
+/// The architecture that a run has found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArchitectureRow {
     /// [`ArchSpec::id`]
@@ -153,7 +153,7 @@ impl RunStatus {
 }
 
 impl RunRow {
-    /// What a phase took, if it has ended.
+    /// What a phase used, if it has ended.
     #[must_use]
     pub fn usage(&self, phase: Phase) -> Option<PhaseUsage> {
         self.phases.iter().find(|row| row.phase == phase).and_then(|row| row.usage)

@@ -32,7 +32,7 @@ pub struct MeasurementRow {
 /// How an attempt ends.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttemptEnd {
-    /// With what was measured of its network, if it was about one.
+    /// With the result, unless it was a memory study.
     Finished(Option<FinalResult>),
     Failed(String),
     Interrupted,
@@ -74,7 +74,7 @@ pub async fn begin(
     Ok(key)
 }
 
-/// The row of this environment, old or new. `IS` also compares what is unknown.
+/// The row of this environment, which is added where there is none. `IS` also compares NULL.
 async fn environment(
     connection: &mut SqliteConnection,
     environment: &Environment,
@@ -215,7 +215,7 @@ pub async fn data(
     Ok(())
 }
 
-/// The architecture that an attempt arrived at, with what the search thought of its options.
+/// The architecture that an attempt has found, with the final probabilities.
 pub async fn architecture(
     connection: &mut SqliteConnection,
     key: AttemptKey,
@@ -324,7 +324,7 @@ async fn probabilities(
     Ok(())
 }
 
-/// The attempt is over.
+/// Ends the attempt.
 pub async fn end(
     connection: &mut SqliteConnection,
     key: AttemptKey,
@@ -354,7 +354,7 @@ pub async fn end(
         )
         .bind(key.run)
         .bind(key.number)
-        .bind(finite("the share of test images recognised", result.test_top1)?)
+        .bind(finite("the accuracy on the test images", result.test_top1)?)
         .bind(finite("the loss on the test images", result.test_loss)?)
         .bind(integer("the number of test images", result.test_images)?)
         .bind(&result.weights_sha256)

@@ -45,8 +45,8 @@ pub struct Writer {
     start: Instant,
     last_commit: Instant,
     reserve: Reserve,
-    /// Why a batch could not be written; the recorder tells the run. Nothing but the attempt's end
-    /// is written from then on.
+    /// Why something could not be written. The recorder returns it to the run, and only the end of the
+    /// attempt is written from then on.
     failure: Arc<OnceLock<StoreError>>,
 }
 
@@ -69,7 +69,7 @@ impl Writer {
                 Ok(Message::Change(Change::AttemptEnd(end), reply)) => {
                     self.commit();
                     let result = self.end(end);
-                    // The database file is whole before the run goes on.
+                    // The database file is complete before the program continues.
                     drop(self);
                     let _ = reply.send(result);
                     return;
@@ -92,7 +92,7 @@ impl Writer {
     }
 
     /// Until the next commit or sign of life. An idle run that has just started gives signs more often,
-    /// so that the duration of a killed one is known about as well.
+    /// so that the duration of a killed one is still about right.
     fn time_left(&self) -> Duration {
         let database = &self.transactor.database;
         let idle = self.batch.is_empty();
@@ -134,8 +134,7 @@ impl Writer {
         })
     }
 
-    /// Writes how the attempt ended. One whose measurements could not be written has failed,
-    /// however it ended otherwise.
+    /// Writes how the attempt ended. It has failed if its measurements could not be written.
     fn end(&mut self, end: AttemptEnd) -> Result<(), StoreError> {
         let Some(failure) = self.failure.get().cloned() else {
             return self.change(&Change::AttemptEnd(end));
@@ -143,7 +142,7 @@ impl Writer {
         let text = failure.to_string();
         let (error, result) = match end {
             AttemptEnd::Failed(error) if error.contains(&text) => (error, Ok(())),
-            AttemptEnd::Failed(error) => (format!("{error}; and then: {text}"), Ok(())),
+            AttemptEnd::Failed(error) => (format!("{error}; then: {text}"), Ok(())),
             AttemptEnd::Finished(_) | AttemptEnd::Interrupted => (text, Err(failure)),
         };
         let (key, now) = (self.key, env::now());

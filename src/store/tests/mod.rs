@@ -1,4 +1,4 @@
-//! What can only be seen, or brought about, with SQL. The rest is in `tests/it/store.rs`.
+//! What only SQL can show or cause. The other tests are in `tests/it/store/`.
 
 mod damage;
 mod migration;
@@ -132,7 +132,7 @@ fn a_database_with_another_text_of_a_migration_is_refused() {
 }
 
 #[test]
-fn a_database_of_another_program_is_refused_and_left_as_it_is() {
+fn a_database_of_another_program_is_left_alone() {
     let (folder, path) = folder();
     for foreign in [
         "CREATE TABLE recipes (soup TEXT)",
@@ -160,7 +160,7 @@ fn opening_again_migrates_nothing() {
 }
 
 #[test]
-fn a_lock_longer_than_sqlite_waits_is_waited_out() {
+fn a_lock_longer_than_sqlites_timeout_is_waited_for() {
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
     let mut recorder = store.begin(&new_run()).unwrap();
@@ -185,7 +185,7 @@ fn a_lock_longer_than_sqlite_waits_is_waited_out() {
 }
 
 #[test]
-fn a_long_lock_is_waited_out_with_a_notice() {
+fn a_long_lock_is_waited_for_with_a_notice() {
     let (_folder, path) = folder();
     let mut store = impatient(&path);
     store.database.notice_after = Duration::from_millis(100);
@@ -258,7 +258,7 @@ fn a_run_that_is_killed_early_has_a_last_sign_of_life() {
 }
 
 #[test]
-fn a_full_disk_stops_the_run_with_what_was_committed_intact() {
+fn a_full_disk_fails_the_run_and_keeps_the_rest() {
     let (_folder, path) = folder();
     let mut store = Store::open(&path).unwrap();
     let mut recorder = store.begin(&new_run()).unwrap();
@@ -278,7 +278,7 @@ fn a_full_disk_stops_the_run_with_what_was_committed_intact() {
         error.to_string(),
         format!(
             "{} cannot grow: the disk or its quota is full (database or disk is full, SQLite code \
-             13); free some room and try again; what was stored before is intact",
+             13); free some space and try again; what was stored before is intact",
             path.display()
         )
     );
@@ -311,7 +311,7 @@ fn an_idle_run_gives_signs_of_life() {
 }
 
 #[test]
-fn measurements_are_committed_without_being_asked_for() {
+fn measurements_are_committed_by_themselves() {
     let (_folder, path) = folder();
     let mut store = Store::open(&path).unwrap();
     store.database.commit_every = Duration::from_millis(20);
@@ -322,7 +322,7 @@ fn measurements_are_committed_without_being_asked_for() {
 }
 
 #[test]
-fn a_silent_run_reads_as_interrupted_and_reading_does_not_write_that() {
+fn a_silent_run_is_shown_as_interrupted() {
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
     let recorder = store.begin(&new_run()).unwrap();
@@ -337,7 +337,7 @@ fn a_silent_run_reads_as_interrupted_and_reading_does_not_write_that() {
 }
 
 #[test]
-fn runs_of_one_manifest_under_the_same_conditions_share_rows() {
+fn equal_manifests_and_environments_share_rows() {
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
     drop(store.begin(&new_run()).unwrap());
