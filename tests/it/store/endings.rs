@@ -4,6 +4,8 @@ use super::{STEPS, folder, many, new_run, other_process, record_many, result, wa
 use repro::record::{Metric, Phase, PhaseUsage, Recorder};
 use repro::store::{FinalResult, RunStatus, Store, StoreError};
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -172,4 +174,31 @@ fn an_unknown_run_is_answered_with_the_known_ones() {
     drop(store.begin(&new_run(1)).unwrap());
     assert_eq!(text(9), "DB holds no run 9; there are runs 1 to 3");
     assert_eq!(store.measurements(9).unwrap_err(), store.run(9).unwrap_err());
+}
+
+/// Fills a database until its file may not grow, and stores the run as failed.
+pub fn record_until_full(path: &Path) {
+    let store = Store::open(path).unwrap();
+    let mut recorder = store.begin(&new_run(1)).unwrap();
+    let error = (0..).find_map(|step| recorder.measure(step, &[(Metric::SEARCH_LOSS, 1.0)]).err());
+    recorder.fail(&error.unwrap().to_string()).unwrap();
+}
+
+#[test]
+#[cfg(unix)]
+fn a_limit_on_file_sizes_fails_the_run() {
+    let (_folder, path) = folder();
+    // The program itself reports the signal as an error; see `cmd/signals.rs`.
+    let limit = r#"trap '' XFSZ; ulimit -f 1000; exec "$0" "$@""#;
+    let child = other_process("record until full", &path);
+    let mut command = Command::new("sh");
+    command.args(["-c", limit]).arg(child.get_program()).args(child.get_args());
+    command.envs(child.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let store = Store::open(&path).unwrap();
+    let run = store.run(1).unwrap();
+    assert_eq!(run.status, RunStatus::Failed);
+    assert!(run.error.unwrap().contains("`ulimit -f`"));
+    assert!(store.measurements(1).unwrap().len() > 1000);
 }

@@ -148,6 +148,7 @@ fn child() {
             let _recorder = record_many(&Store::open(&path).unwrap(), 7);
             thread::sleep(Duration::from_mins(1));
         }
+        "record until full" => endings::record_until_full(&path),
         "open what cannot be written" => paths::open_what_cannot_be_written(&path),
         other => panic!("no task `{other}`"),
     }
