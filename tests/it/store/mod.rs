@@ -2,6 +2,7 @@
 
 mod endings;
 mod paths;
+mod settings;
 
 use repro::env::Environment;
 use repro::record::{
