@@ -34,3 +34,4 @@ mod sampling;
 mod spaces;
 mod store;
 mod study;
+mod words;

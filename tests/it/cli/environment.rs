@@ -39,7 +39,7 @@ fn a_path_that_is_no_database_exits_with_2() {
 fn a_mistyped_data_folder_is_not_created() {
     let sandbox = Sandbox::new();
     let typo = sandbox.folder.path().join("dtaa");
-    let mut command = sandbox.repro(&["run", "experiments/fbnetv2_f.toml", "--data"]);
+    let mut command = sandbox.repro(&["run", "experiments/fbnetv2_f.toml", "--json", "--data"]);
     let (code, _, said) = outcome(command.arg(&typo));
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("does not exist") && said.contains("repro data fetch cifar10"), "{said}");
@@ -82,7 +82,7 @@ fn a_database_that_vanishes_ends_the_run_with_a_json_line() {
 fn a_database_that_cannot_grow_fails_the_run_with_the_reason() {
     let sandbox = Sandbox::new();
     let mut shell = std::process::Command::new("sh");
-    let line = format!("ulimit -f 800; exec \"$0\" run {SMOKE} --json --set search.epochs=100000");
+    let line = format!("ulimit -f 400; exec \"$0\" run {SMOKE} --json --set search.epochs=100000");
     shell.args(["-c", &line]).arg(sandbox.repro(&[]).get_program()).stdout(Stdio::piped());
     shell.current_dir(env!("CARGO_MANIFEST_DIR")).env("REPRO_DB", sandbox.database());
     let output = shell.env("RAYON_NUM_THREADS", "1").output().unwrap();
@@ -92,5 +92,5 @@ fn a_database_that_cannot_grow_fails_the_run_with_the_reason() {
     assert_eq!(lines[0]["status"], "failed", "{lines:?}");
     let error = lines[0]["error"].as_str().unwrap();
     assert!(error.contains(sandbox.database().to_str().unwrap()), "{error}");
-    assert_eq!(said.matches(error).count(), 1, "{said}");
+    assert_eq!(said.matches(&format!("run 1 failed: {error}")).count(), 1, "{said}");
 }
