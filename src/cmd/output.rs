@@ -1,7 +1,7 @@
 //! Output: text for people, JSON lines for programs, messages on standard error.
 
 use anyhow::Error;
-use repro::text::printable;
+use repro::text::{printable, without_backtrace};
 use serde::Serialize;
 use std::cell::Cell;
 use std::fmt::{self, Display};
@@ -97,17 +97,6 @@ pub fn message(error: &Error) -> String {
         (_, true) => text,
         _ => format!("{text}: {cause}"),
     })
-}
-
-/// With `RUST_BACKTRACE` set, candle's errors print a backtrace as part of their message. It would
-/// end up in the database and in every table.
-fn without_backtrace(text: &str) -> String {
-    let is_frame = |line: &&str| {
-        let line = line.trim_start();
-        line == "Stack backtrace:" || line.starts_with("0: ")
-    };
-    let lines = text.lines().take_while(|line| !is_frame(line));
-    lines.collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }
 
 /// Whether the reader of our output went away, as in `repro list | head -1`.

@@ -136,7 +136,8 @@ fn run(row: &SqliteRow, table: Option<&str>, now: f64) -> Result<RunRow, sqlx::E
         seed: count(row, "seed")?,
         attempt: row.try_get("number")?,
         status: status_as_read(status, &process, heartbeat_at, table, now),
-        error: row.try_get("error")?,
+        // Earlier versions stored backtraces.
+        error: row.try_get::<Option<&str>, _>("error")?.map(text::without_backtrace),
         started_at: row.try_get("started_at")?,
         last_seen_at: row.try_get::<Option<f64>, _>("ended_at")?.unwrap_or(heartbeat_at),
         command: row.try_get("command")?,

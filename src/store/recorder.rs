@@ -13,6 +13,7 @@ use crate::env;
 use crate::record::{
     DataFingerprint, Metric, Phase, PhaseUsage, Recorder, ScalingPoint, SearchedArchitecture,
 };
+use crate::text;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
@@ -95,7 +96,7 @@ impl RunRecorder {
     /// # Errors
     /// When it cannot be stored.
     pub fn fail(mut self, error: &str) -> Result<(), StoreError> {
-        self.end(AttemptEnd::Failed(error.to_owned()))
+        self.end(AttemptEnd::Failed(text::without_backtrace(error)))
     }
 
     /// The run was asked to stop.

@@ -29,6 +29,18 @@ pub fn one_line(text: &str) -> String {
     escaped(&words.join(" "), |_| false)
 }
 
+/// An error's message without a backtrace. With `RUST_BACKTRACE` set, candle's errors print one as part
+/// of their message; it would end up in the database and in every table.
+#[must_use]
+pub fn without_backtrace(text: &str) -> String {
+    let is_frame = |line: &&str| {
+        let line = line.trim_start();
+        line == "Stack backtrace:" || line.starts_with("0: ")
+    };
+    let lines = text.lines().take_while(|line| !is_frame(line));
+    lines.collect::<Vec<_>>().join("\n").trim_end().to_owned()
+}
+
 /// The text so that Markdown shows it as it is, also in a table.
 #[must_use]
 pub fn escape(text: &str) -> String {

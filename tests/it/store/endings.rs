@@ -53,7 +53,8 @@ fn a_dropped_recorder_leaves_an_interrupted_run() {
 fn a_failed_run_keeps_its_error() {
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
-    store.begin(&new_run(1)).unwrap().fail("the loss became NaN at step 3").unwrap();
+    let error = "the loss became NaN at step 3\n   0: candle_core::error::bt\n      at error.rs:1";
+    store.begin(&new_run(1)).unwrap().fail(error).unwrap();
     let run = store.run(1).unwrap();
     assert_eq!(run.status, RunStatus::Failed);
     assert_eq!(run.error.as_deref(), Some("the loss became NaN at step 3"));
