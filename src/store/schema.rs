@@ -7,6 +7,7 @@ use super::{manifests, place};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnection, SqliteLockingMode};
 use sqlx::{SqlSafeStr, query, query_as, query_scalar};
+use std::fmt::Write;
 use std::path::Path;
 
 /// Stands in the header of our databases: `rpro` in ASCII.
@@ -87,7 +88,7 @@ pub fn open_to_read(path: &Path) -> Result<(Database, Option<String>), StoreErro
     log.push("-wal");
     let log = Path::new(&log);
     if is_immutable && std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
-        note += &format!("; what {} holds is left out", log.display());
+        let _ = write!(note, "; what {} holds is left out", log.display());
     }
     Ok((database.pin()?, Some(note)))
 }

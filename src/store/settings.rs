@@ -91,8 +91,8 @@ impl Settings {
         let mut values = BTreeMap::new();
         flatten("", &manifest, &mut values);
         values.retain(|key, value| {
-            let default = DEFAULTS.iter().any(|(k, v)| k == key && *v == value.to_string());
-            !default && !LEFT_OUT.contains(&key.as_str())
+            let default = DEFAULTS.iter().find(|(k, _)| k == key).map(|(_, default)| *default);
+            default != Some(value.to_string().as_str()) && !LEFT_OUT.contains(&key.as_str())
         });
         let mut of_space = BTreeMap::new();
         flatten("", &space, &mut of_space);
