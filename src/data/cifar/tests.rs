@@ -258,8 +258,8 @@ fn all_failed_sources_are_listed_with_what_to_do() {
     set.sources = vec![Source::Hub(files), Source::Author(1, hash::Published::Md5(""))].leak();
     let root = tempfile::tempdir().unwrap();
     let error = set.fetch(root.path(), None, unheard()).unwrap_err().to_string();
-    assert!(error.contains("Hugging Face hub: http://127.0.0.1:9/: "), "{error}");
-    assert!(error.contains("author's site: http://127.0.0.1:9/archive.tar.gz: "), "{error}");
+    assert!(error.contains("Hugging Face hub: 127.0.0.1:9: "), "{error}");
+    assert!(error.contains("author's site: 127.0.0.1:9: "), "{error}");
     assert!(error.contains("--from FILE_OR_FOLDER"), "{error}");
     assert!(!CIFAR10.place(root.path()).exists());
     assert_eq!(bytes_below(root.path()), 0);

@@ -94,7 +94,8 @@ impl Client {
         file: &Path,
         monitor: FetchMonitor<'_>,
     ) -> Result<(), DataError> {
-        let what = format!("downloading {}", remote.url);
+        let name = remote.url.rsplit('/').next().unwrap_or_default();
+        let what = format!("downloading {name} from {}", host(remote.url));
         let amount = remote.expected.map_or(Amount::Unknown, |it| Amount::Bytes(it.bytes));
         monitor.task(&what, amount, || self.all_attempts(remote, file, monitor))?;
         let Some(expected) = remote.expected else { return Ok(()) };
@@ -246,6 +247,7 @@ fn request(agent: &Agent, url: &str, from: u64) -> Result<(Body, Event), Fault> 
         request = request.header("Range", format!("bytes={from}-"));
     }
     let response = request.call().map_err(|error| match error {
+        error if is_unknown_host(&error) => Fault::Final(cause(&error)),
         ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed => {
             Fault::Passing(cause(&error))
         }
@@ -279,10 +281,25 @@ fn content_range(response: &Response<Body>) -> Option<(u64, Option<u64>)> {
     Some((range.split_once('-')?.0.parse().ok()?, total.parse().ok()))
 }
 
+fn is_unknown_host(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::HostNotFound => true,
+        // Of the standard library's resolver, which has no kind of error for it.
+        ureq::Error::Io(error) => error.to_string().contains("failed to lookup address"),
+        _ => false,
+    }
+}
+
+/// The host of a URL.
+pub(in crate::data) fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest)
+}
+
 /// What went wrong, for people.
 fn cause(error: &ureq::Error) -> String {
     match error {
-        ureq::Error::HostNotFound => "the host was not found: is there a network?".to_owned(),
+        error if is_unknown_host(error) => "not found; is there a network?".to_owned(),
         ureq::Error::ConnectionFailed => "no connection".to_owned(),
         ureq::Error::Timeout(phase) => format!("no answer in time ({phase})"),
         // ureq wraps its own errors while a body is read.

@@ -5,7 +5,7 @@ mod http;
 mod npm;
 mod staging;
 
-pub(super) use http::{Client, Expected, Remote};
+pub(super) use http::{Client, Expected, Remote, host};
 pub(super) use npm::NpmPackage;
 pub(super) use staging::{Staging, bytes_below};
 

@@ -53,8 +53,6 @@ impl Staging {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        // Stays while it holds those of another data set.
-        let _ = fs::remove_dir(&self.downloads);
     }
 
     pub(in crate::data) fn folder(&self) -> &Path {
@@ -80,6 +78,13 @@ impl Drop for Staging {
     fn drop(&mut self) {
         // What cannot be removed now is a leftover for the next fetch.
         let _ = fs::remove_dir_all(&self.folder);
+        for entry in fs::read_dir(&self.downloads).into_iter().flatten().flatten() {
+            if entry.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        // Stays while it holds something to resume.
+        let _ = fs::remove_dir(&self.downloads);
     }
 }
 
