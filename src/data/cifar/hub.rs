@@ -122,3 +122,44 @@ fn record(label: i64, png: &[u8]) -> Result<Record, String> {
     deinterleave(&pixels, &mut record[1..]);
     Ok(record)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::cifar::PIXELS;
+
+    /// Written by pyarrow like the hub's files: image k has the colour (10 k, k, 255 - k) and the
+    /// label 9 - k, in row groups of two.
+    fn fixture() -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures/hub.parquet")
+    }
+
+    #[test]
+    fn records_come_in_the_order_of_the_table() {
+        // Sorted by their labels, the rows stand in reverse.
+        let records = in_order(&[4, 2, 0, 1, 3], &fixture()).unwrap();
+        let found: Vec<[u8; 4]> = records
+            .chunks_exact(1 + IMAGE_BYTES)
+            .map(|it| [it[0], it[1], it[1 + PIXELS], it[2 * PIXELS + 1]])
+            .collect();
+        let of = |k: u8| [9 - k, 10 * k, k, 255 - k];
+        assert_eq!(found, [of(0), of(2), of(4), of(3), of(1)]);
+    }
+
+    #[test]
+    fn another_number_of_images_is_refused() {
+        let error = in_order(&[0, 1], &fixture()).unwrap_err().to_string();
+        assert!(error.contains("holds 5 images of 2"), "{error}");
+        assert!(in_order(&[0], Path::new(file!())).is_err());
+    }
+
+    #[test]
+    fn the_table_names_every_rank_once() {
+        let ranks = ORDER.as_chunks::<2>().0.iter().map(|&bytes| u16::from_le_bytes(bytes));
+        let mut ranks: Vec<u16> = ranks.collect();
+        let (train, test) = ranks.split_at_mut(50_000);
+        train.sort_unstable();
+        test.sort_unstable();
+        assert!(train.iter().copied().eq(0..50_000) && test.iter().copied().eq(0..10_000));
+    }
+}

@@ -2,7 +2,8 @@
 //! decoder makes of a file is checked by the caller; here bounds keep a small file from taking much
 //! memory.
 
-use super::scan::{self, Fault};
+use super::huffman::Fault;
+use super::scan;
 use png::{ColorType, Transformations};
 use std::io::Cursor;
 use zune_bmp::BmpDecoder;

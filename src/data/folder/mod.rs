@@ -6,6 +6,7 @@
 //! `val` is the test part: as everywhere, validation images come out of the training images.
 
 mod decode;
+mod huffman;
 pub(super) mod picture;
 mod scan;
 mod view;
