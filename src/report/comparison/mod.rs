@@ -174,6 +174,6 @@ impl<'a> Comparison<'a> {
     }
 
     fn rows(&self) -> impl Iterator<Item = &'a RunRow> {
-        self.methods.iter().flat_map(|method| method.rows())
+        self.methods.iter().flat_map(MethodRuns::rows)
     }
 }
