@@ -35,7 +35,9 @@ struct ListedRun<'a> {
 /// When the database cannot be read, or nothing can be written.
 pub fn run(args: &Args, store: &Store) -> Result<()> {
     let StoredRuns { rows: runs, damaged } = store.runs()?;
-    damaged.iter().for_each(|run| say(text::printable(&run.to_string())));
+    for run in &damaged {
+        say(run);
+    }
     let mut out = io::stdout().lock();
     if args.json {
         for run in &runs {
@@ -59,7 +61,7 @@ fn listed(run: &RunRow) -> ListedRun<'_> {
 }
 
 fn table(runs: &[RunRow]) -> Table {
-    let mut table = Table::new(&[
+    let mut table = Table::new([
         ">run",
         "experiment",
         "method",

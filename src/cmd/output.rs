@@ -22,16 +22,16 @@ pub struct Stdout(StdoutLock<'static>);
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(named)
+        self.0.write(bytes).map_err(|error| named(&error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(named)
+        self.0.flush().map_err(|error| named(&error))
     }
 }
 
 /// The same kind of error: a broken pipe stays one.
-fn named(error: io::Error) -> io::Error {
+fn named(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
 }
 
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_broken_pipe_is_found_below_its_context() {
-        let error = Error::from(named(io::ErrorKind::BrokenPipe.into())).context("writing");
+        let error = Error::from(named(&io::ErrorKind::BrokenPipe.into())).context("writing");
         assert!(is_broken_pipe(&error));
         assert!(!is_broken_pipe(&anyhow!("broken pipe")));
     }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use repro::report;
 use repro::store::{RunStatus, Store, StoredRuns};
 use repro::study::report::{studies_table, write_studies};
-use repro::text;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -36,7 +36,9 @@ pub struct Args {
 /// When the database cannot be read, has no such run, or a file cannot be written.
 pub fn run(args: &Args, store: &Store) -> Result<()> {
     let StoredRuns { rows, damaged } = store.runs()?;
-    damaged.iter().for_each(|run| say(text::printable(&run.to_string())));
+    for run in &damaged {
+        say(run);
+    }
     let runs = report::select(rows, &args.experiment, &args.run)?;
     let mut out = io::stdout().lock();
     if runs.is_empty() {
@@ -58,7 +60,7 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         let mut warnings = String::new();
         for run in &others {
             for warning in report::warnings(run, &measurements_of(run.id)?) {
-                warnings += &format!("warning: {warning}\n");
+                let _ = writeln!(warnings, "warning: {warning}");
             }
         }
         let shown = [results, warnings, studies].into_iter().filter(|part| !part.is_empty());

@@ -165,7 +165,7 @@ fn resolution(found: &ArchitectureRow) -> String {
 /// One line per block. The last column is the final probability of the argmax type, expansion and
 /// width, which were chosen unless the projection onto the budget changed them.
 fn blocks(found: &ArchitectureRow) -> Table {
-    let mut table = Table::new(&[
+    let mut table = Table::new([
         "block",
         "kind",
         ">stride",
@@ -217,7 +217,7 @@ fn probabilities(p: &ChoiceProbabilities) -> String {
 }
 
 fn phases(run: &RunRow) -> Table {
-    let mut table = Table::new(&[
+    let mut table = Table::new([
         "phase",
         ">time",
         ">peak memory",
@@ -243,7 +243,7 @@ fn phases(run: &RunRow) -> Table {
 
 fn metrics(series: &[&[Measurement]]) -> Table {
     const WIDTH: usize = 32;
-    let mut table = Table::new(&["metric", ">points", ">first", ">last", "curve"]);
+    let mut table = Table::new(["metric", ">points", ">first", ">last", "curve"]);
     for points in series {
         let (Some(first), Some(last)) = (points.first(), points.last()) else { continue };
         let values: Vec<f64> = points.iter().map(|point| point.value).collect();

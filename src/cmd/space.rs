@@ -82,7 +82,7 @@ fn as_text(
     range: CostRange,
     memory: &SupernetMemory,
 ) -> String {
-    let mut sizes = Table::new(&["choice", "log10", ">ways"]);
+    let mut sizes = Table::new(["choice", "log10", ">ways"]);
     let mut line = |name: &str, count: &Count| {
         sizes.row([name.to_owned(), format!("{:.3}", count.log10()), count.grouped()]);
     };
@@ -92,18 +92,18 @@ fn as_text(
     line("total", &size.total);
     line("total / block types", &size.over_block_types);
 
-    let mut costs = Table::new(&["cost", ">least", ">largest"]);
+    let mut costs = Table::new(["cost", ">least", ">largest"]);
     for (name, (least, largest)) in [("MACs", range.macs), ("params", range.params)] {
         costs.row([name.to_owned(), text::count(least), text::count(largest)]);
     }
     let title = format!("memory at batch {}", memory.batch);
-    let mut needs = Table::new(&[&title, ">a step", ">blocks recomputed"]);
+    let mut needs = Table::new([&title, ">a step", ">blocks recomputed"]);
     for (name, predicted) in [("masked", &memory.masked), ("explicit", &memory.explicit)] {
         let bytes = |footprint: &Footprint| text::bytes(footprint.total());
         let (nothing, blocks) = (bytes(&predicted.nothing), bytes(&predicted.blocks));
         needs.row([format!("{name} supernet"), nothing, blocks]);
     }
-    let mut blocks = Table::new(&[
+    let mut blocks = Table::new([
         "block",
         ">stride",
         "widths",

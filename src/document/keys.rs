@@ -68,8 +68,8 @@ fn explore<T>(
         } else {
             let siblings = keys.iter().filter_map(|other| other.assignments(path)).flatten();
             let with_sibling = siblings.map(|sibling| format!("{text}{sibling}\n"));
-            let texts = [text.to_owned()].into_iter().chain(with_sibling);
-            let expected = texts.filter_map(|text| expected(read, &text, key, &full)).next();
+            let mut texts = [text.to_owned()].into_iter().chain(with_sibling);
+            let expected = texts.find_map(|text| expected(read, &text, key, &full));
             keys.push(Key {
                 path: full,
                 is_required,

@@ -76,15 +76,12 @@ pub(super) fn read_data(
     });
     let name = dataset.map(|dataset| dataset.name);
     // The images of a folder have any size: they are scaled to that of the space.
-    let source = match name {
-        Some(DatasetName::ImageFolder) => {
-            let folder = read_folder(s, side.flatten().or(space.map(SearchSpace::max_resolution)));
-            folder.map(ImageSource::Folder)
-        }
-        _ => {
-            refuse_folder(s, name);
-            name.zip(side).map(|(name, side)| ImageSource::Dataset { name, side })
-        }
+    let source = if name == Some(DatasetName::ImageFolder) {
+        let folder = read_folder(s, side.flatten().or(space.map(SearchSpace::max_resolution)));
+        folder.map(ImageSource::Folder)
+    } else {
+        refuse_folder(s, name);
+        name.zip(side).map(|(name, side)| ImageSource::Dataset { name, side })
     };
     fits?;
     Some(DataConfig { source: source?, validation_images: validation_images? })

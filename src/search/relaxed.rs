@@ -276,7 +276,7 @@ mod tests {
     ) -> CostGradient {
         let gradient = |lambda| {
             let form = LossForm::Linear { lambda };
-            let loss = SearchLoss { form, objective, ..loss };
+            let loss = SearchLoss { objective, form, ..loss };
             masked(space, config).alpha_gradient(&loss, &batch(space), None, 3, 2.0).unwrap()
         };
         let (with, without) = (gradient(1.0), gradient(0.0));

@@ -12,7 +12,7 @@ impl Cifar {
     pub(super) fn convert(
         &self,
         path: &Path,
-        members: Members,
+        members: &Members,
         folder: &Path,
     ) -> Result<(), DataError> {
         let has = |name: &str| members.contains_key(name);
@@ -34,10 +34,10 @@ impl Cifar {
                 self.write(path, folder, file, &records)
             });
         }
-        if pictures::are_all_there(self, &members) {
-            return self.convert_pictures(path, &members, folder);
+        if pictures::are_all_there(self, members) {
+            return self.convert_pictures(path, members, folder);
         }
-        Err(DataError::NotTheData { path: path.to_owned(), reason: self.what_is_missing(&members) })
+        Err(DataError::NotTheData { path: path.to_owned(), reason: self.what_is_missing(members) })
     }
 
     fn what_is_missing(&self, members: &Members) -> String {

@@ -68,7 +68,7 @@ fn columns(file: File) -> Result<(Vec<i64>, Vec<ByteArray>), ParquetError> {
         let rows = group.metadata().num_rows() as usize;
         match column(&*group, "label")? {
             ColumnReader::Int64ColumnReader(mut reader) => {
-                read_all(&mut reader, rows, &mut labels)?
+                read_all(&mut reader, rows, &mut labels)?;
             }
             _ => return Err(ParquetError::General("the labels are no whole numbers".to_owned())),
         }

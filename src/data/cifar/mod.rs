@@ -131,7 +131,7 @@ impl Cifar {
         monitor: FetchMonitor<'_>,
     ) -> Result<(), DataError> {
         monitor.task("unpacking, converting and checking", Amount::Unknown, || {
-            self.convert(path, given::members(self, path)?, new)
+            self.convert(path, &given::members(self, path)?, new)
         })
     }
 

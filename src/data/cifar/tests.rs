@@ -96,9 +96,12 @@ fn gzipped(bytes: &[u8]) -> Vec<u8> {
 /// The members of an archive in one of its two versions.
 fn members(set: &Cifar, contents: &[(&str, Vec<u8>)], python: bool) -> Vec<(String, Vec<u8>)> {
     let folder = set.folders[usize::from(python)];
-    let member = |(file, (name, bytes)): (&BinaryFile, &(&str, Vec<u8>))| match python {
-        true => (format!("{folder}/{}", file.python), pickled(set, bytes)),
-        false => (format!("{folder}/{name}"), bytes.clone()),
+    let member = |(file, (name, bytes)): (&BinaryFile, &(&str, Vec<u8>))| {
+        if python {
+            (format!("{folder}/{}", file.python), pickled(set, bytes))
+        } else {
+            (format!("{folder}/{name}"), bytes.clone())
+        }
     };
     set.files.iter().zip(contents).map(member).collect()
 }

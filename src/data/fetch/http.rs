@@ -174,7 +174,7 @@ impl Client {
                     monitor.progress.advanced(at, "");
                 }
                 Event::Failed(fault) => return Err(fault),
-                Event::Ended => return whole(remote, at, &file).map_err(|fault| fault),
+                Event::Ended => return whole(remote, at, &file),
             }
         }
     }
