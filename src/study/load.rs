@@ -37,7 +37,10 @@ impl LoadMeter {
     #[must_use]
     pub fn other_cores(&self) -> Option<f64> {
         let others = Ticks::now()?.others_since(self.ticks?);
-        Some(others / TICKS_PER_SECOND / self.start.elapsed().as_secs_f64())
+        let cores = others / TICKS_PER_SECOND / self.start.elapsed().as_secs_f64();
+        // Ticks are coarse: within a few of them, more time may seem to pass than there is.
+        let all = std::thread::available_parallelism().ok()?.get();
+        Some(cores.min(all as f64))
     }
 }
 

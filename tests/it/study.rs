@@ -152,7 +152,7 @@ fn assert_page(reports: &Path) {
         "(width reproduced in bytes, not judged in seconds; all not claimed).",
         "One block per option (dnas): from 1 to 4 widths, 2.0",
         "Recompute none, run 2.",
-        "(runs 1, 2)",
+        "(all runs)",
         "| predicted |",
     ] {
         assert!(page.contains(part), "{part} is missing:\n{page}");
@@ -269,7 +269,7 @@ mod signals {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{stderr}");
         assert!(stderr.contains("warning: other programs kept "), "{stderr}");
-        let warning = "cores busy during 1 of 1 processes";
+        let warning = "cores busy during 3 of 3 processes";
         let output = in_folder(second.path(), &["report", "--print"]);
         let printed = String::from_utf8(output.stdout).unwrap();
         assert!(printed.contains(warning), "{printed}");

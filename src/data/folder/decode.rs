@@ -82,7 +82,11 @@ impl Kind {
         match self {
             Self::Jpeg => {
                 let mut decoder = jpeg(bytes);
-                decoder.decode_headers()?;
+                // The decoder calls damaged what it does not support.
+                decoder.decode_headers().map_err(|error| match check_scans(bytes) {
+                    Err(unsupported @ Failure::Unsupported(_)) => unsupported,
+                    _ => error.into(),
+                })?;
                 decoder.dimensions().map(swapped).ok_or_else(no_size)
             }
             Self::Png => {
@@ -145,11 +149,15 @@ fn jpeg(bytes: &[u8]) -> JpegDecoder<ZCursor<&[u8]>> {
 }
 
 fn decode_jpeg(bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+    check_scans(bytes)?;
+    Ok(jpeg(bytes).decode()?)
+}
+
+fn check_scans(bytes: &[u8]) -> Result<(), Failure> {
     scan::check(bytes).map_err(|fault| match fault {
         Fault::Damaged(reason) => Failure::Damaged(reason.to_owned()),
         Fault::Unsupported(reason) => Failure::Unsupported(reason.to_owned()),
-    })?;
-    Ok(jpeg(bytes).decode()?)
+    })
 }
 
 fn decode_png(bytes: &[u8]) -> Result<Vec<u8>, Failure> {

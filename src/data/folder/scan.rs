@@ -158,12 +158,17 @@ impl Frame {
         }
         let components = components.get(..3 * usize::from(*n)).ok_or(HEADER)?.as_chunks::<3>().0;
         let sampling = |it: &[u8; 3]| (usize::from(it[1] >> 4), usize::from(it[1] & 15));
-        if components
-            .iter()
-            .map(sampling)
-            .any(|(h, v)| ![1, 2, 4].contains(&h) || ![1, 2, 4].contains(&v))
-        {
-            return Err(Fault::Unsupported("has a subsampling by another factor than 2 or 4"));
+        for factor in components.iter().map(sampling).flat_map(<[usize; 2]>::from) {
+            match factor {
+                1 | 2 | 4 => {}
+                3 => {
+                    return Err(Fault::Unsupported(
+                        "has a subsampling by another factor than 2 or 4",
+                    ));
+                }
+                // The format ends at 4.
+                _ => return Err(HEADER),
+            }
         }
         let most =
             |axis: fn((usize, usize)) -> usize| components.iter().map(sampling).map(axis).max();

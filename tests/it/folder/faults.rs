@@ -77,7 +77,7 @@ fn data_check_decodes_all_images() {
     assert!(said(0, &["data", "check", "pets"]).contains("all 9 images can be used"));
     bench.write("val/dog/broken.jpg", b"nothing");
     let broken = said(1, &["data", "check", "pets"]);
-    assert!(broken.contains("pets/val/dog/broken.jpg: is neither JPEG nor PNG"), "{broken}");
+    assert!(broken.contains("pets/val/dog/broken.jpg: is no JPEG, PNG"), "{broken}");
     assert!(broken.contains("1 of 10 images cannot be used"), "{broken}");
     assert!(said(0, &["data", "list"]).contains("here    pets"), "the folder is listed");
     assert!(said(1, &["data", "fetch", "image-folder"]).contains("NAME/train/CLASS/*.jpg"));

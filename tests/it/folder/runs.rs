@@ -75,7 +75,7 @@ fn a_manifest_is_valid_without_its_folder() {
     let manifest = bench.manifest(|text| text);
     let output = bench.repro(&["check", manifest.to_str().unwrap()]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && said.contains("not here: "), "{said}");
+    assert!(output.status.success() && said.contains("not checked: "), "{said}");
 }
 
 #[test]
@@ -84,5 +84,5 @@ fn a_memory_study_refuses_a_folder() {
     let output = repro(&study).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(said.contains("images of any size on the disk; give a data set that lies"), "{said}");
+    assert!(said.contains("images of any size, on disk; give a data set that is held"), "{said}");
 }

@@ -137,7 +137,7 @@ fn too_many_networks_to_rank_fail_before_the_run() {
         "search.budget.tolerance=0.002",
     ]);
     let (error, log) = refused(&plans(&manifest).next().unwrap());
-    assert!(error.contains("smoke.toml: rank_correlation.architectures: only "), "{error}");
+    assert!(error.contains("smoke.toml: rank_correlation.architectures: found only "), "{error}");
     assert!(error.contains("not 500; ask for fewer"), "{error}");
     assert!(log.is_empty());
 }
