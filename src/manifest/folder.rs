@@ -4,10 +4,10 @@ use crate::document::{Entry, Section};
 use crate::recipe::{DatasetName, ImageFolder};
 use std::ops::Bound::{self, Included};
 
-/// The least standard deviation of colours: a quarter of a step of 8 bits.
+/// The smallest standard deviation of a colour: a quarter of an 8-bit step.
 const MIN_SD: f64 = 0.001;
 
-/// Refuses the keys of a folder where the data set is another one.
+/// Refuses the keys of an image folder for other data sets.
 pub(super) fn refuse_folder(s: &Section<'_>, dataset: Option<DatasetName>) {
     for key in ["folder", "mean", "sd"] {
         match dataset {
@@ -23,13 +23,13 @@ pub(super) fn refuse_folder(s: &Section<'_>, dataset: Option<DatasetName>) {
 
 /// The path of the folder, and how its images are scaled and normalised.
 pub(super) fn read_folder(s: &Section<'_>, side: Option<usize>) -> Option<ImageFolder> {
-    const PATH: &str = "the path of a folder with train/ and val/, from the data folder";
+    const PATH: &str = "the path of a folder with train/ and val/, relative to the data folder";
     let path = s.require("folder", PATH).and_then(|value| {
         let path = value.text(PATH)?;
         if path.is_empty() { value.refuse(PATH) } else { Some(path.into()) }
     });
     let mean = read_colours(s, "mean", Included(0.0), ImageFolder::MEAN);
-    // Values of a smaller one would be so large that no learning rate suits them.
+    // A smaller one gives pixel values that no learning rate suits.
     let sd = read_colours(s, "sd", Included(MIN_SD), ImageFolder::SD);
     Some(ImageFolder { path: path?, side: side?, mean: mean?, sd: sd? })
 }
@@ -41,7 +41,7 @@ fn read_colours(
     least: Bound<f64>,
     default: [f32; 3],
 ) -> Option<[f32; 3]> {
-    const EXPECTED: &str = "three numbers, of red, green and blue from 0 to 1";
+    const EXPECTED: &str = "three numbers from 0 to 1, for red, green and blue";
     let read = |value: &Entry<'_>| {
         let colours = value.list(1..=3, EXPECTED, |colour| colour.real((least, Included(1.0))))?;
         let colours: Vec<f32> = colours.into_iter().map(|colour| colour as f32).collect();

@@ -26,13 +26,13 @@ pub(super) fn optional_name<T: Copy + Default>(
 }
 
 /// The share of its batches that every epoch of search and training has. It is 1 without the key, and
-/// also where the key is wrong, so that reading can go on.
+/// also where the key is wrong, so that reading can continue.
 pub(super) fn read_scale(s: &Section<'_>) -> f64 {
     let share = s.optional("scale", |value| value.real(LEAST_SCALE..=1.0));
     share.flatten().unwrap_or(1.0)
 }
 
-/// A batch has no more images than there are, and enough for the batch norms of `space`.
+/// A batch has at most as many images as there are, and enough for the batch norms of `space`.
 pub(super) fn read_batch(
     s: &Section<'_>,
     images: Option<usize>,
@@ -65,7 +65,7 @@ pub(crate) fn at_most(
             let expected = if most as u64 >= least {
                 format!("give a whole number from {least} to {most}")
             } else {
-                format!("at least {least} {what}: {least} is the smallest value here")
+                format!("give at least {least} {what}, since {least} is the smallest value here")
             };
             value.fail(format!("{number} is more than the {most} {what}"), expected)
         }
@@ -73,7 +73,7 @@ pub(crate) fn at_most(
     }
 }
 
-/// No augmentation without the key, and without each of its parts.
+/// No augmentation where the key or one of its parts is absent.
 pub(super) fn read_augment(s: &Section<'_>, dataset: Option<DatasetName>) -> Option<Augment> {
     let augment = s.optional("augment", |value| {
         value.section(|s| {
@@ -92,12 +92,12 @@ pub(super) fn read_augment(s: &Section<'_>, dataset: Option<DatasetName>) -> Opt
     augment.map(Option::unwrap_or_default)
 }
 
-/// Padding and cropping is for images of one size; cutting out an area is for image folders.
+/// Padded crops are for images of one size, crops by area for image folders.
 fn forbid_other_crop(s: &Section<'_>, dataset: Option<DatasetName>) {
     match dataset {
         None => {}
         Some(DatasetName::ImageFolder) => {
-            let problem = "applies to images of one size; those of a folder have any size";
+            let problem = "does not apply to image folders, whose images have any size";
             s.forbid("crop_padding", problem, "remove it, or give crop_area = 0.08");
         }
         Some(_) => {

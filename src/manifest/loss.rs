@@ -97,7 +97,7 @@ pub(super) fn read_loss(s: &Section<'_>, space: Option<&SearchSpace>) -> Option<
     })
 }
 
-/// The least and the largest cost of a network, and what is counted.
+/// The smallest and the largest cost of a network, and what is counted.
 pub(super) fn extent(space: &SearchSpace, objective: Objective) -> ((u64, u64), &'static str) {
     let counted = match objective {
         Objective::Macs => "MACs",
@@ -106,7 +106,7 @@ pub(super) fn extent(space: &SearchSpace, objective: Objective) -> ((u64, u64), 
     (cost::cost_range(space).of(objective), counted)
 }
 
-/// The target must lie within the costs of the space: otherwise the penalty would act always, or never.
+/// The target must lie within the costs of the space: otherwise the penalty would always act, or never.
 fn check_target(
     value: &Entry<'_>,
     target: f64,

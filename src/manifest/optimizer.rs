@@ -50,7 +50,7 @@ fn read_schedule(s: &Section<'_>, learning_rate: Option<f64>) -> Option<Schedule
             Some(Schedule::Cosine { last: last?.unwrap_or_default() })
         }
         Some(_) => {
-            let problem = "is the end of a cosine, and the schedule is another";
+            let problem = "applies to the schedule \"cosine\" only";
             s.forbid("last", problem, "remove it, or give schedule = \"cosine\"");
             schedule
         }

@@ -31,7 +31,7 @@ pub(super) fn read_rank(
     });
     let search = search?;
     if !search.methods.iter().any(|method| method.name().shares_weights()) {
-        let problem = "needs a method whose networks share weights";
+        let problem = "needs a method with shared weights";
         return section.fail(problem, "use dmasking, rs_ws or evolution, or remove the section");
     }
     let Some(scores) = search.scores else {
@@ -39,7 +39,7 @@ pub(super) fn read_rank(
         return section.fail(problem, "give the section [search.shared]");
     };
     if data?.validation_images == 0 {
-        let problem = "needs held-out images to score the trained networks on";
+        let problem = "needs validation images to score the trained networks on";
         return section.fail(problem, "give data.validation_images of 1 or more");
     }
     let calibration_batches = scores.calibration_batches;

@@ -1,5 +1,5 @@
-//! The sections of what draws networks instead of learning choices: the cost budget, random search,
-//! scores under shared weights, and evolution.
+//! The sections of the cost budget and of methods that sample networks: random search, scores under
+//! shared weights, evolution.
 
 use super::keys::{MAX_EPOCHS, at_most};
 use super::loss::extent;
@@ -14,7 +14,7 @@ const PATHS: &[(&str, PathRange)] = &[("space", PathRange::Space), ("budget", Pa
 const MAX_CANDIDATES: u64 = 100_000;
 const MAX_BATCHES: u64 = 10_000;
 
-/// A bound, the tolerance below it, and how far the cost may be above it.
+/// A bound, and how far the cost may be below and above it.
 pub(super) fn read_budget(
     s: &Section<'_>,
     section: &Entry<'_>,
@@ -37,8 +37,8 @@ pub(super) fn read_budget(
     check_band(section, &budget, space)
 }
 
-/// Whether the band overlaps the range of the space's costs. That a network lies in it is checked before
-/// the run.
+/// Whether the band overlaps the range of the space's costs. Whether a network lies in it is checked
+/// before the run.
 fn check_band(section: &Entry<'_>, budget: &Budget, space: Option<&SearchSpace>) -> Option<Budget> {
     let ((least, most), counted) = extent(space?, budget.objective);
     let band = budget.band();
@@ -112,7 +112,8 @@ pub(super) fn read_evolution(s: &Section<'_>, candidates: Option<usize>) -> Opti
     let population =
         population.and_then(|value| at_most(&value, 2..=MAX_CANDIDATES, candidates, what));
     let sample = s.require("sample", "the number of networks that compete to be the parent");
-    let sample =
-        sample.and_then(|value| at_most(&value, 1..=MAX_CANDIDATES, population, "that live"));
+    let sample = sample.and_then(|value| {
+        at_most(&value, 1..=MAX_CANDIDATES, population, "networks of the population")
+    });
     Some(Evolution { population: population?, sample: sample? })
 }

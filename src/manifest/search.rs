@@ -84,7 +84,7 @@ pub(super) fn read_search(
     (!methods.is_empty()).then_some(Search { config, methods, scores: own.scores })
 }
 
-/// Which images the search sees, as far as the keys are right.
+/// Which images the search sees, as far as the keys are valid.
 #[allow(clippy::option_option)]
 struct ImageKeys {
     images: Option<Option<usize>>,
@@ -190,7 +190,7 @@ fn check_methods(s: &Section<'_>, methods: &[MethodName], gates: GateKind, masks
     }
     let darts = methods.iter().find(|method| method.is_darts());
     if let (Some(method), GateKind::StraightThrough) = (darts, gates) {
-        let problem = format!("needs drawn gates, and \"{method}\" draws none");
+        let problem = format!("needs gates with noise, and \"{method}\" has none");
         complain(s.get("gates"), &problem, "remove it, or give another method");
     }
 }

@@ -36,8 +36,8 @@ pub(super) fn read_temperature(s: &Section<'_>) -> Option<Temperature> {
             s.real("last", range).map(|last| TemperatureSchedule::Linear { last })
         }
         Some(ScheduleName::Constant) => {
-            forbid("decay", "constant", "initial in every epoch");
-            forbid("last", "constant", "initial in every epoch");
+            forbid("decay", "constant", "initial in all epochs");
+            forbid("last", "constant", "initial in all epochs");
             Some(TemperatureSchedule::Constant)
         }
         // With a wrong schedule it is unknown which keys belong.

@@ -46,7 +46,7 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
     let description = s.optional("description", |value| value.text("text in quotes"));
     let seeds = s.require("seeds", SEEDS).and_then(|value| read_seeds(&value));
     let space = s
-        .require("space", "the path of a space file, from the manifest's folder")
+        .require("space", "the path of a space file, relative to the manifest's folder")
         .and_then(|value| read_space(s, &value, path));
     let mut dataset = None;
     let data = s.section("data", |s| read_data(s, &mut dataset, space.as_ref().map(|(_, s)| s)));
@@ -107,10 +107,10 @@ pub(crate) fn read_space(
     value: &Entry<'_>,
     manifest: &Path,
 ) -> Option<(String, SearchSpace)> {
-    let given = value.text("the path of a space file, from the manifest's folder")?;
+    let given = value.text("the path of a space file, relative to the manifest's folder")?;
     let path = manifest.parent().unwrap_or(Path::new("")).join(given);
     if given.is_empty() || !path.is_file() {
-        let expected = "give the path of a space file, from the manifest's folder";
+        let expected = "give the path of a space file, relative to the manifest's folder";
         if given.is_empty() || path.exists() {
             return value.fail(format!("{} is not a regular file", value.given()), expected);
         }

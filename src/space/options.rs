@@ -82,7 +82,7 @@ fn expand(value: &Entry<'_>, ratios: &[f64], in_max: usize, divisor: usize) -> O
         ratios.iter().map(|ratio| make_divisible(ratio * in_max as f64, divisor)).collect();
     if let Some(i) = mids.windows(2).position(|pair| pair[0] >= pair[1]) {
         let problem = format!(
-            "ratios {} and {} of {in_max} channels are both {} hidden channels, \
+            "ratios {} and {} of {in_max} channels both give {} hidden channels, \
              in multiples of {divisor}",
             ratios[i],
             ratios[i + 1],

@@ -144,8 +144,12 @@ fn read_stage(
         (None, None) => None,
     };
     let expansions = if types.as_ref().is_some_and(|types| has_no_expansion(types)) {
-        let problem = "is the hidden width of inverted residuals, and no type of this stage is one";
-        s.forbid("expansion", problem, "remove it: a res3x3 is as wide inside as its width");
+        let problem = "applies to inverted residuals, and this stage has none";
+        s.forbid(
+            "expansion",
+            problem,
+            "remove it; the inner width of a res3x3 is its output width",
+        );
         Some([Some(Expansion::None), Some(Expansion::None)])
     } else {
         let inputs = [flow.channels, if blocks == Some(1) { None } else { width_max }];

@@ -74,7 +74,7 @@ fn read_root(s: &Section<'_>, path: &Path) -> Option<Study> {
         }
     });
     let space = s
-        .require("space", "the path of a space file, from the manifest's folder")
+        .require("space", "the path of a space file, relative to the manifest's folder")
         .and_then(|value| read_space(s, &value, path));
     let searched = space.as_ref().map(|(_, space)| space);
     if let (Some(value), Some(space)) = (s.get("space"), searched) {

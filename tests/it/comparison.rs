@@ -19,9 +19,9 @@ fn load(name: &str, sets: &[&str]) -> Manifest {
 }
 
 /// A folder with a database.
-struct Bench(TempDir);
+struct Sandbox(TempDir);
 
-impl Bench {
+impl Sandbox {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -68,12 +68,12 @@ fn all_methods_of_a_seed_come_before_the_next_seed() {
 
 #[test]
 fn a_further_training_changes_nothing_of_the_first_and_draws_its_own() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let sets = ["search.method=random", "train.repeats=3", "seeds=[5]", "train.epochs=1"];
-    let repeated = bench.run("smoke_compare.toml", &sets);
+    let repeated = sandbox.run("smoke_compare.toml", &sets);
     let sets = ["search.method=random", "train.repeats=1", "seeds=[5]", "train.epochs=1"];
-    let alone = bench.run("smoke_compare.toml", &sets);
-    let (repeated, alone) = (bench.show(&repeated[0]), bench.show(&alone[0]));
+    let alone = sandbox.run("smoke_compare.toml", &sets);
+    let (repeated, alone) = (sandbox.show(&repeated[0]), sandbox.show(&alone[0]));
     let last = |run: &Value, metric: &str| run["metrics"][metric]["last"].as_f64().unwrap();
     assert_eq!(last(&repeated, "train.loss"), last(&alone, "train.loss"));
     let losses = ["", "repeat.1.", "repeat.2."];
@@ -94,8 +94,8 @@ fn a_further_training_changes_nothing_of_the_first_and_draws_its_own() {
 
 #[test]
 fn a_comparison_runs_from_the_manifest_to_its_report() {
-    let bench = Bench::new();
-    let runs = bench.run("smoke_compare.toml", &[]);
+    let sandbox = Sandbox::new();
+    let runs = sandbox.run("smoke_compare.toml", &[]);
     let manifest = load("smoke_compare.toml", &[]);
     assert_eq!(runs.len(), 2 * manifest.methods.len());
     let band = manifest.search.budget.unwrap().band();
@@ -103,7 +103,7 @@ fn a_comparison_runs_from_the_manifest_to_its_report() {
         assert_eq!(run["status"], "finished", "{run}");
         assert!(band.contains(&run["macs"].as_u64().unwrap()), "{run}");
     }
-    let (out, page) = bench.report();
+    let (out, page) = sandbox.report();
     for method in manifest.methods.iter().map(|method| method.name().as_str()) {
         let rows = |title: &str, columns: usize| {
             let after = page.split(title).nth(1).unwrap_or_default();
@@ -127,13 +127,13 @@ fn a_comparison_runs_from_the_manifest_to_its_report() {
 
 #[test]
 fn the_recipe_of_darts_runs_in_both_orders() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     for method in ["darts", "darts2"] {
         let set = format!("search.method={method}");
-        let runs = bench.run("smoke_darts.toml", &[&set, "search.epochs=2", "train.epochs=2"]);
+        let runs = sandbox.run("smoke_darts.toml", &[&set, "search.epochs=2", "train.epochs=2"]);
         assert_eq!(runs.len(), 1, "{method}");
         assert_eq!(runs[0]["status"], "finished", "{method}");
-        let shown = bench.show(&runs[0]);
+        let shown = sandbox.show(&runs[0]);
         assert_eq!(shown["method"], method);
         // 200 images each: six minibatches of both, twice.
         for metric in ["search.step_loss", "search.alpha.step_loss"] {
@@ -144,9 +144,9 @@ fn the_recipe_of_darts_runs_in_both_orders() {
 
 #[test]
 fn one_method_makes_no_comparison() {
-    let bench = Bench::new();
-    bench.run("smoke_compare.toml", &["search.method=random", "train.epochs=1"]);
-    let (out, page) = bench.report();
+    let sandbox = Sandbox::new();
+    sandbox.run("smoke_compare.toml", &["search.method=random", "train.epochs=1"]);
+    let (out, page) = sandbox.report();
     assert!(page.contains("## Results") && !page.contains("Comparison"), "{page}");
     assert!(!out.join("smoke_compare-compute.svg").exists());
 }

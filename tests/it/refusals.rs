@@ -16,15 +16,15 @@ const MANIFEST: &str = include_str!("refusals/manifest.toml");
 const SPACE: &str = include_str!("refusals/space.toml");
 
 /// A folder with a valid manifest and a valid space.
-struct Bench(tempfile::TempDir);
+struct Sandbox(tempfile::TempDir);
 
-impl Bench {
+impl Sandbox {
     fn new() -> Self {
-        let bench = Self(tempfile::tempdir().unwrap());
-        fs::write(bench.path("manifest.toml"), MANIFEST).unwrap();
-        fs::write(bench.path("space.toml"), SPACE).unwrap();
-        fs::create_dir(bench.path("folder")).unwrap();
-        bench
+        let sandbox = Self(tempfile::tempdir().unwrap());
+        fs::write(sandbox.path("manifest.toml"), MANIFEST).unwrap();
+        fs::write(sandbox.path("space.toml"), SPACE).unwrap();
+        fs::create_dir(sandbox.path("folder")).unwrap();
+        sandbox
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -115,16 +115,16 @@ fn shipped_manifests_are_accepted() {
 
 #[test]
 fn every_mistake_has_a_helpful_message() {
-    let bench = Bench::new();
-    let good = manifest::load(&bench.path("manifest.toml"), &Overrides::default());
+    let sandbox = Sandbox::new();
+    let good = manifest::load(&sandbox.path("manifest.toml"), &Overrides::default());
     assert!(good.is_ok(), "{}", good.unwrap_err());
     let mut out = String::from("# Manifests\n\n");
     for slip in slips::IN_MANIFEST {
         let text = edited(MANIFEST, slip.1, slip.2);
-        let diagnostics = bench.refusal(slip.0, text, &Overrides::default());
-        assert_says_where(&diagnostics, &bench.path("edited.toml"));
+        let diagnostics = sandbox.refusal(slip.0, text, &Overrides::default());
+        assert_says_where(&diagnostics, &sandbox.path("edited.toml"));
         assert_says_what(&diagnostics);
-        enter(&mut out, slip.0, &diff(slip), &bench.redact(&diagnostics));
+        enter(&mut out, slip.0, &diff(slip), &sandbox.redact(&diagnostics));
     }
     out += "# Spaces\n\n";
     let path = Path::new("space.toml");
@@ -137,25 +137,25 @@ fn every_mistake_has_a_helpful_message() {
     out += "# Not TOML\n\n";
     for slip in slips::IN_SYNTAX {
         let text = edited(MANIFEST, slip.1, slip.2);
-        let diagnostics = bench.refusal(slip.0, text, &Overrides::default());
-        assert_says_where(&diagnostics, &bench.path("edited.toml"));
+        let diagnostics = sandbox.refusal(slip.0, text, &Overrides::default());
+        assert_says_where(&diagnostics, &sandbox.path("edited.toml"));
         for diagnostic in &diagnostics.0 {
             assert!(!diagnostic.expected.is_empty(), "what is allowed? {diagnostic}");
         }
-        enter(&mut out, slip.0, &diff(slip), &bench.redact(&diagnostics));
+        enter(&mut out, slip.0, &diff(slip), &sandbox.redact(&diagnostics));
     }
     out += "# The command line\n\n";
     for (what, set) in slips::IN_OVERRIDE {
         let overrides = Overrides { sets: vec![(*set).to_owned()], seeds: Vec::new() };
-        let diagnostics = bench.refusal(what, MANIFEST, &overrides);
-        enter(&mut out, what, &format!("--set {set:?}\n"), &bench.redact(&diagnostics));
+        let diagnostics = sandbox.refusal(what, MANIFEST, &overrides);
+        enter(&mut out, what, &format!("--set {set:?}\n"), &sandbox.redact(&diagnostics));
     }
     let overrides = Overrides { sets: Vec::new(), seeds: vec![1, 1] };
-    let diagnostics = bench.refusal("a seed given twice", MANIFEST, &overrides);
-    enter(&mut out, "a seed given twice", "seeds 1, 1\n", &bench.redact(&diagnostics));
+    let diagnostics = sandbox.refusal("a seed given twice", MANIFEST, &overrides);
+    enter(&mut out, "a seed given twice", "seeds 1, 1\n", &sandbox.redact(&diagnostics));
     out += "# Files\n\n";
-    for (what, diagnostics) in odd_files(&bench) {
-        enter(&mut out, what, "", &bench.redact(&diagnostics));
+    for (what, diagnostics) in odd_files(&sandbox) {
+        enter(&mut out, what, "", &sandbox.redact(&diagnostics));
     }
     let mut settings = insta::Settings::clone_current();
     settings.set_prepend_module_to_snapshot(false);
@@ -196,13 +196,13 @@ fn the_documentation_names_every_key() {
 
 #[test]
 fn a_batch_of_one_needs_maps_of_several_pixels() {
-    let bench = Bench::new();
-    fs::write(bench.path("tiny.toml"), edited(SPACE, "[16, 24, 32]", "[8, 24, 32]")).unwrap();
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("tiny.toml"), edited(SPACE, "[16, 24, 32]", "[8, 24, 32]")).unwrap();
     let manifest = edited(MANIFEST, "\"space.toml\"", "\"tiny.toml\"");
     let batches = |search: usize, train: usize| {
         let manifest = edited(&manifest, "batch_size = 64", &format!("batch_size = {search}"));
         let manifest = edited(&manifest, "batch_size = 32", &format!("batch_size = {train}"));
-        let path = bench.path("edited.toml");
+        let path = sandbox.path("edited.toml");
         fs::write(&path, manifest).unwrap();
         manifest::load(&path, &Overrides::default())
     };
@@ -216,22 +216,23 @@ fn a_batch_of_one_needs_maps_of_several_pixels() {
     assert_eq!(keys(2, 1), ["train.batch_size"]);
 }
 
-/// Files that are not there, not text, or whole but the wrong ones.
-fn odd_files(bench: &Bench) -> Vec<(&'static str, Diagnostics)> {
+/// Files that do not exist, are not text, or hold something else.
+fn odd_files(sandbox: &Sandbox) -> Vec<(&'static str, Diagnostics)> {
     let none = Overrides::default();
-    let load = |path: &str| refused(path, manifest::load(&bench.path(path), &none));
+    let load = |path: &str| refused(path, manifest::load(&sandbox.path(path), &none));
     let latin1: Vec<u8> =
         edited(MANIFEST, "seconds", "\u{e9}t\u{e9}").chars().map(|c| c as u8).collect();
     let utf16: Vec<u8> =
         format!("\u{feff}{MANIFEST}").encode_utf16().flat_map(u16::to_le_bytes).collect();
-    fs::File::create(bench.path("huge.toml")).unwrap().set_len(8 << 30).unwrap();
-    let made = std::process::Command::new("mkfifo").arg(bench.path("pipe.toml")).status().unwrap();
+    fs::File::create(sandbox.path("huge.toml")).unwrap().set_len(8 << 30).unwrap();
+    let made =
+        std::process::Command::new("mkfifo").arg(sandbox.path("pipe.toml")).status().unwrap();
     assert!(made.success());
     let brackets = format!("a={}", "[".repeat(9999));
     let elsewhere = edited(MANIFEST, "\"space.toml\"", "\"broken.toml\"");
-    let read = |what, bytes: &[u8]| (what, bench.refusal(what, bytes, &none));
+    let read = |what, bytes: &[u8]| (what, sandbox.refusal(what, bytes, &none));
     let with_space = |what, space: &[u8]| {
-        fs::write(bench.path("broken.toml"), space).unwrap();
+        fs::write(sandbox.path("broken.toml"), space).unwrap();
         read(what, elsewhere.as_bytes())
     };
     vec![
@@ -245,11 +246,11 @@ fn odd_files(bench: &Bench) -> Vec<(&'static str, Diagnostics)> {
         read("Latin-1", &latin1),
         read("UTF-16", &utf16),
         read("a binary file", &[0, 1, 2, 0, 255, 254]),
-        read("a file too long", "#".repeat((1 << 20) + 1).as_bytes()),
+        read("a file that is too long", "#".repeat((1 << 20) + 1).as_bytes()),
         ("a file of 8 GiB", load("huge.toml")),
-        ("a device without end", load("/dev/zero")),
+        ("an endless device", load("/dev/zero")),
         ("a pipe", load("pipe.toml")),
-        read("brackets upon brackets", brackets.as_bytes()),
+        read("deeply nested brackets", brackets.as_bytes()),
         with_space("an empty space", b""),
         with_space("a manifest for a space", MANIFEST.as_bytes()),
         read(
@@ -258,6 +259,6 @@ fn odd_files(bench: &Bench) -> Vec<(&'static str, Diagnostics)> {
         ),
         read("a huge space", edited(MANIFEST, "\"space.toml\"", "\"huge.toml\"").as_bytes()),
         with_space("a space that is not UTF-8", b"name = \"caf\xe9\""),
-        with_space("a slip in the space", edited(SPACE, "[16, 24]", "[24, 16]").as_bytes()),
+        with_space("a mistake in the space", edited(SPACE, "[16, 24]", "[24, 16]").as_bytes()),
     ]
 }

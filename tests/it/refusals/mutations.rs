@@ -1,6 +1,6 @@
 //! Reading any text ends with a value or with diagnostics, never with a panic.
 
-use super::{Bench, MANIFEST, SPACE};
+use super::{MANIFEST, SPACE, Sandbox};
 use repro::cost;
 use repro::manifest::{self, Diagnostics, Overrides};
 use repro::rng::{Seed, Stream};
@@ -178,12 +178,12 @@ fn mutated_spaces_never_panic() {
 
 #[test]
 fn mutated_manifests_never_panic() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let mut outcomes = Outcomes::default();
     for case in 0..10_000 {
         let bytes = mutate(MANIFEST, &mut Seed(2).stream("mutated manifest", case));
         // A new name each time, because some file systems wait for the disk when a file is replaced.
-        let path = bench.path(&format!("mutated-{case}.toml"));
+        let path = sandbox.path(&format!("mutated-{case}.toml"));
         fs::write(&path, bytes).unwrap();
         outcomes.add(manifest::load(&path, &Overrides::default()));
         fs::remove_file(&path).unwrap();
@@ -193,8 +193,8 @@ fn mutated_manifests_never_panic() {
 
 #[test]
 fn mutated_overrides_never_panic() {
-    let bench = Bench::new();
-    let path = bench.path("manifest.toml");
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("manifest.toml");
     let sets = [
         "search.epochs=3",
         "name=other",
