@@ -238,7 +238,7 @@ impl<'a> Pass<'a> {
     /// A pass for training the weights: batch statistics are used, running statistics updated.
     pub fn training(params: &'a mut Params) -> Self {
         let mut tape = Tape::new();
-        let values = params.params.iter().map(|p| tape.monitor(&p.tensor)).collect();
+        let values = params.params.iter().map(|p| tape.watch(&p.tensor)).collect();
         Self::over(params, tape, values, true)
     }
 
@@ -363,11 +363,11 @@ impl<'a> Pass<'a> {
         }
         let data: Vec<f32> = row.iter().map(|v| *v as f32).collect();
         let tensor = Tensor::from_vec(data, row.len(), &self.device)?;
-        Ok(if wanted { self.tape.monitor(&tensor) } else { Value::constant(tensor) })
+        Ok(if wanted { self.tape.watch(&tensor) } else { Value::constant(tensor) })
     }
 
     /// Runs the backward pass. Returns the gradients of the parameters in their order, `None` for those
-    /// that the result does not depend on, and the gradients of all other monitored values.
+    /// that the result does not depend on, and the gradients of all other watched values.
     ///
     /// # Errors
     /// When an operator fails.

@@ -1,6 +1,6 @@
 //! Manifests of memory studies: which supernets are measured as their space grows.
 
-use crate::document::{Diagnostics, Document, Entry, Overrides, Section};
+use crate::document::{self, Diagnostics, Document, Entry, Key, Overrides, Section};
 use crate::manifest::dataset::{DATASETS, MAX_SIDE, check_side};
 use crate::manifest::keys::{MAX_BATCH, RECOMPUTES, at_most};
 use crate::manifest::wire::{SEEDS, load_document, read_seeds, read_space};
@@ -61,6 +61,12 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Study, Diagnostics> {
     let document = load_document(path, overrides)?;
     let study = document.read(|s| read_root(s, path))?;
     Ok(Study { text: document.full_text()?, ..study })
+}
+
+/// Every key of a study's manifest, as its reader asks for them.
+#[must_use]
+pub fn keys() -> Vec<Key> {
+    document::keys(|s| read_root(s, Path::new("manifest.toml")))
 }
 
 fn read_root(s: &Section<'_>, path: &Path) -> Option<Study> {

@@ -8,4 +8,4 @@ pub mod sweep;
 mod verdict;
 
 pub use load::DISTURBING_CORES;
-pub use manifest::{Study, Sweep, is_study, load};
+pub use manifest::{Study, Sweep, is_study, keys, load};

@@ -3,7 +3,7 @@
 //! A [`Tape`] records operator calls. Each record owns only what its backward pass needs and is
 //! consumed by running it, so activations are freed as the backward pass proceeds. A gradient is moved
 //! into its slot the first time and accumulated in place afterwards. Gradients that nobody asks for
-//! are not computed: a value without a slot is a constant, and only calls that depend on a monitored
+//! are not computed: a value without a slot is a constant, and only calls that depend on a watched
 //! value are recorded.
 
 mod operators;
@@ -45,7 +45,7 @@ pub struct TapeMark {
     slots: usize,
 }
 
-/// Gradients of the monitored values.
+/// Gradients of the watched values.
 pub struct LeafGradients {
     slots: Vec<Option<Tensor>>,
 }
@@ -68,7 +68,7 @@ impl Value {
 }
 
 impl LeafGradients {
-    /// Takes the gradient of a monitored value; `None` if the result does not depend on it.
+    /// Takes the gradient of a watched value; `None` if the result does not depend on it.
     pub fn take(&mut self, value: &Value) -> Option<Tensor> {
         value.slot.and_then(|slot| self.slots[slot].take())
     }
@@ -81,7 +81,7 @@ impl Tape {
     }
 
     /// A leaf whose gradient is asked for.
-    pub fn monitor(&mut self, tensor: &Tensor) -> Value {
+    pub fn watch(&mut self, tensor: &Tensor) -> Value {
         Value { tensor: tensor.clone(), slot: Some(self.slot()) }
     }
 
@@ -135,7 +135,7 @@ impl Tape {
     }
 
     /// Runs the backward pass from `of`, whose gradient is given, and returns the gradients of the
-    /// monitored leaves.
+    /// watched leaves.
     ///
     /// # Errors
     /// When an operator fails.

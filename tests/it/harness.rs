@@ -52,9 +52,9 @@ pub fn run_block(
         own.set(name, tensor).unwrap();
     }
     let mut pass = Pass::training(&mut own);
-    let input = pass.tape.monitor(&x.tensor());
+    let input = pass.tape.watch(&x.tensor());
     let mut monitor =
-        |values: &Option<Vec<f64>>| values.as_ref().map(|values| pass.tape.monitor(&row(values)));
+        |values: &Option<Vec<f64>>| values.as_ref().map(|values| pass.tape.watch(&row(values)));
     let bound = net::BlockGates {
         branches: monitor(&gates.branches),
         identity: monitor(&gates.identity.map(|rho| vec![rho])),

@@ -5,6 +5,7 @@
 mod mutations;
 mod slips;
 
+use repro::document;
 use repro::manifest::{self, Diagnostic, Diagnostics, Overrides};
 use repro::space::parse_space;
 use repro::study;
@@ -163,28 +164,29 @@ fn every_mistake_has_a_helpful_message() {
     settings.bind(|| insta::assert_snapshot!("refusals", out));
 }
 
-/// The leaf keys of the tables in docs/manifest.md before the section on memory studies, with their
-/// defaults.
-fn documented_keys() -> Vec<(String, String)> {
+/// The keys in the tables of docs/manifest.md, with their defaults: those of a manifest of runs, then
+/// those of `[scaling]`.
+fn documented_keys() -> [Vec<(String, String)>; 2] {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/manifest.md");
     let text = fs::read_to_string(path).unwrap();
-    let (of_manifests, _) = text.split_once("\n## Memory studies").unwrap();
-    let rows = of_manifests.lines().filter_map(|line| {
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        let key = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
-        Some((key.to_owned(), cells[3].to_owned()))
-    });
-    rows.collect()
+    let (of_runs, rest) = text.split_once("\n## Memory studies").unwrap();
+    let (of_studies, _) = rest.split_once("\n## Space files").unwrap();
+    [of_runs, of_studies].map(|text| {
+        let rows = text.lines().filter_map(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let key = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
+            Some((key.to_owned(), cells[3].to_owned()))
+        });
+        rows.collect()
+    })
 }
 
-#[test]
-fn the_documentation_names_every_key() {
-    let documented = documented_keys();
-    let mut keys: Vec<_> = manifest::keys().into_iter().filter(|key| !key.is_section()).collect();
+fn assert_documented(documented: &[(String, String)], keys: Vec<document::Key>) {
+    let mut keys: Vec<_> = keys.into_iter().filter(|key| !key.is_section()).collect();
     for key in &keys {
         assert!(!key.expected.as_ref().unwrap().is_empty(), "{}: no range", key.path);
     }
-    for (key, default) in &documented {
+    for (key, default) in documented {
         let position = keys.iter().position(|known| known.path == *key);
         let known = keys.remove(position.unwrap_or_else(|| panic!("no reader knows {key}")));
         if default == "required" {
@@ -192,6 +194,15 @@ fn the_documentation_names_every_key() {
         }
     }
     assert!(keys.is_empty(), "not documented: {keys:?}");
+}
+
+#[test]
+fn the_documentation_names_every_key() {
+    let [of_runs, of_studies] = documented_keys();
+    assert_documented(&of_runs, manifest::keys());
+    // Studies share the first sections with runs.
+    let own = study::keys().into_iter().filter(|key| key.path.starts_with("scaling"));
+    assert_documented(&of_studies, own.collect());
 }
 
 #[test]

@@ -82,7 +82,9 @@ fn has(text: &str, phrase: &str) -> bool {
 fn texts_use_standard_terms() {
     let mut all = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(PathBuf::from).to_vec();
     all.extend(
-        [("docs", ".md"), ("src", ".rs"), ("tests", ".snap")].map(|(f, e)| files(f, e)).concat(),
+        [("docs", ".md"), ("reports", ".md"), ("src", ".rs"), ("tests", ".snap")]
+            .map(|(f, e)| files(f, e))
+            .concat(),
     );
     let mut found = Vec::new();
     for file in all {
