@@ -104,7 +104,7 @@ impl Cifar {
         monitor: FetchMonitor<'_>,
     ) -> Result<PathBuf, DataError> {
         let name = url.rsplit('/').next().unwrap_or_default();
-        let file = staging.download(&format!("{}-{name}", self.name))?;
+        let file = staging.download(self.name, name)?;
         let expected = Some(Expected { bytes, hash });
         let remote = Remote { url, expected, limit: bytes };
         Client::from_environment().download(&remote, &file, monitor)?;

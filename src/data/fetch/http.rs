@@ -36,7 +36,8 @@ pub(in crate::data) struct Expected {
 /// Makes requests.
 pub(in crate::data) struct Client {
     agent: Agent,
-    /// Before the second attempt; it doubles with every further one.
+    /// The wait after an attempt that brought something. It doubles with every further attempt in a
+    /// row that brings nothing.
     pause: Duration,
 }
 
@@ -45,6 +46,8 @@ enum Fault {
     /// Another attempt may go further.
     Passing(String),
     Final(String),
+    /// The server's file ends before the place from which it was to be resumed.
+    BeyondEnd,
     /// Not the server's.
     Local(DataError),
 }
@@ -115,10 +118,9 @@ impl Client {
         monitor: FetchMonitor<'_>,
     ) -> Result<(), DataError> {
         let failed = |reason| DataError::Download { url: remote.url.to_owned(), reason };
-        let mut fruitless = 0;
+        let (mut fruitless, mut longest) = (0, length(file));
         loop {
-            let before = length(file);
-            if remote.expected.is_some_and(|it| it.bytes == before) {
+            if remote.expected.is_some_and(|it| it.bytes == length(file)) {
                 return Ok(());
             }
             let reason = match self.attempt(remote, file, monitor) {
@@ -126,8 +128,19 @@ impl Client {
                 Err(Fault::Local(error)) => return Err(error),
                 Err(Fault::Final(reason)) => return Err(failed(reason)),
                 Err(Fault::Passing(reason)) => reason,
+                Err(Fault::BeyondEnd) => {
+                    // Where no size is known, nothing says whether what is here is the whole file.
+                    OpenOptions::new()
+                        .write(true)
+                        .open(file)
+                        .and_then(|file| file.set_len(0))
+                        .map_err(DataError::writing(file))?;
+                    "cannot be resumed (HTTP 416)".to_owned()
+                }
             };
-            fruitless = if length(file) > before { 0 } else { fruitless + 1 };
+            // Not longer than before this attempt: a file that starts over would grow again and again.
+            fruitless = if length(file) > longest { 0 } else { fruitless + 1 };
+            longest = longest.max(length(file));
             if fruitless == FRUITLESS_ATTEMPTS {
                 return Err(failed(reason));
             }
@@ -155,7 +168,9 @@ impl Client {
         let (agent, url) = (self.agent.clone(), remote.url.to_owned());
         // In a thread of its own: a request to stop is heard while the server says nothing. The
         // thread ends by itself once nobody receives.
-        thread::spawn(move || receive(&agent, &url, from, &sender));
+        thread::Builder::new()
+            .spawn(move || receive(&agent, &url, from, &sender))
+            .map_err(|error| Fault::Final(format!("cannot start a thread: {error}")))?;
         let mut at = from;
         loop {
             match next_event(&events, monitor).map_err(Fault::Local)? {
@@ -216,7 +231,10 @@ fn next_event(events: &Receiver<Event>, monitor: FetchMonitor<'_>) -> Result<Eve
         match events.recv_timeout(POLL) {
             Ok(event) => return Ok(event),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(Event::Ended),
+            // The thread ended without a last word.
+            Err(RecvTimeoutError::Disconnected) => {
+                return Ok(Event::Failed(Fault::Passing("the download broke off".to_owned())));
+            }
         }
     }
 }
@@ -259,14 +277,10 @@ fn request(agent: &Agent, url: &str, from: u64) -> Result<(Body, Event), Fault> 
             Some((offset, total)) if offset == from => Event::Started { offset, total },
             _ => return Err(Fault::Final("answers with another range than asked for".to_owned())),
         },
-        // The file here is longer than the server's: it starts over.
-        416 => Event::Started { offset: 0, total: None },
+        416 => return Err(Fault::BeyondEnd),
         status @ (429 | 500..=599) => return Err(Fault::Passing(format!("HTTP {status}"))),
         status => return Err(Fault::Final(format!("HTTP {status}"))),
     };
-    if response.status().as_u16() == 416 {
-        return Ok((Body::builder().data(""), started));
-    }
     Ok((response.into_body(), started))
 }
 

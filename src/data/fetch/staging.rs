@@ -40,16 +40,17 @@ impl Staging {
         Ok(Self { folder: new_folder(root)?, downloads: root.join(DOWNLOADS), _lock: lock })
     }
 
-    /// Where a download of this name goes, which outlives the fetch unless it succeeds.
-    pub(in crate::data) fn download(&self, name: &str) -> Result<PathBuf, DataError> {
+    /// Where a file of this data set is downloaded to. It outlives the fetch unless that succeeds.
+    pub(in crate::data) fn download(&self, set: &str, name: &str) -> Result<PathBuf, DataError> {
         fs::create_dir_all(&self.downloads).map_err(DataError::writing(&self.downloads))?;
-        Ok(self.downloads.join(name))
+        Ok(self.downloads.join(download_prefix(set) + name))
     }
 
-    /// Removes all downloads whose names start so.
-    pub(in crate::data) fn remove_downloads(&self, prefix: &str) {
+    /// Removes all downloads of this data set.
+    pub(in crate::data) fn remove_downloads(&self, set: &str) {
+        let prefix = download_prefix(set);
         for entry in fs::read_dir(&self.downloads).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(prefix) {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -72,6 +73,11 @@ impl Staging {
             result => result.map_err(DataError::writing(place)),
         }
     }
+}
+
+/// With the hyphen, since the name of cifar100 starts with cifar10's.
+fn download_prefix(set: &str) -> String {
+    format!("{set}-")
 }
 
 impl Drop for Staging {
@@ -168,6 +174,21 @@ mod tests {
         drop(staging);
         let names: Vec<_> = fs::read_dir(root.path()).unwrap().flatten().collect();
         assert_eq!(names.len(), 1, "only the lock remains: {names:?}");
+    }
+
+    #[test]
+    fn removing_downloads_keeps_those_of_other_sets() {
+        let root = tempfile::tempdir().unwrap();
+        let staging = Staging::begin(root.path(), unheard()).unwrap();
+        let [ten, hundred] = ["cifar10", "cifar100"].map(|set| {
+            let file = staging.download(set, "archive.tar.gz").unwrap();
+            fs::write(&file, b"half of it").unwrap();
+            file
+        });
+        staging.remove_downloads("cifar10");
+        assert!(!ten.exists() && hundred.exists());
+        staging.remove_downloads("cifar100");
+        assert!(!hundred.exists());
     }
 
     #[test]

@@ -178,6 +178,43 @@ fn a_busy_server_is_asked_again() {
     assert!(error.ends_with("HTTP 503"), "{error}");
 }
 
+/// A body that arrived whole, but whose end was not marked.
+fn unended() -> Reply {
+    send("200 OK\r\nTransfer-Encoding: chunked", b"10\r\n0123456789abcdef\r\n")
+}
+
+fn beyond_end() -> Reply {
+    send("416 Range Not Satisfiable\r\nContent-Length: 0", b"")
+}
+
+#[test]
+fn a_download_of_unknown_size_starts_over_after_416() {
+    let replies = vec![unended(), beyond_end(), whole()];
+    let (server, (_folder, file)) = (Server::start(replies), file(b""));
+    let remote = Remote { expected: None, ..server.remote() };
+    client().download(&remote, &file, unheard()).unwrap();
+    assert_eq!(fs::read(&file).unwrap(), CONTENT);
+    let requests = server.requests();
+    assert!(requests[1].contains("range: bytes=16-") && !requests[2].contains("range"));
+}
+
+#[test]
+fn a_server_that_never_ends_a_body_is_given_up() {
+    let replies = vec![unended(), beyond_end(), unended(), beyond_end()];
+    let (server, (_folder, file)) = (Server::start(replies), file(b""));
+    let remote = Remote { expected: None, ..server.remote() };
+    let error = client().download(&remote, &file, unheard()).unwrap_err().to_string();
+    assert!(error.contains("HTTP 416"), "{error}");
+}
+
+#[test]
+fn a_thread_that_dies_ends_no_download() {
+    let (sender, events) = sync_channel(1);
+    drop(sender);
+    let event = next_event(&events, unheard()).unwrap();
+    assert!(matches!(event, Event::Failed(Fault::Passing(_))));
+}
+
 #[test]
 fn a_redirect_is_followed_with_the_range() {
     let (target, (_folder, file)) = (Server::start(vec![rest(5)]), file(b"01234"));
