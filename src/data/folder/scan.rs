@@ -2,16 +2,29 @@
 //! as an end marker follows; here every scan is read to its last block (ITU T.81, annexes F and G).
 //! Only lengths are followed, no coefficient is computed.
 
+use super::decode::MAX_PIXELS;
 use super::huffman::{Bits, Fault, HEADER, Huffman};
+
+/// Colour components of an image or a scan, at most.
+const MAX_COMPONENTS: usize = 4;
+/// Scans of an image, at most; encoders write about ten.
+const MAX_SCANS: usize = 100;
+/// Blocks that all scans visit together, at most: a large image has 5 million, each in about six
+/// scans. A run of empty blocks takes almost no bytes, so the file's size bounds no time.
+const MAX_VISITS: usize = 200_000_000;
+const TOO_MANY_SCANS: Fault = Fault::Damaged("has more scans than any image needs");
 
 /// Reads all scans.
 pub(super) fn check(file: &[u8]) -> Result<(), Fault> {
-    let mut jpeg = Jpeg { file, at: 2, frame: None, tables: Default::default(), restart: 0 };
+    let tables = Default::default();
+    let mut jpeg = Jpeg { file, at: 2, frame: None, tables, restart: 0, scans: 0, visits: 0 };
     loop {
         match jpeg.marker() {
             None | Some(0xd9) => return jpeg.frame.map_or(Ok(()), |frame| frame.is_finished()),
             Some(0x01 | 0xd0..=0xd8) => {}
             Some(0xc4) => jpeg.huffman_tables()?,
+            // Each frame takes memory, and an image has one.
+            Some(0xc0..=0xc2) if jpeg.frame.is_some() => return Err(HEADER),
             Some(kind @ 0xc0..=0xc2) => {
                 jpeg.frame = Some(Frame::read(jpeg.segment()?, kind == 0xc2)?);
             }
@@ -36,6 +49,9 @@ struct Jpeg<'a> {
     tables: [[Option<Huffman>; 4]; 2],
     /// Units between restart markers; none when zero.
     restart: usize,
+    /// Scans so far, and the blocks that they visited.
+    scans: usize,
+    visits: usize,
 }
 
 impl<'a> Jpeg<'a> {
@@ -93,8 +109,14 @@ impl<'a> Jpeg<'a> {
             };
             parts.push(Part { at, dc: table(0, places >> 4), ac: table(1, places & 15) });
         }
-        if parts.is_empty() || end > 63 || first > end {
+        if parts.is_empty() || parts.len() > MAX_COMPONENTS || end > 63 || first > end {
             return Err(HEADER);
+        }
+        self.scans += 1;
+        self.visits +=
+            parts.iter().map(|part| frame.components[part.at].all_blocks()).sum::<usize>();
+        if self.scans > MAX_SCANS || self.visits > MAX_VISITS {
+            return Err(TOO_MANY_SCANS);
         }
         if parts.len() > 1 && parts.len() < frame.components.len() {
             return Err(Fault::Unsupported("has scans of some components only"));
@@ -142,10 +164,18 @@ struct Component {
     blocks: (usize, usize),
     /// Blocks in a row, those beyond the image included.
     stride: usize,
+    /// Rows of blocks, those beyond the image included.
+    rows: usize,
     /// Which coefficients of each block are not zero, as far as progressive scans have told.
     nonzero: Vec<u64>,
     /// Which coefficients have had a scan down to their last bit.
     finished: u64,
+}
+
+impl Component {
+    fn all_blocks(&self) -> usize {
+        self.stride * self.rows
+    }
 }
 
 impl Frame {
@@ -155,6 +185,10 @@ impl Frame {
         let (height, width) = (size(*high, *low), size(*wide, *width));
         if height == 0 {
             return Err(Fault::Unsupported("gives its height after the image"));
+        }
+        // Before anything is allocated.
+        if usize::from(*n) > MAX_COMPONENTS || height * width > MAX_PIXELS {
+            return Err(HEADER);
         }
         let components = components.get(..3 * usize::from(*n)).ok_or(HEADER)?.as_chunks::<3>().0;
         let sampling = |it: &[u8; 3]| (usize::from(it[1] >> 4), usize::from(it[1] & 15));
@@ -180,9 +214,9 @@ impl Frame {
                 (width * sampling.0).div_ceil(widest).div_ceil(8),
                 (height * sampling.1).div_ceil(highest).div_ceil(8),
             );
-            let stride = units.0 * sampling.0;
-            let all = if progressive { stride * units.1 * sampling.1 } else { 0 };
-            Component { id: it[0], sampling, blocks, stride, nonzero: vec![0; all], finished: 0 }
+            let (stride, rows) = (units.0 * sampling.0, units.1 * sampling.1);
+            let nonzero = vec![0; if progressive { stride * rows } else { 0 }];
+            Component { id: it[0], sampling, blocks, stride, rows, nonzero, finished: 0 }
         });
         Ok(Self { progressive, components: components.collect(), units })
     }
@@ -339,3 +373,6 @@ impl Scan<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
