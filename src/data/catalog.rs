@@ -177,9 +177,8 @@ pub fn check_folder(
 #[must_use]
 pub fn decoding_bytes(config: &DataConfig, root: &Path, threads: usize) -> u64 {
     let Some(folder) = config.folder() else { return 0 };
-    let largest = folder::open(folder, root).map_or(0, |dataset| folder::largest_image(&dataset));
-    // Two copies of three bytes a pixel: a decoder's own and the picture.
-    (6 * largest * threads) as u64
+    let largest = folder::open(folder, root).map_or(0, |dataset| folder::decoding_bytes(&dataset));
+    largest * threads as u64
 }
 
 /// Puts a data set into the folder `root`: from `from`, else from its sources. Returns whether it was

@@ -3,22 +3,25 @@
 //! memory.
 
 use super::huffman::Fault;
-use super::scan;
+use super::{pnm, scan};
 use png::{ColorType, Transformations};
 use std::io::Cursor;
+use std::num::NonZeroU64;
 use zune_bmp::BmpDecoder;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
-use zune_jpeg::zune_core::result::DecodingResult;
-use zune_ppm::PPMDecoder;
 
 const CHANNELS: usize = 3;
 
 /// Pixels of an image, at most: about what Pillow calls a decompression bomb, and 300 MB when
 /// decoded.
 pub(super) const MAX_PIXELS: usize = 100_000_000;
+/// What a GIF's decoder takes for so many pixels: red, green, blue and alpha.
+const GIF_BYTES: NonZeroU64 = NonZeroU64::new(4 * MAX_PIXELS as u64).expect("is above zero");
+/// What a TIFF's decoder takes for so many pixels: four values of 16 bits.
+const TIFF_BYTES: usize = 8 * MAX_PIXELS;
 /// The side that no image exceeds, for decoders that want one.
 const MAX_SIDE: usize = 65_535;
 
@@ -75,6 +78,23 @@ impl Kind {
         }
     }
 
+    /// What decoding takes for each pixel, at most: the decoder's own buffers and the pixels that it
+    /// returns. A test compares them with what is allocated.
+    pub(super) fn bytes_per_pixel(self) -> u64 {
+        match self {
+            // Progressive CMYK: four coefficients of 16 bits.
+            Self::Jpeg => 12,
+            // Four values of 8 bits, then three.
+            Self::Png | Self::Bmp | Self::Gif => 7,
+            // The planes, alpha with its own image of four values, and both results.
+            Self::WebP => 14,
+            // Four values of 16 bits, then of 8 bits, then three.
+            Self::Tiff => 15,
+            // One value, then three.
+            Self::Pnm => 4,
+        }
+    }
+
     /// What the header says, without decoding.
     pub(super) fn size(self, bytes: &[u8]) -> Result<Size, Failure> {
         let of_u32 = |(width, height): (u32, u32)| (height as usize, width as usize);
@@ -108,11 +128,7 @@ impl Kind {
             Self::Tiff => {
                 Ok(of_u32(tiff::decoder::Decoder::new(Cursor::new(bytes))?.dimensions()?))
             }
-            Self::Pnm => {
-                let mut decoder = PPMDecoder::new_with_options(ZCursor::new(bytes), options());
-                decoder.decode_headers().map_err(told)?;
-                decoder.dimensions().map(swapped).ok_or_else(no_size)
-            }
+            Self::Pnm => Ok(pnm::Header::read(bytes)?.size),
         }
     }
 
@@ -125,7 +141,7 @@ impl Kind {
             Self::Bmp => decode_bmp(bytes),
             Self::Gif => decode_gif(bytes, size),
             Self::Tiff => decode_tiff(bytes),
-            Self::Pnm => decode_pnm(bytes, size),
+            Self::Pnm => pnm::decode(bytes),
         }
     }
 }
@@ -194,22 +210,33 @@ fn decode_gif(bytes: &[u8], (height, width): Size) -> Result<Vec<u8>, Failure> {
     let mut options = gif::DecodeOptions::new();
     options.set_color_output(gif::ColorOutput::RGBA);
     options.check_frame_consistency(true);
+    options.set_memory_limit(gif::MemoryLimit::Bytes(GIF_BYTES));
     let mut decoder = options.read_info(bytes)?;
-    let frame = decoder.read_next_frame()?.ok_or("has no image")?;
+    let frame = decoder.next_frame_info()?.ok_or("has no image")?;
     let [top, left, wide] = [frame.top, frame.left, frame.width].map(usize::from);
+    if wide == 0 || frame.height == 0 {
+        return Err(Failure::Damaged("has a frame without pixels".to_owned()));
+    }
+    let mut frame = vec![0; decoder.buffer_size()];
+    decoder.read_into_buffer(&mut frame)?;
     let mut pixels = vec![0; height * width * CHANNELS];
-    for (row, line) in colours(&frame.buffer, 4).chunks_exact(wide * CHANNELS).enumerate() {
+    for (row, line) in frame.chunks_exact(4 * wide).enumerate() {
         let start = ((top + row) * width + left) * CHANNELS;
-        let target = pixels.get_mut(start..start + line.len());
-        target.ok_or("has a frame beyond its edges")?.copy_from_slice(line);
+        let target = pixels.get_mut(start..start + wide * CHANNELS);
+        let target = target.ok_or("has a frame beyond its edges")?;
+        for (pixel, colour) in target.chunks_exact_mut(CHANNELS).zip(line.chunks_exact(4)) {
+            pixel.copy_from_slice(&colour[..CHANNELS]);
+        }
     }
     Ok(pixels)
 }
 
 fn decode_tiff(bytes: &[u8]) -> Result<Vec<u8>, Failure> {
     use tiff::ColorType as Colour;
-    use tiff::decoder::{Decoder, DecodingResult};
-    let mut decoder = Decoder::new(Cursor::new(bytes))?;
+    use tiff::decoder::{Decoder, DecodingResult, Limits};
+    let mut limits = Limits::default();
+    limits.decoding_buffer_size = TIFF_BYTES;
+    let mut decoder = Decoder::new(Cursor::new(bytes))?.with_limits(limits);
     let colour = decoder.colortype()?;
     let channels = match colour {
         Colour::Gray(8 | 16) => 1,
@@ -225,17 +252,6 @@ fn decode_tiff(bytes: &[u8]) -> Result<Vec<u8>, Failure> {
     }
 }
 
-fn decode_pnm(bytes: &[u8], (height, width): Size) -> Result<Vec<u8>, Failure> {
-    let mut decoder = PPMDecoder::new_with_options(ZCursor::new(bytes), options());
-    let pixels = match decoder.decode().map_err(told)? {
-        DecodingResult::U8(pixels) => pixels,
-        DecodingResult::U16(pixels) => upper_halves(&pixels),
-        _ => return Err(Failure::Unsupported("has values of another kind than bytes".to_owned())),
-    };
-    let channels = pixels.len() / (height * width).max(1);
-    Ok(colours(&pixels, channels))
-}
-
 fn upper_halves(values: &[u16]) -> Vec<u8> {
     values.iter().map(|value| (value >> 8) as u8).collect()
 }
@@ -248,3 +264,6 @@ fn colours(pixels: &[u8], channels: usize) -> Vec<u8> {
         _ => pixels.to_vec(),
     }
 }
+
+#[cfg(test)]
+mod tests;

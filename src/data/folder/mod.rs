@@ -8,6 +8,7 @@
 mod decode;
 mod huffman;
 pub(super) mod picture;
+mod pnm;
 mod scan;
 mod view;
 
@@ -16,9 +17,10 @@ use crate::progress::{Amount, Progress};
 use crate::recipe::{DatasetName, ImageFolder};
 use picture::Picture;
 use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 pub(super) use view::View;
@@ -28,6 +30,8 @@ const LAYOUT: &str = "an image folder holds train/CLASS/ and val/CLASS/ with ima
 const SHOWN: usize = 3;
 /// Images whose sizes are read to find the largest one; of a larger folder evenly spread ones.
 const SIZED: usize = 10_000;
+/// Bytes of each end of a file that a fingerprint covers.
+const END: u64 = 4 << 10;
 
 /// The images of one part by their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,16 +52,43 @@ impl Files {
         self.folders[class as usize].join(&*self.names[index])
     }
 
-    /// Class, name and size of every image, for a fingerprint.
-    pub(super) fn describe(&self, labels: &[u32]) -> String {
-        let mut text = String::new();
-        for ((name, bytes), &label) in self.names.iter().zip(&self.bytes).zip(labels) {
+    /// Adds class, name, size and both ends of every image's file to a fingerprint.
+    pub(super) fn describe(&self, labels: &[u32], hash: &mut Sha256) {
+        let indexed = (0..labels.len()).into_par_iter();
+        let ends: Vec<[u8; 32]> =
+            indexed.map(|index| hash_of_ends(&self.path(index, labels[index]))).collect();
+        for (index, (&label, ends)) in labels.iter().zip(&ends).enumerate() {
             let class = self.folders[label as usize].file_name().unwrap_or_default();
-            // Neither holds a line's end twice in a row, so no two lists have one text.
-            let _ = writeln!(text, "{}\n{name}\n{bytes}\n", class.display());
+            // Each text after its length: no two lists have the same bytes.
+            for text in [class.as_encoded_bytes(), self.names[index].as_bytes()] {
+                hash.update((text.len() as u64).to_le_bytes());
+                hash.update(text);
+            }
+            hash.update(self.bytes[index].to_le_bytes());
+            hash.update(ends);
         }
-        text
     }
+}
+
+/// SHA-256 of the first and last bytes of a file: uncompressed images of one size have the same
+/// number of bytes. Of a file that cannot be read, zeros: an error names it when its turn comes.
+fn hash_of_ends(path: &Path) -> [u8; 32] {
+    let read = || -> io::Result<[u8; 32]> {
+        // Not a FIFO, which would never end.
+        if !fs::metadata(path)?.is_file() {
+            return Ok([0; 32]);
+        }
+        let mut file = File::open(path)?;
+        let mut bytes = Vec::with_capacity(2 * END as usize);
+        file.by_ref().take(END).read_to_end(&mut bytes)?;
+        let length = file.metadata()?.len();
+        if length > END {
+            file.seek(SeekFrom::Start(END.max(length.saturating_sub(END))))?;
+            file.take(END).read_to_end(&mut bytes)?;
+        }
+        Ok(Sha256::digest(&bytes).into())
+    };
+    read().unwrap_or([0; 32])
 }
 
 /// Where the folder lies: as it says, from the data folder.
@@ -120,12 +151,12 @@ pub(super) fn left_out(dataset: &Dataset) -> Option<String> {
     (total > 0).then(|| format!("{total} other {files} left out ({})", kinds.join(", ")))
 }
 
-/// Pixels of the largest image, as far as the headers of many tell.
-pub(super) fn largest_image(dataset: &Dataset) -> usize {
+/// The most bytes that decoding one image takes, its file included, as far as the headers of many
+/// tell.
+pub(super) fn decoding_bytes(dataset: &Dataset) -> u64 {
     let all: Vec<PathBuf> = [&dataset.train, &dataset.test].into_iter().flat_map(paths).collect();
     let some: Vec<_> = all.iter().step_by(all.len().div_ceil(SIZED).max(1)).collect();
-    let pixels = some.par_iter().filter_map(|path| Picture::size(path).ok());
-    pixels.map(|(height, width)| height * width).max().unwrap_or(0)
+    some.par_iter().filter_map(|path| Picture::decoding_bytes(path).ok()).max().unwrap_or(0)
 }
 
 fn paths(split: &Split) -> Vec<PathBuf> {

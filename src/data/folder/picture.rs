@@ -2,9 +2,10 @@
 //! since ImageNet has a PNG among its JPEGs.
 //!
 //! Everything becomes red, green and blue of 8 bits: grey is repeated, alpha dropped, CMYK
-//! converted, the lower half of 16 bits cut off; of an animation the first frame is taken. The
-//! orientation that a camera noted (EXIF) is ignored, which is how ImageNet is commonly read. JPEGs
-//! are decoded strictly: a file cut short is an error, and never an image that ends in grey.
+//! converted, the lower half of 16 bits cut off (values of a PPM are scaled by their maximum); of an
+//! animation the first frame is taken. The orientation that a camera noted (EXIF) is ignored, which
+//! is how ImageNet is commonly read. JPEGs are decoded strictly: a file cut short is an error, and
+//! never an image that ends in grey.
 
 use super::View;
 use super::decode::{Failure, Kind, MAX_PIXELS, Size};
@@ -42,11 +43,12 @@ impl Picture {
         picture.map_err(|reason| DataError::Damaged { path: path.to_owned(), reason })
     }
 
-    /// Height and width, from the start of the file where possible.
+    /// What [`Picture::read`] takes in memory, the file included: from the start of the file where
+    /// possible.
     ///
     /// # Errors
     /// As [`Picture::read`].
-    pub(in crate::data) fn size(path: &Path) -> Result<Size, DataError> {
+    pub(in crate::data) fn decoding_bytes(path: &Path) -> Result<u64, DataError> {
         let head = read_start(path, HEAD)?;
         let kind = kind(path, &head)?;
         let size = match kind.size(&head) {
@@ -56,7 +58,9 @@ impl Picture {
             }
             Err(failure) => return Err(failure.at(path)),
         };
-        bounded(path, size)
+        let (height, width) = bounded(path, size)?;
+        let file = fs::metadata(path).map_err(DataError::reading(path))?.len().min(MAX_BYTES);
+        Ok(kind.bytes_per_pixel() * (height * width) as u64 + file)
     }
 
     /// There are pixels, as many as there should be.

@@ -151,3 +151,34 @@ fn the_fingerprint_tells_folders_apart() {
     let all = std::collections::BTreeSet::from([before, renamed, grown, fingerprint()]);
     assert_eq!(all.len(), 4);
 }
+
+/// Replaced pixels leave the size of an uncompressed file as it is.
+#[test]
+fn the_fingerprint_covers_both_ends_of_files() {
+    let bench = Bench::of_pets(1, 1);
+    let mut file = b"P5 100 100 255\n".to_vec();
+    file.extend([100; 100 * 100]);
+    let length = file.len();
+    let mut fingerprints = std::collections::BTreeSet::new();
+    for changed in [None, Some(20), Some(4095), Some(length - 4096), Some(length - 1)] {
+        let mut file = file.clone();
+        if let Some(at) = changed {
+            file[at] = 0;
+        }
+        bench.write("train/cat/a.pgm", &file);
+        fingerprints.insert(bench.open(8).unwrap().fingerprint());
+    }
+    assert_eq!(fingerprints.len(), 5);
+}
+
+#[test]
+#[cfg(unix)]
+fn the_fingerprint_tells_names_with_line_ends_apart() {
+    let fingerprint = |class: &str, name: &str| {
+        let bench = Bench::new();
+        bench.write(&format!("train/{class}/{name}"), b"");
+        bench.write(&format!("val/{class}/1.png"), b"");
+        bench.open(8).unwrap().fingerprint()
+    };
+    assert_ne!(fingerprint("a", "b\nc.png"), fingerprint("a\nb", "c.png"));
+}
