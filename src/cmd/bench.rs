@@ -31,11 +31,11 @@ Examples:
   repro bench experiments/fbnetv2_f.toml --what eval --arch network.json --json
 
 Prints times, rates and peak memory of a step. Times are medians over the timed steps; loading the
-batch is not part of a step. To compare programs, run them alternating on an idle machine, as
-benches/compare does with PyTorch.
+batch is not part of a step. To compare two programs, alternate between them on an idle
+machine, as benches/compare does with PyTorch.
 
 Exit codes: 0 success, 1 a step failed or needs too much memory, 2 the command line, the manifest
-or the network is wrong.
+or the network is invalid.
 
 Keys of --json:
   what                      supernet, network or eval
@@ -116,10 +116,10 @@ fn parse_what(given: &str) -> Result<What, String> {
     }
 }
 
-/// Times the steps and prints what they took.
+/// Times the steps and prints the results.
 ///
 /// # Errors
-/// When the manifest or the network is wrong, the data set is missing, or an operator fails.
+/// When the manifest or the network is invalid, the data set is missing, or an operator fails.
 pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<()> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
     if is_study(&args.manifest) {
@@ -138,7 +138,7 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<()> {
     start_threads(args.threads)?;
     let batch = args.batch.map_or_else(|| default_batch(&manifest, args.what), |n| n as usize);
     preflight(args, &manifest, target, batch)?;
-    // Never set: a signal ends the program as usual.
+    // Never set, since signals end this command as usual.
     let stop = AtomicBool::new(false);
     let data_root = &data.fetch_if_absent(&manifest.data, &Display::new(), &stop)?;
     runner::check_images(&manifest, data_root)?;

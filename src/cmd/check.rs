@@ -34,7 +34,7 @@ pub struct Args {
     sets: Vec<String>,
 }
 
-/// Checks every manifest, also after an invalid one.
+/// Checks every manifest, even after an invalid one.
 ///
 /// # Errors
 /// All diagnostics of all manifests.
@@ -140,8 +140,8 @@ pub fn overview(manifest: &Manifest) -> String {
     lines.join("\n") + &scale.unwrap_or_default() + &budget.unwrap_or_default()
 }
 
-/// The batches of a search epoch that a scale leaves. A small scale may leave one batch of each split,
-/// which changes their ratio.
+/// The batches of a search epoch that remain with a scale. A small scale may leave one batch of each
+/// split, which changes their ratio.
 fn scaled_search(search: &SearchConfig, images: usize) -> String {
     let for_weights = for_weights(images, search.weight_share);
     let left = |images: usize| {

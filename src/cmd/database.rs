@@ -20,7 +20,7 @@ pub fn open(path: &Path) -> Result<Store> {
     Ok(opened(Store::open(path))?.telling(|sentence| say(sentence)))
 }
 
-/// Says what there is to know about the database.
+/// Prints the database's note, and turns errors in its path into [`Usage`].
 fn opened(store: Result<Store, StoreError>) -> Result<Store> {
     let store = store.map_err(|error| match error {
         StoreError::NoFolder { .. }
@@ -40,7 +40,7 @@ fn opened(store: Result<Store, StoreError>) -> Result<Store> {
     Ok(store)
 }
 
-/// Opens a database to read it, which must not create one.
+/// Opens an existing database to read it.
 ///
 /// # Errors
 /// When there is none, or as [`open`].

@@ -44,7 +44,7 @@ impl DataFolder {
     }
 
     /// Downloads the data set if it is absent, and returns its folder. A download is not part of a
-    /// run, whose times are those of its method.
+    /// run, so that it does not count towards the run's time.
     ///
     /// # Errors
     /// When the data set cannot be downloaded, or a folder that the user named does not exist.
@@ -58,14 +58,14 @@ impl DataFolder {
         if data::presence(dataset, &root) == Presence::Absent {
             let name = data::describe(dataset).name;
             self.refuse_mistyped(&root, name)?;
-            say(format_args!("{name} is not in {} yet and is fetched into it", root.display()));
+            say(format_args!("{name} is not in {} yet; fetching it", root.display()));
             data::fetch(dataset, &root, None, FetchMonitor { progress: display, stop })?;
         }
         Ok(root)
     }
 
-    /// A folder named by the user that does not exist is more likely a mistyped name than the place
-    /// for a large download.
+    /// A folder that the user named and that does not exist is probably mistyped. It is not used for a
+    /// large download.
     fn refuse_mistyped(&self, root: &Path, name: &str) -> Result<(), Usage> {
         let variable = std::env::var_os("REPRO_DATA").is_some_and(|value| !value.is_empty());
         let source = match (&self.flag, variable) {

@@ -4,12 +4,12 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     Done,
-    /// Something failed that was reported already.
+    /// Something failed and has been reported.
     Failed,
     Interrupted,
 }
 
-/// A mistake on the command line that its parser cannot see.
+/// A mistake on the command line that the parser does not detect.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);

@@ -59,7 +59,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0    success
   1    a run failed, or the database, the data or the disk cannot be used
-  2    the command line, a manifest or a space is wrong; nothing was done
+  2    the command line, a manifest or a space is invalid; nothing was done
   130  interrupted; measurements made so far are in the database
 
 First steps:
@@ -77,7 +77,7 @@ enum Command {
     Space(space::Args),
     Data(data::Args),
     Bench(bench::Args),
-    /// The part of a memory study that measures one point.
+    /// Measures one point of a memory study.
     #[command(hide = true)]
     ScalingPoint(worker::Args),
 }

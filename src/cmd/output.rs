@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::fmt::{self, Display};
 use std::io::{self, StdoutLock, Write};
 
-/// Writes a line to standard error. A closed standard error is no reason to stop.
+/// Writes a line to standard error. Failures are ignored: a closed standard error must not end a run.
 pub fn say(text: impl Display) {
     let _ = writeln!(io::stderr(), "{}", printable(&text.to_string()));
 }
@@ -35,8 +35,8 @@ fn named(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
 }
 
-/// Where the text and the JSON lines of `repro run` go. An output that cannot be written does not
-/// end the runs, since their results are in the database.
+/// The text and the JSON lines of `repro run`. A failing output does not end the runs, since their
+/// results are in the database.
 pub struct Output {
     json: bool,
     failed: Cell<bool>,
@@ -68,12 +68,12 @@ impl Output {
         Ok(())
     }
 
-    /// Whether output was lost other than by a reader who closed the pipe.
+    /// Whether output was lost, other than by a closed pipe.
     pub fn failed(&self) -> bool {
         self.failed.get()
     }
 
-    /// The first failure is reported; after it nothing is written any more.
+    /// The first failure is reported. Nothing is written after it.
     fn write(&self, line: fmt::Arguments<'_>) {
         if self.failed() {
             return;
@@ -99,7 +99,7 @@ pub fn message(error: &Error) -> String {
     })
 }
 
-/// Whether the reader of our output went away, as in `repro list | head -1`.
+/// Whether the reader of the output has closed the pipe, as in `repro list | head -1`.
 pub fn is_broken_pipe(error: &Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)

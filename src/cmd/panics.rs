@@ -1,4 +1,4 @@
-//! Panics become errors: of one sentence, stored and reported like any other failure.
+//! Panics become errors of one sentence, stored and reported like any other failure.
 
 use super::output::say;
 use anyhow::{Result, anyhow};

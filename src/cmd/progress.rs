@@ -1,4 +1,4 @@
-//! Progress on standard error: a bar on a terminal, otherwise a line now and then.
+//! Progress on standard error: a bar on a terminal, otherwise a line every few seconds.
 
 use super::output::say;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -26,7 +26,7 @@ pub struct Task {
 const INTERVAL: Duration = Duration::from_secs(5);
 
 impl Display {
-    /// What fits standard error.
+    /// A bar if standard error is a terminal, otherwise lines.
     pub fn new() -> Self {
         if io::stderr().is_terminal() { Self::Bar(None.into()) } else { Self::Lines(None.into()) }
     }

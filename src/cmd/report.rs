@@ -45,7 +45,7 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         writeln!(out, "The database has no runs yet; start one with `repro run MANIFEST`.")?;
         return Ok(());
     }
-    // All at once is faster, but also reads the runs that are not selected.
+    // One query for all runs is faster, but reads runs that are not selected.
     let everything = args.experiment.is_empty() && args.run.is_empty();
     let all = if everything { Some(store.measurements_of(&report::metrics())?) } else { None };
     let measurements_of = |id| match &all {

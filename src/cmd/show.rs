@@ -44,7 +44,7 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// The measurements by metric, in which order they come.
+/// The measurements by metric. They are stored in this order.
 fn series(measurements: &[Measurement]) -> Vec<&[Measurement]> {
     measurements.chunk_by(|a, b| a.metric == b.metric).collect()
 }

@@ -49,8 +49,8 @@ impl Drop for StopFlag {
 /// When the system refuses the handlers, or a thread.
 pub fn stop_flag() -> io::Result<StopFlag> {
     let stop = Arc::new(AtomicBool::new(false));
-    // SIGHUP stays ignored under `nohup`. A shell's background job ignores SIGINT too, but whoever
-    // sends one wants the run to stop.
+    // SIGHUP stays ignored under `nohup`. A shell's background job ignores SIGINT too, but its
+    // sender wants the run to stop.
     let is_handled = |signal: &i32| [SIGINT, SIGTERM].contains(signal) || !is_ignored(*signal);
     for signal in SIGNALS.into_iter().filter(is_handled) {
         // In this order, so that the first signal finds the flag unset.
@@ -83,8 +83,8 @@ pub fn report_file_size_limit() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the program was started with the signal ignored, as `nohup` does. Only Linux tells;
-/// elsewhere this is false.
+/// Whether the program was started with the signal ignored, as `nohup` does. This is known
+/// on Linux only; elsewhere it is false.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -92,7 +92,7 @@ fn as_text(
     line("total", &size.total);
     line("total / block types", &size.over_block_types);
 
-    let mut costs = Table::new(["cost", ">least", ">largest"]);
+    let mut costs = Table::new(["cost", ">smallest", ">largest"]);
     for (name, (least, largest)) in [("MACs", range.macs), ("params", range.params)] {
         costs.row([name.to_owned(), text::count(least), text::count(largest)]);
     }
@@ -179,7 +179,7 @@ fn block_json(block: &BlockChoices) -> Value {
     })
 }
 
-/// The ratios of hidden width to widest input width, and the hidden widths. Without an expanding
+/// The expansion ratios, relative to the largest input width, and the hidden widths. Without an expanding
 /// convolution the hidden width is the input width.
 fn expansions(block: &BlockChoices) -> (Vec<f64>, Vec<usize>) {
     match &block.expansion {

@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// The arguments of `repro run` that a study has.
+/// The arguments of `repro run` that apply to a study.
 pub struct StudyArgs<'a> {
     pub manifest: &'a Path,
     pub sets: &'a [String],
@@ -42,7 +42,7 @@ pub struct StudyArgs<'a> {
 /// Runs a memory study.
 ///
 /// # Errors
-/// When the manifest is wrong, the data set is missing, or the database cannot be used.
+/// When the manifest is invalid, the data set is missing, or the database cannot be used.
 pub fn run(args: &StudyArgs<'_>, database: &Path, data: &DataFolder) -> Result<Ending> {
     let StudyArgs { sets, seeds, .. } = *args;
     let overrides = Overrides { sets: sets.to_vec(), seeds: seeds.to_vec() };
@@ -53,7 +53,7 @@ pub fn run(args: &StudyArgs<'_>, database: &Path, data: &DataFolder) -> Result<E
     output.text(summary(study));
     output.text(format_args!("  device  cpu, {threads} threads"));
     output.text(format_args!("  into    {}\n", database.display()));
-    let stop = &signals::stop_flag().context("cannot listen for signals")?;
+    let stop = &signals::stop_flag().context("cannot handle signals")?;
     let data_root = &data.fetch_if_absent(&study.data, &Display::new(), stop)?;
     // Every process reads the images again. A problem with them is reported once, before any run.
     drop(repro::data::load(&study.data, data_root)?);
@@ -122,7 +122,7 @@ fn report(event: &Event<'_>, start: Instant) {
     match *event {
         Event::Started { at: (at, of), point, predicted } => {
             let what = predicted
-                .map(|bytes| format!(", only predicted: {} are too much", text::bytes(bytes)));
+                .map(|bytes| format!(", only predicted: {} do not fit", text::bytes(bytes)));
             let left = (at > 1).then(|| {
                 let each = start.elapsed().as_secs_f64() / (at - 1) as f64;
                 format!(", about {} left", text::duration(each * (of - at + 1) as f64))
@@ -142,7 +142,7 @@ fn report(event: &Event<'_>, start: Instant) {
     }
 }
 
-/// Measures one point in a process of its own.
+/// Measures one point in a separate process.
 fn measure_in_process(study: &Study, point: &Point, session: &Session<'_>) -> Result<StepUsage> {
     let mut command = Command::new(this_program()?);
     command.arg("scaling-point").arg(&study.path);
@@ -162,7 +162,7 @@ fn measure_in_process(study: &Study, point: &Point, session: &Session<'_>) -> Re
     sweep::read_output(&output_of(command, session.stop)?)
 }
 
-/// This program. On Linux the link leads to it even if its file was replaced meanwhile.
+/// This program. On Linux the link refers to it even if its file has been replaced.
 fn this_program() -> Result<PathBuf> {
     if cfg!(target_os = "linux") {
         return Ok(PathBuf::from("/proc/self/exe"));
@@ -170,11 +170,11 @@ fn this_program() -> Result<PathBuf> {
     std::env::current_exe().context("cannot find the program itself")
 }
 
-/// How often the measuring process is looked at.
+/// How often the measuring process is polled.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Waits until the process ends by itself, or the study is to stop. On every system the process also
-/// ends when this one does: its standard input is a pipe that only this process holds.
+/// Waits until the process ends, or the study is asked to stop. The process also ends when this one
+/// does, because its standard input is a pipe that only this process holds.
 fn output_of(mut command: Command, stop: &AtomicBool) -> Result<process::Output> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = ChildGuard::spawn(&mut command).context("cannot start the program itself")?;
@@ -199,7 +199,7 @@ fn read_all(pipe: Option<impl Read + Send + 'static>) -> Result<JoinHandle<Vec<u
     let read = move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // After an error, the bytes so far have to do.
+            // After an error, the bytes read so far are used.
             let _ = pipe.read_to_end(&mut bytes);
         }
         bytes
@@ -207,7 +207,7 @@ fn read_all(pipe: Option<impl Read + Send + 'static>) -> Result<JoinHandle<Vec<u
     thread::Builder::new().spawn(read).context("cannot start a thread")
 }
 
-/// A few lines on what a study measures.
+/// A summary of what a study measures.
 pub fn summary(study: &Study) -> String {
     let (sweep, size) = (&study.sweep, study.space.size());
     let methods: Vec<&str> = sweep.methods.iter().map(|method| method.as_str()).collect();

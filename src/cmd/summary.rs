@@ -4,7 +4,7 @@ use repro::record::Phase;
 use repro::store::{NewRun, RunRow, RunStatus};
 use serde::Serialize;
 
-/// The keys in their order. What the run has not reached is null.
+/// The keys, in this order. Values that the run has not reached are null.
 #[derive(Serialize)]
 pub struct Summary<'a> {
     run_id: i64,

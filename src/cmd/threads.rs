@@ -4,8 +4,8 @@ use super::output::say;
 use anyhow::{Result, anyhow};
 use repro::env;
 
-/// Starts the threads and returns their number. More threads than cores would only wait for each
-/// other, so there are at most as many as cores; results do not depend on the number.
+/// Starts the threads and returns their number, at most the number of cores: more would only wait for
+/// each other. Results do not depend on it.
 ///
 /// # Errors
 /// When the system refuses to start them.
@@ -18,7 +18,7 @@ pub fn start_threads(asked: Option<u16>) -> Result<usize> {
         }
         pool = pool.num_threads(asked.min(cores));
     }
-    // Built here in any case: rayon panics where it has to build its pool itself and cannot.
+    // Always built here, because rayon panics if it cannot build its default pool.
     pool.build_global().map_err(|error| {
         anyhow!("cannot start threads ({error}); raise the limit (`ulimit -u`) or use --threads 1")
     })?;

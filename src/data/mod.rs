@@ -1,7 +1,7 @@
-//! Images: where they come from, that they are the published ones, and how they become batches.
+//! Images: sources, checks against published fingerprints, and batches.
 //!
-//! Validation images always come out of the training images; the test images are for the final
-//! number only.
+//! Validation images are always taken from the training images. Test images are used for the final
+//! evaluation only.
 
 mod augment;
 mod batch;
@@ -37,14 +37,14 @@ pub struct Dataset {
     pub name: DatasetName,
     /// Class names; a label is an index into them.
     pub classes: Vec<String>,
-    /// Pixels, as a network sees them.
+    /// Pixels that a network sees.
     pub height: usize,
-    /// Pixels, as a network sees them.
+    /// Pixels that a network sees.
     pub width: usize,
     pub channels: usize,
     pub normalisation: Normalisation,
     pub train: Split,
-    /// For the final number only.
+    /// For the final evaluation only.
     pub test: Split,
 }
 
@@ -59,7 +59,7 @@ pub struct Split {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Images {
     Memory(Pixels),
-    /// Each image is read when it is looked at.
+    /// Each image is read when its batch is made.
     Files(Files),
 }
 
@@ -74,7 +74,7 @@ pub struct Pixels {
     pub bytes: Vec<u8>,
 }
 
-/// The network sees (pixel / 255 - mean) / sd, per channel.
+/// A network sees (pixel / 255 - mean) / sd, per channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalisation {
     pub mean: Vec<f32>,
@@ -82,19 +82,19 @@ pub struct Normalisation {
 }
 
 impl Split {
-    /// How many images.
+    /// The number of images.
     #[must_use]
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there is no image.
+    /// Whether there are no images.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// All bytes of images in memory; none of others.
+    /// The bytes of images in memory; empty for images in files.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match &self.images {
@@ -105,13 +105,13 @@ impl Split {
 }
 
 impl Dataset {
-    /// Numbers that a network sees of one image.
+    /// Values of one image that a network sees.
     #[must_use]
     pub fn image_len(&self) -> usize {
         self.height * self.width * self.channels
     }
 
-    /// The same images scaled to `side` x `side` pixels, batch by batch, when they are looked at.
+    /// The same images, scaled to `side` x `side` pixels when their batch is made.
     #[must_use]
     pub fn scaled(self, side: usize) -> Self {
         Self { height: side, width: side, ..self }
@@ -146,7 +146,7 @@ impl Dataset {
                 Images::Memory(pixels) => hash.update(&pixels.bytes),
                 Images::Files(files) => files.describe(&split.labels, &mut hash),
             }
-            // Which also separates the parts.
+            // This also separates the parts.
             hash.update((split.len() as u64).to_le_bytes());
             for label in &split.labels {
                 hash.update(label.to_le_bytes());
@@ -161,7 +161,7 @@ impl Dataset {
         folder::left_out(self)
     }
 
-    /// Those of the training images `indices` that show one of `n` classes, which the seed draws.
+    /// The training images among `indices` whose class is one of `n`, which the seed draws.
     #[must_use]
     pub fn of_classes(&self, indices: &[usize], seed: Seed, n: usize) -> Vec<usize> {
         let mut wanted = vec![false; self.classes.len()];
@@ -172,11 +172,11 @@ impl Dataset {
     }
 }
 
-/// `n` of these indices, drawn by (seed, label), in random order: cutting the result anywhere
-/// gives two random parts.
+/// `n` of these indices, drawn by (seed, label), in random order, so that any prefix of
+/// the result is a random sample.
 ///
 /// # Errors
-/// When there are not so many.
+/// When there are fewer.
 pub fn draw(indices: &[usize], n: usize, seed: Seed, label: &str) -> Result<Vec<usize>, DataError> {
     if n > indices.len() {
         return Err(DataError::TooFewImages { asked: n, available: indices.len() });

@@ -1,10 +1,10 @@
-//! The folder that holds the data sets, one sub-folder each.
+//! The data folder, with one subfolder per data set.
 
 use super::DataError;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// The folder to use: the flag, else `REPRO_DATA`, else `repro/data` in the user's cache folder
+/// The data folder: the flag, else `REPRO_DATA`, else `repro/data` in the user's cache folder
 /// (`XDG_CACHE_HOME`, or `.cache` in `HOME`). It need not exist yet.
 ///
 /// # Errors
@@ -19,14 +19,14 @@ fn resolve(
 ) -> Result<PathBuf, DataError> {
     let set = |name: &str| variable(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let cache = || {
-        // A relative XDG folder is to be ignored, says its specification.
+        // The XDG specification says to ignore a relative path.
         set("XDG_CACHE_HOME")
             .filter(|folder| folder.is_absolute())
             .or_else(|| set("HOME").map(|home| home.join(".cache")))
             .map(|cache| cache.join("repro").join("data"))
     };
     let root = flag.or_else(|| set("REPRO_DATA")).or_else(cache).ok_or(DataError::NoRoot)?;
-    // npm is started elsewhere, so a relative folder would change its meaning.
+    // npm runs in another folder, where a relative path would mean something else.
     std::path::absolute(&root).map_err(DataError::reading(Path::new(".")))
 }
 
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flag_wins_over_the_variable_and_that_over_the_cache_folders() {
+    fn the_flag_precedes_variables() {
         let all = [("REPRO_DATA", "/env"), ("XDG_CACHE_HOME", "/xdg"), ("HOME", "/someone")];
         assert_eq!(with(Some("/flag"), &all).unwrap(), Path::new("/flag"));
         assert_eq!(with(None, &all).unwrap(), Path::new("/env"));
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_relative_settings_count_as_none() {
+    fn empty_and_relative_variables_are_ignored() {
         let odd = [("REPRO_DATA", ""), ("XDG_CACHE_HOME", "here"), ("HOME", "/someone")];
         assert_eq!(with(None, &odd).unwrap(), Path::new("/someone/.cache/repro/data"));
     }

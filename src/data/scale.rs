@@ -1,18 +1,17 @@
-//! Scaling of images: bilinear where they grow, and where they shrink a triangle as wide as the
-//! pixels that fall onto one, so that fine patterns are averaged away and do not alias. Positions
-//! are of the centres of pixels; beyond the edge there is nothing, so that the weights of what is
-//! left are scaled up to a sum of one. It is the usual filter of image libraries (Pillow's
-//! `BILINEAR`), but without a rounding in between.
+//! Scaling of images. Larger images are interpolated bilinearly. Smaller ones are averaged with a
+//! triangle as wide as the pixels that fall onto one, so that fine patterns do not alias. Positions
+//! are those of pixel centres. At an edge, the weights of the pixels that exist are normalised to a
+//! sum of one. This is Pillow's `BILINEAR` filter without rounding between the two axes.
 //!
-//! It is plain arithmetic of a fixed order, row by row: the same bits on every machine.
+//! The arithmetic has a fixed order, row by row, so that every machine gives the same bits.
 
-/// Along one axis: which pixels make each output pixel, with which weights.
+/// One axis: the input pixels of each output pixel, with their weights.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
     taps: Vec<Taps>,
 }
 
-/// Some pixels in a row, from `first`; the weights sum to one.
+/// Adjacent pixels, from `first`; their weights sum to one.
 #[derive(Clone, Debug)]
 struct Taps {
     first: usize,
@@ -20,8 +19,8 @@ struct Taps {
 }
 
 impl Axis {
-    /// Scales the part of `len` pixels that begins at `from` and has this `extent`, in pixels that
-    /// need not be whole, to `side` pixels.
+    /// Scales a part of `len` pixels to `side` pixels. The part begins at `from` and has this
+    /// `extent`; both may be fractions of a pixel.
     ///
     /// # Panics
     /// When there are no pixels on either side.
@@ -33,7 +32,7 @@ impl Axis {
         Self { taps: taps.collect() }
     }
 
-    /// The pixels that have a weight anywhere: the first, and one past the last.
+    /// The first pixel with a weight, and one past the last.
     fn used(&self) -> (usize, usize) {
         let first = self.taps.iter().map(|taps| taps.first).min();
         let end = self.taps.iter().map(|taps| taps.first + taps.weights.len()).max();
@@ -53,7 +52,7 @@ impl Taps {
     }
 }
 
-/// Writes the scaled image, `[rows, columns, channels]`, into `output`, which is zero before.
+/// Writes the scaled image, `[rows, columns, channels]`, into `output`, which must be zero.
 ///
 /// `image` has rows of `width` pixels.
 pub(super) fn scale<T: Copy + Into<f32>>(
@@ -63,7 +62,7 @@ pub(super) fn scale<T: Copy + Into<f32>>(
     output: &mut [f32],
 ) {
     let (first, end) = columns.used();
-    // The pixels of one output row, not scaled along it yet.
+    // One output row before its columns are scaled.
     let mut mixed = vec![0f32; (end - first) * channels];
     for (taps, output) in
         rows.taps.iter().zip(output.chunks_exact_mut(columns.taps.len() * channels))
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_image_is_averaged_and_stripes_become_grey() {
+    fn a_smaller_image_is_averaged() {
         let stripes: Vec<f32> = (0..64).map(|i| (i % 2) as f32).collect();
         for value in &row(&stripes, (0.0, 64.0), 16)[1..15] {
             assert!((value - 0.5).abs() < 0.01, "{value}");
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_taken_from_where_it_lies() {
+    fn a_part_keeps_its_position() {
         let ramp: Vec<f32> = (0..10).map(|i| i as f32 + 0.5).collect();
         // The value of the ramp is the position itself.
         assert_near(&row(&ramp, (2.5, 4.0), 4), &[3.0, 4.0, 5.0, 6.0]);
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_columns_and_channels_keep_apart() {
+    fn rows_columns_and_channels_are_separate() {
         // 2 x 3 pixels of two channels; the second channel is ten times the first.
         let image: Vec<u8> = [1, 2, 3, 4, 5, 6].iter().flat_map(|&v| [v, 10 * v]).collect();
         let (rows, columns) = (Axis::new(2, (0.0, 2.0), 4), Axis::new(3, (1.0, 1.0), 1));

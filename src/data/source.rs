@@ -1,4 +1,4 @@
-//! Where a loader's images come from, and how one of them becomes the numbers that a network sees.
+//! The images of a loader: from memory or from files to the normalised values that a network sees.
 
 use super::augment::{self, Change, Shape};
 use super::folder::View;
@@ -19,7 +19,7 @@ pub(super) struct Memory<'a> {
     stored: Shape,
     /// The normalised value of each byte, per channel.
     tables: Vec<[f32; 256]>,
-    /// Rows and columns, of images that a network sees in another size.
+    /// Rows and columns, where a network sees the images in another size.
     scaling: Option<(Axis, Axis)>,
 }
 
@@ -44,8 +44,7 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// Writes image `index` into `output`, which is zero before; changed at random if there is
-    /// something to draw from.
+    /// Writes image `index` into `output`, which must be zero. With `random`, the image is augmented.
     pub(super) fn write(
         &self,
         index: usize,
@@ -62,7 +61,7 @@ impl<'a> Source<'a> {
                 let size = (picture.height, picture.width);
                 let view = match random {
                     Some((augment, mut stream)) => View::draw(augment, size, &mut stream),
-                    None => View::middle(size),
+                    None => View::centre(size),
                 };
                 picture.write(view, *side, normalisation, output);
             }
@@ -72,8 +71,8 @@ impl<'a> Source<'a> {
 }
 
 impl Memory<'_> {
-    /// The image changed, then scaled: so a crop of 4 pixels moves the same part of the picture
-    /// whatever it is scaled to.
+    /// Augments the image, then scales it. So a crop of 4 pixels moves the same part of the image at
+    /// every scale.
     fn write(&self, index: usize, change: Change, output: &mut [f32]) {
         let Self { stored, tables, .. } = self;
         let len = stored.height * stored.width * stored.channels;

@@ -1,5 +1,4 @@
-//! Problems of a manifest that its reader cannot see: they show only together with the whole space, or
-//! with the data.
+//! Problems of a manifest that only show together with the whole space or the data.
 
 use crate::manifest::{Diagnostic, Diagnostics, Manifest};
 use crate::recipe::Budget;

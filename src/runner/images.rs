@@ -13,7 +13,7 @@ use std::path::Path;
 /// A data set with the splits of a run, as indices of training images.
 pub(super) struct Prepared {
     pub dataset: Dataset,
-    /// Those of `train` that the search sees.
+    /// The images of `train` that the search sees.
     pub search: Vec<usize>,
     pub train: Vec<usize>,
     pub validation: Vec<usize>,
@@ -32,7 +32,7 @@ impl RunPlan<'_> {
     }
 }
 
-/// The images that the search sees, out of those that train the network.
+/// The training images that the search sees.
 fn search_images(
     manifest: &Manifest,
     dataset: &Dataset,
@@ -56,7 +56,7 @@ fn search_images(
             "{} of {images} images leaves {least} in one of the two splits, and a batch takes {}",
             config.weight_share, config.batch_size
         );
-        let expected = "give a share that leaves enough images in both splits, or smaller batches";
+        let expected = "give a share that leaves a full batch in both splits, or smaller batches";
         let diagnostic = diagnostic(manifest, "search.weight_share", problem, expected);
         return Err(Diagnostics::from(diagnostic).into());
     }

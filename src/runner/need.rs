@@ -1,4 +1,4 @@
-//! The memory preflight: what the runs of a manifest need, and which settings would need less.
+//! The memory check: what the runs of a manifest need, and which settings need less.
 
 use crate::cost::{self, StepSetting};
 use crate::data;
@@ -37,7 +37,7 @@ pub struct SmallerSetting {
     pub fits: bool,
 }
 
-/// Which part of a space would have to shrink for a step to need less memory.
+/// Which part of a space to shrink so that a step needs less memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpaceBottleneck {
     Options,
@@ -82,7 +82,7 @@ fn bytes(manifest: &Manifest, step: Step, setting: StepSetting) -> u64 {
 }
 
 impl MemoryNeed<'_> {
-    /// The same with images that are decoded while the step's tensors are in memory.
+    /// Adds the bytes of images that are decoded while the step's tensors are in memory.
     #[must_use]
     pub fn with_decoding(self, bytes: u64) -> Self {
         Self { bytes: self.bytes + bytes, decoding: self.decoding + bytes, ..self }

@@ -17,9 +17,9 @@ pub struct RunPlan<'a> {
     pub seed: u64,
 }
 
-/// The runs of a manifest, one per seed and method. All methods of a seed come before the next seed:
-/// a change of the machine then affects all methods alike, and a comparison that is stopped early
-/// has complete seeds.
+/// The runs of a manifest, one per seed and method. All methods of a seed come before the next seed.
+/// So a change of the machine affects all methods equally, and a comparison that stops early has
+/// complete seeds.
 pub fn plans(manifest: &Manifest) -> impl Iterator<Item = RunPlan<'_>> {
     manifest.seeds.iter().flat_map(move |&seed| {
         manifest.methods.iter().map(move |method| RunPlan { manifest, method, seed })

@@ -16,7 +16,7 @@ use crate::train::Score;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 
-/// Repeated draws after which the space counts as too small for the sample.
+/// After so many repeated draws, the space counts as too small for the sample.
 const MAX_REPEATS: usize = 1_000;
 
 impl RunPlan<'_> {

@@ -1,4 +1,4 @@
-//! A run from start to end, without a database.
+//! Whole runs, without a database.
 
 use super::images::Prepared;
 use super::plans;
@@ -124,7 +124,7 @@ fn ranking_scores_and_trains_as_described() {
     let ranked = |metric: Metric| -> Vec<f64> {
         log.metrics.iter().filter(|(m, _)| *m == metric).map(|(_, value)| *value).collect()
     };
-    // The same by hand: repeat the search, then score and train each network.
+    // Expected values: repeat the search, then score and train each network.
     let plan = plans(&manifest).next().unwrap();
     let prepared = plan.prepare(Path::new("/nowhere")).unwrap();
     let mut unused = Log::default();

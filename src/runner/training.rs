@@ -50,7 +50,7 @@ impl Recorder for RepeatRecorder<'_> {
 }
 
 impl RunPlan<'_> {
-    /// Executes all training runs, then all tests. The trained weights stay in memory until the
+    /// Executes all training runs, then evaluates all networks. The trained weights stay in memory until the
     /// tests, so they count towards the peak of the training phase.
     pub(super) fn train_and_test(
         &self,

@@ -1,4 +1,4 @@
-//! The real CIFAR-10: fetched when it is missing, and the published data.
+//! The real CIFAR-10, fetched if it is absent.
 
 use repro::data::{self, FetchMonitor, Presence, data_root};
 use repro::progress::Quiet;
@@ -6,7 +6,7 @@ use repro::recipe::DatasetName;
 use std::sync::atomic::AtomicBool;
 
 #[test]
-fn cifar10_is_the_published_data_with_as_many_images_of_each_class() {
+fn cifar10_is_the_published_data() {
     let root = data_root(None).unwrap();
     // Loading compares the MD5 of each of the six binary files with the published one.
     let monitor = FetchMonitor { progress: &Quiet, stop: &AtomicBool::new(false) };

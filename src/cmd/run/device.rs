@@ -20,10 +20,11 @@ impl DeviceChoice {
         let cuda = given.strip_prefix("cuda:").and_then(|number| number.parse().ok());
         match (given, cuda) {
             ("cpu", _) => Ok(Self::Cpu),
-            (_, Some(_)) if !cfg!(feature = "cuda") => {
-                Err("this program was built without GPU support; build it with --features cuda"
-                    .to_owned())
-            }
+            (_, Some(_)) if !cfg!(feature = "cuda") => Err(
+                "this program was built without GPU support, and there are no CUDA kernels yet; \
+                     to write some, build it with --features cuda"
+                    .to_owned(),
+            ),
             (_, Some(number)) => Ok(Self::Cuda(number)),
             _ => Err("expected cpu or cuda:N, as in cuda:0".to_owned()),
         }

@@ -40,10 +40,10 @@ standard output has one JSON object per run instead, also for failed and interru
 
 A measurement is in the database within a second. A failed run is stored with its error, and the
 remaining runs continue. Ctrl-C stops the current run and keeps its measurements; a second Ctrl-C
-ends the program at once. An interrupted memory study has to be restarted.
+ends the program at once. An interrupted memory study starts over.
 
 Exit codes: 0 all runs finished, 1 a run failed, 2 the command line, the manifest or the database's
-path is wrong, 130 interrupted.")]
+path is invalid, 130 interrupted.")]
 pub struct Args {
     /// The experiment file.
     manifest: PathBuf,
@@ -56,7 +56,7 @@ pub struct Args {
     /// Number of threads, which does not change the results [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Where to compute: cpu, or cuda:N for GPU number N.
+    /// Where to compute: cpu, or cuda:N for GPU number N, for which there are no kernels yet.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = DeviceChoice::parse)]
     device: DeviceChoice,
     /// Skip the memory check.
@@ -71,7 +71,7 @@ impl Args {
     /// The arguments of a memory study.
     ///
     /// # Errors
-    /// When there are options that a study does not have.
+    /// When options are given that a study does not have.
     fn for_study(&self) -> Result<study::StudyArgs<'_>> {
         if self.device != DeviceChoice::Cpu {
             bail!(Usage("a memory study runs on the CPU; remove --device".to_owned()));
@@ -88,8 +88,8 @@ impl Args {
 /// Executes all runs, with the database at `database`.
 ///
 /// # Errors
-/// When the manifest is wrong, the data set is missing, memory is short, or the database cannot be
-/// used.
+/// When the manifest is invalid, the data set is missing, memory is too small, or the database cannot
+/// be used.
 pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
     if is_study(&args.manifest) {
         return study::run(&args.for_study()?, database, data);
@@ -135,7 +135,7 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
     if let Some(last) = runs.rows.last() {
         output.text(report::results_table(&runs.rows));
         for run in &runs.rows {
-            // A summary that cannot be read again does not make the runs fail.
+            // An error while reading a summary does not make the runs fail.
             let measurements = store.measurements(run.id).unwrap_or_default();
             for warning in report::warnings(run, &measurements) {
                 output.text(format_args!("warning: {warning}"));

@@ -6,13 +6,13 @@ use repro::memory;
 use repro::runner::{self, MemoryNeed, SpaceBottleneck};
 use repro::text;
 
-/// What to check against.
+/// The machine and options to check against.
 #[derive(Clone, Copy)]
 pub struct Machine {
     pub threads: usize,
-    /// On a GPU, the free memory of this machine is not the one that counts.
+    /// With a GPU, the free memory of this machine does not matter.
     pub gpu: bool,
-    /// Only report what does not fit.
+    /// Report instead of refusing.
     pub force: bool,
     /// Bytes that decoding the largest images takes.
     pub decoding: u64,

@@ -44,7 +44,7 @@ struct Position {
 }
 
 impl Session<'_> {
-    /// A failed run does not end the others.
+    /// Executes all runs, even after a failed one.
     ///
     /// # Errors
     /// When the database cannot be used.

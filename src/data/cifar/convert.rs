@@ -85,7 +85,7 @@ impl Cifar {
         file: &BinaryFile,
         bytes: &[u8],
     ) -> Result<(), DataError> {
-        self.check(bytes, file, path, "get it again")?;
+        self.check(bytes, file, path, "download it again")?;
         let target = folder.join(file.name);
         fs::write(&target, bytes).map_err(DataError::writing(&target))
     }

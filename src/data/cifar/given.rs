@@ -1,4 +1,4 @@
-//! A copy of CIFAR that somebody has: a .tar.gz, .tgz or plain .tar archive, or the unpacked folder.
+//! The user's own copy of CIFAR: a .tar.gz, .tgz or plain .tar archive, or the unpacked folder.
 
 use super::{Cifar, Members, pictures};
 use crate::data::DataError;
@@ -10,7 +10,7 @@ use std::path::Path;
 /// An archive unpacks to no more than so many times the size of the data set.
 const ARCHIVE_FACTOR: u64 = 4;
 
-/// The files that any version of the data set has, as far as they are there.
+/// The files of any version of the data set that exist.
 pub(super) fn members(set: &Cifar, path: &Path) -> Result<Members, DataError> {
     let metadata = fs::metadata(path).map_err(DataError::reading(path))?;
     if metadata.is_dir() {
@@ -18,7 +18,7 @@ pub(super) fn members(set: &Cifar, path: &Path) -> Result<Members, DataError> {
     } else if metadata.is_file() {
         archive_members(set, path)
     } else {
-        Err(not_the_data(path, "is no regular file and no folder".to_owned()))
+        Err(not_the_data(path, "is neither a regular file nor a folder".to_owned()))
     }
 }
 
@@ -32,7 +32,7 @@ impl Cifar {
             || self.files.iter().any(|file| file.name == name || file.python == name)
     }
 
-    /// No file that is wanted is larger.
+    /// The size of the largest file that is read.
     fn member_limit(&self) -> u64 {
         let largest = self.files.iter().map(|file| self.bytes(file)).max();
         2 * largest.unwrap_or_default() as u64
@@ -76,12 +76,12 @@ fn archive_members(set: &Cifar, archive: &Path) -> Result<Members, DataError> {
         tar_members(set, file.take(limit))
     } else {
         let reason =
-            "is no .tar.gz, .tgz or .tar archive; give one of those, or the folder that was \
+            "is not a .tar.gz, .tgz or .tar archive; give one of those, or the folder that was \
                       unpacked"
                 .to_owned();
         return Err(not_the_data(archive, reason));
     };
-    // Whatever goes wrong in here, the archive is not whole.
+    // Any error in here means that the archive is damaged.
     members
         .map_err(|error| DataError::Damaged { path: archive.to_owned(), reason: error.to_string() })
 }
@@ -90,7 +90,7 @@ fn tar_members(set: &Cifar, stream: io::Take<impl Read>) -> io::Result<Members> 
     let limit = stream.limit();
     let mut archive = tar::Archive::new(stream);
     let mut members = Members::new();
-    // Raw: a long name would be read into memory, however long its header says that it is.
+    // Raw, because a long name would be read into memory whatever length its header claims.
     for entry in archive.entries()?.raw(true) {
         let entry = entry?;
         if !entry.header().entry_type().is_file() {
@@ -104,7 +104,7 @@ fn tar_members(set: &Cifar, stream: io::Take<impl Read>) -> io::Result<Members> 
         }
     }
     if archive.into_inner().limit() == 0 {
-        let reason = format!("unpacks to more than {limit} bytes, which the data set does not");
+        let reason = format!("unpacks to more than {limit} bytes, more than the data set has");
         return Err(io::Error::other(reason));
     }
     Ok(members)

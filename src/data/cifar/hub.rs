@@ -70,13 +70,13 @@ fn columns(file: File) -> Result<(Vec<i64>, Vec<ByteArray>), ParquetError> {
             ColumnReader::Int64ColumnReader(mut reader) => {
                 read_all(&mut reader, rows, &mut labels)?;
             }
-            _ => return Err(ParquetError::General("the labels are no whole numbers".to_owned())),
+            _ => return Err(ParquetError::General("the labels are not integers".to_owned())),
         }
         match column(&*group, "img.bytes")? {
             ColumnReader::ByteArrayColumnReader(mut reader) => {
                 read_all(&mut reader, rows, &mut pictures)?;
             }
-            _ => return Err(ParquetError::General("the images are no bytes".to_owned())),
+            _ => return Err(ParquetError::General("the images are not bytes".to_owned())),
         }
     }
     Ok((labels, pictures))

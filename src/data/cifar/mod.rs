@@ -1,8 +1,8 @@
 //! CIFAR-10 and CIFAR-100: 50,000 + 10,000 colour photos of 32x32 pixels in 10 or 100 classes
 //! (Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images").
 //!
-//! On the disk lie the files of the original binary distribution, checked by their MD5s: whatever
-//! they were made from, they are bit for bit the data that everybody uses.
+//! The files of the original binary distribution are kept on disk and checked by their MD5s. Whatever
+//! source they were converted from, they are bit for bit the published data.
 
 mod convert;
 mod given;
@@ -31,7 +31,7 @@ const IMAGE_BYTES: usize = 3 * PIXELS;
 /// Files by their names, without folders.
 type Members = BTreeMap<String, Vec<u8>>;
 
-/// What sets the two apart.
+/// What differs between the two.
 pub(super) struct Cifar {
     dataset: DatasetName,
     /// As in manifests; also that of the folder in the data folder.
@@ -61,12 +61,12 @@ struct BinaryFile {
 }
 
 impl Cifar {
-    /// Where the data set lies or would lie.
+    /// The folder of the data set, which need not exist.
     pub(super) fn place(&self, root: &Path) -> PathBuf {
         root.join(self.name)
     }
 
-    /// Whether all files are there, with the right sizes; loading looks closer.
+    /// Whether all files exist with the right sizes. Loading checks their fingerprints.
     pub(super) fn is_present(&self, root: &Path) -> bool {
         let place = self.place(root);
         let whole = |file: &BinaryFile| {
@@ -151,7 +151,7 @@ impl Cifar {
         format!("replace the data set with `repro data fetch {}`", self.name)
     }
 
-    /// The bytes of one file, which are the published ones.
+    /// The bytes of one file, checked against the published fingerprint.
     fn read_file(&self, folder: &Path, file: &BinaryFile) -> Result<Vec<u8>, DataError> {
         let path = folder.join(file.name);
         if !path.exists() {
@@ -163,7 +163,7 @@ impl Cifar {
         Ok(bytes)
     }
 
-    /// Refuses other bytes than the published ones.
+    /// Refuses bytes that are not the published ones.
     fn check(
         &self,
         bytes: &[u8],

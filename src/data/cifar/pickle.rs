@@ -24,7 +24,7 @@ impl Batch<'_> {
 /// array of bytes.
 pub(super) fn read_batch(file: &[u8]) -> Result<Batch<'_>, String> {
     let Value::Dict(entries) = Machine::new(file).run()? else {
-        return Err("is no pickled dictionary".to_owned());
+        return Err("is not a pickled dictionary".to_owned());
     };
     let (mut pixels, mut lists) = (None, BTreeMap::new());
     for (key, value) in entries {
@@ -141,7 +141,7 @@ const MAX_OPERATIONS: usize = 1_000_000;
 /// Containers in containers. CIFAR's are four deep.
 const MAX_DEPTH: usize = 16;
 const CUT: &str = "the pickle ends early";
-const UNDERFLOW: &str = "the pickle uses a value that is not there";
+const UNDERFLOW: &str = "the pickle uses a value that does not exist";
 
 impl<'a> Machine<'a> {
     fn new(file: &'a [u8]) -> Self {
@@ -150,7 +150,7 @@ impl<'a> Machine<'a> {
 
     fn run(mut self) -> Result<Value, String> {
         if self.file.first() != Some(&0x80) {
-            return Err("is no pickle of protocol 2 or later".to_owned());
+            return Err("is not a pickle of protocol 2 or later".to_owned());
         }
         loop {
             let operation = self.bytes(1)?[0];
@@ -221,7 +221,9 @@ impl<'a> Machine<'a> {
             }
             b'R' => self.call()?,
             b'b' => self.set_state()?,
-            other => return Err(format!("has the operation {other:#04x}, which CIFAR has not")),
+            other => {
+                return Err(format!("has the operation {other:#04x}, which CIFAR does not use"));
+            }
         }
         Ok(())
     }
@@ -340,12 +342,14 @@ impl<'a> Machine<'a> {
     fn call(&mut self) -> Result<(), String> {
         let (arguments, function) = (self.pop()?, self.pop()?);
         let (Value::Name(name), Value::Tuple(arguments)) = (function, arguments) else {
-            return Err("calls something that is no function".to_owned());
+            return Err("calls something that is not a function".to_owned());
         };
         self.stack.push(match (name, arguments.first()) {
             (Name::Reconstruct, _) => Value::Array(0..0),
             (Name::Dtype, Some(kind)) if kind.text(self.file) == Some(b"u1") => Value::Dtype,
-            (Name::Dtype, _) => return Err("holds an array of other numbers than bytes".to_owned()),
+            (Name::Dtype, _) => {
+                return Err("holds an array whose elements are not bytes".to_owned());
+            }
             // Keys of a dictionary; bytes beyond ASCII would take two here.
             (Name::Encode, Some(Value::Text(range))) => Value::Text(range.clone()),
             _ => return Err("calls something that is no function".to_owned()),
@@ -363,9 +367,9 @@ impl<'a> Machine<'a> {
                     *bytes = range.clone();
                     Ok(())
                 }
-                _ => Err("holds an array of another kind than CIFAR's".to_owned()),
+                _ => Err("holds an array of another layout than CIFAR's".to_owned()),
             },
-            _ => Err("sets the state of something that is no array".to_owned()),
+            _ => Err("sets the state of something that is not an array".to_owned()),
         }
     }
 }

@@ -191,7 +191,7 @@ fn unhelpful_copies_are_refused_with_what_to_give() {
     let (set, contents) = made_up(&CIFAR10, 1);
     let refusal = |path: &Path| fetched(&set, path).unwrap_err().to_string();
     let error = refusal(given(b"PK").path());
-    assert!(error.contains("is no .tar.gz, .tgz or .tar archive"), "{error}");
+    assert!(error.contains("is not a .tar.gz, .tgz or .tar archive"), "{error}");
     let other = vec![("package/index.js".to_owned(), b"1".to_vec())];
     let error = refusal(given(&tar(&other)).path());
     assert!(error.contains("holds no files of cifar10"), "{error}");
@@ -203,7 +203,7 @@ fn unhelpful_copies_are_refused_with_what_to_give() {
     let nonsense: Vec<_> =
         set.files.iter().map(|file| (file.python.to_owned(), b"x".to_vec())).collect();
     let error = refusal(given(&tar(&nonsense)).path());
-    assert!(error.contains("data_batch_") && error.contains("no pickle"), "{error}");
+    assert!(error.contains("data_batch_") && error.contains("not a pickle"), "{error}");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_fifo_in_a_folder_is_passed_over() {
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     assert!(fetched(&set, folder.path()).unwrap_err().to_string().contains("holds no files"));
     let error = fetched(&set, &fifo).unwrap_err().to_string();
-    assert!(error.contains("is no regular file"), "{error}");
+    assert!(error.contains("is neither a regular file nor a folder"), "{error}");
 }
 
 #[test]

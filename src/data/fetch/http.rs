@@ -1,5 +1,5 @@
-//! Downloads over HTTP(S): a download that was cut resumes where it ended (a Range request), also in
-//! a later fetch. Proxies come from the environment (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, ...).
+//! Downloads over HTTP(S). An incomplete download resumes with a Range request, also in a later
+//! fetch. Proxies come from the environment (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, ...).
 
 use super::FetchMonitor;
 use crate::data::{DataError, hash};
@@ -14,7 +14,7 @@ use ureq::{Agent, Body, Proxy, http::Response};
 
 /// How often the stop flag is read while nothing arrives.
 const POLL: Duration = Duration::from_millis(100);
-/// So many attempts in a row that bring nothing end a download.
+/// After so many attempts in a row without data, a download fails.
 const FRUITLESS_ATTEMPTS: u32 = 3;
 
 /// A file on a server.
@@ -22,11 +22,11 @@ pub(in crate::data) struct Remote<'a> {
     pub url: &'a str,
     /// Size and fingerprint, where they are published.
     pub expected: Option<Expected>,
-    /// More is never written.
+    /// The most bytes to write.
     pub limit: u64,
 }
 
-/// What is known of a file before it is downloaded.
+/// What is known about a file before it is downloaded.
 #[derive(Clone, Copy)]
 pub(in crate::data) struct Expected {
     pub bytes: u64,
@@ -43,7 +43,7 @@ pub(in crate::data) struct Client {
 
 /// Why an attempt ended without the whole file.
 enum Fault {
-    /// Another attempt may go further.
+    /// Another attempt may succeed.
     Passing(String),
     Final(String),
     /// The server's file ends before the place from which it was to be resumed.
@@ -54,7 +54,7 @@ enum Fault {
 
 /// What the thread that reads the response sends.
 enum Event {
-    /// The body starts at this byte of the file; the total size, where the server says so.
+    /// The body starts at this byte of the file. The total size, if the server sends it.
     Started {
         offset: u64,
         total: Option<u64>,
@@ -85,8 +85,8 @@ impl Client {
         Self { agent: config.into(), pause }
     }
 
-    /// Downloads into `file`, after whatever an earlier download left there. A file that is not the
-    /// published one is removed.
+    /// Downloads into `file`, and continues an earlier download. A file that is not the published one
+    /// is removed.
     ///
     /// # Errors
     /// When the server cannot be reached or sends something else, when the disk refuses, or with
@@ -103,7 +103,7 @@ impl Client {
         monitor.task(&what, amount, || self.all_attempts(remote, file, monitor))?;
         let Some(expected) = remote.expected else { return Ok(()) };
         let checked = monitor.task("checking the download", Amount::Unknown, || {
-            hash::check_file(file, expected.hash, "the server has another file")
+            hash::check_file(file, expected.hash, "the server has a different file")
         });
         if matches!(checked, Err(DataError::WrongHash { .. })) {
             fs::remove_file(file).map_err(DataError::writing(file))?;
@@ -163,7 +163,7 @@ impl Client {
         let local = |error| Fault::Local(DataError::writing(path)(error));
         let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(local)?;
         let from = file.metadata().map_err(local)?.len();
-        // A few chunks wait at most, so a full disk is noticed soon.
+        // Only a few chunks can wait, so a full disk is noticed soon.
         let (sender, events) = sync_channel(4);
         let (agent, url) = (self.agent.clone(), remote.url.to_owned());
         // In a thread of its own: a request to stop is heard while the server says nothing. The
@@ -202,16 +202,16 @@ fn length(file: &Path) -> u64 {
 fn check_total(remote: &Remote<'_>, total: Option<u64>) -> Result<(), Fault> {
     match (total, remote.expected) {
         (Some(total), Some(Expected { bytes: expected, .. })) if total != expected => {
-            Err(Fault::Final(format!("has {total} bytes, expected {expected}: another file")))
+            Err(Fault::Final(format!("has {total} bytes, expected {expected}: a different file")))
         }
         (Some(total), _) if total > remote.limit => {
-            Err(Fault::Final(format!("has {total} bytes, more than the data set takes")))
+            Err(Fault::Final(format!("has {total} bytes, more than the data set can have")))
         }
         _ => Ok(()),
     }
 }
 
-/// The body has ended at this byte of the file: whether that is all of it.
+/// Whether the file is complete when its body ends at this byte.
 fn whole(remote: &Remote<'_>, at: u64, file: &File) -> Result<(), Fault> {
     match remote.expected {
         Some(it) if at < it.bytes => {
@@ -241,7 +241,7 @@ fn next_event(events: &Receiver<Event>, monitor: FetchMonitor<'_>) -> Result<Eve
 
 /// Requests the file from byte `from` on and sends what arrives.
 fn receive(agent: &Agent, url: &str, from: u64, sender: &SyncSender<Event>) {
-    // Sending fails when nobody waits any longer, which ends this as well.
+    // Sending fails when the receiver is gone, which ends this thread.
     let result = request(agent, url, from).and_then(|(mut body, started)| {
         if sender.send(started).is_err() {
             return Ok(());
@@ -275,7 +275,7 @@ fn request(agent: &Agent, url: &str, from: u64) -> Result<(Body, Event), Fault> 
         200 => Event::Started { offset: 0, total: number(&response, "content-length") },
         206 => match content_range(&response) {
             Some((offset, total)) if offset == from => Event::Started { offset, total },
-            _ => return Err(Fault::Final("answers with another range than asked for".to_owned())),
+            _ => return Err(Fault::Final("sent a range that was not requested".to_owned())),
         },
         416 => return Err(Fault::BeyondEnd),
         status @ (429 | 500..=599) => return Err(Fault::Passing(format!("HTTP {status}"))),
@@ -298,7 +298,7 @@ fn content_range(response: &Response<Body>) -> Option<(u64, Option<u64>)> {
 fn is_unknown_host(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::HostNotFound => true,
-        // Of the standard library's resolver, which has no kind of error for it.
+        // The standard library's resolver has no error kind for it.
         ureq::Error::Io(error) => error.to_string().contains("failed to lookup address"),
         _ => false,
     }
@@ -310,7 +310,7 @@ pub(in crate::data) fn host(url: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
-/// What went wrong, for people.
+/// What went wrong, for the user.
 fn cause(error: &ureq::Error) -> String {
     match error {
         error if is_unknown_host(error) => "not found; is there a network?".to_owned(),

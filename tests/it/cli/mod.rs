@@ -1,4 +1,4 @@
-//! The program as users run it: commands, exit codes, signals, and that a seed determines the result.
+//! The program as users run it: commands, exit codes, signals, and reproducible results.
 
 mod bench;
 #[cfg(unix)]
@@ -52,7 +52,7 @@ impl Sandbox {
         serde_json::from_slice(&output.stdout).unwrap_or_default()
     }
 
-    /// How many losses of run 1's search are in the database.
+    /// The number of search losses of run 1 in the database.
     fn losses(&self) -> u64 {
         self.first_run()["metrics"]["search.step_loss"]["points"].as_u64().unwrap_or(0)
     }
@@ -95,7 +95,7 @@ fn results(shown: &Value) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// The same command for the standard library, where standard output can be any file.
+/// The command as one of the standard library, whose standard output can be any file.
 fn plain(command: &Command) -> std::process::Command {
     let mut plain = std::process::Command::new(command.get_program());
     plain.args(command.get_args()).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));

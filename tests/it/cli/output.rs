@@ -1,4 +1,4 @@
-//! Where output goes when nobody reads it.
+//! Output that nobody reads or that cannot be written.
 
 use super::*;
 

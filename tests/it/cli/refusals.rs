@@ -1,4 +1,4 @@
-//! What is refused before any work, with which message and exit code.
+//! What is refused before any work: messages and exit codes.
 
 use super::*;
 

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_run_prints_its_result_as_one_json_line() {
+fn a_run_prints_one_json_line() {
     let sandbox = Sandbox::new();
     let lines = sandbox.smoke(&[]);
     let [run] = &lines[..] else { panic!("{lines:?}") };
@@ -233,7 +233,7 @@ fn rank_correlation_is_measured_and_reported() {
     for metric in ["rank.shared.top1", "rank.alone.top1", "rank.macs"] {
         assert_eq!(shown["metrics"][metric]["points"], 5, "{metric}");
     }
-    // Training the ranked networks adds nothing to the run's own training curves.
+    // Ranked networks do not appear in the run's own training curves.
     assert_eq!(shown["metrics"]["train.loss"]["points"], 2);
     let out = sandbox.folder.path().join("reports");
     sandbox.repro(&["report", "--out", out.to_str().unwrap()]).assert().success();

@@ -15,16 +15,16 @@ fn fixture(name: &str) -> Vec<u8> {
     fs::read(folder.join(name)).unwrap()
 }
 
-/// What a network sees of the central pixels.
+/// The values of the central pixels that a network sees.
 fn values(name: &str) -> Result<Vec<f32>, DataError> {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     for part in ["train", "val"] {
-        bench.write(&format!("{part}/a/1.jpg"), &fixture(name));
+        sandbox.write(&format!("{part}/a/1.jpg"), &fixture(name));
     }
-    let check = data::check_folder("pets".as_ref(), bench.root(), &Quiet)?;
+    let check = data::check_folder("pets".as_ref(), sandbox.root(), &Quiet)?;
     match check.problems.into_iter().next() {
         Some(problem) => Err(problem),
-        None => Ok(unchanged(&bench.open(25)?).0.remove(0)),
+        None => Ok(values_and_labels(&sandbox.open(25)?).0.remove(0)),
     }
 }
 
@@ -43,18 +43,18 @@ fn all_subsamplings_and_scans_decode_as_libjpeg_does() {
 }
 
 #[test]
-fn a_jpeg_cut_and_closed_is_damaged() {
+fn an_incomplete_jpeg_with_an_end_is_damaged() {
     for sampling in SAMPLINGS {
         for scans in SCANS {
             let whole = fixture(&format!("{sampling}-{scans}.jpg"));
-            let bench = Bench::new();
-            bench.write("val/a/whole.jpg", &whole);
+            let sandbox = Sandbox::new();
+            sandbox.write("val/a/whole.jpg", &whole);
             let cuts: Vec<_> = (1..20).map(|twentieth| whole.len() * twentieth / 20).collect();
             for cut in &cuts {
                 let closed = [&whole[..*cut], b"\xff\xd9"].concat();
-                bench.write(&format!("train/a/{cut}.jpg"), &closed);
+                sandbox.write(&format!("train/a/{cut}.jpg"), &closed);
             }
-            let check = data::check_folder("pets".as_ref(), bench.root(), &Quiet).unwrap();
+            let check = data::check_folder("pets".as_ref(), sandbox.root(), &Quiet).unwrap();
             assert_eq!(check.problems.len(), cuts.len(), "{sampling} {scans}");
             let damaged = |problem: &DataError| matches!(problem, DataError::Damaged { .. });
             assert!(check.problems.iter().all(damaged), "{:?}", check.problems);
@@ -63,7 +63,7 @@ fn a_jpeg_cut_and_closed_is_damaged() {
 }
 
 #[test]
-fn rare_kinds_are_refused_by_name() {
+fn unsupported_jpegs_are_named() {
     for (name, reason) in [("mixed.jpg", "scans of some components"), ("3x1.jpg", "subsampling")] {
         let error = values(name).unwrap_err().to_string();
         assert!(error.contains(reason) && error.contains("convert it"), "{error}");

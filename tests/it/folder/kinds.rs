@@ -1,19 +1,19 @@
-//! From image files to the numbers that a network sees.
+//! Image files of all kinds, decoded, cropped and normalised.
 
 use super::*;
 
 #[test]
 fn the_centre_is_scaled_and_normalised() {
-    let bench = Bench::new();
-    // 16 rows of 8 pixels: the middle is 7x7 at (4.5, 0.5), so each pixel is the mean of four.
+    let sandbox = Sandbox::new();
+    // 16 rows of 8 pixels: the centre is 7x7 at (4.5, 0.5), so each pixel is the mean of four.
     let at = |y: usize, x: usize| [10 * y as u8, 20 * x as u8, (y * x) as u8];
     let pixels: Vec<u8> = (0..16 * 8).flat_map(|i| at(i / 8, i % 8)).collect();
     for part in ["train", "val"] {
-        write_png(&bench.path(&format!("{part}/a/1.png")), (16, 8), ColorType::Rgb, &pixels);
+        write_png(&sandbox.path(&format!("{part}/a/1.png")), (16, 8), ColorType::Rgb, &pixels);
     }
     let (mean, sd) = ([0.5, 0.25, 0.125], [0.5, 0.25, 0.2]);
-    let data = data::load(&config(7, mean, sd), bench.root()).unwrap();
-    let (values, _) = unchanged(&data);
+    let data = data::load(&config(7, mean, sd), sandbox.root()).unwrap();
+    let (values, _) = values_and_labels(&data);
     for (i, pixel) in values[0].chunks_exact(3).enumerate() {
         let (y, x) = (4 + i / 7, i % 7);
         for channel in 0..3 {
@@ -42,14 +42,14 @@ const OTHERS: [&str; 12] = [
 ];
 
 #[test]
-fn every_kind_of_file_has_the_same_colours() {
+fn every_file_format_has_the_same_colours() {
     const COLOUR: [u8; 3] = [200, 100, 50];
     const GREY: [u8; 3] = [120; 3];
     let of = |pixel: &[u8]| pixel.repeat(16 * 16);
     let file = |kind, pixel: &[u8]| png((16, 16), kind, BitDepth::Eight, &of(pixel));
     let sixteen = png((16, 16), ColorType::Rgb, BitDepth::Sixteen, &of(&[200, 7, 100, 7, 50, 7]));
     let photo = |kind, pixel: &[u8], progressive| jpeg((16, 16), kind, &of(pixel), progressive);
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     let kinds = [
         ("rgb.png", file(ColorType::Rgb, &COLOUR), COLOUR),
         ("alpha.png", file(ColorType::Rgba, &[200, 100, 50, 0]), COLOUR),
@@ -72,12 +72,12 @@ fn every_kind_of_file_has_the_same_colours() {
     }
     kinds.sort_by_key(|(name, ..)| *name);
     for (name, bytes, _) in &kinds {
-        bench.write(&format!("train/a/{name}"), bytes);
-        bench.write(&format!("val/a/{name}"), bytes);
+        sandbox.write(&format!("train/a/{name}"), bytes);
+        sandbox.write(&format!("val/a/{name}"), bytes);
     }
-    bench.write("train/a/notes.txt", b"no image");
-    bench.write("train/a/.hidden.png", b"no image");
-    let (values, _) = unchanged(&bench.open(5).unwrap());
+    sandbox.write("train/a/notes.txt", b"no image");
+    sandbox.write("train/a/.hidden.png", b"no image");
+    let (values, _) = values_and_labels(&sandbox.open(5).unwrap());
     assert_eq!(values.len(), kinds.len());
     for (image, (name, _, expected)) in values.iter().zip(&kinds) {
         for pixel in image.chunks_exact(3) {
@@ -89,16 +89,16 @@ fn every_kind_of_file_has_the_same_colours() {
 }
 
 #[test]
-fn a_photo_keeps_its_places() {
-    let bench = Bench::new();
+fn a_photo_keeps_its_geometry() {
+    let sandbox = Sandbox::new();
     let at = |y: usize, x: usize| [(4 * y) as u8, (3 * x) as u8, (255 - 2 * y - x) as u8];
     let pixels: Vec<u8> = (0..56 * 64).flat_map(|i| at(i / 64, i % 64)).collect();
     for part in ["train", "val"] {
         let bytes = jpeg((56, 64), JpegKind::Rgb, &pixels, false);
-        bench.write(&format!("{part}/a/1.jpg"), &bytes);
+        sandbox.write(&format!("{part}/a/1.jpg"), &bytes);
     }
-    // The middle is 49x49 at (3.5, 7.5).
-    let (values, _) = unchanged(&bench.open(49).unwrap());
+    // The centre is 49x49 at (3.5, 7.5).
+    let (values, _) = values_and_labels(&sandbox.open(49).unwrap());
     for (i, pixel) in values[0].chunks_exact(3).enumerate() {
         let (y, x) = (3.5 + (i / 49) as f32, 7.5 + (i % 49) as f32);
         for (value, expected) in pixel.iter().zip([4.0 * y, 3.0 * x, 255.0 - 2.0 * y - x]) {
@@ -109,16 +109,16 @@ fn a_photo_keeps_its_places() {
 
 #[test]
 fn classes_and_images_are_sorted_by_name() {
-    let bench = Bench::new();
+    let sandbox = Sandbox::new();
     for class in (0..300).rev() {
         for part in ["train", "val"] {
-            let path = bench.path(&format!("{part}/n{class:03}/{part}.png"));
+            let path = sandbox.path(&format!("{part}/n{class:03}/{part}.png"));
             write_png(&path, (1, 1), ColorType::Grayscale, &[(class % 256) as u8]);
         }
     }
-    let data = bench.open(1).unwrap();
+    let data = sandbox.open(1).unwrap();
     assert_eq!((data.classes.len(), &*data.classes[299]), (300, "n299"));
-    let (values, labels) = unchanged(&data);
+    let (values, labels) = values_and_labels(&data);
     assert_eq!(labels, (0..300).collect::<Vec<_>>());
     for (image, label) in values.iter().zip(labels) {
         assert!((image[0] - (label % 256) as f32).abs() < 1e-3);
@@ -127,8 +127,8 @@ fn classes_and_images_are_sorted_by_name() {
 
 #[test]
 fn crops_depend_on_epoch_and_seed_only() {
-    let bench = Bench::of_pets(8, 1);
-    let data = bench.open(24).unwrap();
+    let sandbox = Sandbox::of_pets(8, 1);
+    let data = sandbox.open(24).unwrap();
     let augment = Augment { flip: true, crop_padding: 0, crop_area: Some(0.08) };
     let first = |seed, epoch, threads| {
         let loader = Loader::training(&data, (0..24).collect(), 24, augment, Seed(seed), "train");
@@ -142,7 +142,7 @@ fn crops_depend_on_epoch_and_seed_only() {
     assert_eq!(one, first(1, 0, 5));
     assert_ne!(one.0, first(2, 0, 1).0);
     assert_ne!(one.0, first(1, 1, 1).0);
-    // Whatever is cut out, cats are red: the image belongs to its label.
+    // Cats are red in every crop, so the image belongs to its label.
     let values: Vec<f32> = one.0.iter().map(|&bits| f32::from_bits(bits)).collect();
     for (image, &label) in values.chunks_exact(24 * 24 * 3).zip(&one.1) {
         let sums = [0, 1, 2].map(|c| image.iter().skip(c).step_by(3).sum::<f32>());
@@ -152,10 +152,10 @@ fn crops_depend_on_epoch_and_seed_only() {
 }
 
 #[test]
-fn without_a_crop_only_the_mirror_is_random() {
-    let bench = Bench::of_pets(1, 1);
-    let data = bench.open(24).unwrap();
-    let (plain, _) = unchanged(&data);
+fn without_a_crop_only_mirroring_is_random() {
+    let sandbox = Sandbox::of_pets(1, 1);
+    let data = sandbox.open(24).unwrap();
+    let (plain, _) = values_and_labels(&data);
     let mirrored: Vec<f32> = plain[0]
         .chunks_exact(24 * 3)
         .flat_map(|row| row.rchunks_exact(3).flatten())

@@ -1,5 +1,4 @@
-//! Image folders: from files that the tests write to the numbers that a network sees, faults of
-//! folders and files, and runs.
+//! Image folders: decoding, errors, and runs.
 
 mod faults;
 mod jpegs;
@@ -22,16 +21,16 @@ const SPACE: &str = include_str!("../../../experiments/spaces/smoke.toml");
 const MANIFEST: &str = include_str!("../../../experiments/smoke.toml");
 
 /// A data folder with an image folder "pets" in it.
-struct Bench(TempDir);
+struct Sandbox(TempDir);
 
-impl Bench {
+impl Sandbox {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// Cats are red, dogs green, fish blue, each with noise of its own; some wide, some high.
+    /// Cats are red, dogs green, fish blue, each with its own noise; some are wide, some are high.
     fn of_pets(train: usize, val: usize) -> Self {
-        let bench = Self::new();
+        let sandbox = Self::new();
         for (part, images) in [("train", train), ("val", val)] {
             for (class, name) in ["cat", "dog", "fish"].into_iter().enumerate() {
                 for i in 0..images {
@@ -41,12 +40,12 @@ impl Bench {
                         let base = if at % 3 == class { 150 } else { 60 };
                         (base + noise.below(60)) as u8
                     });
-                    let path = bench.path(&format!("{part}/{name}/{i:03}.png"));
+                    let path = sandbox.path(&format!("{part}/{name}/{i:03}.png"));
                     write_png(&path, (height, width), ColorType::Rgb, &pixels.collect::<Vec<_>>());
                 }
             }
         }
-        bench
+        sandbox
     }
 
     fn root(&self) -> &Path {
@@ -57,7 +56,7 @@ impl Bench {
         self.root().join("pets").join(name)
     }
 
-    /// A file with its folders.
+    /// Writes a file and creates its folders.
     fn write(&self, name: &str, bytes: &[u8]) {
         write(&self.path(name), bytes);
     }
@@ -66,12 +65,12 @@ impl Bench {
         data::load(&config(side, [0.0; 3], [1.0 / 255.0; 3]), self.root())
     }
 
-    /// A message, as it reads wherever the folder lies.
+    /// A message without the path of the temporary folder.
     fn redact(&self, message: &str) -> String {
         message.replace(&format!("{}/", self.root().display()), "")
     }
 
-    /// Writes a manifest and its space, both those of the smoke test but for the images.
+    /// Writes a manifest and its space: those of the smoke test, with other images.
     fn manifest(&self, edit: impl Fn(String) -> String) -> PathBuf {
         let space = replaced(SPACE, "resolutions = [28]", "resolutions = [24]");
         let space = replaced(&space, "channels = 1\nclasses = 10", "channels = 3\nclasses = 3");
@@ -137,7 +136,7 @@ fn jpeg(size: (usize, usize), kind: JpegKind, bytes: &[u8], progressive: bool) -
 }
 
 /// All training images in order: values and labels.
-fn unchanged(data: &Dataset) -> (Vec<Vec<f32>>, Vec<u32>) {
+fn values_and_labels(data: &Dataset) -> (Vec<Vec<f32>>, Vec<u32>) {
     let all = (0..data.train.len()).collect();
     let loader = Loader::evaluation(data, &data.train, all, data.train.len());
     let batch = loader.epoch(0).next().unwrap().unwrap();

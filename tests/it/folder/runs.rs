@@ -4,11 +4,11 @@ use super::*;
 
 #[test]
 fn threads_do_not_change_a_run() {
-    let bench = Bench::of_pets(40, 6);
-    let manifest = bench.manifest(|text| text);
+    let sandbox = Sandbox::of_pets(40, 6);
+    let manifest = sandbox.manifest(|text| text);
     let run = |threads| {
         let arguments = ["run", manifest.to_str().unwrap(), "--json", "--threads", threads];
-        let output = bench.repro(&arguments).output().unwrap();
+        let output = sandbox.repro(&arguments).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
     };
@@ -21,13 +21,13 @@ fn threads_do_not_change_a_run() {
 
 #[test]
 fn other_methods_and_few_classes_work() {
-    let bench = Bench::of_pets(40, 2);
-    let manifest = bench.manifest(|text| text.replace("epochs = 5", "epochs = 1"));
+    let sandbox = Sandbox::of_pets(40, 2);
+    let manifest = sandbox.manifest(|text| text.replace("epochs = 5", "epochs = 1"));
     let classes = ["--set", "search.classes=2", "--set", "search.epochs=1"];
     let warmup =
         ["--set", "search.warmup_epochs=0", "--set", "search.method=[\"evolution\", \"darts\"]"];
     let run = ["run", manifest.to_str().unwrap(), "--json"];
-    let output = bench.repro(&[&run[..], &classes, &warmup].concat()).output().unwrap();
+    let output = sandbox.repro(&[&run[..], &classes, &warmup].concat()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2);
 }
@@ -35,45 +35,41 @@ fn other_methods_and_few_classes_work() {
 /// What `repro check` and `repro run` say before any work, both with exit status 2.
 #[test]
 fn a_folder_that_does_not_fit_is_refused() {
-    let bench = Bench::of_pets(10, 2);
+    let sandbox = Sandbox::of_pets(10, 2);
     let mut out = String::new();
     for (what, find, replace) in [
         ("more classes than the space", "", ""),
         ("nothing to train on", "validation_images = 12", "validation_images = 30"),
-        ("a batch larger than what there is", "batch_size = 8\nlabel", "batch_size = 19\nlabel"),
-        ("a share of too few", "weight_share = 0.8", "weight_share = 0.99"),
-        (
-            "more to search on than there is",
-            "weight_share = 0.8",
-            "weight_share = 0.8\nimages = 40",
-        ),
+        ("a batch larger than the training set", "batch_size = 8\nlabel", "batch_size = 19\nlabel"),
+        ("a share that leaves a split too small", "weight_share = 0.8", "weight_share = 0.99"),
+        ("more search images than exist", "weight_share = 0.8", "weight_share = 0.8\nimages = 40"),
     ] {
-        let manifest = bench.manifest(|text| text.replace(find, replace));
+        let manifest = sandbox.manifest(|text| text.replace(find, replace));
         if find.is_empty() {
-            let space = bench.root().join("space.toml");
+            let space = sandbox.root().join("space.toml");
             let text = fs::read_to_string(&space).unwrap();
             fs::write(&space, replaced(&text, "classes = 3", "classes = 4")).unwrap();
         }
         let say = |command: &str| {
-            let output = bench.repro(&[command, manifest.to_str().unwrap()]).output().unwrap();
+            let output = sandbox.repro(&[command, manifest.to_str().unwrap()]).output().unwrap();
             assert_ne!(output.status.code(), Some(0), "{what}");
-            bench.redact(&String::from_utf8(output.stderr).unwrap())
+            sandbox.redact(&String::from_utf8(output.stderr).unwrap())
         };
         let (checked, run) = (say("check"), say("run"));
         assert_eq!(checked, run);
         writeln!(out, "## {what}\n{run}").unwrap();
     }
     insta::assert_snapshot!("folder_and_manifest", out);
-    let listed = bench.repro(&["list", "--json"]).output().unwrap();
-    assert!(listed.stdout.is_empty(), "no run has begun");
+    let listed = sandbox.repro(&["list", "--json"]).output().unwrap();
+    assert!(listed.stdout.is_empty(), "no run has started");
 }
 
 #[test]
 fn a_manifest_is_valid_without_its_folder() {
-    let bench = Bench::new();
-    fs::create_dir_all(bench.root()).unwrap();
-    let manifest = bench.manifest(|text| text);
-    let output = bench.repro(&["check", manifest.to_str().unwrap()]).output().unwrap();
+    let sandbox = Sandbox::new();
+    fs::create_dir_all(sandbox.root()).unwrap();
+    let manifest = sandbox.manifest(|text| text);
+    let output = sandbox.repro(&["check", manifest.to_str().unwrap()]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && said.contains("not checked: "), "{said}");
 }
