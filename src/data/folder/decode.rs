@@ -2,6 +2,7 @@
 //! decoder makes of a file is checked by the caller; here bounds keep a small file from taking much
 //! memory.
 
+use super::failure::{Failure, MAX_PIXELS, Size};
 use super::huffman::Fault;
 use super::{pnm, scan};
 use png::{ColorType, Transformations};
@@ -15,9 +16,6 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 const CHANNELS: usize = 3;
 
-/// Pixels of an image, at most: about what Pillow calls a decompression bomb, and 300 MB when
-/// decoded.
-pub(super) const MAX_PIXELS: usize = 100_000_000;
 /// What a GIF's decoder takes for so many pixels: red, green, blue and alpha.
 const GIF_BYTES: NonZeroU64 = NonZeroU64::new(4 * MAX_PIXELS as u64).expect("is above zero");
 /// What a TIFF's decoder takes for so many pixels: four values of 16 bits.
@@ -39,21 +37,6 @@ pub(super) enum Kind {
     Gif,
     Tiff,
     Pnm,
-}
-
-/// Height and width in pixels.
-pub(super) type Size = (usize, usize);
-
-/// Why an image is not used.
-pub(super) enum Failure {
-    Damaged(String),
-    Unsupported(String),
-}
-
-impl<E: std::fmt::Display> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Damaged(error.to_string().trim().to_owned())
-    }
 }
 
 impl Kind {

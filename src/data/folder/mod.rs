@@ -6,6 +6,7 @@
 //! training images.
 
 mod decode;
+mod failure;
 mod huffman;
 pub(super) mod picture;
 mod pnm;

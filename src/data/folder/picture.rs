@@ -8,7 +8,8 @@
 //! never an image that ends in grey.
 
 use super::View;
-use super::decode::{Failure, Kind, MAX_PIXELS, Size};
+use super::decode::Kind;
+use super::failure::{Failure, MAX_PIXELS, Size};
 use crate::data::scale::{self, Axis};
 use crate::data::{DataError, Normalisation};
 use std::fs::{self, File};

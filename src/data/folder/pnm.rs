@@ -1,6 +1,6 @@
 //! Binary greymaps and pixmaps of Netpbm: PGM (P5) and PPM (P6), values of 8 or 16 bits.
 
-use super::decode::{Failure, Size};
+use super::failure::{Failure, Size};
 
 /// What precedes the values.
 #[derive(Debug)]

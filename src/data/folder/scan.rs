@@ -2,7 +2,7 @@
 //! as an end marker follows; here every scan is read to its last block (ITU T.81, annexes F and G).
 //! Only lengths are followed, no coefficient is computed.
 
-use super::decode::MAX_PIXELS;
+use super::failure::MAX_PIXELS;
 use super::huffman::{Bits, Fault, HEADER, Huffman};
 
 /// Colour components of an image or a scan, at most.
