@@ -109,6 +109,30 @@ fn field(text: &str, key: &str) -> Option<String> {
     Some(value.trim().to_owned())
 }
 
+/// What Linux knows of a process, from `/proc/PID/stat`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessStat {
+    /// One letter, as in `ps`.
+    pub state: char,
+    /// User and system time, in clock ticks.
+    pub busy_ticks: u64,
+    /// When it started, in clock ticks since boot.
+    pub started: i64,
+}
+
+impl ProcessStat {
+    /// The command's name, in parentheses, may itself hold spaces and parentheses.
+    #[must_use]
+    pub fn parse(stat: &str) -> Option<Self> {
+        let (_, rest) = stat.rsplit_once(')')?;
+        let mut fields = rest.split_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let user: u64 = fields.nth(10)?.parse().ok()?;
+        let system: u64 = fields.next()?.parse().ok()?;
+        Some(Self { state, busy_ticks: user + system, started: fields.nth(6)?.parse().ok()? })
+    }
+}
+
 /// Seconds since 1970, UTC.
 #[must_use]
 #[allow(clippy::disallowed_methods)]
@@ -143,6 +167,13 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_name_may_hold_parentheses() {
+        let stat = "7 (a) R (b) S 1 7 7 0 -1 4 9 0 0 0 120 30 0 0 20 0 1 0 185198 3133440 350";
+        let expected = ProcessStat { state: 'S', busy_ticks: 150, started: 185_198 };
+        assert_eq!(ProcessStat::parse(stat), Some(expected));
+    }
 
     #[test]
     fn dates_follow_the_calendar() {

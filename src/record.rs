@@ -211,7 +211,7 @@ pub struct StepUsage {
     pub scratch_bytes: u64,
     /// Growth of the resident size; `None` where the operating system does not report it.
     pub resident_bytes: Option<u64>,
-    /// Processor cores that other programs kept busy meanwhile; `None` where that was not measured.
+    /// Processor cores that other programs or virtual machines kept busy meanwhile; `None` where that was not measured.
     pub other_cores: Option<f64>,
 }
 

@@ -8,7 +8,8 @@ use super::progress::Display;
 use super::threads::start_threads;
 use anyhow::{Context, Result, bail};
 use repro::bench::{self, Measured, Subject, What};
-use repro::data::{self};
+use repro::data;
+use repro::document;
 use repro::manifest::{self, Manifest, Overrides};
 use repro::memory;
 use repro::recipe::Recompute;
@@ -244,7 +245,7 @@ fn architecture(args: &Args, database: &Path) -> Result<Option<ArchSpec>> {
         return Ok(None);
     }
     if let Some(file) = &args.arch {
-        let text = std::fs::read_to_string(file)
+        let text = document::read_text(file)
             .map_err(|error| wrong(args, &format!("cannot be read: {error}")))?;
         return Ok(Some(ArchSpec::from_json(&text).map_err(|problem| wrong(args, &problem))?));
     }

@@ -49,7 +49,10 @@ pub fn run(args: &Args, data: &DataFolder) -> Result<()> {
             check_runs(path, &overrides, data)
         };
         match checked {
-            Ok(overview) => writeln!(out, "{}: ok\n{overview}", path.display())?,
+            Ok(overview) => {
+                let shown = format!("{}: ok\n{overview}", path.display());
+                writeln!(out, "{}", text::printable(&shown))?;
+            }
             Err(found) => diagnostics.0.extend(found.0),
         }
     }

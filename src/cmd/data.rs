@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 use clap::{Subcommand, builder::TypedValueParser};
 use repro::data::{self, Description, FetchMonitor, Origin, Presence};
-use repro::text;
+use repro::text::{self, printable};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -61,7 +61,7 @@ pub fn run(args: &Args, root: &Path) -> Result<()> {
 
 fn list(root: &Path) -> Result<()> {
     let mut out = stdout();
-    writeln!(out, "data folder: {}", root.display())?;
+    writeln!(out, "data folder: {}", printable(&root.display().to_string()))?;
     for d in &data::ALL {
         let state = match data::presence(d.dataset, root) {
             Presence::BuiltIn => "built in".to_owned(),
@@ -82,7 +82,7 @@ fn list(root: &Path) -> Result<()> {
             ("terms", d.terms),
             ("from", d.source),
         ] {
-            writeln!(out, "  {key:<7} {value}")?;
+            writeln!(out, "  {key:<7} {}", printable(value))?;
         }
     }
     Ok(())
@@ -104,6 +104,7 @@ fn fetch(set: &Description, root: &Path, from: Option<&Path>) -> Result<()> {
         Presence::Here { place, .. } => place.display().to_string(),
         Presence::BuiltIn | Presence::Folders(_) | Presence::Absent => root.display().to_string(),
     };
+    let place = printable(&place);
     if was_there {
         writeln!(out, "{} is already in {place}", set.name)?;
     } else {
@@ -118,10 +119,10 @@ fn check(folder: &Path, root: &Path) -> Result<()> {
     let check = data::check_folder(folder, root, &Display::new())?;
     let mut out = stdout();
     for problem in &check.problems {
-        writeln!(out, "{problem}")?;
+        writeln!(out, "{}", printable(&problem.to_string()))?;
     }
     if let Some(left_out) = check.left_out {
-        writeln!(out, "{left_out}")?;
+        writeln!(out, "{}", printable(&left_out))?;
     }
     let images = check.images;
     if !check.problems.is_empty() {

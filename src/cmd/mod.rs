@@ -30,6 +30,7 @@ use output::{is_broken_pipe, message, say, stdout};
 use panics::catch_panic;
 use repro::data::DataError;
 use repro::document::Diagnostics;
+use repro::store::StoreError;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -98,7 +99,10 @@ pub fn main() -> ExitCode {
         Ok(Ending::Failed) => ExitCode::from(1),
         Ok(Ending::Interrupted) => ExitCode::from(130),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) if matches!(error.downcast_ref(), Some(DataError::Stopped)) => {
+        Err(error)
+            if matches!(error.downcast_ref(), Some(DataError::Stopped))
+                || matches!(error.downcast_ref(), Some(StoreError::Stopped(_))) =>
+        {
             say(message(&error));
             ExitCode::from(130)
         }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use repro::report;
 use repro::store::{RunStatus, Store, StoredRuns};
 use repro::study::report::{studies_table, write_studies};
+use repro::text;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -64,14 +65,14 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
             }
         }
         let shown = [results, warnings, studies].into_iter().filter(|part| !part.is_empty());
-        out.write_all(shown.collect::<Vec<_>>().join("\n").as_bytes())?;
+        write!(out, "{}", text::printable(&shown.collect::<Vec<_>>().join("\n")))?;
         return Ok(());
     }
     let command = command_line();
     let (mut written, others) = write_studies(&runs, &points_of, &args.out, &command)?;
     written.extend(report::write(&others, &measurements_of, &args.out, &command)?);
     for path in written {
-        writeln!(out, "wrote {}", path.display())?;
+        writeln!(out, "wrote {}", text::printable(&path.display().to_string()))?;
     }
     if !runs.iter().any(|run| run.status == RunStatus::Finished) {
         writeln!(out, "None of the {} runs has finished; the report lists them.", runs.len())?;

@@ -25,6 +25,13 @@ pub struct StopFlag {
     acknowledgement: Option<JoinHandle<()>>,
 }
 
+impl StopFlag {
+    /// The flag for another thread.
+    pub fn shared(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+}
+
 impl Deref for StopFlag {
     type Target = AtomicBool;
 

@@ -48,12 +48,13 @@ pub fn run(args: &StudyArgs<'_>, database: &Path, data: &DataFolder) -> Result<E
     let overrides = Overrides { sets: sets.to_vec(), seeds: seeds.to_vec() };
     let study = &study::load(args.manifest, &overrides)?;
     let threads = start_threads(args.threads)?;
-    let store = &open(database)?;
+    let store = open(database)?;
     let output = &Output::new(args.json);
     output.text(summary(study));
     output.text(format_args!("  device  cpu, {threads} threads"));
     output.text(format_args!("  into    {}\n", database.display()));
     let stop = &signals::stop_flag().context("cannot handle signals")?;
+    let store = &store.stopped_by(stop.shared());
     let data_root = &data.fetch_if_absent(&study.data, &Display::new(), stop)?;
     // Every process reads the images again. A problem with them is reported once, before any run.
     drop(repro::data::load(&study.data, data_root)?);
@@ -135,8 +136,8 @@ fn report(event: &Event<'_>, start: Instant) {
         }
         Event::Disturbed { point, other_cores } => {
             say(format_args!(
-                "  warning: other programs kept {other_cores:.1} cores busy during {point}; seconds \
-                 measured beside another study or job are not comparable"
+                "  warning: other programs or virtual machines kept {other_cores:.1} cores busy during \
+                 {point}; its seconds are not comparable"
             ));
         }
     }

@@ -27,6 +27,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, SourceSpan, nearest};
 pub use keys::{Key, keys};
 pub use overrides::Overrides;
 pub use section::{Entry, Section};
+pub use source::read_text;
 
 use findings::Findings;
 use source::SourceText;

@@ -108,6 +108,23 @@ impl SourceText {
     }
 }
 
+/// The text of a regular file of at most 1 MiB.
+///
+/// # Errors
+/// When there is none, it is longer, or it is not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let invalid = |problem: &str| io::Error::new(ErrorKind::InvalidInput, problem);
+    if !std::fs::metadata(path)?.is_file() {
+        // A pipe or a device may block for ever or never end.
+        return Err(invalid("it is not a regular file"));
+    }
+    let bytes = read_bounded(path)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(invalid("it has more than 1 MiB"));
+    }
+    String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8"))
+}
+
 /// Reads at most one byte more than is allowed, whatever the file system says of the length.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();

@@ -86,8 +86,7 @@ pub fn results_table(runs: &[RunRow]) -> String {
 #[must_use]
 pub fn metrics() -> Vec<Metric> {
     let shown = curves::metrics().chain(comparison::metrics()).chain(rank::METRICS);
-    let mut all: Vec<Metric> =
-        shown.chain(warnings::metrics()).chain([Metric::TEST_TOP1]).collect();
+    let mut all: Vec<Metric> = shown.chain(warnings::METRICS).chain([Metric::TEST_TOP1]).collect();
     all.sort_unstable();
     all.dedup();
     all

@@ -4,16 +4,13 @@ use super::measured::MeasuredRun;
 use crate::record::Metric;
 use crate::text::plural;
 
-/// More training runs of one network are not looked for.
-const MOST_REPEATS: u32 = 32;
-
-/// The metrics that warn.
-pub fn metrics() -> impl Iterator<Item = Metric> {
-    let training = (0..MOST_REPEATS).map(|repeat| Metric::TRAIN_DIVERGED.of_repeat(repeat));
-    let others =
-        [Metric::SEARCH_DIVERGED, Metric::SEARCH_CANDIDATE_DIVERGED, Metric::RANK_DIVERGED];
-    training.chain(others)
-}
+/// The metrics that warn, in any training run of the network.
+pub const METRICS: [Metric; 4] = [
+    Metric::TRAIN_DIVERGED,
+    Metric::SEARCH_DIVERGED,
+    Metric::SEARCH_CANDIDATE_DIVERGED,
+    Metric::RANK_DIVERGED,
+];
 
 /// One sentence each.
 pub fn warnings(measured: &MeasuredRun<'_>) -> Vec<String> {

@@ -51,6 +51,10 @@ pub enum StoreError {
     )]
     Locked { path: PathBuf, lock_wait: Duration },
     #[error(
+        "{0} is locked by another program, and the wait for it was stopped, so no run was started (`fuser -v {0}` shows who has it open)"
+    )]
+    Stopped(PathBuf),
+    #[error(
         "{path} cannot grow: the disk or its quota is full ({cause}); free some space and try again; what was stored before is intact"
     )]
     Full { path: PathBuf, cause: String },

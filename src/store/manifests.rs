@@ -59,7 +59,8 @@ async fn write_settings(
     Ok(())
 }
 
-/// Stores the settings of all manifests for which no version has.
+/// Stores the settings of all manifests of versions that did not. Text that is not TOML has no settings,
+/// but a kind and a hash; a budget that cannot be valid is left out.
 pub async fn fill_settings(connection: &mut SqliteConnection) -> Result<(), Fault> {
     let manifests: Vec<(String, String, String)> =
         query_as("SELECT sha256, text, space_text FROM manifests WHERE kind IS NULL")

@@ -31,7 +31,7 @@ pub use rows::{
     ArchitectureRow, DamagedRun, FinalResult, ManifestRecord, Measurement, NewRun, PhaseRow,
     RunRow, RunStatus, StoredRuns,
 };
-pub use settings::{DEFAULTS, ExperimentKind, Settings, StoredBudget};
+pub use settings::{DEFAULTS, ExperimentKind, SPACE_DEFAULTS, Settings, StoredBudget};
 
 use crate::env;
 use crate::record::{Metric, ScalingPoint};
@@ -40,6 +40,8 @@ use error::Fault;
 use sqlx::sqlite::SqliteConnection;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use transactor::Transactor;
 
 /// An open database.
@@ -86,6 +88,13 @@ impl Store {
     #[must_use]
     pub fn telling(mut self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.database.listener = Listener::new(listener);
+        self
+    }
+
+    /// When `stop` is set, runs that start or end do not wait for a lock for long.
+    #[must_use]
+    pub fn stopped_by(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.database.stop = stop;
         self
     }
 

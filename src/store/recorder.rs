@@ -25,6 +25,9 @@ use std::time::Duration;
 /// database may be locked for long; a failure is then returned by the next call.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
 
+/// How often a run that waits for its end to be stored checks whether it should stop.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+
 /// Writes one attempt of one run. Dropped without [`RunRecorder::finish`], the attempt counts as
 /// interrupted.
 ///
@@ -35,6 +38,8 @@ pub struct RunRecorder {
     path: PathBuf,
     key: AttemptKey,
     messages: Sender<Message>,
+    /// Set when the user ends the program.
+    stop: Arc<AtomicBool>,
     /// Set when the attempt must end soon, whatever holds the lock.
     hurry: Arc<AtomicBool>,
     failure: Arc<OnceLock<StoreError>>,
@@ -46,11 +51,17 @@ impl RunRecorder {
     /// Stores a new run and starts the thread that writes it.
     pub(super) fn begin(database: &Database, run: &NewRun) -> Result<Self, StoreError> {
         let path = database.path.clone();
-        let hurry = Arc::new(AtomicBool::new(false));
-        let mut transactor = Transactor::patient(database.clone(), Arc::clone(&hurry))?;
+        let (stop, hurry) = (Arc::clone(&database.stop), Arc::new(AtomicBool::new(false)));
+        let mut transactor = Transactor::patient(database.clone(), Arc::clone(&stop))?;
         let (process, now) = (RunProcess::current(), env::now());
         let key = transactor
-            .write(async |connection| write::begin(connection, run, &process, now).await)?;
+            .write(async |connection| write::begin(connection, run, &process, now).await)
+            .map_err(|error| match error {
+                StoreError::Locked { path, .. } => StoreError::Stopped(path),
+                error => error,
+            })?;
+        // Until the run ends, it has time to wait, also after a stop: its current step takes longer.
+        transactor.hurry = Some(Arc::clone(&hurry));
         let (sender, receiver) = channel();
         let failure = Arc::new(OnceLock::new());
         let reserve = Reserve::beside(database.file(), key.run);
@@ -59,7 +70,7 @@ impl RunRecorder {
             .name(format!("run {} writer", key.run))
             .spawn(move || writer.run(&receiver))
             .map_err(|e| StoreError::Other { path: path.clone(), cause: e.to_string() })?;
-        Ok(Self { path, key, messages: sender, hurry, failure, thread: Some(thread) })
+        Ok(Self { path, key, messages: sender, stop, hurry, failure, thread: Some(thread) })
     }
 
     #[must_use]
@@ -116,11 +127,20 @@ impl RunRecorder {
         result
     }
 
-    /// Has the thread commit what there is, and then `change`.
+    /// Has the thread commit what there is, and then `change`. After a stop it hurries.
     fn commit_and_wait(&self, change: Change) -> Result<(), StoreError> {
         let (reply, answer) = sync_channel(1);
         self.send(Message::Change(change, reply))?;
-        answer.recv().map_err(|_| self.writer_gone())?
+        loop {
+            match answer.recv_timeout(STOP_CHECK) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Timeout) if self.stop.load(Ordering::Relaxed) => {
+                    self.hurry.store(true, Ordering::Relaxed);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(self.writer_gone()),
+            }
+        }
     }
 
     /// The same, but continues when there is no answer after a while.

@@ -45,7 +45,10 @@ const LEFT_OUT: [&str; 5] = ["name", "description", "seeds", "space", "search.me
 
 /// Optional keys with their defaults. Written or left out, they are the same settings.
 pub const DEFAULTS: &[(&str, &str)] = &[
+    ("data.mean", "[0.485,0.456,0.406]"),
+    ("data.sd", "[0.229,0.224,0.225]"),
     ("scale", "1"),
+    ("scaling.seconds", "0"),
     ("search.augment.crop_padding", "0"),
     ("search.augment.flip", "false"),
     ("search.budget.above", "0"),
@@ -55,11 +58,19 @@ pub const DEFAULTS: &[(&str, &str)] = &[
     ("search.recompute", r#""none""#),
     ("search.shared.paths", r#""space""#),
     ("search.temperature.schedule", r#""exponential""#),
+    ("search.weights.last", "0"),
     ("train.augment.crop_padding", "0"),
     ("train.augment.flip", "false"),
+    ("train.optimizer.last", "0"),
     ("train.recompute", r#""none""#),
     ("train.repeats", "1"),
 ];
+
+/// The same for a space.
+pub const SPACE_DEFAULTS: &[(&str, &str)] = &[("share_types", "false")];
+
+/// The default is that of shared weights, or else this number.
+const CALIBRATION: (&str, i64) = ("search.random.calibration_batches", 10);
 
 impl ExperimentKind {
     /// The name in the database.
@@ -90,17 +101,26 @@ impl Settings {
         };
         let mut values = BTreeMap::new();
         flatten("", &manifest, &mut values);
-        values.retain(|key, value| {
-            let default = DEFAULTS.iter().find(|(k, _)| k == key).map(|(_, default)| *default);
-            default != Some(value.to_string().as_str()) && !LEFT_OUT.contains(&key.as_str())
-        });
+        leave_out(DEFAULTS, &mut values);
+        let shared = values.get("search.shared.calibration_batches").cloned();
+        if values.get(CALIBRATION.0) == Some(&shared.unwrap_or_else(|| CALIBRATION.1.into())) {
+            values.remove(CALIBRATION.0);
+        }
         let mut of_space = BTreeMap::new();
         flatten("", &space, &mut of_space);
-        of_space.retain(|key, _| !LEFT_OUT.contains(&key.as_str()));
+        leave_out(SPACE_DEFAULTS, &mut of_space);
         let digest = Sha256::new().chain_update(json(&values)).chain_update([0]);
         let sha256 = hex(&digest.chain_update(json(&of_space)).finalize());
         Self { kind, budget: budget(&values), values, sha256 }
     }
+}
+
+/// Removes names and written-out defaults.
+fn leave_out(defaults: &[(&str, &str)], values: &mut BTreeMap<String, Value>) {
+    values.retain(|key, value| {
+        let default = defaults.iter().find(|(k, _)| k == key).map(|(_, default)| *default);
+        default != Some(value.to_string().as_str()) && !LEFT_OUT.contains(&key.as_str())
+    });
 }
 
 /// One JSON object.
@@ -148,12 +168,11 @@ fn budget(values: &BTreeMap<String, Value>) -> Option<StoredBudget> {
     let (objective, bound) = ["macs", "params"]
         .into_iter()
         .find_map(|objective| Some((objective, number(objective)?)))?;
-    Some(StoredBudget {
-        objective: objective.to_owned(),
-        bound,
-        tolerance: number("tolerance")?,
-        above: number("above").unwrap_or_default(),
-    })
+    let (tolerance, above) = (number("tolerance")?, number("above").unwrap_or_default());
+    let shares = 0.0..=1.0;
+    // A text that was changed by hand may have no valid budget; the tables would refuse it.
+    let is_valid = bound > 0.0 && shares.contains(&tolerance) && shares.contains(&above);
+    is_valid.then(|| StoredBudget { objective: objective.to_owned(), bound, tolerance, above })
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub struct Transactor {
     runtime: Runtime,
     connection: Option<SqliteConnection>,
     /// Set for a run, which waits for locks without end, until the flag is set.
-    hurry: Option<Arc<AtomicBool>>,
+    pub hurry: Option<Arc<AtomicBool>>,
 }
 
 /// A transaction that waits for a lock.

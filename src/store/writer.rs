@@ -11,7 +11,7 @@ use super::transactor::Transactor;
 use super::write::{self, AttemptEnd, AttemptKey, MeasurementRow};
 use crate::env;
 use crate::record::{DataFingerprint, Phase, PhaseUsage, ScalingPoint, SearchedArchitecture};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -77,10 +77,11 @@ impl Writer {
                 Ok(Message::Change(change, reply)) => {
                     self.commit();
                     let result = self.change(&change);
-                    if let Err(SendError(Err(failure))) = reply.send(result) {
-                        // Nobody waited for the answer; the next call gets it.
-                        let _ = self.failure.set(failure);
+                    if let Err(failure) = &result {
+                        // Before the answer, which comes too late if the run has stopped waiting.
+                        let _ = self.failure.set(failure.clone());
                     }
+                    let _ = reply.send(result);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,

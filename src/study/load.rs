@@ -1,13 +1,14 @@
-//! How many processor cores other programs kept busy while a point was measured. Their work makes
-//! steps slower, so a report must not call such seconds undisturbed.
+//! How many processor cores other programs or virtual machines kept busy while a point was measured.
+//! Their work makes steps slower, so a report must not call such seconds undisturbed.
 
+use crate::env::ProcessStat;
 use std::fs;
 use std::time::Instant;
 
 /// Units of processor time in `/proc`, fixed by the kernel's interface.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Above so many cores, other programs count as a disturbance. Below lie the system's own services,
+/// Above so many cores, others count as a disturbance. Below lie the system's own services,
 /// and the resolution of a short measurement.
 pub const DISTURBING_CORES: f64 = 0.2;
 
@@ -32,7 +33,7 @@ impl LoadMeter {
         Self { start: Instant::now(), ticks: Ticks::now() }
     }
 
-    /// Cores that other programs kept busy on average. `None` where the system does not tell; only
+    /// Cores that others kept busy on average. `None` where the system does not tell; only
     /// Linux does.
     #[must_use]
     pub fn other_cores(&self) -> Option<f64> {
@@ -47,8 +48,8 @@ impl LoadMeter {
 impl Ticks {
     fn now() -> Option<Self> {
         let machine = busy_ticks(&fs::read_to_string("/proc/stat").ok()?)?;
-        let own = process_ticks(&fs::read_to_string("/proc/self/stat").ok()?)?;
-        Some(Self { machine, own })
+        let own = ProcessStat::parse(&fs::read_to_string("/proc/self/stat").ok()?)?;
+        Some(Self { machine, own: own.busy_ticks })
     }
 
     fn others_since(self, before: Self) -> f64 {
@@ -66,15 +67,6 @@ fn busy_ticks(stat: &str) -> Option<u64> {
     Some(user + nice + system + irq + soft_irq + steal)
 }
 
-/// User and system time from `/proc/PID/stat`. The command's name, in parentheses, may itself hold
-/// spaces and parentheses.
-fn process_ticks(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let (user, system) = (fields.next()?, fields.next()?);
-    Some(user.parse::<u64>().ok()? + system.parse::<u64>().ok()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,12 +76,6 @@ mod tests {
         let stat = "cpu  10 1 5 900 50 2 3 4 7 0\ncpu0 5 0 2 450 25 1 1 2 0 0\n";
         assert_eq!(busy_ticks(stat), Some(25));
         assert_eq!(busy_ticks("cpu  10 1 5\n"), None);
-    }
-
-    #[test]
-    fn a_process_has_user_and_system_time() {
-        let stat = "7 (a) R (b) S 1 7 7 0 -1 4 9 0 0 0 120 30 0 0 20 0 1 0 185198 3133440 350";
-        assert_eq!(process_ticks(stat), Some(150));
     }
 
     #[test]

@@ -157,7 +157,7 @@ pub enum Event<'a> {
         point: &'a Point,
         error: &'a Error,
     },
-    /// For the first time in this sweep, other programs kept so many cores busy meanwhile.
+    /// For the first time in this sweep, other programs or virtual machines kept so many cores busy meanwhile.
     Disturbed {
         point: &'a Point,
         other_cores: f64,

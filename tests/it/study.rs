@@ -268,7 +268,7 @@ mod signals {
         let output = in_folder(second.path(), &arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{stderr}");
-        assert!(stderr.contains("warning: other programs kept "), "{stderr}");
+        assert!(stderr.contains("warning: other programs or virtual machines kept "), "{stderr}");
         let warning = "cores busy during 3 of 3 processes";
         let output = in_folder(second.path(), &["report", "--print"]);
         let printed = String::from_utf8(output.stdout).unwrap();

@@ -117,6 +117,7 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
     let display = Display::new();
     // Before this line a signal ends the program as usual.
     let stop = signals::stop_flag().context("cannot handle signals")?;
+    let store = store.stopped_by(stop.shared());
     let data_root = data.fetch_if_absent(&manifest.data, &display, &stop)?;
     if let Some(left_out) = runner::check_images(&manifest, &data_root)? {
         output.text(format_args!("  images  {left_out}\n"));

@@ -79,6 +79,28 @@ fn settings_of_earlier_manifests_are_filled_in() {
 }
 
 #[test]
+fn an_invalid_budget_does_not_stop_the_migration() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    for (id, [bound, tolerance, above]) in (1..).zip([
+        ["2e5", "2", "0"],
+        ["-1", "0.1", "0"],
+        ["2e5", "0.1", "-0.5"],
+        ["nan", "0", "0"],
+    ]) {
+        let mut run = new_run();
+        run.manifest.text =
+            format!("[search.budget]\nmacs = {bound}\ntolerance = {tolerance}\nabove = {above}");
+        run.manifest.sha256 = format!("{id:064}");
+        drop(store.begin(&run).unwrap());
+        sql(&path, "UPDATE manifests SET kind = NULL");
+        let mut transactor = Transactor::new(Database::at(&path).unwrap()).unwrap();
+        transactor.write(async |connection| manifests::fill_settings(connection).await).unwrap();
+        assert_eq!(store.run(id).unwrap().settings.budget, None);
+    }
+}
+
+#[test]
 fn a_run_with_new_settings_matches_an_earlier_one() {
     let (_folder, store) = version_4();
     let mut new = new_run();

@@ -111,4 +111,4 @@ over log10 of the number of networks.\n";
 const POINTS: &str = "MiB and seconds are medians over processes; the range of the seconds is given \
 where there are several. A point without a measured peak needs more memory than was free, or than the \
 manifest allows, and was predicted only. The error is that of the memory model: predicted over \
-measured, minus one. Other cores are the most that other programs kept busy during a process. The CSV file has the bytes by owner and by phase.\n";
+measured, minus one. Other cores are the most that other programs or virtual machines kept busy during a process. The CSV file has the bytes by owner and by phase.\n";

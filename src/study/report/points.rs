@@ -163,7 +163,7 @@ pub fn points(runs: &[StudyRun<'_>]) -> Vec<PointResult> {
     all
 }
 
-/// What is known about other programs on the machine while the points were measured.
+/// What is known about other programs and virtual machines on the machine while the points were measured.
 pub enum Load {
     NotRecorded,
     /// The most cores that they kept busy on average during one process.
@@ -192,9 +192,8 @@ impl Load {
     pub fn warning(&self) -> Option<String> {
         let Self::Disturbed { processes, of, most } = self else { return None };
         Some(format!(
-            "Other programs kept more than {DISTURBING_CORES} cores busy during {processes} of {of} \
-             processes (at most {most:.1}): another study or job ran on the machine, so the seconds \
-             are not comparable"
+            "Other programs or virtual machines kept more than {DISTURBING_CORES} cores busy during \
+             {processes} of {of} processes (at most {most:.1}), so the seconds are not comparable"
         ))
     }
 }

@@ -1,6 +1,25 @@
-//! Output that nobody reads or that cannot be written.
+//! Output that is safe to show, that nobody reads, or that cannot be written.
 
 use super::*;
+
+#[test]
+fn text_from_files_cannot_control_the_terminal() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.folder.path();
+    let described = r#"description="\u001B[31mred""#;
+    let output = sandbox.repro(&["check", SMOKE, "--set", described]).output().unwrap();
+    let images = folder.join("images");
+    for part in ["train", "val"] {
+        let class = images.join(part).join("a");
+        std::fs::create_dir_all(&class).unwrap();
+        std::fs::write(class.join("\u{1b}[31m.png"), "no image").unwrap();
+    }
+    let checked = sandbox.repro(&["data", "check", images.to_str().unwrap()]).output().unwrap();
+    for output in [output, checked] {
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(r"\u{1b}[31m") && !text.contains('\u{1b}'), "{text}");
+    }
+}
 
 #[test]
 fn a_closed_pipe_does_not_end_a_run() {

@@ -42,6 +42,15 @@ fn an_infeasible_budget_is_refused_before_any_work() {
 }
 
 #[test]
+fn a_network_that_is_no_regular_file_is_refused() {
+    let bench = ["bench", SMOKE, "--what", "network", "--arch", "/dev/zero"];
+    let mut bench = repro(&bench);
+    assert_eq!(exit_code(&mut bench), 2);
+    let said = stderr(&mut bench);
+    assert!(said.contains("--arch /dev/zero: cannot be read: it is not a regular file"), "{said}");
+}
+
+#[test]
 fn a_space_is_not_a_manifest() {
     for set in [&[][..], &["--set", "search.epochs=3"]] {
         let run = [&["run", "experiments/spaces/smoke.toml"], set].concat();

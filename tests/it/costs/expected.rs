@@ -5,7 +5,7 @@ use crate::spaces::{
     decisions, dense, gate_values, one_hot, random_probabilities, shipped, unexpanded,
 };
 use repro::cost::{Probabilities, count, propagate};
-use repro::space::{BlockKind, BlockType, Expansion, SearchSpace, squeeze_width};
+use repro::space::{BlockKind, BlockType, ConvSpec, Expansion, SearchSpace, squeeze_width};
 
 #[test]
 fn one_hot_cost_is_the_exact_count() {
@@ -77,6 +77,13 @@ fn effective_shapes_are_expectations() {
     }
 }
 
+/// Of each resolution.
+fn sides_behind_stem(space: &SearchSpace) -> Vec<usize> {
+    let ConvSpec { kernel, stride, .. } = space.stem;
+    let behind_stem = |side: &usize| (side + 2 * (kernel / 2) - kernel) / stride + 1;
+    space.resolutions.iter().map(behind_stem).collect()
+}
+
 /// The expected cost written out: Σ_t p_t · cost of type t at the expected channels.
 fn plain_expectation(space: &SearchSpace, p: &Probabilities<f64>) -> [f64; 3] {
     let shapes = propagate(space, p, &1.0).blocks;
@@ -86,10 +93,8 @@ fn plain_expectation(space: &SearchSpace, p: &Probabilities<f64>) -> [f64; 3] {
         total[1] += share * weights;
     };
     let mut pooled = 0.0;
+    let mut sides = sides_behind_stem(space);
     // The expected side over the resolutions.
-    let padding = 2 * (space.stem.kernel / 2);
-    let behind_stem = |side| (side + padding - space.stem.kernel) / space.stem.stride + 1;
-    let mut sides: Vec<usize> = space.resolutions.iter().copied().map(behind_stem).collect();
     let expected = |sides: &[usize]| -> f64 {
         sides.iter().zip(&p.resolutions).map(|(side, q)| *side as f64 * q).sum()
     };
@@ -104,21 +109,18 @@ fn plain_expectation(space: &SearchSpace, p: &Probabilities<f64>) -> [f64; 3] {
         side = expected(&sides);
         let width: f64 = choices.widths.iter().zip(&p.widths).map(|(w, q)| *w as f64 * q).sum();
         let keeps = choices.stride == 1 && choices.in_max == choices.width_max();
-        let (mid, squeezed, expands) = match &choices.expansion {
+        let hidden: Vec<(usize, f64)> = match &choices.expansion {
             Expansion::Options { mids, .. } => {
-                let mean = |of: &dyn Fn(usize) -> usize| -> f64 {
-                    mids.iter().zip(&p.expansions).map(|(m, q)| of(*m) as f64 * q).sum()
-                };
-                let divisor = space.channel_divisor;
-                (mean(&|m| m), mean(&|m| squeeze_width(m, divisor)), true)
+                mids.iter().copied().zip(p.expansions.iter().copied()).collect()
             }
-            Expansion::None => {
-                let mean = |of: &dyn Fn(usize) -> usize| -> f64 {
-                    shape.incoming.iter().map(|(c, q)| of(*c) as f64 * q).sum()
-                };
-                (mean(&|c| c), mean(&|c| squeeze_width(c, space.channel_divisor)), false)
-            }
+            Expansion::None => shape.incoming.clone(),
         };
+        let expands = choices.expansion != Expansion::None;
+        let mean = |of: &dyn Fn(usize) -> usize| -> f64 {
+            hidden.iter().map(|(channels, q)| of(*channels) as f64 * q).sum()
+        };
+        let mid = mean(&|channels| channels);
+        let squeezed = mean(&|channels| squeeze_width(channels, space.channel_divisor));
         for (block_type, q) in choices.types.iter().zip(&p.types) {
             match block_type {
                 BlockType::Skip if keeps => {}

@@ -27,6 +27,15 @@ fn in_the_shape_of(gates: &GateValues, numbers: &[f64]) -> GateValues {
     GateValues { types, expansions, widths, identity: identity[0] }
 }
 
+/// An inverted residual with `mid` hidden channels.
+fn mbconv(block_type: BlockType, mid: usize, expand: bool, divisor: usize) -> Branch {
+    let BlockType::MbConv { kernel, activation, squeeze_excite } = block_type else {
+        panic!("{block_type} is no inverted residual")
+    };
+    let squeeze = squeeze_excite.then(|| squeeze_width(mid, divisor));
+    Branch::MbConv { kernel, activation, mid, expand, squeeze }
+}
+
 /// Σ_t Σ_e Σ_w g_t g_e g_w pad(b_tew(x)) + Σ_w g_w pad(cut(ρ x)), option by option. `arriving` masks the
 /// hidden channels of a block without expansion.
 fn block_of_options(
@@ -55,33 +64,22 @@ fn block_of_options(
                 y.add(gate, &reference.block(&plan, x, masks).padded_to(widest));
             };
             let none = BlockGates::default();
-            let (kernel, activation, squeeze_excite) = match *block_type {
-                BlockType::MbConv { kernel, activation, squeeze_excite } => {
-                    (kernel, activation, squeeze_excite)
-                }
-                BlockType::Skip if keeps => continue,
-                BlockType::Skip => {
-                    add("", Branch::Projection, g_t * g_w, &none);
-                    continue;
-                }
-                BlockType::Residual => {
+            match (*block_type, &choices.expansion) {
+                (BlockType::Skip, _) if keeps => {}
+                (BlockType::Skip, _) => add("", Branch::Projection, g_t * g_w, &none),
+                (BlockType::Residual, _) => {
                     add("", Branch::Residual { mid: *width }, g_t * g_w, &none);
-                    continue;
                 }
-            };
-            let mbconv = |mid: usize, expand: bool| {
-                let squeeze = squeeze_excite.then(|| squeeze_width(mid, space.channel_divisor));
-                Branch::MbConv { kernel, activation, mid, expand, squeeze }
-            };
-            match &choices.expansion {
-                Expansion::None => {
+                (inverted, Expansion::None) => {
                     let (mid, squeeze) = (arriving.mid.clone(), arriving.squeeze.clone());
                     let masks = BlockGates { mid, squeeze, ..none };
-                    add("", mbconv(choices.in_max, false), g_t * g_w, &masks);
+                    let branch = mbconv(inverted, choices.in_max, false, space.channel_divisor);
+                    add("", branch, g_t * g_w, &masks);
                 }
-                Expansion::Options { mids, .. } => {
+                (inverted, Expansion::Options { mids, .. }) => {
                     for (mid, g_e) in mids.iter().zip(&gates.expansions) {
-                        add(&format!(".m{mid}"), mbconv(*mid, true), g_t * g_e * g_w, &none);
+                        let branch = mbconv(inverted, *mid, true, space.channel_divisor);
+                        add(&format!(".m{mid}"), branch, g_t * g_e * g_w, &none);
                     }
                 }
             }

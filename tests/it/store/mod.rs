@@ -163,6 +163,34 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+const USAGE: PhaseUsage = PhaseUsage {
+    seconds: 1.25,
+    peak_bytes: 1 << 40,
+    images: 50_000,
+    macs: Some(1 << 50),
+    architectures: Some(20),
+};
+
+fn fingerprint() -> DataFingerprint {
+    DataFingerprint { train_images: 50_000, test_images: 10_000, sha256: "0f".repeat(32) }
+}
+
+/// Records something of every kind. The order of reading is that of the phases, and that of the
+/// metrics' names.
+fn record_everything(recorder: &mut RunRecorder) {
+    recorder.phase_started(Phase::Search).unwrap();
+    recorder
+        .measure(10, &[(Metric::SEARCH_LOSS, 0.1), (Metric::SEARCH_EXPECTED_MACS, 1e300)])
+        .unwrap();
+    recorder.measure(9, &[(Metric::SEARCH_LOSS, -5e-324)]).unwrap();
+    recorder.phase_finished(Phase::Search, USAGE).unwrap();
+    recorder.phase_started(Phase::Data).unwrap();
+    recorder.data(&fingerprint()).unwrap();
+    recorder.phase_finished(Phase::Data, PhaseUsage::default()).unwrap();
+    recorder.phase_started(Phase::Test).unwrap();
+    recorder.architecture(&found()).unwrap();
+}
+
 #[test]
 fn everything_that_a_run_reports_is_read_back() {
     let (_folder, path) = folder();
@@ -171,27 +199,7 @@ fn everything_that_a_run_reports_is_read_back() {
     let new = new_run(i64::MAX as u64);
     let mut recorder = store.begin(&new).unwrap();
     assert_eq!(recorder.run_id(), 1);
-    let usage = PhaseUsage {
-        seconds: 1.25,
-        peak_bytes: 1 << 40,
-        images: 50_000,
-        macs: Some(1 << 50),
-        architectures: Some(20),
-    };
-    // The order of reading is that of the phases, and that of the metrics' names.
-    recorder.phase_started(Phase::Search).unwrap();
-    recorder
-        .measure(10, &[(Metric::SEARCH_LOSS, 0.1), (Metric::SEARCH_EXPECTED_MACS, 1e300)])
-        .unwrap();
-    recorder.measure(9, &[(Metric::SEARCH_LOSS, -5e-324)]).unwrap();
-    recorder.phase_finished(Phase::Search, usage).unwrap();
-    recorder.phase_started(Phase::Data).unwrap();
-    let data =
-        DataFingerprint { train_images: 50_000, test_images: 10_000, sha256: "0f".repeat(32) };
-    recorder.data(&data).unwrap();
-    recorder.phase_finished(Phase::Data, PhaseUsage::default()).unwrap();
-    recorder.phase_started(Phase::Test).unwrap();
-    recorder.architecture(&found()).unwrap();
+    record_everything(&mut recorder);
     let before = store.run(1).unwrap();
     assert_eq!((before.status, before.result), (RunStatus::Running, None));
     recorder.finish(&result()).unwrap();
@@ -202,7 +210,7 @@ fn everything_that_a_run_reports_is_read_back() {
     assert_eq!(runs[0], store.run(1).unwrap());
     let run = &runs[0];
     assert_eq!(run.manifest, new.manifest);
-    assert_eq!((&run.data, &runs[1].data), (&Some(data), &None));
+    assert_eq!((&run.data, &runs[1].data), (&Some(fingerprint()), &None));
     assert_eq!(run.experiment, "small");
     assert_eq!((&run.method, &run.dataset, run.seed), (&new.method, &new.dataset, new.seed));
     assert_eq!((run.attempt, run.status, &run.error), (1, RunStatus::Finished, &None));
@@ -213,7 +221,7 @@ fn everything_that_a_run_reports_is_read_back() {
         run.phases,
         [
             PhaseRow { phase: Phase::Data, usage: Some(PhaseUsage::default()) },
-            PhaseRow { phase: Phase::Search, usage: Some(usage) },
+            PhaseRow { phase: Phase::Search, usage: Some(USAGE) },
             PhaseRow { phase: Phase::Test, usage: None },
         ]
     );
@@ -228,7 +236,15 @@ fn everything_that_a_run_reports_is_read_back() {
         (&runs[1].architecture, &runs[1].result, &runs[1].phases[..]),
         (&None, &None, &[][..])
     );
+}
 
+#[test]
+fn measurements_are_read_back_in_order() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    let mut recorder = store.begin(&new_run(1)).unwrap();
+    record_everything(&mut recorder);
+    recorder.finish(&result()).unwrap();
     let measured = store.measurements(1).unwrap();
     let measured: Vec<_> = measured.iter().map(|m| (m.metric, m.step, m.value)).collect();
     assert_eq!(
