@@ -134,11 +134,16 @@ fn phases_start_once_and_before_they_end() {
     let mut recorder = store.begin(&new_run(1)).unwrap();
     let error = recorder.phase_finished(Phase::Train, PhaseUsage::default()).unwrap_err();
     assert_eq!(error.to_string(), "phase `train` was finished without having been started");
+    drop(recorder);
+    let mut recorder = store.begin(&new_run(2)).unwrap();
     recorder.phase_started(Phase::Train).unwrap();
-    let error = recorder.phase_started(Phase::Train).unwrap_err();
-    assert_eq!(error.to_string(), "phase `train` was started twice");
-    recorder.finish(&result()).unwrap();
-    assert_eq!(store.run(1).unwrap().phases.len(), 1);
+    let error = recorder.phase_started(Phase::Train).unwrap_err().to_string();
+    assert_eq!(error, "phase `train` was started twice");
+    // The run has failed, also if it ignores the error.
+    assert_eq!(recorder.finish(&result()).unwrap_err().to_string(), error);
+    let run = store.run(2).unwrap();
+    assert_eq!((run.status, run.error), (RunStatus::Failed, Some(error)));
+    assert_eq!(run.phases.len(), 1);
 }
 
 #[test]
