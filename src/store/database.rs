@@ -12,8 +12,8 @@ use std::time::Duration;
 /// How long SQLite itself waits for a lock before the transaction is restarted.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Rows that SQLite's thread may be ahead of the reader. With few, the two threads wait for each other
-/// all the time; with so many, a report of millions of measurements takes half as long.
+/// Rows that SQLite's thread may be ahead of the reader. With few, the two threads keep waiting for each
+/// other.
 const ROWS_AHEAD: usize = 4096;
 
 /// See the head of this file.
