@@ -8,20 +8,26 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(unix)]
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, signal_hook::consts::SIGHUP];
 #[cfg(not(unix))]
 const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
 
-/// How often the acknowledging thread checks the flag.
+/// How often the acknowledging thread checks the flags.
 const INTERVAL: Duration = Duration::from_millis(20);
+
+/// A signal this soon after the first one is the same request: `timeout` and others signal the process
+/// and its group.
+const REPETITION: Duration = Duration::from_millis(500);
 
 /// A flag that is set when the program is asked to stop. A thread acknowledges the signal at once,
 /// because the current step may take minutes.
 pub struct StopFlag {
     stop: Arc<AtomicBool>,
+    /// That the program is done, so that the thread need not wait.
+    done: Arc<AtomicBool>,
     acknowledgement: Option<JoinHandle<()>>,
 }
 
@@ -44,6 +50,7 @@ impl Drop for StopFlag {
     fn drop(&mut self) {
         // A program that stops within the interval waits for the acknowledgement. Without a signal,
         // the thread never ends by itself.
+        self.done.store(true, Ordering::Relaxed);
         if self.stop.load(Ordering::Relaxed) {
             let _ = self.acknowledgement.take().map(JoinHandle::join);
         }
@@ -55,16 +62,15 @@ impl Drop for StopFlag {
 /// # Errors
 /// When the system refuses the handlers, or a thread.
 pub fn stop_flag() -> io::Result<StopFlag> {
-    let stop = Arc::new(AtomicBool::new(false));
+    let [stop, ends, done] = [(); 3].map(|()| Arc::new(AtomicBool::new(false)));
     // SIGHUP stays ignored under `nohup`. A shell's background job ignores SIGINT too, but its
     // sender wants the run to stop.
     let is_handled = |signal: &i32| [SIGINT, SIGTERM].contains(signal) || !is_ignored(*signal);
     for signal in SIGNALS.into_iter().filter(is_handled) {
-        // In this order, so that the first signal finds the flag unset.
-        flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
+        flag::register_conditional_shutdown(signal, 130, Arc::clone(&ends))?;
         flag::register(signal, Arc::clone(&stop))?;
     }
-    let asked = Arc::clone(&stop);
+    let (asked, is_done) = (Arc::clone(&stop), Arc::clone(&done));
     let acknowledge = move || {
         while !asked.load(Ordering::Relaxed) {
             thread::sleep(INTERVAL);
@@ -74,9 +80,14 @@ pub fn stop_flag() -> io::Result<StopFlag> {
         say(format_args!(
             "{line}stopping after the current step; interrupt again to end the program at once"
         ));
+        let start = Instant::now();
+        while start.elapsed() < REPETITION && !is_done.load(Ordering::Relaxed) {
+            thread::sleep(INTERVAL);
+        }
+        ends.store(true, Ordering::Relaxed);
     };
     let thread = thread::Builder::new().name("signals".to_owned()).spawn(acknowledge)?;
-    Ok(StopFlag { stop, acknowledgement: Some(thread) })
+    Ok(StopFlag { stop, done, acknowledgement: Some(thread) })
 }
 
 /// Makes writes beyond a file size limit (`ulimit -f`) fail with an error. By default SIGXFSZ ends

@@ -7,8 +7,8 @@
 //! alone, and add up the chunks' sums in order: the same input gives the same bits on any number of
 //! threads.
 //!
-//! Only this module touches raw storage. The only `unsafe` code of the crate is here and in the
-//! allocator in `memory`.
+//! Only this module touches raw storage. The only other `unsafe` code of the crate is in `child` and in
+//! the allocator in `memory`.
 
 mod activation;
 pub mod bias;

@@ -62,7 +62,7 @@ pub fn prepare(database: Database) -> Result<Database, StoreError> {
 pub fn open_to_read(path: &Path) -> Result<(Database, Option<String>), StoreError> {
     let error = match open(path) {
         Ok(database) => return Ok((database, None)),
-        Err(error @ StoreError::NotWritable { .. }) => error,
+        Err(error @ (StoreError::NotWritable { .. } | StoreError::Full { .. })) => error,
         // Its writers use a name that is not known here. Where nothing can be written, there are none.
         Err(error @ StoreError::OtherNames(_)) if is_read_only(path) => error,
         Err(error) => return Err(error),
@@ -70,7 +70,7 @@ pub fn open_to_read(path: &Path) -> Result<(Database, Option<String>), StoreErro
     let (mut database, mut is_immutable) = (Database::at(path)?, false);
     database.options = database.options.read_only(true).create_if_missing(false);
     let state = match inspect_file(&database, path) {
-        Err(StoreError::NotWritable { .. }) => {
+        Err(StoreError::NotWritable { .. } | StoreError::Full { .. }) => {
             // The log's files cannot be made: nobody writes, so the file does not change.
             is_immutable = true;
             database.options = database.options.immutable(true);

@@ -62,7 +62,9 @@ impl FetchMonitor<'_> {
         self.progress.started(what, amount);
         let result = work();
         self.progress.finished();
-        result
+        let result = result?;
+        self.check_stop()?;
+        Ok(result)
     }
 }
 

@@ -4,20 +4,24 @@ use super::*;
 use crate::processes::{Running, wait_until};
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
 
 /// Starts a run that would take an hour, after the shell commands `before`, and waits for its first
 /// measurement.
 fn start(sandbox: &Sandbox, before: &str) -> Running {
-    let line = format!("{before} exec \"$0\" run {SMOKE} --set search.epochs=100000");
+    let line = format!("{before} exec \"$0\" run {SMOKE} --set search.epochs=100000 --json");
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", &line]).arg(sandbox.repro(&[]).get_program());
     shell.current_dir(env!("CARGO_MANIFEST_DIR")).env("REPRO_DB", sandbox.database());
-    shell.env("RAYON_NUM_THREADS", "1").stdout(Stdio::null());
+    shell.env("RAYON_NUM_THREADS", "1").stdout(File::create(printed(sandbox)).unwrap());
     let child = shell.stderr(File::create(said(sandbox)).unwrap()).spawn().unwrap();
     let running = Running(child);
     wait_until("a loss", || sandbox.losses() > 0);
     running
+}
+
+/// The file with the run's standard output, which is JSON.
+fn printed(sandbox: &Sandbox) -> PathBuf {
+    sandbox.folder.path().join("printed.txt")
 }
 
 /// The file with the run's standard error.
@@ -30,8 +34,12 @@ fn an_interrupted_run_keeps_its_measurements() {
     for signal in ["-INT", "-TERM"] {
         let sandbox = Sandbox::new();
         let mut running = start(&sandbox, "");
+        // As `timeout` does: to the process, and at once to its group.
+        running.signal(signal);
         running.signal(signal);
         assert_eq!(running.wait().code(), Some(130));
+        let printed = std::fs::read_to_string(printed(&sandbox)).unwrap();
+        assert!(printed.contains("\"status\":\"interrupted\""), "{printed}");
         assert_eq!(sandbox.first_run()["status"], "interrupted");
         assert!(sandbox.losses() > 0);
         let said = std::fs::read_to_string(said(&sandbox)).unwrap();
