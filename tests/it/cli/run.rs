@@ -109,7 +109,7 @@ fn scale_shortens_every_epoch() {
         let sets = ["--set", "scale=0.5", "--set", &method, "--set", "train.epochs=1"];
         sandbox.smoke(&sets)[0]["search_images"].as_u64().unwrap()
     };
-    assert_eq!(images("random_search"), 4 * (5 * 32 + 80));
+    assert_eq!(images("random_search"), 4 * (5 * 32 + 2 * 32 + 80));
     assert_eq!(images("rs_ws"), 4 * 5 * 32 + 12 * (2 * 32 + 80));
     // A small scale changes the ratio of α steps to weight steps.
     let said = repro(&["check", SMOKE, "--set", "scale=0.1"]).output().unwrap().stdout;
