@@ -112,13 +112,13 @@ mod tests {
     #[test]
     fn the_deepest_mount_holds_a_file() {
         let mounts = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
-                      40 22 0:50 / /home rw shared:2 - nfs4 server:/home rw,vers=4.2\n\
-                      41 40 8:2 / /home/me/local\\040disk rw - xfs /dev/sdb1 rw\n";
+                      40 22 0:50 / /net rw shared:2 - nfs4 server:/net rw,vers=4.2\n\
+                      41 40 8:2 / /net/me/local\\040disk rw - xfs /dev/sdb1 rw\n";
         let kind = |path: &str| kind_of_mount(mounts, Path::new(path));
         assert_eq!(kind("/var/results.db"), Some("ext4"));
-        assert_eq!(kind("/home/me/results.db"), Some("nfs4"));
-        assert_eq!(kind("/homes/results.db"), Some("ext4"));
-        assert_eq!(kind("/home/me/local disk/results.db"), Some("xfs"));
+        assert_eq!(kind("/net/me/results.db"), Some("nfs4"));
+        assert_eq!(kind("/nets/results.db"), Some("ext4"));
+        assert_eq!(kind("/net/me/local disk/results.db"), Some("xfs"));
         assert_eq!(kind_of_mount("nonsense", Path::new("/x")), None);
     }
 
