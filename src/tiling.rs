@@ -70,3 +70,13 @@ pub fn tile_pitch(width: usize, kernel: usize) -> usize {
 pub fn tile_len(height: usize, width: usize, kernel: usize) -> usize {
     (height + 2 * (kernel / 2)) * tile_pitch(width, kernel)
 }
+
+/// Rows in one part of a GPU's sum over `rows` rows of `channels` channels: a block takes 32 channels,
+/// and about a thousand blocks fill a large GPU. At most 1024 rows, so that each of a block's eight
+/// threads per channel adds at most 128 values in f32.
+#[must_use]
+pub fn gpu_part_rows(rows: usize, channels: usize) -> usize {
+    const BLOCKS: usize = 1024;
+    let parts = (BLOCKS / channels.div_ceil(32).max(1)).max(1);
+    rows.div_ceil(parts).clamp(32, 1024)
+}

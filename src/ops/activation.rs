@@ -103,3 +103,13 @@ pub(super) fn evaluate(activation: Activation, u: f32) -> f32 {
 pub(super) fn differentiate(activation: Activation, u: f32) -> f32 {
     by_activation!(activation, A => A::derivative(u))
 }
+
+/// The number of an activation in `gpu/common.cuh`, as an argument of a kernel.
+pub(super) fn argument(activation: Activation) -> super::gpu::Arg<'static> {
+    super::gpu::Arg::Int(match activation {
+        Activation::Identity => 0,
+        Activation::Relu => 1,
+        Activation::Hswish => 2,
+        Activation::Hsigmoid => 3,
+    })
+}

@@ -14,6 +14,7 @@ mod activation;
 pub mod bias;
 pub mod conv;
 pub mod depthwise;
+pub mod gpu;
 pub mod gram;
 mod host;
 pub mod inference;

@@ -10,22 +10,23 @@
 //! The mask comes last, because a batch norm behind it would cancel it.
 
 mod backward;
+pub(super) mod gpu;
 mod input_gradient;
 
 pub use backward::{BranchGradients, NormGradients, NormWanted, backward};
 pub(super) use input_gradient::InputGradientRows;
 
 use super::activation::{ActivationFn, by_activation};
+use super::gpu::Gpu;
 use super::host::{Host, expect, rows_of, tensor, to_fill};
 use super::lanes::{
     Kernel, L, Lanes, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time,
     store_some,
 };
-use super::no_kernel;
 use super::sums::{ChannelSums, Moments};
 use crate::space::Activation;
 use crate::tiling::elementwise_rows;
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 /// ε of batch norm, the value of the released networks.
@@ -108,22 +109,20 @@ impl<T> Default for GatedSum<T> {
 /// # Errors
 /// When the device has no kernel.
 pub fn moments(z: &Tensor) -> Result<Moments> {
-    let (rows, c) = rows_of(z)?;
-    match z.device() {
-        Device::Cpu => {
-            let zs = Host::of(z)?;
-            let sums = zs
-                .par_chunks(elementwise_rows(c) * c)
-                .map(|z| {
-                    let mut sums = ChannelSums::new(c);
-                    dispatch(MomentSums { z, c, sums: &mut sums });
-                    sums
-                })
-                .collect();
-            ChannelSums::total(sums, c).moments(rows)
-        }
-        device => no_kernel("norm", device),
+    if let Some(gpu) = Gpu::of(z.device())? {
+        return gpu::moments(&gpu, z);
     }
+    let (rows, c) = rows_of(z)?;
+    let zs = Host::of(z)?;
+    let sums = zs
+        .par_chunks(elementwise_rows(c) * c)
+        .map(|z| {
+            let mut sums = ChannelSums::new(c);
+            dispatch(MomentSums { z, c, sums: &mut sums });
+            sums
+        })
+        .collect();
+    ChannelSums::total(sums, c).moments(rows)
 }
 
 /// 1 / √(σ² + ε) for a row of variances.
@@ -139,21 +138,20 @@ pub fn inverse_deviation(variance: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the shapes do not fit or the device has no kernel.
 pub fn forward(sum: &GatedSum) -> Result<Tensor> {
+    sum.check()?;
     let like = sum.like()?;
-    match like.device() {
-        Device::Cpu => {
-            let host = HostGatedSum::of(sum)?;
-            // SAFETY: the first summand is stored; the others are added to it.
-            #[allow(unsafe_code)]
-            let mut y = unsafe { to_fill(like.elem_count()) };
-            let chunk = elementwise_rows(host.c) * host.c;
-            y.par_chunks_mut(chunk).enumerate().for_each(|(i, y)| {
-                dispatch(NormForward { host: &host, from: i * chunk, y });
-            });
-            tensor(y, like.shape())
-        }
-        device => no_kernel("norm", device),
+    if let Some(gpu) = Gpu::of(like.device())? {
+        return gpu::forward(&gpu, sum);
     }
+    let host = HostGatedSum::of(sum)?;
+    // SAFETY: the first summand is stored; the others are added to it.
+    #[allow(unsafe_code)]
+    let mut y = unsafe { to_fill(like.elem_count()) };
+    let chunk = elementwise_rows(host.c) * host.c;
+    y.par_chunks_mut(chunk).enumerate().for_each(|(i, y)| {
+        dispatch(NormForward { host: &host, from: i * chunk, y });
+    });
+    tensor(y, like.shape())
 }
 
 impl Norm {
@@ -247,8 +245,8 @@ struct HostGatedSum<'a> {
 }
 
 impl<'a> HostGatedSum<'a> {
+    /// Of checked operands.
     fn of(sum: &'a GatedSum) -> Result<Self> {
-        sum.check()?;
         let (_, c) = rows_of(sum.like()?)?;
         let gates = sum.gates.as_ref().map(Host::of).transpose()?;
         let branches = sum.branches.iter().enumerate().map(|(t, branch)| {

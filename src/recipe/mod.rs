@@ -20,6 +20,6 @@ pub use method::{
 };
 pub use optimizer::{Adam, Schedule, Sgd};
 pub use search::{Budget, SearchConfig, for_weights, scaled};
-pub use step::{Augment, GateRule, Recompute, StepConfig, StepKind, SupernetKind};
+pub use step::{Augment, GateRule, Precision, Recompute, StepConfig, StepKind, SupernetKind};
 pub use temperature::{Temperature, TemperatureSchedule};
 pub use train::TrainConfig;

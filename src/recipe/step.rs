@@ -108,3 +108,13 @@ pub struct Augment {
     /// images of a folder.
     pub crop_area: Option<f64>,
 }
+
+/// How the matrix products of a GPU round their operands. (bf16 would be a third.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Not at all.
+    #[default]
+    F32,
+    /// To ten bits of the mantissa, on tensor cores.
+    Tf32,
+}

@@ -11,6 +11,7 @@ mod darts;
 mod data;
 mod explicit;
 mod folder;
+mod gpu;
 mod harness;
 mod inference;
 mod instructions;

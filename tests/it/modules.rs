@@ -28,7 +28,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("claim", &["document"]),
     ("monitor", &["memory", "progress", "record"]),
     ("cost", &["recipe", "space", "tiling"]),
-    ("ops", &["memory", "space", "tiling"]),
+    ("ops", &["memory", "recipe", "space", "tiling"]),
     ("tape", &["memory", "ops", "space"]),
     ("nn", &["hex", "ops", "recipe", "rng", "space", "tape"]),
     ("net", &["cost", "nn", "ops", "recipe", "rng", "space", "tape"]),

@@ -20,6 +20,11 @@ pub fn random_map(label: &str, shape: (usize, usize, usize, usize)) -> Map {
 /// The environment variable that limits the instruction set of the numeric tests.
 pub const INSTRUCTIONS: &str = "REPRO_TEST_INSTRUCTIONS";
 
+/// The environment variables that make the numeric tests run on the emulator of a GPU: its library, and
+/// the seed of the order of threads.
+pub const EMULATOR: &str = "REPRO_TEST_EMULATOR";
+pub const THREAD_ORDER: &str = "REPRO_TEST_THREAD_ORDER";
+
 /// Fills outputs with NaN first, so that a value that is read before it is written shows.
 fn prepare() {
     static ONCE: Once = Once::new();
@@ -27,6 +32,10 @@ fn prepare() {
         ops::poison_outputs();
         if let Ok(name) = std::env::var(INSTRUCTIONS) {
             assert!(ops::limit_instruction_set(&name), "{INSTRUCTIONS}={name}");
+        }
+        if let Some(library) = std::env::var_os(EMULATOR) {
+            let order = std::env::var(THREAD_ORDER).unwrap().parse().unwrap();
+            ops::gpu::emulate(library.as_ref(), order).unwrap();
         }
     });
 }

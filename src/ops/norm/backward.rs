@@ -1,15 +1,15 @@
 //! The backward pass of the gated sum.
 
-use super::{GatedSum, HostBranch, HostGatedSum, HostNorm, InputGradientRows};
+use super::{GatedSum, HostBranch, HostGatedSum, HostNorm, InputGradientRows, gpu};
 use crate::ops::activation::{ActivationFn, by_activation};
+use crate::ops::gpu::Gpu;
 use crate::ops::host::{Host, expect, tensor, to_fill};
 use crate::ops::lanes::{
     Kernel, L, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time,
 };
-use crate::ops::no_kernel;
 use crate::ops::sums::ChannelSums;
 use crate::tiling::elementwise_rows;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 /// Which of the large gradients to compute; the small ones are always computed.
@@ -49,15 +49,12 @@ pub struct BranchGradients {
 /// # Errors
 /// As [`super::forward`].
 pub fn backward(sum: &GatedSum, dy: &Tensor, wanted: &NormWanted) -> Result<NormGradients> {
-    match dy.device() {
-        Device::Cpu => backward_cpu(sum, dy, wanted),
-        device => no_kernel("norm", device),
-    }
-}
-
-fn backward_cpu(sum: &GatedSum, dy: &Tensor, wanted: &NormWanted) -> Result<NormGradients> {
-    let host = HostGatedSum::of(sum)?;
+    sum.check()?;
     expect("norm", "dy", dy, sum.like()?.dims())?;
+    if let Some(gpu) = Gpu::of(dy.device())? {
+        return gpu::backward(&gpu, sum, dy, wanted);
+    }
+    let host = HostGatedSum::of(sum)?;
     let dys = Host::of(dy)?;
     let c = host.c;
     let mask = &host.mask[..c];

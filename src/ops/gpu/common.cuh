@@ -1,0 +1,65 @@
+// What every kernel may use. The compiler reads `cuda.cuh` or `emulator.h`, this file, then the kernels.
+//
+// A kernel is `extern "C" __global__ void NAME(…)`. Its parameters are pointers to float, double or
+// unsigned int (const where it only reads), and int, unsigned int or float numbers. Its working memory
+// is `SHARED(float, name)`, whose size the host passes. Threads of a block differ in threadIdx.x only,
+// and there are whole warps of them. Multiply-adds are written as fmaf, so that every compiler rounds
+// alike. There are no atomics: a sum over a batch is taken part by part, then over the parts in order.
+
+#define WARP 32
+
+// The sum of a value over the threads of a warp, in every one of them. All 32 must call it.
+template <class T>
+static __device__ __forceinline__ T warp_sum(T value) {
+    for (int offset = WARP / 2; offset > 0; offset /= 2) {
+        value += __shfl_xor_sync(0xffffffffu, value, offset);
+    }
+    return value;
+}
+
+// A block as a matrix of threads: a column is a channel, a row a pixel.
+#define COLUMN (threadIdx.x % WARP)
+#define ROW (threadIdx.x / WARP)
+#define ROWS (blockDim.x / WARP)
+
+// Adds up a value over the rows of a block, per column; the first row gets the sums. `shared` has one
+// double for each thread. All threads must call it.
+static __device__ __forceinline__ double column_sum(double value, double* shared) {
+    __syncthreads();
+    shared[threadIdx.x] = value;
+    __syncthreads();
+    if (ROW == 0) {
+        for (int row = 1; row < int(ROWS); row++) value += shared[row * WARP + COLUMN];
+    }
+    return value;
+}
+
+// Activation functions, numbered as the host numbers them.
+#define IDENTITY 0
+#define RELU 1
+#define HSWISH 2
+#define HSIGMOID 3
+#define SIXTH (1.0f / 6.0f)
+
+static __device__ __forceinline__ float clamp6(float u) {
+    // Not fminf: it would turn NaN into a number and hide that a network diverged.
+    return u < 0.0f ? 0.0f : u > 6.0f ? 6.0f : u;
+}
+
+static __device__ __forceinline__ float activate(int function, float u) {
+    switch (function) {
+        case RELU: return u < 0.0f ? 0.0f : u;
+        case HSWISH: return u * clamp6(u + 3.0f) * SIXTH;
+        case HSIGMOID: return clamp6(u + 3.0f) * SIXTH;
+        default: return u;
+    }
+}
+
+static __device__ __forceinline__ float derivative(int function, float u) {
+    switch (function) {
+        case RELU: return u > 0.0f ? 1.0f : 0.0f;
+        case HSWISH: return u <= -3.0f ? 0.0f : u >= 3.0f ? 1.0f : (2.0f * u + 3.0f) * SIXTH;
+        case HSIGMOID: return u > -3.0f && u < 3.0f ? SIXTH : 0.0f;
+        default: return 1.0f;
+    }
+}

@@ -1,0 +1,5 @@
+// What NVRTC lacks of `common.cuh`'s needs; `emulator.h` is its counterpart for a C++ compiler.
+
+#define SHARED(type, name)                                                   \
+    extern __shared__ __align__(16) unsigned char shared_bytes[];            \
+    type* name = reinterpret_cast<type*>(shared_bytes)

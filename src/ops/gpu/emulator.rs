@@ -1,0 +1,331 @@
+//! Runs launches on the CPU, for tests: the `.cu` files, compiled as C++ into a library whose
+//! `emulator_launch` gives every buffer guard zones and runs the threads of a block as fibres
+//! (`emulator.cpp`). Tensors are candle's CPU tensors.
+
+use super::{Arg, Gemm, Launch, StructArg};
+use crate::ops::host::Host;
+use crate::recipe::Precision;
+use candle_core::{
+    CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail,
+};
+use rayon::prelude::*;
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// The loaded library and the seed that orders threads.
+pub struct Emulator {
+    launch: LaunchFn,
+    seed: u64,
+}
+
+/// `Argument` of `emulator.h`.
+#[repr(C)]
+struct RawArg {
+    kind: u8,
+    element: u8,
+    count: u64,
+    data: *mut c_void,
+    owner: u64,
+    offset: u64,
+}
+
+type LaunchFn = unsafe extern "C" fn(
+    *const c_char,
+    *const u32,
+    *const u32,
+    u64,
+    *const RawArg,
+    u64,
+    u64,
+    u32,
+    *mut c_char,
+    u64,
+) -> c_int;
+
+static EMULATOR: OnceLock<Emulator> = OnceLock::new();
+
+thread_local! {
+    static ON_HOST: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on, operators on CPU tensors run their GPU code on the emulator. `library` is the compiled
+/// emulator, `seed` decides the order of threads.
+///
+/// # Errors
+/// When the library cannot be loaded, or another one is.
+pub fn emulate(library: &Path, seed: u64) -> Result<()> {
+    let emulator = Emulator { launch: load(library)?, seed };
+    if EMULATOR.set(emulator).is_err() {
+        bail!("an emulator is loaded already");
+    }
+    Ok(())
+}
+
+/// Runs `f` with the CPU's kernels, whether or not there is an emulator.
+pub fn on_host<T>(f: impl FnOnce() -> T) -> T {
+    let before = ON_HOST.replace(true);
+    let result = f();
+    ON_HOST.set(before);
+    result
+}
+
+/// The emulator, where operators run on it.
+pub(super) fn active() -> Option<&'static Emulator> {
+    EMULATOR.get().filter(|_| !ON_HOST.get())
+}
+
+fn load(library: &Path) -> Result<LaunchFn> {
+    let path = CString::new(library.as_os_str().as_encoded_bytes())
+        .map_err(|_| candle_core::Error::msg("a path with a NUL"))?;
+    // SAFETY: the library was built from this crate's sources; it is never unloaded. The symbol has
+    // this type.
+    #[allow(unsafe_code)]
+    unsafe {
+        let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+        let symbol = match handle.is_null() {
+            true => std::ptr::null_mut(),
+            false => libc::dlsym(handle, c"emulator_launch".as_ptr()),
+        };
+        if symbol.is_null() {
+            bail!("{}: {}", library.display(), CStr::from_ptr(libc::dlerror()).to_string_lossy());
+        }
+        Ok(std::mem::transmute::<*mut c_void, LaunchFn>(symbol))
+    }
+}
+
+/// NaN, so that a value that no kernel has written shows.
+pub(super) fn empty(shape: Shape, dtype: DType) -> Result<Tensor> {
+    let len = shape.elem_count();
+    match dtype {
+        DType::F32 => Tensor::from_vec(vec![f32::NAN; len], shape, &Device::Cpu),
+        DType::F64 => Tensor::from_vec(vec![f64::NAN; len], shape, &Device::Cpu),
+        other => bail!("no buffer of {other:?}"),
+    }
+}
+
+/// A copy of a buffer's values.
+enum Values {
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    U32(Vec<u32>),
+}
+
+impl Values {
+    fn of(tensor: &Tensor) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let Some((from, to)) = layout.contiguous_offsets() else {
+            bail!("kernels take contiguous tensors, got {layout:?}")
+        };
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(data)) => Ok(Self::F32(data[from..to].to_vec())),
+            Storage::Cpu(CpuStorage::F64(data)) => Ok(Self::F64(data[from..to].to_vec())),
+            Storage::Cpu(CpuStorage::U32(data)) => Ok(Self::U32(data[from..to].to_vec())),
+            _ => bail!("kernels take f32, f64 and u32, got {:?}", tensor.dtype()),
+        }
+    }
+
+    fn raw(&mut self, kind: u8, (owner, offset): (usize, usize)) -> RawArg {
+        let (element, count, data) = match self {
+            Self::F32(data) => (b'f', data.len(), data.as_mut_ptr().cast()),
+            Self::F64(data) => (b'd', data.len(), data.as_mut_ptr().cast()),
+            Self::U32(data) => (b'u', data.len(), data.as_mut_ptr().cast()),
+        };
+        let (owner, offset) = (owner as u64, offset as u64);
+        RawArg { kind, element, count: count as u64, data, owner, offset }
+    }
+}
+
+/// Writes values into a tensor.
+struct Store(Values);
+
+impl InplaceOp1 for Store {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let Some((from, to)) = layout.contiguous_offsets() else { bail!("not contiguous") };
+        match (storage, &self.0) {
+            (CpuStorage::F32(data), Values::F32(new)) => data[from..to].copy_from_slice(new),
+            (CpuStorage::F64(data), Values::F64(new)) => data[from..to].copy_from_slice(new),
+            (CpuStorage::U32(data), Values::U32(new)) => data[from..to].copy_from_slice(new),
+            _ => bail!("another type"),
+        }
+        Ok(())
+    }
+}
+
+/// A buffer of a launch.
+struct Buffer<'a> {
+    tensor: &'a Tensor,
+    values: Values,
+    written: bool,
+    /// The struct that points to it, and where.
+    place: Option<(usize, usize)>,
+}
+
+impl Emulator {
+    pub(super) fn launch(&self, launch: &Launch, args: &[Arg<'_>]) -> Result<()> {
+        let mut buffers = buffers(args)?;
+        let mut numbers: Vec<[u8; 4]> = args.iter().map(number).collect();
+        let mut structs: Vec<Vec<u8>> = args.iter().map(struct_bytes).collect();
+        let mut raw = Vec::with_capacity(buffers.len() + args.len());
+        {
+            let mut own = buffers.iter_mut().filter(|buffer| buffer.place.is_none());
+            for ((arg, number), bytes) in args.iter().zip(&mut numbers).zip(&mut structs) {
+                let value = |kind, data, count| RawArg {
+                    kind,
+                    element: 0,
+                    count,
+                    data,
+                    owner: 0,
+                    offset: 0,
+                };
+                let number = number.as_mut_ptr().cast();
+                raw.push(match arg {
+                    Arg::In(_) | Arg::Out(_) => {
+                        let Some(buffer) = own.next() else { bail!("a buffer is missing") };
+                        buffer.values.raw(if buffer.written { b'w' } else { b'r' }, (0, 0))
+                    }
+                    Arg::Absent => value(0, std::ptr::null_mut(), 0),
+                    Arg::Int(_) => value(b'i', number, 0),
+                    Arg::Unsigned(_) => value(b'u', number, 0),
+                    Arg::Float(_) => value(b'f', number, 0),
+                    Arg::Struct(_) => value(b'p', bytes.as_mut_ptr().cast(), bytes.len() as u64),
+                });
+            }
+        }
+        for buffer in &mut buffers {
+            if let Some(place) = buffer.place {
+                raw.push(buffer.values.raw(if buffer.written { b'W' } else { b'R' }, place));
+            }
+        }
+        self.call(launch, &raw)?;
+        for Buffer { tensor, values, written, .. } in buffers {
+            if written {
+                tensor.inplace_op1(&Store(values))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn call(&self, launch: &Launch, raw: &[RawArg]) -> Result<()> {
+        let Ok(kernel) = CString::new(launch.kernel) else { bail!("a kernel's name has a NUL") };
+        let (x, y, z) = launch.grid;
+        let grid = [x, y, z].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+        let block = [launch.block as u32, 1, 1];
+        let mut error = [0u8; 512];
+        let workers = rayon::current_num_threads() as u32;
+        // SAFETY: every argument points to memory of the size that it says, which lives until after
+        // the call; the library checks each access of a kernel to its copies only.
+        #[allow(unsafe_code)]
+        let failed = unsafe {
+            (self.launch)(
+                kernel.as_ptr(),
+                grid.as_ptr(),
+                block.as_ptr(),
+                launch.shared as u64,
+                raw.as_ptr(),
+                raw.len() as u64,
+                self.seed,
+                workers,
+                error.as_mut_ptr().cast(),
+                error.len() as u64,
+            )
+        };
+        if failed != 0 {
+            let message = CStr::from_bytes_until_nul(&error).unwrap_or_default();
+            bail!("{}.cu: {}", launch.source.name, message.to_string_lossy());
+        }
+        Ok(())
+    }
+
+    /// cuBLAS' sgemm, in plain loops.
+    #[allow(clippy::unused_self)]
+    pub(super) fn gemm(&self, gemm: &Gemm<'_>, precision: Precision) -> Result<()> {
+        let Gemm { transpose_a, transpose_b, m, n, k, lda, ldb, ldc, .. } = *gemm;
+        let needed = |rows: usize, columns: usize, ld: usize| {
+            if ld < rows {
+                bail!("gemm: a leading dimension of {ld} for {rows} rows");
+            }
+            Ok(ld * columns.saturating_sub(1) + if columns > 0 { rows } else { 0 })
+        };
+        let (a_rows, a_columns) = if transpose_a { (k, m) } else { (m, k) };
+        let (b_rows, b_columns) = if transpose_b { (n, k) } else { (k, n) };
+        let (a, b) = (Host::of(gemm.a)?, Host::of(gemm.b)?);
+        let fits = needed(a_rows, a_columns, lda)? <= a.len()
+            && needed(b_rows, b_columns, ldb)? <= b.len()
+            && needed(m, n, ldc)? <= gemm.c.elem_count();
+        if !fits {
+            bail!(
+                "gemm: {m} x {n} x {k} with leading dimensions {lda}, {ldb}, {ldc} reads outside"
+            );
+        }
+        let round = |value: f32| match precision {
+            Precision::F32 => value,
+            // TF32 keeps ten bits of the mantissa.
+            Precision::Tf32 => f32::from_bits((value.to_bits() + 0x1000) & !0x1fff),
+        };
+        // Columns of op(A) follow each other, so that the inner loop reads and writes in order.
+        let mut columns = vec![0f32; m * k];
+        for (p, column) in columns.chunks_exact_mut(m).enumerate() {
+            for (i, value) in column.iter_mut().enumerate() {
+                *value = round(a[if transpose_a { p + i * lda } else { i + p * lda }]);
+            }
+        }
+        let Values::F32(mut c) = Values::of(gemm.c)? else { bail!("gemm: c is not f32") };
+        c.par_chunks_mut(ldc).take(n).enumerate().for_each(|(j, c)| {
+            let mut sums = vec![0f32; m];
+            for (p, column) in columns.chunks_exact(m).enumerate() {
+                let factor = round(b[if transpose_b { j + p * ldb } else { p + j * ldb }]);
+                sums.iter_mut().zip(column).for_each(|(sum, a)| *sum += factor * a);
+            }
+            for (to, sum) in c[..m].iter_mut().zip(sums) {
+                // As cuBLAS does, β = 0 does not read C.
+                let before = if gemm.beta == 0.0 { 0.0 } else { gemm.beta * *to };
+                *to = gemm.alpha * sum + before;
+            }
+        });
+        drop((a, b));
+        gemm.c.inplace_op1(&Store(Values::F32(c)))
+    }
+}
+
+fn buffers<'a>(args: &[Arg<'a>]) -> Result<Vec<Buffer<'a>>> {
+    let mut buffers = Vec::new();
+    let mut add = |tensor: &'a Tensor, written, place| {
+        buffers.push(Buffer { tensor, values: Values::of(tensor)?, written, place });
+        Ok::<_, candle_core::Error>(())
+    };
+    for (i, arg) in args.iter().enumerate() {
+        match arg {
+            Arg::In(tensor) => add(tensor, false, None)?,
+            Arg::Out(tensor) => add(tensor, true, None)?,
+            Arg::Struct(StructArg { pointers, .. }) => {
+                for (offset, tensor, written) in pointers {
+                    add(tensor, *written, Some((i, *offset)))?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(buffers)
+}
+
+fn number(arg: &Arg<'_>) -> [u8; 4] {
+    match arg {
+        Arg::Int(value) => value.to_ne_bytes(),
+        Arg::Unsigned(value) => value.to_ne_bytes(),
+        Arg::Float(value) => value.to_ne_bytes(),
+        _ => [0; 4],
+    }
+}
+
+fn struct_bytes(arg: &Arg<'_>) -> Vec<u8> {
+    match arg {
+        Arg::Struct(StructArg { bytes, .. }) => bytes.clone(),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,293 @@
+//! The GPU: one way to launch a kernel or a matrix product, and two that carry it out.
+//!
+//! The host code of an operator (grid, block, shared memory, scratch, order of arguments) is written
+//! once, against [`Gpu`]. [`Gpu::of`] finds the executor for a tensor's device: cudarc through candle's
+//! CUDA device (feature `cuda`), or the emulator, which runs the same `.cu` sources on the CPU (feature
+//! `emulator`, for tests). Both take the same launches, so what is tested is also how a kernel is
+//! launched.
+//!
+//! All buffers are candle tensors. Nothing here waits for the GPU: only [`download`] does.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "emulator")]
+mod emulator;
+mod sums;
+mod traffic;
+mod transfer;
+
+#[cfg(feature = "emulator")]
+pub use emulator::{emulate, on_host};
+pub(super) use sums::{Parts, SUM_BLOCK, SUM_SHARED, total, total_f32};
+pub use traffic::Traffic;
+pub use transfer::{download, upload};
+
+use super::no_kernel;
+use crate::recipe::Precision;
+use candle_core::{DType, Device, Result, Shape, Tensor, bail};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Threads in a warp.
+pub(super) const WARP: usize = 32;
+
+/// The source of one `.cu` file. Every kernel has a name of its own across all files.
+pub(super) struct Source {
+    /// The file's name without its ending.
+    pub name: &'static str,
+    pub text: &'static str,
+}
+
+/// Names the `.cu` file beside the file that calls this.
+macro_rules! source {
+    ($name:literal) => {
+        $crate::ops::gpu::Source { name: $name, text: include_str!(concat!($name, ".cu")) }
+    };
+}
+pub(super) use source;
+
+/// An argument of a kernel.
+pub(super) enum Arg<'a> {
+    /// A buffer that the kernel reads (`const T*`).
+    In(&'a Tensor),
+    /// A buffer that it writes, or reads and writes (`T*`).
+    Out(&'a Tensor),
+    /// A null pointer, for an operand that is absent.
+    Absent,
+    Int(i32),
+    Unsigned(u32),
+    Float(f32),
+    /// A struct that is passed by value.
+    Struct(StructArg<'a>),
+}
+
+/// The bytes of a struct, and the buffers that it points to.
+pub(super) struct StructArg<'a> {
+    pub bytes: Vec<u8>,
+    /// Offset of the pointer in the struct, the buffer, and whether the kernel writes it.
+    pub pointers: Vec<(usize, &'a Tensor, bool)>,
+}
+
+impl<'a> Arg<'a> {
+    /// A buffer to read, or a null pointer.
+    pub(super) fn maybe(tensor: Option<&'a Tensor>) -> Self {
+        tensor.map_or(Self::Absent, Self::In)
+    }
+
+    /// A buffer to write, or a null pointer.
+    pub(super) fn maybe_out(tensor: Option<&'a Tensor>) -> Self {
+        tensor.map_or(Self::Absent, Self::Out)
+    }
+
+    /// A size or an index.
+    pub(super) fn size(value: usize) -> Self {
+        Self::Int(i32::try_from(value).unwrap_or(i32::MAX))
+    }
+}
+
+/// How a kernel is launched.
+pub(super) struct Launch {
+    pub source: &'static Source,
+    pub kernel: &'static str,
+    pub grid: (usize, usize, usize),
+    /// Threads of a block, a multiple of [`WARP`] and at most 1024.
+    pub block: usize,
+    /// Bytes of shared memory per block, at most 48 KiB.
+    pub shared: usize,
+}
+
+/// A row-major matrix in a contiguous tensor, beginning at its first value.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub tensor: &'a Tensor,
+    /// Rows and columns as they are stored.
+    pub rows: usize,
+    pub columns: usize,
+    /// Values from one row to the next.
+    pub pitch: usize,
+    /// Whether the product takes the transpose.
+    pub transposed: bool,
+}
+
+impl<'a> Matrix<'a> {
+    /// A matrix whose rows follow each other.
+    pub(super) fn new(tensor: &'a Tensor, rows: usize, columns: usize) -> Self {
+        Self { tensor, rows, columns, pitch: columns, transposed: false }
+    }
+
+    /// Its transpose.
+    pub(super) fn t(self) -> Self {
+        Self { transposed: !self.transposed, ..self }
+    }
+
+    /// Rows and columns as the product sees them.
+    fn shape(&self) -> (usize, usize) {
+        if self.transposed { (self.columns, self.rows) } else { (self.rows, self.columns) }
+    }
+}
+
+/// A matrix product in the conventions of cuBLAS: column-major, C \[m, n\] = α op(A) op(B) + β C.
+pub(super) struct Gemm<'a> {
+    pub transpose_a: bool,
+    pub transpose_b: bool,
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub alpha: f32,
+    pub a: &'a Tensor,
+    pub lda: usize,
+    pub b: &'a Tensor,
+    pub ldb: usize,
+    pub beta: f32,
+    pub c: &'a Tensor,
+    pub ldc: usize,
+}
+
+/// The executor for the device of some tensors.
+#[derive(Clone)]
+pub(super) enum Gpu {
+    #[cfg(feature = "cuda")]
+    Cuda(cuda::Cuda),
+    #[cfg(feature = "emulator")]
+    Emulated(&'static emulator::Emulator),
+}
+
+impl Gpu {
+    /// The executor for this device; `None` for the CPU.
+    ///
+    /// # Errors
+    /// When nothing here can compute on the device.
+    pub(super) fn of(device: &Device) -> Result<Option<Self>> {
+        match device {
+            #[cfg(feature = "emulator")]
+            Device::Cpu => Ok(emulator::active().map(Self::Emulated)),
+            #[cfg(not(feature = "emulator"))]
+            Device::Cpu => Ok(None),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => Ok(Some(Self::Cuda(cuda::Cuda::of(device)?))),
+            #[allow(unreachable_patterns)]
+            device => no_kernel("this program", device),
+        }
+    }
+
+    /// The device of this executor's tensors.
+    pub(super) fn device(&self) -> Device {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(ref cuda) => cuda.device(),
+            #[cfg(feature = "emulator")]
+            Self::Emulated(_) => Device::Cpu,
+        }
+    }
+
+    /// A tensor for a kernel to write in full; its content is arbitrary (NaN on the emulator).
+    ///
+    /// # Errors
+    /// When the GPU is out of memory.
+    pub(super) fn output(&self, shape: impl Into<Shape>) -> Result<Tensor> {
+        self.empty(shape.into(), DType::F32)
+    }
+
+    /// [`Gpu::output`] in f64, for partial sums.
+    ///
+    /// # Errors
+    /// When the GPU is out of memory.
+    pub(super) fn output_f64(&self, shape: impl Into<Shape>) -> Result<Tensor> {
+        self.empty(shape.into(), DType::F64)
+    }
+
+    fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(ref cuda) => cuda.empty(shape, dtype),
+            #[cfg(feature = "emulator")]
+            Self::Emulated(_) => emulator::empty(shape, dtype),
+        }
+    }
+
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// When the GPU is out of memory.
+    pub(super) fn zeros(&self, shape: impl Into<Shape>) -> Result<Tensor> {
+        Tensor::zeros(shape.into(), DType::F32, &self.device())
+    }
+
+    /// Launches a kernel; does not wait for it.
+    ///
+    /// # Errors
+    /// When the kernel cannot be compiled or launched.
+    pub(super) fn launch(&self, launch: &Launch, args: &[Arg<'_>]) -> Result<()> {
+        let (x, y, z) = launch.grid;
+        if x * y * z == 0 {
+            return Ok(());
+        }
+        traffic::launched();
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(ref cuda) => cuda.launch(launch, args),
+            #[cfg(feature = "emulator")]
+            Self::Emulated(emulator) => emulator.launch(launch, args),
+        }
+    }
+
+    /// c = a · b, or c += a · b where `accumulate`, all row-major.
+    ///
+    /// # Errors
+    /// When the shapes do not fit or cuBLAS fails.
+    pub(super) fn matmul(
+        &self,
+        a: Matrix<'_>,
+        b: Matrix<'_>,
+        c: Matrix<'_>,
+        accumulate: bool,
+    ) -> Result<()> {
+        let ((rows, depth), (b_rows, columns)) = (a.shape(), b.shape());
+        if b_rows != depth || c.shape() != (rows, columns) || c.transposed {
+            bail!("matmul: {:?} by {:?} is not {:?}", a.shape(), b.shape(), c.shape());
+        }
+        if rows * columns == 0 {
+            return Ok(());
+        }
+        // A row-major matrix is the transpose of a column-major one, and Cᵀ = Bᵀ Aᵀ.
+        self.gemm(&Gemm {
+            transpose_a: b.transposed,
+            transpose_b: a.transposed,
+            m: columns,
+            n: rows,
+            k: depth,
+            alpha: 1.0,
+            a: b.tensor,
+            lda: b.pitch,
+            b: a.tensor,
+            ldb: a.pitch,
+            beta: if accumulate { 1.0 } else { 0.0 },
+            c: c.tensor,
+            ldc: c.pitch,
+        })
+    }
+
+    fn gemm(&self, gemm: &Gemm<'_>) -> Result<()> {
+        traffic::launched();
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(ref cuda) => cuda.gemm(gemm, precision()),
+            #[cfg(feature = "emulator")]
+            Self::Emulated(emulator) => emulator.gemm(gemm, precision()),
+        }
+    }
+}
+
+static PRECISION: AtomicU8 = AtomicU8::new(Precision::F32 as u8);
+
+/// How matrix products on a GPU round their operands from now on.
+pub fn set_precision(precision: Precision) {
+    PRECISION.store(precision as u8, Ordering::Relaxed);
+}
+
+fn precision() -> Precision {
+    if PRECISION.load(Ordering::Relaxed) == Precision::Tf32 as u8 {
+        Precision::Tf32
+    } else {
+        Precision::F32
+    }
+}

@@ -1,0 +1,25 @@
+// The last stage of every sum over a batch.
+
+// parts [count, width] -> total [width]. A block takes 32 columns; its rows of threads take every
+// ROWS-th part.
+extern "C" __global__ void total_parts(const double* parts, double* total, int count, int width) {
+    SHARED(double, shared);
+    int column = blockIdx.x * WARP + COLUMN;
+    double sum = 0.0;
+    if (column < width) {
+        for (int part = ROW; part < count; part += ROWS) {
+            sum += parts[(size_t)part * width + column];
+        }
+    }
+    sum = column_sum(sum, shared);
+    if (ROW == 0 && column < width) total[column] = sum;
+}
+
+// The same in f32, for large gradients whose parts are few: a thread takes a column.
+extern "C" __global__ void total_parts_f32(const float* parts, float* total, int count, int width) {
+    int column = blockIdx.x * blockDim.x + threadIdx.x;
+    if (column >= width) return;
+    double sum = 0.0;
+    for (int part = 0; part < count; part++) sum += parts[(size_t)part * width + column];
+    total[column] = (float)sum;
+}
