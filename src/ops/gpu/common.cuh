@@ -4,7 +4,8 @@
 // unsigned int (const where it only reads), and int, unsigned int or float numbers. Its working memory
 // is `SHARED(float, name)`, whose size the host passes. Threads of a block differ in threadIdx.x only,
 // and there are whole warps of them. Multiply-adds are written as fmaf, so that every compiler rounds
-// alike. There are no atomics: a sum over a batch is taken part by part, then over the parts in order.
+// alike. A kernel that needs more than 64 registers declares its block, `__global__ void
+// __launch_bounds__(256) NAME(…)`; `.ci/nvrtc` shows how many each needs. There are no atomics: a sum over a batch is taken part by part, then over the parts in order.
 
 #define WARP 32
 

@@ -74,7 +74,12 @@ pub fn library_of(ops: &Path, build: Build) -> PathBuf {
 /// The names of the kernels of a `.cu` file.
 pub fn kernel_names(text: &str) -> Vec<&str> {
     const BEFORE: &str = "extern \"C\" __global__ void ";
-    text.split(BEFORE).skip(1).map(|rest| rest.split('(').next().unwrap().trim()).collect()
+    let after_bounds = |rest| match str::strip_prefix(rest, "__launch_bounds__(") {
+        Some(bounded) => bounded.split_once(')').map_or(rest, |(_, rest)| rest),
+        None => rest,
+    };
+    let rests = text.split(BEFORE).skip(1).map(after_bounds);
+    rests.map(|rest| rest.split('(').next().unwrap().trim()).collect()
 }
 
 fn compile(build: Build, gpu: &Path, kernels: &Path, library: &Path) {
