@@ -7,6 +7,7 @@ mod conclude;
 mod data;
 mod database;
 mod dataset;
+mod device;
 mod ending;
 mod list;
 mod output;

@@ -1,6 +1,5 @@
 //! `repro run`: executes an experiment and stores its results.
 
-mod device;
 mod estimate;
 mod preflight;
 mod session;
@@ -9,13 +8,13 @@ use super::command_line::command_line;
 use super::conclude::next_steps;
 use super::database::open;
 use super::dataset::DataFolder;
+use super::device::DeviceChoice;
 use super::ending::{Ending, Usage};
 use super::output::Output;
 use super::progress::Display;
 use super::threads::start_threads;
 use super::{check, signals, study};
 use anyhow::{Context, Result, bail};
-use device::DeviceChoice;
 use preflight::Machine;
 use repro::env::Environment;
 use repro::manifest::{self, Overrides};
@@ -56,7 +55,7 @@ pub struct Args {
     /// Number of threads, which does not change the results [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Where to compute: cpu, or cuda:N for GPU number N, for which there are no kernels yet.
+    /// Where to compute: cpu, or cuda:N for NVIDIA GPU number N, counted from 0.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = DeviceChoice::parse)]
     device: DeviceChoice,
     /// Skip the memory check.

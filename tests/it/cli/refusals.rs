@@ -92,7 +92,36 @@ fn a_wrong_command_line_does_nothing() {
 fn a_gpu_needs_a_cuda_build() {
     let mut command = repro(&["run", SMOKE, "--device", "cuda:0"]);
     assert_eq!(exit_code(&mut command), 2);
-    assert!(stderr(&mut command).contains("build it with --features cuda"));
+    let said = stderr(&mut command);
+    assert!(said.contains("built without GPU support; build it with `cargo build"), "{said}");
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn a_gpu_that_does_not_exist_is_refused() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.repro(&["run", SMOKE, "--device", "cuda:99"]);
+    assert_eq!(exit_code(&mut command), 2);
+    let said = stderr(&mut command);
+    assert!(said.starts_with("error: --device cuda:99: ") && said.lines().count() == 1, "{said}");
+    assert!(!sandbox.database().exists());
+}
+
+/// `emulated` exists in test builds only.
+#[test]
+fn the_emulator_needs_its_library() {
+    let sandbox = Sandbox::new();
+    let run = ["run", SMOKE, "--device", "emulated"];
+    for (library, problem) in [(None, "set REPRO_EMULATOR"), (Some("/no/such.so"), "/no/such.so")] {
+        let mut command = sandbox.repro(&run);
+        if let Some(library) = library {
+            command.env("REPRO_EMULATOR", library);
+        }
+        assert_eq!(exit_code(&mut command), 2);
+        let said = stderr(&mut command);
+        assert!(said.starts_with("error: --device emulated: ") && said.contains(problem), "{said}");
+    }
+    assert!(!sandbox.database().exists());
 }
 
 #[test]
