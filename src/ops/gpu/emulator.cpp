@@ -400,8 +400,13 @@ void run_blocks(const Launch& launch, void** values, size_t first, size_t step,
     for (size_t b = first; b < blocks; b += step) mine.push_back(unsigned(b));
     uint64_t random = launch.seed;
     shuffle_order(mine, random);
+    // A sanitizer sees the blocks as concurrent, so each has memory of its own there.
     std::vector<Guarded> all_shared;
+    constexpr bool OWN_SHARED = THREAD_SANITIZER || ADDRESS_SANITIZER;
     all_shared.reserve(mine.size());
+    for (size_t i = 0; i < (OWN_SHARED ? mine.size() : 1); i++) {
+        all_shared.emplace_back(launch.shared);
+    }
 #if THREAD_SANITIZER
     char begin = 0, end = 0;
     block.begin_tag = &begin;
@@ -410,31 +415,32 @@ void run_blocks(const Launch& launch, void** values, size_t first, size_t step,
     block.warp_tags.resize(threads / WARP + 1);
     __tsan_release(&begin);
 #endif
-    for (size_t b : mine) {
-        // Blocks that ThreadSanitizer sees as concurrent need memory of their own.
-        if (!THREAD_SANITIZER) all_shared.clear();
-        all_shared.emplace_back(launch.shared);
-        Guarded& shared = all_shared.back();
+#if THREAD_SANITIZER
+    // Announcing a fibre is expensive, so they are kept for the next launch.
+    static std::vector<void*>& announced = *new std::vector<void*>;
+    while (announced.size() < threads) announced.push_back(__tsan_create_fiber(0));
+    for (size_t i = 0; i < threads; i++) block.fibres[i].announced = announced[i];
+#endif
+    for (size_t i = 0; i < mine.size(); i++) {
+        size_t b = mine[i];
+        if (!OWN_SHARED) memset(all_shared[0].data(), GUARD_BYTE, launch.shared);
+        Guarded& shared = all_shared[OWN_SHARED ? i : 0];
         position.shared = shared.data();
         position.block = {unsigned(b % launch.grid.x), unsigned(b / launch.grid.x % launch.grid.y),
                           unsigned(b / launch.grid.x / launch.grid.y)};
         position.block_dim = launch.block;
         position.grid_dim = launch.grid;
         block.random = launch.seed * 0x100000001b3ull + b;
-#if THREAD_SANITIZER
-        for (auto& fibre : block.fibres) fibre.announced = __tsan_create_fiber(0);
-#endif
         run_block(block);
-#if THREAD_SANITIZER
-        for (auto& fibre : block.fibres) __tsan_destroy_fiber(fibre.announced);
-        __tsan_acquire(&end);
-#endif
         problem = block.problem;
         if (problem.empty() && !shared.intact()) {
             problem = format("shared memory: a block wrote outside its %zu bytes", launch.shared);
         }
-        if (!problem.empty()) return;
+        if (!problem.empty()) break;
     }
+#if THREAD_SANITIZER
+    __tsan_acquire(&end);
+#endif
 }
 
 }  // namespace
