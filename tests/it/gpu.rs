@@ -1,32 +1,65 @@
-//! The GPU's code on the emulator: the numeric tests once more, with several orders of threads.
+//! The GPU's code on the emulator: the numeric tests once more, with several orders of threads, with
+//! sanitizers, and with deliberate faults that they must find.
 
+mod faults;
 mod library;
 
 use crate::numbers::{EMULATOR, THREAD_ORDER};
-use library::{Build, library};
+use library::{Build, library, preloaded};
+use std::path::Path;
 use std::process::{Command, Output};
 
-/// Runs the tests of this binary with `filter` in their path on the emulator.
-fn tests_on_emulator(build: Build, order: u64, filter: &[&str]) -> Output {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(filter).env(EMULATOR, library(build)).env(THREAD_ORDER, order.to_string());
-    command.output().unwrap()
+/// The tests of this binary with `filters` in their path, as a command that runs them on the emulator.
+fn tests_on(library: &Path, build: Build, order: u64, filters: &[&str]) -> Command {
+    let tests = std::env::current_exe().unwrap();
+    let mut command = match build {
+        Build::Threads => {
+            // The thread sanitizer needs addresses that are not randomised.
+            let mut command = Command::new("setarch");
+            command.arg("-R").arg(tests).arg("--test-threads=1");
+            command
+        }
+        _ => Command::new(tests),
+    };
+    command.args(filters).env(EMULATOR, library).env(THREAD_ORDER, order.to_string());
+    command.env("LD_PRELOAD", preloaded(build));
+    command.env("ASAN_OPTIONS", "detect_leaks=0");
+    command.env("TSAN_OPTIONS", "ignore_noninstrumented_modules=1 halt_on_error=1");
+    command
 }
 
+/// What a run of tests printed, and how many passed if none failed.
+fn outcome(output: &Output) -> (String, Option<usize>) {
+    let said = [&output.stdout[..], &output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let passed = said.split("test result: ok. ").nth(1).and_then(|rest| rest.split(' ').next());
+    let passed = passed.filter(|_| output.status.success()).and_then(|n| n.parse().ok());
+    (said, passed)
+}
+
+#[track_caller]
+fn assert_pass(build: Build, order: u64, filters: &[&str]) {
+    let output = tests_on(&library(build), build, order, filters).output().unwrap();
+    let (said, passed) = outcome(&output);
+    assert!(passed.is_some_and(|n| n > 20), "{build:?}, order {order}: {said}");
+}
+
+/// Operators, blocks, inference and recomputation.
+const NUMERIC: [&str; 4] = ["operators::", "blocks::", "inference::", "recompute::"];
+
 #[test]
-fn operators_pass_for_every_order_of_threads() {
+fn numeric_tests_pass_for_every_order_of_threads() {
     for order in 0..3 {
-        let output = tests_on_emulator(Build::Plain, order, &["operators::"]);
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "order {order}: {said}");
-        let passed = said.split(" passed").next().unwrap().rsplit(' ').next().unwrap();
-        assert!(passed.parse::<usize>().unwrap() > 20, "order {order}: {said}");
+        assert_pass(Build::Plain, order, &NUMERIC);
     }
 }
 
-/// Prints the path of the library, for a run of other tests by hand.
 #[test]
-#[ignore = "a tool"]
-fn print_library() {
-    println!("{}", library(Build::Plain).display());
+fn kernels_stay_inside_their_buffers() {
+    assert_pass(Build::Addresses, 3, &["operators::"]);
+}
+
+#[test]
+fn barriers_order_all_accesses_to_shared_memory() {
+    assert_pass(Build::Threads, 4, &["operators::"]);
 }

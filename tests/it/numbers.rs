@@ -4,6 +4,7 @@ use crate::reference::{Map, Weights};
 use candle_core::{Device, Tensor};
 use repro::nn::Params;
 use repro::ops;
+use repro::ops::gpu::Fault;
 use repro::rng::Seed;
 use std::sync::Once;
 
@@ -24,6 +25,8 @@ pub const INSTRUCTIONS: &str = "REPRO_TEST_INSTRUCTIONS";
 /// the seed of the order of threads.
 pub const EMULATOR: &str = "REPRO_TEST_EMULATOR";
 pub const THREAD_ORDER: &str = "REPRO_TEST_THREAD_ORDER";
+/// A [`ops::gpu::Fault`] of the emulator.
+pub const FAULT: &str = "REPRO_TEST_FAULT";
 
 /// Fills outputs with NaN first, so that a value that is read before it is written shows.
 fn prepare() {
@@ -36,6 +39,11 @@ fn prepare() {
         if let Some(library) = std::env::var_os(EMULATOR) {
             let order = std::env::var(THREAD_ORDER).unwrap().parse().unwrap();
             ops::gpu::emulate(library.as_ref(), order).unwrap();
+            if let Ok(name) = std::env::var(FAULT) {
+                let named = |fault: &Fault| format!("{fault:?}") == name;
+                let fault = Fault::ALL.into_iter().find(named).unwrap();
+                ops::gpu::make_fault(fault);
+            }
         }
     });
 }

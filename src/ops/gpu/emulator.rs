@@ -31,6 +31,22 @@ struct RawArg {
     offset: u64,
 }
 
+/// A mistake of host code that the emulator makes on purpose, to show that the tests would find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A grid has one block fewer along x.
+    ShortGrid,
+    /// A buffer of partial sums has one value fewer.
+    SmallScratch,
+    /// A matrix product has the leading dimensions of its operands swapped.
+    SwappedLeadingDimensions,
+}
+
+impl Fault {
+    pub const ALL: [Self; 3] =
+        [Self::ShortGrid, Self::SmallScratch, Self::SwappedLeadingDimensions];
+}
+
 type LaunchFn = unsafe extern "C" fn(
     *const c_char,
     *const u32,
@@ -45,6 +61,7 @@ type LaunchFn = unsafe extern "C" fn(
 ) -> c_int;
 
 static EMULATOR: OnceLock<Emulator> = OnceLock::new();
+static FAULT: OnceLock<Fault> = OnceLock::new();
 
 thread_local! {
     static ON_HOST: Cell<bool> = const { Cell::new(false) };
@@ -61,6 +78,15 @@ pub fn emulate(library: &Path, seed: u64) -> Result<()> {
         bail!("an emulator is loaded already");
     }
     Ok(())
+}
+
+/// From now on, the emulator makes this mistake in every launch.
+pub fn make_fault(fault: Fault) {
+    let _ = FAULT.set(fault);
+}
+
+fn makes(fault: Fault) -> bool {
+    FAULT.get() == Some(&fault)
 }
 
 /// Runs `f` with the CPU's kernels, whether or not there is an emulator.
@@ -133,6 +159,8 @@ impl Values {
             Self::U32(data) => (b'u', data.len(), data.as_mut_ptr().cast()),
         };
         let (owner, offset) = (owner as u64, offset as u64);
+        let scratch = kind == b'w' && element == b'd' && count > 1;
+        let count = count - usize::from(scratch && makes(Fault::SmallScratch));
         RawArg { kind, element, count: count as u64, data, owner, offset }
     }
 }
@@ -214,7 +242,10 @@ impl Emulator {
     fn call(&self, launch: &Launch, raw: &[RawArg]) -> Result<()> {
         let Ok(kernel) = CString::new(launch.kernel) else { bail!("a kernel's name has a NUL") };
         let (x, y, z) = launch.grid;
-        let grid = [x, y, z].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+        let mut grid = [x, y, z].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+        if makes(Fault::ShortGrid) && grid[0] > 1 {
+            grid[0] -= 1;
+        }
         let block = [launch.block as u32, 1, 1];
         let mut error = [0u8; 512];
         let workers = rayon::current_num_threads() as u32;
@@ -245,7 +276,10 @@ impl Emulator {
     /// cuBLAS' sgemm, in plain loops.
     #[allow(clippy::unused_self)]
     pub(super) fn gemm(&self, gemm: &Gemm<'_>, precision: Precision) -> Result<()> {
-        let Gemm { transpose_a, transpose_b, m, n, k, lda, ldb, ldc, .. } = *gemm;
+        let Gemm { transpose_a, transpose_b, m, n, k, mut lda, mut ldb, ldc, .. } = *gemm;
+        if makes(Fault::SwappedLeadingDimensions) {
+            std::mem::swap(&mut lda, &mut ldb);
+        }
         let needed = |rows: usize, columns: usize, ld: usize| {
             if ld < rows {
                 bail!("gemm: a leading dimension of {ld} for {rows} rows");

@@ -17,7 +17,7 @@ mod traffic;
 mod transfer;
 
 #[cfg(feature = "emulator")]
-pub use emulator::{emulate, on_host};
+pub use emulator::{Fault, emulate, make_fault, on_host};
 pub(super) use sums::{Parts, SUM_BLOCK, SUM_SHARED, total, total_f32};
 pub use traffic::Traffic;
 pub use transfer::{download, upload};

@@ -114,6 +114,22 @@ fn compile(build: Build, gpu: &Path, kernels: &Path, library: &Path) {
     fs::rename(partial, library).unwrap();
 }
 
+/// The sanitizers' libraries that a process needs from its start, for `LD_PRELOAD`.
+pub fn preloaded(build: Build) -> String {
+    let names: &[&str] = match build {
+        Build::Plain => &[],
+        Build::Addresses => &["libasan.so", "libubsan.so"],
+        Build::Threads => &["libtsan.so"],
+    };
+    let path = |name: &&str| {
+        let output = compiler().arg(format!("-print-file-name={name}")).output().unwrap();
+        let path = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        assert!(Path::new(&path).is_absolute(), "{name} is missing; it comes with GCC");
+        path
+    };
+    names.iter().map(path).collect::<Vec<_>>().join(":")
+}
+
 /// The C++ compiler of this machine.
 fn compiler() -> Command {
     Command::new(std::env::var_os("CXX").unwrap_or_else(|| "c++".into()))
