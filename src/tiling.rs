@@ -80,3 +80,33 @@ pub fn gpu_part_rows(rows: usize, channels: usize) -> usize {
     let parts = (BLOCKS / channels.div_ceil(32).max(1)).max(1);
     rows.div_ceil(parts).clamp(32, 1024)
 }
+
+/// Values of working memory that a GPU operator takes for a chunk of images: 32 MiB of f32, which stay
+/// in the cache of a large GPU.
+pub const GPU_SCRATCH_VALUES: usize = 8 * 1024 * 1024;
+
+/// Images in one chunk of a GPU operator, where each takes `values` of the chunk's `scratch` values; the
+/// last chunk may have fewer.
+#[must_use]
+pub fn gpu_chunk_images(images: usize, values: usize, scratch: usize) -> usize {
+    let chunks = images.div_ceil((scratch / values.max(1)).max(1)).max(1);
+    images.div_ceil(chunks).max(1)
+}
+
+/// Rows in one part of a GPU's covariance of `channels` channels: a block takes 32 x 32 products, and
+/// about a thousand blocks fill a large GPU. At most 4096 rows, whose products are summed in f32.
+#[must_use]
+pub fn gpu_covariance_rows(rows: usize, channels: usize) -> usize {
+    const BLOCKS: usize = 1024;
+    let side = channels.div_ceil(32).max(1);
+    let parts = (BLOCKS / (side * (side + 1) / 2)).max(1);
+    rows.div_ceil(parts).clamp(32, 4096)
+}
+
+/// Tiles that one block of a depthwise convolution takes on a GPU, of `tiles` tiles of 32 channels each:
+/// about two thousand blocks have an equal share of the work.
+#[must_use]
+pub fn gpu_tiles_each(tiles: usize, channels: usize) -> usize {
+    const BLOCKS: usize = 2048;
+    tiles.div_ceil((BLOCKS / channels.div_ceil(32).max(1)).max(1)).max(1)
+}

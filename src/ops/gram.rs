@@ -1,25 +1,42 @@
 //! Mean and covariance of an activation's channels. The statistics of any linear map of the activation
 //! follow from them, so batch norm behind a 1x1 convolution need not read the convolution's output.
 
+mod gpu;
+
+use super::gpu::Gpu;
 use super::host::{Host, Scratch, rows_of};
 use super::lanes::{
     Kernel, L, Layout, ROWS, blocks, dispatch, load, load_some, one_row_at_a_time, product, store,
 };
-use super::no_kernel;
 use super::sums::Moments;
 use crate::tiling::{COVARIANCE_ROWS, covariance_chunk_rows};
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
+
+pub(super) use gpu::GpuGram;
 
 /// Mean and covariance over all but the last axis.
 #[derive(Clone, Debug)]
 pub struct Gram {
-    /// `[c]`
-    pub(super) mean: Vec<f64>,
-    /// Biased covariance `[c, c]`.
-    pub(super) covariance: Vec<f64>,
+    content: Content,
     /// The number of rows that both are taken over.
-    pub(super) rows: usize,
+    rows: usize,
+}
+
+/// Where mean and covariance are: with the activation.
+#[derive(Clone, Debug)]
+enum Content {
+    Host(HostGram),
+    Gpu(GpuGram),
+}
+
+/// Mean and covariance in host memory.
+#[derive(Clone, Debug)]
+pub(super) struct HostGram {
+    /// `[c]`
+    pub mean: Vec<f64>,
+    /// Biased covariance `[c, c]`.
+    pub covariance: Vec<f64>,
 }
 
 impl Gram {
@@ -29,24 +46,69 @@ impl Gram {
     /// When the device has no kernel.
     pub fn of(x: &Tensor) -> Result<Self> {
         let (rows, c) = rows_of(x)?;
-        match x.device() {
-            Device::Cpu => {
-                let xs = Host::of(x)?;
-                let chunk = covariance_chunk_rows(rows) * c;
-                let parts: Vec<Vec<f64>> = xs
-                    .par_chunks(chunk)
-                    .map(|x| {
-                        let mut sums = vec![0f64; (c + 1) * c];
-                        dispatch(Products { c, x, sums: &mut sums });
-                        sums
-                    })
-                    .collect();
-                Ok(Self::from_sums(&parts, rows, c))
-            }
-            device => no_kernel("gram", device),
+        if let Some(gpu) = Gpu::of(x.device())? {
+            return Ok(Self { content: Content::Gpu(gpu::of(&gpu, x)?), rows });
+        }
+        let xs = Host::of(x)?;
+        let chunk = covariance_chunk_rows(rows) * c;
+        let parts: Vec<Vec<f64>> = xs
+            .par_chunks(chunk)
+            .map(|x| {
+                let mut sums = vec![0f64; (c + 1) * c];
+                dispatch(Products { c, x, sums: &mut sums });
+                sums
+            })
+            .collect();
+        Ok(Self { content: Content::Host(HostGram::from_sums(&parts, rows, c)), rows })
+    }
+
+    /// The moments of x · w, w `[c, c_out]`.
+    ///
+    /// # Errors
+    /// When w does not fit or is on another device.
+    pub fn moments_behind(&self, w: &Tensor) -> Result<Moments> {
+        let ((c, _), of) = (w.dims2()?, self.channels());
+        if c != of {
+            bail!("gram: of {of} channels, w expects {c}");
+        }
+        match (&self.content, Gpu::of(w.device())?) {
+            (Content::Host(gram), None) => gram.moments_behind(w, self.rows),
+            (Content::Gpu(gram), Some(gpu)) => gram.moments_behind(&gpu, w, self.rows),
+            _ => bail!("gram: the weight is on another device"),
         }
     }
 
+    fn channels(&self) -> usize {
+        match &self.content {
+            Content::Host(gram) => gram.mean.len(),
+            Content::Gpu(gram) => gram.mean.elem_count(),
+        }
+    }
+
+    /// Mean and covariance in host memory.
+    ///
+    /// # Errors
+    /// When they are on a GPU.
+    pub(super) fn host(&self) -> Result<&HostGram> {
+        match &self.content {
+            Content::Host(gram) => Ok(gram),
+            Content::Gpu(_) => bail!("gram: on a GPU, expected in host memory"),
+        }
+    }
+
+    /// Mean and covariance on the GPU.
+    ///
+    /// # Errors
+    /// When they are in host memory.
+    pub(super) fn gpu(&self) -> Result<&GpuGram> {
+        match &self.content {
+            Content::Host(_) => bail!("gram: in host memory, expected on the GPU"),
+            Content::Gpu(gram) => Ok(gram),
+        }
+    }
+}
+
+impl HostGram {
     /// From Σ x (the first row) and Σ x xᵀ (the lower triangle).
     fn from_sums(parts: &[Vec<f64>], rows: usize, c: usize) -> Self {
         let mut sums = vec![0f64; (c + 1) * c];
@@ -65,18 +127,11 @@ impl Gram {
                 covariance[j * c + i] = value;
             }
         }
-        Self { mean, covariance, rows }
+        Self { mean, covariance }
     }
 
-    /// The moments of x · w, w `[c, c_out]`.
-    ///
-    /// # Errors
-    /// When w does not fit or is not on the host.
-    pub fn moments_behind(&self, w: &Tensor) -> Result<Moments> {
-        let (c, c_out) = w.dims2()?;
-        if c != self.mean.len() {
-            candle_core::bail!("gram: of {} channels, w expects {c}", self.mean.len());
-        }
+    fn moments_behind(&self, w: &Tensor, rows: usize) -> Result<Moments> {
+        let c_out = w.dim(1)?;
         let w = Host::of(w)?;
         let mut mean = vec![0f64; c_out];
         for (m, row) in self.mean.iter().zip(w.chunks_exact(c_out)) {
@@ -85,7 +140,7 @@ impl Gram {
             }
         }
         let mut variance = vec![0f64; c_out];
-        let product = times(self, &w, c_out);
+        let product = self.times(&w, c_out);
         for (row, product) in w.chunks_exact(c_out).zip(product.chunks_exact(c_out)) {
             for ((to, w), p) in variance.iter_mut().zip(row).zip(product) {
                 *to += f64::from(*w) * p;
@@ -94,18 +149,18 @@ impl Gram {
         for v in &mut variance {
             *v = v.max(0.0);
         }
-        Moments::new(mean, variance, self.rows)
+        Moments::new(mean, variance, rows)
     }
-}
 
-/// Σ W `[c, columns]`, Σ being the covariance.
-pub(super) fn times(gram: &Gram, w: &[f32], columns: usize) -> Vec<f64> {
-    let mut product = vec![0f64; w.len()];
-    product.par_chunks_mut(columns).enumerate().for_each(|(i, to)| {
-        let c = gram.mean.len();
-        dispatch(Combination { factors: &gram.covariance[i * c..][..c], rows: w, to });
-    });
-    product
+    /// Σ W `[c, columns]`, Σ being the covariance.
+    pub(super) fn times(&self, w: &[f32], columns: usize) -> Vec<f64> {
+        let mut product = vec![0f64; w.len()];
+        product.par_chunks_mut(columns).enumerate().for_each(|(i, to)| {
+            let c = self.mean.len();
+            dispatch(Combination { factors: &self.covariance[i * c..][..c], rows: w, to });
+        });
+        product
+    }
 }
 
 /// to = Σ_k factor_k · row_k.

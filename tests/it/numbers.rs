@@ -39,6 +39,7 @@ fn prepare() {
         if let Some(library) = std::env::var_os(EMULATOR) {
             let order = std::env::var(THREAD_ORDER).unwrap().parse().unwrap();
             ops::gpu::emulate(library.as_ref(), order).unwrap();
+            ops::gpu::limit_scratch(256);
             if let Ok(name) = std::env::var(FAULT) {
                 let named = |fault: &Fault| format!("{fault:?}") == name;
                 let fault = Fault::ALL.into_iter().find(named).unwrap();

@@ -75,7 +75,7 @@ pub fn backward(
             let mut expand_gradients = None;
             if let (Some(host), Some(Expand { gram, .. })) = (&front.expand, expand) {
                 let Some(gram) = gram else { bail!("depthwise: no gram of the expansion's input") };
-                let last = BatchSums::new(&host.norm, &host.w, gram, &total.sums, rows);
+                let last = BatchSums::new(&host.norm, &host.w, gram.host()?, &total.sums, rows);
                 if wanted.input {
                     last.correct_input(&mut dx, &xs);
                 }

@@ -1,7 +1,7 @@
 //! The terms of an expansion's gradients that depend on sums over the whole batch. They are added after
 //! all chunks are done; the formulas are at the head of the parent file.
 
-use crate::ops::gram::{self, Gram};
+use crate::ops::gram::HostGram;
 use crate::ops::host::tensor;
 use crate::ops::lanes::{self, Layout, Mode, dispatch};
 use crate::ops::matmul::Product;
@@ -25,7 +25,7 @@ pub struct ExpandGradients {
 pub(super) struct BatchSums<'a> {
     norm: &'a HostNorm,
     w: &'a [f32],
-    gram: &'a Gram,
+    gram: &'a HostGram,
     rows: f64,
     /// Σq and Σqẑ, per channel.
     sum: Vec<f64>,
@@ -36,7 +36,7 @@ impl<'a> BatchSums<'a> {
     pub(super) fn new(
         norm: &'a HostNorm,
         w: &'a [f32],
-        gram: &'a Gram,
+        gram: &'a HostGram,
         sums: &ChannelSums,
         rows: usize,
     ) -> Self {
@@ -101,7 +101,7 @@ impl<'a> BatchSums<'a> {
     /// dW, dγ, dβ.
     pub(super) fn weights(&self, products: &[f32]) -> Result<ExpandGradients> {
         let c = self.sum.len();
-        let covariance = gram::times(self.gram, self.w, c);
+        let covariance = self.gram.times(self.w, c);
         let mut dw = vec![0f32; products.len()];
         for (i, dw) in dw.chunks_exact_mut(c).enumerate() {
             let mean = self.gram.mean[i];

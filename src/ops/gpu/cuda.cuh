@@ -3,3 +3,6 @@
 #define SHARED(type, name)                                                   \
     extern __shared__ __align__(16) unsigned char shared_bytes[];            \
     type* name = reinterpret_cast<type*>(shared_bytes)
+
+// Before a loop whose counter indexes an array that should be in registers.
+#define UNROLL _Pragma("unroll")

@@ -64,6 +64,8 @@ inline unsigned lane() { return position.thread.x % 32; }
 
 #define SHARED(type, name) type* name = reinterpret_cast<type*>(emulator::position.shared)
 
+#define UNROLL
+
 static inline void __syncthreads() { emulator::barrier(); }
 static inline void __syncwarp(unsigned = 0xffffffffu) { emulator::exchange(0, emulator::lane()); }
 

@@ -12,12 +12,15 @@
 mod cuda;
 #[cfg(feature = "emulator")]
 mod emulator;
+mod scratch;
 mod sums;
 mod traffic;
 mod transfer;
 
 #[cfg(feature = "emulator")]
 pub use emulator::{Fault, emulate, make_fault, on_host};
+pub(super) use scratch::chunk_images;
+pub use scratch::limit_scratch;
 pub(super) use sums::{Parts, SUM_BLOCK, SUM_SHARED, total, total_f32};
 pub use traffic::Traffic;
 pub use transfer::{download, upload};
@@ -241,6 +244,23 @@ impl Gpu {
         c: Matrix<'_>,
         accumulate: bool,
     ) -> Result<()> {
+        self.product([a, b, c], accumulate, precision())
+    }
+
+    /// c = a · b, never with operands that are rounded to TF32.
+    ///
+    /// # Errors
+    /// As [`Gpu::matmul`].
+    pub(super) fn matmul_f32(&self, a: Matrix<'_>, b: Matrix<'_>, c: Matrix<'_>) -> Result<()> {
+        self.product([a, b, c], false, Precision::F32)
+    }
+
+    fn product(
+        &self,
+        [a, b, c]: [Matrix<'_>; 3],
+        accumulate: bool,
+        precision: Precision,
+    ) -> Result<()> {
         let ((rows, depth), (b_rows, columns)) = (a.shape(), b.shape());
         if b_rows != depth || c.shape() != (rows, columns) || c.transposed {
             bail!("matmul: {:?} by {:?} is not {:?}", a.shape(), b.shape(), c.shape());
@@ -249,7 +269,7 @@ impl Gpu {
             return Ok(());
         }
         // A row-major matrix is the transpose of a column-major one, and Cᵀ = Bᵀ Aᵀ.
-        self.gemm(&Gemm {
+        let gemm = Gemm {
             transpose_a: b.transposed,
             transpose_b: a.transposed,
             m: columns,
@@ -263,16 +283,13 @@ impl Gpu {
             beta: if accumulate { 1.0 } else { 0.0 },
             c: c.tensor,
             ldc: c.pitch,
-        })
-    }
-
-    fn gemm(&self, gemm: &Gemm<'_>) -> Result<()> {
+        };
         traffic::launched();
         match *self {
             #[cfg(feature = "cuda")]
-            Self::Cuda(ref cuda) => cuda.gemm(gemm, precision()),
+            Self::Cuda(ref cuda) => cuda.gemm(&gemm, precision),
             #[cfg(feature = "emulator")]
-            Self::Emulated(emulator) => emulator.gemm(gemm, precision()),
+            Self::Emulated(emulator) => emulator.gemm(&gemm, precision),
         }
     }
 }
