@@ -18,24 +18,25 @@
 
 mod backward;
 mod batch_sums;
+mod gpu;
 mod tile_gradients;
 
 pub use backward::{DepthwiseGradients, DepthwiseWanted, backward};
 pub use batch_sums::ExpandGradients;
 
 use super::activation::{ActivationFn, by_activation};
+use super::gpu::Gpu;
 use super::gram::Gram;
 use super::host::{Host, Scratch, check_stride, nhwc, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, blocks, dispatch, load, load_some, multiply,
     multiply_add, one_row_at_a_time, store, store_some,
 };
-use super::no_kernel;
 use super::norm::{HostNorm, Norm};
 use super::sums::{ChannelSums, Moments};
 use super::tile::{BlockWeights, PixelSink, TileGeometry, TileTaps};
 use crate::tiling::chunk_images;
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 use std::rc::Rc;
 
@@ -71,40 +72,31 @@ pub fn forward(
 ) -> Result<(Tensor, Option<Moments>)> {
     let (n, geometry) = shape(x, expand, filter, stride)?;
     let g = &geometry;
-    match x.device() {
-        Device::Cpu => {
-            let xs = Host::of(x)?;
-            let front = Front::of(x, expand)?;
-            let taps = block_taps(&Host::of(filter)?, g.c, |w| TileTaps::forward(g, w));
-            let (in_len, out_len) = (g.in_pixels() * front.c_in, g.out_pixels() * g.c);
-            // SAFETY: every pixel of every block of channels is written.
-            #[allow(unsafe_code)]
-            let mut y = unsafe { to_fill(n * out_len) };
-            let chunk = chunk_images(n);
-            let sums: Vec<ChannelSums> = y
-                .par_chunks_mut(chunk * out_len)
-                .zip(xs.par_chunks(chunk * in_len))
-                .map(|(y, x)| {
-                    let mut sums = ChannelSums::new(g.c);
-                    let sums_of = &mut sums;
-                    let sums_of = statistics.then_some(sums_of);
-                    dispatch(DepthwiseForward {
-                        g,
-                        front: &front,
-                        taps: &taps,
-                        x,
-                        y,
-                        sums: sums_of,
-                    });
-                    sums
-                })
-                .collect();
-            let sums = ChannelSums::total(sums, g.c);
-            let moments = statistics.then(|| sums.moments(n * g.out_pixels())).transpose()?;
-            Ok((tensor(y, (n, g.oh, g.ow, g.c))?, moments))
-        }
-        device => no_kernel("depthwise", device),
+    if let Some(gpu) = Gpu::of(x.device())? {
+        return gpu::forward(&gpu, x, expand, filter, g, statistics);
     }
+    let xs = Host::of(x)?;
+    let front = Front::of(x, expand)?;
+    let taps = block_taps(&Host::of(filter)?, g.c, |w| TileTaps::forward(g, w));
+    let (in_len, out_len) = (g.in_pixels() * front.c_in, g.out_pixels() * g.c);
+    // SAFETY: every pixel of every block of channels is written.
+    #[allow(unsafe_code)]
+    let mut y = unsafe { to_fill(n * out_len) };
+    let chunk = chunk_images(n);
+    let sums: Vec<ChannelSums> = y
+        .par_chunks_mut(chunk * out_len)
+        .zip(xs.par_chunks(chunk * in_len))
+        .map(|(y, x)| {
+            let mut sums = ChannelSums::new(g.c);
+            let sums_of = &mut sums;
+            let sums_of = statistics.then_some(sums_of);
+            dispatch(DepthwiseForward { g, front: &front, taps: &taps, x, y, sums: sums_of });
+            sums
+        })
+        .collect();
+    let sums = ChannelSums::total(sums, g.c);
+    let moments = statistics.then(|| sums.moments(n * g.out_pixels())).transpose()?;
+    Ok((tensor(y, (n, g.oh, g.ow, g.c))?, moments))
 }
 
 /// Checks the shapes; returns the batch size and the geometry.

@@ -1,6 +1,7 @@
 //! Every operator against plain f64 loops: values, gradients by finite differences, and refusals.
 
 mod convolution;
+mod depthwise;
 mod gram;
 mod norm;
 mod pixels;

@@ -2,14 +2,14 @@
 
 use super::batch_sums::{BatchSums, ExpandGradients};
 use super::tile_gradients::{filter, hidden, outer, plain, spread, through_norm};
-use super::{Expand, Front, block_taps, shape};
+use super::{Expand, Front, block_taps, gpu, shape};
+use crate::ops::gpu::Gpu;
 use crate::ops::host::{Host, Scratch, expect, tensor, to_fill};
 use crate::ops::lanes::{self, Kernel, L, Layout, Mode, blocks, dispatch, multiply};
-use crate::ops::no_kernel;
 use crate::ops::sums::{ChannelSums, sum_parts};
 use crate::ops::tile::{TileGeometry, TileTaps};
 use crate::tiling::chunk_images;
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 /// Which gradients to compute.
@@ -45,51 +45,49 @@ pub fn backward(
     let (n, geometry) = shape(x, expand, filter, stride)?;
     let g = &geometry;
     expect("depthwise", "dy", dy, &[n, g.oh, g.ow, g.c])?;
-    match dy.device() {
-        Device::Cpu => {
-            let (xs, dys, filters) = (Host::of(x)?, Host::of(dy)?, Host::of(filter)?);
-            let front = Front::of(x, expand)?;
-            let shared = DepthwiseShared::new(g, &front, &filters, wanted);
-            let (in_len, out_len) = (g.in_pixels() * front.c_in, g.out_pixels() * g.c);
-            // SAFETY: every image is stored in full.
-            #[allow(unsafe_code)]
-            let mut dx = unsafe { to_fill(if wanted.input { n * in_len } else { 0 }) };
-            let chunk = chunk_images(n);
-            let dx_chunks: Vec<&mut [f32]> = if wanted.input {
-                dx.chunks_mut(chunk * in_len).collect()
-            } else {
-                (0..n.div_ceil(chunk)).map(|_| &mut [][..]).collect()
-            };
-            let parts: Vec<DepthwisePartials> = dx_chunks
-                .into_par_iter()
-                .zip(xs.par_chunks(chunk * in_len))
-                .zip(dys.par_chunks(chunk * out_len))
-                .map(|((dx, x), dy)| {
-                    let mut parts = DepthwisePartials::new(g, &front, wanted);
-                    dispatch(DepthwiseBackward { shared: &shared, x, dy, dx, parts: &mut parts });
-                    parts
-                })
-                .collect();
-            let total = DepthwisePartials::total(parts, g.c);
-            let rows = n * g.in_pixels();
-            let mut expand_gradients = None;
-            if let (Some(host), Some(Expand { gram, .. })) = (&front.expand, expand) {
-                let Some(gram) = gram else { bail!("depthwise: no gram of the expansion's input") };
-                let last = BatchSums::new(&host.norm, &host.w, gram.host()?, &total.sums, rows);
-                if wanted.input {
-                    last.correct_input(&mut dx, &xs);
-                }
-                if wanted.weights {
-                    expand_gradients = Some(last.weights(&total.products)?);
-                }
-            }
-            let dx = wanted.input.then(|| tensor(dx, x.shape())).transpose()?;
-            let dfilter = wanted.weights.then(|| tensor(total.filter, filter.shape()));
-            let dfilter = dfilter.transpose()?;
-            Ok(DepthwiseGradients { dx, dfilter, expand: expand_gradients })
-        }
-        device => no_kernel("depthwise", device),
+    if let Some(gpu) = Gpu::of(dy.device())? {
+        return gpu::backward(&gpu, (x, dy), expand, filter, g, wanted);
     }
+    let (xs, dys, filters) = (Host::of(x)?, Host::of(dy)?, Host::of(filter)?);
+    let front = Front::of(x, expand)?;
+    let shared = DepthwiseShared::new(g, &front, &filters, wanted);
+    let (in_len, out_len) = (g.in_pixels() * front.c_in, g.out_pixels() * g.c);
+    // SAFETY: every image is stored in full.
+    #[allow(unsafe_code)]
+    let mut dx = unsafe { to_fill(if wanted.input { n * in_len } else { 0 }) };
+    let chunk = chunk_images(n);
+    let dx_chunks: Vec<&mut [f32]> = if wanted.input {
+        dx.chunks_mut(chunk * in_len).collect()
+    } else {
+        (0..n.div_ceil(chunk)).map(|_| &mut [][..]).collect()
+    };
+    let parts: Vec<DepthwisePartials> = dx_chunks
+        .into_par_iter()
+        .zip(xs.par_chunks(chunk * in_len))
+        .zip(dys.par_chunks(chunk * out_len))
+        .map(|((dx, x), dy)| {
+            let mut parts = DepthwisePartials::new(g, &front, wanted);
+            dispatch(DepthwiseBackward { shared: &shared, x, dy, dx, parts: &mut parts });
+            parts
+        })
+        .collect();
+    let total = DepthwisePartials::total(parts, g.c);
+    let rows = n * g.in_pixels();
+    let mut expand_gradients = None;
+    if let (Some(host), Some(Expand { gram, .. })) = (&front.expand, expand) {
+        let Some(gram) = gram else { bail!("depthwise: no gram of the expansion's input") };
+        let last = BatchSums::new(&host.norm, &host.w, gram.host()?, &total.sums, rows);
+        if wanted.input {
+            last.correct_input(&mut dx, &xs);
+        }
+        if wanted.weights {
+            expand_gradients = Some(last.weights(&total.products)?);
+        }
+    }
+    let dx = wanted.input.then(|| tensor(dx, x.shape())).transpose()?;
+    let dfilter = wanted.weights.then(|| tensor(total.filter, filter.shape()));
+    let dfilter = dfilter.transpose()?;
+    Ok(DepthwiseGradients { dx, dfilter, expand: expand_gradients })
 }
 
 /// What the tasks of all chunks read.

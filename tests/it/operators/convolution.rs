@@ -1,9 +1,9 @@
-//! Matrix product, depthwise and dense convolution.
+//! Matrix product and dense convolution.
 
 use super::{SLOPE, VALUE, shape};
 use crate::numbers::{assert_close, assert_gradient, random, random_map, tensor, values};
 use crate::reference::{self, Map};
-use repro::ops::{Moments, conv, depthwise, matmul, norm};
+use repro::ops::{Moments, conv, matmul, norm};
 
 #[test]
 fn matmul_matches_the_reference() {
@@ -28,48 +28,6 @@ fn matmul_matches_the_reference() {
         assert_gradient(&format!("{what}, dw"), &dw, &weight, 3, SLOPE, |moved| {
             reference::convolve(&x, moved, 1, 1, c_out).dot(&dy)
         });
-    }
-}
-
-/// (batch, height, width, channels); some images are smaller than the kernel.
-const IMAGES: [(usize, usize, usize, usize); 9] = [
-    (2, 5, 7, 1),
-    (2, 7, 5, 3),
-    (3, 6, 9, 5),
-    (2, 9, 8, 12),
-    (2, 8, 6, 17),
-    (2, 6, 5, 33),
-    (2, 1, 1, 5),
-    (2, 1, 2, 17),
-    (35, 3, 2, 4), // more images than chunks
-];
-
-#[test]
-fn depthwise_convolution_matches_the_reference() {
-    for (n, h, w, c) in IMAGES {
-        for (k, stride) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
-            let what = format!("depthwise k{k} s{stride} on {n} of {h}x{w}x{c}");
-            let x = random_map("x", (n, h, w, c));
-            let weight = random("w", k * k * c);
-            let y = reference::depthwise(&x, &weight, k, stride);
-            let dy = random("dy", y.data.len());
-            let (xs, ws) = (x.tensor(), tensor(&weight, &[k * k, c]));
-            let dys = tensor(&dy, &[y.n, y.h, y.w, y.c]);
-            let (found, _) = depthwise::forward(&xs, None, &ws, stride, false).unwrap();
-            assert_eq!(found.dims(), dys.dims(), "{what}");
-            assert_close(&what, &values(&found), &y.data, VALUE);
-            let all = depthwise::DepthwiseWanted { input: true, weights: true };
-            let g = depthwise::backward(&xs, None, &ws, stride, &dys, all).unwrap();
-            let dx = values(&g.dx.unwrap());
-            assert_gradient(&format!("{what}, dx"), &dx, &x.data, 2, SLOPE, |moved| {
-                let moved = Map::new(shape(&x), moved.to_vec());
-                reference::depthwise(&moved, &weight, k, stride).dot(&dy)
-            });
-            let dw = values(&g.dfilter.unwrap());
-            assert_gradient(&format!("{what}, dw"), &dw, &weight, 2, SLOPE, |moved| {
-                reference::depthwise(&x, moved, k, stride).dot(&dy)
-            });
-        }
     }
 }
 
