@@ -110,3 +110,12 @@ pub fn gpu_tiles_each(tiles: usize, channels: usize) -> usize {
     const BLOCKS: usize = 2048;
     tiles.div_ceil((BLOCKS / channels.div_ceil(32).max(1)).max(1)).max(1)
 }
+
+/// Pixels in one part of a GPU's sum over the pixels of each image: one part, unless a few large images
+/// would leave most of a large GPU idle.
+#[must_use]
+pub fn gpu_part_pixels(images: usize, pixels: usize, channels: usize) -> usize {
+    const BLOCKS: usize = 1024;
+    let parts = (BLOCKS / (images * channels.div_ceil(32)).max(1)).max(1);
+    pixels.div_ceil(parts).clamp(64, 1024)
+}

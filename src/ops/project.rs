@@ -8,22 +8,23 @@
 //! image in the cache and not stored; only z is kept for the backward pass.
 
 mod backward;
+mod gpu;
 
 pub use backward::{ProjectGradients, SqueezeExciteGradients, backward};
 
 use super::activation::{ActivationFn, by_activation, evaluate};
+use super::gpu::Gpu;
 use super::host::{Host, Scratch, expect, nhwc, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
     one_row_at_a_time, store_some,
 };
-use super::no_kernel;
-use super::norm::{HostNorm, PreActivation, padded};
+use super::norm::{self, HostNorm, PreActivation, padded};
 use super::pool::mean_of_rows;
 use super::sums::{ChannelSums, Moments};
 use crate::space::Activation;
 use crate::tiling::{chunk_images, projection_rows};
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 /// The weights of a squeeze-excite. `T` is a tensor, or a value on the tape.
@@ -72,15 +73,15 @@ pub fn forward(
     let (n, h, width, c) = nhwc(&input.z)?;
     input.norm.check("project", c)?;
     let c_out = check(c, mask, squeeze_excite, w)?;
-    match input.z.device() {
-        Device::Cpu => {
-            let (y, sums) = forward_cpu(input, mask, squeeze_excite, w, statistics)?;
-            let sums = ChannelSums::total(sums, c_out);
-            let moments = statistics.then(|| sums.moments(n * h * width)).transpose()?;
-            Ok((tensor(y, (n, h, width, c_out))?, moments))
-        }
-        device => no_kernel("project", device),
+    if let Some(gpu) = Gpu::of(input.z.device())? {
+        let y = gpu::Projection { gpu: &gpu, input, mask, squeeze_excite, w }.forward()?;
+        let moments = statistics.then(|| norm::moments(&y)).transpose()?;
+        return Ok((y, moments));
     }
+    let (y, sums) = forward_cpu(input, mask, squeeze_excite, w, statistics)?;
+    let sums = ChannelSums::total(sums, c_out);
+    let moments = statistics.then(|| sums.moments(n * h * width)).transpose()?;
+    Ok((tensor(y, (n, h, width, c_out))?, moments))
 }
 
 /// The output and the sums of each chunk, which are zero unless `statistics` are asked for.

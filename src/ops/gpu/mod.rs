@@ -21,7 +21,7 @@ mod transfer;
 pub use emulator::{Fault, emulate, make_fault, on_host};
 pub(super) use scratch::chunk_images;
 pub use scratch::limit_scratch;
-pub(super) use sums::{Parts, SUM_BLOCK, SUM_SHARED, total, total_f32};
+pub(super) use sums::{ImageParts, Parts, SUM_BLOCK, SUM_SHARED, sum_columns, total, total_f32};
 pub use traffic::Traffic;
 pub use transfer::{download, upload};
 
@@ -96,6 +96,30 @@ pub(super) struct Launch {
     pub block: usize,
     /// Bytes of shared memory per block, at most 48 KiB.
     pub shared: usize,
+}
+
+impl Launch {
+    /// A kernel that works on `rows` rows of c channels: a thread takes one channel of at least four
+    /// rows.
+    pub(super) fn map(
+        source: &'static Source,
+        kernel: &'static str,
+        rows: usize,
+        c: usize,
+    ) -> Self {
+        let grid = (c.div_ceil(WARP), rows.div_ceil(4 * SUM_BLOCK / WARP).min(65535), 1);
+        Self { source, kernel, grid, block: SUM_BLOCK, shared: 0 }
+    }
+
+    /// A kernel that sums columns part by part.
+    pub(super) fn sums(
+        source: &'static Source,
+        kernel: &'static str,
+        parts: Parts,
+        c: usize,
+    ) -> Self {
+        Self { source, kernel, grid: parts.grid(c), block: SUM_BLOCK, shared: SUM_SHARED }
+    }
 }
 
 /// A row-major matrix in a contiguous tensor, beginning at its first value.

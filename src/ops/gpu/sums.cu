@@ -23,3 +23,15 @@ extern "C" __global__ void total_parts_f32(const float* parts, float* total, int
     for (int part = 0; part < count; part++) sum += parts[(size_t)part * width + column];
     total[column] = (float)sum;
 }
+
+// x [rows, width] -> the sum of its rows [width], divided among threads as in `total_parts`.
+extern "C" __global__ void sum_columns(const float* x, float* sums, int rows, int width) {
+    SHARED(double, shared);
+    int column = blockIdx.x * WARP + COLUMN;
+    double sum = 0.0;
+    if (column < width) {
+        for (int row = ROW; row < rows; row += ROWS) sum += x[(size_t)row * width + column];
+    }
+    sum = column_sum(sum, shared);
+    if (ROW == 0 && column < width) sums[column] = (float)sum;
+}

@@ -2,6 +2,7 @@
 //! in a fixed order.
 
 use super::{Arg, Gpu, Launch, Source, WARP, source};
+use crate::ops::host::rows_of;
 use candle_core::{Result, Tensor};
 
 const SOURCE: &Source = &source!("sums");
@@ -29,6 +30,41 @@ impl Parts {
     /// The grid of a kernel whose blocks take 32 channels of one part.
     pub(in crate::ops) fn grid(&self, c: usize) -> (usize, usize, usize) {
         (c.div_ceil(WARP), self.parts, 1)
+    }
+}
+
+/// How sums over the pixels of each image are divided: `parts` parts of `pixels` pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ops) struct ImageParts {
+    pub parts: usize,
+    pub pixels: usize,
+}
+
+impl ImageParts {
+    pub(in crate::ops) fn of(images: usize, pixels: usize, c: usize) -> Self {
+        let pixels_each = crate::tiling::gpu_part_pixels(images, pixels, c);
+        Self { parts: pixels.div_ceil(pixels_each).max(1), pixels: pixels_each }
+    }
+
+    /// The launch of a kernel whose blocks take 32 channels of one part of one image, and which writes
+    /// `[parts, images, c]`.
+    pub(in crate::ops) fn launch(
+        &self,
+        source: &'static Source,
+        kernel: &'static str,
+        images: usize,
+        c: usize,
+    ) -> Launch {
+        let grid = (c.div_ceil(WARP), images, self.parts);
+        Launch { source, kernel, grid, block: SUM_BLOCK, shared: SUM_SHARED }
+    }
+
+    /// parts `[parts, images, c]` → `[images, c]`.
+    ///
+    /// # Errors
+    /// When the launch fails.
+    pub(in crate::ops) fn total(&self, gpu: &Gpu, parts: Tensor) -> Result<Tensor> {
+        if self.parts > 1 { total_f32(gpu, &parts) } else { parts.squeeze(0) }
     }
 }
 
@@ -69,4 +105,22 @@ pub(in crate::ops) fn total_f32(gpu: &Gpu, parts: &Tensor) -> Result<Tensor> {
     let args = [Arg::In(parts), Arg::Out(&total), Arg::size(count), Arg::size(width)];
     gpu.launch(&launch, &args)?;
     Ok(total)
+}
+
+/// x `[rows, width]` → the sum of its rows `[width]`: for matrices with a row per image.
+///
+/// # Errors
+/// When the launch fails.
+pub(in crate::ops) fn sum_columns(gpu: &Gpu, x: &Tensor) -> Result<Tensor> {
+    let (rows, width) = rows_of(x)?;
+    let sums = gpu.output(width)?;
+    let launch = Launch {
+        source: SOURCE,
+        kernel: "sum_columns",
+        grid: (width.div_ceil(WARP), 1, 1),
+        block: SUM_BLOCK,
+        shared: SUM_SHARED,
+    };
+    gpu.launch(&launch, &[Arg::In(x), Arg::Out(&sums), Arg::size(rows), Arg::size(width)])?;
+    Ok(sums)
 }

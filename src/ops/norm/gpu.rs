@@ -1,32 +1,27 @@
 //! Batch norm and the gated sum on a GPU; `norm.cu` has the kernels.
 
 use super::{BranchGradients, GatedSum, Norm, NormGradients, NormWanted, PreActivation};
-use crate::ops::gpu::{
-    Arg, Gpu, Launch, Parts, SUM_BLOCK, SUM_SHARED, Source, WARP, source, total,
-};
+use crate::ops::gpu::{Arg, Gpu, Launch, Parts, SUM_BLOCK, SUM_SHARED, Source, source, total};
 use crate::ops::host::rows_of;
 use crate::ops::sums::Moments;
 use candle_core::{Result, Tensor};
 
 const SOURCE: &Source = &source!("norm");
 
-/// A launch of a kernel that sums columns part by part.
-fn sum_launch(kernel: &'static str, parts: Parts, c: usize) -> Launch {
-    Launch { source: SOURCE, kernel, grid: parts.grid(c), block: SUM_BLOCK, shared: SUM_SHARED }
-}
-
-/// A launch of an elementwise kernel on `rows` rows of c channels: a thread takes at least four rows.
-fn map_launch(kernel: &'static str, rows: usize, c: usize) -> Launch {
-    let grid = (c.div_ceil(WARP), rows.div_ceil(4 * SUM_BLOCK / WARP).min(65535), 1);
-    Launch { source: SOURCE, kernel, grid, block: SUM_BLOCK, shared: 0 }
-}
+const FINISH_BACKWARD: Launch = Launch {
+    source: SOURCE,
+    kernel: "norm_finish_backward",
+    grid: (1, 1, 1),
+    block: SUM_BLOCK,
+    shared: SUM_SHARED,
+};
 
 pub(super) fn moments(gpu: &Gpu, z: &Tensor) -> Result<Moments> {
     let (rows, c) = rows_of(z)?;
     let parts = Parts::of(rows, c);
     let sums = gpu.output_f64((parts.parts, 2 * c))?;
     let args = [Arg::In(z), Arg::Out(&sums), Arg::size(rows), Arg::size(c), Arg::size(parts.rows)];
-    gpu.launch(&sum_launch("norm_moments", parts, c), &args)?;
+    gpu.launch(&Launch::sums(SOURCE, "norm_moments", parts, c), &args)?;
     finish_moments(gpu, &total(gpu, &sums)?, rows)
 }
 
@@ -50,7 +45,7 @@ pub(super) fn forward(gpu: &Gpu, sum: &GatedSum) -> Result<Tensor> {
     let like = sum.like()?;
     let (rows, c) = rows_of(like)?;
     let y = gpu.output(like.shape())?;
-    let launch = map_launch("norm_forward", rows, c);
+    let launch = Launch::map(SOURCE, "norm_forward", rows, c);
     // The identity is added together with the last branch.
     let summands = sum.branches.len().max(1);
     for t in 0..summands {
@@ -146,7 +141,7 @@ impl Backward<'_> {
         let mut args = vec![z, mean, inverse, gamma, beta, Arg::In(self.dy), Arg::Out(&sums)];
         args.push(activation(&branch.norm));
         args.extend(sizes);
-        gpu.launch(&sum_launch("norm_backward_sums", self.parts, c), &args)?;
+        gpu.launch(&Launch::sums(SOURCE, "norm_backward_sums", self.parts, c), &args)?;
         let (dgamma, dbeta) = (gpu.output(c)?, gpu.output(c)?);
         let rows_out = wanted.then(|| gpu.output((3, c))).transpose()?;
         let [mean, inverse, gamma, _] = norm_rows(&branch.norm);
@@ -174,19 +169,12 @@ impl Backward<'_> {
         outputs: [Arg<'_>; 5],
         (at, accumulate): (usize, bool),
     ) -> Result<()> {
-        let launch = Launch {
-            source: SOURCE,
-            kernel: "norm_finish_backward",
-            grid: (1, 1, 1),
-            block: SUM_BLOCK,
-            shared: SUM_SHARED,
-        };
         let mask = Arg::maybe(self.sum.mask.as_ref());
         let mut args = vec![Arg::In(sums), mean, inverse, gamma, gate, mask];
         args.extend(outputs);
         args.extend([Arg::size(at), Arg::Int(i32::from(accumulate))]);
         args.extend([Arg::size(self.rows), Arg::size(self.c)]);
-        self.gpu.launch(&launch, &args)
+        self.gpu.launch(&FINISH_BACKWARD, &args)
     }
 
     fn input_gradient(&self, branch: &PreActivation, rows: &Tensor) -> Result<Tensor> {
@@ -195,7 +183,7 @@ impl Backward<'_> {
         let mut args = vec![z, mean, inverse, gamma, beta];
         args.extend([Arg::In(self.dy), Arg::In(rows), Arg::Out(&dz), activation(&branch.norm)]);
         args.extend([Arg::size(self.rows), Arg::size(self.c)]);
-        self.gpu.launch(&map_launch("norm_input_gradient", self.rows, self.c), &args)?;
+        self.gpu.launch(&Launch::map(SOURCE, "norm_input_gradient", self.rows, self.c), &args)?;
         Ok(dz)
     }
 
@@ -205,7 +193,7 @@ impl Backward<'_> {
         let sums = gpu.output_f64((self.parts.parts, c))?;
         let mut args = vec![Arg::In(x), Arg::In(self.dy), Arg::Out(&sums)];
         args.extend([Arg::size(self.rows), Arg::size(c), Arg::size(self.parts.rows)]);
-        gpu.launch(&sum_launch("norm_identity_sums", self.parts, c), &args)?;
+        gpu.launch(&Launch::sums(SOURCE, "norm_identity_sums", self.parts, c), &args)?;
         let drho = gpu.output(1)?;
         let absent = || Arg::Absent;
         self.finish(
@@ -228,7 +216,63 @@ impl Backward<'_> {
             Arg::size(self.rows),
             Arg::size(self.c),
         ];
-        self.gpu.launch(&map_launch("norm_identity_gradient", self.rows, self.c), &args)?;
+        self.gpu
+            .launch(&Launch::map(SOURCE, "norm_identity_gradient", self.rows, self.c), &args)?;
         Ok(dx)
     }
+}
+
+/// The gradients of a batch norm in an operator that computes act(BN(z)) ∘ m itself.
+pub(in crate::ops) struct SumGradients {
+    pub dgamma: Tensor,
+    pub dbeta: Tensor,
+    pub dmask: Tensor,
+    /// Factor, constant and linear part of dz, three rows.
+    pub rows: Tensor,
+}
+
+/// From the sums of d act(u), of q = d act'(u) and of q (z - μ) `[3 c]` over `rows` rows, where d is the
+/// gradient of act(BN(z)) ∘ m.
+pub(in crate::ops) fn finish_sums(
+    gpu: &Gpu,
+    norm: &Norm,
+    mask: Option<&Tensor>,
+    sums: &Tensor,
+    rows: usize,
+) -> Result<SumGradients> {
+    let c = sums.elem_count() / 3;
+    let [dgamma, dbeta, dmask] = [gpu.output(c)?, gpu.output(c)?, gpu.output(c)?];
+    let finished = SumGradients { dgamma, dbeta, dmask, rows: gpu.output((3, c))? };
+    let [mean, inverse, gamma, _] = norm_rows(norm);
+    let args = [
+        Arg::In(sums),
+        mean,
+        inverse,
+        gamma,
+        Arg::Absent,
+        Arg::maybe(mask),
+        Arg::Absent,
+        Arg::Out(&finished.dmask),
+        Arg::Out(&finished.dgamma),
+        Arg::Out(&finished.dbeta),
+        Arg::Out(&finished.rows),
+        Arg::Int(0),
+        Arg::Int(0),
+        Arg::size(rows),
+        Arg::size(c),
+    ];
+    gpu.launch(&FINISH_BACKWARD, &args)?;
+    Ok(finished)
+}
+
+/// Turns q into dz, in place; `finished` are the rows of [`SumGradients`].
+pub(in crate::ops) fn finish_input_gradient(
+    gpu: &Gpu,
+    z: &Tensor,
+    finished: &Tensor,
+    q: &Tensor,
+) -> Result<()> {
+    let (rows, c) = rows_of(z)?;
+    let args = [Arg::In(z), Arg::In(finished), Arg::Out(q), Arg::size(rows), Arg::size(c)];
+    gpu.launch(&Launch::map(SOURCE, "norm_finish_input_gradient", rows, c), &args)
 }

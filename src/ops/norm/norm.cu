@@ -165,6 +165,18 @@ extern "C" __global__ void norm_input_gradient(
     }
 }
 
+// The same from q instead of dy, in place.
+extern "C" __global__ void norm_finish_input_gradient(
+    const float* z, const float* rows_in, float* q, int rows, int c) {
+    int j = blockIdx.x * WARP + COLUMN;
+    if (j >= c) return;
+    float factor = rows_in[j], constant = rows_in[c + j], linear = rows_in[2 * c + j];
+    for (int row = blockIdx.y * ROWS + ROW; row < rows; row += gridDim.y * ROWS) {
+        size_t i = (size_t)row * c + j;
+        q[i] = factor * (q[i] - fmaf(z[i], linear, constant));
+    }
+}
+
 // dx = rho m dy.
 extern "C" __global__ void norm_identity_gradient(
     const float* rho, const float* mask, const float* dy, float* dx, int rows, int c) {

@@ -2,21 +2,21 @@
 
 use super::{
     HostSqueezeExcite, Reader, SqueezeExciteGates, SqueezeExciteWeights, add_vector_matrix, check,
-    scale_rows,
+    gpu, scale_rows,
 };
 use crate::ops::activation::{ActivationFn, by_activation, differentiate, evaluate};
+use crate::ops::gpu::Gpu;
 use crate::ops::host::{Host, Scratch, expect, nhwc, tensor, to_fill};
 use crate::ops::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
     one_row_at_a_time, store_some,
 };
 use crate::ops::matmul::outer;
-use crate::ops::no_kernel;
 use crate::ops::norm::{InputGradientRows, PreActivation};
 use crate::ops::sums::{ChannelSums, sum_parts};
 use crate::space::Activation;
 use crate::tiling::{chunk_images, projection_rows};
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 /// Gradients of [`super::forward`].
@@ -58,48 +58,47 @@ pub fn backward(
     let (n, h, width, c) = nhwc(&input.z)?;
     let c_out = check(c, mask, squeeze_excite, w)?;
     expect("project", "dy", dy, &[n, h, width, c_out])?;
-    match dy.device() {
-        Device::Cpu => {
-            let (zs, dys) = (Host::of(&input.z)?, Host::of(dy)?);
-            let reader = Reader::of(input, mask, squeeze_excite)?;
-            let back = reader.squeeze_excite.as_ref().map(Transposed::of);
-            let w_back = lanes::pack_transposed(&Host::of(w)?, c, c_out);
-            let pixels = h * width;
-            let shared = ProjectShared { reader: &reader, back, pixels, c_out, w: &w_back };
-            // SAFETY: the product of every row is stored.
-            #[allow(unsafe_code)]
-            let mut q = unsafe { to_fill(zs.len()) };
-            let chunk = chunk_images(n) * pixels;
-            let parts: Vec<ProjectPartials> = q
-                .par_chunks_mut(chunk * c)
-                .zip(zs.par_chunks(chunk * c))
-                .zip(dys.par_chunks(chunk * c_out))
-                .map(|((q, z), dy)| {
-                    let mut parts = ProjectPartials::new(&shared, weights_wanted);
-                    dispatch(ProjectBackward { shared: &shared, z, dy, q, parts: &mut parts });
-                    parts
-                })
-                .collect();
-            let total = ProjectPartials::total(parts, &shared);
-            let dgamma = reader.norm.normalise_sums(total.slopes.second());
-            let sums = (total.slopes.first(), &dgamma[..]);
-            let factor = reader.norm.scale.clone();
-            InputGradientRows::new(&reader.norm, factor, sums, n * pixels).finish(c, &zs, &mut q);
-            let row = |values: &[f64]| tensor(values.iter().map(|v| *v as f32).collect(), c);
-            Ok(ProjectGradients {
-                dz: tensor(q, input.z.shape())?,
-                dgamma: row(&dgamma)?,
-                dbeta: row(total.slopes.first())?,
-                dmask: row(total.mask.first())?,
-                dw: weights_wanted.then(|| tensor(total.w, (c, c_out))).transpose()?,
-                squeeze_excite: match &reader.squeeze_excite {
-                    Some(layers) => Some(total.images.gradients(layers, c)?),
-                    None => None,
-                },
-            })
-        }
-        device => no_kernel("project", device),
+    if let Some(gpu) = Gpu::of(dy.device())? {
+        let projection = gpu::Projection { gpu: &gpu, input, mask, squeeze_excite, w };
+        return projection.backward(dy, weights_wanted);
     }
+    let (zs, dys) = (Host::of(&input.z)?, Host::of(dy)?);
+    let reader = Reader::of(input, mask, squeeze_excite)?;
+    let back = reader.squeeze_excite.as_ref().map(Transposed::of);
+    let w_back = lanes::pack_transposed(&Host::of(w)?, c, c_out);
+    let pixels = h * width;
+    let shared = ProjectShared { reader: &reader, back, pixels, c_out, w: &w_back };
+    // SAFETY: the product of every row is stored.
+    #[allow(unsafe_code)]
+    let mut q = unsafe { to_fill(zs.len()) };
+    let chunk = chunk_images(n) * pixels;
+    let parts: Vec<ProjectPartials> = q
+        .par_chunks_mut(chunk * c)
+        .zip(zs.par_chunks(chunk * c))
+        .zip(dys.par_chunks(chunk * c_out))
+        .map(|((q, z), dy)| {
+            let mut parts = ProjectPartials::new(&shared, weights_wanted);
+            dispatch(ProjectBackward { shared: &shared, z, dy, q, parts: &mut parts });
+            parts
+        })
+        .collect();
+    let total = ProjectPartials::total(parts, &shared);
+    let dgamma = reader.norm.normalise_sums(total.slopes.second());
+    let sums = (total.slopes.first(), &dgamma[..]);
+    let factor = reader.norm.scale.clone();
+    InputGradientRows::new(&reader.norm, factor, sums, n * pixels).finish(c, &zs, &mut q);
+    let row = |values: &[f64]| tensor(values.iter().map(|v| *v as f32).collect(), c);
+    Ok(ProjectGradients {
+        dz: tensor(q, input.z.shape())?,
+        dgamma: row(&dgamma)?,
+        dbeta: row(total.slopes.first())?,
+        dmask: row(total.mask.first())?,
+        dw: weights_wanted.then(|| tensor(total.w, (c, c_out))).transpose()?,
+        squeeze_excite: match &reader.squeeze_excite {
+            Some(layers) => Some(total.images.gradients(layers, c)?),
+            None => None,
+        },
+    })
 }
 
 /// What the tasks of all chunks read.

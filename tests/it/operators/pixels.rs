@@ -53,14 +53,17 @@ fn merge_sums_the_maps_of_several_grids() {
 
 #[test]
 fn pooling_is_the_mean_over_pixels() {
-    for c in CHANNELS {
-        let x = random_map("x", (3, 5, 4, c));
+    // The first has several parts per image on a GPU.
+    let large = [(1, 19, 23, 5), (2, 1, 1, 1030)];
+    for (n, h, w, c) in CHANNELS.map(|c| (3, 5, 4, c)).into_iter().chain(large) {
+        let what = format!("pool of {n}x{h}x{w}x{c}");
+        let x = random_map("x", (n, h, w, c));
         let found = pool::forward(&x.tensor()).unwrap();
-        assert_eq!(found.dims(), [3, c]);
-        assert_close("pool", &values(&found), &reference::pool(&x).data, VALUE);
-        let dy = random("dy", 3 * c);
-        let dx = values(&pool::backward(&tensor(&dy, &[3, c]), (5, 4)).unwrap());
-        assert_gradient("pool, dx", &dx, &x.data, 3, SLOPE, |moved| {
+        assert_eq!(found.dims(), [n, c], "{what}");
+        assert_close(&what, &values(&found), &reference::pool(&x).data, VALUE);
+        let dy = random("dy", n * c);
+        let dx = values(&pool::backward(&tensor(&dy, &[n, c]), (h, w)).unwrap());
+        assert_gradient(&format!("{what}, dx"), &dx, &x.data, 3, SLOPE, |moved| {
             reference::pool(&Map::new(shape(&x), moved.to_vec())).dot(&dy)
         });
     }

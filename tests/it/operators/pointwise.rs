@@ -8,7 +8,8 @@ use repro::ops::{bias, loss, update};
 #[test]
 fn bias_and_activation_apply_to_every_row() {
     for activation in ACTIVATIONS {
-        for (c, with_bias) in CHANNELS.into_iter().flat_map(|c| [(c, false), (c, true)]) {
+        let widths = CHANNELS.into_iter().chain([1030]);
+        for (c, with_bias) in widths.flat_map(|c| [(c, false), (c, true)]) {
             let x: Vec<f64> = random("x", 7 * c).iter().map(|v| 2.5 * v).collect();
             let bias = if with_bias { random("bias", c) } else { vec![0.0; c] };
             let dy = random("dy", 7 * c);

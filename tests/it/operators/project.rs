@@ -193,17 +193,23 @@ fn projection_matches_the_reference() {
             projection.check_all(&format!("masked project {activation} {c} to {c_out}"));
         }
     }
-    // More images than chunks, more pixels than a projection takes at once, one pixel per image.
-    for shape in [(35, 2, 3, 5), (2, 13, 11, 5), (17, 1, 1, 5)] {
+    // More images than chunks, more pixels than a projection takes at once, one pixel per image, many
+    // channels.
+    for shape in [(35, 2, 3, 5), (2, 13, 11, 5), (17, 1, 1, 5), (3, 2, 2, 1030)] {
         Projection::new(shape, 6, Hswish).check_all(&format!("project of {shape:?}"));
     }
 }
 
 #[test]
 fn squeeze_excite_matches_the_reference() {
-    for (shape, c_out, squeezed) in
-        [((3, 5, 3, 5), 4, 2), ((2, 4, 4, 17), 6, 5), ((35, 2, 2, 4), 3, 1)]
-    {
+    // The last two: several parts per image on a GPU, and many channels.
+    for (shape, c_out, squeezed) in [
+        ((3, 5, 3, 5), 4, 2),
+        ((2, 4, 4, 17), 6, 5),
+        ((35, 2, 2, 4), 3, 1),
+        ((2, 11, 13, 35), 3, 33),
+        ((3, 2, 2, 1030), 2, 3),
+    ] {
         for with_mask in [false, true] {
             let c = shape.3;
             let projection = Projection {
