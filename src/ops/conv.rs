@@ -3,13 +3,17 @@
 //! channels are too few to vectorise over. The windows stay in the cache, and the backward pass
 //! computes them again.
 
+mod gpu;
+
+pub(super) use gpu::GpuConv;
+
+use super::gpu::Gpu;
 use super::host::{Host, Scratch, check_stride, expect, nhwc, tensor, to_fill};
 use super::lanes::{self, Kernel, Layout, Mode, blocks, dispatch, multiply};
-use super::no_kernel;
 use super::sums::{ChannelSums, Moments, sum_parts};
 use crate::space::conv_out;
 use crate::tiling::chunk_images;
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 /// Gradients of [`forward`]; `None` where not asked for.
@@ -44,31 +48,29 @@ pub fn forward(
     statistics: bool,
 ) -> Result<(Tensor, Option<Moments>)> {
     let (n, g, c_out) = shape(x, w, k, stride)?;
-    match x.device() {
-        Device::Cpu => {
-            let xs = Host::of(x)?;
-            let packed = lanes::pack(&Host::of(w)?, g.window(), c_out);
-            let pixels = g.oh * g.ow;
-            // SAFETY: the product of every image is stored in full.
-            #[allow(unsafe_code)]
-            let mut y = unsafe { to_fill(n * pixels * c_out) };
-            let chunk = chunk_images(n);
-            let sums = y
-                .par_chunks_mut(chunk * pixels * c_out)
-                .zip(xs.par_chunks(chunk * g.image()))
-                .map(|(y, x)| {
-                    let mut sums = ChannelSums::new(c_out);
-                    let sums_of = statistics.then_some(&mut sums);
-                    dispatch(ConvForward { g, c_out, w: &packed, x, y, sums: sums_of });
-                    sums
-                })
-                .collect();
-            let sums = ChannelSums::total(sums, c_out);
-            let moments = statistics.then(|| sums.moments(n * pixels)).transpose()?;
-            Ok((tensor(y, (n, g.oh, g.ow, c_out))?, moments))
-        }
-        device => no_kernel("conv", device),
+    if let Some(gpu) = Gpu::of(x.device())? {
+        return GpuConv { gpu: &gpu, n, g, c_out }.forward(x, w, statistics);
     }
+    let xs = Host::of(x)?;
+    let packed = lanes::pack(&Host::of(w)?, g.window(), c_out);
+    let pixels = g.oh * g.ow;
+    // SAFETY: the product of every image is stored in full.
+    #[allow(unsafe_code)]
+    let mut y = unsafe { to_fill(n * pixels * c_out) };
+    let chunk = chunk_images(n);
+    let sums = y
+        .par_chunks_mut(chunk * pixels * c_out)
+        .zip(xs.par_chunks(chunk * g.image()))
+        .map(|(y, x)| {
+            let mut sums = ChannelSums::new(c_out);
+            let sums_of = statistics.then_some(&mut sums);
+            dispatch(ConvForward { g, c_out, w: &packed, x, y, sums: sums_of });
+            sums
+        })
+        .collect();
+    let sums = ChannelSums::total(sums, c_out);
+    let moments = statistics.then(|| sums.moments(n * pixels)).transpose()?;
+    Ok((tensor(y, (n, g.oh, g.ow, c_out))?, moments))
 }
 
 /// The gradients of [`forward`] with respect to the input and the weights, where asked for.
@@ -84,35 +86,33 @@ pub fn backward(
 ) -> Result<ConvGradients> {
     let (n, g, c_out) = shape(x, w, k, stride)?;
     expect("conv", "dy", dy, &[n, g.oh, g.ow, c_out])?;
-    match dy.device() {
-        Device::Cpu => {
-            let (xs, dys) = (Host::of(x)?, Host::of(dy)?);
-            let (chunk, out) = (chunk_images(n), g.oh * g.ow * c_out);
-            let mut gradients = ConvGradients { dx: None, dw: None };
-            if weights {
-                let parts: Vec<Vec<f32>> = xs
-                    .par_chunks(chunk * g.image())
-                    .zip(dys.par_chunks(chunk * out))
-                    .map(|(x, dy)| {
-                        let mut dw = vec![0f32; g.window() * c_out];
-                        dispatch(ConvBackwardWeights { g, c_out, x, dy, dw: &mut dw });
-                        dw
-                    })
-                    .collect();
-                gradients.dw = Some(tensor(sum_parts(&parts), w.shape())?);
-            }
-            if input {
-                let packed = lanes::pack_transposed(&Host::of(w)?, g.window(), c_out);
-                let mut dx = vec![0f32; xs.len()];
-                dx.par_chunks_mut(chunk * g.image()).zip(dys.par_chunks(chunk * out)).for_each(
-                    |(dx, dy)| dispatch(ConvBackwardInput { g, c_out, w: &packed, dy, dx }),
-                );
-                gradients.dx = Some(tensor(dx, x.shape())?);
-            }
-            Ok(gradients)
-        }
-        device => no_kernel("conv", device),
+    if let Some(gpu) = Gpu::of(dy.device())? {
+        return GpuConv { gpu: &gpu, n, g, c_out }.backward(x, w, dy, (input, weights));
     }
+    let (xs, dys) = (Host::of(x)?, Host::of(dy)?);
+    let (chunk, out) = (chunk_images(n), g.oh * g.ow * c_out);
+    let mut gradients = ConvGradients { dx: None, dw: None };
+    if weights {
+        let parts: Vec<Vec<f32>> = xs
+            .par_chunks(chunk * g.image())
+            .zip(dys.par_chunks(chunk * out))
+            .map(|(x, dy)| {
+                let mut dw = vec![0f32; g.window() * c_out];
+                dispatch(ConvBackwardWeights { g, c_out, x, dy, dw: &mut dw });
+                dw
+            })
+            .collect();
+        gradients.dw = Some(tensor(sum_parts(&parts), w.shape())?);
+    }
+    if input {
+        let packed = lanes::pack_transposed(&Host::of(w)?, g.window(), c_out);
+        let mut dx = vec![0f32; xs.len()];
+        dx.par_chunks_mut(chunk * g.image())
+            .zip(dys.par_chunks(chunk * out))
+            .for_each(|(dx, dy)| dispatch(ConvBackwardInput { g, c_out, w: &packed, dy, dx }));
+        gradients.dx = Some(tensor(dx, x.shape())?);
+    }
+    Ok(gradients)
 }
 
 fn shape(x: &Tensor, w: &Tensor, k: usize, stride: usize) -> Result<(usize, ConvGeometry, usize)> {

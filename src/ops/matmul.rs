@@ -4,11 +4,11 @@
 //! is just this product. On the CPU the rows are divided into chunks, so that all three products
 //! run on all threads, also the weight gradient with its small result.
 
+use super::gpu::{Gpu, Matrix};
 use super::host::{Host, expect, ordered_sum, rows_of, tensor, to_fill};
 use super::lanes::{self, Kernel, Layout, Mode, dispatch, multiply};
-use super::no_kernel;
 use crate::tiling::{MATMUL_ROWS, outer_chunk_rows};
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 /// `y[…, c_out] = x[…, c_in] · w[c_in, c_out]`.
@@ -16,19 +16,20 @@ use rayon::prelude::*;
 /// # Errors
 /// When the shapes do not fit or the device has no kernel.
 pub fn forward(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let (_, c_in) = rows_of(x)?;
+    let (rows, c_in) = rows_of(x)?;
     let (w_in, c_out) = w.dims2()?;
     if c_in != w_in {
         bail!("matmul: x has {c_in} channels, w expects {w_in}");
     }
-    match x.device() {
-        Device::Cpu => {
-            let packed = lanes::pack(&Host::of(w)?, c_in, c_out);
-            let y = product(&Host::of(x)?, &packed, c_in, c_out);
-            tensor(y, with_last(x, c_out))
-        }
-        device => no_kernel("matmul", device),
+    if let Some(gpu) = Gpu::of(x.device())? {
+        let y = gpu.output(with_last(x, c_out))?;
+        let (xs, ws) = (Matrix::new(x, rows, c_in), Matrix::new(w, c_in, c_out));
+        gpu.matmul(xs, ws, Matrix::new(&y, rows, c_out), false)?;
+        return Ok(y);
     }
+    let packed = lanes::pack(&Host::of(w)?, c_in, c_out);
+    let y = product(&Host::of(x)?, &packed, c_in, c_out);
+    tensor(y, with_last(x, c_out))
 }
 
 /// `dx[…, c_in] = dy[…, c_out] · wᵀ`.
@@ -38,14 +39,16 @@ pub fn forward(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 pub fn backward_input(w: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (c_in, c_out) = w.dims2()?;
     expect("matmul", "dy", dy, &with_last(dy, c_out))?;
-    match dy.device() {
-        Device::Cpu => {
-            let packed = lanes::pack_transposed(&Host::of(w)?, c_in, c_out);
-            let dx = product(&Host::of(dy)?, &packed, c_out, c_in);
-            tensor(dx, with_last(dy, c_in))
-        }
-        device => no_kernel("matmul", device),
+    if let Some(gpu) = Gpu::of(dy.device())? {
+        let (rows, _) = rows_of(dy)?;
+        let dx = gpu.output(with_last(dy, c_in))?;
+        let (dys, ws) = (Matrix::new(dy, rows, c_out), Matrix::new(w, c_in, c_out));
+        gpu.matmul(dys, ws.t(), Matrix::new(&dx, rows, c_in), false)?;
+        return Ok(dx);
     }
+    let packed = lanes::pack_transposed(&Host::of(w)?, c_in, c_out);
+    let dx = product(&Host::of(dy)?, &packed, c_out, c_in);
+    tensor(dx, with_last(dy, c_in))
 }
 
 /// `dw[c_in, c_out] = xᵀ · dy`.
@@ -53,16 +56,17 @@ pub fn backward_input(w: &Tensor, dy: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`forward`].
 pub fn backward_weight(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    let (_, c_in) = rows_of(x)?;
+    let (rows, c_in) = rows_of(x)?;
     let (_, c_out) = rows_of(dy)?;
     expect("matmul", "dy", dy, &with_last(x, c_out))?;
-    match x.device() {
-        Device::Cpu => {
-            let dw = outer(&Host::of(x)?, &Host::of(dy)?, c_in, c_out);
-            tensor(dw, (c_in, c_out))
-        }
-        device => no_kernel("matmul", device),
+    if let Some(gpu) = Gpu::of(x.device())? {
+        let dw = gpu.output((c_in, c_out))?;
+        let (xs, dys) = (Matrix::new(x, rows, c_in), Matrix::new(dy, rows, c_out));
+        gpu.matmul(xs.t(), dys, Matrix::new(&dw, c_in, c_out), false)?;
+        return Ok(dw);
     }
+    let dw = outer(&Host::of(x)?, &Host::of(dy)?, c_in, c_out);
+    tensor(dw, (c_in, c_out))
 }
 
 fn with_last(x: &Tensor, c: usize) -> Vec<usize> {

@@ -26,6 +26,7 @@ pub mod pad;
 pub mod peak;
 pub mod pool;
 pub mod project;
+pub mod scale;
 pub mod subsample;
 mod sums;
 mod tile;

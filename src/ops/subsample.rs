@@ -5,9 +5,11 @@
 //! ⌊i · ratio⌋ of the large one, along both axes. [`forward`] reads these pixels; [`merge`] writes them
 //! back, with zeros elsewhere, and sums several such maps.
 
+mod gpu;
+
+use super::gpu::Gpu;
 use super::host::{Host, expect, nhwc, tensor};
-use super::no_kernel;
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 /// Which pixels of a large map make up a small one.
@@ -53,20 +55,18 @@ pub fn forward(x: &Tensor, grid: Grid) -> Result<Tensor> {
     let (n, h, w, c) = nhwc(x)?;
     grid.check((h, w))?;
     let (rows, columns) = grid.size;
-    match x.device() {
-        Device::Cpu => {
-            let xs = Host::of(x)?;
-            let mut y = vec![0f32; n * rows * columns * c];
-            y.par_chunks_mut(columns * c).enumerate().for_each(|(row, y)| {
-                let from = (row / rows * h + grid.at(row % rows)) * w * c;
-                for (i, y) in y.chunks_exact_mut(c).enumerate() {
-                    y.copy_from_slice(&xs[from + grid.at(i) * c..][..c]);
-                }
-            });
-            tensor(y, (n, rows, columns, c))
-        }
-        device => no_kernel("subsample", device),
+    if let Some(gpu) = Gpu::of(x.device())? {
+        return gpu::forward(&gpu, x, grid);
     }
+    let xs = Host::of(x)?;
+    let mut y = vec![0f32; n * rows * columns * c];
+    y.par_chunks_mut(columns * c).enumerate().for_each(|(row, y)| {
+        let from = (row / rows * h + grid.at(row % rows)) * w * c;
+        for (i, y) in y.chunks_exact_mut(c).enumerate() {
+            y.copy_from_slice(&xs[from + grid.at(i) * c..][..c]);
+        }
+    });
+    tensor(y, (n, rows, columns, c))
 }
 
 /// dy at the pixels that [`forward`] has read, zeros elsewhere.
@@ -88,23 +88,21 @@ pub fn merge(parts: &[(&Tensor, Grid)], (h, w): (usize, usize)) -> Result<Tensor
         grid.check((h, w))?;
         expect("subsample", "dy", part, &[n, grid.size.0, grid.size.1, c])?;
     }
-    match first.device() {
-        Device::Cpu => {
-            let mut y = vec![0f32; n * h * w * c];
-            for (part, grid) in parts {
-                let ((rows, columns), part) = (grid.size, Host::of(part)?);
-                let images = y.par_chunks_mut(h * w * c).zip(part.par_chunks(rows * columns * c));
-                images.for_each(|(y, part)| {
-                    for (i, part) in part.chunks_exact(c).enumerate() {
-                        let to = (grid.at(i / columns) * w + grid.at(i % columns)) * c;
-                        for (y, part) in y[to..to + c].iter_mut().zip(part) {
-                            *y += part;
-                        }
-                    }
-                });
-            }
-            tensor(y, (n, h, w, c))
-        }
-        device => no_kernel("subsample", device),
+    if let Some(gpu) = Gpu::of(first.device())? {
+        return gpu::merge(&gpu, parts, (n, h, w, c));
     }
+    let mut y = vec![0f32; n * h * w * c];
+    for (part, grid) in parts {
+        let ((rows, columns), part) = (grid.size, Host::of(part)?);
+        let images = y.par_chunks_mut(h * w * c).zip(part.par_chunks(rows * columns * c));
+        images.for_each(|(y, part)| {
+            for (i, part) in part.chunks_exact(c).enumerate() {
+                let to = (grid.at(i / columns) * w + grid.at(i % columns)) * c;
+                for (y, part) in y[to..to + c].iter_mut().zip(part) {
+                    *y += part;
+                }
+            }
+        });
+    }
+    tensor(y, (n, h, w, c))
 }

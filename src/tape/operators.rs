@@ -186,7 +186,7 @@ impl Tape {
         }))
     }
 
-    /// The first `width` channels of x `[n, h, w, c]`.
+    /// [`ops::pad::cut`]: the first `width` channels of x `[n, h, w, c]`.
     ///
     /// # Errors
     /// When x has fewer channels.
@@ -195,9 +195,7 @@ impl Tape {
         if width == c {
             return Ok(x.clone());
         }
-        let y = x.tensor.narrow(3, 0, width)?.contiguous()?;
-        Ok(self.push(y, [x], move |[x], dy| {
-            Ok(vec![(x, dy.pad_with_zeros(3, 0, c - width)?.contiguous()?)])
-        }))
+        let y = ops::pad::cut(&x.tensor, width)?;
+        Ok(self.push(y, [x], move |[x], dy| Ok(vec![(x, ops::pad::cut_backward(&dy, c)?)])))
     }
 }

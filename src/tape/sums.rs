@@ -2,8 +2,9 @@
 //! adding and scaling.
 
 use super::{Tape, Value};
+use crate::ops::scale;
 use crate::ops::subsample::{self, Grid};
-use candle_core::{D, Result, bail};
+use candle_core::{Result, bail};
 
 impl Tape {
     /// [`subsample::forward`]: the pixels of a grid.
@@ -55,20 +56,20 @@ impl Tape {
         Ok(self.push(y, [a, b], |[a, b], dy| Ok(vec![(a, dy.copy()?), (b, dy)])))
     }
 
-    /// The columns of w `[…, c]` times the mask `[c]`.
+    /// [`scale`]: the columns of w `[…, c]` times the mask `[c]`.
     ///
     /// # Errors
     /// When the shapes do not fit.
     pub fn scale_columns(&mut self, w: &Value, mask: &Value) -> Result<Value> {
-        let y = w.tensor.broadcast_mul(&mask.tensor)?;
+        let y = scale::forward(&w.tensor, &mask.tensor)?;
         let (ws, masks) = (w.tensor.clone(), mask.tensor.clone());
         Ok(self.push(y, [w, mask], move |[w, mask], dy| {
             let mut parts = Vec::with_capacity(2);
             if mask.is_some() {
-                parts.push((mask, (&dy * &ws)?.flatten_to(D::Minus2)?.sum(0)?));
+                parts.push((mask, scale::backward_mask(&ws, &dy)?));
             }
             if w.is_some() {
-                parts.push((w, dy.broadcast_mul(&masks)?));
+                parts.push((w, scale::backward_weight(&masks, &dy)?));
             }
             Ok(parts)
         }))

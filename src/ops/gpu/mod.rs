@@ -13,6 +13,7 @@ mod cuda;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod scratch;
+mod structs;
 mod sums;
 mod traffic;
 mod transfer;
@@ -64,6 +65,7 @@ pub(super) enum Arg<'a> {
 }
 
 /// The bytes of a struct, and the buffers that it points to.
+#[derive(Default)]
 pub(super) struct StructArg<'a> {
     pub bytes: Vec<u8>,
     /// Offset of the pointer in the struct, the buffer, and whether the kernel writes it.

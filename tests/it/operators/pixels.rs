@@ -1,20 +1,22 @@
 //! Operators that move, pool or pad pixels without weights.
 
 use super::{CHANNELS, SLOPE, VALUE, shape};
-use crate::numbers::{assert_close, assert_gradient, random, random_map, tensor, values};
+use crate::numbers::{
+    assert_close, assert_gradient, assert_refused, random, random_map, tensor, values,
+};
 use crate::reference::{self, Map};
 use candle_core::Tensor;
 use repro::ops::subsample::Grid;
 use repro::ops::{pad, pool, subsample, update};
 
 #[test]
-fn subsampling_is_a_strided_identity_convolution() {
-    for (h, w, c) in [(5, 7, 1), (6, 5, 3), (1, 2, 17), (8, 8, 5)] {
+fn subsampling_reads_every_stride_th_pixel() {
+    for (h, w, c) in [(5, 7, 1), (6, 5, 3), (1, 2, 17), (8, 8, 5), (3, 2, 1030)] {
         for stride in [1, 2, 3] {
             let what = format!("subsample s{stride} on {h}x{w}x{c}");
             let x = random_map("x", (2, h, w, c));
-            let one: Vec<f64> = (0..c * c).map(|i| f64::from(u8::from(i / c == i % c))).collect();
-            let y = reference::convolve(&x, &one, 1, stride, c);
+            let size = |side: usize| side.div_ceil(stride);
+            let y = x.sampled((stride, 1), (size(h), size(w)));
             let grid = Grid::strided(stride, (h, w));
             let found = subsample::forward(&x.tensor(), grid).unwrap();
             assert_eq!(found.dims(), [2, y.h, y.w, c], "{what}");
@@ -23,8 +25,8 @@ fn subsampling_is_a_strided_identity_convolution() {
             let dys = tensor(&dy, found.dims());
             let dx = values(&subsample::backward(&dys, grid, (h, w)).unwrap());
             assert_gradient(&format!("{what}, dx"), &dx, &x.data, 3, SLOPE, |moved| {
-                reference::convolve(&Map::new(shape(&x), moved.to_vec()), &one, 1, stride, c)
-                    .dot(&dy)
+                let moved = Map::new(shape(&x), moved.to_vec());
+                moved.sampled((stride, 1), (size(h), size(w))).dot(&dy)
             });
         }
     }
@@ -52,6 +54,19 @@ fn merge_sums_the_maps_of_several_grids() {
 }
 
 #[test]
+fn merge_takes_any_number_of_parts() {
+    let (size, c) = ((4, 3), 2);
+    let parts: Vec<Map> = (0..19).map(|i| random_map(&format!("{i}"), (2, 2, 2, c))).collect();
+    let mut expected = Map::zeros(2, size.0, size.1, c);
+    parts.iter().for_each(|part| expected.add(1.0, &part.interspersed((2, 1), size)));
+    let grid = Grid { ratio: (2, 1), size: (2, 2) };
+    let tensors: Vec<Tensor> = parts.iter().map(Map::tensor).collect();
+    let placed: Vec<_> = tensors.iter().map(|part| (part, grid)).collect();
+    let found = subsample::merge(&placed, size).unwrap();
+    assert_close("merged", &values(&found), &expected.data, 1e-6);
+}
+
+#[test]
 fn pooling_is_the_mean_over_pixels() {
     // The first has several parts per image on a GPU.
     let large = [(1, 19, 23, 5), (2, 1, 1, 1030)];
@@ -73,7 +88,10 @@ fn pooling_is_the_mean_over_pixels() {
 fn padded_sum_adds_existing_channels() {
     // More than one task; the sum may be wider than the widest summand.
     let shape = |c: usize| (2, 31, 37, c);
-    for (widths, width) in [(vec![3, 17, 8], 17), (vec![5], 9), (vec![12, 12], 12)] {
+    let many = (1..=20).collect();
+    for (widths, width) in
+        [(vec![3, 17, 8], 17), (vec![5], 9), (vec![12, 12], 12), (vec![1, 1], 1), (many, 37)]
+    {
         let what = format!("{widths:?} to {width}");
         let parts: Vec<Map> =
             widths.iter().map(|c| random_map(&format!("{what}/{c}"), shape(*c))).collect();
@@ -95,4 +113,21 @@ fn padded_sum_adds_existing_channels() {
         }
         assert_close(&what, &values(&dys), &dy.data, 0.0);
     }
+}
+
+#[test]
+fn a_cut_keeps_the_first_channels() {
+    for (c, width) in [(17, 5), (5, 1), (1100, 1030)] {
+        let x = random_map("x", (2, 3, 5, c));
+        let found = pad::cut(&x.tensor(), width).unwrap();
+        assert_eq!(found.dims(), [2, 3, 5, width]);
+        assert_close("cut", &values(&found), &x.cut(width).data, 0.0);
+        let dy = random_map("dy", (2, 3, 5, width));
+        let dx = pad::cut_backward(&dy.tensor(), c).unwrap();
+        assert_eq!(dx.dims(), [2, 3, 5, c]);
+        assert_close("cut, dx", &values(&dx), &dy.padded_to(c).data, 0.0);
+    }
+    let x = random_map("x", (2, 3, 5, 4)).tensor();
+    assert_refused(pad::cut(&x, 5), &[]);
+    assert_refused(pad::cut_backward(&x, 3), &["pad: 4 of 3 channels"]);
 }

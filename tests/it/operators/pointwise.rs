@@ -3,7 +3,7 @@
 use super::{ACTIVATIONS, CHANNELS, SLOPE, VALUE};
 use crate::numbers::{assert_close, assert_gradient, assert_refused, random, row, tensor, values};
 use crate::reference::{self, Map};
-use repro::ops::{bias, loss, update};
+use repro::ops::{bias, loss, scale, update};
 
 #[test]
 fn bias_and_activation_apply_to_every_row() {
@@ -35,6 +35,26 @@ fn bias_and_activation_apply_to_every_row() {
                 });
             }
         }
+    }
+}
+
+#[test]
+fn a_mask_scales_the_columns_of_a_filter() {
+    for (shape, c) in [([1, 9], 33), ([25, 5], 1), ([9, 3], 17), ([1, 2], 1030)] {
+        let (rows, shape) = (shape[0] * shape[1], [shape[0], shape[1], c]);
+        let (w, mask, dy) = (random("w", rows * c), random("mask", c), random("dy", rows * c));
+        let scaled = |w: &[f64], mask: &[f64]| -> Vec<f64> {
+            w.iter().enumerate().map(|(i, w)| w * mask[i % c]).collect()
+        };
+        let dot = |y: &[f64]| y.iter().zip(&dy).map(|(y, dy)| y * dy).sum();
+        let (ws, masks, dys) = (tensor(&w, &shape), row(&mask), tensor(&dy, &shape));
+        let y = scale::forward(&ws, &masks).unwrap();
+        assert_eq!(y.dims(), shape);
+        assert_close("scaled", &values(&y), &scaled(&w, &mask), VALUE);
+        let dw = values(&scale::backward_weight(&masks, &dys).unwrap());
+        assert_gradient("scaled, dw", &dw, &w, 2, SLOPE, |moved| dot(&scaled(moved, &mask)));
+        let dmask = values(&scale::backward_mask(&ws, &dys).unwrap());
+        assert_gradient("scaled, dmask", &dmask, &mask, 2, SLOPE, |moved| dot(&scaled(&w, moved)));
     }
 }
 

@@ -1,0 +1,34 @@
+//! Structs that a kernel takes by value: their fields are appended in order.
+
+use super::StructArg;
+use candle_core::Tensor;
+
+impl<'a> StructArg<'a> {
+    /// An array of `len` pointers to buffers that are read; null behind the last of `tensors`.
+    pub(in crate::ops) fn pointers(
+        &mut self,
+        len: usize,
+        tensors: impl IntoIterator<Item = &'a Tensor>,
+    ) {
+        let at = self.bytes.len();
+        for (i, tensor) in tensors.into_iter().take(len).enumerate() {
+            self.pointers.push((at + i * size_of::<u64>(), tensor, false));
+        }
+        self.bytes.resize(at + len * size_of::<u64>(), 0);
+    }
+
+    /// An array of `len` sizes; zero behind the last of `values`.
+    pub(in crate::ops) fn sizes(&mut self, len: usize, values: impl IntoIterator<Item = usize>) {
+        let end = self.bytes.len() + len * size_of::<i32>();
+        for value in values.into_iter().take(len) {
+            self.bytes.extend(i32::try_from(value).unwrap_or(i32::MAX).to_ne_bytes());
+        }
+        self.bytes.resize(end, 0);
+    }
+
+    /// The struct, its size rounded up to the alignment of a pointer.
+    pub(in crate::ops) fn padded(mut self) -> Self {
+        self.bytes.resize(self.bytes.len().next_multiple_of(size_of::<u64>()), 0);
+        self
+    }
+}

@@ -1,0 +1,35 @@
+//! The columns of a matrix times a mask: filters whose output channels are masked.
+
+mod gpu;
+
+use super::gpu::Gpu;
+use super::host::expect;
+use candle_core::{D, Result, Tensor};
+
+/// w `[…, c]` times the mask `[c]`.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn forward(w: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    w.broadcast_mul(mask)
+}
+
+/// The gradient of [`forward`] with respect to w.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward_weight(mask: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    dy.broadcast_mul(mask)
+}
+
+/// The gradient of [`forward`] with respect to the mask.
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward_mask(w: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    if let Some(gpu) = Gpu::of(w.device())? {
+        expect("scale", "dy", dy, w.dims())?;
+        return gpu::backward_mask(&gpu, w, dy);
+    }
+    (dy * w)?.flatten_to(D::Minus2)?.sum(0)
+}

@@ -1,0 +1,25 @@
+//! The gradient of a mask of filters on a GPU; `scale.cu` has the kernel.
+
+use crate::ops::gpu::{Arg, Gpu, Launch, Source, WARP, source};
+use crate::ops::host::rows_of;
+use candle_core::{Result, Tensor};
+
+const SOURCE: &Source = &source!("scale");
+
+/// Threads of a block: all that it may have, since there are few blocks.
+const BLOCK: usize = 1024;
+
+pub(super) fn backward_mask(gpu: &Gpu, w: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    let (rows, c) = rows_of(w)?;
+    let dmask = gpu.output(c)?;
+    let launch = Launch {
+        source: SOURCE,
+        kernel: "scale_mask_gradient",
+        grid: (c.div_ceil(WARP), 1, 1),
+        block: BLOCK,
+        shared: BLOCK * size_of::<f64>(),
+    };
+    let args = [Arg::In(w), Arg::In(dy), Arg::Out(&dmask), Arg::size(rows), Arg::size(c)];
+    gpu.launch(&launch, &args)?;
+    Ok(dmask)
+}

@@ -1,0 +1,16 @@
+// dmask [c] = sum over the rows of w dy, both [rows, c]. A block takes 32 columns; its rows of threads
+// take every ROWS-th row. Filters have few rows, so that one stage suffices.
+extern "C" __global__ void scale_mask_gradient(
+    const float* w, const float* dy, float* dmask, int rows, int c) {
+    SHARED(double, shared);
+    int j = blockIdx.x * WARP + COLUMN;
+    double sum = 0.0;
+    if (j < c) {
+        for (int row = ROW; row < rows; row += ROWS) {
+            size_t i = (size_t)row * c + j;
+            sum += (double)w[i] * dy[i];
+        }
+    }
+    sum = column_sum(sum, shared);
+    if (ROW == 0 && j < c) dmask[j] = (float)sum;
+}
