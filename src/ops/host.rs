@@ -1,7 +1,7 @@
 //! Access to candle's tensors as plain slices in host memory, and uninitialised outputs.
 
 use crate::memory;
-use candle_core::{CpuStorage, Device, Result, Shape, Storage, StorageRef, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, StorageRef, Tensor, bail};
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,8 +45,21 @@ pub(super) fn tensor(data: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> 
 }
 
 /// The shape of an activation `[n, h, w, c]`.
+///
+/// # Errors
+/// When it has other axes or is not f32.
 pub(super) fn nhwc(x: &Tensor) -> Result<(usize, usize, usize, usize)> {
-    x.dims4()
+    let shape = x.dims4()?;
+    expect_f32(x)?;
+    Ok(shape)
+}
+
+/// Refuses other numbers, which a kernel on a GPU would take for f32.
+fn expect_f32(x: &Tensor) -> Result<()> {
+    if x.dtype() != DType::F32 {
+        bail!("operators read f32 tensors, got {:?}", x.dtype());
+    }
+    Ok(())
 }
 
 /// Checks the shape of `x`.
@@ -72,8 +85,12 @@ pub(super) fn check_stride(op: &str, stride: usize) -> Result<()> {
 }
 
 /// Rows and channels of a tensor seen as a matrix `[rows, c]`.
+///
+/// # Errors
+/// When it is not f32.
 pub(super) fn rows_of(x: &Tensor) -> Result<(usize, usize)> {
     let c = x.dim(candle_core::D::Minus1)?;
+    expect_f32(x)?;
     Ok((x.elem_count() / c.max(1), c))
 }
 

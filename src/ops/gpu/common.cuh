@@ -23,6 +23,10 @@ static __device__ __forceinline__ T warp_sum(T value) {
 #define ROW (threadIdx.x / WARP)
 #define ROWS (blockDim.x / WARP)
 
+// Rows that a thread of a kernel with stores takes at once, so that their loads are under way together. The
+// compiler must not move a load across a store by itself.
+#define BATCH 4
+
 // Adds up a value over the rows of a block, per column; the first row gets the sums. `shared` has one
 // double for each thread. All threads must call it.
 static __device__ __forceinline__ double column_sum(double value, double* shared) {

@@ -171,9 +171,19 @@ extern "C" __global__ void norm_finish_input_gradient(
     int j = blockIdx.x * WARP + COLUMN;
     if (j >= c) return;
     float factor = rows_in[j], constant = rows_in[c + j], linear = rows_in[2 * c + j];
-    for (int row = blockIdx.y * ROWS + ROW; row < rows; row += gridDim.y * ROWS) {
-        size_t i = (size_t)row * c + j;
-        q[i] = factor * (q[i] - fmaf(z[i], linear, constant));
+    int step = gridDim.y * ROWS;
+    for (int first = blockIdx.y * ROWS + ROW; first < rows; first += BATCH * step) {
+        float zs[BATCH], qs[BATCH];
+        for (int k = 0; k < BATCH; k++) {
+            int row = first + k * step;
+            zs[k] = row < rows ? z[(size_t)row * c + j] : 0.0f;
+            qs[k] = row < rows ? q[(size_t)row * c + j] : 0.0f;
+        }
+        for (int k = 0; k < BATCH; k++) {
+            int row = first + k * step;
+            if (row >= rows) break;
+            q[(size_t)row * c + j] = factor * (qs[k] - fmaf(zs[k], linear, constant));
+        }
     }
 }
 

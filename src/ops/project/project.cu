@@ -28,11 +28,20 @@ extern "C" __global__ void project_activate(
     int j = blockIdx.x * WARP + COLUMN;
     if (j >= c) return;
     ProjectChannel channel = project_channel(mean, inverse, gamma, beta, mask, j);
-    for (int row = blockIdx.y * ROWS + ROW; row < rows; row += gridDim.y * ROWS) {
-        size_t i = (size_t)row * c + j;
-        float value = project_value(channel, function, z[i]);
-        if (gates) value *= gates[(size_t)(row / pixels) * c + j];
-        a[i] = value;
+    int step = gridDim.y * ROWS;
+    for (int first = blockIdx.y * ROWS + ROW; first < rows; first += BATCH * step) {
+        float values[BATCH];
+        for (int k = 0; k < BATCH; k++) {
+            int row = first + k * step;
+            values[k] = row < rows ? z[(size_t)row * c + j] : 0.0f;
+        }
+        for (int k = 0; k < BATCH; k++) {
+            int row = first + k * step;
+            if (row >= rows) break;
+            float value = project_value(channel, function, values[k]);
+            if (gates) value *= gates[(size_t)(row / pixels) * c + j];
+            a[(size_t)row * c + j] = value;
+        }
     }
 }
 
@@ -144,22 +153,32 @@ extern "C" __global__ void project_backward(
     float values = 0.0f, slopes = 0.0f, slopes_z = 0.0f;
     if (j < c) {
         ProjectChannel channel = project_channel(mean, inverse, gamma, beta, mask, j);
-        for (int row = first + ROW; row < end; row += ROWS) {
-            size_t i = (size_t)row * c + j;
-            float u = fmaf(z[i], channel.scale, channel.shift);
-            float value = activate(function, u);
-            float gate = 1.0f, d = q[i];
-            if (gates) {
-                size_t at = (size_t)(row / pixels) * c + j;
-                gate = gates[at];
-                d = fmaf(d, gate, dpooled[at] * share);
+        for (int from = first + ROW; from < end; from += BATCH * ROWS) {
+            float zs[BATCH], ds[BATCH];
+            for (int k = 0; k < BATCH; k++) {
+                int row = from + k * ROWS;
+                zs[k] = row < end ? z[(size_t)row * c + j] : 0.0f;
+                ds[k] = row < end ? q[(size_t)row * c + j] : 0.0f;
             }
-            if (a) a[i] = value * channel.mask * gate;
-            float slope = d * derivative(function, u);
-            q[i] = slope;
-            values = fmaf(d, value, values);
-            slopes += slope;
-            slopes_z = fmaf(slope, z[i] - channel.mean, slopes_z);
+            for (int k = 0; k < BATCH; k++) {
+                int row = from + k * ROWS;
+                if (row >= end) break;
+                size_t i = (size_t)row * c + j;
+                float u = fmaf(zs[k], channel.scale, channel.shift);
+                float value = activate(function, u);
+                float gate = 1.0f, d = ds[k];
+                if (gates) {
+                    size_t at = (size_t)(row / pixels) * c + j;
+                    gate = gates[at];
+                    d = fmaf(d, gate, dpooled[at] * share);
+                }
+                if (a) a[i] = value * channel.mask * gate;
+                float slope = d * derivative(function, u);
+                q[i] = slope;
+                values = fmaf(d, value, values);
+                slopes += slope;
+                slopes_z = fmaf(slope, zs[k] - channel.mean, slopes_z);
+            }
         }
     }
     double value = column_sum(values, shared);
