@@ -21,13 +21,13 @@ mod batch_sums;
 mod gpu;
 mod tile_gradients;
 
-pub use backward::{DepthwiseGradients, DepthwiseWanted, backward};
+pub use backward::{DepthwiseGradients, DepthwiseWanted};
 pub use batch_sums::ExpandGradients;
 
 use super::activation::{ActivationFn, by_activation};
 use super::gpu::Gpu;
 use super::gram::Gram;
-use super::host::{Host, Scratch, check_stride, nhwc, tensor, to_fill};
+use super::host::{Host, Scratch, check_stride, expect, nhwc, tensor, to_fill};
 use super::lanes::{
     self, Kernel, L, Lanes, Layout, Mode, blocks, dispatch, load, load_some, multiply,
     multiply_add, one_row_at_a_time, store, store_some,
@@ -97,6 +97,27 @@ pub fn forward(
     let sums = ChannelSums::total(sums, g.c);
     let moments = statistics.then(|| sums.moments(n * g.out_pixels())).transpose()?;
     Ok((tensor(y, (n, g.oh, g.ow, g.c))?, moments))
+}
+
+/// The gradients of [`forward`], with an expansion's statistics as functions of its input (training
+/// mode).
+///
+/// # Errors
+/// As [`forward`], and when an expansion has no gram.
+pub fn backward(
+    x: &Tensor,
+    expand: Option<&Expand>,
+    filter: &Tensor,
+    stride: usize,
+    dy: &Tensor,
+    wanted: DepthwiseWanted,
+) -> Result<DepthwiseGradients> {
+    let (n, g) = shape(x, expand, filter, stride)?;
+    expect("depthwise", "dy", dy, &[n, g.oh, g.ow, g.c])?;
+    match Gpu::of(dy.device())? {
+        Some(gpu) => gpu::backward(&gpu, (x, dy), expand, filter, &g, wanted),
+        None => backward::backward((x, dy), expand, filter, &g, wanted),
+    }
 }
 
 /// Checks the shapes; returns the batch size and the geometry.

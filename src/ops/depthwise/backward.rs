@@ -2,9 +2,8 @@
 
 use super::batch_sums::{BatchSums, ExpandGradients};
 use super::tile_gradients::{filter, hidden, outer, plain, spread, through_norm};
-use super::{Expand, Front, block_taps, gpu, shape};
-use crate::ops::gpu::Gpu;
-use crate::ops::host::{Host, Scratch, expect, tensor, to_fill};
+use super::{Expand, Front, block_taps};
+use crate::ops::host::{Host, Scratch, tensor, to_fill};
 use crate::ops::lanes::{self, Kernel, L, Layout, Mode, blocks, dispatch, multiply};
 use crate::ops::sums::{ChannelSums, sum_parts};
 use crate::ops::tile::{TileGeometry, TileTaps};
@@ -29,25 +28,15 @@ pub struct DepthwiseGradients {
     pub expand: Option<ExpandGradients>,
 }
 
-/// The gradients of [`super::forward`], with an expansion's statistics as functions of its input
-/// (training mode).
-///
-/// # Errors
-/// As [`super::forward`], and when an expansion has no gram.
-pub fn backward(
-    x: &Tensor,
+/// [`super::backward`] in host memory, of checked operands.
+pub(super) fn backward(
+    (x, dy): (&Tensor, &Tensor),
     expand: Option<&Expand>,
     filter: &Tensor,
-    stride: usize,
-    dy: &Tensor,
+    g: &TileGeometry,
     wanted: DepthwiseWanted,
 ) -> Result<DepthwiseGradients> {
-    let (n, geometry) = shape(x, expand, filter, stride)?;
-    let g = &geometry;
-    expect("depthwise", "dy", dy, &[n, g.oh, g.ow, g.c])?;
-    if let Some(gpu) = Gpu::of(dy.device())? {
-        return gpu::backward(&gpu, (x, dy), expand, filter, g, wanted);
-    }
+    let n = x.dim(0)?;
     let (xs, dys, filters) = (Host::of(x)?, Host::of(dy)?, Host::of(filter)?);
     let front = Front::of(x, expand)?;
     let shared = DepthwiseShared::new(g, &front, &filters, wanted);

@@ -43,33 +43,47 @@ fn check_moments(what: &str, y: &Tensor, found: Option<Moments>) {
     assert_close(&format!("{what}, variance"), &variance, &direct, 1e-4);
 }
 
+/// Checks a convolution without an expansion.
+#[track_caller]
+fn check_plain((n, h, w, c): (usize, usize, usize, usize), (k, stride): (usize, usize)) {
+    let what = format!("depthwise k{k} s{stride} on {n} of {h}x{w}x{c}");
+    let x = random_map("x", (n, h, w, c));
+    let weight = random("w", k * k * c);
+    let y = reference::depthwise(&x, &weight, k, stride);
+    let dy = random("dy", y.data.len());
+    let (xs, ws) = (x.tensor(), tensor(&weight, &[k * k, c]));
+    let dys = tensor(&dy, &[y.n, y.h, y.w, y.c]);
+    let (found, moments) = forward(&xs, None, &ws, stride, true).unwrap();
+    assert_eq!(found.dims(), dys.dims(), "{what}");
+    assert_close(&what, &values(&found), &y.data, VALUE);
+    check_moments(&what, &found, moments);
+    let g = backward(&xs, None, &ws, stride, &dys, ALL).unwrap();
+    assert!(g.expand.is_none());
+    let dx = values(&g.dx.unwrap());
+    assert_gradient(&format!("{what}, dx"), &dx, &x.data, 2, SLOPE, |moved| {
+        let moved = Map::new(shape(&x), moved.to_vec());
+        reference::depthwise(&moved, &weight, k, stride).dot(&dy)
+    });
+    let dw = values(&g.dfilter.unwrap());
+    assert_gradient(&format!("{what}, dw"), &dw, &weight, 2, SLOPE, |moved| {
+        reference::depthwise(&x, moved, k, stride).dot(&dy)
+    });
+}
+
 #[test]
 fn depthwise_convolution_matches_the_reference() {
-    for (n, h, w, c) in IMAGES {
-        for (k, stride) in SHAPES {
-            let what = format!("depthwise k{k} s{stride} on {n} of {h}x{w}x{c}");
-            let x = random_map("x", (n, h, w, c));
-            let weight = random("w", k * k * c);
-            let y = reference::depthwise(&x, &weight, k, stride);
-            let dy = random("dy", y.data.len());
-            let (xs, ws) = (x.tensor(), tensor(&weight, &[k * k, c]));
-            let dys = tensor(&dy, &[y.n, y.h, y.w, y.c]);
-            let (found, moments) = forward(&xs, None, &ws, stride, true).unwrap();
-            assert_eq!(found.dims(), dys.dims(), "{what}");
-            assert_close(&what, &values(&found), &y.data, VALUE);
-            check_moments(&what, &found, moments);
-            let g = backward(&xs, None, &ws, stride, &dys, ALL).unwrap();
-            assert!(g.expand.is_none());
-            let dx = values(&g.dx.unwrap());
-            assert_gradient(&format!("{what}, dx"), &dx, &x.data, 2, SLOPE, |moved| {
-                let moved = Map::new(shape(&x), moved.to_vec());
-                reference::depthwise(&moved, &weight, k, stride).dot(&dy)
-            });
-            let dw = values(&g.dfilter.unwrap());
-            assert_gradient(&format!("{what}, dw"), &dw, &weight, 2, SLOPE, |moved| {
-                reference::depthwise(&x, moved, k, stride).dot(&dy)
-            });
+    for image in IMAGES {
+        for shape in SHAPES {
+            check_plain(image, shape);
         }
+    }
+}
+
+#[test]
+fn many_tiles_per_block_match_the_reference() {
+    // More than 16 for each block of a GPU.
+    for shape in [(3, 1), (5, 2)] {
+        check_plain((35_000, 1, 2, 1), shape);
     }
 }
 
