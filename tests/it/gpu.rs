@@ -3,6 +3,7 @@
 
 mod faults;
 mod library;
+mod smoke;
 
 use crate::numbers::{EMULATOR, THREAD_ORDER};
 use library::{Build, library, preloaded};
