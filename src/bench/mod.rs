@@ -120,6 +120,7 @@ pub fn measure(
     target: Subject<'_>,
     (batch, steps): (usize, usize),
 ) -> Result<Measured> {
+    ops::gpu::set_precision(manifest.precision);
     let seed = Seed(manifest.seeds[0]);
     let loader = all_images(dataset, batch, manifest.search.augment, seed)?;
     let length = Length { warm_up: WARM_UP, timed: steps, seconds: 0.0 };

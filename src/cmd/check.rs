@@ -6,7 +6,7 @@ use anyhow::Result;
 use repro::data::{describe, label};
 use repro::document::{Diagnostic, Diagnostics};
 use repro::manifest::{self, Manifest, Overrides};
-use repro::recipe::{SearchConfig, for_weights, scaled};
+use repro::recipe::{Precision, SearchConfig, for_weights, scaled};
 use repro::runner;
 use repro::study::{self, is_study};
 use repro::text;
@@ -140,7 +140,10 @@ pub fn overview(manifest: &Manifest) -> String {
         let batches = search.images.map_or(String::new(), |images| scaled_search(search, images));
         format!("\n  scale   {} of the batches of every epoch{batches}", train.scale)
     });
-    lines.join("\n") + &scale.unwrap_or_default() + &budget.unwrap_or_default()
+    let tf32 = (manifest.precision == Precision::Tf32)
+        .then_some("\n  tf32    for matrix products on a GPU");
+    let optional = [scale, budget].map(Option::unwrap_or_default).concat();
+    lines.join("\n") + &optional + tf32.unwrap_or_default()
 }
 
 /// The batches of a search epoch that remain with a scale. A small scale may leave one batch of each

@@ -1,7 +1,7 @@
 //! Keys that several sections share: batches, augmentation, and limits that depend on other keys.
 
 use crate::document::{Entry, Section};
-use crate::recipe::{Augment, DatasetName, Recompute};
+use crate::recipe::{Augment, DatasetName, Precision, Recompute};
 use crate::space::SearchSpace;
 use std::ops::Bound::{Excluded, Included};
 use std::ops::RangeInclusive;
@@ -15,6 +15,9 @@ const LEAST_SCALE: f64 = 1e-6;
 
 pub(crate) const RECOMPUTES: &[(&str, Recompute)] =
     &[("none", Recompute::None), ("block", Recompute::Block)];
+
+pub(super) const PRECISIONS: &[(&str, Precision)] =
+    &[("f32", Precision::F32), ("tf32", Precision::Tf32)];
 
 /// One of several names; the default without the key.
 pub(super) fn optional_name<T: Copy + Default>(

@@ -18,7 +18,7 @@ pub(crate) mod wire;
 pub use crate::document::{Diagnostic, Diagnostics, Key, Overrides};
 pub use wire::{keys, load};
 
-use crate::recipe::{DataConfig, Method, RankCorrelation, SearchConfig, TrainConfig};
+use crate::recipe::{DataConfig, Method, Precision, RankCorrelation, SearchConfig, TrainConfig};
 use crate::space::SearchSpace;
 use std::path::PathBuf;
 
@@ -32,6 +32,8 @@ pub struct Manifest {
     pub description: String,
     /// Every method runs once per seed.
     pub seeds: Vec<u64>,
+    /// Of matrix products on a GPU; the CPU always computes in f32.
+    pub precision: Precision,
     /// The text of the space file, kept with the run.
     pub space_text: String,
     pub space: SearchSpace,

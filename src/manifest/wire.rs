@@ -1,7 +1,7 @@
 //! Manifest files: TOML → [`Manifest`].
 
 use super::dataset::read_data;
-use super::keys::read_scale;
+use super::keys::{PRECISIONS, optional_name, read_scale};
 use super::rank::read_rank;
 use super::search::{Search, read_search};
 use super::train::read_train;
@@ -59,6 +59,7 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
     let dataset = dataset.map(|dataset| dataset.name);
     let searched = space.as_ref().map(|(_, space)| space);
     let scale = read_scale(s);
+    let precision = optional_name(s, "precision", PRECISIONS);
     let search = s.section("search", |s| {
         let names = MethodName::ALL.map(|method| (method.as_str(), method));
         let methods = s.names("method", &names).unwrap_or_default();
@@ -76,6 +77,7 @@ fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
         name: name?,
         description: description?.unwrap_or_default().to_owned(),
         seeds: seeds?,
+        precision: precision?,
         space_text,
         space,
         data: data?,

@@ -118,3 +118,14 @@ pub enum Precision {
     /// To ten bits of the mantissa, on tensor cores.
     Tf32,
 }
+
+impl Precision {
+    /// The name in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+        }
+    }
+}

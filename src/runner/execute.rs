@@ -7,6 +7,7 @@ use super::plan::RunPlan;
 use crate::cost;
 use crate::memory;
 use crate::monitor::Monitor;
+use crate::ops::gpu;
 use crate::record::{DataFingerprint, Metric, Phase, SearchedArchitecture, Work};
 use crate::rng::Seed;
 use crate::search::{self, SearchData, SearchOutcome};
@@ -30,6 +31,7 @@ impl RunPlan<'_> {
         monitor: &mut Monitor<'_>,
     ) -> Result<FinalResult> {
         memory::reset_high_water();
+        gpu::set_precision(self.manifest.precision);
         check_budget(self.manifest)?;
         let sample = self.networks_to_rank()?;
         let (prepared, _) = monitor.phase(Phase::Data, |monitor| {

@@ -47,6 +47,7 @@ const LEFT_OUT: [&str; 5] = ["name", "description", "seeds", "space", "search.me
 pub const DEFAULTS: &[(&str, &str)] = &[
     ("data.mean", "[0.485,0.456,0.406]"),
     ("data.sd", "[0.229,0.224,0.225]"),
+    ("precision", r#""f32""#),
     ("scale", "1"),
     ("scaling.seconds", "0"),
     ("search.augment.crop_padding", "0"),

@@ -56,7 +56,7 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "runner",
         &[
-            "cost", "data", "document", "env", "hex", "manifest", "memory", "net", "nn",
+            "cost", "data", "document", "env", "hex", "manifest", "memory", "net", "nn", "ops",
             "progress", "recipe", "record", "rng", "search", "space", "store", "train", "monitor",
         ],
     ),

@@ -19,6 +19,7 @@ use preflight::Machine;
 use repro::env::Environment;
 use repro::manifest::{self, Overrides};
 use repro::ops::instruction_set;
+use repro::recipe::Precision;
 use repro::report;
 use repro::runner;
 use repro::study::is_study;
@@ -109,7 +110,11 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
     let output = Output::new(args.json);
     let device_name = args.device.name();
     output.text(check::overview(&manifest));
-    output.text(format_args!("  device  {device_name}, {threads} threads"));
+    let rounding = match (args.device, manifest.precision) {
+        (DeviceChoice::Cpu, Precision::Tf32) => ", where precision = \"tf32\" has no effect",
+        _ => "",
+    };
+    output.text(format_args!("  device  {device_name}, {threads} threads{rounding}"));
     output.text(format_args!("  memory  {memory}"));
     output.text(format_args!("  into    {}\n", database.display()));
 

@@ -96,6 +96,7 @@ pub const IN_MANIFEST: &[Slip] = &[
     ("no seed", "seeds = [1, 2]", "seeds = []"),
     ("a seed given twice", "seeds = [1, 2]", "seeds = [1, 2, 1]"),
     ("more warm-up than epochs", "warmup_epochs = 2", "warmup_epochs = 9"),
+    ("an unknown precision", "seeds = [1, 2]", "seeds = [1, 2]\nprecision = \"bf16\""),
     ("a scale above one", "seeds = [1, 2]", "seeds = [1, 2]\nscale = 10"),
     ("warm-up in all epochs", "warmup_epochs = 2", "warmup_epochs = 8"),
     ("a batch larger than the images", "images = 6400", "images = 50"),
