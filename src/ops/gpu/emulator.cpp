@@ -566,10 +566,15 @@ extern "C" int emulator_launch(const char* name, const uint32_t* grid, const uin
         size_t bytes = a.count * size_of(a.element);
         if (!buffer.intact()) return fail(format("argument %zu: written outside its %zu values", i,
                                                  size_t(a.count)));
-        if (a.kind == 'w' || a.kind == 'W') {
-            memcpy(a.data, buffer.data(), bytes);
-        } else if (memcmp(a.data, buffer.data(), bytes) != 0) {
+        bool reads = a.kind == 'r' || a.kind == 'R';
+        if (reads && memcmp(a.data, buffer.data(), bytes) != 0) {
             return fail(format("argument %zu: a buffer to read was written", i));
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        const Argument& a = arguments[i];
+        if (a.kind == 'w' || a.kind == 'W') {
+            memcpy(a.data, buffers[buffer_of[i]].data(), a.count * size_of(a.element));
         }
     }
     return 0;

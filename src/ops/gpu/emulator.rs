@@ -9,6 +9,7 @@ use candle_core::{
     CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail,
 };
 use rayon::prelude::*;
+use std::alloc::GlobalAlloc;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
@@ -131,33 +132,40 @@ pub(super) fn empty(shape: Shape, dtype: DType) -> Result<Tensor> {
     }
 }
 
-/// A copy of a buffer's values.
-enum Values {
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    U32(Vec<u32>),
+/// The values of a buffer, where they are. The library copies them: copies made here would count as
+/// memory of the GPU.
+struct Values {
+    element: u8,
+    count: usize,
+    data: *mut c_void,
 }
 
 impl Values {
+    /// Values to read.
     fn of(tensor: &Tensor) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
         let Some((from, to)) = layout.contiguous_offsets() else {
             bail!("kernels take contiguous tensors, got {layout:?}")
         };
-        match &*storage {
-            Storage::Cpu(CpuStorage::F32(data)) => Ok(Self::F32(data[from..to].to_vec())),
-            Storage::Cpu(CpuStorage::F64(data)) => Ok(Self::F64(data[from..to].to_vec())),
-            Storage::Cpu(CpuStorage::U32(data)) => Ok(Self::U32(data[from..to].to_vec())),
+        let (element, data): (u8, *const c_void) = match &*storage {
+            Storage::Cpu(CpuStorage::F32(data)) => (b'f', data[from..to].as_ptr().cast()),
+            Storage::Cpu(CpuStorage::F64(data)) => (b'd', data[from..to].as_ptr().cast()),
+            Storage::Cpu(CpuStorage::U32(data)) => (b'u', data[from..to].as_ptr().cast()),
             _ => bail!("kernels take f32, f64 and u32, got {:?}", tensor.dtype()),
-        }
+        };
+        Ok(Self { element, count: to - from, data: data.cast_mut() })
     }
 
-    fn raw(&mut self, kind: u8, (owner, offset): (usize, usize)) -> RawArg {
-        let (element, count, data) = match self {
-            Self::F32(data) => (b'f', data.len(), data.as_mut_ptr().cast()),
-            Self::F64(data) => (b'd', data.len(), data.as_mut_ptr().cast()),
-            Self::U32(data) => (b'u', data.len(), data.as_mut_ptr().cast()),
-        };
+    /// Values to write.
+    fn of_output(tensor: &Tensor) -> Result<Self> {
+        let values = Self::of(tensor)?;
+        let place = OutputPlace(Cell::new(std::ptr::null_mut()));
+        tensor.inplace_op1(&place)?;
+        Ok(Self { data: place.0.get(), ..values })
+    }
+
+    fn raw(&self, kind: u8, (owner, offset): (usize, usize)) -> RawArg {
+        let Self { element, count, data } = *self;
         let (owner, offset) = (owner as u64, offset as u64);
         let scratch = kind == b'w' && element == b'd' && count > 1;
         let count = count - usize::from(scratch && makes(Fault::SmallScratch));
@@ -165,29 +173,66 @@ impl Values {
     }
 }
 
-/// Writes values into a tensor.
-struct Store(Values);
+/// Finds out where the values of a tensor are, to write them.
+struct OutputPlace(Cell<*mut c_void>);
 
-impl InplaceOp1 for Store {
+impl InplaceOp1 for OutputPlace {
     fn name(&self) -> &'static str {
-        "store"
+        "output place"
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let Some((from, to)) = layout.contiguous_offsets() else { bail!("not contiguous") };
-        match (storage, &self.0) {
-            (CpuStorage::F32(data), Values::F32(new)) => data[from..to].copy_from_slice(new),
-            (CpuStorage::F64(data), Values::F64(new)) => data[from..to].copy_from_slice(new),
-            (CpuStorage::U32(data), Values::U32(new)) => data[from..to].copy_from_slice(new),
+        self.0.set(match storage {
+            CpuStorage::F32(data) => data[from..to].as_mut_ptr().cast(),
+            CpuStorage::F64(data) => data[from..to].as_mut_ptr().cast(),
+            CpuStorage::U32(data) => data[from..to].as_mut_ptr().cast(),
             _ => bail!("another type"),
-        }
+        });
         Ok(())
     }
 }
 
+/// Working memory that does not count as the GPU's.
+struct HostMemory {
+    block: *mut u8,
+    layout: std::alloc::Layout,
+}
+
+impl HostMemory {
+    /// `len` zeros.
+    fn zeros(len: usize) -> Result<Self> {
+        let Ok(layout) = std::alloc::Layout::array::<f32>(len.max(1)) else { bail!("too large") };
+        // SAFETY: the layout is not empty.
+        #[allow(unsafe_code)]
+        let block = unsafe { std::alloc::System.alloc_zeroed(layout) };
+        if block.is_null() {
+            bail!("the emulator is out of memory");
+        }
+        Ok(Self { block, layout })
+    }
+
+    fn values(&mut self) -> &mut [f32] {
+        // SAFETY: the block holds so many zeros, and is borrowed with `self`.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts_mut(self.block.cast(), self.layout.size() / size_of::<f32>())
+        }
+    }
+}
+
+impl Drop for HostMemory {
+    fn drop(&mut self) {
+        // SAFETY: the block came from this allocator with this layout.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::alloc::System.dealloc(self.block, self.layout);
+        }
+    }
+}
+
 /// A buffer of a launch.
-struct Buffer<'a> {
-    tensor: &'a Tensor,
+struct Buffer {
     values: Values,
     written: bool,
     /// The struct that points to it, and where.
@@ -196,12 +241,12 @@ struct Buffer<'a> {
 
 impl Emulator {
     pub(super) fn launch(&self, launch: &Launch, args: &[Arg<'_>]) -> Result<()> {
-        let mut buffers = buffers(args)?;
+        let buffers = buffers(args)?;
         let mut numbers: Vec<[u8; 4]> = args.iter().map(number).collect();
         let mut structs: Vec<Vec<u8>> = args.iter().map(struct_bytes).collect();
         let mut raw = Vec::with_capacity(buffers.len() + args.len());
         {
-            let mut own = buffers.iter_mut().filter(|buffer| buffer.place.is_none());
+            let mut own = buffers.iter().filter(|buffer| buffer.place.is_none());
             for ((arg, number), bytes) in args.iter().zip(&mut numbers).zip(&mut structs) {
                 let value = |kind, data, count| RawArg {
                     kind,
@@ -225,18 +270,12 @@ impl Emulator {
                 });
             }
         }
-        for buffer in &mut buffers {
+        for buffer in &buffers {
             if let Some(place) = buffer.place {
                 raw.push(buffer.values.raw(if buffer.written { b'W' } else { b'R' }, place));
             }
         }
-        self.call(launch, &raw)?;
-        for Buffer { tensor, values, written, .. } in buffers {
-            if written {
-                tensor.inplace_op1(&Store(values))?;
-            }
-        }
-        Ok(())
+        self.call(launch, &raw)
     }
 
     fn call(&self, launch: &Launch, raw: &[RawArg]) -> Result<()> {
@@ -250,7 +289,8 @@ impl Emulator {
         let mut error = [0u8; 512];
         let workers = rayon::current_num_threads() as u32;
         // SAFETY: every argument points to memory of the size that it says, which lives until after
-        // the call; the library checks each access of a kernel to its copies only.
+        // the call, and nothing else uses the tensors meanwhile. Kernels access copies only; the library
+        // checks each access.
         #[allow(unsafe_code)]
         let failed = unsafe {
             (self.launch)(
@@ -288,6 +328,13 @@ impl Emulator {
         };
         let (a_rows, a_columns) = if transpose_a { (k, m) } else { (m, k) };
         let (b_rows, b_columns) = if transpose_b { (n, k) } else { (k, n) };
+        let c = Values::of_output(gemm.c)?;
+        if c.element != b'f' {
+            bail!("gemm: c is not f32");
+        }
+        // SAFETY: these are the values of a tensor that nothing else uses meanwhile.
+        #[allow(unsafe_code)]
+        let c = unsafe { std::slice::from_raw_parts_mut(c.data.cast::<f32>(), c.count) };
         let (a, b) = (Host::of(gemm.a)?, Host::of(gemm.b)?);
         let fits = needed(a_rows, a_columns, lda)? <= a.len()
             && needed(b_rows, b_columns, ldb)? <= b.len()
@@ -303,13 +350,13 @@ impl Emulator {
             Precision::Tf32 => f32::from_bits((value.to_bits() + 0x1000) & !0x1fff),
         };
         // Columns of op(A) follow each other, so that the inner loop reads and writes in order.
-        let mut columns = vec![0f32; m * k];
+        let mut columns = HostMemory::zeros(m * k)?;
+        let columns = columns.values();
         for (p, column) in columns.chunks_exact_mut(m).enumerate() {
             for (i, value) in column.iter_mut().enumerate() {
                 *value = round(a[if transpose_a { p + i * lda } else { i + p * lda }]);
             }
         }
-        let Values::F32(mut c) = Values::of(gemm.c)? else { bail!("gemm: c is not f32") };
         c.par_chunks_mut(ldc).take(n).enumerate().for_each(|(j, c)| {
             let mut sums = vec![0f32; m];
             for (p, column) in columns.chunks_exact(m).enumerate() {
@@ -322,15 +369,15 @@ impl Emulator {
                 *to = gemm.alpha * sum + before;
             }
         });
-        drop((a, b));
-        gemm.c.inplace_op1(&Store(Values::F32(c)))
+        Ok(())
     }
 }
 
-fn buffers<'a>(args: &[Arg<'a>]) -> Result<Vec<Buffer<'a>>> {
+fn buffers(args: &[Arg<'_>]) -> Result<Vec<Buffer>> {
     let mut buffers = Vec::new();
-    let mut add = |tensor: &'a Tensor, written, place| {
-        buffers.push(Buffer { tensor, values: Values::of(tensor)?, written, place });
+    let mut add = |tensor: &Tensor, written, place| {
+        let values = if written { Values::of_output(tensor)? } else { Values::of(tensor)? };
+        buffers.push(Buffer { values, written, place });
         Ok::<_, candle_core::Error>(())
     };
     for (i, arg) in args.iter().enumerate() {
