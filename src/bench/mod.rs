@@ -159,7 +159,7 @@ fn training(
     let mut optimizer = SgdState::new(config.optimizer, &params)?;
     let (rate, keep) = (config.optimizer.learning_rate, config.recompute);
     let samples = time_steps(data, length, |batch, _| {
-        let target = (&batch.labels[..], config.label_smoothing);
+        let target = (&batch.labels, config.label_smoothing);
         let forward = |pass: &mut Pass<'_>| net.forward(pass, &batch.xs);
         let step = sgd_step(&mut params, &mut optimizer, rate, target, keep, forward)?;
         let mut work = Work::default();

@@ -5,10 +5,14 @@
 
 use super::source::Source;
 use super::{Dataset, Split};
+use crate::ops::gpu;
+use crate::ops::loss::Labels;
 use crate::recipe::{Augment, scaled};
 use crate::rng::{Seed, Stream};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
+use std::sync::mpsc;
+use std::thread;
 
 /// The images of one step.
 #[derive(Clone, Debug)]
@@ -16,7 +20,29 @@ pub struct Batch {
     /// `[n, height, width, channels]`, f32, normalised.
     pub xs: Tensor,
     /// One class index per image.
-    pub labels: Vec<u32>,
+    pub labels: Labels,
+}
+
+/// Calls `user` with the `items` that a loader makes. On a GPU a thread makes the next one, which copies
+/// it to the GPU, while the last is in use. On the CPU, which a step keeps busy, an item is made when it
+/// is asked for.
+pub fn prefetched<I: Send, T>(
+    device: &Device,
+    mut items: impl Iterator<Item = I> + Send,
+    user: impl FnOnce(&mut dyn Iterator<Item = I>) -> T,
+) -> T {
+    if !gpu::in_use(device).unwrap_or(false) {
+        return user(&mut items);
+    }
+    thread::scope(|scope| {
+        // Without a buffer: at most one item is ahead.
+        let (sender, receiver) = mpsc::sync_channel(0);
+        scope.spawn(move || {
+            // Without a receiver nobody wants another item.
+            let _ = items.try_for_each(|item| sender.send(item));
+        });
+        user(&mut receiver.into_iter())
+    })
 }
 
 /// Serves the same images in every epoch, in batches.
@@ -146,8 +172,15 @@ impl<'a> Loader<'a> {
     fn batch(&self, epoch: u64, first: usize, indices: &[usize]) -> candle_core::Result<Batch> {
         let (height, width, channels) = self.shape;
         let len = height * width * channels;
-        let mut values = vec![0f32; indices.len() * len];
-        values
+        let labels: Vec<u32> = indices.iter().map(|&index| self.labels[index]).collect();
+        let on_gpu = gpu::in_use(&self.device)?;
+        let images = indices.len() * len;
+        let mut values = vec![0f32; images + if on_gpu { labels.len() } else { 0 }];
+        // A data set has fewer than 2^24 classes, so f32 holds each label.
+        for (value, label) in values[images..].iter_mut().zip(&labels) {
+            *value = *label as f32;
+        }
+        values[..images]
             .par_chunks_exact_mut(len)
             .zip(indices)
             .enumerate()
@@ -156,9 +189,15 @@ impl<'a> Loader<'a> {
             })
             .map_err(candle_core::Error::msg)?;
         let shape = (indices.len(), height, width, channels);
-        let xs = Tensor::from_vec(values, shape, &self.device)?;
-        let labels = indices.iter().map(|&index| self.labels[index]).collect();
-        Ok(Batch { xs, labels })
+        if !on_gpu {
+            let xs = gpu::upload(values, shape, &self.device)?;
+            return Ok(Batch { xs, labels: labels.into() });
+        }
+        let all = values.len();
+        let values = gpu::upload(values, all, &self.device)?;
+        let xs = values.narrow(0, 0, images)?.reshape(shape)?;
+        let on_gpu = values.narrow(0, images, labels.len())?;
+        Ok(Batch { xs, labels: Labels::on_gpu(labels, on_gpu) })
     }
 }
 
@@ -232,8 +271,8 @@ mod tests {
         for batch in loader.epoch(epoch) {
             let batch = batch.unwrap();
             let values = batch.xs.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
-            for (image, label) in values.iter().zip(batch.labels) {
-                assert_eq!(image[0].round() as u32 % 7, label);
+            for (image, label) in values.iter().zip(batch.labels.iter()) {
+                assert_eq!(image[0].round() as u32 % 7, *label);
                 seen.push(image[0].round() as usize);
             }
         }
@@ -327,7 +366,7 @@ mod tests {
         let of = |data| Loader::training(data, (0..64).collect(), 64, AUGMENT, Seed(1), "train");
         let small = of(&own).epoch(2).next().unwrap().unwrap();
         let large = of(&scaled).epoch(2).next().unwrap().unwrap();
-        assert_eq!((large.xs.dims(), large.labels), (&[64, 56, 56, 1][..], small.labels));
+        assert_eq!((large.xs.dims(), &large.labels[..]), (&[64, 56, 56, 1][..], &small.labels[..]));
         // The mean of the four pixels that came from one is a weighted mean of the nine pixels around
         // it, with the weights (1/8, 6/8, 1/8) along each axis.
         let values = |xs: &Tensor| xs.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
@@ -362,7 +401,7 @@ mod tests {
         let (all, part) = (loader(), loader().share(0.2));
         assert_eq!((all.batches(), part.batches(), part.images()), (15, 3, 192));
         let labels = |epoch: Epoch<'_>| -> Vec<Vec<u32>> {
-            epoch.map(|batch| batch.unwrap().labels).collect()
+            epoch.map(|batch| batch.unwrap().labels.to_vec()).collect()
         };
         for epoch in [0, 5] {
             assert_eq!(labels(part.epoch(epoch)), labels(all.epoch(epoch))[..3]);

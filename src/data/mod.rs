@@ -16,7 +16,7 @@ mod root;
 mod scale;
 mod source;
 
-pub use batch::{Batch, Epoch, Loader};
+pub use batch::{Batch, Epoch, Loader, prefetched};
 pub use catalog::{
     ALL, Description, FolderCheck, Presence, check_folder, decoding_bytes, describe, fetch, label,
     load, presence,

@@ -127,7 +127,7 @@ impl Block {
         if self.identity {
             let rho = match &gates.identity {
                 Some(rho) => rho.clone(),
-                None => pass.row(&[1.0], false)?,
+                None => pass.ones(1)?,
             };
             sum.identity = Some((shortcut(pass, x, self.stride, self.width)?, rho));
         }

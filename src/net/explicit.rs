@@ -30,7 +30,7 @@ use super::gates::{
 };
 use super::resolution::subsampled;
 use crate::cost::{self, Cost, Traced};
-use crate::nn::{Params, Pass};
+use crate::nn::{Params, Pass, Rows};
 use crate::recipe::MaskPlace;
 use crate::rng::Seed;
 use crate::space::{
@@ -156,35 +156,29 @@ impl ExplicitSupernet {
     }
 
     /// The gates of the pooled features of each resolution.
-    fn bind_heads(
-        &self,
-        pass: &mut Pass<'_>,
-        resolutions: &[f64],
-        wanted: bool,
-    ) -> Result<Vec<Option<Value>>> {
+    fn bind_heads(&self, rows: &mut Rows, resolutions: &[f64]) -> Vec<Option<Value>> {
         if self.networks.len() == 1 {
-            return Ok(vec![None]);
+            return vec![None];
         }
         let gates = resolutions.iter().rev();
         let width = self.space.head.width;
-        gates.map(|gate| pass.row(&vec![*gate; width], wanted).map(Some)).collect()
+        gates.map(|gate| Some(rows.row(&vec![*gate; width]))).collect()
     }
 
     /// The gates of the parts of one block.
     fn bind(
         &self,
-        pass: &mut Pass<'_>,
+        rows: &mut Rows,
         choices: &BlockChoices,
         values: &GateValues,
         incoming: &[(usize, Traced)],
-        wanted: bool,
-    ) -> Result<Vec<BlockGates>> {
+    ) -> Vec<BlockGates> {
         let hidden = match &choices.expansion {
             Expansion::None => {
                 let (mids, shares): (Vec<_>, Vec<_>) =
                     incoming.iter().map(|(c, p)| (*c, p.value())).unzip();
                 let (divisor, place) = (self.space.channel_divisor, MaskPlace::default());
-                mask_hidden(pass, (&mids, &shares), divisor, place, wanted)?
+                mask_hidden(rows, (&mids, &shares), divisor, place)
             }
             Expansion::Options { .. } => BlockGates::default(),
         };
@@ -193,18 +187,18 @@ impl ExplicitSupernet {
         for width in values.widths.iter().filter(|_| !paths.is_empty()) {
             let products: Vec<f64> =
                 paths.iter().map(|path| product(path, values) * width).collect();
-            let branches = Some(pass.row(&products, wanted)?);
+            let branches = Some(rows.row(&products));
             parts.push(BlockGates { branches, ..hidden.clone() });
         }
         if choices.adds_input() {
             let mask = prefix_mask(&choices.widths, &values.widths);
             parts.push(BlockGates {
-                identity: Some(pass.row(&[values.identity], wanted)?),
-                width: Some(pass.row(&mask, wanted)?),
+                identity: Some(rows.row(&[values.identity])),
+                width: Some(rows.row(&mask)),
                 ..BlockGates::default()
             });
         }
-        Ok(parts)
+        parts
     }
 
     /// The gradients of the gates of a block, and of the probabilities of its input widths.
@@ -276,12 +270,14 @@ impl GatedNetwork for ExplicitSupernet {
         gradients_wanted: bool,
     ) -> Result<(Value, ExplicitTapeGates)> {
         let inputs = InputWidths::new(&self.space, gates);
-        let mut bound = Vec::with_capacity(gates.blocks.len());
-        let choices = self.space.blocks.iter().zip(&gates.blocks);
-        for ((choices, values), incoming) in choices.zip(&inputs.widths) {
-            bound.push(self.bind(pass, choices, values, incoming, gradients_wanted)?);
-        }
-        let heads = self.bind_heads(pass, &gates.resolutions, gradients_wanted)?;
+        let (bound, heads) = pass.rows(gradients_wanted, |rows| {
+            let choices = self.space.blocks.iter().zip(&gates.blocks).zip(&inputs.widths);
+            let bound: Vec<_> = choices
+                .map(|((choices, values), incoming)| self.bind(rows, choices, values, incoming))
+                .collect();
+            let heads = self.bind_heads(rows, &gates.resolutions);
+            (bound, heads)
+        })?;
         let mut features: Option<Value> = None;
         for (network, gate) in self.networks.iter().zip(&heads) {
             let more = network.forward(pass, images, &bound, gate.clone())?;

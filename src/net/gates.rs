@@ -3,7 +3,7 @@
 
 use super::block::BlockGates;
 use crate::cost::{BlockProbabilities, Graph, Probabilities, Traced, propagate};
-use crate::nn::Pass;
+use crate::nn::Rows;
 use crate::recipe::MaskPlace;
 use crate::space::{BlockChoices, SearchSpace, squeeze_width};
 use crate::tape::{LeafGradients, Value};
@@ -85,23 +85,22 @@ impl InputWidths {
 /// The masks of the hidden and the squeezed channels, where there are several hidden widths `mids`. All
 /// other gates of the result are absent.
 pub(super) fn mask_hidden(
-    pass: &mut Pass<'_>,
+    rows: &mut Rows,
     (mids, shares): (&[usize], &[f64]),
     divisor: usize,
     place: MaskPlace,
-    wanted: bool,
-) -> Result<BlockGates> {
+) -> BlockGates {
     let mut gates = BlockGates::default();
     if mids.len() > 1 {
         let squeezes: Vec<usize> = mids.iter().map(|m| squeeze_width(*m, divisor)).collect();
-        let mid = Some(pass.row(&prefix_mask(mids, shares), wanted)?);
+        let mid = Some(rows.row(&prefix_mask(mids, shares)));
         match place {
             MaskPlace::AfterNorm => gates.mid = mid,
             MaskPlace::BeforeNorm => gates.filters.depthwise = mid,
         }
-        gates.squeeze = Some(pass.row(&prefix_mask(&squeezes, shares), wanted)?);
+        gates.squeeze = Some(rows.row(&prefix_mask(&squeezes, shares)));
     }
-    Ok(gates)
+    gates
 }
 
 /// Adds d g_i of the hidden widths `mids`, through the masks of [`mask_hidden`].
@@ -129,13 +128,8 @@ pub(super) fn taken(
     row: Option<&Value>,
     gradients: &mut LeafGradients,
 ) -> Result<Option<Vec<f64>>> {
-    match row.and_then(|row| gradients.take(row)) {
-        Some(gradient) => {
-            let values = gradient.to_vec1::<f32>()?;
-            Ok(Some(values.into_iter().map(f64::from).collect()))
-        }
-        None => Ok(None),
-    }
+    let values = row.map_or(Ok(None), |row| gradients.take_values(row))?;
+    Ok(values.map(|values| values.into_iter().map(f64::from).collect()))
 }
 
 /// M = Σ_i g_i 1_i (FBNetV2 section 3.1): entry c is the sum of the gates of all options wider than c.

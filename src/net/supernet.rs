@@ -9,7 +9,7 @@ use super::gates::{
 use super::resolution::ResolutionPath;
 use super::{GatedNetwork, Network};
 use crate::cost::{self, Cost, Traced};
-use crate::nn::{Params, Pass};
+use crate::nn::{Params, Pass, Rows};
 use crate::recipe::MaskPlace;
 use crate::rng::Seed;
 use crate::space::{BlockChoices, BlockType, Expansion, NetworkPlan, SearchSpace, branch_types};
@@ -55,11 +55,10 @@ impl Supernet {
     /// of each stage, which is multiplied by the gate of the resolution.
     fn paths(
         &self,
-        pass: &mut Pass<'_>,
+        rows: &mut Rows,
         blocks: &[BlockGates],
         gates: &NetGates,
-        wanted: bool,
-    ) -> Result<Vec<Rc<ResolutionPath>>> {
+    ) -> Vec<Rc<ResolutionPath>> {
         let several = self.space.resolutions.len() > 1;
         let resolutions = self.space.resolutions.iter().zip(&gates.resolutions).rev();
         let path = |(i, (side, gate)): (usize, (&usize, &f64))| {
@@ -72,19 +71,19 @@ impl Supernet {
                 if several {
                     let mask = mask.unwrap_or_else(|| vec![1.0; choices.width_max()]);
                     let row: Vec<f64> = mask.iter().map(|entry| entry * gate).collect();
-                    block.width = Some(pass.row(&row, wanted)?);
+                    block.width = Some(rows.row(&row));
                 } else if let Some(mask) = mask {
-                    block.width = Some(pass.row(&mask, wanted)?);
+                    block.width = Some(rows.row(&mask));
                 }
                 own.push(block);
             }
             if !several {
-                return Ok(Rc::new(ResolutionPath::only(own)));
+                return Rc::new(ResolutionPath::only(own));
             }
-            let mut row = |width: usize| pass.row(&vec![*gate; width], wanted).map(Some);
-            let (stem, head) = (row(self.space.stem.width)?, row(self.space.head.width)?);
+            let mut row = |width: usize| Some(rows.row(&vec![*gate; width]));
+            let (stem, head) = (row(self.space.stem.width), row(self.space.head.width));
             let side = (i > 0).then_some(*side);
-            Ok(Rc::new(ResolutionPath { side, share: *gate, stem, head, blocks: own }))
+            Rc::new(ResolutionPath { side, share: *gate, stem, head, blocks: own })
         };
         resolutions.enumerate().map(path).collect()
     }
@@ -94,39 +93,38 @@ impl Supernet {
     /// depends on the earlier blocks.
     fn bind(
         &self,
-        pass: &mut Pass<'_>,
+        rows: &mut Rows,
         choices: &BlockChoices,
         values: &GateValues,
         incoming: &[(usize, Traced)],
-        wanted: bool,
-    ) -> Result<BlockGates> {
+    ) -> BlockGates {
         let (mids, shares): (Vec<usize>, Vec<f64>) = match &choices.expansion {
             Expansion::None => incoming.iter().map(|(c, p)| (*c, p.value())).unzip(),
             Expansion::Options { mids, .. } => (mids.clone(), values.expansions.clone()),
         };
         let divisor = self.space.channel_divisor;
-        let mut gates = mask_hidden(pass, (&mids, &shares), divisor, self.masks, wanted)?;
+        let mut gates = mask_hidden(rows, (&mids, &shares), divisor, self.masks);
         if choices.types.len() > 1 {
             let branches: Vec<f64> =
                 branch_types(choices).map(|(type_index, _)| values.types[type_index]).collect();
             if !branches.is_empty() {
-                gates.branches = Some(pass.row(&branches, wanted)?);
+                gates.branches = Some(rows.row(&branches));
             }
         }
         if choices.adds_input() {
-            gates.identity = Some(pass.row(&[values.identity], wanted)?);
+            gates.identity = Some(rows.row(&[values.identity]));
         }
         if choices.widths.len() > 1 {
-            let mut mask = || pass.row(&prefix_mask(&choices.widths, &values.widths), wanted);
+            let mut mask = || Some(rows.row(&prefix_mask(&choices.widths, &values.widths)));
             match self.masks {
-                MaskPlace::BeforeNorm => gates.filters.project = Some(mask()?),
+                MaskPlace::BeforeNorm => gates.filters.project = mask(),
                 MaskPlace::AfterNorm if choices.types.contains(&BlockType::Residual) => {
-                    gates.inner = Some(mask()?);
+                    gates.inner = mask();
                 }
                 MaskPlace::AfterNorm => {}
             }
         }
-        Ok(gates)
+        gates
     }
 }
 
@@ -177,12 +175,13 @@ impl GatedNetwork for Supernet {
         gradients_wanted: bool,
     ) -> Result<(Value, SupernetTapeGates)> {
         let inputs = InputWidths::new(&self.space, gates);
-        let mut blocks: Vec<BlockGates> = Vec::with_capacity(gates.blocks.len());
-        let choices = self.space.blocks.iter().zip(&gates.blocks);
-        for ((choices, values), incoming) in choices.zip(&inputs.widths) {
-            blocks.push(self.bind(pass, choices, values, incoming, gradients_wanted)?);
-        }
-        let paths = self.paths(pass, &blocks, gates, gradients_wanted)?;
+        let paths = pass.rows(gradients_wanted, |rows| {
+            let choices = self.space.blocks.iter().zip(&gates.blocks).zip(&inputs.widths);
+            let blocks: Vec<BlockGates> = choices
+                .map(|((choices, values), incoming)| self.bind(rows, choices, values, incoming))
+                .collect();
+            self.paths(rows, &blocks, gates)
+        })?;
         let logits = self.net.forward_gated(pass, images, &paths)?;
         Ok((logits, SupernetTapeGates { paths, values: gates.clone(), inputs }))
     }

@@ -4,4 +4,4 @@ mod layers;
 mod params;
 
 pub use layers::{BatchNorm, Conv, Conv1x1, Depthwise, Linear, SqueezeExcite};
-pub use params::{BufferId, Init, ParamId, Params, Pass};
+pub use params::{BufferId, Init, ParamId, Params, Pass, Rows};

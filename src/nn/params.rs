@@ -1,10 +1,12 @@
 //! Parameters and buffers in the order of their creation, and the forward pass that uses them.
 
 use crate::hex::hex;
+use crate::ops::gpu::{download, upload, upload_rows};
+use crate::ops::update;
 use crate::recipe::Recompute;
 use crate::rng::Seed;
 use crate::tape::{LeafGradients, Tape, Value};
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use sha2::{Digest, Sha256};
 use std::rc::Rc;
 
@@ -88,7 +90,7 @@ impl Params {
         name.insert_str(0, &self.prefix);
         let count = shape.iter().product();
         let data = self.seed.map_or(vec![0.0; count], |seed| init.draw(seed, &name, count));
-        let tensor = Tensor::from_vec(data, shape, &self.device)?;
+        let tensor = upload(data, shape, &self.device)?;
         self.params.push(Param { name, tensor, decays: !matches!(init, Init::Constant(_)) });
         Ok(ParamId(self.params.len() - 1))
     }
@@ -98,7 +100,7 @@ impl Params {
     /// # Errors
     /// When the device has no memory left.
     pub fn add_buffer(&mut self, mut name: String, len: usize, value: f32) -> Result<BufferId> {
-        let tensor = Tensor::from_vec(vec![value; len], len, &self.device)?;
+        let tensor = upload(vec![value; len], len, &self.device)?;
         name.insert_str(0, &self.prefix);
         self.buffers.push((name, tensor));
         Ok(BufferId(self.buffers.len() - 1))
@@ -113,14 +115,15 @@ impl Params {
         if along.len() != self.params.len() {
             candle_core::bail!("{} directions for {} parameters", along.len(), self.params.len());
         }
-        let params = self.params.iter().zip(along).map(|(param, along)| {
-            let tensor = match along {
-                Some(along) => (&param.tensor + (along * factor)?)?,
-                None => param.tensor.copy()?,
-            };
-            Ok(Param { name: param.name.clone(), tensor, decays: param.decays })
+        let pairs: Vec<_> =
+            self.params.iter().map(|p| &p.tensor).zip(along.iter().map(Option::as_ref)).collect();
+        let moved = self.params.iter().zip(update::moved(&pairs, factor)?);
+        let params = moved.map(|(Param { name, decays, .. }, tensor)| Param {
+            name: name.clone(),
+            tensor,
+            decays: *decays,
         });
-        let params = params.collect::<Result<_>>()?;
+        let params = params.collect();
         // Buffers can be shared: they are replaced, never changed in place.
         let buffers = self.buffers.clone();
         let (prefix, device) = (self.prefix.clone(), self.device.clone());
@@ -208,11 +211,35 @@ impl Params {
         let mut hash = Sha256::new();
         for (name, tensor) in self.named() {
             hash.update(name.as_bytes());
-            for value in tensor.flatten_all()?.to_vec1::<f32>()? {
+            for value in download(tensor)? {
                 hash.update(value.to_le_bytes());
             }
         }
         Ok(hex(&hash.finalize()))
+    }
+}
+
+/// Hands out the rows of a pass, see [`Pass::rows`].
+pub struct Rows {
+    /// What was asked for, in order.
+    collected: Vec<Vec<f32>>,
+    /// The same on the device, once all are known.
+    values: Option<std::vec::IntoIter<Value>>,
+    /// Stands for a row that is not on the device yet.
+    empty: Value,
+}
+
+impl Rows {
+    /// A row of numbers: gates or a mask.
+    pub fn row(&mut self, row: &[f64]) -> Value {
+        let value = match &mut self.values {
+            Some(values) => values.next(),
+            None => {
+                self.collected.push(row.iter().map(|v| *v as f32).collect());
+                None
+            }
+        };
+        value.unwrap_or_else(|| self.empty.clone())
     }
 }
 
@@ -352,18 +379,33 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// A row of numbers: gates or a mask. `wanted` asks for its gradient.
+    /// What `bind` makes of rows of numbers: gates and masks. `wanted` asks for their gradients. All rows
+    /// come to the device in one upload, so `bind` runs twice: first to collect the rows, and then to
+    /// use them. It must ask for the same rows each time.
     ///
     /// # Errors
-    /// When the device has no memory left, or a gradient is asked for in an inference pass: the backward
+    /// When the device has no memory left, or gradients are asked for in an inference pass: the backward
     /// passes of the operators take the statistics for functions of the batch.
-    pub fn row(&mut self, row: &[f64], wanted: bool) -> Result<Value> {
+    pub fn rows<T>(&mut self, wanted: bool, bind: impl Fn(&mut Rows) -> T) -> Result<T> {
         if wanted && !self.training {
             candle_core::bail!("an inference pass has no gradients");
         }
-        let data: Vec<f32> = row.iter().map(|v| *v as f32).collect();
-        let tensor = Tensor::from_vec(data, row.len(), &self.device)?;
-        Ok(if wanted { self.tape.watch(&tensor) } else { Value::constant(tensor) })
+        let empty = Value::constant(Tensor::zeros(0, DType::F32, &Device::Cpu)?);
+        let mut rows = Rows { collected: Vec::new(), values: None, empty };
+        bind(&mut rows);
+        let tensors = upload_rows(std::mem::take(&mut rows.collected), &self.device)?.into_iter();
+        let mut value = |t: Tensor| if wanted { self.tape.watch(&t) } else { Value::constant(t) };
+        let values: Vec<Value> = tensors.map(&mut value).collect();
+        rows.values = Some(values.into_iter());
+        Ok(bind(&mut rows))
+    }
+
+    /// A constant row of ones.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn ones(&self, len: usize) -> Result<Value> {
+        Ok(Value::constant(Tensor::ones(len, DType::F32, &self.device)?))
     }
 
     /// Runs the backward pass. Returns the gradients of the parameters in their order, `None` for those

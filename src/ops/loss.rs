@@ -1,17 +1,76 @@
 //! Cross-entropy with label smoothing.
 
-use super::host::{Host, tensor};
-use super::no_kernel;
-use candle_core::{Device, Result, Tensor, bail};
+mod gpu;
 
-/// The loss of a batch, its gradient, and the number of correct predictions.
-pub struct CrossEntropy {
+use super::gpu::{Deferred, Gpu};
+use super::host::{Host, tensor};
+use candle_core::{Result, Tensor, bail};
+use std::ops::Deref;
+
+/// The classes of a batch, one index per image.
+#[derive(Clone, Debug)]
+pub struct Labels {
+    indices: Vec<u32>,
+    /// The indices as f32 `[n]`, where the batch is on a GPU.
+    on_gpu: Option<Tensor>,
+}
+
+impl Labels {
+    /// Labels that were copied to the GPU with their batch, as f32 `[n]`.
+    #[must_use]
+    pub fn on_gpu(indices: Vec<u32>, tensor: Tensor) -> Self {
+        Self { indices, on_gpu: Some(tensor) }
+    }
+}
+
+impl From<Vec<u32>> for Labels {
+    fn from(indices: Vec<u32>) -> Self {
+        Self { indices, on_gpu: None }
+    }
+}
+
+impl Deref for Labels {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        &self.indices
+    }
+}
+
+/// The loss of a batch, and the number of correct predictions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchLoss {
     /// Mean over the batch, in nats.
     pub loss: f64,
-    /// d loss / d logits, `[n, classes]`.
-    pub dlogits: Tensor,
     /// Images whose largest logit is at the label; of equal logits the first counts.
     pub correct: usize,
+}
+
+impl BatchLoss {
+    /// From [`CrossEntropy::numbers`].
+    #[must_use]
+    pub fn of(numbers: &[f64]) -> Self {
+        let number = |i: usize| numbers.get(i).copied().unwrap_or(f64::NAN);
+        Self { loss: number(0), correct: number(1) as usize }
+    }
+}
+
+/// The loss of a batch and its gradient. On a GPU both are still being computed.
+pub struct CrossEntropy {
+    /// What [`BatchLoss::of`] takes.
+    pub numbers: Deferred,
+    /// d loss / d logits, `[n, classes]`.
+    pub dlogits: Tensor,
+}
+
+impl CrossEntropy {
+    /// The loss. On a GPU, waits for it.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn read(&self) -> Result<BatchLoss> {
+        Ok(BatchLoss::of(&self.numbers.read()?))
+    }
 }
 
 /// Mean over the batch of -Σ_k q_k ln p_k, p = softmax(logits), q = 1 - s at the label plus
@@ -19,28 +78,25 @@ pub struct CrossEntropy {
 ///
 /// # Errors
 /// When a label is no class or the device has no kernel.
-pub fn cross_entropy(logits: &Tensor, labels: &[u32], smoothing: f64) -> Result<CrossEntropy> {
+pub fn cross_entropy(logits: &Tensor, labels: &Labels, smoothing: f64) -> Result<CrossEntropy> {
     let (n, classes) = logits.dims2()?;
     if labels.len() != n || labels.iter().any(|l| *l as usize >= classes) {
         bail!("cross_entropy: {} labels for {n} images of {classes} classes", labels.len());
     }
-    match logits.device() {
-        Device::Cpu => {
-            let xs = Host::of(logits)?;
-            let mut dlogits = vec![0f32; n * classes];
-            let (mut loss, mut correct) = (0.0, 0);
-            for (i, (x, d)) in
-                xs.chunks_exact(classes).zip(dlogits.chunks_exact_mut(classes)).enumerate()
-            {
-                let label = labels[i] as usize;
-                let (value, hit) = one_image(x, label, smoothing, n, d);
-                loss += value / n as f64;
-                correct += usize::from(hit);
-            }
-            Ok(CrossEntropy { loss, dlogits: tensor(dlogits, (n, classes))?, correct })
-        }
-        device => no_kernel("cross_entropy", device),
+    if let Some(gpu) = Gpu::of(logits.device())? {
+        return gpu::cross_entropy(&gpu, logits, labels, smoothing);
     }
+    let xs = Host::of(logits)?;
+    let mut dlogits = vec![0f32; n * classes];
+    let (mut loss, mut correct) = (0.0, 0);
+    for (i, (x, d)) in xs.chunks_exact(classes).zip(dlogits.chunks_exact_mut(classes)).enumerate() {
+        let label = labels[i] as usize;
+        let (value, hit) = one_image(x, label, smoothing, n, d);
+        loss += value / n as f64;
+        correct += usize::from(hit);
+    }
+    let numbers = Deferred::known(vec![loss, correct as f64]);
+    Ok(CrossEntropy { numbers, dlogits: tensor(dlogits, (n, classes))? })
 }
 
 fn one_image(x: &[f32], label: usize, smoothing: f64, n: usize, d: &mut [f32]) -> (f64, bool) {

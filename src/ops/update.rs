@@ -1,5 +1,8 @@
 //! In-place arithmetic: sums of gradients and the step of SGD.
 
+mod gpu;
+
+use super::gpu::{Deferred, Gpu};
 use super::host::Host;
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
 
@@ -8,35 +11,72 @@ use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, ba
 /// # Errors
 /// When the shapes differ or the device has no kernel.
 pub fn accumulate(total: &Tensor, part: &Tensor) -> Result<()> {
+    if let Some(gpu) = Gpu::of(total.device())? {
+        return gpu::accumulate(&gpu, total, part);
+    }
     total.inplace_op2(part, &Axpby { a: 1.0, b: 1.0 })
 }
 
-/// One step of SGD with momentum, in place: v ← μ v + s g + λ w, w ← w - η v.
+/// One step of SGD with momentum, in place: v ← μ v + s g + λ w, w ← w - η v. The factor s clips the
+/// norm of all gradients together.
 #[derive(Clone, Copy, Debug)]
 pub struct SgdStep {
     /// η
     pub learning_rate: f64,
     /// μ
     pub momentum: f64,
-    /// λ
+    /// λ, zero for parameters that do not decay.
     pub weight_decay: f64,
-    /// s, less than one if the gradient is clipped.
-    pub gradient_scale: f64,
+    /// The largest norm of the gradients; s = 1 without one.
+    pub clip_norm: Option<f64>,
+}
+
+/// A parameter with its velocity and gradient.
+#[derive(Clone, Copy, Debug)]
+pub struct SgdOperands<'a> {
+    pub weight: &'a Tensor,
+    pub velocity: &'a Tensor,
+    pub gradient: &'a Tensor,
+    pub decays: bool,
 }
 
 impl SgdStep {
-    /// Moves `weight` and `velocity` along `gradient`.
+    /// Moves all weights and velocities along the gradients.
     ///
     /// # Errors
     /// When the shapes differ or the device has no kernel.
-    pub fn apply(&self, weight: &Tensor, velocity: &Tensor, gradient: &Tensor) -> Result<()> {
-        velocity.inplace_op3(gradient, weight, self)?;
-        weight.inplace_op2(velocity, &Axpby { a: 1.0, b: -self.learning_rate })
+    pub fn apply(&self, parameters: &[SgdOperands<'_>]) -> Result<()> {
+        let Some(first) = parameters.first() else { return Ok(()) };
+        if let Some(gpu) = Gpu::of(first.weight.device())? {
+            return gpu::sgd(&gpu, self, parameters);
+        }
+        let gradient_scale = self.gradient_scale(parameters)?;
+        for SgdOperands { weight, velocity, gradient, decays } in parameters {
+            let weight_decay = if *decays { self.weight_decay } else { 0.0 };
+            let step = VelocityStep { momentum: self.momentum, weight_decay, gradient_scale };
+            velocity.inplace_op3(gradient, weight, &step)?;
+            weight.inplace_op2(velocity, &Axpby { a: 1.0, b: -self.learning_rate })?;
+        }
+        Ok(())
+    }
+
+    /// s
+    fn gradient_scale(&self, parameters: &[SgdOperands<'_>]) -> Result<f64> {
+        let Some(bound) = self.clip_norm else { return Ok(1.0) };
+        let norm = host_squares(parameters.iter().map(|parameter| parameter.gradient))?.sqrt();
+        // A norm that is not finite does not clip: the check of the next loss reports it.
+        Ok(if norm > bound { bound / norm } else { 1.0 })
     }
 }
 
 /// v ← μ v + s g + λ w.
-impl InplaceOp3 for SgdStep {
+struct VelocityStep {
+    momentum: f64,
+    weight_decay: f64,
+    gradient_scale: f64,
+}
+
+impl InplaceOp3 for VelocityStep {
     fn name(&self) -> &'static str {
         "sgd"
     }
@@ -77,12 +117,42 @@ fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut
     }
 }
 
-/// Σ x², in f64.
+/// x + `factor` · along for each pair, in new tensors; x where there is no direction.
 ///
 /// # Errors
-/// When the tensor is not on the CPU.
-pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
-    Ok(Host::of(x)?.iter().map(|v| f64::from(*v).powi(2)).sum())
+/// When the shapes differ or the device has no kernel.
+pub fn moved(pairs: &[(&Tensor, Option<&Tensor>)], factor: f64) -> Result<Vec<Tensor>> {
+    let Some((first, _)) = pairs.first() else { return Ok(Vec::new()) };
+    if let Some(gpu) = Gpu::of(first.device())? {
+        return gpu::moved(&gpu, pairs, factor);
+    }
+    let moved = pairs.iter().map(|(x, along)| match along {
+        Some(along) => *x + (*along * factor)?,
+        None => x.copy(),
+    });
+    moved.collect()
+}
+
+/// Σ x² over all tensors, one number.
+///
+/// # Errors
+/// When the device has no kernel.
+pub fn sum_of_squares(tensors: &[&Tensor]) -> Result<Deferred> {
+    if let Some(first) = tensors.first()
+        && let Some(gpu) = Gpu::of(first.device())?
+    {
+        return gpu::sum_of_squares(&gpu, tensors);
+    }
+    Ok(Deferred::known(vec![host_squares(tensors.iter().copied())?]))
+}
+
+/// Σ x², in f64.
+fn host_squares<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Result<f64> {
+    let mut total = 0.0;
+    for x in tensors {
+        total += Host::of(x)?.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+    }
+    Ok(total)
 }
 
 /// x ← a x + b y.

@@ -4,10 +4,12 @@
 use crate::data::Batch;
 use crate::net::{GatedNetwork, NetGates};
 use crate::nn::{Params, Pass};
-use crate::ops::loss::{CrossEntropy, cross_entropy};
+use crate::ops::gpu::Deferred;
+use crate::ops::loss::{BatchLoss, cross_entropy};
 use crate::ops::update::sum_of_squares;
 use crate::recipe::Recompute;
 use crate::record::Work;
+use crate::tape::LeafGradients;
 use anyhow::Result;
 use candle_core::Tensor;
 
@@ -39,10 +41,11 @@ impl<N: GatedNetwork> GatedNet<'_, N> {
         params: &mut Params,
         held_out: &Batch,
         work: &mut Work,
-    ) -> Result<(CrossEntropy, NetGates)> {
-        let (result, _, by_gates) = self.gradients(Pass::frozen(params), held_out, true)?;
+    ) -> Result<(BatchLoss, NetGates)> {
+        let mut found = self.gradients(Pass::frozen(params), held_out, true)?;
         work.add_arch_gradient(self.macs, held_out.labels.len());
-        Ok((result, by_gates))
+        let numbers = found.others.read(&[&found.loss])?;
+        Ok((BatchLoss::of(&numbers[0]), self.by_gates(&mut found)?))
     }
 
     /// L(w') on `held_out`, and dL(w')/dg with w' = w - ξ ∇_w T(w), T being the cross-entropy on the
@@ -57,16 +60,20 @@ impl<N: GatedNetwork> GatedNet<'_, N> {
         held_out: &Batch,
         next: NextBatch<'_>,
         work: &mut Work,
-    ) -> Result<(CrossEntropy, NetGates)> {
+    ) -> Result<(BatchLoss, NetGates)> {
         let NextBatch { batch, rate } = next;
-        let (_, down, _) = self.gradients(Pass::training(params), batch, false)?;
+        let down = self.gradients(Pass::training(params), batch, false)?.by_weights;
         work.add_training(self.macs, batch.labels.len());
         let mut ahead = params.moved(&down, -rate)?;
         drop(down);
-        let (result, v, mut total) = self.gradients(Pass::training(&mut ahead), held_out, true)?;
+        let mut found = self.gradients(Pass::training(&mut ahead), held_out, true)?;
         work.add_training(self.macs, held_out.labels.len());
         drop(ahead);
-        let epsilon = PROBE / norm(&v)?;
+        let v = std::mem::take(&mut found.by_weights);
+        let squares = sum_of_squares(&v.iter().flatten().collect::<Vec<_>>())?;
+        let numbers = found.others.read(&[&found.loss, &squares])?;
+        let (result, mut total) = (BatchLoss::of(&numbers[0]), self.by_gates(&mut found)?);
+        let epsilon = PROBE / numbers[1][0].sqrt();
         // At a minimum of L the second-order term is zero.
         if epsilon.is_finite() {
             for side in [epsilon, -epsilon] {
@@ -78,30 +85,29 @@ impl<N: GatedNetwork> GatedNet<'_, N> {
         Ok((result, total))
     }
 
-    /// The cross-entropy on a batch, its gradients by weights (where the pass trains them), and by gates
-    /// (where they are wanted).
-    fn gradients(
-        &self,
-        pass: Pass<'_>,
-        batch: &Batch,
-        gates_wanted: bool,
-    ) -> Result<(CrossEntropy, Vec<Option<Tensor>>, NetGates)> {
+    /// The gradients of the cross-entropy on a batch: by weights where the pass trains them, by gates
+    /// where they are wanted. Reads nothing from the device.
+    fn gradients(&self, pass: Pass<'_>, batch: &Batch, gates_wanted: bool) -> Result<Gradients<N>> {
         let mut pass = pass.recomputing(self.recompute);
         let (logits, bound) = self.net.forward(&mut pass, &batch.xs, self.gates, gates_wanted)?;
         let result = cross_entropy(logits.tensor(), &batch.labels, 0.0)?;
-        let (by_weights, mut others) = pass.backward(&logits, result.dlogits.clone())?;
-        let by_gates = self.net.gate_gradients(&bound, &mut others)?;
-        Ok((result, by_weights, by_gates))
+        let (by_weights, others) = pass.backward(&logits, result.dlogits)?;
+        Ok(Gradients { loss: result.numbers, by_weights, bound, others })
+    }
+
+    fn by_gates(&self, found: &mut Gradients<N>) -> Result<NetGates> {
+        Ok(self.net.gate_gradients(&found.bound, &mut found.others)?)
     }
 }
 
-/// The L2 norm of a direction in weight space.
-fn norm(direction: &[Option<Tensor>]) -> Result<f64> {
-    let mut squares = 0.0;
-    for part in direction.iter().flatten() {
-        squares += sum_of_squares(part)?;
-    }
-    Ok(squares.sqrt())
+/// The gradients of a pass, still on the device.
+struct Gradients<N: GatedNetwork> {
+    /// For [`BatchLoss::of`].
+    loss: Deferred,
+    by_weights: Vec<Option<Tensor>>,
+    bound: N::TapeGates,
+    /// Those of the gates.
+    others: LeafGradients,
 }
 
 fn add_scaled(total: &mut NetGates, factor: f64, part: &NetGates) {

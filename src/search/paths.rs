@@ -17,7 +17,7 @@ use super::incumbent::Incumbent;
 use super::score::{Scorer, split};
 use super::{SearchData, SearchOutcome};
 use crate::cost;
-use crate::data::{Batch, Loader};
+use crate::data::{Batch, Loader, prefetched};
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::progress::Amount;
@@ -67,7 +67,7 @@ impl Paths {
     pub fn step(&mut self, decisions: &Decisions, batch: &Batch, rate: f64) -> Result<Step> {
         let mut cut = self.weights.extract(decisions)?;
         let mut optimizer = SgdState::resumed(self.config, cut.slices_of(&self.velocities)?);
-        let (net, target) = (&cut.net, (&batch.labels[..], 0.0));
+        let (net, target) = (&cut.net, (&batch.labels, 0.0));
         let step =
             sgd_step(&mut cut.params, &mut optimizer, rate, target, self.recompute, |pass| {
                 net.forward(pass, &batch.xs)
@@ -104,10 +104,12 @@ fn train(
     let mut last = Score::default();
     for epoch in 0..config.epochs as u64 {
         let start = Instant::now();
-        let mean = steps.epoch(loader.epoch(epoch), |batch, step, rate| {
-            let path = draw(space, range, &mut seed.stream("paths/draw", step))?;
-            work.add_training(cost::count(&space.decide(&path)).macs, batch.labels.len());
-            paths.step(&path, batch, rate)
+        let mean = prefetched(device, loader.epoch(epoch), |batches| {
+            steps.epoch(batches, |batch, step, rate| {
+                let path = draw(space, range, &mut seed.stream("paths/draw", step))?;
+                work.add_training(cost::count(&space.decide(&path)).macs, batch.labels.len());
+                paths.step(&path, batch, rate)
+            })
         })?;
         let score = mean.score();
         last = score;

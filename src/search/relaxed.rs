@@ -173,7 +173,7 @@ impl<N: GatedNetwork> Relaxation for Relaxed<N> {
         let identities =
             propagate(supernet.space(), &used, &1.0).blocks.into_iter().map(|b| b.identity);
         let gates = net_gates(&used, identities);
-        let target = (&batch.labels[..], 0.0);
+        let target = (&batch.labels, 0.0);
         work.add_training(*macs, batch.labels.len());
         Ok(sgd_step(params, optimizer, rate, target, *recompute, |pass| {
             Ok(supernet.forward(pass, &batch.xs, &gates, false)?.0)
@@ -235,7 +235,7 @@ mod tests {
         let pixels: Vec<f32> =
             (0..4 * side * side * channels).map(|_| noise.normal() as f32).collect();
         let xs = Tensor::from_vec(pixels, (4, side, side, channels), &Device::Cpu).unwrap();
-        Batch { xs, labels: vec![0, 1, 2, 3] }
+        Batch { xs, labels: vec![0, 1, 2, 3].into() }
     }
 
     /// The options whose gates are one.
@@ -333,7 +333,8 @@ mod tests {
             let mut cut = shared.extract(&decisions(&hardened(&soft))).unwrap();
             let mut pass = Pass::training(&mut cut.params);
             let logits = cut.net.forward(&mut pass, &batch.xs).unwrap();
-            let alone = cross_entropy(logits.tensor(), &batch.labels, 0.0).unwrap().loss;
+            let alone = cross_entropy(logits.tensor(), &batch.labels, 0.0).unwrap();
+            let alone = alone.read().unwrap().loss;
             let step = search.weight_step(&batch, 7, 2.0, 0.1).unwrap();
             (step.result.loss, alone)
         });

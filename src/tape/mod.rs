@@ -12,7 +12,9 @@ mod sums;
 
 use crate::memory;
 use crate::ops;
+use crate::ops::gpu::{self, Deferred};
 use candle_core::{Result, Tensor};
+use std::collections::BTreeMap;
 
 /// A tensor on the tape. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -48,6 +50,8 @@ pub struct TapeMark {
 /// Gradients of the watched values.
 pub struct LeafGradients {
     slots: Vec<Option<Tensor>>,
+    /// By slot, those that were read from the device.
+    read: BTreeMap<usize, Vec<f32>>,
 }
 
 impl Value {
@@ -71,6 +75,32 @@ impl LeafGradients {
     /// Takes the gradient of a watched value; `None` if the result does not depend on it.
     pub fn take(&mut self, value: &Value) -> Option<Tensor> {
         value.slot.and_then(|slot| self.slots[slot].take())
+    }
+
+    /// Reads all gradients that are left from the device, and `numbers` with them: one download.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn read(&mut self, numbers: &[&Deferred]) -> Result<Vec<Vec<f64>>> {
+        let left: Vec<(usize, Tensor)> = (self.slots.iter_mut().enumerate())
+            .filter_map(|(slot, gradient)| Some((slot, gradient.take()?)))
+            .collect();
+        let tensors: Vec<&Tensor> = left.iter().map(|(_, gradient)| gradient).collect();
+        let (numbers, values) = gpu::read(numbers, &tensors)?;
+        self.read.extend(left.iter().map(|(slot, _)| *slot).zip(values));
+        Ok(numbers)
+    }
+
+    /// Takes the gradient of a watched value as numbers; reads all that are left where it was not yet.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn take_values(&mut self, value: &Value) -> Result<Option<Vec<f32>>> {
+        let Some(slot) = value.slot else { return Ok(None) };
+        if self.slots[slot].is_some() {
+            self.read(&[])?;
+        }
+        Ok(self.read.remove(&slot))
     }
 }
 
@@ -141,11 +171,12 @@ impl Tape {
     /// When an operator fails.
     pub fn backward(self, of: &Value, gradient: Tensor) -> Result<LeafGradients> {
         let mut slots: Vec<Option<Tensor>> = vec![None; self.slots];
-        let Some(start) = of.slot else { return Ok(LeafGradients { slots }) };
+        let read = BTreeMap::new();
+        let Some(start) = of.slot else { return Ok(LeafGradients { slots, read }) };
         slots[start] = Some(gradient);
         memory::gradients_made(0, || held_bytes(&slots));
         run_backward(self.records, &mut slots)?;
-        Ok(LeafGradients { slots })
+        Ok(LeafGradients { slots, read })
     }
 }
 

@@ -8,11 +8,11 @@ pub use optimizer::{SgdState, learning_rate};
 pub use step::{Step, StepSeconds, sgd_step};
 pub use steps::{Diverged, LoopMetrics, Steps, ensure_finite};
 
-use crate::data::{Dataset, Loader, Split};
+use crate::data::{Dataset, Loader, Split, prefetched};
 use crate::monitor::Monitor;
 use crate::net::Network;
 use crate::nn::Params;
-use crate::ops::loss::{CrossEntropy, cross_entropy};
+use crate::ops::loss::{BatchLoss, cross_entropy};
 use crate::progress::Amount;
 use crate::recipe::TrainConfig;
 use crate::record::Metric;
@@ -91,11 +91,13 @@ pub fn train(
     let (mut processed, mut last) = (0, Score::default());
     for epoch in 0..config.epochs as u64 {
         let start = Instant::now();
-        let mean = steps.epoch(loader.epoch(epoch), |batch, _, rate| {
-            let target = (&batch.labels[..], config.label_smoothing);
-            Ok(sgd_step(params, &mut optimizer, rate, target, config.recompute, |pass| {
-                net.forward(pass, &batch.xs)
-            })?)
+        let mean = prefetched(&device, loader.epoch(epoch), |batches| {
+            steps.epoch(batches, |batch, _, rate| {
+                let target = (&batch.labels, config.label_smoothing);
+                Ok(sgd_step(params, &mut optimizer, rate, target, config.recompute, |pass| {
+                    net.forward(pass, &batch.xs)
+                })?)
+            })
         })?;
         processed += mean.images() as u64;
         last = mean.score();
@@ -130,14 +132,16 @@ pub fn evaluate(
     let device = params.device().clone();
     let loader = Loader::evaluation(dataset, split, indices, EVALUATION_BATCH).on(&device);
     let network = net.freeze(params)?;
-    let mut mean = Mean::default();
-    for batch in loader.epoch(0) {
-        let batch = batch?;
-        let logits = network.forward(&batch.xs)?;
-        let result = cross_entropy(&logits, &batch.labels, 0.0)?;
-        mean.add(&result, batch.labels.len());
-    }
-    Ok(mean.score())
+    prefetched(&device, loader.epoch(0), |batches| {
+        let mut mean = Mean::default();
+        for batch in batches {
+            let batch = batch?;
+            let logits = network.forward(&batch.xs)?;
+            let result = cross_entropy(&logits, &batch.labels, 0.0)?.read()?;
+            mean.add(&result, batch.labels.len());
+        }
+        Ok(mean.score())
+    })
 }
 
 /// A running mean over batches.
@@ -150,7 +154,7 @@ pub struct Mean {
 
 impl Mean {
     /// Adds a batch of `images`.
-    pub fn add(&mut self, result: &CrossEntropy, images: usize) {
+    pub fn add(&mut self, result: &BatchLoss, images: usize) {
         self.loss += result.loss * images as f64;
         self.correct += result.correct;
         self.images += images;

@@ -1,7 +1,7 @@
 //! SGD with momentum over all parameters of a network.
 
 use crate::nn::Params;
-use crate::ops::update::{SgdStep, sum_of_squares};
+use crate::ops::update::{SgdOperands, SgdStep};
 use crate::recipe::{Schedule, Sgd};
 use candle_core::{Result, Tensor};
 
@@ -58,31 +58,13 @@ impl SgdState {
         gradients: &[Option<Tensor>],
         learning_rate: f64,
     ) -> Result<()> {
-        let gradient_scale = self.gradient_scale(gradients)?;
-        let moved = params.tensors().zip(&self.velocities).zip(gradients);
-        for (((weight, decays), velocity), gradient) in moved {
-            let Some(gradient) = gradient else { continue };
-            let step = SgdStep {
-                learning_rate,
-                momentum: self.config.momentum,
-                weight_decay: if decays { self.config.weight_decay } else { 0.0 },
-                gradient_scale,
-            };
-            step.apply(weight, velocity, gradient)?;
-        }
-        Ok(())
-    }
-
-    /// The factor that clips the gradients' norm to the bound.
-    fn gradient_scale(&self, gradients: &[Option<Tensor>]) -> Result<f64> {
-        let Some(bound) = self.config.clip_norm else { return Ok(1.0) };
-        let mut squares = 0.0;
-        for gradient in gradients.iter().flatten() {
-            squares += sum_of_squares(gradient)?;
-        }
-        let norm = squares.sqrt();
-        // A norm that is not finite does not clip: the check of the next loss reports it.
-        Ok(if norm > bound { bound / norm } else { 1.0 })
+        let Sgd { momentum, weight_decay, clip_norm, .. } = self.config;
+        let all = params.tensors().zip(&self.velocities).zip(gradients);
+        let moved = all.filter_map(|(((weight, decays), velocity), gradient)| {
+            Some(SgdOperands { weight, velocity, gradient: gradient.as_ref()?, decays })
+        });
+        let step = SgdStep { learning_rate, momentum, weight_decay, clip_norm };
+        step.apply(&moved.collect::<Vec<_>>())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::SgdState;
 use crate::nn::{Params, Pass};
-use crate::ops::loss::{CrossEntropy, cross_entropy};
+use crate::ops::loss::{BatchLoss, Labels, cross_entropy};
 use crate::recipe::Recompute;
 use crate::tape::Value;
 use candle_core::Result;
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 /// The loss of a step, and how long its parts took.
 pub struct Step {
-    pub result: CrossEntropy,
+    pub result: BatchLoss,
     pub seconds: StepSeconds,
 }
 
@@ -31,7 +31,7 @@ pub fn sgd_step(
     params: &mut Params,
     optimizer: &mut SgdState,
     learning_rate: f64,
-    (labels, smoothing): (&[u32], f64),
+    (labels, smoothing): (&Labels, f64),
     recompute: Recompute,
     forward: impl FnOnce(&mut Pass<'_>) -> Result<Value>,
 ) -> Result<Step> {
@@ -43,6 +43,8 @@ pub fn sgd_step(
     let (gradients, _) = pass.backward(&logits, result.dlogits.clone())?;
     let after_backward = Instant::now();
     optimizer.step(params, &gradients, learning_rate)?;
+    // On a GPU the only wait of the step.
+    let result = result.read()?;
     let seconds = StepSeconds {
         forward: (after_forward - start).as_secs_f64(),
         backward: (after_backward - after_forward).as_secs_f64(),

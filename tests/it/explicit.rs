@@ -7,13 +7,12 @@ mod resolutions;
 mod tied;
 
 use crate::harness::named_gradients;
-use crate::numbers::{random_map, scramble, values};
+use crate::numbers::{loss_of, random_map, scramble, values};
 use crate::reference::Map;
 use crate::spaces::{self, gate_values, random_probabilities, shipped};
 use candle_core::{Device, Tensor};
 use repro::net::{ExplicitSupernet, GatedNetwork, NetGates};
 use repro::nn::{Params, Pass};
-use repro::ops::loss;
 use repro::recipe::Recompute;
 use repro::rng::Seed;
 use repro::space::SearchSpace;
@@ -99,7 +98,7 @@ fn run(
 ) -> Found {
     let mut pass = Pass::training(params);
     let (logits, bound) = net.forward(&mut pass, &images.tensor(), gates, true).unwrap();
-    let result = loss::cross_entropy(logits.tensor(), labels, 0.0).unwrap();
+    let result = loss_of(logits.tensor(), labels, 0.0).unwrap();
     let (gradients, mut others) = pass.backward(&logits, result.dlogits).unwrap();
     Found {
         logits: values(logits.tensor()),
@@ -117,7 +116,7 @@ fn recomputing_options_gives_equal_bits() {
         let pass = if frozen { Pass::frozen(&mut s.params) } else { Pass::training(&mut s.params) };
         let mut pass = pass.recomputing(recompute);
         let (logits, bound) = s.net.forward(&mut pass, &s.images.tensor(), &gates, true).unwrap();
-        let result = loss::cross_entropy(logits.tensor(), &s.labels, 0.0).unwrap();
+        let result = loss_of(logits.tensor(), &s.labels, 0.0).unwrap();
         let (weights, mut others) = pass.backward(&logits, result.dlogits).unwrap();
         let by_gates = s.net.gate_gradients(&bound, &mut others).unwrap();
         let weights: Vec<_> = weights.iter().map(|g| g.as_ref().map(values)).collect();

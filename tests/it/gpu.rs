@@ -2,6 +2,7 @@
 //! sanitizers, and with deliberate faults that they must find.
 
 mod faults;
+mod flow;
 mod library;
 mod smoke;
 
@@ -45,14 +46,23 @@ fn assert_pass(build: Build, order: u64, filters: &[&str]) {
     assert!(passed.is_some_and(|n| n > 20), "{build:?}, order {order}: {said}");
 }
 
-/// Operators, blocks, inference and recomputation.
-const NUMERIC: [&str; 4] = ["operators::", "blocks::", "inference::", "recompute::"];
+/// Operators, blocks, inference, recomputation and updates.
+const NUMERIC: [&str; 5] =
+    ["operators::", "blocks::", "inference::", "recompute::", "optimizers::"];
 
 #[test]
 fn numeric_tests_pass_for_every_order_of_threads() {
     for order in 0..3 {
         assert_pass(Build::Plain, order, &NUMERIC);
     }
+}
+
+#[test]
+fn steps_move_few_values_between_host_and_gpu() {
+    let filters = ["gpu::flow::", "--ignored", "--test-threads=1"];
+    let output = tests_on(&library(Build::Plain), Build::Plain, 1, &filters).output().unwrap();
+    let (said, passed) = outcome(&output);
+    assert_eq!(passed, Some(3), "{said}");
 }
 
 #[test]

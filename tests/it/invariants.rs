@@ -5,14 +5,13 @@ use crate::harness::{
     block_params, block_plan, derived, mbconv, named_gradients, params_with, run_block,
 };
 use crate::numbers::{
-    assert_close, assert_gradient, random, random_map, scramble, values, weights,
+    assert_close, assert_gradient, loss_of, random, random_map, scramble, values, weights,
 };
 use crate::reference::{self, BlockGates, Map, Reference, Statistics, Weights};
 use crate::spaces::{decisions, dense, gate_values, one_hot, shipped, small, sparse, unexpanded};
 use candle_core::{Device, Tensor};
 use repro::net::{GatedNetwork, SharedWeights, Supernet};
 use repro::nn::{Params, Pass};
-use repro::ops::loss;
 use repro::rng::Seed;
 use repro::space::Activation::{Hswish, Relu};
 use repro::space::{BlockPlan, Branch, Decisions, SearchSpace};
@@ -226,13 +225,13 @@ impl Supernetwork {
 
         let mut pass = Pass::training(&mut self.params);
         let (logits, _) = self.net.forward(&mut pass, &self.images, &gates, false).unwrap();
-        let result = loss::cross_entropy(logits.tensor(), &self.labels, 0.1).unwrap();
+        let result = loss_of(logits.tensor(), &self.labels, 0.1).unwrap();
         let (gradients, _) = pass.backward(&logits, result.dlogits).unwrap();
         let found = named_gradients(&self.params, &gradients);
 
         let mut pass = Pass::training(&mut own);
         let derived = net.forward(&mut pass, &self.images).unwrap();
-        let result = loss::cross_entropy(derived.tensor(), &self.labels, 0.1).unwrap();
+        let result = loss_of(derived.tensor(), &self.labels, 0.1).unwrap();
         let (gradients, _) = pass.backward(&derived, result.dlogits).unwrap();
 
         let expected = values(derived.tensor());
@@ -342,7 +341,7 @@ fn thread_count_does_not_change_the_bits() {
             let mut pass = Pass::training(&mut s.params);
             let gates = gate_values(&space, &p);
             let (logits, bound) = s.net.forward(&mut pass, &s.images, &gates, true).unwrap();
-            let result = loss::cross_entropy(logits.tensor(), &s.labels, 0.1).unwrap();
+            let result = loss_of(logits.tensor(), &s.labels, 0.1).unwrap();
             let (gradients, mut others) = pass.backward(&logits, result.dlogits).unwrap();
             let by_gates = s.net.gate_gradients(&bound, &mut others).unwrap();
             let gradients: Vec<Vec<f32>> = gradients

@@ -32,7 +32,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("tape", &["memory", "ops", "space"]),
     ("nn", &["hex", "ops", "recipe", "rng", "space", "tape"]),
     ("net", &["cost", "nn", "ops", "recipe", "rng", "space", "tape"]),
-    ("data", &["child", "hex", "progress", "recipe", "rng"]),
+    ("data", &["child", "hex", "ops", "progress", "recipe", "rng"]),
     (
         "train",
         &["data", "net", "nn", "ops", "progress", "recipe", "record", "rng", "tape", "monitor"],

@@ -2,13 +2,14 @@
 //! loss in all parameters and gates against finite differences.
 
 use crate::harness::{named_gradients, scrambled_net};
-use crate::numbers::{assert_close, assert_gradient, random_map, scramble, values, weights};
+use crate::numbers::{
+    assert_close, assert_gradient, loss_of, random_map, scramble, values, weights,
+};
 use crate::reference::{Gates, Map, Reference, Statistics, Weights, cross_entropy, network_gates};
 use crate::spaces::{dense, gate_values, random_probabilities, small, sparse, unexpanded};
 use candle_core::Device;
 use repro::net::{GateValues, GatedNetwork as _, NetGates, Supernet};
 use repro::nn::{Params, Pass};
-use repro::ops::loss;
 use repro::recipe::MaskPlace;
 use repro::rng::Seed;
 use repro::space::{
@@ -137,7 +138,7 @@ fn derived_network_has_correct_gradients() {
             Reference::new(&weights, Statistics::Batch).net(&plan, &images, &Gates::default());
         assert_close(what, &values(logits.tensor()), &expected, VALUE);
         let labels = labels(&images, arch.classes);
-        let result = loss::cross_entropy(logits.tensor(), &labels, SMOOTHING).unwrap();
+        let result = loss_of(logits.tensor(), &labels, SMOOTHING).unwrap();
         let (gradients, _) = pass.backward(&logits, result.dlogits).unwrap();
         let found: Vec<(String, Vec<f64>)> = named_gradients(&params, &gradients)
             .into_iter()
@@ -315,7 +316,7 @@ fn supernet_has_correct_gradients() {
         let mut pass = Pass::training(&mut s.params);
         let (logits, bound) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, true).unwrap();
         assert_close(what, &values(logits.tensor()), &expected, VALUE);
-        let result = loss::cross_entropy(logits.tensor(), &labels, SMOOTHING).unwrap();
+        let result = loss_of(logits.tensor(), &labels, SMOOTHING).unwrap();
         let (gradients, mut others) = pass.backward(&logits, result.dlogits).unwrap();
         let by_gates = s.net.gate_gradients(&bound, &mut others).unwrap();
         let found: Vec<(String, Vec<f64>)> = named_gradients(&s.params, &gradients)
@@ -334,7 +335,7 @@ fn frozen_pass_has_gate_gradients_only() {
     let labels = labels(&s.images, s.space.classes);
     let mut pass = Pass::frozen(&mut s.params);
     let (logits, bound) = s.net.forward(&mut pass, &s.images.tensor(), &s.gates, true).unwrap();
-    let result = loss::cross_entropy(logits.tensor(), &labels, SMOOTHING).unwrap();
+    let result = loss_of(logits.tensor(), &labels, SMOOTHING).unwrap();
     let (gradients, mut others) = pass.backward(&logits, result.dlogits).unwrap();
     assert!(gradients.iter().all(Option::is_none));
     let by_gates = s.net.gate_gradients(&bound, &mut others).unwrap();

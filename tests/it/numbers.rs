@@ -5,6 +5,7 @@ use candle_core::{Device, Tensor};
 use repro::nn::Params;
 use repro::ops;
 use repro::ops::gpu::Fault;
+use repro::ops::loss::BatchLoss;
 use repro::rng::Seed;
 use std::sync::Once;
 
@@ -28,8 +29,9 @@ pub const THREAD_ORDER: &str = "REPRO_TEST_THREAD_ORDER";
 /// A [`ops::gpu::Fault`] of the emulator.
 pub const FAULT: &str = "REPRO_TEST_FAULT";
 
-/// Fills outputs with NaN first, so that a value that is read before it is written shows.
-fn prepare() {
+/// Fills outputs with NaN first, so that a value that is read before it is written shows, and chooses
+/// what runs the operators.
+pub fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         ops::poison_outputs();
@@ -67,6 +69,20 @@ impl Map {
 
 pub fn values(x: &Tensor) -> Vec<f64> {
     x.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
+}
+
+/// A cross-entropy that was read from the device.
+pub struct Loss {
+    pub loss: f64,
+    pub correct: usize,
+    pub dlogits: Tensor,
+}
+
+/// The cross-entropy of labels in host memory.
+pub fn loss_of(logits: &Tensor, labels: &[u32], smoothing: f64) -> candle_core::Result<Loss> {
+    let found = ops::loss::cross_entropy(logits, &labels.to_vec().into(), smoothing)?;
+    let BatchLoss { loss, correct } = found.read()?;
+    Ok(Loss { loss, correct, dlogits: found.dlogits })
 }
 
 /// All parameters and buffers in f64.

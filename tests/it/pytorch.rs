@@ -5,11 +5,11 @@
 //! its norm. The observed differences are 7e-7 in logits, 3e-8 in losses, 4e-6 in gradients, and 1e-5 in
 //! gradients that are zero in exact arithmetic.
 
+use crate::numbers::{Loss, loss_of};
 use candle_core::{Device, Tensor};
 use repro::cost::{BlockProbabilities, Probabilities, propagate};
 use repro::net::{GateValues, GatedNetwork, NetGates, Network, Supernet};
 use repro::nn::{Params, Pass};
-use repro::ops::loss::{CrossEntropy, cross_entropy};
 use repro::recipe::{Schedule, Sgd};
 use repro::rng::Seed;
 use repro::space::{ArchSpec, BlockDecision, Decisions, SearchSpace, parse_space};
@@ -198,7 +198,7 @@ fn supernet_matches_pytorch() {
 
     let mut pass = Pass::training(&mut params);
     let (logits, bound) = net.forward(&mut pass, &images, &gates, true).unwrap();
-    let CrossEntropy { loss, dlogits, .. } = cross_entropy(logits.tensor(), &labels, 0.0).unwrap();
+    let Loss { loss, dlogits, .. } = loss_of(logits.tensor(), &labels, 0.0).unwrap();
     let (gradients, mut rest) = pass.backward(&logits, dlogits).unwrap();
     let of_gates = net.gate_gradients(&bound, &mut rest).unwrap();
 
@@ -253,7 +253,7 @@ fn training_steps_match_pytorch() {
         for (step, expected) in case.losses.iter().enumerate() {
             let mut pass = Pass::training(&mut params);
             let logits = net.forward(&mut pass, &images).unwrap();
-            let result = cross_entropy(logits.tensor(), &labels, fixture.label_smoothing).unwrap();
+            let result = loss_of(logits.tensor(), &labels, fixture.label_smoothing).unwrap();
             let (gradients, _) = pass.backward(&logits, result.dlogits.clone()).unwrap();
             assert_near(&format!("loss {step}"), &[result.loss], &[*expected], *expected);
             if step == 0 {

@@ -1,11 +1,10 @@
 //! Recomputed blocks give the same bits, and every output is written before it is read.
 
-use crate::numbers::{random_map, scramble, values};
+use crate::numbers::{loss_of, random_map, scramble, values};
 use crate::spaces::{gate_values, random_probabilities, small};
 use candle_core::{Device, Tensor};
 use repro::net::{GatedNetwork, Network, Supernet};
 use repro::nn::Pass;
-use repro::ops::loss::cross_entropy;
 use repro::recipe::Recompute;
 use repro::rng::Seed;
 use repro::space::{ArchSpec, BlockDecision, Decisions};
@@ -37,7 +36,7 @@ fn step(recompute: Recompute, frozen: bool) -> (u64, Vec<Option<Vec<u32>>>, Stri
     let pass = if frozen { Pass::frozen(&mut params) } else { Pass::training(&mut params) };
     let mut pass = pass.recomputing(recompute);
     let (logits, bound) = supernet.forward(&mut pass, &images, &gates, true).unwrap();
-    let result = cross_entropy(logits.tensor(), &[0, 1, 2], 0.0).unwrap();
+    let result = loss_of(logits.tensor(), &[0, 1, 2], 0.0).unwrap();
     let (weights, mut others) = pass.backward(&logits, result.dlogits.clone()).unwrap();
     let gates = supernet.gate_gradients(&bound, &mut others).unwrap();
     let weights = weights.iter().map(|d| d.as_ref().map(bits)).collect();
@@ -74,7 +73,7 @@ fn nan_weights_reach_the_loss() {
         spoilt[0] = f64::NAN;
         params.set(name, &crate::numbers::tensor(&spoilt, tensor.dims())).unwrap();
         let logits = net.forward(&mut Pass::training(&mut params), &images).unwrap();
-        let found = cross_entropy(logits.tensor(), &[0, 1], 0.0).unwrap();
+        let found = loss_of(logits.tensor(), &[0, 1], 0.0).unwrap();
         assert!(found.loss.is_nan(), "{name}: {}", found.loss);
         params.set(name, tensor).unwrap();
     }

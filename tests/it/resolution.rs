@@ -3,13 +3,12 @@
 //! so `networks.rs` tests the gradients and `invariants.rs` one-hot choices for every kind of block.
 
 use crate::harness::derived;
-use crate::numbers::{assert_close, random_map, scramble, values};
+use crate::numbers::{assert_close, loss_of, random_map, scramble, values};
 use crate::reference::Map;
 use crate::spaces::{decisions, gate_values, one_hot, parse, small};
 use candle_core::Device;
 use repro::net::{GatedNetwork, NetGates, Supernet};
 use repro::nn::{Params, Pass};
-use repro::ops::loss::cross_entropy;
 use repro::ops::subsample::Grid;
 use repro::rng::Seed;
 use repro::space::{BlockDecision, Decisions, SearchSpace};
@@ -179,7 +178,7 @@ fn recomputing_resolutions_gives_equal_gradients() {
         let images = random_map("images", (3, 12, 12, 1)).tensor();
         let mut pass = Pass::training(&mut params).recomputing(recompute);
         let (logits, bound) = net.forward(&mut pass, &images, &gates, true).unwrap();
-        let result = cross_entropy(logits.tensor(), &[0, 1, 0], 0.0).unwrap();
+        let result = loss_of(logits.tensor(), &[0, 1, 0], 0.0).unwrap();
         let (weights, mut others) = pass.backward(&logits, result.dlogits).unwrap();
         let weights: Vec<Vec<f64>> = weights.iter().map(|d| values(d.as_ref().unwrap())).collect();
         (weights, net.gate_gradients(&bound, &mut others).unwrap())

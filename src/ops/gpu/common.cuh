@@ -1,11 +1,12 @@
 // What every kernel may use. The compiler reads `cuda.cuh` or `emulator.h`, this file, then the kernels.
 //
 // A kernel is `extern "C" __global__ void NAME(…)`. Its parameters are pointers to float, double or
-// unsigned int (const where it only reads), and int, unsigned int or float numbers. Its working memory
-// is `SHARED(float, name)`, whose size the host passes. Threads of a block differ in threadIdx.x only,
-// and there are whole warps of them. Multiply-adds are written as fmaf, so that every compiler rounds
-// alike. A kernel that needs more than 64 registers declares its block, `__global__ void
-// __launch_bounds__(256) NAME(…)`; `.ci/nvrtc` shows how many each needs. There are no atomics: a sum over a batch is taken part by part, then over the parts in order.
+// unsigned int (const where it only reads), int, unsigned int or float numbers, and structs, large ones
+// as BY_VALUE(type). Its working memory is `SHARED(float, name)`, whose size the host passes. Threads of
+// a block differ in threadIdx.x only, and there are whole warps of them. Multiply-adds are written as
+// fmaf, so that every compiler rounds alike. A kernel that needs more than 64 registers declares its
+// block, `__global__ void __launch_bounds__(256) NAME(…)`; `.ci/nvrtc` shows how many each needs. There
+// are no atomics: a sum over a batch is taken part by part, then over the parts in order.
 
 #define WARP 32
 
@@ -16,6 +17,27 @@ static __device__ __forceinline__ T warp_sum(T value) {
         value += __shfl_xor_sync(0xffffffffu, value, offset);
     }
     return value;
+}
+
+// The sum of a value over all threads of a block, in thread 0. `shared` has one double for each warp.
+// All threads must call it.
+static __device__ __forceinline__ double block_sum(double value, double* shared) {
+    value = warp_sum(value);
+    __syncthreads();
+    if (threadIdx.x % WARP == 0) shared[threadIdx.x / WARP] = value;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int warp = 1; warp < int(blockDim.x / WARP); warp++) value += shared[warp];
+    }
+    return value;
+}
+
+// A number in f64 as the sum of two in f32, for a download.
+static __device__ __forceinline__ void write_pair(double value, float* pair) {
+    float high = (float)value, low = (float)(value - high);
+    pair[0] = high;
+    // Not of infinities, whose sum would be NaN.
+    pair[1] = low - low == 0.0f ? low : 0.0f;
 }
 
 // A block as a matrix of threads: a column is a channel, a row a pixel.
@@ -67,4 +89,45 @@ static __device__ __forceinline__ float derivative(int function, float u) {
         case HSIGMOID: return u > -3.0f && u < 3.0f ? SIXTH : 0.0f;
         default: return 1.0f;
     }
+}
+
+// Many tensors in one launch, see `tensors.rs`. A block takes TENSOR_VALUES values of one of them.
+#define MOST_TENSORS 1000
+#define TENSOR_VALUES 1024
+
+struct TensorEntry {
+    // Three buffers of the same length, or null.
+    float* x;
+    float* y;
+    float* z;
+    unsigned int length;
+    // The number of its first block in the grid.
+    unsigned int first;
+};
+
+struct TensorList {
+    TensorEntry entries[MOST_TENSORS];
+    unsigned int count;
+    unsigned int unused;
+};
+
+// The entry of this block.
+static __device__ __forceinline__ unsigned int tensor_of_block(const TensorList& list) {
+    unsigned int low = 0, high = list.count;
+    while (high - low > 1) {
+        unsigned int middle = (low + high) / 2;
+        if (list.entries[middle].first <= blockIdx.x) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+// The values of a tensor that this block takes: from `first` up to `end`.
+static __device__ __forceinline__ void tensor_part(
+    const TensorEntry& entry, unsigned int& first, unsigned int& end) {
+    first = (blockIdx.x - entry.first) * TENSOR_VALUES;
+    end = min(first + TENSOR_VALUES, entry.length);
 }

@@ -6,3 +6,6 @@
 
 // Before a loop whose counter indexes an array that should be in registers.
 #define UNROLL _Pragma("unroll")
+
+// A parameter that is a struct. Kernels only read it, in constant memory.
+#define BY_VALUE(type) const __grid_constant__ type

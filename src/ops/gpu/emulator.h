@@ -63,6 +63,7 @@ inline unsigned lane() { return position.thread.x % 32; }
 #define gridDim (emulator::position.grid_dim)
 
 #define SHARED(type, name) type* name = reinterpret_cast<type*>(emulator::position.shared)
+#define BY_VALUE(type) const type&
 
 #define UNROLL
 
@@ -111,6 +112,12 @@ template <class T> struct Parameter {
     // A struct that is passed by value.
     static bool fits(const Argument& a) { return a.kind == 'p' && a.count == sizeof(T); }
     static T take(void* value) { return *static_cast<T*>(value); }
+    static const char* name() { return "a struct"; }
+};
+template <class T> struct Parameter<const T&> {
+    // BY_VALUE: one copy serves all fibres, whose stacks are small.
+    static bool fits(const Argument& a) { return a.kind == 'p' && a.count == sizeof(T); }
+    static const T& take(void* value) { return *static_cast<T*>(value); }
     static const char* name() { return "a struct"; }
 };
 template <char K> struct Number {

@@ -15,6 +15,7 @@ mod emulator;
 mod scratch;
 mod structs;
 mod sums;
+mod tensors;
 mod traffic;
 mod transfer;
 
@@ -23,8 +24,9 @@ pub use emulator::{Fault, emulate, make_fault, on_host};
 pub(super) use scratch::chunk_images;
 pub use scratch::limit_scratch;
 pub(super) use sums::{ImageParts, Parts, SUM_BLOCK, SUM_SHARED, sum_columns, total, total_f32};
+pub(super) use tensors::{Operands, TensorList};
 pub use traffic::Traffic;
-pub use transfer::{download, upload};
+pub use transfer::{Deferred, download, in_use, read, upload, upload_rows};
 
 use super::no_kernel;
 use crate::recipe::Precision;

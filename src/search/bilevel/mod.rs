@@ -16,7 +16,7 @@ use crate::data::{Batch, Loader};
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::nn::Params;
-use crate::ops::loss::CrossEntropy;
+use crate::ops::loss::BatchLoss;
 use crate::progress::Amount;
 use crate::recipe::{AlphaConfig, Alternation, GradientSearch, Method, SearchConfig};
 use crate::record::{Metric, Work};
@@ -61,7 +61,7 @@ pub trait Relaxation {
 
 /// The losses of one step of α.
 pub struct AlphaStep {
-    pub result: CrossEntropy,
+    pub result: BatchLoss,
     /// The search loss.
     pub loss: f64,
     /// Expected cost in its unit.
@@ -134,7 +134,8 @@ fn learn(
     let alpha_steps = ((config.epochs - alpha.warmup_epochs) * per_epoch) as u64;
     monitor.progress.started("searching", Amount::Steps(steps + alpha_steps));
     let steps = Steps::new(LoopMetrics::SEARCH, &config.weights, steps, monitor);
-    let mut state = Alternating { relaxation, alpha, order: *order, steps, alpha_step: 0 };
+    let mut state =
+        Alternating { relaxation, alpha, order: *order, steps, alpha_step: 0, device: data.device };
     // DARTS passes over the architecture split as often as it needs batches.
     let mut endless = (0..).flat_map(|pass| splits.alpha.epoch(pass));
     let mut last = Score::default();

@@ -1,11 +1,12 @@
 //! Steps of weights and α, in both orders in which a search alternates between them.
 
 use super::{NextBatch, Relaxation};
-use crate::data::Batch;
+use crate::data::{Batch, prefetched};
 use crate::recipe::{AlphaConfig, Order};
 use crate::record::Metric;
 use crate::train::{Mean, Score, Steps, ensure_finite};
 use anyhow::Result;
+use candle_core::Device;
 use std::time::Instant;
 
 /// The state of a search that alternates between weights and α.
@@ -16,6 +17,7 @@ pub(super) struct Alternating<'a, 'w> {
     /// Steps of the weights.
     pub steps: Steps<'a, 'w>,
     pub alpha_step: u64,
+    pub device: &'a Device,
 }
 
 /// Means over an epoch.
@@ -43,17 +45,23 @@ impl Alternating<'_, '_> {
     /// All steps of the weights, then all steps of α.
     pub(super) fn by_epoch(
         &mut self,
-        weights: impl Iterator<Item = candle_core::Result<Batch>>,
-        alpha: impl Iterator<Item = candle_core::Result<Batch>>,
+        weights: impl Iterator<Item = candle_core::Result<Batch>> + Send,
+        alpha: impl Iterator<Item = candle_core::Result<Batch>> + Send,
         tau: f64,
     ) -> Result<EpochMeans> {
         let mut means = EpochMeans::default();
-        for batch in weights {
-            self.weight_step(&batch?, tau, &mut means)?;
-        }
-        for batch in alpha {
-            self.alpha_step(&batch?, None, tau, &mut means)?;
-        }
+        prefetched(self.device, weights, |batches| -> Result<()> {
+            for batch in batches {
+                self.weight_step(&batch?, tau, &mut means)?;
+            }
+            Ok(())
+        })?;
+        prefetched(self.device, alpha, |batches| -> Result<()> {
+            for batch in batches {
+                self.alpha_step(&batch?, None, tau, &mut means)?;
+            }
+            Ok(())
+        })?;
         Ok(means)
     }
 
@@ -61,20 +69,23 @@ impl Alternating<'_, '_> {
     /// of that next step.
     pub(super) fn by_minibatch(
         &mut self,
-        weights: impl Iterator<Item = candle_core::Result<Batch>>,
-        alpha: impl Iterator<Item = candle_core::Result<Batch>>,
+        weights: impl Iterator<Item = candle_core::Result<Batch>> + Send,
+        alpha: impl Iterator<Item = candle_core::Result<Batch>> + Send,
         tau: f64,
     ) -> Result<EpochMeans> {
         let mut means = EpochMeans::default();
-        for (batch, held_out) in weights.zip(alpha) {
-            let (batch, held_out) = (batch?, held_out?);
-            let next = match self.order {
-                Order::First => None,
-                Order::Second => Some(NextBatch { batch: &batch, rate: self.steps.rate() }),
-            };
-            self.alpha_step(&held_out, next, tau, &mut means)?;
-            self.weight_step(&batch, tau, &mut means)?;
-        }
+        prefetched(self.device, weights.zip(alpha), |pairs| -> Result<()> {
+            for (batch, held_out) in pairs {
+                let (batch, held_out) = (batch?, held_out?);
+                let next = match self.order {
+                    Order::First => None,
+                    Order::Second => Some(NextBatch { batch: &batch, rate: self.steps.rate() }),
+                };
+                self.alpha_step(&held_out, next, tau, &mut means)?;
+                self.weight_step(&batch, tau, &mut means)?;
+            }
+            Ok(())
+        })?;
         Ok(means)
     }
 

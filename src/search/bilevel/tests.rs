@@ -7,7 +7,7 @@ use crate::progress::Quiet;
 use crate::recipe::{Augment, MethodName};
 use crate::record::NullRecorder;
 use crate::train::{StepSeconds, learning_rate};
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -31,9 +31,8 @@ fn first_pixels(batch: &Batch) -> Vec<f32> {
     xs.into_iter().map(|image| image[0]).collect()
 }
 
-fn result() -> CrossEntropy {
-    let dlogits = Tensor::zeros((1, 10), candle_core::DType::F32, &Device::Cpu).unwrap();
-    CrossEntropy { loss: 1.0, correct: 0, dlogits }
+fn result() -> BatchLoss {
+    BatchLoss { loss: 1.0, correct: 0 }
 }
 
 impl Relaxation for Fake {

@@ -3,7 +3,7 @@
 
 mod alternation;
 
-use crate::numbers::random_map;
+use crate::numbers::{Loss, loss_of, random_map};
 use crate::spaces::{gate_values, parse};
 use candle_core::{Device, Tensor};
 use repro::cost::{BlockProbabilities, Probabilities, propagate};
@@ -11,7 +11,6 @@ use repro::data::Batch;
 use repro::manifest::{self, Overrides};
 use repro::net::{ExplicitSupernet, GatedNetwork, Supernet};
 use repro::nn::{Params, Pass};
-use repro::ops::loss::{CrossEntropy, cross_entropy};
 use repro::ops::update::accumulate;
 use repro::recipe::{AlphaConfig, LossForm, MethodName, Order, StepConfig, StepKind, SupernetKind};
 use repro::rng::Seed;
@@ -90,7 +89,7 @@ fn explicit(space: &SearchSpace, config: &StepConfig, seed: u64) -> Relaxed<Expl
 fn batch(space: &SearchSpace, label: &str) -> Batch {
     let (n, side) = (9, space.max_resolution());
     let xs = random_map(label, (n, side, side, space.image_channels)).tensor();
-    Batch { xs, labels: (0..n).map(|i| (i % space.classes) as u32).collect() }
+    Batch { xs, labels: (0..n).map(|i| (i % space.classes) as u32).collect::<Vec<_>>().into() }
 }
 
 /// The tiny space, and the same with a choice of resolutions.
@@ -131,11 +130,11 @@ fn descend(
     params: &mut Params,
     batch: &Batch,
     p: &Probabilities<f64>,
-) -> (CrossEntropy, Vec<Option<Tensor>>) {
+) -> (Loss, Vec<Option<Tensor>>) {
     let gates = gate_values(net.space(), p);
     let mut pass = Pass::training(params);
     let (logits, _) = net.forward(&mut pass, &batch.xs, &gates, false).unwrap();
-    let result = cross_entropy(logits.tensor(), &batch.labels, 0.0).unwrap();
+    let result = loss_of(logits.tensor(), &batch.labels, 0.0).unwrap();
     let (by_weights, _) = pass.backward(&logits, result.dlogits.clone()).unwrap();
     (result, by_weights)
 }

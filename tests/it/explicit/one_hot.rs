@@ -3,12 +3,11 @@
 use super::{Explicit, small};
 use crate::harness::named_gradients;
 use crate::invariants::cut;
-use crate::numbers::{assert_close, values};
+use crate::numbers::{assert_close, loss_of, values};
 use crate::spaces::{decisions, dense, gate_values, one_hot, sparse, unexpanded};
 use candle_core::{Device, Tensor};
 use repro::net::Network;
 use repro::nn::Pass;
-use repro::ops::loss;
 use repro::rng::Seed;
 use repro::space::{Decisions, Expansion, SearchSpace};
 
@@ -55,7 +54,7 @@ fn one_hot_equals_the_derived_network() {
             let found = s.run(&gates);
             let mut pass = Pass::training(&mut own);
             let derived = net.forward(&mut pass, &s.images.tensor()).unwrap();
-            let result = loss::cross_entropy(derived.tensor(), &s.labels, 0.0).unwrap();
+            let result = loss_of(derived.tensor(), &s.labels, 0.0).unwrap();
             let (gradients, _) = pass.backward(&derived, result.dlogits).unwrap();
             assert_close(&what, &found.logits, &values(derived.tensor()), 2e-3);
 

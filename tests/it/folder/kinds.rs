@@ -135,7 +135,7 @@ fn crops_depend_on_epoch_and_seed_only() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let batch = loader.epoch(epoch).next().unwrap().unwrap();
-            (bits(&batch), batch.labels)
+            (bits(&batch), batch.labels.to_vec())
         })
     };
     let one = first(1, 0, 1);

@@ -141,7 +141,7 @@ fn values_and_labels(data: &Dataset) -> (Vec<Vec<f32>>, Vec<u32>) {
     let loader = Loader::evaluation(data, &data.train, all, data.train.len());
     let batch = loader.epoch(0).next().unwrap().unwrap();
     assert_eq!(batch.xs.dims()[1..], [data.height, data.width, 3]);
-    (batch.xs.flatten_from(1).unwrap().to_vec2().unwrap(), batch.labels)
+    (batch.xs.flatten_from(1).unwrap().to_vec2().unwrap(), batch.labels.to_vec())
 }
 
 fn bits(batch: &data::Batch) -> Vec<u32> {

@@ -1,9 +1,13 @@
 //! Bias and activation, the loss, and updates in place.
 
 use super::{ACTIVATIONS, CHANNELS, SLOPE, VALUE};
-use crate::numbers::{assert_close, assert_gradient, assert_refused, random, row, tensor, values};
+use crate::numbers::{
+    assert_close, assert_gradient, assert_refused, loss_of, prepare, random, row, tensor, values,
+};
 use crate::reference::{self, Map};
-use repro::ops::{bias, loss, scale, update};
+use candle_core::Device;
+use repro::ops::gpu::Deferred;
+use repro::ops::{bias, gpu, scale, update};
 
 #[test]
 fn bias_and_activation_apply_to_every_row() {
@@ -60,11 +64,13 @@ fn a_mask_scales_the_columns_of_a_filter() {
 
 #[test]
 fn cross_entropy_matches_the_reference() {
-    for (n, classes, smoothing) in [(1, 2, 0.0), (5, 3, 0.1), (4, 10, 0.3), (3, 101, 0.0)] {
+    for (n, classes, smoothing) in
+        [(1, 2, 0.0), (5, 3, 0.1), (4, 10, 0.3), (3, 101, 0.0), (301, 37, 0.1)]
+    {
         let what = format!("cross-entropy of {n} in {classes}");
         let logits: Vec<f64> = random("logits", n * classes).iter().map(|v| 4.0 * v).collect();
         let labels: Vec<u32> = (0..n).map(|i| ((i * 7 + 1) % classes) as u32).collect();
-        let found = loss::cross_entropy(&tensor(&logits, &[n, classes]), &labels, smoothing);
+        let found = loss_of(&tensor(&logits, &[n, classes]), &labels, smoothing);
         let found = found.unwrap();
         let expected = reference::cross_entropy(&logits, &labels, smoothing);
         assert!((found.loss - expected).abs() < 1e-9, "{what}: {} {expected}", found.loss);
@@ -83,34 +89,121 @@ fn cross_entropy_matches_the_reference() {
 #[test]
 fn large_logits_do_not_overflow() {
     let logits = tensor(&[1000.0, -1000.0, 0.0, 0.0], &[2, 2]);
-    let found = loss::cross_entropy(&logits, &[1, 0], 0.0).unwrap();
+    let found = loss_of(&logits, &[1, 0], 0.0).unwrap();
     assert!((found.loss - 1000.0 - 0.5 * 2f64.ln()).abs() < 1e-9);
     assert_eq!(values(&found.dlogits), [0.5, -0.5, -0.25, 0.25]);
     assert_eq!(found.correct, 1);
 }
 
 #[test]
-fn updates_in_place_match_their_formulas() {
-    let (w, v, g) = (random("w", 37), random("v", 37), random("g", 37));
-    let (ws, vs, gs) = (row(&w), row(&v), row(&g));
-    assert!(
-        (update::sum_of_squares(&ws).unwrap() - w.iter().map(|v| v * v).sum::<f64>()).abs() < 1e-9
-    );
-    let step = update::SgdStep {
-        learning_rate: 0.3,
-        momentum: 0.8,
-        weight_decay: 0.05,
-        gradient_scale: 0.5,
-    };
-    step.apply(&ws, &vs, &gs).unwrap();
-    let velocity: Vec<f64> = (0..37).map(|i| 0.8 * v[i] + 0.5 * g[i] + 0.05 * w[i]).collect();
-    let moved: Vec<f64> = (0..37).map(|i| w[i] - 0.3 * velocity[i]).collect();
-    assert_close("velocity", &values(&vs), &velocity, 1e-6);
-    assert_close("weight", &values(&ws), &moved, 1e-6);
-    assert_eq!(values(&gs), g);
+fn of_equal_logits_the_first_counts() {
+    let logits = [1.0, 3.0, 3.0, 0.0, 3.0, 1.0, 2.0, 2.0, -1.0, -1.0, -1.0, -1.0];
+    let logits = tensor(&logits, &[3, 4]);
+    for (labels, correct) in [([1, 0, 0], 3), ([2, 0, 0], 2), ([2, 2, 3], 0)] {
+        assert_eq!(loss_of(&logits, &labels, 0.0).unwrap().correct, correct);
+    }
+}
 
-    update::accumulate(&gs, &row(&w)).unwrap();
-    let total: Vec<f64> = (0..37).map(|i| g[i] + w[i]).collect();
+#[test]
+fn losses_that_are_not_finite_stay_so() {
+    let logits = |other| tensor(&[0.0, other], &[1, 2]);
+    let impossible = loss_of(&logits(f64::NEG_INFINITY), &[1], 0.0).unwrap();
+    assert_eq!(impossible.loss, f64::INFINITY);
+    for other in [f64::INFINITY, f64::NAN] {
+        assert!(loss_of(&logits(other), &[0], 0.0).unwrap().loss.is_nan());
+    }
+}
+
+#[test]
+fn updates_in_place_match_their_formulas() {
+    // One value, a part of a block, several blocks; the last does not decay.
+    let counts = [1, 37, 5000, 3];
+    let all = |name: &str| -> Vec<Vec<f64>> {
+        counts.iter().map(|n| random(&format!("{name}{n}"), *n)).collect()
+    };
+    for clip_norm in [None, Some(1.5), Some(1e6)] {
+        let (w, v, g) = (all("w"), all("v"), all("g"));
+        let norm = g.iter().flatten().map(|v| v * v).sum::<f64>().sqrt();
+        let scale = clip_norm.map_or(1.0, |bound: f64| (bound / norm).min(1.0));
+        let rows = |all: &[Vec<f64>]| all.iter().map(|x| row(x)).collect::<Vec<_>>();
+        let (ws, vs, gs) = (rows(&w), rows(&v), rows(&g));
+        let step =
+            update::SgdStep { learning_rate: 0.3, momentum: 0.8, weight_decay: 0.05, clip_norm };
+        let operands = |i: usize| update::SgdOperands {
+            weight: &ws[i],
+            velocity: &vs[i],
+            gradient: &gs[i],
+            decays: i < 3,
+        };
+        step.apply(&[operands(3), operands(0), operands(1), operands(2)]).unwrap();
+        for i in 0..counts.len() {
+            let decay = if i < 3 { 0.05 } else { 0.0 };
+            let velocity: Vec<f64> =
+                (0..counts[i]).map(|j| 0.8 * v[i][j] + scale * g[i][j] + decay * w[i][j]).collect();
+            let moved: Vec<f64> = (0..counts[i]).map(|j| w[i][j] - 0.3 * velocity[j]).collect();
+            assert_close("velocity", &values(&vs[i]), &velocity, 1e-6);
+            assert_close("weight", &values(&ws[i]), &moved, 1e-6);
+            assert_eq!(values(&gs[i]), g[i]);
+        }
+    }
+}
+
+#[test]
+fn more_tensors_than_one_launch_takes_are_updated() {
+    let numbers = random("many", 2101);
+    let ws: Vec<_> = numbers.iter().map(|v| row(&[*v, 1.0])).collect();
+    let vs: Vec<_> = ws.iter().map(|w| w.zeros_like().unwrap()).collect();
+    let gs: Vec<_> = numbers.iter().map(|v| row(&[2.0 * v, 0.0])).collect();
+    let operands: Vec<_> = (0..ws.len())
+        .map(|i| update::SgdOperands {
+            weight: &ws[i],
+            velocity: &vs[i],
+            gradient: &gs[i],
+            decays: i % 2 == 0,
+        })
+        .collect();
+    let norm = numbers.iter().map(|v| 4.0 * v * v).sum::<f64>().sqrt();
+    let squares = update::sum_of_squares(&gs.iter().collect::<Vec<_>>()).unwrap();
+    assert!((squares.read().unwrap()[0].sqrt() / norm - 1.0).abs() < 1e-9);
+    let step = update::SgdStep {
+        learning_rate: 1.0,
+        momentum: 0.0,
+        weight_decay: 0.5,
+        clip_norm: Some(norm / 4.0),
+    };
+    step.apply(&operands).unwrap();
+    for (i, v) in numbers.iter().enumerate() {
+        let decay = if i % 2 == 0 { 0.5 } else { 0.0 };
+        assert_close("weight", &values(&ws[i]), &[v - 0.5 * v - decay * v, 1.0 - decay], 1e-5);
+    }
+    let all: Vec<_> = ws.iter().collect();
+    let (first, read) = gpu::read(&[&Deferred::known(vec![7.0]), &squares], &all).unwrap();
+    assert_eq!((first[0][0], first[1][0] > 0.0, read.len()), (7.0, true, 2101));
+    for (read, w) in read.iter().zip(&ws) {
+        assert_eq!(read.iter().map(|v| f64::from(*v)).collect::<Vec<_>>(), values(w));
+    }
+}
+
+#[test]
+fn sums_and_moved_copies_match_their_formulas() {
+    let (g, w) = (random("g", 2051), random("w", 2051));
+    let (gs, ws) = (row(&g), row(&w));
+    update::accumulate(&gs, &ws).unwrap();
+    let total: Vec<f64> = g.iter().zip(&w).map(|(g, w)| g + w).collect();
     assert_close("sum", &values(&gs), &total, 1e-6);
     assert_refused(update::accumulate(&gs, &row(&w[..36])), &["axpby"]);
+
+    let moved = update::moved(&[(&ws, Some(&gs)), (&gs, None)], -0.25).unwrap();
+    let expected: Vec<f64> = w.iter().zip(values(&gs)).map(|(w, g)| w - 0.25 * g).collect();
+    assert_close("moved", &values(&moved[0]), &expected, 1e-6);
+    assert_eq!(values(&moved[1]), values(&gs));
+}
+
+#[test]
+fn rows_of_one_upload_keep_their_values() {
+    prepare();
+    let rows: Vec<Vec<f32>> = [1, 4, 0, 7, 16].map(|n| vec![n as f32 + 0.5; n]).to_vec();
+    let uploaded = gpu::upload_rows(rows.clone(), &Device::Cpu).unwrap();
+    assert_eq!(uploaded.iter().map(|t| t.to_vec1::<f32>().unwrap()).collect::<Vec<_>>(), rows);
+    assert!(gpu::upload_rows(Vec::new(), &Device::Cpu).unwrap().is_empty());
 }

@@ -1,12 +1,12 @@
 //! Operands that do not fit are refused, and the message names both numbers.
 
 use super::norm::{Summands, summands};
-use crate::numbers::{assert_refused, random_map};
+use crate::numbers::{assert_refused, loss_of, random_map};
 use crate::reference::Map;
 use candle_core::{DType, Device, Tensor};
 use repro::ops::depthwise::{self, DepthwiseWanted};
 use repro::ops::subsample::{self, Grid};
-use repro::ops::{bias, conv, loss, matmul, norm, pad, pool};
+use repro::ops::{bias, conv, matmul, norm, pad, pool};
 use repro::space::Activation;
 
 /// An activation of six channels.
@@ -109,8 +109,8 @@ fn gated_sums_refuse_other_shapes() {
 #[test]
 fn the_loss_refuses_other_labels() {
     let logits = zeros(&[2, 3]);
-    assert_refused(loss::cross_entropy(&logits, &[0, 3], 0.0), &["2", "3 classes"]);
-    assert_refused(loss::cross_entropy(&logits, &[0], 0.0), &["1 labels", "2 images"]);
+    assert_refused(loss_of(&logits, &[0, 3], 0.0), &["2", "3 classes"]);
+    assert_refused(loss_of(&logits, &[0], 0.0), &["1 labels", "2 images"]);
 }
 
 #[test]

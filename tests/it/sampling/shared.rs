@@ -15,7 +15,7 @@ use repro::train::{self, SgdState, sgd_step};
 fn batch(space: &SearchSpace, label: &str, n: usize) -> Batch {
     let side = space.max_resolution();
     let xs = random_map(label, (n, side, side, space.image_channels)).tensor();
-    Batch { xs, labels: (0..n).map(|i| (i % space.classes) as u32).collect() }
+    Batch { xs, labels: (0..n).map(|i| (i % space.classes) as u32).collect::<Vec<_>>().into() }
 }
 
 fn copies(params: &Params) -> Vec<(String, Tensor)> {
@@ -65,7 +65,7 @@ fn a_path_step_changes_only_its_own_weights() {
     own = fresh.weights().extract(&chosen).unwrap();
     let images = batch(space, "images", 8);
     let mut optimizer = SgdState::new(manifest.search.weights, &own.params).unwrap();
-    let (net, target, none) = (&own.net, (&images.labels[..], 0.0), manifest.search.recompute);
+    let (net, target, none) = (&own.net, (&images.labels, 0.0), manifest.search.recompute);
     sgd_step(&mut own.params, &mut optimizer, 0.1, target, none, |pass| {
         net.forward(pass, &images.xs)
     })

@@ -1,0 +1,46 @@
+//! Cross-entropy on a GPU: one kernel with a warp per image, one that adds up the images.
+
+use super::{CrossEntropy, Labels};
+use crate::ops::gpu::{Arg, Deferred, Gpu, Launch, SUM_BLOCK, Source, WARP, source, upload};
+use candle_core::{Result, Tensor};
+
+const SOURCE: &Source = &source!("loss");
+
+/// Images of a block, each of which takes a warp.
+const IMAGES: usize = 4;
+
+pub(super) fn cross_entropy(
+    gpu: &Gpu,
+    logits: &Tensor,
+    labels: &Labels,
+    smoothing: f64,
+) -> Result<CrossEntropy> {
+    let (n, classes) = logits.dims2()?;
+    let labels = match &labels.on_gpu {
+        Some(labels) => labels.clone(),
+        None => upload(labels.iter().map(|label| *label as f32).collect(), n, logits.device())?,
+    };
+    let dlogits = gpu.output((n, classes))?;
+    let (parts, numbers) = (gpu.output_f64((n, 2))?, gpu.output((2, 2))?);
+    let launch = Launch {
+        source: SOURCE,
+        kernel: "cross_entropy",
+        grid: (n.div_ceil(IMAGES), 1, 1),
+        block: IMAGES * WARP,
+        shared: 0,
+    };
+    let high = smoothing as f32;
+    let mut args = vec![Arg::In(logits), Arg::In(&labels), Arg::Out(&dlogits), Arg::Out(&parts)];
+    args.extend([Arg::size(n), Arg::size(classes), Arg::Float(high)]);
+    args.push(Arg::Float((smoothing - f64::from(high)) as f32));
+    gpu.launch(&launch, &args)?;
+    let launch = Launch {
+        source: SOURCE,
+        kernel: "cross_entropy_total",
+        grid: (1, 1, 1),
+        block: SUM_BLOCK,
+        shared: SUM_BLOCK / WARP * size_of::<f64>(),
+    };
+    gpu.launch(&launch, &[Arg::In(&parts), Arg::Out(&numbers), Arg::size(n)])?;
+    Ok(CrossEntropy { numbers: Deferred::pairs(numbers), dlogits })
+}
