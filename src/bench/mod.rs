@@ -14,6 +14,7 @@ use crate::memory;
 use crate::net::Network;
 use crate::nn::Pass;
 use crate::ops;
+use crate::ops::gpu::{self, Traffic};
 use crate::recipe::{Method, StepKind, SupernetKind};
 use crate::record::Work;
 use crate::rng::Seed;
@@ -76,6 +77,8 @@ pub struct Measured {
     /// Making the batch, which is not part of the step.
     pub data_ms: f64,
     pub images_per_second: f64,
+    /// What a step and its batch ask of a GPU; zeros on the CPU.
+    pub traffic: StepTraffic,
     /// The network's multiply-accumulates in a step: those of its layers, three times where it
     /// trains (forward, and backward to inputs and weights).
     pub macs: u64,
@@ -97,7 +100,35 @@ pub struct Measured {
     pub machine: MachinePeaks,
 }
 
-/// The peak rates of the machine, measured after the steps.
+/// What a step asks of a GPU and moves to it and from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct StepTraffic {
+    /// Kernels and matrix products.
+    pub launches: u64,
+    pub uploads: u64,
+    pub uploaded_bytes: u64,
+    /// For each the host waits.
+    pub downloads: u64,
+    pub downloaded_bytes: u64,
+}
+
+impl StepTraffic {
+    /// The mean over the steps.
+    fn mean(samples: &[Sample]) -> Self {
+        let mean = |of: fn(&Traffic) -> u64| {
+            samples.iter().map(|s| of(&s.traffic)).sum::<u64>() / samples.len().max(1) as u64
+        };
+        Self {
+            launches: mean(|t| t.launches),
+            uploads: mean(|t| t.uploads),
+            uploaded_bytes: mean(|t| t.uploaded_bytes),
+            downloads: mean(|t| t.downloads),
+            downloaded_bytes: mean(|t| t.downloaded_bytes),
+        }
+    }
+}
+
+/// The peak rates of the machine, measured after the steps; zeros where the steps ran on a GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct MachinePeaks {
     /// Multiply-accumulates per second in registers, see [`ops::peak::macs_per_second`].
@@ -110,7 +141,7 @@ pub struct MachinePeaks {
 /// Steps of [`measure`] before the timed ones.
 const WARM_UP: usize = 3;
 
-/// Times `steps` steps of `batch` images on the CPU.
+/// Times `steps` steps of `batch` images on `device`. Memory is that of the host.
 ///
 /// # Errors
 /// When an operator fails, or the method shares no weights.
@@ -119,10 +150,11 @@ pub fn measure(
     dataset: &Dataset,
     target: Subject<'_>,
     (batch, steps): (usize, usize),
+    device: &Device,
 ) -> Result<Measured> {
     ops::gpu::set_precision(manifest.precision);
     let seed = Seed(manifest.seeds[0]);
-    let loader = all_images(dataset, batch, manifest.search.augment, seed)?;
+    let loader = all_images(dataset, batch, manifest.search.augment, seed)?.on(device);
     let length = Length { warm_up: WARM_UP, timed: steps, seconds: 0.0 };
     let idle = Idle::now();
     let data = (&loader, idle.live_bytes);
@@ -130,10 +162,10 @@ pub fn measure(
         Subject::Supernet(method) => {
             let config = manifest.search.step(method);
             let config = config.with_context(|| format!("{} has no supernet", method.name()))?;
-            supernet::steps(&manifest.space, &config, seed, data, length)?
+            supernet::steps((&manifest.space, device), &config, seed, data, length)?
         }
-        Subject::Network(arch) => training(manifest, arch, seed, data, length)?,
-        Subject::Eval(arch) => evaluation(arch, seed, data, length)?,
+        Subject::Network(arch) => training(manifest, (arch, device), seed, data, length)?,
+        Subject::Eval(arch) => evaluation((arch, device), seed, data, length)?,
     };
     let resident_bytes = idle.growth(&samples);
     let predicted = predicted(manifest, target, (batch, dataset.width));
@@ -141,19 +173,19 @@ pub fn measure(
         Subject::Supernet(method) => Some(method.name().as_str()),
         Subject::Network(_) | Subject::Eval(_) => None,
     };
-    let summary = summary(target.what(), batch, &samples, fixed);
+    let summary = summary((target.what(), gpu::in_use(device)?), batch, &samples, fixed);
     Ok(Measured { method, predicted, resident_bytes, ..summary })
 }
 
 /// Training steps of a network, and the bytes that its weights and their optimizer always hold.
 fn training(
     manifest: &Manifest,
-    arch: &ArchSpec,
+    (arch, device): (&ArchSpec, &Device),
     seed: Seed,
     data: (&Loader<'_>, u64),
     length: Length,
 ) -> Result<(Samples, Footprint)> {
-    let (net, mut params) = Network::of_arch(arch, seed, &Device::Cpu)?;
+    let (net, mut params) = Network::of_arch(arch, seed, device)?;
     let fixed = held(&params, true);
     let config = &manifest.train;
     let mut optimizer = SgdState::new(config.optimizer, &params)?;
@@ -171,13 +203,14 @@ fn training(
 
 /// Forward passes of a frozen network, and the bytes that its weights always hold.
 fn evaluation(
-    arch: &ArchSpec,
+    (arch, device): (&ArchSpec, &Device),
     seed: Seed,
     data: (&Loader<'_>, u64),
     length: Length,
 ) -> Result<(Samples, Footprint)> {
-    let (net, params) = Network::of_arch(arch, seed, &Device::Cpu)?;
+    let (net, params) = Network::of_arch(arch, seed, device)?;
     let fixed = held(&params, false);
+    let on_gpu = gpu::in_use(device)?;
     let before = memory::live_bytes();
     let network = net.freeze(&params)?;
     // As the kernels read them.
@@ -186,6 +219,10 @@ fn evaluation(
     let samples = time_steps(data, length, |batch, _| {
         let start = Instant::now();
         let logits = network.forward(&batch.xs)?;
+        if on_gpu {
+            // Waits for it.
+            gpu::download(&logits)?;
+        }
         let forward = start.elapsed().as_secs_f64();
         memory::map_made(|| 4 * logits.elem_count() as u64);
         let mut work = Work::default();
@@ -227,14 +264,23 @@ pub fn predicted(
     }
 }
 
-fn summary(what: What, batch: usize, samples: &Samples, fixed: Footprint) -> Measured {
+fn summary(
+    (what, on_gpu): (What, bool),
+    batch: usize,
+    samples: &Samples,
+    fixed: Footprint,
+) -> Measured {
     let memory = owners(fixed, samples.peaks.highest);
     let samples = &samples.steps[..];
     let peak_bytes = memory.total();
-    let machine = MachinePeaks {
-        macs_per_second: ops::peak::macs_per_second(),
-        bytes_per_second: ops::peak::bytes_per_second(peak_bytes),
+    let machine = match on_gpu {
+        true => MachinePeaks::default(),
+        false => MachinePeaks {
+            macs_per_second: ops::peak::macs_per_second(),
+            bytes_per_second: ops::peak::bytes_per_second(peak_bytes),
+        },
     };
+    let share = |rate: f64, peak: f64| if on_gpu { 0.0 } else { rate / peak };
     let median_ms = |of: fn(&Sample) -> f64| 1e3 * median(samples, of);
     let steps = || samples.iter().map(|s| 1e3 * s.step);
     let step_ms = median_ms(|s| s.step);
@@ -254,10 +300,11 @@ fn summary(what: What, batch: usize, samples: &Samples, fixed: Footprint) -> Mea
         optimizer_ms: median_ms(|s| s.parts.optimizer),
         data_ms: median_ms(|s| s.data),
         images_per_second: batch as f64 * per_second,
+        traffic: StepTraffic::mean(samples),
         macs,
         macs_per_second: macs as f64 * per_second,
-        share_of_peak: macs as f64 * per_second / machine.macs_per_second,
-        share_of_bandwidth: 2.0 * peak_bytes as f64 * per_second / machine.bytes_per_second,
+        share_of_peak: share(macs as f64 * per_second, machine.macs_per_second),
+        share_of_bandwidth: share(2.0 * peak_bytes as f64 * per_second, machine.bytes_per_second),
         peak_bytes,
         memory,
         predicted: None,

@@ -1,4 +1,4 @@
-//! Steps of weights that networks share, on the CPU.
+//! Steps of weights that networks share.
 
 use super::timing::{Idle, Length, Samples, all_images, held, median, owners, time_steps};
 use crate::cost::{self, Footprint};
@@ -14,7 +14,7 @@ use candle_core::Device;
 /// τ of the gates. A step takes the same at every temperature.
 const TAU: f64 = 5.0;
 
-/// Time and memory of one step of a supernet's weights.
+/// Time and memory of one step of a supernet's weights on the CPU.
 ///
 /// # Errors
 /// When there are too few images, or an operator fails.
@@ -28,7 +28,7 @@ pub fn supernet_step(
     let loader = all_images(dataset, config.batch_size, config.augment, seed)?;
     let idle = Idle::now();
     let data = (&loader, idle.live_bytes);
-    let (samples, fixed) = steps(space, config, seed, data, length)?;
+    let (samples, fixed) = steps((space, &Device::Cpu), config, seed, data, length)?;
     let (timed, peaks) = (&samples.steps, samples.peaks);
     let owners = owners(fixed, peaks.highest);
     Ok(StepUsage {
@@ -52,27 +52,27 @@ pub fn supernet_step(
 
 /// Steps of either kind, and what the weights and their optimizer hold throughout.
 pub(super) fn steps(
-    space: &SearchSpace,
+    (space, device): (&SearchSpace, &Device),
     config: &StepConfig,
     seed: Seed,
     data: (&Loader<'_>, u64),
     length: Length,
 ) -> Result<(Samples, Footprint)> {
     match config.kind {
-        StepKind::Gated(..) => gated(space, config, seed, data, length),
-        StepKind::Path => paths(space, config, seed, data, length),
+        StepKind::Gated(..) => gated((space, device), config, seed, data, length),
+        StepKind::Path => paths((space, device), config, seed, data, length),
     }
 }
 
 /// Steps of the weights of a supernet under gates, all options at once.
 fn gated(
-    space: &SearchSpace,
+    (space, device): (&SearchSpace, &Device),
     config: &StepConfig,
     seed: Seed,
     data: (&Loader<'_>, u64),
     length: Length,
 ) -> Result<(Samples, Footprint)> {
-    let mut state = relaxation(space, config, seed, &Device::Cpu)?;
+    let mut state = relaxation(space, config, seed, device)?;
     let fixed = held(state.params(), true);
     let samples = time_steps(data, length, |batch, step| {
         let before = state.work().macs;
@@ -84,13 +84,13 @@ fn gated(
 
 /// Steps of shared weights, each of one network that is drawn for it.
 fn paths(
-    space: &SearchSpace,
+    (space, device): (&SearchSpace, &Device),
     config: &StepConfig,
     seed: Seed,
     data: (&Loader<'_>, u64),
     length: Length,
 ) -> Result<(Samples, Footprint)> {
-    let mut paths = Paths::new(space, (config.weights, config.recompute), seed, &Device::Cpu)?;
+    let mut paths = Paths::new(space, (config.weights, config.recompute), seed, device)?;
     let fixed = held(paths.weights().params(), true);
     let samples = time_steps(data, length, |batch, step| {
         let path = draw(space, None, &mut seed.stream("paths/draw", step))?;

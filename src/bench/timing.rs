@@ -4,6 +4,7 @@ use crate::cost::Footprint;
 use crate::data::{Batch, Dataset, Loader};
 use crate::memory::{self, Peak, Peaks};
 use crate::nn::Params;
+use crate::ops::gpu::Traffic;
 use crate::recipe::Augment;
 use crate::rng::Seed;
 use crate::train::StepSeconds;
@@ -28,6 +29,8 @@ pub(super) struct Sample {
     pub step: f64,
     pub parts: StepSeconds,
     pub macs: u64,
+    /// Of the step and its batch.
+    pub traffic: Traffic,
 }
 
 /// The timed steps of one benchmark.
@@ -105,7 +108,7 @@ pub(super) fn time_steps(
         let mut batches = loader.epoch(epoch);
         let order = memory::live_bytes() - before;
         loop {
-            let start = Instant::now();
+            let (start, earlier) = (Instant::now(), Traffic::now());
             let Some(batch) = batches.next() else { break };
             let batch = batch?;
             memory::begin_trace(idle + order);
@@ -118,7 +121,8 @@ pub(super) fn time_steps(
                 continue;
             }
             let data = (ready - start).as_secs_f64();
-            samples.steps.push(Sample { data, step: seconds, parts, macs });
+            let traffic = Traffic::now().since(earlier);
+            samples.steps.push(Sample { data, step: seconds, parts, macs, traffic });
             timed += seconds;
             if peaks.highest.bytes() > samples.peaks.highest.bytes() {
                 samples.peaks = peaks;

@@ -2,12 +2,13 @@
 
 use super::database::existing;
 use super::dataset::DataFolder;
+use super::device::DeviceChoice;
 use super::ending::Usage;
 use super::output::stdout;
 use super::progress::Display;
 use super::threads::start_threads;
 use anyhow::{Context, Result, bail};
-use repro::bench::{self, Measured, Subject, What};
+use repro::bench::{self, Measured, StepTraffic, Subject, What};
 use repro::data;
 use repro::document;
 use repro::manifest::{self, Manifest, Overrides};
@@ -32,7 +33,8 @@ Examples:
   repro bench experiments/fbnetv2_f.toml --what eval --arch network.json --json
 
 Prints times, rates and peak memory of a step. Times are medians over the timed steps; loading the
-batch is not part of a step. To compare two programs, alternate between them on an idle
+batch is not part of a step. With --device cuda:N it prints what a step moves between the host and
+the GPU instead of rates and memory. To compare two programs, alternate between them on an idle
 machine, as benches/compare does with PyTorch.
 
 Exit codes: 0 success, 1 a step failed or needs too much memory, 2 the command line, the manifest
@@ -52,6 +54,12 @@ Keys of --json:
   optimizer_ms              median; 0 for eval
   data_ms                   median of loading the batch, which is not part of the step
   images_per_second         batch / median step
+  traffic.launches          kernels and matrix products in a step and its batch; 0 on the CPU,
+                            like all of traffic
+  traffic.uploads           copies to the GPU
+  traffic.uploaded_bytes    their bytes
+  traffic.downloads         copies from the GPU, for which the host waits
+  traffic.downloaded_bytes  their bytes
   macs                      multiply-accumulates of the layers in a step; three times the forward
                             pass where the step trains
   macs_per_second           macs / median step
@@ -73,7 +81,8 @@ Keys of --json:
   predicted.scratch         memory model of memory.scratch
   resident_bytes            growth of the resident size since before the network was built; null
                             where the operating system does not report it
-  machine.macs_per_second   measured peak of all threads, operands in registers
+  machine.macs_per_second   measured peak of all threads, operands in registers; 0 with a GPU, like
+                            the shares
   machine.bytes_per_second  measured peak of all threads, reading and writing peak_bytes in place")]
 pub struct Args {
     /// The experiment file.
@@ -97,6 +106,9 @@ pub struct Args {
     /// Override a manifest key, as in search.epochs=3; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Where to compute: cpu, or cuda:N for NVIDIA GPU number N, counted from 0.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = DeviceChoice::parse)]
+    device: DeviceChoice,
     /// Number of threads [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -137,6 +149,7 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<()> {
     }
     let target = target(args.what, &manifest, arch.as_ref())?;
     start_threads(args.threads)?;
+    let device = args.device.open()?;
     let batch = args.batch.map_or_else(|| default_batch(&manifest, args.what), |n| n as usize);
     preflight(args, &manifest, target, batch)?;
     // Never set, since signals end this command as usual.
@@ -145,12 +158,12 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<()> {
     runner::check_images(&manifest, data_root)?;
     let dataset = data::load(&manifest.data, data_root)?;
     let size = (batch, args.steps as usize);
-    let measured = bench::measure(&manifest, &dataset, target, size)?;
+    let measured = bench::measure(&manifest, &dataset, target, size, &device)?;
     let mut out = stdout();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&measured)?)?;
     } else {
-        write!(out, "{}", table(&measured))?;
+        write!(out, "{}", table(&measured, args.device))?;
     }
     Ok(())
 }
@@ -181,7 +194,7 @@ fn preflight(args: &Args, manifest: &Manifest, target: Subject<'_>, batch: usize
     let (Some(step), Some(free)) = (step, memory::available_bytes()) else { return Ok(()) };
     let images = data::describe(manifest.data.dataset()).bytes;
     let taken = runner::estimated_resident(step.total() + images);
-    if args.force || taken <= free {
+    if args.force || args.device != DeviceChoice::Cpu || taken <= free {
         return Ok(());
     }
     let (section, recompute) = match args.what {
@@ -259,7 +272,18 @@ fn architecture(args: &Args, database: &Path) -> Result<Option<ArchSpec>> {
     }
 }
 
-fn table(m: &Measured) -> String {
+fn traffic(t: &StepTraffic) -> [String; 2] {
+    let moved = format!(
+        "moved      {} in {} uploads, {} in {} downloads",
+        text::bytes(t.uploaded_bytes),
+        t.uploads,
+        text::bytes(t.downloaded_bytes),
+        t.downloads
+    );
+    [format!("launches   {} per step", t.launches), moved]
+}
+
+fn table(m: &Measured, device: DeviceChoice) -> String {
     let (range, memory) = ((m.step_ms_min, m.step_ms_max), &m.memory);
     let mut lines = vec![
         format!(
@@ -283,6 +307,13 @@ fn table(m: &Measured) -> String {
         ),
         format!("peak       {} more than the idle process", text::bytes(m.peak_bytes)),
     ];
+    if device != DeviceChoice::Cpu {
+        lines.truncate(3);
+        lines.extend(traffic(&m.traffic));
+        lines.extend(m.method.map(|method| format!("method     {method}")));
+        lines.push(String::new());
+        return lines.join("\n");
+    }
     let owners = [
         ("weights", memory.weights),
         ("optimizer", memory.optimizer),

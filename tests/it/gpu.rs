@@ -66,6 +66,20 @@ fn steps_move_few_values_between_host_and_gpu() {
 }
 
 #[test]
+fn bench_counts_what_a_step_moves() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_repro"));
+    bench.current_dir(env!("CARGO_MANIFEST_DIR")).env("REPRO_EMULATOR", library(Build::Plain));
+    bench.args(["bench", "experiments/smoke.toml", "--device", "emulated", "--json"]);
+    let output = bench.args(["--steps", "1", "--batch", "2"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect(&said);
+    let counts = ["uploads", "downloads", "downloaded_bytes"].map(|key| &json["traffic"][key]);
+    // The batch and the gates, and a loss and a count of two numbers each.
+    assert_eq!(counts, [2, 1, 16]);
+    assert!(json["traffic"]["launches"].as_u64().unwrap() > 100, "{json}");
+}
+
+#[test]
 fn kernels_stay_inside_their_buffers() {
     assert_pass(Build::Addresses, 3, &["operators::"]);
 }
