@@ -82,9 +82,7 @@ fn depthwise_convolution_matches_the_reference() {
 #[test]
 fn many_tiles_per_block_match_the_reference() {
     // More than 16 for each block of a GPU.
-    for shape in [(3, 1), (5, 2)] {
-        check_plain((35_000, 1, 2, 1), shape);
-    }
+    check_plain((35_000, 1, 1, 1), (3, 1));
 }
 
 /// The operands of an expansion and the convolution behind it, in f64.
