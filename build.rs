@@ -27,6 +27,26 @@ fn main() {
     println!("cargo::rustc-env=REPRO_GIT_DIRTY={dirty}");
     println!("cargo::rustc-env=REPRO_RUSTC={}", output(&rustc, &["-V"]).unwrap_or_default());
     println!("cargo::rustc-env=REPRO_LIBRARIES={}", libraries());
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        cuda();
+    }
+}
+
+/// Lets the program find the toolkit's libraries where it was built, and know for which GPUs candle's
+/// kernels were compiled.
+fn cuda() {
+    println!("cargo::rerun-if-env-changed=CUDA_HOME");
+    println!("cargo::rerun-if-env-changed=CUDA_COMPUTE_CAP");
+    if let Ok(home) = std::env::var("CUDA_HOME") {
+        for folder in ["lib64", "lib"] {
+            if Path::new(&home).join(folder).is_dir() {
+                println!("cargo::rustc-link-arg=-Wl,-rpath,{home}/{folder}");
+            }
+        }
+    }
+    if let Ok(compute) = std::env::var("CUDA_COMPUTE_CAP") {
+        println!("cargo::rustc-env=REPRO_CUDA_COMPUTE_CAP={compute}");
+    }
 }
 
 /// A path that does not exist would make every build start anew.

@@ -1,9 +1,9 @@
 //! `--device`: the CPU or a GPU.
 
 use super::ending::Usage;
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use candle_core::Device;
-use std::panic::catch_unwind;
+use repro::ops::gpu::{self, GpuProblem};
 
 /// Where operators compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,7 @@ impl DeviceChoice {
             ("cpu", _) => Ok(Self::Cpu),
             #[cfg(feature = "emulator")]
             ("emulated", _) => Ok(Self::Emulated),
-            (_, Some(_)) if !cfg!(feature = "cuda") => Err(
-                "this program was built without GPU support; build it with `cargo build --release \
-                     --features cuda`"
-                    .to_owned(),
-            ),
+            (_, Some(_)) if gpu::toolkit().is_none() => Err(GpuProblem::NotBuilt.to_string()),
             (_, Some(number)) => Ok(Self::Cuda(number)),
             _ => Err("expected cpu or cuda:N, as in cuda:0".to_owned()),
         }
@@ -49,24 +45,13 @@ impl DeviceChoice {
     /// # Errors
     /// When the GPU cannot be used.
     pub fn open(self) -> Result<Device> {
-        let device = match self {
+        let device: Result<Device> = match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(number) => open_cuda(number),
+            Self::Cuda(number) => gpu::open(number).map_err(Into::into),
             #[cfg(feature = "emulator")]
             Self::Emulated => emulated(),
         };
         device.map_err(|error| Usage(format!("--device {}: {error}", self.name())).into())
-    }
-}
-
-/// The GPU of this number. Without a driver the library that calls it panics.
-fn open_cuda(number: usize) -> Result<Device> {
-    match catch_unwind(|| Device::new_cuda(number)) {
-        Ok(device) => device.map_err(|error| {
-            let text = error.to_string();
-            anyhow!("the GPU cannot be used ({})", text.lines().next().unwrap_or_default())
-        }),
-        Err(_) => Err(anyhow!("there is no NVIDIA driver on this machine")),
     }
 }
 
@@ -81,6 +66,6 @@ fn emulated() -> Result<Device> {
         Ok(order) => order.parse().context("REPRO_EMULATOR_ORDER is not a whole number")?,
         Err(_) => 0,
     };
-    repro::ops::gpu::emulate(library.as_ref(), order)?;
+    gpu::emulate(library.as_ref(), order)?;
     Ok(Device::Cpu)
 }

@@ -8,6 +8,7 @@ mod data;
 mod database;
 mod dataset;
 mod device;
+mod doctor;
 mod ending;
 mod list;
 mod output;
@@ -79,6 +80,7 @@ enum Command {
     Space(space::Args),
     Data(data::Args),
     Bench(bench::Args),
+    Doctor(doctor::Args),
     /// Measures one point of a memory study.
     #[command(hide = true)]
     ScalingPoint(worker::Args),
@@ -126,6 +128,7 @@ fn execute(cli: &Cli) -> Result<Ending> {
         Command::Space(args) => space::run(args)?,
         Command::Data(args) => data::run(args, &data.root()?)?,
         Command::Bench(args) => bench::run(args, &database, &data)?,
+        Command::Doctor(args) => doctor::run(args)?,
         Command::ScalingPoint(args) => worker::run(args, &data)?,
     }
     Ok(Ending::Done)

@@ -105,6 +105,7 @@ const KEPT_IN: &[(&[&str], &[&str], &str)] = &[
         &["ops"],
         "make it an operator: only they touch raw storage",
     ),
+    (&["cudarc"], &["ops"], "call the GPU through ops::gpu"),
     (&["SystemTime", "UNIX_EPOCH"], &["env"], "use env::now"),
     (&["async", "await"], &["store"], "store's façade blocks: nothing else need wait"),
 ];

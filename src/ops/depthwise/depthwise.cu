@@ -209,14 +209,14 @@ static __device__ __forceinline__ void depthwise_forward_of(
     }
 }
 
-extern "C" __global__ void depthwise_forward_3(
+extern "C" __global__ void __launch_bounds__(256, 1) depthwise_forward_3(
     const float* x, const float* mean, const float* inverse, const float* gamma, const float* beta,
     int function, const float* filter, float* y, double* parts, DepthwiseShape s) {
     SHARED(float, tile);
     depthwise_forward_of<3>(x, mean, inverse, gamma, beta, function, filter, y, parts, tile, s);
 }
 
-extern "C" __global__ void depthwise_forward_5(
+extern "C" __global__ void __launch_bounds__(256, 1) depthwise_forward_5(
     const float* x, const float* mean, const float* inverse, const float* gamma, const float* beta,
     int function, const float* filter, float* y, double* parts, DepthwiseShape s) {
     SHARED(float, tile);
@@ -333,7 +333,7 @@ static __device__ __forceinline__ void depthwise_input_gradient_of(
     }
 }
 
-extern "C" __global__ void depthwise_input_gradient_3(
+extern "C" __global__ void __launch_bounds__(256, 1) depthwise_input_gradient_3(
     const float* dy, const float* mean, const float* inverse, const float* gamma,
     const float* beta, int function, const float* filter, float* out, double* parts,
     DepthwiseShape s) {
@@ -342,7 +342,7 @@ extern "C" __global__ void depthwise_input_gradient_3(
         dy, mean, inverse, gamma, beta, function, filter, out, parts, tile, s);
 }
 
-extern "C" __global__ void depthwise_input_gradient_5(
+extern "C" __global__ void __launch_bounds__(256, 1) depthwise_input_gradient_5(
     const float* dy, const float* mean, const float* inverse, const float* gamma,
     const float* beta, int function, const float* filter, float* out, double* parts,
     DepthwiseShape s) {
@@ -426,14 +426,14 @@ static __device__ __forceinline__ void depthwise_filter_gradient_of(
     }
 }
 
-extern "C" __global__ void depthwise_filter_gradient_3(
+extern "C" __global__ void __launch_bounds__(256, 1) depthwise_filter_gradient_3(
     const float* x, const float* mean, const float* inverse, const float* gamma, const float* beta,
     int function, const float* dy, double* parts, DepthwiseShape s) {
     SHARED(float, tile);
     depthwise_filter_gradient_of<3>(x, mean, inverse, gamma, beta, function, dy, parts, tile, s);
 }
 
-extern "C" __global__ void depthwise_filter_gradient_5(
+extern "C" __global__ void __launch_bounds__(256, 1) depthwise_filter_gradient_5(
     const float* x, const float* mean, const float* inverse, const float* gamma, const float* beta,
     int function, const float* dy, double* parts, DepthwiseShape s) {
     SHARED(float, tile);

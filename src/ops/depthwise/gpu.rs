@@ -28,7 +28,7 @@ const READ_PIXELS: usize = 192;
 /// Rows of a tile, at most.
 const MOST_ROWS: usize = 16;
 
-/// Warps of a block, at most.
+/// Warps of a block, at most. The kernels declare it.
 const MOST_WARPS: usize = 8;
 
 /// Which map a kernel divides into tiles.

@@ -3,9 +3,9 @@
 // A kernel is `extern "C" __global__ void NAME(…)`. Its parameters are pointers to float, double or
 // unsigned int (const where it only reads), int, unsigned int or float numbers, and structs, large ones
 // as BY_VALUE(type). Its working memory is `SHARED(float, name)`, whose size the host passes. Threads of
-// a block differ in threadIdx.x only, and there are whole warps of them. Multiply-adds are written as
-// fmaf, so that every compiler rounds alike. A kernel that needs more than 64 registers declares its
-// block, `__global__ void __launch_bounds__(256) NAME(…)`; `.ci/nvrtc` shows how many each needs. There
+// a block differ in threadIdx.x only, and there are whole warps of them. A kernel that needs more than 64
+// registers declares how large its blocks are, `void __launch_bounds__(256, 1) NAME(…)`; `.ci/nvrtc`
+// shows what each needs. Multiply-adds are written as fmaf, so that every compiler rounds alike. There
 // are no atomics: a sum over a batch is taken part by part, then over the parts in order.
 
 #define WARP 32

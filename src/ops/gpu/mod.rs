@@ -10,19 +10,25 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod device;
+mod driver;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod scratch;
+mod self_test;
 mod structs;
 mod sums;
 mod tensors;
 mod traffic;
 mod transfer;
 
+pub use device::{GpuMemory, is_out_of_memory, memory, open, reset_peak, synchronize, toolkit};
+pub use driver::{CudaVersion, DriverInfo, GpuInfo, GpuProblem, Toolkit, check, driver_info};
 #[cfg(feature = "emulator")]
 pub use emulator::{Fault, emulate, make_fault, on_host};
 pub(super) use scratch::chunk_images;
 pub use scratch::limit_scratch;
+pub use self_test::self_test;
 pub(super) use sums::{ImageParts, Parts, SUM_BLOCK, SUM_SHARED, sum_columns, total, total_f32};
 pub(super) use tensors::{Operands, TensorList};
 pub use traffic::Traffic;

@@ -12,15 +12,29 @@ pub fn in_use(device: &Device) -> Result<bool> {
     Ok(Gpu::of(device)?.is_some())
 }
 
-/// A tensor on `device` with these values.
+/// A tensor on `device` with these values. Does not wait for a GPU.
 ///
 /// # Errors
 /// When the shape does not fit or the device is out of memory.
 pub fn upload(values: Vec<f32>, shape: impl Into<Shape>, device: &Device) -> Result<Tensor> {
-    if in_use(device)? {
-        traffic::uploaded(size_of_val(&values[..]));
+    match Gpu::of(device)? {
+        None => Tensor::from_vec(values, shape.into(), device),
+        Some(gpu) => {
+            traffic::uploaded(size_of_val(&values[..]));
+            gpu.upload(values, shape.into())
+        }
     }
-    Tensor::from_vec(values, shape.into(), device)
+}
+
+impl Gpu {
+    fn upload(&self, values: Vec<f32>, shape: Shape) -> Result<Tensor> {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(ref cuda) => cuda.upload(values, shape),
+            #[cfg(feature = "emulator")]
+            Self::Emulated(_) => Tensor::from_vec(values, shape, &Device::Cpu),
+        }
+    }
 }
 
 /// Rows of several lengths, in one upload. On a GPU they are parts of one buffer.

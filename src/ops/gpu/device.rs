@@ -1,0 +1,96 @@
+//! GPUs as a whole: opening one, its memory, its errors.
+
+use super::Gpu;
+use super::driver::{GpuProblem, Toolkit};
+use candle_core::{Device, Error, Result};
+
+/// Bytes of a GPU's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuMemory {
+    /// Of this program's tensors now.
+    pub used: u64,
+    /// The most that they used at once since [`reset_peak`].
+    pub peak: u64,
+    /// Taken by this program for tensors, used or not.
+    pub reserved: u64,
+    /// Not taken by any program.
+    pub free: u64,
+    pub total: u64,
+}
+
+/// Opens GPU `number`. Kernels are compiled later, at their first use.
+///
+/// # Errors
+/// Why it cannot be used.
+#[cfg(feature = "cuda")]
+pub fn open(number: usize) -> std::result::Result<Device, GpuProblem> {
+    super::cuda::open(number)
+}
+
+/// Says that this program has no GPU support.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "cuda"))]
+pub fn open(_number: usize) -> std::result::Result<Device, GpuProblem> {
+    Err(GpuProblem::NotBuilt)
+}
+
+/// What this program was built with; `None` without GPU support.
+#[must_use]
+pub fn toolkit() -> Option<Toolkit> {
+    #[cfg(feature = "cuda")]
+    let toolkit = Some(super::cuda::toolkit());
+    #[cfg(not(feature = "cuda"))]
+    let toolkit = None;
+    toolkit
+}
+
+/// The memory of a GPU; `None` for the CPU and the emulator.
+///
+/// # Errors
+/// When the driver reports an error, which may be one of an earlier launch.
+pub fn memory(device: &Device) -> Result<Option<GpuMemory>> {
+    match Gpu::of(device)? {
+        #[cfg(feature = "cuda")]
+        Some(Gpu::Cuda(cuda)) => cuda.memory().map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Sets the peak of [`memory`] to what is used now.
+///
+/// # Errors
+/// As [`memory`].
+pub fn reset_peak(device: &Device) -> Result<()> {
+    match Gpu::of(device)? {
+        #[cfg(feature = "cuda")]
+        Some(Gpu::Cuda(cuda)) => cuda.reset_peak(),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until everything that was launched is done, so that a clock can be read.
+///
+/// # Errors
+/// When a launch failed.
+pub fn synchronize(device: &Device) -> Result<()> {
+    match Gpu::of(device)? {
+        #[cfg(feature = "cuda")]
+        Some(Gpu::Cuda(cuda)) => cuda.synchronize(),
+        _ => Ok(()),
+    }
+}
+
+/// Whether an error says that a GPU is out of memory.
+#[must_use]
+pub fn is_out_of_memory(error: &Error) -> bool {
+    match error {
+        #[cfg(feature = "cuda")]
+        Error::Cuda(error) => super::cuda::is_out_of_memory(&**error),
+        Error::Context { inner, .. }
+        | Error::WithPath { inner, .. }
+        | Error::WithBacktrace { inner, .. } => is_out_of_memory(inner),
+        _ => false,
+    }
+}
