@@ -41,7 +41,7 @@ const MODULES: &[(&str, &[&str])] = &[
         "search",
         &[
             "cost", "data", "net", "nn", "ops", "progress", "recipe", "record", "rng", "space",
-            "train", "monitor",
+            "tape", "train", "monitor",
         ],
     ),
     ("manifest", &["cost", "document", "recipe", "space"]),
