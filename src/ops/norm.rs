@@ -13,7 +13,7 @@ mod backward;
 pub(super) mod gpu;
 mod input_gradient;
 
-pub use backward::{BranchGradients, NormGradients, NormWanted, backward};
+pub use backward::{BranchGradients, NormGradients, NormWanted};
 pub(super) use input_gradient::InputGradientRows;
 
 use super::activation::{ActivationFn, by_activation};
@@ -152,6 +152,19 @@ pub fn forward(sum: &GatedSum) -> Result<Tensor> {
         dispatch(NormForward { host: &host, from: i * chunk, y });
     });
     tensor(y, like.shape())
+}
+
+/// The gradients of [`forward`], with the statistics as functions of z (training mode).
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward(sum: &GatedSum, dy: &Tensor, wanted: &NormWanted) -> Result<NormGradients> {
+    sum.check()?;
+    expect("norm", "dy", dy, sum.like()?.dims())?;
+    match Gpu::of(dy.device())? {
+        Some(gpu) => gpu::backward(&gpu, sum, dy, wanted),
+        None => backward::backward(sum, dy, wanted),
+    }
 }
 
 impl Norm {

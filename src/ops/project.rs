@@ -10,7 +10,7 @@
 mod backward;
 mod gpu;
 
-pub use backward::{ProjectGradients, SqueezeExciteGradients, backward};
+pub use backward::{ProjectGradients, SqueezeExciteGradients};
 
 use super::activation::{ActivationFn, by_activation, evaluate};
 use super::gpu::Gpu;
@@ -82,6 +82,30 @@ pub fn forward(
     let sums = ChannelSums::total(sums, c_out);
     let moments = statistics.then(|| sums.moments(n * h * width)).transpose()?;
     Ok((tensor(y, (n, h, width, c_out))?, moments))
+}
+
+/// The gradients of [`forward`], with the statistics as functions of z (training mode).
+///
+/// # Errors
+/// As [`forward`].
+pub fn backward(
+    input: &PreActivation,
+    mask: Option<&Tensor>,
+    squeeze_excite: Option<&SqueezeExciteWeights>,
+    w: &Tensor,
+    dy: &Tensor,
+    weights_wanted: bool,
+) -> Result<ProjectGradients> {
+    let (n, h, width, c) = nhwc(&input.z)?;
+    let c_out = check(c, mask, squeeze_excite, w)?;
+    expect("project", "dy", dy, &[n, h, width, c_out])?;
+    match Gpu::of(dy.device())? {
+        Some(gpu) => {
+            let projection = gpu::Projection { gpu: &gpu, input, mask, squeeze_excite, w };
+            projection.backward(dy, weights_wanted)
+        }
+        None => backward::backward(input, mask, squeeze_excite, w, dy, weights_wanted),
+    }
 }
 
 /// The output and the sums of each chunk, which are zero unless `statistics` are asked for.

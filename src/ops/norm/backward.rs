@@ -1,9 +1,8 @@
 //! The backward pass of the gated sum.
 
-use super::{GatedSum, HostBranch, HostGatedSum, HostNorm, InputGradientRows, gpu};
+use super::{GatedSum, HostBranch, HostGatedSum, HostNorm, InputGradientRows};
 use crate::ops::activation::{ActivationFn, by_activation};
-use crate::ops::gpu::Gpu;
-use crate::ops::host::{Host, expect, tensor, to_fill};
+use crate::ops::host::{Host, tensor, to_fill};
 use crate::ops::lanes::{
     Kernel, L, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time,
 };
@@ -44,16 +43,8 @@ pub struct BranchGradients {
     pub dbeta: Tensor,
 }
 
-/// The gradients of [`super::forward`], with the statistics as functions of z (training mode).
-///
-/// # Errors
-/// As [`super::forward`].
-pub fn backward(sum: &GatedSum, dy: &Tensor, wanted: &NormWanted) -> Result<NormGradients> {
-    sum.check()?;
-    expect("norm", "dy", dy, sum.like()?.dims())?;
-    if let Some(gpu) = Gpu::of(dy.device())? {
-        return gpu::backward(&gpu, sum, dy, wanted);
-    }
+/// [`super::backward`] on the CPU.
+pub(super) fn backward(sum: &GatedSum, dy: &Tensor, wanted: &NormWanted) -> Result<NormGradients> {
     let host = HostGatedSum::of(sum)?;
     let dys = Host::of(dy)?;
     let c = host.c;

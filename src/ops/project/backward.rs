@@ -1,12 +1,11 @@
 //! The backward pass of the projection, the squeeze-excite, the mask and the batch norm.
 
 use super::{
-    HostSqueezeExcite, Reader, SqueezeExciteGates, SqueezeExciteWeights, add_vector_matrix, check,
-    gpu, scale_rows,
+    HostSqueezeExcite, Reader, SqueezeExciteGates, SqueezeExciteWeights, add_vector_matrix,
+    scale_rows,
 };
 use crate::ops::activation::{ActivationFn, by_activation, differentiate, evaluate};
-use crate::ops::gpu::Gpu;
-use crate::ops::host::{Host, Scratch, expect, nhwc, tensor, to_fill};
+use crate::ops::host::{Host, Scratch, nhwc, tensor, to_fill};
 use crate::ops::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
     one_row_at_a_time, store_some,
@@ -43,11 +42,8 @@ pub struct SqueezeExciteGradients {
     pub mask: Tensor,
 }
 
-/// The gradients of [`super::forward`], with the statistics as functions of z (training mode).
-///
-/// # Errors
-/// As [`super::forward`].
-pub fn backward(
+/// [`super::backward`] on the CPU, of checked operands.
+pub(super) fn backward(
     input: &PreActivation,
     mask: Option<&Tensor>,
     squeeze_excite: Option<&SqueezeExciteWeights>,
@@ -56,12 +52,7 @@ pub fn backward(
     weights_wanted: bool,
 ) -> Result<ProjectGradients> {
     let (n, h, width, c) = nhwc(&input.z)?;
-    let c_out = check(c, mask, squeeze_excite, w)?;
-    expect("project", "dy", dy, &[n, h, width, c_out])?;
-    if let Some(gpu) = Gpu::of(dy.device())? {
-        let projection = gpu::Projection { gpu: &gpu, input, mask, squeeze_excite, w };
-        return projection.backward(dy, weights_wanted);
-    }
+    let c_out = w.dim(1)?;
     let (zs, dys) = (Host::of(&input.z)?, Host::of(dy)?);
     let reader = Reader::of(input, mask, squeeze_excite)?;
     let back = reader.squeeze_excite.as_ref().map(Transposed::of);
