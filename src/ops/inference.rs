@@ -1,25 +1,30 @@
-//! Inference with fixed weights: batch norm is folded into the convolutions, weights are packed for
-//! the kernels once, and a few images at a time pass through all layers while their maps are in the
-//! cache. No map is kept.
+//! Inference with fixed weights: batch norm is folded into the convolutions. No map is kept.
+//!
+//! On the CPU, weights are packed for the kernels once, and a few images at a time pass through all
+//! layers while their maps are in the cache. On a GPU a batch passes layer by layer.
 
+mod gpu;
 mod inverted_residual;
 mod matrix;
 mod residual;
+mod shape;
 
 use super::depthwise::Expand;
+use super::gpu::Gpu;
 use super::host::{Host, Scratch, nhwc, tensor, to_fill};
 use super::lanes::{Kernel, dispatch};
-use super::no_kernel;
 use super::norm::Norm;
 use super::pool::mean_of_rows;
 use super::project::SqueezeExciteWeights;
 use crate::space::Activation;
 use crate::tiling::chunk_images;
 use candle_core::{Device, Result, Tensor, bail};
+use gpu::GpuNetwork;
 use inverted_residual::HostInvertedResidual;
 use matrix::{HostConv, HostConv1x1, Matrix};
 use rayon::prelude::*;
 use residual::HostResidual;
+use shape::{LayerShape, MapShape};
 
 /// One layer with the batch norm behind it.
 pub enum InferenceLayer {
@@ -97,35 +102,17 @@ pub struct InferenceResidual {
 
 /// A sequence of layers, ready to run.
 pub struct InferenceNetwork {
-    layers: Vec<Box<dyn HostLayer>>,
+    shapes: Vec<LayerShape>,
+    layers: DeviceLayers,
 }
 
-/// Height, width and channels of a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MapShape {
-    pub h: usize,
-    pub w: usize,
-    pub c: usize,
-}
-
-impl MapShape {
-    pub(super) fn pixels(self) -> usize {
-        self.h * self.w
-    }
-
-    pub(super) fn len(self) -> usize {
-        self.pixels() * self.c
-    }
+enum DeviceLayers {
+    Host(HostNetwork),
+    Gpu(GpuNetwork),
 }
 
 /// A layer in host memory.
 pub(super) trait HostLayer: Send + Sync {
-    /// The shape of the output for an input of this shape.
-    ///
-    /// # Errors
-    /// When the layer cannot read such an input.
-    fn shape_behind(&self, shape: MapShape) -> Result<MapShape>;
-
     /// Runs on the images of `shape` in x; writes every value of `y`.
     fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]);
 }
@@ -139,39 +126,58 @@ impl InferenceNetwork {
         if layers.iter().any(|layer| layer.stride() == 0) {
             bail!("inference: a layer has a stride of 0");
         }
-        match device {
-            Device::Cpu => {
-                let layers = layers.iter().map(host_layer).collect::<Result<_>>()?;
-                Ok(Self { layers })
-            }
-            device => no_kernel("inference", device),
-        }
+        let shapes = layers.iter().map(LayerShape::of).collect::<Result<_>>()?;
+        let layers = match Gpu::of(device)? {
+            Some(gpu) => DeviceLayers::Gpu(GpuNetwork::new(gpu, layers)?),
+            None => DeviceLayers::Host(HostNetwork {
+                layers: layers.iter().map(host_layer).collect::<Result<_>>()?,
+            }),
+        };
+        Ok(Self { shapes, layers })
     }
 
     /// Images `[n, h, w, c]` → the output of the last layer, `[n, h', w', c']`, or `[n, c']` if it has
     /// one pixel.
     ///
     /// # Errors
-    /// When the images do not fit the layers or are not in host memory.
+    /// When the images do not fit the layers or are on another device.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let (n, h, w, c) = nhwc(images)?;
         let mut shapes = vec![MapShape { h, w, c }];
-        for layer in &self.layers {
-            shapes.push(layer.shape_behind(shapes[shapes.len() - 1])?);
+        for layer in &self.shapes {
+            shapes.push(layer.behind(shapes[shapes.len() - 1])?);
         }
+        let y = match &self.layers {
+            DeviceLayers::Host(network) => network.forward(&shapes, images)?,
+            DeviceLayers::Gpu(network) => network.forward(images)?,
+        };
+        let last = shapes[shapes.len() - 1];
+        match last.pixels() {
+            1 => y.reshape((n, last.c)),
+            _ => Ok(y),
+        }
+    }
+}
+
+/// The layers in host memory.
+struct HostNetwork {
+    layers: Vec<Box<dyn HostLayer>>,
+}
+
+impl HostNetwork {
+    /// The output for images of the first of `shapes`; the others are the shapes behind each layer.
+    fn forward(&self, shapes: &[MapShape], images: &Tensor) -> Result<Tensor> {
+        let n = images.dim(0)?;
         let (first, last) = (shapes[0], shapes[shapes.len() - 1]);
         let xs = Host::of(images)?;
         // SAFETY: `run` writes all of y, and scratch is initialised.
         #[allow(unsafe_code)]
         let mut y = unsafe { to_fill(n * last.len()) };
-        let chunk = chunk_images(n).min((CACHE / (2 * size_of::<f32>() * largest(&shapes))).max(1));
+        let chunk = chunk_images(n).min((CACHE / (2 * size_of::<f32>() * largest(shapes))).max(1));
         y.par_chunks_mut(chunk * last.len())
             .zip(xs.par_chunks(chunk * first.len()))
-            .for_each(|(y, x)| self.run(&shapes, x, y));
-        match last.pixels() {
-            1 => tensor(y, (n, last.c)),
-            _ => tensor(y, (n, last.h, last.w, last.c)),
-        }
+            .for_each(|(y, x)| self.run(shapes, x, y));
+        tensor(y, (n, last.h, last.w, last.c))
     }
 
     /// Passes a few images through all layers.
@@ -216,13 +222,6 @@ struct HostCut {
 }
 
 impl HostLayer for HostCut {
-    fn shape_behind(&self, shape: MapShape) -> Result<MapShape> {
-        if self.width > shape.c {
-            bail!("inference: {} of {} channels cannot be kept", self.width, shape.c);
-        }
-        Ok(MapShape { c: self.width, ..shape })
-    }
-
     fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
         for (x, y) in x.chunks_exact(shape.c).zip(y.chunks_exact_mut(self.width)) {
             y.copy_from_slice(&x[..self.width]);
@@ -233,13 +232,6 @@ impl HostLayer for HostCut {
 struct HostPool;
 
 impl HostLayer for HostPool {
-    fn shape_behind(&self, shape: MapShape) -> Result<MapShape> {
-        if shape.pixels() == 0 {
-            bail!("inference: there is no pixel to take the mean of");
-        }
-        Ok(MapShape { h: 1, w: 1, ..shape })
-    }
-
     fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
         dispatch(Pool { shape, x, y });
     }

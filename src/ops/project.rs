@@ -8,7 +8,7 @@
 //! image in the cache and not stored; only z is kept for the backward pass.
 
 mod backward;
-mod gpu;
+pub(super) mod gpu;
 
 pub use backward::{ProjectGradients, SqueezeExciteGradients};
 

@@ -1,13 +1,15 @@
 //! The layers for inference: a batch equals its images one by one, and malformed layers are refused.
 
-use crate::numbers::{assert_refused, random, random_map, row, tensor, values};
+use crate::numbers::{assert_close, assert_refused, random, random_map, row, tensor, values};
 use candle_core::{Device, Result, Tensor};
 use repro::ops::depthwise::Expand;
+use repro::ops::gpu::on_host;
 use repro::ops::inference::{
     InferenceConv, InferenceInvertedResidual, InferenceLayer, InferenceNetwork, InferenceResidual,
 };
 use repro::ops::norm::Norm;
 use repro::ops::project::SqueezeExciteWeights;
+use repro::ops::update;
 use repro::space::Activation;
 
 fn weight(label: &str, shape: &[usize]) -> Tensor {
@@ -66,8 +68,8 @@ fn network(layers: &[InferenceLayer]) -> Result<InferenceNetwork> {
     InferenceNetwork::new(layers, &Device::Cpu)
 }
 
-#[test]
-fn a_batch_equals_its_images_bit_for_bit() {
+/// Every kind of layer, from 3 channels to 10 numbers.
+fn all_layers() -> Vec<InferenceLayer> {
     let inner = InferenceInvertedResidual { stride: 2, residual: false, ..block() };
     let narrow = InferenceLayer::Conv1x1 { w: weight("narrow", &[8, 8]), stride: 2, norm: norm(8) };
     let blocks = [block(), inner].map(|block| InferenceLayer::InvertedResidual(Box::new(block)));
@@ -77,16 +79,93 @@ fn a_batch_equals_its_images_bit_for_bit() {
         second: conv(6, 8, 1),
     }));
     let [cut, pool, last] = [InferenceLayer::Cut { width: 5 }, InferenceLayer::Pool, linear(5, 10)];
-    let layers = [layer(3, 8), first, second, dense, narrow, cut, pool, last];
-    let network = network(&layers).unwrap();
+    vec![layer(3, 8), first, second, dense, narrow, cut, pool, last]
+}
+
+/// On a GPU, the parts of the sums over pixels depend on the number of images.
+#[test]
+fn a_batch_equals_its_images_bit_for_bit_on_the_cpu() {
     // Maps of 50 KiB, so that a chunk is limited by its bytes, and a last chunk with fewer images.
     let images = random_map("images", (203, 40, 40, 3)).tensor();
-    let together = network.forward(&images).unwrap();
-    assert_eq!(together.dims(), [203, 10]);
-    let together = values(&together);
-    for (i, logits) in together.chunks(10).enumerate() {
-        let alone = network.forward(&images.narrow(0, i, 1).unwrap()).unwrap();
-        assert_eq!(values(&alone), logits, "image {i}");
+    on_host(|| {
+        let network = network(&all_layers()).unwrap();
+        let together = network.forward(&images).unwrap();
+        assert_eq!(together.dims(), [203, 10]);
+        let together = values(&together);
+        for (i, logits) in together.chunks(10).enumerate() {
+            let alone = network.forward(&images.narrow(0, i, 1).unwrap()).unwrap();
+            assert_eq!(values(&alone), logits, "image {i}");
+        }
+    });
+}
+
+/// On the emulator this compares the code for a GPU with the CPU's.
+#[test]
+fn both_devices_agree() {
+    let check = |what: &str, layers: &[InferenceLayer], shape: (usize, usize, usize, usize)| {
+        let images = random_map("images", shape).tensor();
+        let found = network(layers).unwrap().forward(&images).unwrap();
+        let expected = on_host(|| network(layers).unwrap().forward(&images).unwrap());
+        assert_eq!(found.dims(), expected.dims(), "{what}");
+        assert_close(what, &values(&found), &values(&expected), 1e-5);
+    };
+    check("all layers", &all_layers(), (3, 13, 11, 3));
+    for (i, layer) in all_layers().into_iter().enumerate().skip(1).take(5) {
+        check(&format!("layer {i}"), &[layer], (3, 9, 6, 8));
+    }
+    let without_squeeze = InferenceInvertedResidual { squeeze_excite: None, ..block() };
+    let mut without_expand = block();
+    without_expand.expand = None;
+    without_expand.filter = weight("filter", &[25, 24]);
+    for (what, block, c) in
+        [("without squeeze", without_squeeze, 8), ("without expand", without_expand, 24)]
+    {
+        check(what, &[InferenceLayer::InvertedResidual(Box::new(block))], (3, 9, 6, c));
+    }
+    // More channels than a block has threads, and a shortcut that has fewer than the output.
+    let wide = InferenceResidual { first: conv(3, 2, 1), second: conv(2, 1030, 1) };
+    check("wide", &[InferenceLayer::Residual(Box::new(wide))], (2, 2, 3, 3));
+    let strided = InferenceLayer::Conv(conv(5, 7, 2));
+    check("strided", &[strided], (2, 7, 4, 5));
+}
+
+/// The optimizer changes weights in place.
+#[test]
+fn a_network_keeps_its_weights() {
+    for (i, layer) in all_layers().into_iter().enumerate() {
+        let images = random_map("images", (2, 6, 6, [3, 8, 8, 8, 8, 8, 8, 5][i])).tensor();
+        let network = network(std::slice::from_ref(&layer)).unwrap();
+        let before = values(&network.forward(&images).unwrap());
+        for tensor in tensors(&layer) {
+            update::accumulate(tensor, &tensor.ones_like().unwrap()).unwrap();
+        }
+        assert_eq!(values(&network.forward(&images).unwrap()), before, "layer {i}");
+    }
+}
+
+fn of_norm(norm: &Norm) -> [&Tensor; 4] {
+    [&norm.mean, &norm.inverse, &norm.gamma, &norm.beta]
+}
+
+fn of_conv(conv: &InferenceConv) -> Vec<&Tensor> {
+    [&[&conv.w][..], &of_norm(&conv.norm)].concat()
+}
+
+/// All operands of a layer.
+fn tensors(layer: &InferenceLayer) -> Vec<&Tensor> {
+    match layer {
+        InferenceLayer::Conv(conv) => of_conv(conv),
+        InferenceLayer::Conv1x1 { w, norm, .. } => [&[w][..], &of_norm(norm)].concat(),
+        InferenceLayer::InvertedResidual(block) => {
+            let (expand, se) =
+                (block.expand.as_ref().unwrap(), block.squeeze_excite.as_ref().unwrap());
+            let se = [&se.squeeze, &se.squeeze_bias, &se.excite, &se.excite_bias];
+            let norms = [&expand.norm, &block.norm, &block.project_norm].map(of_norm);
+            [&[&expand.w, &block.filter, &block.project], &se[..], &norms.concat()].concat()
+        }
+        InferenceLayer::Residual(block) => [of_conv(&block.first), of_conv(&block.second)].concat(),
+        InferenceLayer::Cut { .. } | InferenceLayer::Pool => Vec::new(),
+        InferenceLayer::Linear { w, bias, .. } => vec![w, bias.as_ref().unwrap()],
     }
 }
 

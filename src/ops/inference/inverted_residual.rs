@@ -4,15 +4,15 @@
 use super::matrix::{Matrix, Pitch};
 use super::{HostLayer, InferenceInvertedResidual, MapShape};
 use crate::ops::activation::{ActivationFn, by_activation};
-use crate::ops::depthwise::{block_taps, copy, kernel_of};
-use crate::ops::host::{Host, Scratch, expect};
+use crate::ops::depthwise::{Expand, block_taps, copy, kernel_of};
+use crate::ops::host::{Host, Scratch};
 use crate::ops::lanes::{Kernel, L, Lanes, blocks, dispatch, load, store};
 use crate::ops::norm::HostNorm;
 use crate::ops::pool::mean_of_rows;
-use crate::ops::project::{HostSqueezeExcite, check, scale_rows};
+use crate::ops::project::{HostSqueezeExcite, scale_rows};
 use crate::ops::tile::{PixelSink, TileGeometry, TileTaps};
 use crate::space::Activation;
-use candle_core::{Result, bail};
+use candle_core::Result;
 use std::marker::PhantomData;
 
 pub(super) struct HostInvertedResidual {
@@ -36,15 +36,8 @@ pub(super) struct HostInvertedResidual {
 impl HostInvertedResidual {
     pub(super) fn new(block: &InferenceInvertedResidual) -> Result<Self> {
         let c = block.filter.dim(1)?;
-        block.norm.check("inference", c)?;
-        check(c, None, block.squeeze_excite.as_ref(), &block.project)?;
-        let expand = match &block.expand {
-            Some(expand) => {
-                expect("inference", "the expansion", &expand.w, &[expand.w.dim(0)?, c])?;
-                Some(Matrix::folded(&expand.w, &expand.norm)?)
-            }
-            None => None,
-        };
+        let folded = |expand: &Expand| Matrix::folded(&expand.w, &expand.norm);
+        let expand = block.expand.as_ref().map(folded).transpose()?;
         let HostNorm { scale, shift, activation, .. } = HostNorm::of(&block.norm)?;
         let mut filter = Host::of(&block.filter)?.to_vec();
         scale_rows(&mut filter, c, &scale);
@@ -69,17 +62,6 @@ impl HostInvertedResidual {
 }
 
 impl HostLayer for HostInvertedResidual {
-    fn shape_behind(&self, shape: MapShape) -> Result<MapShape> {
-        let (g, c) = (self.geometry(shape), self.project.c_out);
-        if shape.c != self.c_in {
-            bail!("inference: a map has {} channels, its block reads {}", shape.c, self.c_in);
-        }
-        if self.residual && (self.stride != 1 || c > shape.c) {
-            bail!("inference: {c} channels at stride {} cannot add their input", self.stride);
-        }
-        Ok(MapShape { h: g.oh, w: g.ow, c })
-    }
-
     fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
         let g = self.geometry(shape);
         let taps = block_taps(&self.filter, g.c, |w| TileTaps::forward(&g, w));

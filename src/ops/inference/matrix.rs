@@ -3,14 +3,14 @@
 use super::{HostLayer, InferenceConv, MapShape};
 use crate::ops::activation::{ActivationFn, by_activation};
 use crate::ops::conv::ConvGeometry;
-use crate::ops::host::{Host, Scratch, expect};
+use crate::ops::host::{Host, Scratch};
 use crate::ops::lanes::{
     self, Kernel, L, Layout, ROWS, blocks, dispatch, load, load_some, product, store_some,
 };
 use crate::ops::norm::{HostNorm, Norm, padded};
 use crate::ops::project::scale_rows;
 use crate::space::Activation;
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 
 /// W `[c_in, c_out]`, packed; b `[c_out]`, padded; the activation.
 pub(super) struct Matrix {
@@ -32,7 +32,6 @@ impl Matrix {
     /// γ (x w - μ) / σ + β as one matrix and one bias.
     pub(super) fn folded(w: &Tensor, norm: &Norm) -> Result<Self> {
         let (c_in, c_out) = w.dims2()?;
-        norm.check("inference", c_out)?;
         let HostNorm { scale, shift, activation, .. } = HostNorm::of(norm)?;
         let mut scaled = Host::of(w)?.to_vec();
         scale_rows(&mut scaled, c_out, &scale);
@@ -47,22 +46,11 @@ impl Matrix {
     ) -> Result<Self> {
         let (c_in, c_out) = w.dims2()?;
         let bias = match bias {
-            Some(bias) => {
-                expect("inference", "a bias", bias, &[c_out])?;
-                padded(bias)?
-            }
+            Some(bias) => padded(bias)?,
             None => vec![0.0; c_out.next_multiple_of(L)],
         };
         let weights = lanes::pack(&Host::of(w)?, c_in, c_out);
         Ok(Self { c_in, c_out, weights, bias, activation })
-    }
-
-    /// Refuses a map with another number of channels.
-    pub(super) fn check(&self, shape: MapShape) -> Result<()> {
-        if shape.c != self.c_in {
-            bail!("inference: a map has {} channels, its layer reads {}", shape.c, self.c_in);
-        }
-        Ok(())
     }
 
     /// Writes `rows` rows of y. `added`, a matrix and its pitch, is added to them: the first c_out values
@@ -155,12 +143,6 @@ pub(super) struct HostConv1x1 {
 }
 
 impl HostLayer for HostConv1x1 {
-    fn shape_behind(&self, shape: MapShape) -> Result<MapShape> {
-        self.matrix.check(shape)?;
-        let [h, w] = [shape.h, shape.w].map(|side| side.div_ceil(self.stride));
-        Ok(MapShape { h, w, c: self.matrix.c_out })
-    }
-
     fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
         dispatch(Conv1x1Kernel { layer: self, shape, x, y });
     }
@@ -202,10 +184,6 @@ pub(super) struct HostConv {
 impl HostConv {
     pub(super) fn new(conv: &InferenceConv) -> Result<Self> {
         let InferenceConv { kernel, stride, .. } = *conv;
-        let (taps, _, _) = conv.w.dims3()?;
-        if stride == 0 || taps != kernel * kernel {
-            bail!("inference: {taps} taps at stride {stride} are no {kernel}x{kernel} filter");
-        }
         let matrix = Matrix::folded(&conv.w.flatten_to(1)?, &conv.norm)?;
         Ok(Self { matrix, kernel, stride })
     }
@@ -222,14 +200,6 @@ impl HostConv {
 }
 
 impl HostLayer for HostConv {
-    fn shape_behind(&self, shape: MapShape) -> Result<MapShape> {
-        let (given, taken) = (shape.c, self.matrix.c_in / (self.kernel * self.kernel));
-        if given != taken {
-            bail!("inference: a map has {given} channels, its convolution reads {taken}");
-        }
-        Ok(self.behind(shape))
-    }
-
     fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
         dispatch(Convolve { layer: self, g: self.geometry(shape), x, y });
     }

@@ -4,7 +4,7 @@
 use super::matrix::HostConv;
 use super::{HostLayer, InferenceResidual, MapShape};
 use crate::ops::host::Scratch;
-use candle_core::{Result, bail};
+use candle_core::Result;
 
 pub(super) struct HostResidual {
     first: HostConv,
@@ -13,18 +13,11 @@ pub(super) struct HostResidual {
 
 impl HostResidual {
     pub(super) fn new(block: &InferenceResidual) -> Result<Self> {
-        if block.second.stride != 1 {
-            bail!("inference: the second convolution of a residual block has a stride");
-        }
         Ok(Self { first: HostConv::new(&block.first)?, second: HostConv::new(&block.second)? })
     }
 }
 
 impl HostLayer for HostResidual {
-    fn shape_behind(&self, shape: MapShape) -> Result<MapShape> {
-        self.second.shape_behind(self.first.shape_behind(shape)?)
-    }
-
     fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
         let between = self.first.behind(shape);
         let mut inner = Scratch::new(x.len() / shape.len() * between.len());

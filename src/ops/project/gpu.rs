@@ -16,7 +16,7 @@ use candle_core::{Result, Tensor};
 const SOURCE: &Source = &source!("project");
 
 /// The operands of [`super::forward`], checked.
-pub(super) struct Projection<'a> {
+pub(in crate::ops) struct Projection<'a> {
     pub gpu: &'a Gpu,
     pub input: &'a PreActivation,
     pub mask: Option<&'a Tensor>,
@@ -69,21 +69,28 @@ impl Chunk {
 impl Projection<'_> {
     /// y `[n, h, w, c_out]`.
     pub(super) fn forward(&self) -> Result<Tensor> {
+        let (n, h, w, _) = nhwc(&self.input.z)?;
+        let y = self.gpu.output((n, h, w, self.w.dim(1)?))?;
+        self.forward_into(&y)?;
+        Ok(y)
+    }
+
+    /// Writes y `[n, h, w, c_out]`.
+    pub(in crate::ops) fn forward_into(&self, y: &Tensor) -> Result<()> {
         let (n, h, w, c) = nhwc(&self.input.z)?;
         let c_out = self.w.dim(1)?;
-        let y = self.gpu.output((n, h, w, c_out))?;
         let chunks = Chunk::all(n, h * w * c);
         let scratch = self.scratch(&chunks)?;
         for chunk in chunks {
             let rows = chunk.images * h * w;
-            let (z, y) = (chunk.of(&self.input.z)?, chunk.of(&y)?);
+            let (z, y) = (chunk.of(&self.input.z)?, chunk.of(y)?);
             let gates = self.squeeze_excite.map(|layers| self.gates(layers, &z)).transpose()?;
             self.activate(&z, gates.as_ref(), &scratch)?;
             let a = Matrix::new(&scratch, rows, c);
             let to = Matrix::new(&y, rows, c_out);
             self.gpu.matmul(a, Matrix::new(self.w, c, c_out), to, false)?;
         }
-        Ok(y)
+        Ok(())
     }
 
     pub(super) fn backward(&self, dy: &Tensor, weights_wanted: bool) -> Result<ProjectGradients> {
