@@ -32,7 +32,7 @@ fn gpu_forward(gpu: &Gpu, x: &Tensor) -> Result<Tensor> {
     let mut args = vec![Arg::In(x), Arg::Out(&means), Arg::Float(1.0 / pixels as f32)];
     args.extend([Arg::size(pixels), Arg::size(parts.pixels), Arg::size(c)]);
     gpu.launch(&parts.launch(SOURCE, "pool_forward", n, c), &args)?;
-    parts.total(gpu, means)
+    parts.total(gpu, &means)
 }
 
 /// The mean of the rows of `x`, each as long as `mean`.

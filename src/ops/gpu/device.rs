@@ -1,22 +1,8 @@
 //! GPUs as a whole: opening one, its memory, its errors.
 
 use super::Gpu;
-use super::driver::{GpuProblem, Toolkit};
+use super::driver::{GpuMemory, GpuProblem, Toolkit};
 use candle_core::{Device, Error, Result};
-
-/// Bytes of a GPU's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GpuMemory {
-    /// Of this program's tensors now.
-    pub used: u64,
-    /// The most that they used at once since [`reset_peak`].
-    pub peak: u64,
-    /// Taken by this program for tensors, used or not.
-    pub reserved: u64,
-    /// Not taken by any program.
-    pub free: u64,
-    pub total: u64,
-}
 
 /// Opens GPU `number`. Kernels are compiled later, at their first use.
 ///

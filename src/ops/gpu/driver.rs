@@ -45,6 +45,20 @@ pub struct GpuInfo {
     pub compute: (u32, u32),
 }
 
+/// Bytes of a GPU's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuMemory {
+    /// Of this program's tensors now.
+    pub used: u64,
+    /// The most that they used at once since `reset_peak`.
+    pub peak: u64,
+    /// Taken by this program for tensors, used or not.
+    pub reserved: u64,
+    /// Not taken by any program.
+    pub free: u64,
+    pub total: u64,
+}
+
 /// What the driver says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DriverInfo {

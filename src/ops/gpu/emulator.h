@@ -160,6 +160,8 @@ struct Kernel {
     // Null if the arguments fit, otherwise what the first that does not fit should be.
     const char* (*check)(const Argument* arguments, size_t count, size_t* wrong);
     void (*run)(void** values);
+    // Bytes of each parameter, then 0.
+    const size_t* sizes;
     Kernel* next;
 };
 extern Kernel* kernels;
@@ -188,12 +190,14 @@ template <class... P, void (*F)(P...)> struct Entry<F> {
         F(Parameter<P>::take(values[I])...);
     }
     static void run(void** values) { call(values, std::index_sequence_for<P...>()); }
+    static constexpr size_t sizes[] = {sizeof(std::remove_reference_t<P>)..., 0};
 };
 
 struct Register {
     Kernel kernel;
-    Register(const char* name, decltype(Kernel::check) check, decltype(Kernel::run) run)
-        : kernel{name, check, run, kernels} {
+    Register(const char* name, decltype(Kernel::check) check, decltype(Kernel::run) run,
+             const size_t* sizes)
+        : kernel{name, check, run, sizes, kernels} {
         kernels = &kernel;
     }
 };
@@ -202,4 +206,5 @@ struct Register {
 
 #define REGISTER(name)                                                                        \
     static emulator::Register register_##name(                                                \
-        #name, &emulator::Entry<&name>::check, &emulator::Entry<&name>::run);
+        #name, &emulator::Entry<&name>::check, &emulator::Entry<&name>::run,                  \
+        emulator::Entry<&name>::sizes);

@@ -111,9 +111,10 @@ fn load(library: &Path) -> Result<LaunchFn> {
     #[allow(unsafe_code)]
     unsafe {
         let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
-        let symbol = match handle.is_null() {
-            true => std::ptr::null_mut(),
-            false => libc::dlsym(handle, c"emulator_launch".as_ptr()),
+        let symbol = if handle.is_null() {
+            std::ptr::null_mut()
+        } else {
+            libc::dlsym(handle, c"emulator_launch".as_ptr())
         };
         if symbol.is_null() {
             bail!("{}: {}", library.display(), CStr::from_ptr(libc::dlerror()).to_string_lossy());

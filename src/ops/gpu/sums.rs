@@ -63,8 +63,8 @@ impl ImageParts {
     ///
     /// # Errors
     /// When the launch fails.
-    pub(in crate::ops) fn total(&self, gpu: &Gpu, parts: Tensor) -> Result<Tensor> {
-        if self.parts > 1 { total_f32(gpu, &parts) } else { parts.squeeze(0) }
+    pub(in crate::ops) fn total(&self, gpu: &Gpu, parts: &Tensor) -> Result<Tensor> {
+        if self.parts > 1 { total_f32(gpu, parts) } else { parts.squeeze(0) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Values between the host and the device of a tensor: the only places where the program moves them.
 
 use super::tensors::concatenated;
-use super::{Gpu, traffic};
+use super::{Gpu, synchronize, traffic};
 use candle_core::{Device, Result, Shape, Tensor, bail};
 
 /// Whether operators on this device run on a GPU, or on its emulator.
@@ -77,6 +77,8 @@ pub fn upload_rows(rows: Vec<Vec<f32>>, device: &Device) -> Result<Vec<Tensor>> 
 pub fn download(tensor: &Tensor) -> Result<Vec<f32>> {
     let values = tensor.flatten_all()?.to_vec1::<f32>()?;
     if in_use(tensor.device())? {
+        // Where the GPU reads the host's memory by itself, the copy may still be under way.
+        synchronize(tensor.device())?;
         traffic::downloaded(size_of_val(&values[..]));
     }
     Ok(values)

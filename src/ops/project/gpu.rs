@@ -177,7 +177,7 @@ impl Projection<'_> {
         args.extend([Arg::Out(&means), self.activation(), Arg::Float(1.0 / pixels as f32)]);
         args.extend([pixels, parts.pixels, c].map(Arg::size));
         gpu.launch(&parts.launch(SOURCE, "project_pool", n, c), &args)?;
-        let pooled = parts.total(gpu, means)?;
+        let pooled = parts.total(gpu, &means)?;
 
         let [hidden, masked] = [gpu.output((n, squeezed))?, gpu.output((n, squeezed))?];
         product((gpu, n), (&pooled, c), Matrix::new(&layers.squeeze, c, squeezed), &hidden)?;
@@ -211,7 +211,7 @@ impl Projection<'_> {
         args.extend([Arg::In(d), Arg::In(&gates.raw), Arg::Out(&draw), self.activation()]);
         args.extend([pixels, parts.pixels, c].map(Arg::size));
         gpu.launch(&parts.launch(SOURCE, "project_gate_gradient", n, c), &args)?;
-        let draw = parts.total(gpu, draw)?;
+        let draw = parts.total(gpu, &draw)?;
 
         let [dhidden, mask] = [gpu.output((n, squeezed))?, gpu.output((n, squeezed))?];
         product((gpu, n), (&draw, c), Matrix::new(&layers.excite, squeezed, c).t(), &dhidden)?;

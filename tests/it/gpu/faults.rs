@@ -69,6 +69,7 @@ const IN_LAUNCHES: [(Fault, &str); 3] = [
 ];
 
 #[track_caller]
+#[allow(clippy::print_stdout)]
 fn assert_found(name: &str, command: &mut Command) {
     let (said, passed) = outcome(&command.output().unwrap());
     assert!(passed.is_none(), "{name} was not found: {said}");

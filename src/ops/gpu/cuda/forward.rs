@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code, non_snake_case, non_upper_case_globals)]
 
-use super::super::driver::Driver;
+use crate::ops::gpu::driver::Driver;
 use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicPtr, Ordering};
 

@@ -1,7 +1,7 @@
 //! Kernels that are loaded on a GPU.
 
-use super::super::{Launch, Source};
 use super::program;
+use crate::ops::gpu::{Launch, Source};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{Result, bail};
 use cudarc::driver::result::{launch_kernel, module};

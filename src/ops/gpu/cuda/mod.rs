@@ -11,8 +11,8 @@ mod pool;
 mod program;
 mod upload;
 
-use super::driver::{self, CudaVersion, Driver, GpuProblem, Toolkit};
-use super::{Arg, Gemm, GpuMemory, Launch, StructArg};
+use super::driver::{self, CudaVersion, Driver, GpuMemory, GpuProblem, Toolkit};
+use super::{Arg, Gemm, Launch, StructArg};
 use crate::recipe::Precision;
 use candle_core::cuda_backend::{CudaError, CudaStorageSlice, DeviceId, WrapErr};
 use candle_core::{CudaDevice, DType, Device, Result, Shape, Storage, Tensor, bail};

@@ -1,6 +1,6 @@
 //! Compiles the `.cu` files with NVRTC, for the GPU that is there, at their first use.
 
-use super::super::Source;
+use crate::ops::gpu::Source;
 use candle_core::{Result, bail};
 use cudarc::nvrtc::result::{
     compile_program, create_program, destroy_program, get_program_log, get_ptx,
