@@ -48,7 +48,7 @@ const IN_KERNELS: [KernelFault; 5] = [
         name: "reduction that skips the tail",
         file: "gpu/sums.cu",
         from: "part < count; part += ROWS",
-        to: "part + ROWS <= count; part += ROWS",
+        to: "part + int(ROWS) <= count; part += ROWS",
         build: Build::Plain,
         tests: "operators::norm",
     },
@@ -73,10 +73,11 @@ const IN_LAUNCHES: [(Fault, &str); 3] = [
 fn assert_found(name: &str, command: &mut Command) {
     let (said, passed) = outcome(&command.output().unwrap());
     assert!(passed.is_none(), "{name} was not found: {said}");
-    let evidence = said.lines().find(|line| {
-        ["is not", "against", "written outside", "wrote outside", "data race", "reads outside"]
-            .iter()
-            .any(|sign| line.contains(sign))
+    let evidence = ["WARNING: ThreadSanitizer", "panicked at"].iter().find_map(|sign| {
+        let mut lines = said.lines().skip_while(|line| !line.contains(sign));
+        let line = lines.next()?;
+        // A panic's message is on the line behind its place.
+        Some(if *sign == "panicked at" { lines.next()? } else { line })
     });
     println!("{name}: found: {}", evidence.unwrap_or("a test failed").trim());
 }
