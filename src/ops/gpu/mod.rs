@@ -211,16 +211,6 @@ impl Gpu {
         }
     }
 
-    /// The device of this executor's tensors.
-    pub(super) fn device(&self) -> Device {
-        match *self {
-            #[cfg(feature = "cuda")]
-            Self::Cuda(ref cuda) => cuda.device(),
-            #[cfg(feature = "emulator")]
-            Self::Emulated(_) => Device::Cpu,
-        }
-    }
-
     /// A tensor for a kernel to write in full; its content is arbitrary (NaN on the emulator).
     ///
     /// # Errors
@@ -244,14 +234,6 @@ impl Gpu {
             #[cfg(feature = "emulator")]
             Self::Emulated(_) => emulator::empty(shape, dtype),
         }
-    }
-
-    /// A tensor of zeros.
-    ///
-    /// # Errors
-    /// When the GPU is out of memory.
-    pub(super) fn zeros(&self, shape: impl Into<Shape>) -> Result<Tensor> {
-        Tensor::zeros(shape.into(), DType::F32, &self.device())
     }
 
     /// Launches a kernel; does not wait for it.
