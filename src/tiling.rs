@@ -4,6 +4,16 @@
 //! Everything here is a function of the shapes alone. Sums over a batch are taken chunk by chunk and
 //! then in the order of the chunks, so a result does not depend on the number of threads.
 
+/// Which kernels compute, and where their tensors are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    #[default]
+    Cpu,
+    /// The kernels of GPUs, with tensors in host memory.
+    EmulatedGpu,
+    Gpu,
+}
+
 /// Channels in a full block, which kernels hold in registers. Packed matrices are padded to a multiple.
 pub const LANES: usize = 16;
 
@@ -105,8 +115,7 @@ pub fn gpu_covariance_rows(rows: usize, channels: usize) -> usize {
 
 /// Tiles that one block of a depthwise convolution takes on a GPU, of `tiles` tiles of 32 channels each:
 /// about two thousand blocks have an equal share of the work.
-#[must_use]
-pub fn gpu_tiles_each(tiles: usize, channels: usize) -> usize {
+fn gpu_tiles_each(tiles: usize, channels: usize) -> usize {
     const BLOCKS: usize = 2048;
     tiles.div_ceil((BLOCKS / channels.div_ceil(32).max(1)).max(1)).max(1)
 }
@@ -118,4 +127,70 @@ pub fn gpu_part_pixels(images: usize, pixels: usize, channels: usize) -> usize {
     const BLOCKS: usize = 1024;
     let parts = (BLOCKS / (images * channels.div_ceil(32)).max(1)).max(1);
     pixels.div_ceil(parts).clamp(64, 1024)
+}
+
+/// Input channels up to which a GPU's dense convolution reads its input directly, without windows.
+pub const GPU_FEW_CHANNELS: usize = 4;
+
+/// Adjacent pixels that a thread of a GPU's depthwise convolution computes.
+pub const GPU_PIXEL_GROUP: usize = 4;
+
+/// Pixels that a tile of a GPU's depthwise convolution reads, of 32 channels: 24 KiB, so that a
+/// multiprocessor runs several blocks.
+const GPU_TILE_PIXELS: usize = 192;
+
+/// Rows of such a tile, at most.
+const GPU_TILE_ROWS: usize = 16;
+
+/// How a GPU's depthwise convolution divides the map of one image into tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuTiles {
+    pub rows: usize,
+    /// Groups of [`GPU_PIXEL_GROUP`] pixels in a row of a tile, 1 << shift.
+    pub shift: usize,
+    pub down: usize,
+    pub across: usize,
+    /// Rows and columns that a tile reads.
+    pub read: (usize, usize),
+}
+
+impl GpuTiles {
+    /// For a map of `height` x `width` pixels that is computed with this stride. `read` is the number of
+    /// pixels of the other map that so many pixels read.
+    #[must_use]
+    pub fn new(
+        (height, width): (usize, usize),
+        stride: usize,
+        read: impl Fn(usize) -> usize,
+    ) -> Self {
+        let shift = usize::from(width > GPU_PIXEL_GROUP && stride <= 2);
+        let columns = GPU_PIXEL_GROUP << shift;
+        let fits = |rows: &usize| read(*rows) * read(columns) <= GPU_TILE_PIXELS;
+        let most = (1..=GPU_TILE_ROWS).rev().find(fits).unwrap_or(1);
+        // Tiles of equal height.
+        let down = height.div_ceil(most).max(1);
+        let rows = height.div_ceil(down).max(1);
+        let read = (read(rows), read(columns));
+        Self { rows, shift, down, across: width.div_ceil(columns), read }
+    }
+
+    /// Tiles of the output, which read the input.
+    #[must_use]
+    pub fn of_output(output: (usize, usize), kernel: usize, stride: usize) -> Self {
+        Self::new(output, stride, |pixels| (pixels - 1) * stride + kernel)
+    }
+
+    /// Tiles of the input, whose gradients read those of the output.
+    #[must_use]
+    pub fn of_input(input: (usize, usize), kernel: usize, stride: usize) -> Self {
+        Self::new(input, stride, |pixels| (pixels - 1 + 2 * (kernel / 2)) / stride + 1)
+    }
+
+    /// Tiles that one block takes, and blocks for 32 channels of so many images.
+    #[must_use]
+    pub fn parts(&self, images: usize, channels: usize) -> (usize, usize) {
+        let tiles = images * self.down * self.across;
+        let each = gpu_tiles_each(tiles, channels);
+        (each, tiles.div_ceil(each))
+    }
 }

@@ -241,8 +241,13 @@ pub fn predicted(
     (batch, side): (usize, usize),
 ) -> Option<Footprint> {
     let space = &manifest.space;
-    let setting =
-        |recompute| StepSetting { batch, threads: rayon::current_num_threads(), recompute };
+    let backend = ops::gpu::backend(&Device::Cpu).unwrap_or_default();
+    let setting = |recompute| StepSetting {
+        batch,
+        threads: rayon::current_num_threads(),
+        recompute,
+        backend,
+    };
     match target {
         Subject::Network(arch) => {
             Some(cost::network_step(arch, side, setting(manifest.train.recompute)))

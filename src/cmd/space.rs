@@ -66,7 +66,7 @@ struct Predicted {
 impl SupernetMemory {
     fn of(space: &SearchSpace, batch: usize) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let setting = |recompute| StepSetting { batch, threads, recompute };
+        let setting = |recompute| StepSetting::on_cpu(batch, threads, recompute);
         let predicted = |step: fn(&SearchSpace, StepSetting) -> Footprint| Predicted {
             nothing: step(space, setting(Recompute::None)),
             blocks: step(space, setting(Recompute::Block)),

@@ -6,6 +6,7 @@ mod formula;
 mod memory;
 mod number;
 
+pub use crate::tiling::Backend;
 pub use effective::{
     BlockProbabilities, EffectiveBlock, Probabilities, Propagation, propagate, propagate_counting,
 };

@@ -1,9 +1,9 @@
 //! The memory check: what the runs of a manifest need, and which settings need less.
 
-use crate::cost::{self, StepSetting};
+use crate::cost::{self, Backend, StepSetting};
 use crate::data;
 use crate::manifest::Manifest;
-use crate::recipe::{MethodName, Recompute};
+use crate::recipe::{Method, MethodName, Recompute};
 use crate::space::Dimension;
 
 /// The training or search step of a manifest that needs the most memory.
@@ -12,7 +12,7 @@ pub struct MemoryNeed<'a> {
     manifest: &'a Manifest,
     step: Step,
     setting: StepSetting,
-    /// Bytes allocated at the peak, with those of the data set, which stays in memory.
+    /// Bytes allocated at the peak; on the CPU with those of the data set, which stays in memory.
     pub bytes: u64,
     /// Bytes that decoding the largest images takes, which are part of `bytes`.
     decoding: u64,
@@ -55,17 +55,38 @@ pub fn estimated_resident(allocated: u64) -> u64 {
     allocated + allocated / 16 + (96 << 20)
 }
 
-/// The largest memory need of all runs of a manifest with this number of threads.
+/// What a program takes of a GPU's memory that allocates at most this many bytes of it: memory pools
+/// have gaps, and libraries take some for themselves. An estimate that has not been measured.
 #[must_use]
-pub fn memory_need(manifest: &Manifest, threads: usize) -> Option<MemoryNeed<'_>> {
+pub fn estimated_of_gpu(allocated: u64) -> u64 {
+    allocated + allocated / 16 + (64 << 20)
+}
+
+/// The largest memory need of all runs of a manifest with this number of threads and these kernels.
+#[must_use]
+pub fn memory_need(
+    manifest: &Manifest,
+    threads: usize,
+    backend: Backend,
+) -> Option<MemoryNeed<'_>> {
+    need_of(manifest, &manifest.methods, threads, backend)
+}
+
+/// The same for some of the methods.
+pub(super) fn need_of<'a>(
+    manifest: &'a Manifest,
+    methods: &[Method],
+    threads: usize,
+    backend: Backend,
+) -> Option<MemoryNeed<'a>> {
     let (search, train) = (&manifest.search, &manifest.train);
-    let searches = manifest.methods.iter().map(|method| {
+    let searches = methods.iter().map(|method| {
         let setting = (search.batch_size, search.recompute);
         (Step::Search(method.name()), setting)
     });
     let steps = searches.chain([(Step::Training, (train.batch_size, train.recompute))]);
     let needs = steps.map(|(step, (batch, recompute))| {
-        let setting = StepSetting { batch, threads, recompute };
+        let setting = StepSetting { batch, threads, recompute, backend };
         let bytes = bytes(manifest, step, setting);
         MemoryNeed { manifest, step, setting, bytes, decoding: 0 }
     });
@@ -78,10 +99,33 @@ fn bytes(manifest: &Manifest, step: Step, setting: StepSetting) -> u64 {
         Step::Search(method) => cost::search_step(space, method, setting),
         Step::Training => cost::largest_network_step(space, setting),
     };
-    data::describe(manifest.data.dataset()).bytes + step.total()
+    step.total() + beside_step(manifest, setting)
+}
+
+/// Bytes that are held beside those of a step: on the CPU the data set, on a GPU the next batch.
+fn beside_step(manifest: &Manifest, setting: StepSetting) -> u64 {
+    match setting.backend {
+        Backend::Cpu => data::describe(manifest.data.dataset()).bytes,
+        Backend::EmulatedGpu | Backend::Gpu => {
+            let (space, image) = (&manifest.space, size_of::<f32>() as u64);
+            let pixels = space.max_resolution() * space.max_resolution() * space.image_channels;
+            image * (setting.batch * pixels) as u64
+        }
+    }
 }
 
 impl MemoryNeed<'_> {
+    /// What a process takes that allocates so many bytes: resident memory on the CPU, otherwise of the
+    /// GPU's memory.
+    #[must_use]
+    pub fn taken(&self, bytes: u64) -> u64 {
+        match self.setting.backend {
+            Backend::Cpu => estimated_resident(bytes),
+            Backend::EmulatedGpu => bytes,
+            Backend::Gpu => estimated_of_gpu(bytes),
+        }
+    }
+
     /// Adds the bytes of images that are decoded while the step's tensors are in memory.
     #[must_use]
     pub fn with_decoding(self, bytes: u64) -> Self {
@@ -165,7 +209,7 @@ impl MemoryNeed<'_> {
             options.push(format!("--set {section}.recompute={}", recompute.name()));
         }
         let bytes = bytes(self.manifest, self.step, setting) + self.decoding;
-        let fits = estimated_resident(bytes) <= free;
+        let fits = self.taken(bytes) <= free;
         SmallerSetting { options: options.join(" "), bytes, fits }
     }
 }
@@ -175,6 +219,8 @@ mod tests {
     use super::*;
     use crate::manifest::{self, Overrides};
     use std::path::Path;
+
+    const CPU: Backend = Backend::Cpu;
 
     fn manifest(sets: &[&str]) -> Manifest {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/fbnetv2_f.toml");
@@ -186,21 +232,23 @@ mod tests {
     fn bytes_with(options: &str) -> u64 {
         let sets: Vec<&str> = options.split("--set ").filter(|set| !set.is_empty()).collect();
         let sets: Vec<&str> = sets.into_iter().map(str::trim).collect();
-        memory_need(&manifest(&[&["search.method=dnas"], &sets[..]].concat()), 2).unwrap().bytes
+        memory_need(&manifest(&[&["search.method=dnas"], &sets[..]].concat()), 2, CPU)
+            .unwrap()
+            .bytes
     }
 
     #[test]
     fn the_largest_step_is_found() {
         let masked = manifest(&[]);
-        let masked = memory_need(&masked, 2).unwrap();
+        let masked = memory_need(&masked, 2, CPU).unwrap();
         assert_eq!(masked.subject(), "the search by dmasking");
         assert_eq!(masked.bottleneck(), SpaceBottleneck::TypesOrResolutions);
         let explicit = manifest(&["search.method=dnas"]);
-        let explicit = memory_need(&explicit, 2).unwrap();
+        let explicit = memory_need(&explicit, 2, CPU).unwrap();
         assert!(explicit.bytes > 10 * masked.bytes, "{explicit:?} {masked:?}");
         assert_eq!(explicit.bottleneck(), SpaceBottleneck::Options);
         let large = manifest(&["search.method=random", "train.batch_size=512"]);
-        let large = memory_need(&large, 2).unwrap();
+        let large = memory_need(&large, 2, CPU).unwrap();
         assert_eq!(
             (large.subject().as_str(), large.batch()),
             ("the training of the largest network", 512)
@@ -212,7 +260,7 @@ mod tests {
     #[test]
     fn smaller_settings_need_what_they_say() {
         let explicit = manifest(&["search.method=dnas"]);
-        let explicit = memory_need(&explicit, 2).unwrap();
+        let explicit = memory_need(&explicit, 2, CPU).unwrap();
         let listed = |settings: &[SmallerSetting]| {
             settings.iter().map(|s| (s.options.clone(), s.fits)).collect::<Vec<_>>()
         };

@@ -64,8 +64,7 @@ impl Point {
 
     fn predict(&self, study: &Study, threads: usize) -> Prediction {
         let space = self.space(study);
-        let setting =
-            StepSetting { batch: study.sweep.batch_size, threads, recompute: self.recompute };
+        let setting = StepSetting::on_cpu(study.sweep.batch_size, threads, self.recompute);
         Prediction {
             log10_candidates: space.size().total.log10(),
             predicted_bytes: cost::search_step(&space, self.method, setting).total(),

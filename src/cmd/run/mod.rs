@@ -99,12 +99,11 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
     runner::check_budget(&manifest)?;
     let threads = start_threads(args.threads)?;
     let device = args.device.open()?;
-    let gpu = args.device != DeviceChoice::Cpu;
     let decoding = match data.root_for(&manifest.data) {
         Ok(root) => repro::data::decoding_bytes(&manifest.data, &root, threads),
         Err(_) => 0,
     };
-    let machine = Machine { threads, gpu, force: args.force, decoding };
+    let machine = Machine { threads, device: &device, force: args.force, decoding };
     let memory = preflight::check(&manifest, machine)?;
     let store = open(database)?;
     let output = Output::new(args.json);

@@ -1,17 +1,20 @@
 //! The memory check before the first run.
 
 use anyhow::{Result, bail};
+use candle_core::Device;
+use repro::cost::Backend;
 use repro::manifest::Manifest;
 use repro::memory;
+use repro::ops::gpu;
 use repro::runner::{self, MemoryNeed, SpaceBottleneck};
 use repro::text;
 
 /// The machine and options to check against.
 #[derive(Clone, Copy)]
-pub struct Machine {
+pub struct Machine<'a> {
     pub threads: usize,
-    /// With a GPU, the free memory of this machine does not matter.
-    pub gpu: bool,
+    /// Its memory is checked; with a GPU, that of the host does not matter.
+    pub device: &'a Device,
     /// Report instead of refusing.
     pub force: bool,
     /// Bytes that decoding the largest images takes.
@@ -21,42 +24,41 @@ pub struct Machine {
 /// Describes the memory that the runs need.
 ///
 /// # Errors
-/// When less is free and the check is not skipped.
-pub fn check(manifest: &Manifest, machine: Machine) -> Result<String> {
-    let Some(need) = runner::memory_need(manifest, machine.threads) else {
+/// When less is free and the check is not skipped, or when the GPU cannot tell.
+pub fn check(manifest: &Manifest, machine: Machine<'_>) -> Result<String> {
+    let backend = gpu::backend(machine.device)?;
+    let Some(need) = runner::memory_need(manifest, machine.threads, backend) else {
         return Ok("nothing".to_owned());
     };
-    let need = need.with_decoding(machine.decoding);
-    let Some(free) = memory::available_bytes().filter(|_| !machine.gpu) else {
-        return Ok(format!("about {} for {}", text::bytes(need.bytes), need.subject()));
+    let (need, free, of) = match backend {
+        Backend::Cpu => (need.with_decoding(machine.decoding), memory::available_bytes(), "memory"),
+        Backend::EmulatedGpu | Backend::Gpu => (need, None, "the GPU's memory"),
     };
-    let fits = runner::estimated_resident(need.bytes) <= free;
+    let about = text::bytes(need.taken(need.bytes));
+    let Some(free) = free else { return Ok(format!("about {about} for {}", need.subject())) };
+    let fits = need.taken(need.bytes) <= free;
     if !fits && !machine.force {
-        bail!("{}: {}", manifest.path.display(), refusal(&need, &manifest.space.name, free));
+        let refusal = refusal(&need, &manifest.space.name, (free, of));
+        bail!("{}: {refusal}", manifest.path.display());
     }
     let warning = if fits { "" } else { ": the runs may fail" };
-    let (about, free) = (resident(need.bytes), text::bytes(free));
+    let free = text::bytes(free);
     Ok(format!("about {about} for {}, {free} are free{warning}", need.subject()))
 }
 
-/// The size of a process that allocates this many bytes.
-fn resident(allocated: u64) -> String {
-    text::bytes(runner::estimated_resident(allocated))
-}
-
 /// Why the runs do not start, and which settings need less memory.
-fn refusal(need: &MemoryNeed<'_>, space: &str, free: u64) -> String {
+fn refusal(need: &MemoryNeed<'_>, space: &str, (free, of): (u64, &str)) -> String {
     let mut lines = vec![format!(
-        "{} needs about {} of memory at batch size {}, but only {} are free. These settings need \
+        "{} needs about {} of {of} at batch size {}, but only {} are free. These settings need \
          less:",
         need.subject(),
-        resident(need.bytes),
+        text::bytes(need.taken(need.bytes)),
         need.batch(),
         text::bytes(free)
     )];
     lines.extend(need.smaller_settings(free).into_iter().map(|setting| {
         let note = if setting.fits { "" } else { ", still too much" };
-        format!("  {}: {}{note}", setting.options, resident(setting.bytes))
+        format!("  {}: {}{note}", setting.options, text::bytes(need.taken(setting.bytes)))
     }));
     match need.bottleneck() {
         SpaceBottleneck::Options => lines.push(format!("  fewer options in {space}")),

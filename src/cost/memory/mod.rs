@@ -5,7 +5,10 @@
 //! known at every moment. The model includes parameters, maps, gradients, packed weights, the partial
 //! sums over a batch, the tiles of each thread, and the overhead of a tensor. It leaves out
 //! short-lived rows, gates, masks, and the records of the tape.
+//!
+//! On a GPU the same tensors live as long; what operators use while they run is another (`gpu`).
 
+mod gpu;
 mod ledger;
 mod operators;
 mod simulation;
@@ -16,6 +19,7 @@ pub use ledger::Footprint;
 
 use crate::recipe::{MethodName, Recompute};
 use crate::space::{ArchSpec, BlockDecision, Decisions, NetworkPlan, SearchSpace};
+use crate::tiling::Backend;
 use simulation::StepSimulation;
 
 /// What the memory of a step depends on besides the network.
@@ -24,6 +28,15 @@ pub struct StepSetting {
     pub batch: usize,
     pub threads: usize,
     pub recompute: Recompute,
+    pub backend: Backend,
+}
+
+impl StepSetting {
+    /// A step by the kernels of the CPU.
+    #[must_use]
+    pub fn on_cpu(batch: usize, threads: usize, recompute: Recompute) -> Self {
+        Self { batch, threads, recompute, backend: Backend::Cpu }
+    }
 }
 
 /// The peak of a step that trains the weights of the masked supernet by SGD with momentum.

@@ -4,13 +4,17 @@
 use super::ledger::{Allocation, Owner};
 use super::state::StepState;
 use super::tape::{GradientPart, GradientTarget, SizeTape, SizedMap};
-use crate::tiling::{self, COVARIANCE_ROWS, LANES, MATMUL_ROWS};
+use crate::tiling::{self, Backend, COVARIANCE_ROWS, LANES, MATMUL_ROWS};
 use std::rc::Rc;
 
 const F32: u64 = 4;
 const F64: u64 = 8;
 /// The overhead of a tensor: shape, layout, reference counts and a lock.
 const TENSOR: u64 = 256;
+/// Bytes of which an allocation of a GPU's memory pool takes a multiple. An assumption: CUDA promises
+/// addresses that are multiples of 256 bytes or more (CUDA C++ Programming Guide, Device Memory
+/// Accesses), and not what its pools take.
+const POOL: u64 = 512;
 
 /// A convolution with batch norm: the name and the sizes of its parameters.
 pub(super) struct LayerShape<'n> {
@@ -44,18 +48,25 @@ fn summed(parts: usize, len: usize) -> u64 {
     numbers(parts * len) + F64 * len as u64
 }
 
-/// Bytes of `count` tensors with `len` values in total.
-fn tensors(count: usize, len: usize) -> u64 {
-    TENSOR * count as u64 + numbers(len)
-}
-
 fn made(to: GradientTarget, bytes: u64, scratch: u64) -> GradientPart {
     GradientPart::Made { to, bytes, scratch }
 }
 
 impl SimulatedPass<'_> {
-    fn batch(&self) -> usize {
+    pub(super) fn batch(&self) -> usize {
         self.state.setting.batch
+    }
+
+    pub(super) fn is_on_gpu(&self) -> bool {
+        self.state.setting.backend != Backend::Cpu
+    }
+
+    /// Bytes of `count` tensors with `len` values in total.
+    pub(super) fn tensors(&self, count: usize, len: usize) -> u64 {
+        match self.state.setting.backend {
+            Backend::Gpu => count as u64 * numbers(len.div_ceil(count)).next_multiple_of(POOL),
+            Backend::Cpu | Backend::EmulatedGpu => TENSOR * count as u64 + numbers(len),
+        }
     }
 
     fn threads(&self) -> usize {
@@ -72,12 +83,12 @@ impl SimulatedPass<'_> {
         self.threads().min(self.chunks())
     }
 
-    fn rows(&self, side: usize) -> usize {
+    pub(super) fn rows(&self, side: usize) -> usize {
         self.batch() * side * side
     }
 
     fn bytes(&self, side: usize, channels: usize) -> u64 {
-        tensors(1, self.rows(side) * channels)
+        self.tensors(1, self.rows(side) * channels)
     }
 
     fn weight(&self, name: &str, part: &str, bytes: u64) -> GradientTarget {
@@ -86,14 +97,15 @@ impl SimulatedPass<'_> {
 
     /// γ and β, and the running statistics, which have neither gradient nor velocity.
     fn norm_weight(&self, name: &str, channels: usize) -> GradientTarget {
-        let weight = self.weight(name, "norm", tensors(2, 2 * channels));
-        self.state.statistics(format!("{}{name}.running", self.prefix), tensors(2, 2 * channels));
+        let weight = self.weight(name, "norm", self.tensors(2, 2 * channels));
+        self.state
+            .statistics(format!("{}{name}.running", self.prefix), self.tensors(2, 2 * channels));
         weight
     }
 
     /// Mean and inverse deviation, which every operator behind a batch norm keeps.
     fn statistics(&self, channels: usize) -> Rc<Allocation> {
-        Rc::new(self.state.ledger.hold(Owner::Activations, tensors(2, 2 * channels)))
+        Rc::new(self.state.ledger.hold(Owner::Activations, self.tensors(2, 2 * channels)))
     }
 
     pub(super) fn images(&self, side: usize, channels: usize) -> SizedMap {
@@ -132,17 +144,21 @@ impl SimulatedPass<'_> {
     /// `ops::matmul`.
     pub(super) fn matmul(&mut self, x: &SizedMap, name: &str, channels: usize) -> SizedMap {
         let (c, rows) = (x.channels, self.rows(x.side));
-        let weight = self.weight(name, "weight", tensors(1, c * channels));
+        let weight = self.weight(name, "weight", self.tensors(1, c * channels));
         let chunk_rows = tiling::outer_chunk_rows(rows);
         let chunks = rows.div_ceil(chunk_rows);
         let packing = self.threads().min(chunks) as u64 * packed(MATMUL_ROWS.min(rows), channels);
         let outer = summed(chunks, c * channels).max(numbers(chunks * c * channels) + packing);
-        let mut parts = vec![made(weight, tensors(1, c * channels), outer)];
+        let [forward, outer, back] = match self.is_on_gpu() {
+            true => [0; 3],
+            false => [packed(c, channels), outer, packed(channels, c)],
+        };
+        let mut parts = vec![made(weight, self.tensors(1, c * channels), outer)];
         if x.slot().is_some() {
             let bytes = self.bytes(x.side, c);
-            parts.push(made(GradientTarget::Map(x.slot()), bytes, packed(channels, c)));
+            parts.push(made(GradientTarget::Map(x.slot()), bytes, back));
         }
-        self.call((x.side, channels), packed(c, channels), &[x], parts)
+        self.call((x.side, channels), forward, &[x], parts)
     }
 
     /// `ops::dense`.
@@ -150,21 +166,30 @@ impl SimulatedPass<'_> {
         let side = x.side.div_ceil(layer.stride);
         let (window, pixels) = (layer.kernel * layer.kernel * x.channels, side * side);
         let len = window * layer.channels;
-        let weight = self.weight(layer.name, "weight", tensors(1, len));
+        let weight = self.weight(layer.name, "weight", self.tensors(1, len));
         self.state.tiles(&[pixels * window]);
         let packing = self.at_work() as u64 * packed(pixels, layer.channels);
         let scratch = summed(self.chunks(), len).max(numbers(self.chunks() * len) + packing);
-        let mut parts = vec![made(weight, tensors(1, len), scratch)];
+        let [forward, scratch, back] = match self.is_on_gpu() {
+            true => self.gpu_dense(x, layer),
+            false => [packed(window, layer.channels), scratch, packed(layer.channels, window)],
+        };
+        let mut parts = vec![made(weight, self.tensors(1, len), scratch)];
         if x.slot().is_some() {
             let bytes = self.bytes(x.side, x.channels);
-            parts.push(made(GradientTarget::Map(x.slot()), bytes, packed(layer.channels, window)));
+            parts.push(made(GradientTarget::Map(x.slot()), bytes, back));
         }
-        self.call((side, layer.channels), packed(window, layer.channels), &[x], parts)
+        self.call((side, layer.channels), forward, &[x], parts)
     }
 
     /// `ops::gram`.
     fn gram(&self, x: &SizedMap) -> Rc<Allocation> {
         let c = x.channels;
+        if self.is_on_gpu() {
+            let _parts = self.state.ledger.hold(Owner::Scratch, self.gpu_covariance(x));
+            let kept = self.tensors(1, c * c) + self.tensors(1, c);
+            return Rc::new(self.state.ledger.hold(Owner::Activations, kept));
+        }
         self.state.tiles(&[COVARIANCE_ROWS * LANES]);
         let rows = self.rows(x.side);
         let chunks = rows.div_ceil(tiling::covariance_chunk_rows(rows));
@@ -188,10 +213,10 @@ impl SimulatedPass<'_> {
             let expand = format!("{}.expand", layer.name);
             // Covariance · W, for the statistics of the expansion.
             drop(self.state.ledger.hold(Owner::Scratch, F64 * (c_in * c) as u64));
-            let weight = self.weight(&expand, "weight", tensors(1, c_in * c));
+            let weight = self.weight(&expand, "weight", self.tensors(1, c_in * c));
             (gram, weight, self.norm_weight(&expand, c))
         });
-        let filter = self.weight(layer.name, "filter", tensors(1, taps));
+        let filter = self.weight(layer.name, "filter", self.tensors(1, taps));
         let (inside, padded) = (x.side * x.side, c_in.next_multiple_of(LANES));
         let in_tile = tiling::tile_len(x.side, x.side, layer.kernel);
         let out_tile = tiling::tile_len(side, side, layer.kernel);
@@ -204,16 +229,20 @@ impl SimulatedPass<'_> {
         let back = if expansion.is_some() { blocks as u64 * packed(LANES, c_in) } else { 0 };
         let sums = summed(self.chunks(), taps) + summed(self.chunks(), products);
         let scratch = forward + back + sums;
+        let [forward, scratch, of_weights] = match self.is_on_gpu() {
+            true => self.gpu_depthwise(x, layer, expansion.is_some()),
+            false => [forward, scratch, forward + back + numbers(products) + F64 * products as u64],
+        };
         let mut parts = Vec::new();
         if x.slot().is_some() {
             parts.push(made(GradientTarget::Map(x.slot()), self.bytes(x.side, c_in), scratch));
         }
-        parts.push(made(filter, tensors(1, taps), scratch));
+        parts.push(made(filter, self.tensors(1, taps), scratch));
         let mut keeps = vec![x.held.clone()];
         if let Some((gram, weight, norm)) = expansion {
-            let scratch = forward + back + numbers(products) + F64 * products as u64;
-            parts.push(made(weight, tensors(1, products), scratch));
-            parts.push(made(norm, tensors(2, 2 * c), 0));
+            let scratch = of_weights;
+            parts.push(made(weight, self.tensors(1, products), scratch));
+            parts.push(made(norm, self.tensors(2, 2 * c), 0));
             keeps.extend([gram, self.statistics(c)]);
         }
         self.call_keeping((side, c), forward, keeps, parts)
@@ -230,7 +259,7 @@ impl SimulatedPass<'_> {
         let (c, pixels) = (z.channels, z.side * z.side);
         let norm = self.norm_weight(name, c);
         let len = c * channels;
-        let weight = self.weight(name, "project", tensors(1, len));
+        let weight = self.weight(name, "project", self.tensors(1, len));
         let group = tiling::projection_rows(pixels);
         self.state.tiles(&[group * c]);
         let packing = self.at_work() as u64 * packed(group, channels);
@@ -239,19 +268,22 @@ impl SimulatedPass<'_> {
         let of_images = squeeze.map_or(0, |s| numbers(2 * self.batch() * (2 * c + 2 * s)));
         let sums = summed(self.chunks(), len).max(numbers(self.chunks() * len) + packing);
         let scratch = packed(channels, c) + sums + numbers(2 * layers) + of_images;
+        let (forward, scratch) = match self.is_on_gpu() {
+            true => self.gpu_project(z, squeeze),
+            false => (packed(c, channels) + numbers(layers), scratch),
+        };
         let mut parts = vec![
             made(GradientTarget::Map(z.slot()), self.bytes(z.side, c), scratch),
-            made(norm, tensors(2, 2 * c), 0),
-            made(weight, tensors(1, len), 0),
+            made(norm, self.tensors(2, 2 * c), 0),
+            made(weight, self.tensors(1, len), 0),
         ];
         if let Some(squeezed) = squeeze {
             let layers = layers + c + squeezed;
-            let weight = self.weight(name, "se", tensors(4, layers));
-            parts.push(made(weight, tensors(4, layers), summed(1, layers)));
+            let weight = self.weight(name, "se", self.tensors(4, layers));
+            parts.push(made(weight, self.tensors(4, layers), summed(1, layers)));
         }
-        let scratch = packed(c, channels) + numbers(layers);
         let keeps = vec![z.held.clone(), self.statistics(c)];
-        self.call_keeping((z.side, channels), scratch, keeps, parts)
+        self.call_keeping((z.side, channels), forward, keeps, parts)
     }
 
     /// `ops::norm` on branches with named norms, and the input where it is added.
@@ -264,13 +296,16 @@ impl SimulatedPass<'_> {
         let (side, c) = like.map_or((0, 0), |map| (map.side, map.channels));
         let bytes = self.bytes(side, c);
         let chunk_rows = tiling::elementwise_rows(c);
-        let sums = self.rows(side).div_ceil(chunk_rows) as u64 * F64 * 4 * c as u64;
+        let sums = match self.is_on_gpu() {
+            true => self.gpu_sums(self.rows(side), c, 3 * c),
+            false => self.rows(side).div_ceil(chunk_rows) as u64 * F64 * 4 * c as u64,
+        };
         let (mut parts, mut keeps) = (Vec::new(), Vec::new());
         for (z, name) in candidates {
             let norm = self.norm_weight(name, c);
             // The sums are freed before dz is allocated.
             parts.push(made(GradientTarget::Map(z.slot()), bytes, sums.saturating_sub(bytes)));
-            parts.push(made(norm, tensors(2, 2 * c), 0));
+            parts.push(made(norm, self.tensors(2, 2 * c), 0));
             keeps.extend([z.held.clone(), self.statistics(c)]);
         }
         if let Some(x) = identity {
@@ -288,7 +323,7 @@ impl SimulatedPass<'_> {
 
     /// `ops::rows`.
     pub(super) fn bias(&mut self, x: &SizedMap, name: &str) -> SizedMap {
-        let bytes = tensors(1, x.channels);
+        let bytes = self.tensors(1, x.channels);
         let weight = self.weight(name, "bias", bytes);
         let parts =
             vec![made(GradientTarget::Map(x.slot()), x.held.bytes(), 0), made(weight, bytes, 0)];

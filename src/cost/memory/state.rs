@@ -2,6 +2,7 @@
 
 use super::StepSetting;
 use super::ledger::{Allocation, Ledger, Owner};
+use crate::tiling::Backend;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -49,8 +50,11 @@ impl StepState {
         });
     }
 
-    /// Grows the tiles of each thread to at least these numbers of f32 values.
+    /// Grows the tiles of each thread to at least these numbers of f32 values. GPUs have none.
     pub(super) fn tiles(&self, numbers: &[usize]) {
+        if self.setting.backend != Backend::Cpu {
+            return;
+        }
         let mut tiles = self.tiles.borrow_mut();
         for (i, numbers) in numbers.iter().enumerate() {
             let bytes = F32 * *numbers as u64;

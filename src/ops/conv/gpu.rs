@@ -9,12 +9,11 @@ use super::{ConvGeometry, ConvGradients};
 use crate::ops::gpu::{Arg, Gpu, Launch, Matrix, Source, chunk_images, source};
 use crate::ops::norm;
 use crate::ops::sums::Moments;
+use crate::tiling::GPU_FEW_CHANNELS;
 use candle_core::{Result, Tensor};
 
 const SOURCE: &Source = &source!("conv");
 
-/// Input channels up to which the forward pass reads the input directly.
-const FEW_CHANNELS: usize = 4;
 /// Output channels of a block of `conv_direct`.
 const DIRECT_CHANNELS: usize = 16;
 /// Pixels of a block of `conv_direct`.
@@ -49,7 +48,7 @@ impl GpuConv<'_> {
         let y = gpu.output((n, g.oh, g.ow, c_out))?;
         let shared = size_of::<f32>() * g.window() * DIRECT_CHANNELS;
         let fits = shared <= 48 << 10 && i32::try_from(x.elem_count()).is_ok();
-        if g.c <= FEW_CHANNELS && fits {
+        if g.c <= GPU_FEW_CHANNELS && fits {
             let rows = n * g.oh * g.ow;
             let launch = Launch {
                 source: SOURCE,

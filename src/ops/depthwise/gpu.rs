@@ -14,19 +14,10 @@ use crate::ops::gpu::{
 };
 use crate::ops::norm::gpu::{activation, finish_moments, norm_rows};
 use crate::ops::sums::Moments;
-use crate::tiling::gpu_tiles_each;
+use crate::tiling::GpuTiles;
 use candle_core::{Result, Tensor};
 
 const SOURCE: &Source = &source!("depthwise");
-
-/// Adjacent pixels that a thread computes.
-const GROUP: usize = 4;
-
-/// Pixels that a tile reads, of 32 channels: 24 KiB, so that a multiprocessor runs several blocks.
-const READ_PIXELS: usize = 192;
-
-/// Rows of a tile, at most.
-const MOST_ROWS: usize = 16;
 
 /// Warps of a block, at most. The kernels declare it.
 const MOST_WARPS: usize = 8;
@@ -42,12 +33,7 @@ enum Divided {
 struct Tiles<'a> {
     g: &'a TileGeometry,
     divided: Divided,
-    rows: usize,
-    /// Groups in a row of a tile, 1 << shift.
-    shift: usize,
-    down: usize,
-    across: usize,
-    read: (usize, usize),
+    of_image: GpuTiles,
     /// Tiles that one block takes.
     each: usize,
     /// Blocks that the largest chunk of images has for 32 channels.
@@ -57,35 +43,21 @@ struct Tiles<'a> {
 impl<'a> Tiles<'a> {
     /// For chunks of at most `images` images.
     fn new(g: &'a TileGeometry, divided: Divided, images: usize) -> Self {
-        let (height, width) = match divided {
-            Divided::Output => (g.oh, g.ow),
-            Divided::Input => (g.h, g.w),
+        let of_image = match divided {
+            Divided::Output => GpuTiles::of_output((g.oh, g.ow), g.k, g.stride),
+            Divided::Input => GpuTiles::of_input((g.h, g.w), g.k, g.stride),
         };
-        // Pixels of the other map that a side reads.
-        let read = |side: usize| match divided {
-            Divided::Output => (side - 1) * g.stride + g.k,
-            Divided::Input => (side - 1 + 2 * g.pad()) / g.stride + 1,
-        };
-        let shift = usize::from(width > GROUP && g.stride <= 2);
-        let read_columns = read(GROUP << shift);
-        let fits = |rows: &usize| read(*rows) * read_columns <= READ_PIXELS;
-        let most = (1..=MOST_ROWS).rev().find(fits).unwrap_or(1);
-        // Tiles of equal height.
-        let down = height.div_ceil(most).max(1);
-        let rows = height.div_ceil(down).max(1);
-        let across = width.div_ceil(GROUP << shift);
-        let tiles = images * down * across;
-        let each = gpu_tiles_each(tiles, g.c);
-        let read = (read(rows), read_columns);
-        Self { g, divided, rows, shift, down, across, read, each, parts: tiles.div_ceil(each) }
+        let (each, parts) = of_image.parts(images, g.c);
+        Self { g, divided, of_image, each, parts }
     }
 
     /// The kernel `name_k` on one chunk.
     fn launch(&self, [three, five]: [&'static str; 2], images: usize) -> Launch {
-        let groups = self.rows << self.shift;
+        let GpuTiles { rows, shift, down, across, read } = self.of_image;
+        let groups = rows << shift;
         let rounds = groups.div_ceil(MOST_WARPS);
-        let tile = self.read.0 * self.read.1 * WARP * size_of::<f32>();
-        let parts = (images * self.down * self.across).div_ceil(self.each);
+        let tile = read.0 * read.1 * WARP * size_of::<f32>();
+        let parts = (images * down * across).div_ceil(self.each);
         Launch {
             source: SOURCE,
             kernel: if self.g.k == 3 { three } else { five },
@@ -102,10 +74,11 @@ impl<'a> Tiles<'a> {
             Divided::Output => (g.oh, g.ow),
             Divided::Input => (g.h, g.w),
         };
+        let GpuTiles { rows, shift, down, across, read } = self.of_image;
         let fields = [
             [g.h, g.w, g.oh, g.ow, g.c, g.stride],
-            [height, width, self.rows, self.shift, self.down, self.across],
-            [images * self.down * self.across, self.each, self.read.0, self.read.1, 0, 0],
+            [height, width, rows, shift, down, across],
+            [images * down * across, self.each, read.0, read.1, 0, 0],
         ];
         let mut fields: Vec<i32> = fields
             .iter()

@@ -41,6 +41,7 @@ pub use transfer::{Deferred, download, in_use, read, upload, upload_rows};
 
 use super::no_kernel;
 use crate::recipe::Precision;
+use crate::tiling::Backend;
 use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -313,6 +314,20 @@ impl Gpu {
             Self::Emulated(emulator) => emulator.gemm(&gemm, precision),
         }
     }
+}
+
+/// The kernels for tensors on a device.
+///
+/// # Errors
+/// When nothing here can compute on the device.
+pub fn backend(device: &Device) -> Result<Backend> {
+    Ok(match Gpu::of(device)? {
+        None => Backend::Cpu,
+        #[cfg(feature = "cuda")]
+        Some(Gpu::Cuda(_)) => Backend::Gpu,
+        #[cfg(feature = "emulator")]
+        Some(Gpu::Emulated(_)) => Backend::EmulatedGpu,
+    })
 }
 
 static PRECISION: AtomicU8 = AtomicU8::new(Precision::F32 as u8);

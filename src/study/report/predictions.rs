@@ -37,7 +37,7 @@ pub fn table(space: &SearchSpace, threads: usize) -> Table {
     let mut table = Table::new(columns);
     for (supernet, method, recompute) in SUPERNETS {
         for batch in BATCHES {
-            let bytes = need(space, method, StepSetting { batch, threads, recompute });
+            let bytes = need(space, method, StepSetting::on_cpu(batch, threads, recompute));
             let mut row = vec![
                 supernet.to_owned(),
                 recompute.name().to_owned(),
@@ -57,7 +57,7 @@ pub fn table(space: &SearchSpace, threads: usize) -> Table {
 /// Why masking matters: what the whole space needs, and how much of it fits an accelerator.
 pub fn reason(space: &SearchSpace, threads: usize) -> String {
     let (batch, recompute) = (BATCHES[0], Recompute::None);
-    let setting = StepSetting { batch, threads, recompute };
+    let setting = StepSetting::on_cpu(batch, threads, recompute);
     let gb = |method| gigabytes(need(space, method, setting));
     let (limit, title) = (GPUS[0].0 * 1_000_000_000, GPUS[0].1);
     let explicit = |part: &SearchSpace| need(part, MethodName::Dnas, setting);
@@ -141,7 +141,7 @@ mod tests {
 
     fn part(text: &str, batch: usize, limit: u64) {
         let space = parse_space(text, Path::new("space.toml")).unwrap();
-        let setting = StepSetting { batch, threads: 2, recompute: Recompute::None };
+        let setting = StepSetting::on_cpu(batch, 2, Recompute::None);
         let fits = |part: &SearchSpace| need(part, MethodName::Dnas, setting) <= limit;
         let caps = largest_part(&space, fits).unwrap();
         assert!(fits(&space.capped(caps)), "{caps:?}");
