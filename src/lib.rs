@@ -22,6 +22,7 @@ pub mod report;
 pub mod rng;
 pub mod runner;
 pub mod search;
+pub mod selftest;
 pub mod space;
 pub mod store;
 pub mod study;

@@ -16,6 +16,7 @@ mod panics;
 mod progress;
 mod report;
 mod run;
+mod selftest;
 mod show;
 mod signals;
 mod space;
@@ -81,6 +82,7 @@ enum Command {
     Data(data::Args),
     Bench(bench::Args),
     Doctor(doctor::Args),
+    Selftest(selftest::Args),
     /// Measures one point of a memory study.
     #[command(hide = true)]
     ScalingPoint(worker::Args),
@@ -129,6 +131,7 @@ fn execute(cli: &Cli) -> Result<Ending> {
         Command::Data(args) => data::run(args, &data.root()?)?,
         Command::Bench(args) => bench::run(args, &database, &data)?,
         Command::Doctor(args) => doctor::run(args)?,
+        Command::Selftest(args) => return selftest::run(args),
         Command::ScalingPoint(args) => worker::run(args, &data)?,
     }
     Ok(Ending::Done)

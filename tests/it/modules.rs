@@ -61,6 +61,13 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "selftest",
+        &[
+            "bench", "data", "manifest", "monitor", "net", "nn", "ops", "progress", "record",
+            "rng", "search", "space", "train",
+        ],
+    ),
+    (
         "report",
         &["claim", "cost", "document", "env", "recipe", "record", "rng", "space", "store", "text"],
     ),
@@ -76,7 +83,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &[
             "bench", "child", "cost", "data", "document", "env", "manifest", "memory", "ops",
             "progress", "recipe", "record", "report", "runner", "space", "store", "study", "text",
-            "monitor",
+            "monitor", "selftest",
         ],
     ),
 ];

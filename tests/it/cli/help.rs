@@ -4,7 +4,10 @@ use super::*;
 
 #[test]
 fn help_is_as_recorded() {
-    for name in ["", "run", "check", "list", "show", "report", "space", "data", "bench", "doctor"] {
+    const COMMANDS: [&str; 11] = [
+        "", "run", "check", "list", "show", "report", "space", "data", "bench", "doctor", "selftest",
+    ];
+    for name in COMMANDS {
         let arguments = if name.is_empty() { vec!["--help"] } else { vec![name, "--help"] };
         let output = repro(&arguments).output().unwrap();
         let help = String::from_utf8(output.stdout).unwrap();

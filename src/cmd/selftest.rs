@@ -1,0 +1,163 @@
+//! `repro selftest`: whether a GPU computes what the CPU computes.
+
+use super::device::DeviceChoice;
+use super::ending::Ending;
+use super::output::{message, say, stdout};
+use super::threads::start_threads;
+use anyhow::{Context, Result};
+use candle_core::Device;
+use repro::bench::Measured;
+use repro::env::Environment;
+use repro::ops::instruction_set;
+use repro::selftest::{self, Check, Smoke, SmokeResult};
+use repro::text;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Check a GPU: compare operators, a short search and a step with the CPU.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  repro selftest --device cuda:0
+  repro selftest --device cuda:0 --out report.txt
+
+Takes about a minute. The report has every difference, the machine and the versions; attach it to a
+bug report.
+
+Exit codes: 0 everything agrees, 1 something differs or fails, 2 the command line is invalid or the
+GPU cannot be used.")]
+pub struct Args {
+    /// What to check: cuda:N for NVIDIA GPU number N, counted from 0.
+    #[arg(long, value_name = "DEVICE", default_value = "cuda:0", value_parser = DeviceChoice::parse)]
+    device: DeviceChoice,
+    /// Where to write the report.
+    #[arg(long, value_name = "FILE", default_value = "repro-selftest.txt")]
+    out: PathBuf,
+    /// Number of threads of the CPU [default: all cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+/// The report so far, and whether everything has passed.
+struct Report {
+    text: String,
+    failures: usize,
+}
+
+impl Report {
+    fn line(&mut self, line: &str) {
+        for line in line.split('\n') {
+            say(line);
+            self.text.push_str(line);
+            self.text.push('\n');
+        }
+    }
+
+    fn check(&mut self, check: &Check) {
+        let verdict = if check.passes() { "ok  " } else { "FAIL" };
+        self.failures += usize::from(!check.passes());
+        self.line(&match &check.outcome {
+            Ok((worst, difference)) => {
+                format!("{verdict} {:60} {difference:.1e} {worst}", check.name)
+            }
+            Err(error) => format!("{verdict} {}: {error}", check.name),
+        });
+    }
+
+    /// Adds a failure if there is one.
+    fn part<T>(&mut self, what: &str, result: Result<T>) -> Option<T> {
+        result
+            .map_err(|error| {
+                self.failures += 1;
+                self.line(&format!("FAIL {what}: {}", message(&error)));
+            })
+            .ok()
+    }
+}
+
+/// Runs all checks and writes the report.
+///
+/// # Errors
+/// When the GPU cannot be used, or the report cannot be written.
+pub fn run(args: &Args) -> Result<Ending> {
+    // Before the long work.
+    fs::write(&args.out, "").with_context(|| format!("--out {}", args.out.display()))?;
+    let threads = start_threads(args.threads)?;
+    let device = args.device.open()?;
+    let mut report = Report { text: String::new(), failures: 0 };
+    let environment = Environment::detect(&args.device.name(), threads, instruction_set());
+    report.line("repro selftest");
+    for line in described(&environment) {
+        report.line(&line);
+    }
+    report.line(&format!(
+        "\nLargest difference from the CPU, as a share of the largest value; {:.0e} passes:",
+        selftest::TOLERANCE
+    ));
+    selftest::checks(&device, |check| report.check(check));
+    let folder = std::env::temp_dir().join(format!("repro-selftest-{}", std::process::id()));
+    whole(&mut report, &folder, &device);
+    // A folder that stays behind is no failure.
+    let _ = fs::remove_dir_all(&folder);
+    let last = match report.failures {
+        0 => "\nEverything agrees with the CPU.".to_owned(),
+        1 => "\n1 check failed.".to_owned(),
+        several => format!("\n{several} checks failed."),
+    };
+    report.line(&last);
+    fs::write(&args.out, &report.text).with_context(|| args.out.display().to_string())?;
+    writeln!(stdout(), "{}", args.out.display())?;
+    Ok(if report.failures == 0 { Ending::Done } else { Ending::Failed })
+}
+
+fn described(e: &Environment) -> Vec<String> {
+    let revision = e.git_revision.as_deref().unwrap_or("unknown revision");
+    let dirty = if e.git_dirty == Some(true) { " with uncommitted changes" } else { "" };
+    vec![
+        format!("program  repro {}, {revision}{dirty}; {}; {}", e.version, e.rustc, e.libraries),
+        format!("device   {}", e.device),
+        format!("machine  {}; {} ({}), {} threads", e.os, e.cpu, e.instructions, e.threads),
+    ]
+}
+
+/// The search and the step.
+fn whole(report: &mut Report, folder: &Path, device: &Device) {
+    let Some(smoke) = report.part("the pictures", Smoke::new(folder)) else { return };
+    if let Some(result) = report.part("a short search", smoke.search(device)) {
+        report.failures += usize::from(!result.passes());
+        for line in search_lines(&result) {
+            report.line(&line);
+        }
+    }
+    if let Some((ours, cpu)) = report.part("a supernet step", smoke.step(device)) {
+        report.line("\nA step of the supernet in smoke.toml, batch size 64:");
+        report.line(&step_line("device", &ours));
+        report.line(&step_line("cpu", &cpu));
+    }
+}
+
+fn search_lines(result: &SmokeResult) -> Vec<String> {
+    let verdict = if result.passes() { "ok  " } else { "FAIL" };
+    let mut lines = vec![format!("\n{verdict} a short search: losses of the device and the CPU")];
+    for (step, (device, cpu)) in result.device.iter().zip(&result.cpu).enumerate() {
+        let mut line = format!("     {step:2}  {device:.7}  {cpu:.7}");
+        let tolerance = SmokeResult::tolerance(step);
+        let difference = (device - cpu).abs() / cpu;
+        let _ = write!(line, "  differ by {difference:.1e}, {tolerance:.0e} passes");
+        lines.push(line);
+    }
+    let (device, cpu) = result.evaluated;
+    lines.push(format!("     test loss of a new network: {device:.7} and {cpu:.7}"));
+    lines
+}
+
+fn step_line(name: &str, m: &Measured) -> String {
+    format!(
+        "     {name:6}  {:.2} ms, {:.0} images/s, peak {}",
+        m.step_ms,
+        m.images_per_second,
+        text::bytes(m.peak_bytes)
+    )
+}

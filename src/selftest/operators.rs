@@ -1,0 +1,141 @@
+//! Operators that have no parameters of their own, or only a matrix.
+
+use super::{Check, Outputs, compare, random};
+use crate::ops::loss::{Labels, cross_entropy};
+use crate::ops::subsample::Grid;
+use crate::ops::update::{SgdOperands, SgdStep};
+use crate::ops::{bias, conv, matmul, norm, pad, pool, scale, subsample};
+use crate::space::Activation;
+use candle_core::{Device, Result};
+
+/// Images, side and channels: odd sides, one channel, channels that are no multiple of four or of a
+/// warp, more channels than a block has threads.
+const SHAPES: [[usize; 3]; 5] = [[3, 9, 20], [2, 13, 1], [2, 8, 64], [5, 1, 33], [2, 2, 1100]];
+
+/// One operator on an input of a shape.
+type Operator = fn([usize; 3], &Device) -> Result<Outputs>;
+
+const OPERATORS: &[(&str, Operator)] = &[
+    ("matmul", matrix_product),
+    ("dense convolution", convolution),
+    ("moments", moments),
+    ("pool", pooling),
+    ("bias", biases),
+    ("pad and cut", padding),
+    ("subsample and merge", subsampling),
+    ("mask of filters", masks),
+    ("cross-entropy", loss),
+    ("SGD", sgd),
+];
+
+pub(super) fn run(device: &Device, add: &mut dyn FnMut(Check)) {
+    for (name, operator) in OPERATORS {
+        for shape @ [n, side, c] in SHAPES {
+            let name = format!("{name}, {n} x {side} x {side} x {c}");
+            add(compare(name, device, |device| operator(shape, device)));
+        }
+    }
+}
+
+fn matrix_product([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
+    let x = random("x", &[n, side, side, c], device)?;
+    let (w, dy) = (random("w", &[c, 24], device)?, random("dy", &[n, side, side, 24], device)?);
+    Ok(vec![
+        ("y", matmul::forward(&x, &w)?),
+        ("dx", matmul::backward_input(&w, &dy)?),
+        ("dw", matmul::backward_weight(&x, &dy)?),
+    ])
+}
+
+fn convolution([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
+    let x = random("x", &[n, side, side, c], device)?;
+    let (w, out) = (random("w", &[9, c, 12], device)?, side.div_ceil(2));
+    let dy = random("dy", &[n, out, out, 12], device)?;
+    let (y, _) = conv::forward(&x, &w, (3, 2), false)?;
+    let gradients = conv::backward(&x, &w, (3, 2), &dy, (true, true))?;
+    let gradients = [("dx", gradients.dx), ("dw", gradients.dw)];
+    let gradients = gradients.into_iter().filter_map(|(name, tensor)| Some((name, tensor?)));
+    Ok([("y", y)].into_iter().chain(gradients).collect())
+}
+
+fn moments([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
+    let moments = norm::moments(&random("x", &[n, side, side, c], device)?)?;
+    Ok(vec![("mean", moments.mean), ("variance", moments.variance)])
+}
+
+fn pooling([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
+    let x = random("x", &[n, side, side, c], device)?;
+    let dy = random("dy", &[n, c], device)?;
+    Ok(vec![("y", pool::forward(&x)?), ("dx", pool::backward(&dy, (side, side))?)])
+}
+
+fn biases([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
+    let x = random("x", &[n * side * side, c], device)?;
+    let (b, dy) = (random("b", &[c], device)?, random("dy", &[n * side * side, c], device)?);
+    let y = bias::forward(&x, Some(&b), Activation::Hswish)?;
+    let gradients = bias::backward(&x, Some(&b), Activation::Hswish, &dy)?;
+    let dbias = gradients.dbias.into_iter().map(|dbias| ("dbias", dbias));
+    Ok([("y", y), ("dx", gradients.dx)].into_iter().chain(dbias).collect())
+}
+
+fn padding([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
+    let x = random("x", &[n, side, side, c], device)?;
+    let more = random("more", &[n, side, side, c + 3], device)?;
+    Ok(vec![
+        ("sum", pad::sum(&[&x, &more], c + 5)?),
+        ("dx", pad::backward(&more, c)?),
+        ("cut", pad::cut(&more, c)?),
+        ("cut's dx", pad::cut_backward(&x, c + 2)?),
+    ])
+}
+
+fn subsampling([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
+    let x = random("x", &[n, side, side, c], device)?;
+    let grid = Grid::strided(2, (side, side));
+    let small = subsample::forward(&x, grid)?;
+    let whole = Grid { ratio: (1, 1), size: (side, side) };
+    let merged = subsample::merge(&[(&x, whole), (&small, grid)], (side, side))?;
+    let back = subsample::backward(&small, grid, (side, side))?;
+    Ok(vec![("y", small), ("merged", merged), ("dx", back)])
+}
+
+fn masks([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
+    let w = random("w", &[n * side, c], device)?;
+    let (mask, dy) = (random("mask", &[c], device)?, random("dy", &[n * side, c], device)?);
+    Ok(vec![
+        ("y", scale::forward(&w, &mask)?),
+        ("dw", scale::backward_weight(&mask, &dy)?),
+        ("dmask", scale::backward_mask(&w, &dy)?),
+    ])
+}
+
+fn loss([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
+    let rows = n * side;
+    let logits = random("logits", &[rows, c], device)?;
+    let classes: Vec<u32> = (0..rows).map(|row| (row * 7 % c) as u32).collect();
+    let values: Vec<f32> = classes.iter().map(|class| *class as f32).collect();
+    let labels = match crate::ops::gpu::in_use(device)? {
+        true => Labels::on_gpu(classes, crate::ops::gpu::upload(values, rows, device)?),
+        false => Labels::from(classes),
+    };
+    let result = cross_entropy(&logits, &labels, 0.1)?;
+    let read = result.read()?;
+    let numbers = vec![read.loss as f32, read.correct as f32];
+    let numbers = crate::ops::gpu::upload(numbers, 2, device)?;
+    Ok(vec![("dlogits", result.dlogits), ("loss and correct", numbers)])
+}
+
+fn sgd([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
+    let tensor = |label: &str| random(label, &[n * side, c], device);
+    let (weight, velocity, gradient) = (tensor("w")?, tensor("v")?, tensor("g")?);
+    let step =
+        SgdStep { learning_rate: 0.1, momentum: 0.9, weight_decay: 1e-3, clip_norm: Some(1.0) };
+    let (weight_of, velocity_of, gradient_of) = (&weight, &velocity, &gradient);
+    step.apply(&[SgdOperands {
+        weight: weight_of,
+        velocity: velocity_of,
+        gradient: gradient_of,
+        decays: true,
+    }])?;
+    Ok(vec![("weight", weight), ("velocity", velocity)])
+}
