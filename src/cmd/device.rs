@@ -56,7 +56,7 @@ impl DeviceChoice {
 }
 
 /// The CPU, with the library of `REPRO_EMULATOR` between operators and tensors. `REPRO_EMULATOR_ORDER`
-/// seeds the order of threads.
+/// seeds the order of threads, and `REPRO_EMULATOR_MEMORY` limits the memory in bytes.
 #[cfg(feature = "emulator")]
 fn emulated() -> Result<Device> {
     use anyhow::Context;
@@ -67,5 +67,9 @@ fn emulated() -> Result<Device> {
         Err(_) => 0,
     };
     gpu::emulate(library.as_ref(), order)?;
+    if let Ok(bytes) = std::env::var("REPRO_EMULATOR_MEMORY") {
+        let bytes = bytes.parse().context("REPRO_EMULATOR_MEMORY is not a number of bytes")?;
+        gpu::limit_memory(bytes);
+    }
     Ok(Device::Cpu)
 }

@@ -4,6 +4,7 @@ mod execute;
 mod feasible;
 mod images;
 mod need;
+mod out_of_memory;
 mod plan;
 mod rank;
 #[cfg(test)]

@@ -12,8 +12,7 @@ impl RunPlan<'_> {
     /// The error of this run on `device`, with settings that need less memory if a GPU ran out of it.
     #[must_use]
     pub fn explain(&self, error: Error, device: &Device) -> Error {
-        let is_out_of_memory =
-            |cause: &candle_core::Error| gpu::is_out_of_memory(cause);
+        let is_out_of_memory = |cause: &candle_core::Error| gpu::is_out_of_memory(cause);
         if error.chain().filter_map(|cause| cause.downcast_ref()).any(is_out_of_memory) {
             return anyhow!("the GPU is out of memory; {}", self.smaller(device));
         }

@@ -32,7 +32,10 @@ pub fn check(manifest: &Manifest, machine: Machine<'_>) -> Result<String> {
     };
     let (need, free, of) = match backend {
         Backend::Cpu => (need.with_decoding(machine.decoding), memory::available_bytes(), "memory"),
-        Backend::EmulatedGpu | Backend::Gpu => (need, None, "the GPU's memory"),
+        Backend::EmulatedGpu | Backend::Gpu => {
+            let free = gpu::memory(machine.device)?.map(|memory| memory.available());
+            (need, free, "the GPU's memory")
+        }
     };
     let about = text::bytes(need.taken(need.bytes));
     let Some(free) = free else { return Ok(format!("about {about} for {}", need.subject())) };

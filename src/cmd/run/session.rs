@@ -89,7 +89,8 @@ impl Session<'_> {
         ));
         let monitor =
             &mut Monitor { recorder: &mut recorder, progress: &self.display, stop: self.stop };
-        let result = catch_panic(|| plan.execute(self.data_root, &self.device, monitor));
+        let result = catch_panic(|| plan.execute(self.data_root, &self.device, monitor))
+            .map_err(|error| plan.explain(error, &self.device));
         self.display.clear();
         let ends = Ends { store: self.store, output: self.output };
         ends.conclude(&run, recorder, result, |recorder, result| recorder.finish(&result))

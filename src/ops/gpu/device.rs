@@ -32,7 +32,15 @@ pub fn toolkit() -> Option<Toolkit> {
     toolkit
 }
 
-/// The memory of a GPU; `None` for the CPU and the emulator.
+impl GpuMemory {
+    /// What this program can still take for tensors.
+    #[must_use]
+    pub fn available(&self) -> u64 {
+        self.free + self.reserved.saturating_sub(self.used)
+    }
+}
+
+/// The memory of a GPU; `None` for the CPU, and for an emulator without a limit.
 ///
 /// # Errors
 /// When the driver reports an error, which may be one of an earlier launch.
@@ -40,6 +48,8 @@ pub fn memory(device: &Device) -> Result<Option<GpuMemory>> {
     match Gpu::of(device)? {
         #[cfg(feature = "cuda")]
         Some(Gpu::Cuda(cuda)) => cuda.memory().map(Some),
+        #[cfg(feature = "emulator")]
+        Some(Gpu::Emulated(_)) => Ok(super::emulator::memory()),
         _ => Ok(None),
     }
 }
@@ -74,6 +84,8 @@ pub fn is_out_of_memory(error: &Error) -> bool {
     match error {
         #[cfg(feature = "cuda")]
         Error::Cuda(error) => super::cuda::is_out_of_memory(&**error),
+        #[cfg(feature = "emulator")]
+        Error::Msg(message) => message == super::emulator::OUT_OF_MEMORY,
         Error::Context { inner, .. }
         | Error::WithPath { inner, .. }
         | Error::WithBacktrace { inner, .. } => is_out_of_memory(inner),

@@ -2,7 +2,8 @@
 //! `emulator_launch` gives every buffer guard zones and runs the threads of a block as fibres
 //! (`emulator.cpp`). Tensors are candle's CPU tensors.
 
-use super::{Arg, Gemm, Launch, StructArg};
+use super::{Arg, Gemm, GpuMemory, Launch, StructArg};
+use crate::memory;
 use crate::ops::host::Host;
 use crate::recipe::Precision;
 use candle_core::{
@@ -123,9 +124,30 @@ fn load(library: &Path) -> Result<LaunchFn> {
     }
 }
 
+/// The message of an error.
+pub(super) const OUT_OF_MEMORY: &str = "the emulator's limit of memory is reached";
+
+static MEMORY: OnceLock<u64> = OnceLock::new();
+
+/// From now on, buffers of operators fail that do not fit into so many bytes, of which all bytes that
+/// this process has allocated are a part.
+pub fn limit_memory(bytes: u64) {
+    let _ = MEMORY.set(bytes);
+}
+
+/// The limit and what is used of it.
+pub(super) fn memory() -> Option<GpuMemory> {
+    let total = *MEMORY.get()?;
+    let (used, peak) = (memory::live_bytes(), memory::peak_bytes());
+    Some(GpuMemory { used, peak, reserved: used, free: total.saturating_sub(used), total })
+}
+
 /// NaN, so that a value that no kernel has written shows.
 pub(super) fn empty(shape: Shape, dtype: DType) -> Result<Tensor> {
     let len = shape.elem_count();
+    if memory().is_some_and(|memory| memory.free < (len * dtype.size_in_bytes()) as u64) {
+        bail!("{OUT_OF_MEMORY}");
+    }
     match dtype {
         DType::F32 => Tensor::from_vec(vec![f32::NAN; len], shape, &Device::Cpu),
         DType::F64 => Tensor::from_vec(vec![f64::NAN; len], shape, &Device::Cpu),

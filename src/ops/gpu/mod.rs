@@ -30,7 +30,7 @@ pub use driver::{
     CudaVersion, DriverInfo, GpuInfo, GpuMemory, GpuProblem, Toolkit, check, driver_info,
 };
 #[cfg(feature = "emulator")]
-pub use emulator::{Fault, emulate, make_fault, on_host};
+pub use emulator::{Fault, emulate, limit_memory, make_fault, on_host};
 pub(super) use scratch::chunk_images;
 pub use scratch::limit_scratch;
 pub use self_test::self_test;

@@ -5,7 +5,8 @@ use super::*;
 #[test]
 fn help_is_as_recorded() {
     const COMMANDS: [&str; 11] = [
-        "", "run", "check", "list", "show", "report", "space", "data", "bench", "doctor", "selftest",
+        "", "run", "check", "list", "show", "report", "space", "data", "bench", "doctor",
+        "selftest",
     ];
     for name in COMMANDS {
         let arguments = if name.is_empty() { vec!["--help"] } else { vec![name, "--help"] };
