@@ -168,7 +168,7 @@ pub fn measure(
         Subject::Eval(arch) => evaluation((arch, device), seed, data, length)?,
     };
     let resident_bytes = idle.growth(&samples);
-    let predicted = predicted(manifest, target, (batch, dataset.width));
+    let predicted = predicted(manifest, target, (batch, dataset.width), device);
     let method = match target {
         Subject::Supernet(method) => Some(method.name().as_str()),
         Subject::Network(_) | Subject::Eval(_) => None,
@@ -239,9 +239,10 @@ pub fn predicted(
     manifest: &Manifest,
     target: Subject<'_>,
     (batch, side): (usize, usize),
+    device: &Device,
 ) -> Option<Footprint> {
     let space = &manifest.space;
-    let backend = ops::gpu::backend(&Device::Cpu).unwrap_or_default();
+    let backend = gpu::backend(device).ok()?;
     let setting = |recompute| StepSetting {
         batch,
         threads: rayon::current_num_threads(),

@@ -8,6 +8,7 @@ use super::output::stdout;
 use super::progress::Display;
 use super::threads::start_threads;
 use anyhow::{Context, Result, bail};
+use candle_core::Device;
 use repro::bench::{self, Measured, StepTraffic, Subject, What};
 use repro::data;
 use repro::document;
@@ -151,7 +152,7 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<()> {
     start_threads(args.threads)?;
     let device = args.device.open()?;
     let batch = args.batch.map_or_else(|| default_batch(&manifest, args.what), |n| n as usize);
-    preflight(args, &manifest, target, batch)?;
+    preflight(args, &manifest, target, (batch, &device))?;
     // Never set, since signals end this command as usual.
     let stop = AtomicBool::new(false);
     let data_root = &data.fetch_if_absent(&manifest.data, &Display::new(), &stop)?;
@@ -188,9 +189,14 @@ fn target<'a>(
 }
 
 /// Checks that the step fits into free memory, where the memory model covers it.
-fn preflight(args: &Args, manifest: &Manifest, target: Subject<'_>, batch: usize) -> Result<()> {
+fn preflight(
+    args: &Args,
+    manifest: &Manifest,
+    target: Subject<'_>,
+    (batch, device): (usize, &Device),
+) -> Result<()> {
     let side = manifest.space.max_resolution();
-    let step = bench::predicted(manifest, target, (batch, side));
+    let step = bench::predicted(manifest, target, (batch, side), device);
     let (Some(step), Some(free)) = (step, memory::available_bytes()) else { return Ok(()) };
     let images = data::describe(manifest.data.dataset()).bytes;
     let taken = runner::estimated_resident(step.total() + images);

@@ -4,6 +4,7 @@
 mod faults;
 mod flow;
 mod library;
+mod memory;
 mod smoke;
 
 use crate::numbers::{EMULATOR, THREAD_ORDER};

@@ -1,6 +1,7 @@
 //! The memory model against the allocator's counts, for real steps in separate processes.
 
 use crate::cli::repro;
+use assert_cmd::Command;
 use repro::space::{Decisions, parse_space};
 use serde_json::Value;
 use std::fs;
@@ -8,8 +9,13 @@ use std::path::Path;
 
 /// The output of `repro bench` for one step.
 fn step(manifest: &str, arguments: &[&str]) -> Value {
+    step_by(repro(&[]), manifest, arguments)
+}
+
+/// The same as arguments of `command`.
+pub fn step_by(mut command: Command, manifest: &str, arguments: &[&str]) -> Value {
     let all = [&["bench", manifest, "--steps", "1", "--json"], arguments].concat();
-    let output = repro(&all).output().unwrap();
+    let output = command.args(&all).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -18,7 +24,7 @@ fn bytes(of: &Value) -> f64 {
     of.as_u64().unwrap() as f64
 }
 
-fn assert_close(step: &Value, what: &str) {
+pub fn assert_close(step: &Value, what: &str) {
     let predicted: f64 = step["predicted"].as_object().unwrap().values().map(bytes).sum();
     let ratio = predicted / bytes(&step["peak_bytes"]);
     assert!((ratio - 1.0).abs() < 0.03, "{what}: {ratio}");
