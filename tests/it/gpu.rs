@@ -4,6 +4,7 @@
 mod faults;
 mod flow;
 mod library;
+mod limits;
 mod memory;
 mod smoke;
 
