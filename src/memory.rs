@@ -1,4 +1,4 @@
-//! Bytes in use, counted by the allocator itself.
+//! Bytes in use, counted by the allocator itself, or by the GPU that computes ([`count_by`]).
 //!
 //! Every allocation of the process is counted, so live and peak bytes are exact, and the peak can be
 //! reset between phases. The operating system's own peak (`VmHWM`) is the cross-check.
@@ -9,6 +9,8 @@ mod spans;
 mod trace;
 
 pub use trace::{Peak, Peaks, add_scratch, begin_trace, end_trace, gradients_made, map_made};
+
+use std::sync::OnceLock;
 
 /// Returns freed memory that the process still holds to the operating system, where that is possible.
 /// Afterwards the resident size is what is in use.
@@ -24,21 +26,40 @@ pub fn release_freed_memory() {
     }
 }
 
+/// Counts the bytes of tensors that are not in host memory.
+pub trait TensorMemory: Send + Sync {
+    fn live(&self) -> u64;
+    /// The most at once since [`TensorMemory::reset_peak`].
+    fn peak(&self) -> u64;
+    fn reset_peak(&self);
+}
+
+static ELSEWHERE: OnceLock<Box<dyn TensorMemory>> = OnceLock::new();
+
+/// From now on, [`live_bytes`] and [`peak_bytes`] are those of `memory` instead of the host's.
+pub fn count_by(memory: Box<dyn TensorMemory>) {
+    // The program computes on one device.
+    let _ = ELSEWHERE.set(memory);
+}
+
 /// Bytes allocated now.
 #[must_use]
 pub fn live_bytes() -> u64 {
-    allocator::live() as u64
+    ELSEWHERE.get().map_or_else(|| allocator::live() as u64, |memory| memory.live())
 }
 
 /// The most bytes allocated at once since the last [`reset_peak`].
 #[must_use]
 pub fn peak_bytes() -> u64 {
-    allocator::peak() as u64
+    ELSEWHERE.get().map_or_else(|| allocator::peak() as u64, |memory| memory.peak())
 }
 
 /// Sets the peak to the bytes that are live now.
 pub fn reset_peak() {
-    allocator::reset_peak();
+    match ELSEWHERE.get() {
+        Some(memory) => memory.reset_peak(),
+        None => allocator::reset_peak(),
+    }
 }
 
 /// The largest resident size of the process, where the operating system tells (Linux).

@@ -47,7 +47,7 @@ impl DeviceChoice {
     pub fn open(self) -> Result<Device> {
         let device: Result<Device> = match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(number) => gpu::open(number).map_err(Into::into),
+            Self::Cuda(number) => gpu::open(number).inspect(gpu::count_memory).map_err(Into::into),
             #[cfg(feature = "emulator")]
             Self::Emulated => emulated(),
         };

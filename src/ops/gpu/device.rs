@@ -2,6 +2,7 @@
 
 use super::Gpu;
 use super::driver::{GpuMemory, GpuProblem, Toolkit};
+use crate::memory::{TensorMemory, count_by};
 use candle_core::{Device, Error, Result};
 
 /// Opens GPU `number`. Kernels are compiled later, at their first use.
@@ -51,6 +52,32 @@ pub fn memory(device: &Device) -> Result<Option<GpuMemory>> {
         #[cfg(feature = "emulator")]
         Some(Gpu::Emulated(_)) => Ok(super::emulator::memory()),
         _ => Ok(None),
+    }
+}
+
+/// The tensors of a GPU.
+struct Tensors(Device);
+
+impl TensorMemory for Tensors {
+    fn live(&self) -> u64 {
+        // An error shows in the next operator.
+        memory(&self.0).ok().flatten().map_or(0, |memory| memory.used)
+    }
+
+    fn peak(&self) -> u64 {
+        memory(&self.0).ok().flatten().map_or(0, |memory| memory.peak)
+    }
+
+    fn reset_peak(&self) {
+        let _ = reset_peak(&self.0);
+    }
+}
+
+/// From now on, peaks of memory are those of this GPU. Changes nothing for the CPU and the emulator,
+/// whose tensors are in host memory.
+pub fn count_memory(device: &Device) {
+    if device.is_cuda() {
+        count_by(Box::new(Tensors(device.clone())));
     }
 }
 
