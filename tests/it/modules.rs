@@ -57,14 +57,15 @@ const MODULES: &[(&str, &[&str])] = &[
         "runner",
         &[
             "cost", "data", "document", "env", "hex", "manifest", "memory", "net", "nn", "ops",
-            "progress", "recipe", "record", "rng", "search", "space", "store", "train", "monitor",
+            "progress", "recipe", "record", "rng", "search", "space", "store", "text", "tiling",
+            "train", "monitor",
         ],
     ),
     (
         "selftest",
         &[
-            "bench", "data", "manifest", "monitor", "net", "nn", "ops", "progress", "record",
-            "rng", "search", "space", "train",
+            "bench", "data", "document", "manifest", "monitor", "net", "nn", "ops", "progress",
+            "record", "rng", "search", "space", "train",
         ],
     ),
     (
@@ -83,7 +84,7 @@ const MODULES: &[(&str, &[&str])] = &[
         &[
             "bench", "child", "cost", "data", "document", "env", "manifest", "memory", "ops",
             "progress", "recipe", "record", "report", "runner", "space", "store", "study", "text",
-            "monitor", "selftest",
+            "tiling", "monitor", "selftest",
         ],
     ),
 ];

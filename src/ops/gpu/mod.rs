@@ -25,9 +25,7 @@ mod tensors;
 mod traffic;
 mod transfer;
 
-pub use device::{
-    count_memory, is_out_of_memory, memory, open, reset_peak, synchronize, toolkit,
-};
+pub use device::{count_memory, is_out_of_memory, memory, open, reset_peak, synchronize, toolkit};
 pub use driver::{
     CudaVersion, DriverInfo, GpuInfo, GpuMemory, GpuProblem, Toolkit, check, driver_info,
 };
