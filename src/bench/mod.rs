@@ -279,12 +279,13 @@ fn summary(
     let memory = owners(fixed, samples.peaks.highest);
     let samples = &samples.steps[..];
     let peak_bytes = memory.total();
-    let machine = match on_gpu {
-        true => MachinePeaks::default(),
-        false => MachinePeaks {
+    let machine = if on_gpu {
+        MachinePeaks::default()
+    } else {
+        MachinePeaks {
             macs_per_second: ops::peak::macs_per_second(),
             bytes_per_second: ops::peak::bytes_per_second(peak_bytes),
-        },
+        }
     };
     let share = |rate: f64, peak: f64| if on_gpu { 0.0 } else { rate / peak };
     let median_ms = |of: fn(&Sample) -> f64| 1e3 * median(samples, of);

@@ -232,12 +232,11 @@ pub struct Rows {
 impl Rows {
     /// A row of numbers: gates or a mask.
     pub fn row(&mut self, row: &[f64]) -> Value {
-        let value = match &mut self.values {
-            Some(values) => values.next(),
-            None => {
-                self.collected.push(row.iter().map(|v| *v as f32).collect());
-                None
-            }
+        let value = if let Some(values) = &mut self.values {
+            values.next()
+        } else {
+            self.collected.push(row.iter().map(|v| *v as f32).collect());
+            None
         };
         value.unwrap_or_else(|| self.empty.clone())
     }

@@ -52,6 +52,7 @@ pub(super) const WARP: usize = 32;
 pub(super) struct Source {
     /// The file's name without its ending.
     pub name: &'static str,
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
     pub text: &'static str,
 }
 

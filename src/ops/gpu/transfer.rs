@@ -116,11 +116,14 @@ impl Deferred {
     }
 }
 
+/// What [`read`] has read: the numbers, and the values of the tensors.
+pub type Downloaded = (Vec<Vec<f64>>, Vec<Vec<f32>>);
+
 /// Numbers and the values of tensors, all in one download.
 ///
 /// # Errors
 /// When a tensor is not f32, or the device fails.
-pub fn read(numbers: &[&Deferred], tensors: &[&Tensor]) -> Result<(Vec<Vec<f64>>, Vec<Vec<f32>>)> {
+pub fn read(numbers: &[&Deferred], tensors: &[&Tensor]) -> Result<Downloaded> {
     let on_gpu = numbers.iter().filter_map(|numbers| match &numbers.0 {
         Place::Known(_) => None,
         Place::OnGpu(pairs) => Some(pairs),

@@ -58,7 +58,7 @@ fn merge_takes_any_number_of_parts() {
     let (size, c) = ((4, 3), 2);
     let parts: Vec<Map> = (0..19).map(|i| random_map(&format!("{i}"), (2, 2, 2, c))).collect();
     let mut expected = Map::zeros(2, size.0, size.1, c);
-    for part in parts.iter() {
+    for part in &parts {
         expected.add(1.0, &part.interspersed((2, 1), size));
     }
     let grid = Grid { ratio: (2, 1), size: (2, 2) };
