@@ -315,6 +315,8 @@ fn table(m: &Measured, device: DeviceChoice) -> String {
     ];
     if device != DeviceChoice::Cpu {
         lines.truncate(3);
+        // The forward and the backward pass only queue work on a GPU.
+        lines.remove(1);
         lines.extend(traffic(&m.traffic));
         lines.extend(m.method.map(|method| format!("method     {method}")));
         lines.push(String::new());

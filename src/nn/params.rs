@@ -396,7 +396,11 @@ impl<'a> Pass<'a> {
         let mut value = |t: Tensor| if wanted { self.tape.watch(&t) } else { Value::constant(t) };
         let values: Vec<Value> = tensors.map(&mut value).collect();
         rows.values = Some(values.into_iter());
-        Ok(bind(&mut rows))
+        let bound = bind(&mut rows);
+        if rows.values.is_none_or(|mut values| values.next().is_some()) {
+            candle_core::bail!("the second time, fewer rows were asked for");
+        }
+        Ok(bound)
     }
 
     /// A constant row of ones.

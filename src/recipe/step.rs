@@ -109,7 +109,7 @@ pub struct Augment {
     pub crop_area: Option<f64>,
 }
 
-/// How the matrix products of a GPU round their operands. (bf16 would be a third.)
+/// How the matrix products of a GPU round their operands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Not at all.
@@ -117,15 +117,4 @@ pub enum Precision {
     F32,
     /// To ten bits of the mantissa, on tensor cores.
     Tf32,
-}
-
-impl Precision {
-    /// The name in manifests.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Tf32 => "tf32",
-        }
-    }
 }

@@ -68,8 +68,7 @@ fn compare(name: String, device: &Device, run: impl Fn(&Device) -> Result<Output
         let mut worst = (String::new(), 0.0);
         for ((name, found), (_, expected)) in differences {
             let difference = difference(found, expected);
-            // Also if it is not a number.
-            if !(difference <= worst.1) {
+            if difference > worst.1 {
                 worst = ((*name).to_owned(), difference);
             }
         }
@@ -79,20 +78,17 @@ fn compare(name: String, device: &Device, run: impl Fn(&Device) -> Result<Output
     Check { name, outcome, tolerance: TOLERANCE }
 }
 
-/// The largest difference, as a share of the largest expected value.
+/// The largest difference, as a share of the largest expected value; infinite if one is not a number.
 fn difference(found: &[f32], expected: &[f32]) -> f64 {
     if found.len() != expected.len() {
         return f64::INFINITY;
     }
     let largest = expected.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(f64::from(v.abs())));
-    let mut worst = 0.0;
-    for (found, expected) in found.iter().zip(expected) {
+    let differences = found.iter().zip(expected).map(|(found, expected)| {
         let difference = (f64::from(*found) - f64::from(*expected)).abs() / largest;
-        if !(difference <= worst) {
-            worst = difference;
-        }
-    }
-    worst
+        if difference.is_nan() { f64::INFINITY } else { difference }
+    });
+    differences.fold(0.0, f64::max)
 }
 
 /// Normally distributed values, the same on every device.

@@ -114,9 +114,10 @@ fn loss([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
     let logits = random("logits", &[rows, c], device)?;
     let classes: Vec<u32> = (0..rows).map(|row| (row * 7 % c) as u32).collect();
     let values: Vec<f32> = classes.iter().map(|class| *class as f32).collect();
-    let labels = match crate::ops::gpu::in_use(device)? {
-        true => Labels::on_gpu(classes, crate::ops::gpu::upload(values, rows, device)?),
-        false => Labels::from(classes),
+    let labels = if crate::ops::gpu::in_use(device)? {
+        Labels::on_gpu(classes, crate::ops::gpu::upload(values, rows, device)?)
+    } else {
+        Labels::from(classes)
     };
     let result = cross_entropy(&logits, &labels, 0.1)?;
     let read = result.read()?;

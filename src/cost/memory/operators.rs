@@ -149,9 +149,10 @@ impl SimulatedPass<'_> {
         let chunks = rows.div_ceil(chunk_rows);
         let packing = self.threads().min(chunks) as u64 * packed(MATMUL_ROWS.min(rows), channels);
         let outer = summed(chunks, c * channels).max(numbers(chunks * c * channels) + packing);
-        let [forward, outer, back] = match self.is_on_gpu() {
-            true => [0; 3],
-            false => [packed(c, channels), outer, packed(channels, c)],
+        let [forward, outer, back] = if self.is_on_gpu() {
+            [0; 3]
+        } else {
+            [packed(c, channels), outer, packed(channels, c)]
         };
         let mut parts = vec![made(weight, self.tensors(1, c * channels), outer)];
         if x.slot().is_some() {
@@ -170,9 +171,10 @@ impl SimulatedPass<'_> {
         self.state.tiles(&[pixels * window]);
         let packing = self.at_work() as u64 * packed(pixels, layer.channels);
         let scratch = summed(self.chunks(), len).max(numbers(self.chunks() * len) + packing);
-        let [forward, scratch, back] = match self.is_on_gpu() {
-            true => self.gpu_dense(x, layer),
-            false => [packed(window, layer.channels), scratch, packed(layer.channels, window)],
+        let [forward, scratch, back] = if self.is_on_gpu() {
+            self.gpu_dense(x, layer)
+        } else {
+            [packed(window, layer.channels), scratch, packed(layer.channels, window)]
         };
         let mut parts = vec![made(weight, self.tensors(1, len), scratch)];
         if x.slot().is_some() {
@@ -229,9 +231,10 @@ impl SimulatedPass<'_> {
         let back = if expansion.is_some() { blocks as u64 * packed(LANES, c_in) } else { 0 };
         let sums = summed(self.chunks(), taps) + summed(self.chunks(), products);
         let scratch = forward + back + sums;
-        let [forward, scratch, of_weights] = match self.is_on_gpu() {
-            true => self.gpu_depthwise(x, layer, expansion.is_some()),
-            false => [forward, scratch, forward + back + numbers(products) + F64 * products as u64],
+        let [forward, scratch, of_weights] = if self.is_on_gpu() {
+            self.gpu_depthwise(x, layer, expansion.is_some())
+        } else {
+            [forward, scratch, forward + back + numbers(products) + F64 * products as u64]
         };
         let mut parts = Vec::new();
         if x.slot().is_some() {
@@ -268,9 +271,10 @@ impl SimulatedPass<'_> {
         let of_images = squeeze.map_or(0, |s| numbers(2 * self.batch() * (2 * c + 2 * s)));
         let sums = summed(self.chunks(), len).max(numbers(self.chunks() * len) + packing);
         let scratch = packed(channels, c) + sums + numbers(2 * layers) + of_images;
-        let (forward, scratch) = match self.is_on_gpu() {
-            true => self.gpu_project(z, squeeze),
-            false => (packed(c, channels) + numbers(layers), scratch),
+        let (forward, scratch) = if self.is_on_gpu() {
+            self.gpu_project(z, squeeze)
+        } else {
+            (packed(c, channels) + numbers(layers), scratch)
         };
         let mut parts = vec![
             made(GradientTarget::Map(z.slot()), self.bytes(z.side, c), scratch),
@@ -296,9 +300,10 @@ impl SimulatedPass<'_> {
         let (side, c) = like.map_or((0, 0), |map| (map.side, map.channels));
         let bytes = self.bytes(side, c);
         let chunk_rows = tiling::elementwise_rows(c);
-        let sums = match self.is_on_gpu() {
-            true => self.gpu_sums(self.rows(side), c, 3 * c),
-            false => self.rows(side).div_ceil(chunk_rows) as u64 * F64 * 4 * c as u64,
+        let sums = if self.is_on_gpu() {
+            self.gpu_sums(self.rows(side), c, 3 * c)
+        } else {
+            self.rows(side).div_ceil(chunk_rows) as u64 * F64 * 4 * c as u64
         };
         let (mut parts, mut keeps) = (Vec::new(), Vec::new());
         for (z, name) in candidates {

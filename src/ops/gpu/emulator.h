@@ -16,14 +16,9 @@
 
 struct uint3 { unsigned x, y, z; };
 struct dim3 { unsigned x, y, z; };
-struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(16) double2 { double x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
 
-static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-static inline double2 make_double2(double x, double y) { return {x, y}; }
 
 namespace emulator {
 
@@ -68,28 +63,16 @@ inline unsigned lane() { return position.thread.x % 32; }
 #define UNROLL
 
 static inline void __syncthreads() { emulator::barrier(); }
-static inline void __syncwarp(unsigned = 0xffffffffu) { emulator::exchange(0, emulator::lane()); }
 
-template <class T>
-T __shfl_sync(unsigned, T value, unsigned lane) { return emulator::shuffle(value, lane % 32); }
 template <class T>
 T __shfl_xor_sync(unsigned, T value, unsigned mask) {
     return emulator::shuffle(value, emulator::lane() ^ mask);
 }
-template <class T>
-T __shfl_down_sync(unsigned, T value, unsigned delta) {
-    unsigned from = emulator::lane() + delta;
-    return emulator::shuffle(value, from < 32 ? from : emulator::lane());
-}
-
-template <class T>
-static inline T __ldg(const T* from) { return *from; }
 
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 static inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
 static inline unsigned max(unsigned a, unsigned b) { return a > b ? a : b; }
-static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 
 namespace emulator {
 

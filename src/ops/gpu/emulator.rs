@@ -187,6 +187,15 @@ impl Values {
         Ok(Self { data: place.0.get(), ..values })
     }
 
+    fn overlaps(&self, other: &Self) -> bool {
+        let range = |values: &Self| {
+            let from = values.data as usize;
+            from..from + values.count * if values.element == b'd' { 8 } else { 4 }
+        };
+        let (a, b) = (range(self), range(other));
+        a.start < b.end && b.start < a.end
+    }
+
     fn raw(&self, kind: u8, (owner, offset): (usize, usize)) -> RawArg {
         let Self { element, count, data } = *self;
         let (owner, offset) = (owner as u64, offset as u64);
@@ -265,6 +274,7 @@ struct Buffer {
 impl Emulator {
     pub(super) fn launch(&self, launch: &Launch, args: &[Arg<'_>]) -> Result<()> {
         let buffers = buffers(args)?;
+        refuse_overlaps(launch, &buffers)?;
         let mut numbers: Vec<[u8; 4]> = args.iter().map(number).collect();
         let mut structs: Vec<Vec<u8>> = args.iter().map(struct_bytes).collect();
         let mut raw = Vec::with_capacity(buffers.len() + args.len());
@@ -394,6 +404,19 @@ impl Emulator {
         });
         Ok(())
     }
+}
+
+/// Refuses a launch that writes a buffer which it also reads or writes through another argument: the
+/// library gives each argument a copy of its own, so the order of accesses would not show.
+fn refuse_overlaps(launch: &Launch, buffers: &[Buffer]) -> Result<()> {
+    for (i, first) in buffers.iter().enumerate() {
+        for second in &buffers[i + 1..] {
+            if (first.written || second.written) && first.values.overlaps(&second.values) {
+                bail!("{}: a buffer is given twice, and the kernel writes it", launch.kernel);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn buffers(args: &[Arg<'_>]) -> Result<Vec<Buffer>> {

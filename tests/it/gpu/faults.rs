@@ -79,7 +79,8 @@ fn assert_found(name: &str, command: &mut Command) {
         // A panic's message is on the line behind its place.
         Some(if *sign == "panicked at" { lines.next()? } else { line })
     });
-    println!("{name}: found: {}", evidence.unwrap_or("a test failed").trim());
+    let evidence = evidence.unwrap_or_else(|| panic!("{name}: no test has failed: {said}"));
+    println!("{name}: found: {}", evidence.trim());
 }
 
 #[test]

@@ -52,7 +52,9 @@ pub fn library_of(ops: &Path, build: Build) -> PathBuf {
         }
     }
     let headers = ["emulator.h", "common.cuh", "emulator.cpp"];
-    let mut all = format!("{build:?}{kernels}");
+    // Also what the flags below and the compiler are, so that a change of them compiles it again.
+    let mut all = format!("{build:?}{kernels}{}", include_str!("library.rs"));
+    all.push_str(&String::from_utf8_lossy(&compiler().arg("--version").output().unwrap().stdout));
     for header in headers {
         all.push_str(&fs::read_to_string(gpu.join(header)).unwrap());
     }
