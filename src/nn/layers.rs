@@ -4,11 +4,11 @@ use super::params::{BufferId, Init, ParamId, Params, Pass};
 use crate::ops::Moments;
 use crate::ops::depthwise::Expand;
 use crate::ops::inference::{InferenceConv, InferenceLayer};
-use crate::ops::norm::{self, Norm, PreActivation};
+use crate::ops::norm::{self, Norm, PreActivation, Running};
 use crate::ops::project::SqueezeExciteWeights;
 use crate::space::Activation;
 use crate::tape::Value;
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 
 /// 1x1 convolution without bias.
 #[derive(Clone, Debug)]
@@ -204,19 +204,23 @@ impl BatchNorm {
         activation: Activation,
         moments: Option<Moments>,
     ) -> Result<Norm<Value>> {
-        let (mean, variance) = if let Some(Moments { mean, variance, count }) = moments {
-            let unbiased = (&variance * (count as f64 / (count as f64 - 1.0).max(1.0)))?;
-            Self::follow(pass, self.running_mean, &mean)?;
-            Self::follow(pass, self.running_var, &unbiased)?;
-            (mean, variance)
-        } else {
-            let running = pass.buffer(self.running_mean).zip(pass.buffer(self.running_var));
-            let Some((mean, variance)) = running else {
-                candle_core::bail!("batch norm: neither batch nor running statistics")
-            };
-            (mean.clone(), variance.clone())
+        let running = pass.buffer(self.running_mean).zip(pass.buffer(self.running_var));
+        let running = running.map(|(mean, variance)| Running { mean, variance });
+        let (mean, inverse) = match (moments, running) {
+            (Some(batch), Some(running)) => {
+                let (inverse, moved) = norm::follow(&batch, running, pass.momentum())?;
+                pass.set_buffer(self.running_mean, moved.mean);
+                pass.set_buffer(self.running_var, moved.variance);
+                (batch.mean, inverse)
+            }
+            (Some(Moments { mean, variance, .. }), None) => {
+                (mean, norm::inverse_deviation(&variance)?)
+            }
+            (None, Some(Running { mean, variance })) => {
+                (mean.clone(), norm::inverse_deviation(variance)?)
+            }
+            (None, None) => candle_core::bail!("batch norm: neither batch nor running statistics"),
         };
-        let inverse = norm::inverse_deviation(&variance)?;
         let (gamma, beta) = (pass.param(self.gamma), pass.param(self.beta));
         Ok(Norm { mean, inverse, gamma, beta, activation })
     }
@@ -249,15 +253,6 @@ impl BatchNorm {
         let moments = batch.then(|| norm::moments(z.tensor())).transpose()?;
         let norm = self.norm(pass, activation, moments)?;
         Ok(PreActivation { z, norm })
-    }
-
-    /// Moves a running statistic towards the one of the batch.
-    fn follow(pass: &mut Pass<'_>, id: BufferId, batch: &Tensor) -> Result<()> {
-        let Some(running) = pass.buffer(id) else { return Ok(()) };
-        let momentum = pass.momentum();
-        let moved = ((running * (1.0 - momentum))? + (batch * momentum)?)?;
-        pass.set_buffer(id, moved);
-        Ok(())
     }
 }
 

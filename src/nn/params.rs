@@ -1,7 +1,7 @@
 //! Parameters and buffers in the order of their creation, and the forward pass that uses them.
 
 use crate::hex::hex;
-use crate::ops::gpu::{download, upload, upload_rows};
+use crate::ops::gpu::{download, ones, upload, upload_rows};
 use crate::ops::update;
 use crate::recipe::Recompute;
 use crate::rng::Seed;
@@ -408,7 +408,7 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// When the device has no memory left.
     pub fn ones(&self, len: usize) -> Result<Value> {
-        Ok(Value::constant(Tensor::ones(len, DType::F32, &self.device)?))
+        Ok(Value::constant(ones(len, &self.device)?))
     }
 
     /// Runs the backward pass. Returns the gradients of the parameters in their order, `None` for those

@@ -12,9 +12,11 @@
 mod backward;
 pub(super) mod gpu;
 mod input_gradient;
+mod statistics;
 
 pub use backward::{BranchGradients, NormGradients, NormWanted};
 pub(super) use input_gradient::InputGradientRows;
+pub use statistics::{Running, follow, inverse_deviation};
 
 use super::activation::{ActivationFn, by_activation};
 use super::gpu::Gpu;
@@ -123,14 +125,6 @@ pub fn moments(z: &Tensor) -> Result<Moments> {
         })
         .collect();
     ChannelSums::total(sums, c).moments(rows)
-}
-
-/// 1 / √(σ² + ε) for a row of variances.
-///
-/// # Errors
-/// When the row is not on a device that candle can compute on.
-pub fn inverse_deviation(variance: &Tensor) -> Result<Tensor> {
-    (variance + EPSILON)?.sqrt()?.recip()
 }
 
 /// y `[n, h, w, c]` of the formula above.

@@ -11,7 +11,7 @@ use candle_core::{D, Result, Tensor};
 /// # Errors
 /// When the shapes do not fit.
 pub fn forward(w: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    w.broadcast_mul(mask)
+    times(w, mask)
 }
 
 /// The gradient of [`forward`] with respect to w.
@@ -19,7 +19,13 @@ pub fn forward(w: &Tensor, mask: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`forward`].
 pub fn backward_weight(mask: &Tensor, dy: &Tensor) -> Result<Tensor> {
-    dy.broadcast_mul(mask)
+    times(dy, mask)
+}
+
+fn times(w: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    let Some(gpu) = Gpu::of(w.device())? else { return w.broadcast_mul(mask) };
+    expect("scale", "the mask", mask, &[w.dim(D::Minus1)?])?;
+    gpu::times(&gpu, w, mask)
 }
 
 /// The gradient of [`forward`] with respect to the mask.

@@ -3,7 +3,7 @@
 mod gpu;
 
 use super::gpu::{Deferred, Gpu};
-use super::host::Host;
+use super::host::{Host, expect};
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
 
 /// `total += part`, in place.
@@ -15,6 +15,16 @@ pub fn accumulate(total: &Tensor, part: &Tensor) -> Result<()> {
         return gpu::accumulate(&gpu, total, part);
     }
     total.inplace_op2(part, &Axpby { a: 1.0, b: 1.0 })
+}
+
+/// a + b, in a new tensor.
+///
+/// # Errors
+/// When the shapes differ or the device has no kernel.
+pub fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let Some(gpu) = Gpu::of(a.device())? else { return a + b };
+    expect("sum", "b", b, a.dims())?;
+    gpu::sum(&gpu, a, b)
 }
 
 /// One step of SGD with momentum, in place: v ← μ v + s g + λ w, w ← w - η v. The factor s clips the

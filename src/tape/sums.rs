@@ -4,6 +4,7 @@
 use super::{Tape, Value};
 use crate::ops::scale;
 use crate::ops::subsample::{self, Grid};
+use crate::ops::update;
 use candle_core::{Result, bail};
 
 impl Tape {
@@ -51,7 +52,7 @@ impl Tape {
     /// # Errors
     /// When their shapes differ.
     pub fn add(&mut self, a: &Value, b: &Value) -> Result<Value> {
-        let y = (&a.tensor + &b.tensor)?;
+        let y = update::sum(&a.tensor, &b.tensor)?;
         // Gradients are accumulated in place, so two slots must not share a tensor.
         Ok(self.push(y, [a, b], |[a, b], dy| Ok(vec![(a, dy.copy()?), (b, dy)])))
     }

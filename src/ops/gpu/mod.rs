@@ -35,6 +35,7 @@ pub(super) use scratch::chunk_images;
 pub use scratch::limit_scratch;
 pub use self_test::self_test;
 pub(super) use sums::{ImageParts, Parts, SUM_BLOCK, SUM_SHARED, sum_columns, total, total_f32};
+pub use tensors::ones;
 pub(super) use tensors::{Operands, TensorList};
 pub use traffic::Traffic;
 pub use transfer::{Deferred, download, in_use, read, upload, upload_rows};

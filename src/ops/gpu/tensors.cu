@@ -1,4 +1,4 @@
-// Copies of many tensors.
+// Copies of many tensors, and constant rows.
 
 // y = x.
 extern "C" __global__ void copy_tensors(BY_VALUE(TensorList) list) {
@@ -6,4 +6,10 @@ extern "C" __global__ void copy_tensors(BY_VALUE(TensorList) list) {
     unsigned int first, end;
     tensor_part(tensor, first, end);
     for (unsigned int i = first + threadIdx.x; i < end; i += blockDim.x) tensor.y[i] = tensor.x[i];
+}
+
+// x = value, `count` times.
+extern "C" __global__ void fill_row(float* x, float value, int count) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count) x[i] = value;
 }

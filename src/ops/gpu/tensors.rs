@@ -2,7 +2,7 @@
 //! take which of them. It has room for a thousand; more take several launches.
 
 use super::{Arg, Gpu, Launch, Source, StructArg, source};
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 const SOURCE: &Source = &source!("tensors");
 
@@ -98,6 +98,20 @@ impl<'a> TensorList<'a> {
         all.extend(args);
         gpu.launch(&launch, &all)
     }
+}
+
+/// A row of ones.
+///
+/// # Errors
+/// When the device is out of memory.
+pub fn ones(len: usize, device: &Device) -> Result<Tensor> {
+    let Some(gpu) = Gpu::of(device)? else { return Tensor::ones(len, DType::F32, device) };
+    let row = gpu.output(len)?;
+    let grid = (len.div_ceil(TENSOR_BLOCK), 1, 1);
+    let launch =
+        Launch { source: SOURCE, kernel: "fill_row", grid, block: TENSOR_BLOCK, shared: 0 };
+    gpu.launch(&launch, &[Arg::Out(&row), Arg::Float(1.0), Arg::size(len)])?;
+    Ok(row)
 }
 
 /// The values of all tensors, one after the other.

@@ -1,6 +1,8 @@
 //! Batch norm and the gated sum on a GPU; `norm.cu` has the kernels.
 
-use super::{BranchGradients, GatedSum, Norm, NormGradients, NormWanted, PreActivation};
+use super::{
+    BranchGradients, EPSILON, GatedSum, Norm, NormGradients, NormWanted, PreActivation, Running,
+};
 use crate::ops::gpu::{Arg, Gpu, Launch, Parts, SUM_BLOCK, SUM_SHARED, Source, source, total};
 use crate::ops::host::rows_of;
 use crate::ops::sums::Moments;
@@ -29,16 +31,52 @@ pub(super) fn moments(gpu: &Gpu, z: &Tensor) -> Result<Moments> {
 pub(in crate::ops) fn finish_moments(gpu: &Gpu, sums: &Tensor, rows: usize) -> Result<Moments> {
     let c = sums.elem_count() / 2;
     let (mean, variance) = (gpu.output(c)?, gpu.output(c)?);
-    let launch = Launch {
-        source: SOURCE,
-        kernel: "norm_finish_moments",
-        grid: (c.div_ceil(128), 1, 1),
-        block: 128,
-        shared: 0,
-    };
     let args = [Arg::In(sums), Arg::Out(&mean), Arg::Out(&variance), Arg::size(rows), Arg::size(c)];
-    gpu.launch(&launch, &args)?;
+    gpu.launch(&channels("norm_finish_moments", c), &args)?;
     Ok(Moments { mean, variance, count: rows })
+}
+
+/// The launch of a kernel with a thread for each channel.
+fn channels(kernel: &'static str, c: usize) -> Launch {
+    Launch { source: SOURCE, kernel, grid: (c.div_ceil(128), 1, 1), block: 128, shared: 0 }
+}
+
+pub(super) fn inverse_deviation(gpu: &Gpu, variance: &Tensor) -> Result<Tensor> {
+    let c = variance.elem_count();
+    let inverse = gpu.output(variance.shape())?;
+    let epsilon = Arg::Float(EPSILON as f32);
+    let args = [Arg::In(variance), Arg::Out(&inverse), epsilon, Arg::size(c)];
+    gpu.launch(&channels("norm_inverse_deviation", c), &args)?;
+    Ok(inverse)
+}
+
+/// `unbiased` is the ratio of the unbiased variance to the biased one.
+pub(super) fn follow(
+    gpu: &Gpu,
+    batch: &Moments,
+    running: Running<&Tensor>,
+    momentum: f64,
+    unbiased: f64,
+) -> Result<(Tensor, Running)> {
+    let c = batch.mean.elem_count();
+    let moved = Running { mean: gpu.output(c)?, variance: gpu.output(c)? };
+    let inverse = gpu.output(c)?;
+    let args = [
+        Arg::In(&batch.mean),
+        Arg::In(&batch.variance),
+        Arg::In(running.mean),
+        Arg::In(running.variance),
+        Arg::Out(&moved.mean),
+        Arg::Out(&moved.variance),
+        Arg::Out(&inverse),
+        Arg::Float((1.0 - momentum) as f32),
+        Arg::Float(momentum as f32),
+        Arg::Float(unbiased as f32),
+        Arg::Float(EPSILON as f32),
+        Arg::size(c),
+    ];
+    gpu.launch(&channels("norm_follow", c), &args)?;
+    Ok((inverse, moved))
 }
 
 pub(super) fn forward(gpu: &Gpu, sum: &GatedSum) -> Result<Tensor> {

@@ -34,6 +34,26 @@ extern "C" __global__ void norm_finish_moments(
     variance[j] = v < 0.0 ? 0.0f : (float)v;
 }
 
+// 1 / sqrt(variance + epsilon) [c].
+extern "C" __global__ void norm_inverse_deviation(
+    const float* variance, float* inverse, float epsilon, int c) {
+    int j = blockIdx.x * blockDim.x + threadIdx.x;
+    if (j < c) inverse[j] = 1.0f / sqrtf(variance[j] + epsilon);
+}
+
+// The same of the batch's variance, and keep old + share new of both running statistics. The running
+// variance follows the unbiased one. All rows are [c].
+extern "C" __global__ void norm_follow(
+    const float* mean, const float* variance, const float* old_mean, const float* old_variance,
+    float* new_mean, float* new_variance, float* inverse, float keep, float share, float unbiased,
+    float epsilon, int c) {
+    int j = blockIdx.x * blockDim.x + threadIdx.x;
+    if (j >= c) return;
+    inverse[j] = 1.0f / sqrtf(variance[j] + epsilon);
+    new_mean[j] = fmaf(share, mean[j], keep * old_mean[j]);
+    new_variance[j] = fmaf(share, unbiased * variance[j], keep * old_variance[j]);
+}
+
 // y = g m act(z scale + shift) + rho m x, or += where `accumulate`. Without z there is only the second
 // term, without x only the first. A thread takes one channel of several rows.
 extern "C" __global__ void norm_forward(

@@ -1,4 +1,4 @@
-//! The gradient of a mask of filters on a GPU; `scale.cu` has the kernel.
+//! Masks of filters and their gradients on a GPU; `scale.cu` has the kernel.
 
 use crate::ops::gpu::{Arg, Gpu, Launch, Source, WARP, source};
 use crate::ops::host::rows_of;
@@ -8,6 +8,14 @@ const SOURCE: &Source = &source!("scale");
 
 /// Threads of a block: all that it may have, since there are few blocks.
 const BLOCK: usize = 1024;
+
+pub(super) fn times(gpu: &Gpu, w: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    let (rows, c) = rows_of(w)?;
+    let y = gpu.output(w.shape())?;
+    let args = [Arg::In(w), Arg::In(mask), Arg::Out(&y), Arg::size(rows), Arg::size(c)];
+    gpu.launch(&Launch::map(SOURCE, "scale_columns", rows, c), &args)?;
+    Ok(y)
+}
 
 pub(super) fn backward_mask(gpu: &Gpu, w: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (rows, c) = rows_of(w)?;

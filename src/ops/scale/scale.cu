@@ -1,3 +1,15 @@
+// The columns of w [rows, c] times mask [c].
+extern "C" __global__ void scale_columns(
+    const float* w, const float* mask, float* y, int rows, int c) {
+    int j = blockIdx.x * WARP + COLUMN;
+    if (j >= c) return;
+    float m = mask[j];
+    for (int row = blockIdx.y * ROWS + ROW; row < rows; row += gridDim.y * ROWS) {
+        size_t i = (size_t)row * c + j;
+        y[i] = w[i] * m;
+    }
+}
+
 // dmask [c] = sum over the rows of w dy, both [rows, c]. A block takes 32 columns; its rows of threads
 // take every ROWS-th row. Filters have few rows, so that one stage suffices.
 extern "C" __global__ void scale_mask_gradient(

@@ -14,15 +14,23 @@ pub(super) fn accumulate(gpu: &Gpu, total: &Tensor, part: &Tensor) -> Result<()>
     if count != part.elem_count() {
         bail!("axpby: {:?} and {:?} do not match", total.layout(), part.layout());
     }
-    let launch = Launch {
-        source: SOURCE,
-        kernel: "accumulate",
-        grid: (count.div_ceil(1024), 1, 1),
-        block: 256,
-        shared: 0,
-    };
     let count = u32::try_from(count).map_err(candle_core::Error::wrap)?;
-    gpu.launch(&launch, &[Arg::Out(total), Arg::In(part), Arg::Unsigned(count)])
+    let args = [Arg::Out(total), Arg::In(part), Arg::Unsigned(count)];
+    gpu.launch(&values("accumulate", count), &args)
+}
+
+pub(super) fn sum(gpu: &Gpu, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let count = u32::try_from(a.elem_count()).map_err(candle_core::Error::wrap)?;
+    let y = gpu.output(a.shape())?;
+    let args = [Arg::In(a), Arg::In(b), Arg::Out(&y), Arg::Unsigned(count)];
+    gpu.launch(&values("sum_of_two", count), &args)?;
+    Ok(y)
+}
+
+/// The launch of a kernel whose threads take four values each.
+fn values(kernel: &'static str, count: u32) -> Launch {
+    let grid = (count.div_ceil(1024) as usize, 1, 1);
+    Launch { source: SOURCE, kernel, grid, block: 256, shared: 0 }
 }
 
 pub(super) fn sgd(gpu: &Gpu, step: &SgdStep, parameters: &[SgdOperands<'_>]) -> Result<()> {

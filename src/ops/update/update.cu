@@ -8,6 +8,15 @@ extern "C" __global__ void accumulate(float* total, const float* part, unsigned 
     }
 }
 
+// y = a + b.
+extern "C" __global__ void sum_of_two(
+    const float* a, const float* b, float* y, unsigned int count) {
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < count;
+         i += (size_t)gridDim.x * blockDim.x) {
+        y[i] = a[i] + b[i];
+    }
+}
+
 // v = momentum v + scale g + decay w, then w -= rate v. x is g, y is v, z is w. Weight decay applies to
 // the first `decaying` tensors. Without a scale it is one.
 extern "C" __global__ void sgd_step(

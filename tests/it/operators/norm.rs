@@ -1,7 +1,9 @@
 //! Batch statistics and the gated sum of branches.
 
 use super::{ACTIVATIONS, CHANNELS, SLOPE};
-use crate::numbers::{assert_close, assert_gradient, random, random_map, row, tensor, values};
+use crate::numbers::{
+    assert_close, assert_gradient, assert_refused, random, random_map, row, tensor, values,
+};
 use crate::reference::{self, Map};
 use candle_core::Tensor;
 use repro::ops::{Moments, norm};
@@ -35,6 +37,36 @@ fn moments_are_mean_and_biased_variance() {
     assert_eq!((values(&mean), count), (vec![2.5; 5], 18));
     let inverse = values(&norm::inverse_deviation(&variance).unwrap());
     assert_close("1/√ε", &inverse, &[1e-5f64.sqrt().recip(); 5], 1e-6);
+}
+
+#[test]
+fn running_statistics_follow_the_batch() {
+    for (c, count, momentum) in [(1, 1, 0.1), (33, 2, 1.0), (1030, 50, 0.3)] {
+        let squared = |name: &str| -> Vec<f64> { random(name, c).iter().map(|v| v * v).collect() };
+        let (mean, variance) = (random("mean", c), squared("variance"));
+        let (old_mean, old_variance) = (random("old mean", c), squared("old variance"));
+        let batch = Moments { mean: row(&mean), variance: row(&variance), count };
+        let old = (row(&old_mean), row(&old_variance));
+        let running = norm::Running { mean: &old.0, variance: &old.1 };
+        let (inverse, moved) = norm::follow(&batch, running, momentum).unwrap();
+        // A batch of one value has no unbiased variance; the biased one takes its place.
+        let unbiased = if count == 1 { 1.0 } else { count as f64 / (count - 1) as f64 };
+        let follow = |old: &[f64], new: &[f64], factor: f64| -> Vec<f64> {
+            let both = old.iter().zip(new);
+            both.map(|(old, new)| old + momentum * (factor * new - old)).collect()
+        };
+        let expected: Vec<f64> = variance.iter().map(|v| (v + 1e-5).sqrt().recip()).collect();
+        assert_close("inverse", &values(&inverse), &expected, 1e-5);
+        let expected = follow(&old_mean, &mean, 1.0);
+        assert_close("running mean", &values(&moved.mean), &expected, 1e-6);
+        let expected = follow(&old_variance, &variance, unbiased);
+        assert_close("running variance", &values(&moved.variance), &expected, 1e-6);
+        // The old ones may be shared.
+        assert_close("old mean", &values(&old.0), &old_mean, 1e-6);
+        assert_close("old variance", &values(&old.1), &old_variance, 1e-6);
+        let few = norm::Running { mean: &old.0, variance: &row(&vec![1.0; c + 1]) };
+        assert_refused(norm::follow(&batch, few, momentum), &["norm", "statistics"]);
+    }
 }
 
 /// The operands of [`norm::forward`] in f64.

@@ -63,6 +63,13 @@ fn a_mask_scales_the_columns_of_a_filter() {
 }
 
 #[test]
+fn rows_of_ones_are_filled() {
+    for len in [1, 300] {
+        assert_eq!(values(&gpu::ones(len, &Device::Cpu).unwrap()), vec![1.0; len]);
+    }
+}
+
+#[test]
 fn cross_entropy_matches_the_reference() {
     for (n, classes, smoothing) in
         [(1, 2, 0.0), (5, 3, 0.1), (4, 10, 0.3), (3, 101, 0.0), (301, 37, 0.1)]
@@ -188,8 +195,11 @@ fn more_tensors_than_one_launch_takes_are_updated() {
 fn sums_and_moved_copies_match_their_formulas() {
     let (g, w) = (random("g", 2051), random("w", 2051));
     let (gs, ws) = (row(&g), row(&w));
-    update::accumulate(&gs, &ws).unwrap();
     let total: Vec<f64> = g.iter().zip(&w).map(|(g, w)| g + w).collect();
+    assert_close("a + b", &values(&update::sum(&gs, &ws).unwrap()), &total, 1e-6);
+    assert_close("a", &values(&gs), &g, 1e-6);
+    assert_refused(update::sum(&gs, &row(&w[..36])), &["36"]);
+    update::accumulate(&gs, &ws).unwrap();
     assert_close("sum", &values(&gs), &total, 1e-6);
     assert_refused(update::accumulate(&gs, &row(&w[..36])), &["axpby"]);
 
