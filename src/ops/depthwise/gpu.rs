@@ -10,7 +10,8 @@ pub(super) use backward::backward;
 
 use super::{Expand, TileGeometry};
 use crate::ops::gpu::{
-    Arg, Gpu, Launch, Matrix, SUM_SHARED, Source, StructArg, WARP, chunk_images, source, total,
+    Arg, Gpu, Launch, Matrix, SUM_SHARED, Source, StructArg, WARP, chunk_images, size, source,
+    total,
 };
 use crate::ops::norm::gpu::{activation, finish_moments, norm_rows};
 use crate::ops::sums::Moments;
@@ -80,12 +81,8 @@ impl<'a> Tiles<'a> {
             [height, width, rows, shift, down, across],
             [images * down * across, self.each, read.0, read.1, 0, 0],
         ];
-        let mut fields: Vec<i32> = fields
-            .iter()
-            .flatten()
-            .map(|field| i32::try_from(*field).unwrap_or(i32::MAX))
-            .take(16)
-            .collect();
+        let mut fields: Vec<i32> =
+            fields.iter().flatten().map(|field| size(*field)).take(16).collect();
         fields.push(i32::from(accumulate));
         let bytes = fields.iter().flat_map(|field| field.to_ne_bytes()).collect();
         Arg::Struct(StructArg { bytes, pointers: Vec::new() })

@@ -1,14 +1,14 @@
-//! The GPU: one way to launch a kernel or a matrix product, and two that carry it out.
+//! The GPU: launches of kernels and matrix products.
 //!
 //! The host code of an operator (grid, block, shared memory, scratch, order of arguments) is written
-//! once, against [`Gpu`]. [`Gpu::of`] finds the executor for a tensor's device: cudarc through candle's
-//! CUDA device (feature `cuda`), or the emulator, which runs the same `.cu` sources on the CPU (feature
-//! `emulator`, for tests). Both take the same launches, so what is tested is also how a kernel is
-//! launched.
+//! once, against [`Gpu`]. [`Gpu::of`] finds what runs it for a tensor's device: a real GPU, by cudarc
+//! through candle's CUDA device (feature `cuda`), or the emulator, which runs the same `.cu` sources on the
+//! CPU (feature `emulator`, for tests). Both take the same launches, so what is tested is also how a kernel
+//! is launched.
 //!
 //! All buffers are candle tensors. Nothing here waits for the GPU: only [`download`] does.
 
-// Without either executor there is no value of type `Gpu`, and nothing here is ever called.
+// Without either feature there is no value of type `Gpu`, and nothing here is ever called.
 #![cfg_attr(not(any(feature = "cuda", feature = "emulator")), allow(dead_code, unused_variables))]
 
 #[cfg(feature = "cuda")]
@@ -101,8 +101,28 @@ impl<'a> Arg<'a> {
 
     /// A size or an index.
     pub(super) fn size(value: usize) -> Self {
-        Self::Int(i32::try_from(value).unwrap_or(i32::MAX))
+        Self::Int(size(value))
     }
+
+    /// Whether it holds a size that kernels cannot take.
+    fn too_large(&self) -> bool {
+        match self {
+            Self::Int(value) => *value == TOO_LARGE,
+            // Fields are aligned to four bytes, and pointers are still zero.
+            Self::Struct(StructArg { bytes, .. }) => {
+                bytes.chunks_exact(4).any(|field| field == TOO_LARGE.to_ne_bytes())
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Stands for a size that does not fit in 32 bits; [`Gpu::launch`] refuses it.
+const TOO_LARGE: i32 = i32::MAX;
+
+/// A size as kernels take it.
+pub(super) fn size(value: usize) -> i32 {
+    i32::try_from(value).unwrap_or(TOO_LARGE)
 }
 
 /// How a kernel is launched.
@@ -187,7 +207,7 @@ pub(super) struct Gemm<'a> {
     pub ldc: usize,
 }
 
-/// The executor for the device of some tensors.
+/// What runs the launches for a tensor's device.
 #[derive(Clone)]
 pub(super) enum Gpu {
     #[cfg(feature = "cuda")]
@@ -197,7 +217,7 @@ pub(super) enum Gpu {
 }
 
 impl Gpu {
-    /// The executor for this device; `None` for the CPU.
+    /// What runs the launches for this device; `None` for the CPU.
     ///
     /// # Errors
     /// When nothing here can compute on the device.
@@ -248,6 +268,9 @@ impl Gpu {
         if x * y * z == 0 {
             return Ok(());
         }
+        if [x, y, z].map(size).contains(&TOO_LARGE) || args.iter().any(Arg::too_large) {
+            bail!("{}: a size does not fit in 32 bits", launch.kernel);
+        }
         traffic::launched();
         match *self {
             #[cfg(feature = "cuda")]
@@ -291,6 +314,10 @@ impl Gpu {
         }
         if rows * columns == 0 {
             return Ok(());
+        }
+        let sizes = [rows, columns, depth, a.pitch, b.pitch, c.pitch];
+        if sizes.map(size).contains(&TOO_LARGE) {
+            bail!("matmul: a size of {sizes:?} does not fit in 32 bits");
         }
         // A row-major matrix is the transpose of a column-major one, and Cᵀ = Bᵀ Aᵀ.
         let gemm = Gemm {

@@ -3,7 +3,7 @@
 use super::{Gpu, Matrix, download, total_f32, upload};
 use candle_core::{Device, Result, Tensor, bail};
 
-/// Compares an upload, a kernel and a matrix product with their exact results.
+/// Compares an upload, a kernel, a matrix product and an operation of candle's with their exact results.
 ///
 /// # Errors
 /// What failed, or the result that was wrong.
@@ -22,7 +22,9 @@ pub fn self_test(device: &Device) -> Result<()> {
     let [row, matrix, out] = [(&ones, 1, rows), (&tensor, rows, columns), (&product, 1, columns)]
         .map(|(tensor, rows, columns)| Matrix::new(tensor, rows, columns));
     gpu.matmul(row, matrix, out, false)?;
-    expect("a matrix product", &product, &sums)
+    expect("a matrix product", &product, &sums)?;
+    let twice: Vec<f32> = values.iter().map(|value| value * 2.0).collect();
+    expect("an operation of candle's", &(tensor * 2.0)?, &twice)
 }
 
 fn expect(what: &str, tensor: &Tensor, expected: &[f32]) -> Result<()> {

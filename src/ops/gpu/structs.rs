@@ -1,6 +1,6 @@
 //! Structs that a kernel takes by value: their fields are appended in order.
 
-use super::StructArg;
+use super::{StructArg, size};
 use candle_core::Tensor;
 
 impl<'a> StructArg<'a> {
@@ -21,7 +21,7 @@ impl<'a> StructArg<'a> {
     pub(in crate::ops) fn sizes(&mut self, len: usize, values: impl IntoIterator<Item = usize>) {
         let end = self.bytes.len() + len * size_of::<i32>();
         for value in values.into_iter().take(len) {
-            self.bytes.extend(i32::try_from(value).unwrap_or(i32::MAX).to_ne_bytes());
+            self.bytes.extend(size(value).to_ne_bytes());
         }
         self.bytes.resize(end, 0);
     }

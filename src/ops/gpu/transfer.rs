@@ -1,7 +1,7 @@
 //! Values between the host and the device of a tensor: the only places where the program moves them.
 
 use super::tensors::concatenated;
-use super::{Gpu, synchronize, traffic};
+use super::{Gpu, traffic};
 use candle_core::{Device, Result, Shape, Tensor, bail};
 
 /// Whether operators on this device run on a GPU, or on its emulator.
@@ -21,18 +21,27 @@ pub fn upload(values: Vec<f32>, shape: impl Into<Shape>, device: &Device) -> Res
         None => Tensor::from_vec(values, shape.into(), device),
         Some(gpu) => {
             traffic::uploaded(size_of_val(&values[..]));
-            gpu.upload(values, shape.into())
+            gpu.upload(&values, shape.into())
         }
     }
 }
 
 impl Gpu {
-    fn upload(&self, values: Vec<f32>, shape: Shape) -> Result<Tensor> {
+    fn upload(&self, values: &[f32], shape: Shape) -> Result<Tensor> {
         match *self {
             #[cfg(feature = "cuda")]
             Self::Cuda(ref cuda) => cuda.upload(values, shape),
             #[cfg(feature = "emulator")]
-            Self::Emulated(_) => Tensor::from_vec(values, shape, &Device::Cpu),
+            Self::Emulated(_) => Tensor::from_slice(values, shape, &Device::Cpu),
+        }
+    }
+
+    fn download(&self, row: &Tensor) -> Result<Vec<f32>> {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(ref cuda) => cuda.download(row),
+            #[cfg(feature = "emulator")]
+            Self::Emulated(_) => row.to_vec1(),
         }
     }
 }
@@ -73,14 +82,12 @@ pub fn upload_rows(rows: Vec<Vec<f32>>, device: &Device) -> Result<Vec<Tensor>> 
 /// The values of a tensor, in order. On a GPU, waits for what computes them.
 ///
 /// # Errors
-/// When the tensor is not f32.
+/// When the tensor is not f32, or the device fails.
 pub fn download(tensor: &Tensor) -> Result<Vec<f32>> {
-    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
-    if in_use(tensor.device())? {
-        // Where the GPU reads the host's memory by itself, the copy may still be under way.
-        synchronize(tensor.device())?;
-        traffic::downloaded(size_of_val(&values[..]));
-    }
+    let row = tensor.flatten_all()?;
+    let Some(gpu) = Gpu::of(tensor.device())? else { return row.to_vec1() };
+    let values = gpu.download(&row)?;
+    traffic::downloaded(size_of_val(&values[..]));
     Ok(values)
 }
 

@@ -101,26 +101,29 @@ impl Functions {
         let raw = unsafe { module::get_function(module.0, name) }
             .w()
             .map_err(|error| error.context(format!("{}.cu has no kernel {kernel}", source.name)))?;
-        let function = Function { raw, parameters: parameters(raw) };
+        let function = Function { raw, parameters: parameters(raw)? };
         loaded.functions.insert(kernel, function);
         Ok(function)
     }
 }
 
 /// The sizes of a kernel's parameters. They live as long as the kernel, which is never unloaded.
-fn parameters(function: sys::CUfunction) -> &'static [usize] {
-    // The driver reports an error for the parameter after the last.
-    let size_of = |index| {
+fn parameters(function: sys::CUfunction) -> Result<&'static [usize]> {
+    let mut sizes = Vec::new();
+    loop {
         let (mut offset, mut size) = (0, 0);
         // SAFETY: the function is loaded, and both are places for a size.
         #[allow(unsafe_code)]
         let found = unsafe {
-            sys::cuFuncGetParamInfo(function, index, &raw mut offset, &raw mut size).result()
+            sys::cuFuncGetParamInfo(function, sizes.len(), &raw mut offset, &raw mut size)
         };
-        found.is_ok().then_some(size)
-    };
-    let sizes: Vec<usize> = (0..).map_while(size_of).collect();
-    Vec::leak(sizes)
+        // This is what the driver says of the parameter after the last.
+        if found == sys::CUresult::CUDA_ERROR_INVALID_VALUE {
+            return Ok(Vec::leak(sizes));
+        }
+        found.result().w()?;
+        sizes.push(size);
+    }
 }
 
 /// An argument as the driver takes it.

@@ -1,8 +1,9 @@
 //! Launches on a real GPU, through candle's CUDA device: NVRTC compiles the kernels, cuBLAS multiplies
 //! matrices.
 //!
-//! All work of a device is in one stream, in the order of the calls, whichever thread makes them. Memory
-//! is allocated and freed in that order too, so a tensor may be dropped while a kernel still reads it.
+//! Everything that touches a tensor is in one stream, in the order of the calls, whichever thread makes
+//! them. Memory is allocated and freed in that order too, so a tensor may be dropped while a kernel still
+//! reads it. Only uploads have a second stream, for their own buffers (`upload.rs`).
 
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod forward;
@@ -17,7 +18,7 @@ use crate::recipe::Precision;
 use candle_core::cuda_backend::{CudaError, CudaStorageSlice, DeviceId, WrapErr};
 use candle_core::{CudaDevice, DType, Device, Result, Shape, Storage, Tensor, bail};
 use cudarc::cublas::{CudaBlas, result::gemm_ex, sys as cublas};
-use cudarc::driver::result::malloc_sync;
+use cudarc::driver::result::{malloc_sync, memcpy_dtoh_async};
 use cudarc::driver::{CudaStream, DevicePtr, sys};
 use functions::{Functions, Value};
 use pool::Pool;
@@ -205,14 +206,38 @@ impl Cuda {
     }
 
     /// Copies values to a new tensor; does not wait for the GPU.
-    pub(super) fn upload(&self, values: Vec<f32>, shape: Shape) -> Result<Tensor> {
-        if size_of_val(&values[..]) <= upload::SMALLEST || values.len() != shape.elem_count() {
-            return Tensor::from_vec(values, shape, &self.device());
+    pub(super) fn upload(&self, values: &[f32], shape: Shape) -> Result<Tensor> {
+        if values.len() != shape.elem_count() {
+            bail!("{} values for a tensor of shape {shape:?}", values.len());
         }
         let tensor = self.empty(shape, DType::F32)?;
-        let mut uploads = self.state.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        uploads.upload(&values, self.address(&tensor)?)?;
+        if !values.is_empty() {
+            let mut uploads = self.state.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+            uploads.upload(values, self.address(&tensor)?)?;
+        }
         Ok(tensor)
+    }
+
+    /// The values of a tensor, once the GPU has computed and copied them.
+    pub(super) fn download(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        if tensor.dtype() != DType::F32 {
+            bail!("a download of {:?}, not f32", tensor.dtype());
+        }
+        let mut values = vec![0.0; tensor.elem_count()];
+        if values.is_empty() {
+            return Ok(values);
+        }
+        let address = self.address(tensor)?;
+        let stream = &self.state.stream;
+        stream.context().bind_to_thread().w()?;
+        // SAFETY: the tensor is contiguous from `address`, and neither it nor `values` is freed or read
+        // before the stream has been waited for.
+        #[allow(unsafe_code)]
+        let copied = unsafe { memcpy_dtoh_async(&mut values, address, stream.cu_stream()) };
+        // Waits even after an error, for part of the copy may be under way.
+        let done = stream.synchronize();
+        copied.and(done).w()?;
+        Ok(values)
     }
 
     pub(super) fn memory(&self) -> Result<GpuMemory> {
@@ -242,8 +267,8 @@ impl State {
         let stream = device.cuda_stream();
         let context = stream.context().clone();
         context.bind_to_thread().w()?;
-        // SAFETY: everything is in one stream, so nothing needs events to be in order. `Uploads` has
-        // another stream and its own events.
+        // SAFETY: all tensors are used in one stream, so they need no events to be in order. `Uploads`
+        // orders its copy stream by events of its own.
         #[allow(unsafe_code)]
         unsafe {
             device.disable_event_tracking();

@@ -1,10 +1,11 @@
-//! Copies batches to the GPU while it computes.
+//! Copies values to the GPU while it computes.
 //!
-//! A copy from ordinary memory waits until the GPU has done everything that was launched before. From
-//! pinned memory, on a stream of its own, it does not. The values go through one of two slots: pinned
-//! memory, from there to a buffer of the slot on the GPU (copy stream), from there to the tensor
-//! (compute stream). The last copy is within the GPU's memory and takes little time. It lets the tensor
-//! be allocated and freed in the order of the compute stream, like all others.
+//! A copy from ordinary memory waits until the GPU has done everything that was launched before, or it
+//! still reads that memory after the call. From pinned memory, on a stream of its own, it does neither.
+//! The values go through a slot: pinned memory, from there to a buffer of the slot on the GPU (copy
+//! stream), from there to the tensor (compute stream). The last copy is within the GPU's memory and takes
+//! little time. It lets the tensor be allocated and freed in the order of the compute stream, like all
+//! others.
 
 use candle_core::Result;
 use candle_core::cuda_backend::WrapErr;
@@ -12,14 +13,22 @@ use cudarc::driver::result::{free_host, malloc_host, memcpy_dtod_async, memcpy_h
 use cudarc::driver::{CudaContext, CudaEvent, CudaSlice, CudaStream, DevicePtr, sys};
 use std::sync::Arc;
 
-/// Smaller uploads need no slot: the driver copies their values before it returns.
-pub(super) const SMALLEST: usize = 64 << 10;
+/// Values of the largest small upload.
+const SMALL: usize = 16 << 10;
 
-/// Two slots, so that one is filled while the other is copied.
+/// Slots that are used in turn. A slot can be filled again once the GPU has reached its last upload but
+/// one, so their number is how many uploads the program may be ahead of the GPU.
 pub(super) struct Uploads {
     compute: Arc<CudaStream>,
     copy: Arc<CudaStream>,
-    slots: [Option<Slot>; 2],
+    /// For batches: one is filled while another is copied.
+    large: Slots<2>,
+    /// For all that a step takes besides its batch. They never grow.
+    small: Slots<16>,
+}
+
+struct Slots<const N: usize> {
+    slots: [Option<Slot>; N],
     next: usize,
 }
 
@@ -35,20 +44,17 @@ struct Slot {
 impl Uploads {
     pub(super) fn new(compute: Arc<CudaStream>) -> Result<Self> {
         let copy = compute.context().new_stream().w()?;
-        Ok(Self { compute, copy, slots: [const { None }; 2], next: 0 })
+        Ok(Self { compute, copy, large: Slots::new(), small: Slots::new() })
     }
 
     /// Copies `values` to `address`, in the order of the compute stream. Returns once they are in pinned
     /// memory.
     pub(super) fn upload(&mut self, values: &[f32], address: sys::CUdeviceptr) -> Result<()> {
-        self.next = (self.next + 1) % self.slots.len();
-        let slot = &mut self.slots[self.next];
-        if slot.as_ref().is_none_or(|slot| slot.host.len < values.len()) {
-            // The old one is freed first, once the GPU is done with it.
-            *slot = None;
-            *slot = Some(Slot::new(&self.copy, values.len())?);
-        }
-        let Some(slot) = slot else { return Ok(()) };
+        let slot = if values.len() <= SMALL {
+            self.small.next(&self.copy, SMALL)?
+        } else {
+            self.large.next(&self.copy, values.len())?
+        };
         slot.copied.synchronize().w()?;
         slot.host.write(values);
         self.copy.wait(&slot.taken).w()?;
@@ -65,6 +71,24 @@ impl Uploads {
             memcpy_dtod_async(address, staged, bytes, self.compute.cu_stream()).w()?;
         }
         slot.taken.record(&self.compute).w()
+    }
+}
+
+impl<const N: usize> Slots<N> {
+    fn new() -> Self {
+        Self { slots: [const { None }; N], next: 0 }
+    }
+
+    /// The slot that was used longest ago, with room for `len` values.
+    fn next(&mut self, copy: &Arc<CudaStream>, len: usize) -> Result<&mut Slot> {
+        self.next = (self.next + 1) % N;
+        let slot = &mut self.slots[self.next];
+        // One that is too small is freed first, once the GPU is done with it.
+        slot.take_if(|slot| slot.host.len < len);
+        match slot {
+            Some(slot) => Ok(slot),
+            None => Ok(slot.insert(Slot::new(copy, len)?)),
+        }
     }
 }
 
