@@ -32,3 +32,23 @@ impl<'a> StructArg<'a> {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Arg;
+    use super::*;
+
+    #[test]
+    fn sizes_that_do_not_fit_are_found() {
+        let too_large = 1 << 31;
+        assert!(!Arg::size(too_large - 2).too_large());
+        assert!(Arg::size(too_large).too_large());
+        let fields = |sizes: [usize; 2]| {
+            let mut fields = StructArg::default();
+            fields.sizes(3, sizes);
+            Arg::Struct(fields)
+        };
+        assert!(!fields([1, 2]).too_large());
+        assert!(fields([1, too_large]).too_large());
+    }
+}
