@@ -40,7 +40,7 @@ const IN_KERNELS: [KernelFault; 5] = [
         name: "wrong stride",
         file: "norm/norm.cu",
         from: "z[(size_t)row * c + j];",
-        to: "z[(size_t)row * WARP + j];",
+        to: "z[(size_t)row * (c - 1) + j];",
         build: Build::Plain,
         tests: "operators::norm",
     },
