@@ -1,7 +1,7 @@
 //! `repro selftest`: whether a GPU computes what the CPU computes.
 
 use super::device::DeviceChoice;
-use super::ending::Ending;
+use super::ending::{Ending, Usage};
 use super::output::{message, say, stdout};
 use super::threads::start_threads;
 use anyhow::{Context, Result};
@@ -13,7 +13,7 @@ use repro::selftest::{self, Check, Smoke, SmokeResult};
 use repro::text;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Check a GPU: compare operators, a short search and a step with the CPU.
@@ -40,9 +40,11 @@ pub struct Args {
     threads: Option<u16>,
 }
 
-/// The report so far, and whether everything has passed.
+/// The report, written line by line: what a GPU stops half-way is in the file.
 struct Report {
-    text: String,
+    file: fs::File,
+    /// The first error of writing it.
+    problem: Option<io::Error>,
     failures: usize,
 }
 
@@ -50,8 +52,9 @@ impl Report {
     fn line(&mut self, line: &str) {
         for line in line.split('\n') {
             say(line);
-            self.text.push_str(line);
-            self.text.push('\n');
+            if let Err(error) = writeln!(self.file, "{line}") {
+                self.problem.get_or_insert(error);
+            }
         }
     }
 
@@ -82,11 +85,12 @@ impl Report {
 /// # Errors
 /// When the GPU cannot be used, or the report cannot be written.
 pub fn run(args: &Args) -> Result<Ending> {
-    // Before the long work.
-    fs::write(&args.out, "").with_context(|| format!("--out {}", args.out.display()))?;
     let threads = start_threads(args.threads)?;
     let device = args.device.open()?;
-    let mut report = Report { text: String::new(), failures: 0 };
+    // Before the long work, and not before the GPU can be used: an old report is overwritten.
+    let file = fs::File::create(&args.out)
+        .map_err(|error| Usage(format!("--out {}: {error}", args.out.display())))?;
+    let mut report = Report { file, problem: None, failures: 0 };
     let environment = Environment::detect(&args.device.name(), threads, instruction_set());
     report.line("repro selftest");
     for line in described(&environment) {
@@ -107,7 +111,9 @@ pub fn run(args: &Args) -> Result<Ending> {
         several => format!("\n{several} checks failed."),
     };
     report.line(&last);
-    fs::write(&args.out, &report.text).with_context(|| args.out.display().to_string())?;
+    if let Some(error) = report.problem {
+        return Err(error).with_context(|| args.out.display().to_string());
+    }
     writeln!(stdout(), "{}", args.out.display())?;
     Ok(if report.failures == 0 { Ending::Done } else { Ending::Failed })
 }

@@ -16,7 +16,7 @@ mod statistics;
 
 pub use backward::{BranchGradients, NormGradients, NormWanted};
 pub(super) use input_gradient::InputGradientRows;
-pub use statistics::{Running, follow, inverse_deviation};
+pub use statistics::{follow, inverse_deviation};
 
 use super::activation::{ActivationFn, by_activation};
 use super::gpu::Gpu;
@@ -66,6 +66,15 @@ pub struct GatedSum<T = Tensor> {
     pub identity: Option<(T, T)>,
     /// m `[c]`; ones when absent.
     pub mask: Option<T>,
+}
+
+/// Running statistics of a batch norm, for inference.
+#[derive(Clone, Debug)]
+pub struct Running<T = Tensor> {
+    /// `[c]`
+    pub mean: T,
+    /// `[c]`, unbiased.
+    pub variance: T,
 }
 
 impl<T> Norm<T> {

@@ -90,3 +90,9 @@ fn kernels_stay_inside_their_buffers() {
 fn barriers_order_all_accesses_to_shared_memory() {
     assert_pass(Build::Threads, 4, &["operators::"]);
 }
+
+#[test]
+#[ignore = "prints what is needed to run the program on the emulator by hand"]
+fn print_library() {
+    println!("{}", library(Build::Plain).display());
+}

@@ -1,19 +1,10 @@
 //! What follows from the statistics of a batch: running statistics and the inverse deviation.
 
-use super::{EPSILON, gpu};
+use super::{EPSILON, Running, gpu};
 use crate::ops::gpu::Gpu;
 use crate::ops::host::expect;
 use crate::ops::sums::Moments;
 use candle_core::{Result, Tensor};
-
-/// Running statistics of a batch norm, for inference.
-#[derive(Clone, Debug)]
-pub struct Running<T = Tensor> {
-    /// `[c]`
-    pub mean: T,
-    /// `[c]`, unbiased.
-    pub variance: T,
-}
 
 /// 1 / √(σ² + ε) for a row of variances.
 ///
