@@ -69,7 +69,7 @@ pub struct GatedSum<T = Tensor> {
 }
 
 /// Running statistics of a batch norm, for inference.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Running<T = Tensor> {
     /// `[c]`
     pub mean: T,
