@@ -92,6 +92,7 @@ fn barriers_order_all_accesses_to_shared_memory() {
 }
 
 #[test]
+#[allow(clippy::print_stdout)]
 #[ignore = "prints what is needed to run the program on the emulator by hand"]
 fn print_library() {
     println!("{}", library(Build::Plain).display());
