@@ -23,7 +23,7 @@ Examples:
   repro selftest --device cuda:0
   repro selftest --device cuda:0 --out report.txt
 
-Takes about a minute. The report has every difference, the machine and the versions; attach it to a
+Takes some minutes. The report has every difference, the machine and the versions; attach it to a
 bug report.
 
 Exit codes: 0 everything agrees, 1 something differs or fails, 2 the command line is invalid or the
