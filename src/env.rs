@@ -32,11 +32,16 @@ pub struct Environment {
     pub threads: u32,
     /// `cpu` or `cuda:N`.
     pub device: String,
+    /// The GPU's model, as in `NVIDIA H100 80GB HBM3`. `None` on the CPU, and in runs of versions that
+    /// did not record it.
+    pub gpu: Option<String>,
+    /// Versions of the GPU's driver and of the CUDA toolkit; `None` as for `gpu`.
+    pub cuda: Option<String>,
 }
 
 impl Environment {
     /// This program on this machine, computing on `device` (`cpu` or `cuda:N`) with `threads`
-    /// threads.
+    /// threads. It does not ask a GPU's driver.
     #[must_use]
     pub fn detect(device: &str, threads: usize, instructions: &str) -> Self {
         Self {
@@ -53,6 +58,27 @@ impl Environment {
             memory_bytes: memory_bytes().unwrap_or(0),
             threads: threads as u32,
             device: device.to_owned(),
+            gpu: None,
+            cuda: None,
+        }
+    }
+
+    /// What computed, whatever its number on the machine: `cpu`, or a GPU's model.
+    #[must_use]
+    pub fn device_model(&self) -> &str {
+        match &self.gpu {
+            Some(model) => model,
+            None if self.device.starts_with("cuda:") => "GPU of unknown model",
+            None => &self.device,
+        }
+    }
+
+    /// `cpu`, or a GPU's number with its model, as in `cuda:0 (NVIDIA H100 80GB HBM3)`.
+    #[must_use]
+    pub fn device_with_model(&self) -> String {
+        match &self.gpu {
+            Some(model) => format!("{} ({model})", self.device),
+            None => self.device.clone(),
         }
     }
 }

@@ -3,7 +3,9 @@
 use super::ending::Usage;
 use anyhow::Result;
 use candle_core::Device;
+use repro::env::Environment;
 use repro::ops::gpu::{self, GpuProblem};
+use repro::ops::instruction_set;
 
 /// Where operators compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,20 @@ impl DeviceChoice {
             Self::Cuda(number) => format!("cuda:{number}"),
             #[cfg(feature = "emulator")]
             Self::Emulated => "emulated".to_owned(),
+        }
+    }
+
+    /// This program on this machine, with what the driver says of the GPU.
+    pub fn environment(self, threads: usize) -> Environment {
+        let environment = Environment::detect(&self.name(), threads, instruction_set());
+        let Self::Cuda(number) = self else { return environment };
+        let Ok(driver) = gpu::driver_info() else { return environment };
+        let release = driver.release.unwrap_or_else(|| "of unknown release".to_owned());
+        let toolkit = gpu::toolkit().map(|toolkit| format!(", toolkit {}", toolkit.cuda));
+        Environment {
+            gpu: driver.gpus.get(number).map(|gpu| gpu.name.clone()),
+            cuda: Some(format!("driver {release}{}", toolkit.unwrap_or_default())),
+            ..environment
         }
     }
 

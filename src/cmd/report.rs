@@ -17,7 +17,10 @@ use std::path::PathBuf;
 Examples:
   repro report
   repro report --experiment fbnetv2_f --out elsewhere
-  repro report --run 3 --run 4 --print")]
+  repro report --run 3 --run 4 --print
+
+Runs are averaged and compared only if they have the same settings, precision included, the same
+images, and the same device: the CPU, or GPUs of one model. The report says where they differ.")]
 pub struct Args {
     /// The folder to write to.
     #[arg(long, value_name = "DIR", default_value = "reports")]

@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use repro::bench::Measured;
 use repro::env::Environment;
-use repro::ops::instruction_set;
 use repro::selftest::{self, Check, Smoke, SmokeResult};
 use repro::text;
 use std::fmt::Write as _;
@@ -91,7 +90,7 @@ pub fn run(args: &Args) -> Result<Ending> {
     let file = fs::File::create(&args.out)
         .map_err(|error| Usage(format!("--out {}: {error}", args.out.display())))?;
     let mut report = Report { file, problem: None, failures: 0 };
-    let environment = Environment::detect(&args.device.name(), threads, instruction_set());
+    let environment = args.device.environment(threads);
     report.line("repro selftest");
     for line in described(&environment) {
         report.line(&line);
@@ -123,7 +122,7 @@ fn described(e: &Environment) -> Vec<String> {
     let dirty = if e.git_dirty == Some(true) { " with uncommitted changes" } else { "" };
     vec![
         format!("program  repro {}, {revision}{dirty}; {}; {}", e.version, e.rustc, e.libraries),
-        format!("device   {}", e.device),
+        format!("device   {}", e.device_with_model()),
         format!("machine  {}; {} ({}), {} threads", e.os, e.cpu, e.instructions, e.threads),
     ]
 }

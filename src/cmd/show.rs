@@ -131,10 +131,12 @@ fn as_text(run: &RunRow, measurements: &[Measurement], points: Vec<ScalingPoint>
 fn head(run: &RunRow) -> String {
     let started = env::utc(run.started_at);
     let lasted = text::duration(run.last_seen_at - run.started_at);
+    let device = run.environment.device_with_model();
     let mut lines = vec![
         format!("run {}: {}", run.id, run.status.name()),
         format!("  experiment  {}: {}, seed {}", run.experiment, run.method, run.seed),
         format!("  data set    {}", run.dataset),
+        format!("  device      {device}, precision {}", run.precision()),
         format!("  start       {started} UTC, duration {lasted}, attempt {}", run.attempt),
         format!("  command     {}", run.command),
     ];
@@ -259,13 +261,14 @@ fn environment(e: &Environment) -> String {
     let revision = e.git_revision.as_deref().unwrap_or("unknown revision");
     let dirty = if e.git_dirty == Some(true) { ", with uncommitted changes" } else { "" };
     let memory = text::bytes(e.memory_bytes);
-    [
+    let mut lines = vec![
         format!("program   repro {}, {revision}{dirty}", e.version),
         format!("built by  {}; {}", e.rustc, e.libraries),
         format!("machine   {}, {}, {} ({})", e.host, e.os, e.cpu, e.instructions),
         format!("computed  on {} with {} of {} cores, {memory}", e.device, e.threads, e.cores),
-    ]
-    .join("\n")
+    ];
+    lines.extend(e.cuda.as_ref().map(|cuda| format!("CUDA      {cuda}")));
+    lines.join("\n")
 }
 
 fn indent(text: &str) -> String {

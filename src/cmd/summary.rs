@@ -1,7 +1,7 @@
 //! A run as one JSON object.
 
 use repro::record::Phase;
-use repro::store::{NewRun, RunRow, RunStatus};
+use repro::store::{NewRun, RunRow, RunStatus, Settings};
 use serde::Serialize;
 
 /// The keys, in this order. Values that the run has not reached are null.
@@ -31,6 +31,10 @@ pub struct Summary<'a> {
     search_macs: Option<u64>,
     /// Networks that the search evaluated.
     search_architectures: Option<u64>,
+    device: &'a str,
+    /// The model.
+    gpu: Option<&'a str>,
+    precision: String,
 }
 
 impl<'a> Summary<'a> {
@@ -57,11 +61,16 @@ impl<'a> Summary<'a> {
             search_images: search.map(|usage| usage.images),
             search_macs: search.and_then(|usage| usage.macs),
             search_architectures: search.and_then(|usage| usage.architectures),
+            device: &run.environment.device,
+            gpu: run.environment.gpu.as_deref(),
+            precision: run.precision().to_owned(),
         }
     }
 
     /// A run whose end could not be stored, for `error`.
     pub fn not_stored(run_id: i64, run: &'a NewRun, error: &'a str) -> Self {
+        let settings = Settings::of(&run.manifest.text, &run.manifest.space_text);
+        let device = &run.environment.device;
         Self {
             run_id,
             method: &run.method,
@@ -82,6 +91,9 @@ impl<'a> Summary<'a> {
             search_images: None,
             search_macs: None,
             search_architectures: None,
+            device,
+            gpu: run.environment.gpu.as_deref(),
+            precision: settings.precision_on(device).to_owned(),
         }
     }
 }

@@ -6,7 +6,9 @@ use super::figure::{
 };
 use super::groups::grouped;
 use super::measured::{MeasuredRun, StepValue};
+use super::settings::SettingsKeys;
 use crate::record::Metric;
+use crate::store::RunRow;
 use crate::text::plural;
 use std::collections::BTreeMap;
 
@@ -54,7 +56,8 @@ pub fn metrics() -> impl Iterator<Item = Metric> {
     PANELS.iter().map(|panel| panel.metric)
 }
 
-/// With more runs, each method is one line: hundreds of lines are not legible.
+/// With more runs, each method with its settings and device is one line: hundreds of lines are not
+/// legible.
 const MOST_LINES: usize = 60;
 /// More points of a line share their pixels.
 const MOST_POINTS: usize = 500;
@@ -68,7 +71,11 @@ struct Curve {
 
 /// The picture; `None` if there is nothing to draw.
 #[must_use]
-pub fn search_curves(title: &str, runs: &[MeasuredRun<'_>]) -> Option<Drawing> {
+pub fn search_curves(
+    title: &str,
+    runs: &[MeasuredRun<'_>],
+    settings: &SettingsKeys,
+) -> Option<Drawing> {
     let measured = |run: &MeasuredRun<'_>, panel: &CurvePanel| !run.series(panel.metric).is_empty();
     let panels: Vec<&CurvePanel> =
         PANELS.iter().filter(|panel| runs.iter().any(|run| measured(run, panel))).collect();
@@ -77,7 +84,7 @@ pub fn search_curves(title: &str, runs: &[MeasuredRun<'_>]) -> Option<Drawing> {
     if panels.is_empty() {
         return None;
     }
-    let curves = curves(&runs, &panels);
+    let curves = curves(&runs, settings, &panels);
     let rows = panels.len().div_ceil(COLUMNS);
     let (width, panels_height) = (PANEL.0 * COLUMNS as f64, PANEL.1 * rows as f64);
     let height = panels_height + LEGEND_LINE * curves.len().div_ceil(COLUMNS) as f64 + 10.0;
@@ -97,8 +104,12 @@ pub fn search_curves(title: &str, runs: &[MeasuredRun<'_>]) -> Option<Drawing> {
     Some(drawing)
 }
 
-/// One curve per run, or per method where there are many runs.
-fn curves(runs: &[&MeasuredRun<'_>], panels: &[&CurvePanel]) -> Vec<Curve> {
+/// One curve per run, or per method, settings and device where there are many runs.
+fn curves(
+    runs: &[&MeasuredRun<'_>],
+    settings: &SettingsKeys,
+    panels: &[&CurvePanel],
+) -> Vec<Curve> {
     let each_run = || {
         runs.iter().map(|measured| {
             let run = measured.run;
@@ -111,13 +122,16 @@ fn curves(runs: &[&MeasuredRun<'_>], panels: &[&CurvePanel]) -> Vec<Curve> {
     if runs.len() <= MOST_LINES {
         return each_run().collect();
     }
-    let methods = grouped(runs.iter().copied(), |measured| &measured.run.method);
-    let of_method = methods.iter().map(|runs| {
-        let label = format!("{}, mean of {}", runs[0].run.method, plural(runs.len(), "run"));
+    let groups = grouped(runs.iter().copied(), |measured| settings.across_seeds(measured.run));
+    let of_group = groups.iter().map(|runs| {
+        let RunRow { id, method, .. } = runs[0].run;
+        let several = groups.iter().filter(|runs| runs[0].run.method == *method).count() > 1;
+        let first = if several { format!(", first run {id}") } else { String::new() };
+        let label = format!("{method}, mean of {}{first}", plural(runs.len(), "run"));
         let mean = |panel: &&CurvePanel| points(&mean_series(runs, panel.metric), panel.unit);
         Curve { label, points: panels.iter().map(mean).collect() }
     });
-    of_method.collect()
+    of_group.collect()
 }
 
 /// The mean at each step, over the runs that have it.

@@ -111,6 +111,9 @@ fn origin(runs: &[RunRow]) -> Vec<Column> {
         column("memory_bytes", runs, |r| r.environment.memory_bytes),
         column("threads", runs, |r| r.environment.threads),
         column("device", runs, |r| r.environment.device.as_str()),
+        column("gpu", runs, |r| r.environment.gpu.as_deref()),
+        column("cuda", runs, |r| r.environment.cuda.as_deref()),
+        column("precision", runs, RunRow::precision),
         column("command", runs, |r| r.command.as_str()),
     ]
 }

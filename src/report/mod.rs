@@ -168,7 +168,8 @@ impl<'a> Analysis<'a> {
             let name = format!("{stem}-{kind}.svg");
             drawing.map(|d| ReportFigure { kind, comparison: None, name, svg: d.svg() })
         };
-        let search = one("search", curves::search_curves(experiment, &self.measured));
+        let search =
+            one("search", curves::search_curves(experiment, &self.measured, &self.settings));
         let rank = one("rank", scatter::scatter(experiment, &self.rankings));
         let mut figures: Vec<ReportFigure> = search.into_iter().chain(rank).collect();
         let drawings = self.comparisons.iter().enumerate().filter_map(|(i, comparison)| {

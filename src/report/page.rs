@@ -67,6 +67,9 @@ pub(crate) fn origin(runs: &[RunRow], command_line: &str) -> String {
                 power_of_ten(manifest.space_log10)
             )
         }),
+        shared_facts(runs, |run| {
+            format!("device and precision: {}", escape(&settings::device_and_precision(run)))
+        }),
         shared_facts(runs, |run| format!("environment: {}", environment_line(run))),
     ];
     std::iter::once(written).chain(by_status).chain(time(runs)).chain(facts).collect()
@@ -104,9 +107,10 @@ fn environment_line(run: &RunRow) -> String {
     let dirty = if e.git_dirty == Some(true) { " with uncommitted changes" } else { "" };
     let gib = e.memory_bytes as f64 / 1_073_741_824.0;
     let memory = if e.memory_bytes > 0 { format!("{gib:.1} GiB") } else { "unknown".to_owned() };
+    let cuda = e.cuda.map_or_else(String::new, |cuda| format!("; CUDA {}", escape(&cuda)));
     format!(
         "repro {}, revision {revision}{dirty}; {}; {}; {}; {} ({}), {} cores, {} threads, memory \
-         {memory}; device {}",
+         {memory}{cuda}",
         escape(&e.version),
         escape(&e.rustc),
         escape(&e.libraries),
@@ -115,7 +119,6 @@ fn environment_line(run: &RunRow) -> String {
         escape(&e.instructions),
         e.cores,
         e.threads,
-        escape(&e.device),
     )
 }
 
@@ -142,14 +145,15 @@ fn results_section(analysis: &Analysis<'_>) -> String {
 
 fn comparison_section(comparison: &Comparison<'_>, figure: Option<&ReportFigure>) -> String {
     let mut parts = vec![format!(
-        "## Comparison of methods\n\n{}\n± is the standard deviation over search seeds, where a run counts \
+        "## Comparison of methods\n\n{}\nDevice and precision of all runs: {}. ± is the standard deviation over search seeds, where a run counts \
          with the mean of its training runs; sd between training runs is that of one network (the root \
          of the mean variance). Memory peaks are per phase. They include the data set, which stays in \
          memory and is the same for all methods (the peak of reading it is `data_peak_bytes` in the \
          CSV file); train MiB includes the weights of all training runs. MACs count a forward pass \
          once and each kind of gradient once more; activations that are recomputed to save memory are \
          not counted.\n",
-        comparison.methods_table().markdown()
+        comparison.methods_table().markdown(),
+        escape(&comparison.device_and_precision())
     )];
     if !comparison.has_budget() {
         parts.push(

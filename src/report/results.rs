@@ -3,11 +3,12 @@
 use super::finished::finished;
 use super::frame::mean_and_sd;
 use super::groups::grouped;
-use super::settings::SettingsKeys;
+use super::settings::{SettingsKeys, device_and_precision};
 use crate::env::Environment;
 use crate::record::Phase;
 use crate::store::{RunRow, RunStatus};
 use crate::text::{Table, Unit, list, or_dash, power_of_ten, run_ids};
+use std::collections::BTreeSet;
 
 /// A column of numbers: of a run, and of the mean over seeds.
 pub struct NumberColumn {
@@ -74,11 +75,15 @@ pub fn peak_bytes(run: &RunRow, phase: Phase) -> Option<f64> {
     run.usage(phase).map(|usage| usage.peak_bytes as f64)
 }
 
-/// One row per finished run, group by group; the experiment is named where there are several.
+/// One row per finished run, group by group; the experiment is named where there are several, and so is
+/// the device with its precision.
 pub fn results(runs: &[RunRow], settings: &SettingsKeys) -> Table {
     let several = runs.iter().any(|run| run.experiment != runs[0].experiment);
     let experiment = several.then_some("experiment");
-    let names = ["method", "data set", "space", ">seed"];
+    let devices: BTreeSet<String> = finished(runs).map(device_and_precision).collect();
+    let several_devices = devices.len() > 1;
+    let device = several_devices.then_some("device");
+    let names = ["method", "data set", "space"].into_iter().chain(device).chain([">seed"]);
     let numbers = COLUMNS.iter().map(|column| column.heading);
     let mut table = Table::new(experiment.into_iter().chain(names).chain(numbers).chain([">run"]));
     for group in groups(runs, settings) {
@@ -86,7 +91,9 @@ pub fn results(runs: &[RunRow], settings: &SettingsKeys) -> Table {
             let run = group[0];
             let experiment = several.then(|| run.experiment.clone());
             let space = power_of_ten(run.manifest.space_log10);
-            let names = [run.method.clone(), run.dataset.clone(), space, seed];
+            let device = several_devices.then(|| device_and_precision(run));
+            let names = [run.method.clone(), run.dataset.clone(), space];
+            let names = names.into_iter().chain(device).chain([seed]);
             let numbers = COLUMNS.iter().map(|column| or_dash(number(column)));
             table.row(experiment.into_iter().chain(names).chain(numbers).chain([ids]));
         };
@@ -139,9 +146,10 @@ pub fn notes(runs: &[RunRow], settings: &SettingsKeys) -> Vec<String> {
     notes
 }
 
-/// Everything about the place of a run but the machine's name.
+/// Everything about the place of a run but the names of the machine and, on it, of the GPU.
 pub fn environment(run: &RunRow) -> Environment {
-    Environment { host: String::new(), ..run.environment.clone() }
+    let device = run.environment.device_model().to_owned();
+    Environment { host: String::new(), device, ..run.environment.clone() }
 }
 
 /// Finished runs that differ in nothing but the seed, by seed and then age.

@@ -1,7 +1,7 @@
-//! What makes runs comparable: the same experiment, data, space and settings.
+//! What makes runs comparable: the same experiment, data, space, settings and kind of device.
 
 use super::groups::grouped;
-use crate::store::RunRow;
+use crate::store::{DEFAULTS, RunRow};
 use crate::text::run_ids;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +11,17 @@ pub struct SettingsKeys {
     fingerprints: BTreeMap<(String, String), BTreeSet<String>>,
 }
 
-/// What runs have in common that differ only in method and seed: experiment, data set, hash of the
-/// settings and, if the data set has changed, its fingerprint.
-pub type SettingsKey<'a> = (&'a str, &'a str, &'a str, Option<&'a str>);
+/// What runs have in common that differ only in method and seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SettingsKey<'a> {
+    experiment: &'a str,
+    dataset: &'a str,
+    settings_sha256: &'a str,
+    /// Not the number of a GPU. Precision is a setting.
+    device_model: &'a str,
+    /// The data's fingerprint, if the data set has changed.
+    fingerprint: Option<&'a str>,
+}
 
 impl SettingsKeys {
     /// For these runs.
@@ -34,11 +42,17 @@ impl SettingsKeys {
     #[must_use]
     pub fn across_methods<'a>(&self, run: &'a RunRow) -> SettingsKey<'a> {
         // Runs of earlier versions have no fingerprint: they count as others only if there are several.
-        let data = run.data.as_ref().map(|data| data.sha256.as_str()).filter(|_| {
+        let fingerprint = run.data.as_ref().map(|data| data.sha256.as_str()).filter(|_| {
             let name = (run.experiment.clone(), run.dataset.clone());
             self.fingerprints.contains_key(&name)
         });
-        (&run.experiment, &run.dataset, &run.settings.sha256, data)
+        SettingsKey {
+            experiment: &run.experiment,
+            dataset: &run.dataset,
+            settings_sha256: &run.settings.sha256,
+            device_model: run.environment.device_model(),
+            fingerprint,
+        }
     }
 
     /// The same for all seeds.
@@ -53,8 +67,13 @@ pub fn has_budget(run: &RunRow) -> bool {
     run.settings.budget.is_some()
 }
 
-/// What finished runs of one experiment differ in besides methods and seeds: settings, by `--set`, or
-/// the images of a data set.
+/// What computed a run, and what its matrix products are computed in, as in `cpu, f32`.
+pub fn device_and_precision(run: &RunRow) -> String {
+    format!("{}, {}", run.environment.device_model(), run.precision())
+}
+
+/// What finished runs of one experiment differ in besides methods and seeds: settings, by `--set`, the
+/// device, or the images of a data set.
 pub fn notes<'a>(
     finished: impl Iterator<Item = &'a RunRow>,
     settings: &SettingsKeys,
@@ -73,8 +92,16 @@ pub fn notes<'a>(
                 "The settings of {own} differ from those of {others}: {difference}."
             ));
         }
-        let data = |group: &[&'a RunRow]| settings.across_methods(group[0]).3;
-        if data(group) != data(first) {
+        let [key, other] = [group, first].map(|group| settings.across_methods(group[0]));
+        if key.device_model != other.device_model {
+            notes.push(format!(
+                "The device of {own} differs from that of {others}: {} instead of {}. Rounding \
+                 differs between devices, and times and memory are not comparable, so runs on \
+                 different devices are neither averaged nor compared.",
+                key.device_model, other.device_model
+            ));
+        }
+        if key.fingerprint != other.fingerprint {
             notes.push(format!(
                 "The data of {own} differ from those of {others}: {} instead of {}.",
                 images(group[0]),
@@ -87,15 +114,26 @@ pub fn notes<'a>(
 
 /// By key: the value of `run` and that of `other`.
 fn difference(run: &RunRow, other: &RunRow) -> String {
-    let (own, others) = (&run.settings.values, &other.settings.values);
-    let keys: BTreeSet<&String> = own.keys().chain(others.keys()).collect();
-    let differ = keys.into_iter().filter(|key| own.get(*key) != others.get(*key)).map(|key| {
-        let value = own.get(key).map_or("not given".to_owned(), |value| format!("= {value}"));
-        let other = others.get(key).map_or("none".to_owned(), ToString::to_string);
-        format!("{key} {value} instead of {other}")
+    let keys: BTreeSet<&String> =
+        [run, other].iter().flat_map(|run| run.settings.values.keys()).collect();
+    let differ = keys.into_iter().filter_map(|key| {
+        let [own, other] = [run, other].map(|run| value(run, key));
+        let own_text = own.as_ref().map_or("not given".to_owned(), |value| format!("= {value}"));
+        let other_text = other.as_deref().unwrap_or("none");
+        (own != other).then(|| format!("{key} {own_text} instead of {other_text}"))
     });
     let keys: Vec<String> = differ.collect();
     if keys.is_empty() { "another search space".to_owned() } else { keys.join("; ") }
+}
+
+/// A setting as it is written. A key outside of sections always has a value, its default; a section
+/// may be absent.
+fn value(run: &RunRow, key: &str) -> Option<String> {
+    let given = run.settings.values.get(key).map(ToString::to_string);
+    given.or_else(|| {
+        let default = DEFAULTS.iter().find(|(name, _)| *name == key && !name.contains('.'));
+        default.map(|(_, value)| (*value).to_owned())
+    })
 }
 
 /// Number of images and fingerprint of a run's data.

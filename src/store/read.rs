@@ -28,7 +28,7 @@ const RUNS: &str = "
            a.pid, a.process_started, a.process_table, a.architecture,
            a.train_images, a.test_images AS data_test_images, a.data_sha256, e.id AS environment,
            e.version, e.git_revision, e.git_dirty, e.rustc, e.libraries, e.host, e.os, e.cpu,
-           e.instructions, e.cores, e.memory_bytes, e.threads, e.device,
+           e.instructions, e.cores, e.memory_bytes, e.threads, e.device, e.gpu, e.cuda,
            n.spec, n.macs, n.params,
            t.test_top1, t.test_loss, t.test_images, t.weights_sha256
     FROM runs AS r
@@ -209,6 +209,8 @@ fn environment(row: &SqliteRow) -> Result<Environment, sqlx::Error> {
         memory_bytes: count(row, "memory_bytes")?,
         threads: row.try_get("threads")?,
         device: row.try_get("device")?,
+        gpu: row.try_get("gpu")?,
+        cuda: row.try_get("cuda")?,
     })
 }
 

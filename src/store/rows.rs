@@ -153,6 +153,12 @@ impl RunStatus {
 }
 
 impl RunRow {
+    /// [`Settings::precision_on`] the device of the run.
+    #[must_use]
+    pub fn precision(&self) -> &str {
+        self.settings.precision_on(&self.environment.device)
+    }
+
     /// What a phase used, if it has ended.
     #[must_use]
     pub fn usage(&self, phase: Phase) -> Option<PhaseUsage> {

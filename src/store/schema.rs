@@ -14,13 +14,14 @@ use std::path::Path;
 const APPLICATION_ID: i32 = 0x7270_726f;
 
 /// Number, name and text of every migration; released ones never change.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "runs", include_str!("../../migrations/0001_runs.sql")),
     (2, "work", include_str!("../../migrations/0002_work.sql")),
     (3, "resolutions", include_str!("../../migrations/0003_resolutions.sql")),
     (4, "scaling", include_str!("../../migrations/0004_scaling.sql")),
     (5, "settings", include_str!("../../migrations/0005_settings.sql")),
     (6, "other_cores", include_str!("../../migrations/0006_other_cores.sql")),
+    (7, "gpus", include_str!("../../migrations/0007_gpus.sql")),
 ];
 
 /// What a file turned out to be.

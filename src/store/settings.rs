@@ -114,6 +114,14 @@ impl Settings {
         let sha256 = hex(&digest.chain_update(json(&of_space)).finalize());
         Self { kind, budget: budget(&values), values, sha256 }
     }
+
+    /// What matrix products on `device` (`cpu` or `cuda:N`) are computed in, as manifests name it:
+    /// `f32` on the CPU, whatever the manifest says.
+    #[must_use]
+    pub fn precision_on(&self, device: &str) -> &str {
+        let given = self.values.get("precision").and_then(Value::as_str);
+        given.filter(|_| device != "cpu").unwrap_or("f32")
+    }
 }
 
 /// Removes names and written-out defaults.
@@ -208,6 +216,15 @@ mod tests {
         assert_eq!((settings.kind, settings.budget), (ExperimentKind::Runs, Some(budget)));
         let study = of("[scaling]\nsteps = 3");
         assert_eq!((study.kind, study.budget), (ExperimentKind::MemoryStudy, None));
+    }
+
+    #[test]
+    fn precision_is_a_setting_and_f32_its_default() {
+        let [without, f32, tf32] = ["", "precision = 'f32'", "precision = 'tf32'"].map(of);
+        assert_eq!(without, f32);
+        assert_ne!(without.sha256, tf32.sha256);
+        assert_eq!((without.precision_on("cuda:0"), tf32.precision_on("cuda:0")), ("f32", "tf32"));
+        assert_eq!(tf32.precision_on("cpu"), "f32");
     }
 
     #[test]

@@ -83,11 +83,13 @@ async fn environment(
         SELECT id FROM environments
         WHERE version IS ?1 AND git_revision IS ?2 AND git_dirty IS ?3 AND rustc IS ?4
           AND libraries IS ?5 AND host IS ?6 AND os IS ?7 AND cpu IS ?8 AND instructions IS ?9
-          AND cores IS ?10 AND memory_bytes IS ?11 AND threads IS ?12 AND device IS ?13";
+          AND cores IS ?10 AND memory_bytes IS ?11 AND threads IS ?12 AND device IS ?13
+          AND gpu IS ?14 AND cuda IS ?15";
     const ADD: &str = "
         INSERT INTO environments (version, git_revision, git_dirty, rustc, libraries, host, os, cpu,
-                                  instructions, cores, memory_bytes, threads, device)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) RETURNING id";
+                                  instructions, cores, memory_bytes, threads, device, gpu, cuda)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+        RETURNING id";
     let memory_bytes = integer("the machine's memory", environment.memory_bytes)?;
     let with_values = |sql| {
         query_scalar::<_, i64>(sql)
@@ -104,6 +106,8 @@ async fn environment(
             .bind(memory_bytes)
             .bind(environment.threads)
             .bind(&environment.device)
+            .bind(&environment.gpu)
+            .bind(&environment.cuda)
     };
     match with_values(FIND).fetch_optional(&mut *connection).await? {
         Some(id) => Ok(id),

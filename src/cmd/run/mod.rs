@@ -16,9 +16,7 @@ use super::threads::start_threads;
 use super::{check, signals, study};
 use anyhow::{Context, Result, bail};
 use preflight::Machine;
-use repro::env::Environment;
 use repro::manifest::{self, Overrides};
-use repro::ops::instruction_set;
 use repro::recipe::Precision;
 use repro::report;
 use repro::runner;
@@ -43,7 +41,31 @@ remaining runs continue. Ctrl-C stops the current run and keeps its measurements
 ends the program at once. An interrupted memory study starts over.
 
 Exit codes: 0 all runs finished, 1 a run failed, 2 the command line, the manifest or the database's
-path is invalid, 130 interrupted.")]
+path is invalid, 130 interrupted.
+
+Keys of --json, null where a run did not get that far:
+  run_id                as in `repro show RUN`
+  method                of the search
+  seed                  of the run
+  status                running, finished, failed or interrupted
+  arch_id               the derived network
+  test_top1             accuracy on the test images, 0 to 1, mean of the training runs
+  macs                  multiply-accumulates of the derived network for one image
+  params                its parameters
+  search_seconds        duration of the search
+  train_seconds         duration of the training runs
+  peak_bytes            most bytes allocated at once in any phase
+  weights_sha256        of the final weights
+  experiment            the manifest's name
+  dataset               the data set's name
+  test_loss             cross-entropy on the test images, in nats
+  error                 why the run did not finish, or null
+  search_images         images that the search processed
+  search_macs           multiply-accumulates that the search executed
+  search_architectures  networks that the search evaluated individually
+  device                cpu or cuda:N
+  gpu                   the GPU's model, or null
+  precision             of matrix products, f32 or tf32; always f32 on the CPU")]
 pub struct Args {
     /// The experiment file.
     manifest: PathBuf,
@@ -107,13 +129,16 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
     let memory = preflight::check(&manifest, machine)?;
     let store = open(database)?;
     let output = Output::new(args.json);
-    let device_name = args.device.name();
+    let environment = args.device.environment(threads);
     output.text(check::overview(&manifest));
     let rounding = match (args.device, manifest.precision) {
+        (DeviceChoice::Cpu, Precision::F32) => "",
         (DeviceChoice::Cpu, Precision::Tf32) => ", where precision = \"tf32\" has no effect",
-        _ => "",
+        (_, Precision::F32) => ", precision f32",
+        (_, Precision::Tf32) => ", precision tf32",
     };
-    output.text(format_args!("  device  {device_name}, {threads} threads{rounding}"));
+    let name = environment.device_with_model();
+    output.text(format_args!("  device  {name}, {threads} threads{rounding}"));
     output.text(format_args!("  memory  {memory}"));
     output.text(format_args!("  into    {}\n", database.display()));
 
@@ -131,7 +156,7 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
         data_root: &data_root,
         device,
         command: command_line(),
-        environment: Environment::detect(&device_name, threads, instruction_set()),
+        environment,
         stop: &stop,
         display,
     };

@@ -9,7 +9,7 @@ use super::frame::mean_and_sd;
 use super::groups::grouped;
 use super::measured::MeasuredRun;
 use super::results::{search_macs, top1};
-use super::settings::{SettingsKeys, has_budget};
+use super::settings::{self, SettingsKeys, has_budget};
 use crate::record::Metric;
 use crate::store::{RunRow, RunStatus};
 use difference::Difference;
@@ -57,7 +57,7 @@ pub struct MethodRuns<'a> {
     pub runs: Vec<ComparedRun<'a>>,
 }
 
-/// Two or more methods with the same settings and data.
+/// Two or more methods with the same settings and data, on one kind of device.
 pub struct Comparison<'a> {
     pub methods: Vec<MethodRuns<'a>>,
     /// Runs with these settings that have no result, where no other run of their method and seed has.
@@ -171,6 +171,12 @@ impl<'a> Comparison<'a> {
     #[must_use]
     pub fn has_budget(&self) -> bool {
         self.rows().next().is_some_and(has_budget)
+    }
+
+    /// What all runs computed on, and in.
+    #[must_use]
+    pub fn device_and_precision(&self) -> String {
+        self.rows().next().map(settings::device_and_precision).unwrap_or_default()
     }
 
     fn rows(&self) -> impl Iterator<Item = &'a RunRow> {

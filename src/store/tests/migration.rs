@@ -147,10 +147,12 @@ fn a_database_of_the_first_version_is_migrated() {
     let run = store.run(1).unwrap();
     assert_eq!(run.phases, phases.map(|(phase, usage)| PhaseRow { phase, usage }));
     assert_eq!(run.settings.values["epochs"], 2);
+    assert_eq!((run.environment.device.as_str(), run.precision()), ("cpu", "f32"));
+    assert_eq!((run.environment.gpu, run.environment.cuda), (None, None));
     // `cost.macs` is no metric any more: it is a column of the architecture.
     let loss = Measurement { metric: Metric::SEARCH_LOSS, step: 0, value: 2.5 };
     assert_eq!(store.measurements(1).unwrap(), [loss]);
-    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 6);
+    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 7);
     let mut recorder = store.begin(&new_run()).unwrap();
     recorder.phase_started(Phase::Rank).unwrap();
     recorder.interrupt().unwrap();

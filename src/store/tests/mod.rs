@@ -48,6 +48,8 @@ fn new_run() -> NewRun {
             memory_bytes: 1 << 33,
             threads: 2,
             device: "cpu".into(),
+            gpu: None,
+            cuda: None,
         },
     }
 }

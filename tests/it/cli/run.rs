@@ -30,6 +30,9 @@ fn a_run_prints_one_json_line() {
             "search_images",
             "search_macs",
             "search_architectures",
+            "device",
+            "gpu",
+            "precision",
         ]
     );
     assert_eq!((&run["status"], &run["method"]), (&"finished".into(), &"dmasking".into()));
@@ -42,7 +45,11 @@ fn a_run_prints_one_json_line() {
         assert!(least <= run[cost].as_u64() && run[cost].as_u64() <= largest, "{run}");
     }
 
+    let on = |run: &Value| ["device", "gpu", "precision"].map(|key| run[key].clone());
+    assert_eq!(on(run), [Value::from("cpu"), Value::Null, Value::from("f32")]);
+
     let shown = sandbox.show(run);
+    assert_eq!(on(&shown), on(run));
     assert_eq!(shown["phases"].as_array().unwrap().len(), 5);
     assert_eq!(shown["metrics"]["test.top1"]["last"], run["test_top1"]);
     let text = std::fs::read_to_string(SMOKE).unwrap();

@@ -42,10 +42,13 @@ impl FinishedRun {
             output.stdout
         };
         of_database(&run.into_iter().chain(sets).collect::<Vec<_>>());
-        let shown = serde_json::from_slice(&of_database(&["show", "1", "--json"])).unwrap();
+        let shown: Value = serde_json::from_slice(&of_database(&["show", "1", "--json"])).unwrap();
         let store = Store::open_to_read(Path::new(&database)).unwrap();
         let row = store.run(1).unwrap();
         assert_eq!(row.environment.device, device);
+        let rounds = device != "cpu" && settings.contains(&"precision=tf32");
+        assert_eq!(shown["device"], device);
+        assert_eq!(shown["precision"], if rounds { "tf32" } else { "f32" });
         Self { store, row, shown, _folder: folder }
     }
 

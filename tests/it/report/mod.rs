@@ -3,6 +3,7 @@
 
 mod comparison;
 mod csv;
+mod devices;
 mod files;
 mod page;
 mod results;
@@ -90,7 +91,17 @@ pub fn environment() -> Environment {
         memory_bytes: 8 << 30,
         threads: 2,
         device: "cpu".to_owned(),
+        gpu: None,
+        cuda: None,
     }
+}
+
+/// The same run on GPU 0 of a machine.
+pub fn on_gpu(model: &str, mut run: RunRow) -> RunRow {
+    "cuda:0".clone_into(&mut run.environment.device);
+    run.environment.gpu = Some(model.to_owned());
+    run.environment.cuda = Some("driver 580.65.06, toolkit 13.0".to_owned());
+    run
 }
 
 /// What a search over [`SPACE`] may derive: a block, a wider one, a skip, one with squeeze-excite.

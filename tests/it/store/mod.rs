@@ -1,5 +1,6 @@
 //! The results database: what is written is read back, whatever else uses it and however a run ends.
 
+mod devices;
 mod endings;
 mod paths;
 mod settings;
@@ -54,6 +55,8 @@ fn new_run(seed: u64) -> NewRun {
             memory_bytes: 1 << 34,
             threads: 2,
             device: "cpu".into(),
+            gpu: None,
+            cuda: None,
         },
     }
 }
