@@ -100,7 +100,7 @@ fn a_database_of_a_newer_program_is_refused() {
         error.to_string(),
         format!(
             "{} was written by a newer version of this program: its tables are at migration 99, \
-             this version knows 6; use the newer program, or name another database",
+             this version knows 7; use the newer program, or name another database",
             path.display()
         )
     );
@@ -139,7 +139,7 @@ fn opening_again_migrates_nothing() {
     let tables: String = value(&path, "SELECT group_concat(sql) FROM sqlite_schema");
     Store::open(&path).unwrap();
     assert_eq!(value::<String>(&path, "SELECT group_concat(sql) FROM sqlite_schema"), tables);
-    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 6);
+    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 7);
     assert_eq!(value::<String>(&path, "PRAGMA journal_mode"), "wal");
 }
 
