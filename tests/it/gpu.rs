@@ -9,7 +9,7 @@ mod memory;
 mod smoke;
 
 use crate::numbers::{EMULATOR, THREAD_ORDER};
-use library::{Build, library, preloaded};
+use library::{Build, library, preloaded, program};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -79,6 +79,13 @@ fn bench_counts_what_a_step_moves() {
     // The batch and the gates, and a loss and a count of two numbers each.
     assert_eq!(counts, [2, 1, 16]);
     assert!(json["traffic"]["launches"].as_u64().unwrap() > 100, "{json}");
+}
+
+#[test]
+fn the_emulator_takes_only_launches_that_a_gpu_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(program("launches.cpp", folder.path())).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]

@@ -8,17 +8,6 @@
 // A buffer is copied between two guard zones, which must be unchanged after the launch. Shared memory
 // has exactly the size that the host passes, starts as NaN and has guard zones too.
 
-#include "emulator.h"
-
-#include <algorithm>
-#include <cstdarg>
-#include <cstdlib>
-#include <cstring>
-#include <mutex>
-#include <string>
-#include <thread>
-#include <vector>
-
 // This file is compiled without instrumentation, so that a sanitizer sees the kernels only; these say
 // which one they are compiled for.
 #ifndef THREAD_SANITIZER
@@ -27,16 +16,11 @@
 #ifndef ADDRESS_SANITIZER
 #define ADDRESS_SANITIZER 0
 #endif
-#if THREAD_SANITIZER
-#include <sanitizer/tsan_interface.h>
-#endif
-#if ADDRESS_SANITIZER
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
-#if THREAD_SANITIZER || !defined(__x86_64__)
-#include <ucontext.h>
-#endif
+
+#include "emulator/fibres.h"
+#include "emulator/memory.h"
+
+#include <thread>
 
 namespace emulator {
 
@@ -45,320 +29,8 @@ Kernel* kernels = nullptr;
 
 namespace {
 
-constexpr size_t STACK = 32 << 10;
-constexpr size_t GUARD = 256;
-constexpr unsigned char GUARD_BYTE = 0xff;  // as a float: NaN
 constexpr size_t MOST_SHARED = 48 << 10;
 constexpr size_t MOST_PARAMETERS = 32764;
-constexpr unsigned WARP = 32;
-constexpr size_t MOST_THREADS = 1024;
-
-// --- fibres -----------------------------------------------------------------------------------
-
-#if !THREAD_SANITIZER && defined(__x86_64__)
-#define OWN_SWITCH 1
-extern "C" void emulator_switch(void** from, void* to);
-asm(R"(
-.text
-.globl emulator_switch
-.hidden emulator_switch
-.type emulator_switch,@function
-emulator_switch:
-    pushq %rbp
-    pushq %rbx
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-    movq %rsp, (%rdi)
-    movq %rsi, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbx
-    popq %rbp
-    ret
-.size emulator_switch,.-emulator_switch
-)");
-#else
-#define OWN_SWITCH 0
-#endif
-
-enum class State { Running, AtBarrier, AtShuffle, Finished };
-
-struct Block;
-
-struct Fibre {
-    Block* block = nullptr;
-    uint3 thread{};
-    State state = State::Running;
-    uint64_t value = 0;
-    unsigned lane = 0;
-    unsigned char* stack = nullptr;
-#if OWN_SWITCH
-    void* at = nullptr;
-#else
-    ucontext_t context;
-#endif
-#if THREAD_SANITIZER
-    void* announced = nullptr;
-#endif
-};
-
-struct Block {
-    const Kernel* kernel = nullptr;
-    void** values = nullptr;
-    uint64_t random = 0;
-    std::vector<Fibre> fibres;
-    std::vector<unsigned> order;
-    Fibre* current = nullptr;
-    std::string problem;
-#if OWN_SWITCH
-    void* scheduler = nullptr;
-#else
-    ucontext_t scheduler;
-#endif
-#if THREAD_SANITIZER
-    void* announced = nullptr;
-    // Orders the host before all fibres, and all fibres before the host, but no two blocks.
-    char* begin_tag = nullptr;
-    char* end_tag = nullptr;
-    char barrier_tag = 0;
-    std::vector<char> warp_tags;
-#endif
-#if ADDRESS_SANITIZER
-    const void* host_stack = nullptr;
-    size_t host_size = 0;
-#endif
-};
-
-thread_local Block* running = nullptr;
-
-void to_scheduler(Block& block, Fibre& fibre) {
-#if ADDRESS_SANITIZER
-    void* fake = nullptr;
-    bool over = fibre.state == State::Finished;
-    __sanitizer_start_switch_fiber(over ? nullptr : &fake, block.host_stack, block.host_size);
-#endif
-#if THREAD_SANITIZER
-    __tsan_switch_to_fiber(block.announced, __tsan_switch_to_fiber_no_sync);
-#endif
-#if OWN_SWITCH
-    emulator_switch(&fibre.at, block.scheduler);
-#else
-    swapcontext(&fibre.context, &block.scheduler);
-#endif
-#if ADDRESS_SANITIZER
-    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#endif
-}
-
-void resume(Block& block, Fibre& fibre) {
-    block.current = &fibre;
-    position.thread = fibre.thread;
-    fibre.state = State::Running;
-#if ADDRESS_SANITIZER
-    void* fake = nullptr;
-    __sanitizer_start_switch_fiber(&fake, fibre.stack, STACK);
-#endif
-#if THREAD_SANITIZER
-    __tsan_switch_to_fiber(fibre.announced, __tsan_switch_to_fiber_no_sync);
-#endif
-#if OWN_SWITCH
-    emulator_switch(&block.scheduler, fibre.at);
-#else
-    swapcontext(&block.scheduler, &fibre.context);
-#endif
-#if ADDRESS_SANITIZER
-    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#endif
-}
-
-void run_kernel(Block& block) { block.kernel->run(block.values); }
-
-void enter() {
-    Block& block = *running;
-    Fibre& fibre = *block.current;
-#if ADDRESS_SANITIZER
-    __sanitizer_finish_switch_fiber(nullptr, &block.host_stack, &block.host_size);
-#endif
-#if THREAD_SANITIZER
-    __tsan_acquire(block.begin_tag);
-#endif
-    run_kernel(block);
-#if THREAD_SANITIZER
-    __tsan_release(block.end_tag);
-#endif
-    fibre.state = State::Finished;
-    to_scheduler(block, fibre);
-    abort();
-}
-
-void prepare(Fibre& fibre) {
-#if OWN_SWITCH
-    auto** top = reinterpret_cast<void**>(fibre.stack + STACK);
-    *--top = nullptr;                               // keeps the stack aligned for `enter`
-    *--top = reinterpret_cast<void*>(&enter);
-    for (int i = 0; i < 6; i++) *--top = nullptr;   // callee-saved registers
-    fibre.at = top;
-#else
-    getcontext(&fibre.context);
-    fibre.context.uc_stack.ss_sp = fibre.stack;
-    fibre.context.uc_stack.ss_size = STACK;
-    fibre.context.uc_link = nullptr;
-    makecontext(&fibre.context, enter, 0);
-#endif
-}
-
-uint64_t next_random(uint64_t& state) {
-    state += 0x9e3779b97f4a7c15ull;
-    uint64_t z = state;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
-}
-
-void shuffle_order(std::vector<unsigned>& order, uint64_t& random) {
-    for (size_t i = order.size(); i > 1; i--) {
-        std::swap(order[i - 1], order[next_random(random) % i]);
-    }
-}
-
-std::string format(const char* text, ...) {
-    char line[512];
-    va_list arguments;
-    va_start(arguments, text);
-    vsnprintf(line, sizeof line, text, arguments);
-    va_end(arguments);
-    return line;
-}
-
-// Completes the shuffles of every warp whose threads all wait at one. Returns whether any did.
-bool complete_shuffles(Block& block) {
-    bool any = false;
-    auto& fibres = block.fibres;
-    for (size_t first = 0; first < fibres.size(); first += WARP) {
-        size_t end = std::min(first + WARP, fibres.size());
-        size_t waiting = 0;
-        for (size_t i = first; i < end; i++) waiting += fibres[i].state == State::AtShuffle;
-        if (waiting < end - first) continue;
-        uint64_t values[WARP];
-        for (size_t i = first; i < end; i++) {
-            size_t from = first + fibres[i].lane;
-            values[i - first] = from < end ? fibres[from].value : fibres[i].value;
-        }
-        for (size_t i = first; i < end; i++) {
-            fibres[i].value = values[i - first];
-            fibres[i].state = State::Running;
-        }
-        any = true;
-    }
-    return any;
-}
-
-void run_block(Block& block) {
-    running = &block;
-    auto& fibres = block.fibres;
-    for (auto& fibre : fibres) {
-        fibre.state = State::Running;
-        prepare(fibre);
-    }
-    for (;;) {
-        shuffle_order(block.order, block.random);
-        for (unsigned i : block.order) {
-            if (fibres[i].state == State::Running) resume(block, fibres[i]);
-        }
-        if (complete_shuffles(block)) continue;
-        size_t finished = 0, waiting = 0;
-        for (auto& fibre : fibres) {
-            finished += fibre.state == State::Finished;
-            waiting += fibre.state == State::AtBarrier;
-        }
-        if (finished == fibres.size()) return;
-        if (waiting == fibres.size()) {
-            for (auto& fibre : fibres) fibre.state = State::Running;
-            continue;
-        }
-        block.problem = format("%zu threads of a block wait at a barrier, %zu at a shuffle, %zu "
-                               "have ended", waiting, fibres.size() - waiting - finished, finished);
-        return;
-    }
-}
-
-// --- memory -----------------------------------------------------------------------------------
-
-// A copy between guard zones.
-class Guarded {
-  public:
-    explicit Guarded(size_t bytes) : bytes_(bytes) {
-        whole_ = static_cast<unsigned char*>(aligned_alloc(256, round(bytes) + 2 * GUARD));
-        memset(whole_, GUARD_BYTE, round(bytes) + 2 * GUARD);
-        poison();
-    }
-    Guarded(Guarded&& other) noexcept : whole_(other.whole_), bytes_(other.bytes_) {
-        other.whole_ = nullptr;
-    }
-    Guarded(const Guarded&) = delete;
-    ~Guarded() {
-        if (whole_ == nullptr) return;
-        unpoison();
-        free(whole_);
-    }
-    unsigned char* data() { return whole_ + GUARD; }
-    // Whether the guard zones are unchanged.
-    bool intact() {
-        unpoison();
-        bool intact = true;
-        for (size_t i = 0; i < GUARD; i++) intact &= whole_[i] == GUARD_BYTE;
-        for (size_t i = bytes_; i < round(bytes_) + GUARD; i++) {
-            intact &= whole_[GUARD + i] == GUARD_BYTE;
-        }
-        return intact;
-    }
-
-  private:
-    static size_t round(size_t bytes) { return (bytes + 255) / 256 * 256; }
-    void poison() {
-#if ADDRESS_SANITIZER
-        __asan_poison_memory_region(whole_, GUARD);
-        __asan_poison_memory_region(whole_ + GUARD + bytes_, round(bytes_) - bytes_ + GUARD);
-#endif
-    }
-    void unpoison() {
-#if ADDRESS_SANITIZER
-        __asan_unpoison_memory_region(whole_, round(bytes_) + 2 * GUARD);
-#endif
-    }
-    unsigned char* whole_;
-    size_t bytes_;
-};
-
-// Stacks for the fibres of one block, kept for the next launch.
-class Stacks {
-  public:
-    Stacks() {
-        std::lock_guard<std::mutex> lock(mutex);
-        if (!kept.empty()) {
-            memory_ = kept.back();
-            kept.pop_back();
-        } else {
-            memory_ = static_cast<unsigned char*>(aligned_alloc(4096, MOST_THREADS * STACK));
-        }
-    }
-    Stacks(const Stacks&) = delete;
-    ~Stacks() {
-        std::lock_guard<std::mutex> lock(mutex);
-        kept.push_back(memory_);
-    }
-    unsigned char* of(size_t fibre) { return memory_ + fibre * STACK; }
-
-  private:
-    static inline std::mutex mutex;
-    // Never destroyed: a leak checker then finds the stacks at the end of the process.
-    static inline std::vector<unsigned char*>& kept = *new std::vector<unsigned char*>;
-    unsigned char* memory_;
-};
 
 size_t size_of(char element) { return element == 'd' ? 8 : 4; }
 
@@ -376,6 +48,24 @@ struct Launch {
     size_t shared;
     uint64_t seed;
 };
+
+// Why no GPU takes such a launch; empty if it does.
+std::string refusal(const Launch& launch) {
+    auto [kernel, grid, block, shared, seed] = launch;
+    if (kernel == nullptr) return "no such kernel";
+    size_t threads = size_t(block.x) * block.y * block.z;
+    if (threads == 0 || threads > MOST_THREADS) return format("%zu threads in a block", threads);
+    if (threads % WARP != 0) return format("%zu threads are not whole warps", threads);
+    bool empty = grid.x == 0 || grid.y == 0 || grid.z == 0;
+    if (empty || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) {
+        return format("a grid of %u x %u x %u", grid.x, grid.y, grid.z);
+    }
+    if (shared > MOST_SHARED) return format("%zu bytes of shared memory", shared);
+    size_t parameters = 0;
+    for (const size_t* size = kernel->sizes; *size != 0; size++) parameters += *size;
+    if (parameters > MOST_PARAMETERS) return format("%zu bytes of parameters", parameters);
+    return {};
+}
 
 // One thread of the processor: it runs every `step`-th block from `first`.
 void run_blocks(const Launch& launch, void** values, size_t first, size_t step,
@@ -443,6 +133,102 @@ void run_blocks(const Launch& launch, void** values, size_t first, size_t step,
 #endif
 }
 
+// Runs all blocks, on up to `workers` threads of the processor. Returns a problem, if there is one.
+std::string run(const Launch& launch, void** values, size_t workers) {
+    size_t blocks = size_t(launch.grid.x) * launch.grid.y * launch.grid.z;
+    size_t threads = size_t(launch.block.x) * launch.block.y * launch.block.z;
+    size_t most = THREAD_SANITIZER || blocks * threads < 16384 ? 1 : workers;
+    most = std::max<size_t>(1, std::min(most, blocks));
+    std::vector<std::string> problems(most);
+    if (most == 1) {
+        run_blocks(launch, values, 0, 1, problems[0]);
+        return problems[0];
+    }
+    std::vector<std::thread> team;
+    for (size_t w = 0; w < most; w++) {
+        team.emplace_back([&, w] { run_blocks(launch, values, w, most, problems[w]); });
+    }
+    for (auto& worker : team) worker.join();
+    for (auto& problem : problems) {
+        if (!problem.empty()) return problem;
+    }
+    return {};
+}
+
+// Copies of the buffers and structs of a launch. The kernel gets these.
+class Copies {
+  public:
+    // `own` of the arguments are the kernel's; structs point to the others.
+    Copies(const Argument* arguments, size_t count, size_t own)
+        : arguments_(arguments), count_(count), own_(own), structs_(own), pointers_(own), values(own) {
+        buffers_.reserve(count);
+        for (size_t i = 0; i < count; i++) {
+            buffer_of_.push_back(is_buffer(i) ? buffers_.size() : SIZE_MAX);
+            if (is_buffer(i)) buffers_.emplace_back(bytes(i));
+        }
+    }
+    // Returns a problem, if there is one.
+    std::string fill() {
+        for (size_t i = 0; i < count_; i++) {
+            const Argument& a = arguments_[i];
+            unsigned char* copy = is_buffer(i) ? buffers_[buffer_of_[i]].data() : nullptr;
+            if (copy != nullptr) memcpy(copy, a.data, bytes(i));
+            if (i >= own_) {
+                if (a.owner >= own_ || a.offset + sizeof copy > structs_[a.owner].size()) {
+                    return format("argument %zu points from outside a struct", i);
+                }
+                memcpy(structs_[a.owner].data() + a.offset, &copy, sizeof copy);
+            } else if (a.kind == 'p') {
+                auto* from = static_cast<unsigned char*>(a.data);
+                structs_[i].assign(from, from + a.count);
+                values[i] = structs_[i].data();
+            } else if (copy != nullptr || a.kind == 0) {
+                pointers_[i] = copy;
+                values[i] = &pointers_[i];
+            } else {
+                values[i] = a.data;
+            }
+        }
+        return {};
+    }
+    // What the kernel did to its buffers that it must not do; empty if nothing.
+    std::string check() {
+        for (size_t i = 0; i < count_; i++) {
+            if (!is_buffer(i)) continue;
+            const Argument& a = arguments_[i];
+            Guarded& buffer = buffers_[buffer_of_[i]];
+            if (!buffer.intact()) {
+                return format("argument %zu: written outside its %zu values", i, size_t(a.count));
+            }
+            bool reads = a.kind == 'r' || a.kind == 'R';
+            if (reads && memcmp(a.data, buffer.data(), bytes(i)) != 0) {
+                return format("argument %zu: a buffer to read was written", i);
+            }
+        }
+        return {};
+    }
+    void write_back() {
+        for (size_t i = 0; i < count_; i++) {
+            const Argument& a = arguments_[i];
+            if (a.kind == 'w' || a.kind == 'W') memcpy(a.data, buffers_[buffer_of_[i]].data(), bytes(i));
+        }
+    }
+
+  private:
+    bool is_buffer(size_t i) const { return arguments_[i].kind != 0 && strchr("rwRW", arguments_[i].kind); }
+    size_t bytes(size_t i) const { return arguments_[i].count * size_of(arguments_[i].element); }
+    const Argument* arguments_;
+    size_t count_, own_;
+    std::vector<Guarded> buffers_;
+    std::vector<size_t> buffer_of_;
+    std::vector<std::vector<unsigned char>> structs_;
+    std::vector<void*> pointers_;
+
+  public:
+    // A pointer to the value of each of the kernel's arguments.
+    std::vector<void*> values;
+};
+
 }  // namespace
 
 void barrier() {
@@ -490,92 +276,19 @@ extern "C" int emulator_launch(const char* name, const uint32_t* grid, const uin
     };
     Launch launch{find(name), {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, shared,
                   seed};
-    if (launch.kernel == nullptr) return fail("no such kernel");
-    size_t threads = size_t(block[0]) * block[1] * block[2];
-    if (threads == 0 || threads > MOST_THREADS) return fail(format("%zu threads in a block", threads));
-    if (threads % WARP != 0) return fail(format("%zu threads are not whole warps", threads));
-    size_t blocks = size_t(grid[0]) * grid[1] * grid[2];
-    if (blocks == 0 || grid[1] > 65535 || grid[2] > 65535 || grid[0] > 0x7fffffff) {
-        return fail(format("a grid of %u x %u x %u", grid[0], grid[1], grid[2]));
-    }
-    if (shared > MOST_SHARED) return fail(format("%zu bytes of shared memory", size_t(shared)));
+    std::string problem = refusal(launch);
+    if (!problem.empty()) return fail(problem);
     size_t own = 0;
     while (own < count && arguments[own].kind != 'R' && arguments[own].kind != 'W') own++;
     size_t wrong = 0;
     if (const char* expected = launch.kernel->check(arguments, own, &wrong)) {
         return fail(format("argument %zu: expected %s", wrong, expected));
     }
-
-    std::vector<Guarded> buffers;
-    buffers.reserve(count);
-    std::vector<std::vector<unsigned char>> structs(own);
-    std::vector<void*> pointers(own), values(own);
-    std::vector<size_t> buffer_of(count, SIZE_MAX);
-    size_t parameters = 0;
-    for (size_t i = 0; i < count; i++) {
-        const Argument& a = arguments[i];
-        unsigned char* copy = nullptr;
-        if (strchr("rwRW", a.kind) != nullptr && a.kind != 0) {
-            size_t bytes = a.count * size_of(a.element);
-            buffers.emplace_back(bytes);
-            copy = buffers.back().data();
-            memcpy(copy, a.data, bytes);
-            buffer_of[i] = buffers.size() - 1;
-        }
-        if (i >= own) {
-            if (a.owner >= own || a.offset + sizeof copy > structs[a.owner].size()) {
-                return fail(format("argument %zu points from outside a struct", i));
-            }
-            memcpy(structs[a.owner].data() + a.offset, &copy, sizeof copy);
-            continue;
-        }
-        parameters += a.kind == 'p' ? a.count : 8;
-        if (a.kind == 'p') {
-            auto* from = static_cast<unsigned char*>(a.data);
-            structs[i].assign(from, from + a.count);
-            values[i] = structs[i].data();
-        } else if (copy != nullptr || a.kind == 0) {
-            pointers[i] = copy;
-            values[i] = &pointers[i];
-        } else {
-            values[i] = a.data;
-        }
-    }
-    if (parameters > MOST_PARAMETERS) return fail(format("%zu bytes of parameters", parameters));
-
-    std::string problem;
-    size_t most = THREAD_SANITIZER || blocks * threads < 16384 ? 1 : workers;
-    most = std::max<size_t>(1, std::min(most, blocks));
-    if (most == 1) {
-        run_blocks(launch, values.data(), 0, 1, problem);
-    } else {
-        std::vector<std::string> problems(most);
-        std::vector<std::thread> team;
-        for (size_t w = 0; w < most; w++) {
-            team.emplace_back([&, w] { run_blocks(launch, values.data(), w, most, problems[w]); });
-        }
-        for (auto& worker : team) worker.join();
-        for (auto& found : problems) if (problem.empty()) problem = found;
-    }
+    Copies copies(arguments, count, own);
+    problem = copies.fill();
+    if (problem.empty()) problem = run(launch, copies.values.data(), workers);
+    if (problem.empty()) problem = copies.check();
     if (!problem.empty()) return fail(problem);
-
-    for (size_t i = 0; i < count; i++) {
-        if (buffer_of[i] == SIZE_MAX) continue;
-        const Argument& a = arguments[i];
-        Guarded& buffer = buffers[buffer_of[i]];
-        size_t bytes = a.count * size_of(a.element);
-        if (!buffer.intact()) return fail(format("argument %zu: written outside its %zu values", i,
-                                                 size_t(a.count)));
-        bool reads = a.kind == 'r' || a.kind == 'R';
-        if (reads && memcmp(a.data, buffer.data(), bytes) != 0) {
-            return fail(format("argument %zu: a buffer to read was written", i));
-        }
-    }
-    for (size_t i = 0; i < count; i++) {
-        const Argument& a = arguments[i];
-        if (a.kind == 'w' || a.kind == 'W') {
-            memcpy(a.data, buffers[buffer_of[i]].data(), a.count * size_of(a.element));
-        }
-    }
+    copies.write_back();
     return 0;
 }

@@ -181,8 +181,8 @@ int cuLaunchKernel(void* function, unsigned x, unsigned y, unsigned z, unsigned 
     auto* kernel = static_cast<const emulator::Kernel*>(function);
     if (told) fprintf(stderr, "%s <%u, %u, %u> <%u>\n", kernel->name, x, y, z, block);
     emulator::Launch launch{kernel, {x, y, z}, {block, 1, 1}, shared, 1};
-    std::string problem;
-    emulator::run_blocks(launch, parameters, 0, 1, problem);
+    std::string problem = emulator::refusal(launch);
+    if (problem.empty()) emulator::run_blocks(launch, parameters, 0, 1, problem);
     if (!problem.empty()) stop(problem.c_str());
     return 0;
 }

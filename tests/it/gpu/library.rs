@@ -51,7 +51,8 @@ pub fn library_of(ops: &Path, build: Build) -> PathBuf {
             writeln!(kernels, "REGISTER({name})").unwrap();
         }
     }
-    let headers = ["emulator.h", "common.cuh", "emulator.cpp"];
+    let headers =
+        ["emulator.h", "common.cuh", "emulator.cpp", "emulator/fibres.h", "emulator/memory.h"];
     // Also what the flags below and the compiler are, so that a change of them compiles it again.
     let mut all = format!("{build:?}{kernels}{}", include_str!("library.rs"));
     all.push_str(&String::from_utf8_lossy(&compiler().arg("--version").output().unwrap().stdout));
@@ -114,6 +115,15 @@ fn compile(build: Build, gpu: &Path, kernels: &Path, library: &Path) {
         .arg(kernels)
         .arg(&object));
     fs::rename(partial, library).unwrap();
+}
+
+/// Compiles a program of `tests/it/gpu/` that includes the emulator, into `folder`.
+pub fn program(name: &str, folder: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/gpu").join(name);
+    let program = folder.join("program");
+    let flags = ["-std=c++17", "-O2", "-Wall", "-Werror", "-pthread", "-I"];
+    run(compiler().args(flags).arg(ops().join("gpu")).arg("-o").arg(&program).arg(source));
+    program
 }
 
 /// The sanitizers' libraries that a process needs from its start, for `LD_PRELOAD`.
