@@ -7,6 +7,7 @@
 
 use super::{Network, NetworkPlan};
 use crate::nn::Params;
+use crate::ops::slice;
 use crate::rng::Seed;
 use crate::space::{BlockDecision, Decisions, SearchSpace};
 use candle_core::{Device, Result, Tensor};
@@ -110,7 +111,7 @@ impl Subnetwork {
     pub fn slices_of(&self, whole: &[Tensor]) -> Result<Vec<Tensor>> {
         let shapes = self.params.tensors().map(|(like, _)| like.dims());
         let parts = self.sources.iter().zip(shapes);
-        parts.map(|(&source, dims)| first(&whole[source], dims)).collect()
+        parts.map(|(&source, dims)| slice::first(&whole[source], dims)).collect()
     }
 
     /// The inverse of [`Subnetwork::slices_of`]: writes the slices into the whole tensors.
@@ -119,7 +120,7 @@ impl Subnetwork {
     /// When an operator fails.
     pub fn write_into(&self, whole: &mut [Tensor], parts: &[Tensor]) -> Result<()> {
         for (&source, part) in self.sources.iter().zip(parts) {
-            whole[source] = with_first(&whole[source], part, 0)?;
+            whole[source] = slice::with_first(&whole[source], part)?;
         }
         Ok(())
     }
@@ -137,45 +138,4 @@ fn source_name(space: &SearchSpace, decisions: &[BlockDecision], name: &str) -> 
         }
     }
     name.to_owned()
-}
-
-/// A copy of the first `dims` entries along every axis.
-fn first(whole: &Tensor, dims: &[usize]) -> Result<Tensor> {
-    let mut sizes = whole.dims().iter().zip(dims);
-    if whole.rank() != dims.len() || sizes.any(|(all, part)| part > all) {
-        candle_core::bail!("the supernet has no {dims:?} in {:?}", whole.dims());
-    }
-    let mut part = whole.clone();
-    for (axis, size) in dims.iter().enumerate() {
-        part = part.narrow(axis, 0, *size)?;
-    }
-    part.force_contiguous()
-}
-
-/// `whole`, whose first entries along `axis` and all later axes are replaced with `part`.
-fn with_first(whole: &Tensor, part: &Tensor, axis: usize) -> Result<Tensor> {
-    if axis == whole.rank() {
-        return Ok(part.clone());
-    }
-    let (size, all) = (part.dim(axis)?, whole.dim(axis)?);
-    let begin = with_first(&whole.narrow(axis, 0, size)?, part, axis + 1)?;
-    if size == all {
-        return Ok(begin);
-    }
-    Tensor::cat(&[&begin, &whole.narrow(axis, size, all - size)?], axis)?.contiguous()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slices_are_written_back_in_place() {
-        let whole = Tensor::arange(0f32, 12.0, &Device::Cpu).unwrap().reshape((3, 4)).unwrap();
-        let part = first(&whole, &[2, 3]).unwrap();
-        assert_eq!(part.to_vec2::<f32>().unwrap(), [[0.0, 1.0, 2.0], [4.0, 5.0, 6.0]]);
-        let back = with_first(&whole, &(part * -1.0).unwrap(), 0).unwrap();
-        let expected = [[0.0, -1.0, -2.0, 3.0], [-4.0, -5.0, -6.0, 7.0], [8.0, 9.0, 10.0, 11.0]];
-        assert_eq!(back.to_vec2::<f32>().unwrap(), expected);
-    }
 }

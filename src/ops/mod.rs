@@ -27,6 +27,7 @@ pub mod peak;
 pub mod pool;
 pub mod project;
 pub mod scale;
+pub mod slice;
 pub mod subsample;
 mod sums;
 mod tile;

@@ -8,6 +8,7 @@ mod pixels;
 mod pointwise;
 mod project;
 mod refusals;
+mod slice;
 
 use crate::reference::Map;
 use repro::space::Activation;

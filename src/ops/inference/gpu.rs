@@ -13,7 +13,7 @@ use crate::ops::norm::{Norm, PreActivation};
 use crate::ops::project::SqueezeExciteWeights;
 use crate::ops::project::gpu::Projection;
 use crate::ops::subsample::{self, Grid};
-use crate::ops::{matmul, pad, pool};
+use crate::ops::{matmul, pad, pool, scale};
 use crate::space::{Activation, conv_out};
 use candle_core::{Result, Tensor};
 
@@ -181,7 +181,7 @@ impl InvertedResidual {
 fn folded(w: &Tensor, norm: &Norm) -> Result<(Tensor, Tensor)> {
     let scale = norm.gamma.mul(&norm.inverse)?;
     let shift = norm.beta.sub(&norm.mean.mul(&scale)?)?;
-    Ok((w.broadcast_mul(&scale)?, shift))
+    Ok((scale::forward(w, &scale)?, shift))
 }
 
 fn copy_of(norm: &Norm) -> Result<Norm> {
