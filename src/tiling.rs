@@ -104,20 +104,13 @@ pub fn gpu_chunk_images(images: usize, values: usize, scratch: usize) -> usize {
 }
 
 /// Rows in one part of a GPU's covariance of `channels` channels: a block takes 32 x 32 products, and
-/// about a thousand blocks fill a large GPU. At most 4096 rows, whose products are summed in f32.
+/// about a thousand blocks fill a large GPU. Their sums in f64 are at most 16 MiB, or one part.
 #[must_use]
 pub fn gpu_covariance_rows(rows: usize, channels: usize) -> usize {
     const BLOCKS: usize = 1024;
     let side = channels.div_ceil(32).max(1);
     let parts = (BLOCKS / (side * (side + 1) / 2)).max(1);
-    rows.div_ceil(parts).clamp(32, 4096)
-}
-
-/// Tiles that one block of a depthwise convolution takes on a GPU, of `tiles` tiles of 32 channels each:
-/// about two thousand blocks have an equal share of the work.
-fn gpu_tiles_each(tiles: usize, channels: usize) -> usize {
-    const BLOCKS: usize = 2048;
-    tiles.div_ceil((BLOCKS / channels.div_ceil(32).max(1)).max(1)).max(1)
+    rows.div_ceil(parts).max(32)
 }
 
 /// Pixels in one part of a GPU's sum over the pixels of each image: one part, unless a few large images
@@ -142,6 +135,9 @@ const GPU_TILE_PIXELS: usize = 192;
 /// Rows of such a tile, at most.
 const GPU_TILE_ROWS: usize = 16;
 
+/// Warps of a block that computes such tiles, at most.
+pub const GPU_TILE_WARPS: usize = 8;
+
 /// How a GPU's depthwise convolution divides the map of one image into tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GpuTiles {
@@ -152,6 +148,8 @@ pub struct GpuTiles {
     pub across: usize,
     /// Rows and columns that a tile reads.
     pub read: (usize, usize),
+    /// Pixels of a tile that one thread computes, at most.
+    values: usize,
 }
 
 impl GpuTiles {
@@ -171,7 +169,8 @@ impl GpuTiles {
         let down = height.div_ceil(most).max(1);
         let rows = height.div_ceil(down).max(1);
         let read = (read(rows), read(columns));
-        Self { rows, shift, down, across: width.div_ceil(columns), read }
+        let values = (rows << shift).div_ceil(GPU_TILE_WARPS) * GPU_PIXEL_GROUP.min(width);
+        Self { rows, shift, down, across: width.div_ceil(columns), read, values }
     }
 
     /// Tiles of the output, which read the input.
@@ -186,11 +185,52 @@ impl GpuTiles {
         Self::new(input, stride, |pixels| (pixels - 1 + 2 * (kernel / 2)) / stride + 1)
     }
 
-    /// Tiles that one block takes, and blocks for 32 channels of so many images.
+    /// Tiles that one block takes, and blocks for 32 channels of so many images: about two thousand
+    /// blocks have an equal share of the work. There are more where a thread would add more than 256
+    /// values in f32.
     #[must_use]
     pub fn parts(&self, images: usize, channels: usize) -> (usize, usize) {
+        const BLOCKS: usize = 2048;
+        const VALUES: usize = 256;
         let tiles = images * self.down * self.across;
-        let each = gpu_tiles_each(tiles, channels);
+        let blocks = (BLOCKS / channels.div_ceil(32).max(1)).max(1);
+        let most = (VALUES / self.values.max(1)).max(1);
+        let each = tiles.div_ceil(blocks).clamp(1, most);
         (each, tiles.div_ceil(each))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_a_covariance_stay_within_the_working_memory() {
+        for rows in [1usize, 1000, 1 << 20, 1 << 30] {
+            for c in [1, 32, 100, 400, 1440, 5000] {
+                let parts = rows.div_ceil(gpu_covariance_rows(rows, c));
+                // In f64.
+                let values = 2 * parts * c * c;
+                assert!(parts == 1 || values <= GPU_SCRATCH_VALUES / 2, "{rows} x {c}: {parts}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_thread_sums_few_pixels_of_a_depthwise_convolution_in_f32() {
+        for side in [1, 3, 7, 28, 112] {
+            for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2), (5, 3)] {
+                let tiles = GpuTiles::of_output((side, side), kernel, stride);
+                for images in [1, 128, 1 << 20] {
+                    let (each, parts) = tiles.parts(images, 48);
+                    assert!(each * tiles.values <= 256, "{side} {kernel} {stride}: {each}");
+                    let pixels = images * side * side;
+                    assert!(
+                        parts <= 2048 || 200 * parts <= pixels,
+                        "{side} {kernel} {stride}: {parts}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -104,12 +104,17 @@ pub(super) fn differentiate(activation: Activation, u: f32) -> f32 {
     by_activation!(activation, A => A::derivative(u))
 }
 
-/// The number of an activation in `gpu/common.cuh`, as an argument of a kernel.
-pub(super) fn argument(activation: Activation) -> super::gpu::Arg<'static> {
-    super::gpu::Arg::Int(match activation {
+/// The number of an activation in `gpu/common.cuh`.
+pub(super) fn number(activation: Activation) -> usize {
+    match activation {
         Activation::Identity => 0,
         Activation::Relu => 1,
         Activation::Hswish => 2,
         Activation::Hsigmoid => 3,
-    })
+    }
+}
+
+/// [`number`] as an argument of a kernel.
+pub(super) fn argument(activation: Activation) -> super::gpu::Arg<'static> {
+    super::gpu::Arg::size(number(activation))
 }

@@ -3,21 +3,16 @@
 // `share` times the sum over one part of each image's pixels -> means [part, n, c]. A block takes 32
 // channels of one part of one image.
 extern "C" __global__ void pool_forward(
-    const float* x, float* means, float share, int pixels, int part_pixels, int c) {
+    const float* x, float* means, float share, int images, int pixels, int part_pixels, int c) {
     SHARED(double, shared);
-    int j = blockIdx.x * WARP + COLUMN;
-    int image = blockIdx.y, images = gridDim.y;
-    int first = blockIdx.z * part_pixels;
-    int end = min(first + part_pixels, pixels);
+    SumPart part = image_part(images, pixels, part_pixels, c);
+    int j = part.j;
     float sum = 0.0f;
     if (j < c) {
-        const float* from = x + (size_t)image * pixels * c + j;
-        for (int pixel = first + ROW; pixel < end; pixel += ROWS) sum += from[(size_t)pixel * c];
+        for (int row = part.first + ROW; row < part.end; row += ROWS) sum += x[(size_t)row * c + j];
     }
     double total = column_sum(sum, shared);
-    if (ROW == 0 && j < c) {
-        means[((size_t)blockIdx.z * images + image) * c + j] = (float)(total * share);
-    }
+    if (ROW == 0 && j < c) means[(size_t)part.number * c + j] = (float)(total * share);
 }
 
 // Every pixel gets an equal share: dx [n, pixels, c] = share dy [n, c].

@@ -30,8 +30,8 @@ fn gpu_forward(gpu: &Gpu, x: &Tensor) -> Result<Tensor> {
     let parts = ImageParts::of(n, pixels, c);
     let means = gpu.output((parts.parts, n, c))?;
     let mut args = vec![Arg::In(x), Arg::Out(&means), Arg::Float(1.0 / pixels as f32)];
-    args.extend([Arg::size(pixels), Arg::size(parts.pixels), Arg::size(c)]);
-    gpu.launch(&parts.launch(SOURCE, "pool_forward", n, c), &args)?;
+    args.extend(parts.sizes());
+    gpu.launch(&parts.launch(SOURCE, "pool_forward"), &args)?;
     parts.total(gpu, &means)
 }
 

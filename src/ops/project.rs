@@ -70,18 +70,17 @@ pub fn forward(
     w: &Tensor,
     statistics: bool,
 ) -> Result<(Tensor, Option<Moments>)> {
-    let (n, h, width, c) = nhwc(&input.z)?;
-    input.norm.check("project", c)?;
-    let c_out = check(c, mask, squeeze_excite, w)?;
+    let operands = Operands { input, mask, squeeze_excite, w };
+    let sizes @ Sizes { n, h, w, c_out, .. } = operands.check()?;
     if let Some(gpu) = Gpu::of(input.z.device())? {
-        let y = gpu::Projection { gpu: &gpu, input, mask, squeeze_excite, w }.forward()?;
+        let y = gpu::Projection { gpu: &gpu, operands }.forward(sizes)?;
         let moments = statistics.then(|| norm::moments(&y)).transpose()?;
         return Ok((y, moments));
     }
-    let (y, sums) = forward_cpu(input, mask, squeeze_excite, w, statistics)?;
+    let (y, sums) = forward_cpu(operands, sizes, statistics)?;
     let sums = ChannelSums::total(sums, c_out);
-    let moments = statistics.then(|| sums.moments(n * h * width)).transpose()?;
-    Ok((tensor(y, (n, h, width, c_out))?, moments))
+    let moments = statistics.then(|| sums.moments(n * h * w)).transpose()?;
+    Ok((tensor(y, (n, h, w, c_out))?, moments))
 }
 
 /// The gradients of [`forward`], with the statistics as functions of z (training mode).
@@ -96,31 +95,55 @@ pub fn backward(
     dy: &Tensor,
     weights_wanted: bool,
 ) -> Result<ProjectGradients> {
-    let (n, h, width, c) = nhwc(&input.z)?;
-    let c_out = check(c, mask, squeeze_excite, w)?;
-    expect("project", "dy", dy, &[n, h, width, c_out])?;
+    let operands = Operands { input, mask, squeeze_excite, w };
+    let sizes = operands.check()?;
+    expect("project", "dy", dy, &[sizes.n, sizes.h, sizes.w, sizes.c_out])?;
     match Gpu::of(dy.device())? {
-        Some(gpu) => {
-            let projection = gpu::Projection { gpu: &gpu, input, mask, squeeze_excite, w };
-            projection.backward(dy, weights_wanted)
-        }
-        None => backward::backward(input, mask, squeeze_excite, w, dy, weights_wanted),
+        Some(gpu) => gpu::Projection { gpu: &gpu, operands }.backward(sizes, dy, weights_wanted),
+        None => backward::backward(operands, sizes, dy, weights_wanted),
+    }
+}
+
+/// The operands of [`forward`].
+#[derive(Clone, Copy)]
+pub(super) struct Operands<'a> {
+    pub input: &'a PreActivation,
+    pub mask: Option<&'a Tensor>,
+    pub squeeze_excite: Option<&'a SqueezeExciteWeights>,
+    pub w: &'a Tensor,
+}
+
+/// The shapes of z `[n, h, w, c]` and y `[n, h, w, c_out]`.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub n: usize,
+    pub h: usize,
+    pub w: usize,
+    pub c: usize,
+    pub c_out: usize,
+}
+
+impl Operands<'_> {
+    /// # Errors
+    /// When the shapes do not fit.
+    pub(super) fn check(&self) -> Result<Sizes> {
+        let (n, h, w, c) = nhwc(&self.input.z)?;
+        self.input.norm.check("project", c)?;
+        let c_out = check(c, self.mask, self.squeeze_excite, self.w)?;
+        Ok(Sizes { n, h, w, c, c_out })
     }
 }
 
 /// The output and the sums of each chunk, which are zero unless `statistics` are asked for.
 fn forward_cpu(
-    input: &PreActivation,
-    mask: Option<&Tensor>,
-    squeeze_excite: Option<&SqueezeExciteWeights>,
-    w: &Tensor,
+    operands: Operands<'_>,
+    Sizes { n, h, w, c, c_out }: Sizes,
     statistics: bool,
 ) -> Result<(Vec<f32>, Vec<ChannelSums>)> {
-    let (n, h, width, c) = nhwc(&input.z)?;
-    let (pixels, c_out) = (h * width, w.dim(1)?);
-    let zs = Host::of(&input.z)?;
-    let reader = Reader::of(input, mask, squeeze_excite)?;
-    let packed = lanes::pack(&Host::of(w)?, c, c_out);
+    let pixels = h * w;
+    let zs = Host::of(&operands.input.z)?;
+    let reader = Reader::of(operands, c)?;
+    let packed = lanes::pack(&Host::of(operands.w)?, c, c_out);
     // SAFETY: the product of every row is stored.
     #[allow(unsafe_code)]
     let mut y = unsafe { to_fill(n * pixels * c_out) };
@@ -201,12 +224,8 @@ pub(super) struct SqueezeExciteGates {
 }
 
 impl Reader {
-    fn of(
-        input: &PreActivation,
-        mask: Option<&Tensor>,
-        squeeze_excite: Option<&SqueezeExciteWeights>,
-    ) -> Result<Self> {
-        let c = input.z.dim(3)?;
+    fn of(operands: Operands<'_>, c: usize) -> Result<Self> {
+        let Operands { input, mask, squeeze_excite, .. } = operands;
         Ok(Self {
             c,
             norm: HostNorm::of(&input.norm)?,

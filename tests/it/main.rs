@@ -10,6 +10,7 @@ mod costs;
 mod darts;
 mod data;
 mod explicit;
+mod extents;
 mod folder;
 mod gpu;
 mod harness;

@@ -8,9 +8,6 @@
 
 #define DEPTHWISE_GROUP 4
 
-// Tiles after which sums in f32 are added up in f64.
-#define DEPTHWISE_FLUSH 16
-
 // The shapes of a convolution, and how a map of `rows` x `columns` pixels of each image is divided into
 // tiles. `Shape` of gpu.rs.
 struct DepthwiseShape {
@@ -28,21 +25,27 @@ struct DepthwiseShape {
     int accumulate;
 };
 
+// Batch norm and activation in front of the convolution; null if there are none.
+struct DepthwiseFront {
+    const float *mean, *inverse, *gamma, *beta;
+    int function;
+};
+
 // Scale and shift of a batch norm for one channel, and the activation behind it.
 struct DepthwiseNorm {
     float mean, scale, shift;
     int function;
 };
 
-static __device__ __forceinline__ DepthwiseNorm depthwise_norm(
-    const float* mean, const float* inverse, const float* gamma, const float* beta, int function,
-    int j, int c) {
+// Of this thread's channel.
+static __device__ __forceinline__ DepthwiseNorm depthwise_norm(const DepthwiseFront& front, int c) {
     DepthwiseNorm norm = {0.0f, 1.0f, 0.0f, IDENTITY};
-    if (mean && j < c) {
-        norm.mean = mean[j];
-        norm.scale = gamma[j] * inverse[j];
-        norm.shift = beta[j] - norm.mean * norm.scale;
-        norm.function = function;
+    int j = sum_part_of(c).j;
+    if (front.mean && j < c) {
+        norm.mean = front.mean[j];
+        norm.scale = front.gamma[j] * front.inverse[j];
+        norm.shift = front.beta[j] - norm.mean * norm.scale;
+        norm.function = front.function;
     }
     return norm;
 }
@@ -52,10 +55,25 @@ struct DepthwiseTile {
     int image, row, column;
 };
 
+// Four adjacent pixels of the map that is divided, of which `count` are inside: the first one's place in
+// its image and its number among the pixels of all images.
+struct DepthwiseGroup {
+    int row, column, count;
+    size_t pixel;
+};
+
 static __device__ __forceinline__ DepthwiseTile depthwise_tile(const DepthwiseShape& s, int number) {
     int across = number % s.tiles_across;
     int rest = number / s.tiles_across;
     return {rest / s.tiles_down, rest % s.tiles_down * s.tile_rows, across * (DEPTHWISE_GROUP << s.shift)};
+}
+
+static __device__ __forceinline__ DepthwiseGroup depthwise_group(
+    const DepthwiseShape& s, const DepthwiseTile& at, int number) {
+    int row = at.row + (number >> s.shift);
+    int column = at.column + (number & ((1 << s.shift) - 1)) * DEPTHWISE_GROUP;
+    int count = row < s.rows ? min(DEPTHWISE_GROUP, s.columns - column) : 0;
+    return {row, column, count, ((size_t)at.image * s.rows + row) * s.columns + column};
 }
 
 // The taps of one channel, zeros beyond c.
@@ -94,62 +112,39 @@ static __device__ __forceinline__ void depthwise_load(
     }
 }
 
-// Adds the convolution at four adjacent outputs, the first of which reads the tile from `from`. S is
-// the stride, or 0 if it is another than 1 and 2.
+// Loads what the filter reads for tile `number` of the output. All threads must call it.
+template <int K>
+static __device__ __forceinline__ DepthwiseTile depthwise_load_input(
+    float* tile, const float* x, const DepthwiseNorm& norm, int number, int j, int stride,
+    const DepthwiseShape& s) {
+    DepthwiseTile at = depthwise_tile(s, number);
+    __syncthreads();
+    depthwise_load(tile, x + (size_t)at.image * s.h * s.w * s.c, norm, s.h, s.w, s.c, j,
+                   at.row * stride - K / 2, at.column * stride - K / 2, s.read_rows, s.read_columns);
+    __syncthreads();
+    return at;
+}
+
+// What a group of outputs reads of one row of such a tile. S is the stride, or 0 if it is another than 1
+// and 2; with S, values are loaded once.
 template <int K, int S>
-static __device__ __forceinline__ void depthwise_convolve(
-    const float* from, int columns, int stride, const float (&taps)[K * K], float (&sums)[DEPTHWISE_GROUP]) {
-    UNROLL for (int kh = 0; kh < K; kh++) {
-        const float* row = from + kh * columns * WARP;
+struct DepthwiseRow {
+    const float* from;
+    int stride;
+    float window[(DEPTHWISE_GROUP - 1) * S + K];
+
+    __device__ __forceinline__ DepthwiseRow(
+        const float* tile, const DepthwiseTile& at, const DepthwiseGroup& group, int kh, int stride,
+        const DepthwiseShape& s) : stride(stride) {
+        int row = (group.row - at.row) * stride + kh, column = (group.column - at.column) * stride;
+        from = tile + (row * s.read_columns + column) * WARP + COLUMN;
         if (S > 0) {
-            float window[(DEPTHWISE_GROUP - 1) * S + K];
-            UNROLL for (int i = 0; i < (DEPTHWISE_GROUP - 1) * S + K; i++) window[i] = row[i * WARP];
-            UNROLL for (int kw = 0; kw < K; kw++) {
-                UNROLL for (int m = 0; m < DEPTHWISE_GROUP; m++) {
-                    sums[m] = fmaf(window[m * S + kw], taps[kh * K + kw], sums[m]);
-                }
-            }
-        } else {
-            UNROLL for (int kw = 0; kw < K; kw++) {
-                UNROLL for (int m = 0; m < DEPTHWISE_GROUP; m++) {
-                    float value = row[(m * stride + kw) * WARP];
-                    sums[m] = fmaf(value, taps[kh * K + kw], sums[m]);
-                }
-            }
+            UNROLL for (int i = 0; i < (DEPTHWISE_GROUP - 1) * S + K; i++) window[i] = from[i * WARP];
         }
     }
-}
-
-// Writes two sums of a block -> parts [blockIdx.y, 2, c], or adds them.
-static __device__ __forceinline__ void depthwise_put_sums(
-    double first, double second, double* parts, double* shared, int j, const DepthwiseShape& s) {
-    first = column_sum(first, shared);
-    second = column_sum(second, shared);
-    if (ROW == 0 && j < s.c) {
-        double* to = parts + (size_t)blockIdx.y * 2 * s.c;
-        to[j] = first + (s.accumulate ? to[j] : 0.0);
-        to[s.c + j] = second + (s.accumulate ? to[s.c + j] : 0.0);
-    }
-}
-
-// The sum of a value and of its product with a factor, in f32, added up in f64 from time to time.
-struct DepthwiseSums {
-    float first, second;
-    double first_total, second_total;
-    int tiles;
-
-    __device__ __forceinline__ void add(float value, float factor) {
-        first += value;
-        second = fmaf(value, factor, second);
-    }
-    __device__ __forceinline__ void flush() {
-        first_total += first;
-        second_total += second;
-        first = second = 0.0f;
-        tiles = 0;
-    }
-    __device__ __forceinline__ void end_tile() {
-        if (++tiles == DEPTHWISE_FLUSH) flush();
+    // What output m of the group multiplies by tap kw.
+    __device__ __forceinline__ float value(int m, int kw) const {
+        return S > 0 ? window[m * S + kw] : from[(m * stride + kw) * WARP];
     }
 };
 
@@ -157,51 +152,43 @@ template <int K, int S>
 static __device__ __forceinline__ void depthwise_forward(
     const float* x, const DepthwiseNorm& norm, const float* filter, float* y, double* parts,
     float* tile, const DepthwiseShape& s) {
-    int j = blockIdx.x * WARP + COLUMN;
+    SumPart block = rows_part(s.tiles, s.tiles_each, s.c);
+    int j = block.j, stride = S > 0 ? S : s.stride;
     float taps[K * K];
     depthwise_taps<K>(filter, j, s.c, taps);
-    DepthwiseSums sums = {0.0f, 0.0f, 0.0, 0.0, 0};
-    int stride = S > 0 ? S : s.stride;
-    int end = min(int(blockIdx.y + 1) * s.tiles_each, s.tiles);
-    for (int number = blockIdx.y * s.tiles_each; number < end; number++) {
-        DepthwiseTile at = depthwise_tile(s, number);
-        __syncthreads();
-        depthwise_load(tile, x + (size_t)at.image * s.h * s.w * s.c, norm, s.h, s.w, s.c, j,
-                       at.row * stride - K / 2, at.column * stride - K / 2, s.read_rows,
-                       s.read_columns);
-        __syncthreads();
+    float sums[2] = {0.0f, 0.0f};
+    for (int number = block.first; number < block.end; number++) {
+        DepthwiseTile at = depthwise_load_input<K>(tile, x, norm, number, j, stride, s);
         for (int task = ROW; task < s.tile_rows << s.shift; task += ROWS) {
-            int row = task >> s.shift;
-            int column = (task & ((1 << s.shift) - 1)) * DEPTHWISE_GROUP;
-            if (at.row + row >= s.oh || at.column + column >= s.ow) continue;
+            DepthwiseGroup group = depthwise_group(s, at, task);
+            if (group.count <= 0) continue;
             float z[DEPTHWISE_GROUP] = {0.0f, 0.0f, 0.0f, 0.0f};
-            const float* from = tile + (row * s.read_columns + column) * stride * WARP + COLUMN;
-            depthwise_convolve<K, S>(from, s.read_columns, stride, taps, z);
-            size_t pixel = (size_t)at.image * s.oh * s.ow + (at.row + row) * s.ow + at.column + column;
+            UNROLL for (int kh = 0; kh < K; kh++) {
+                DepthwiseRow<K, S> row(tile, at, group, kh, stride, s);
+                UNROLL for (int kw = 0; kw < K; kw++) {
+                    UNROLL for (int m = 0; m < DEPTHWISE_GROUP; m++) {
+                        z[m] = fmaf(row.value(m, kw), taps[kh * K + kw], z[m]);
+                    }
+                }
+            }
             UNROLL for (int m = 0; m < DEPTHWISE_GROUP; m++) {
-                if (at.column + column + m >= s.ow || j >= s.c) continue;
-                y[(pixel + m) * s.c + j] = z[m];
-                sums.add(z[m], z[m]);
+                if (m >= group.count || j >= s.c) continue;
+                y[(group.pixel + m) * s.c + j] = z[m];
+                sums[0] += z[m];
+                sums[1] = fmaf(z[m], z[m], sums[1]);
             }
         }
-        sums.end_tile();
     }
-    if (parts) {
-        sums.flush();
-        double* shared = reinterpret_cast<double*>(tile);
-        depthwise_put_sums(sums.first_total, sums.second_total, parts, shared, j, s);
-    }
+    double* shared = reinterpret_cast<double*>(tile);
+    if (parts) put_sums(sums, parts, block, s.c, shared, s.accumulate);
 }
 
-// y = depthwise(act(BN(x))), without the norm where there is no mean; sum y and sum y^2 -> parts
-// [part, 2, c].
+// y = depthwise(act(BN(x))); sum y and sum y^2 -> parts [part, 2, c].
 template <int K>
 static __device__ __forceinline__ void depthwise_forward_of(
-    const float* x, const float* mean, const float* inverse, const float* gamma, const float* beta,
-    int function, const float* filter, float* y, double* parts, float* tile,
-    const DepthwiseShape& s) {
-    int j = blockIdx.x * WARP + COLUMN;
-    DepthwiseNorm norm = depthwise_norm(mean, inverse, gamma, beta, function, j, s.c);
+    const float* x, const DepthwiseFront& front, const float* filter, float* y, double* parts,
+    float* tile, const DepthwiseShape& s) {
+    DepthwiseNorm norm = depthwise_norm(front, s.c);
     switch (s.stride) {
         case 1: return depthwise_forward<K, 1>(x, norm, filter, y, parts, tile, s);
         case 2: return depthwise_forward<K, 2>(x, norm, filter, y, parts, tile, s);
@@ -210,17 +197,17 @@ static __device__ __forceinline__ void depthwise_forward_of(
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) depthwise_forward_3(
-    const float* x, const float* mean, const float* inverse, const float* gamma, const float* beta,
-    int function, const float* filter, float* y, double* parts, DepthwiseShape s) {
+    const float* x, DepthwiseFront front, const float* filter, float* y, double* parts,
+    DepthwiseShape s) {
     SHARED(float, tile);
-    depthwise_forward_of<3>(x, mean, inverse, gamma, beta, function, filter, y, parts, tile, s);
+    depthwise_forward_of<3>(x, front, filter, y, parts, tile, s);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) depthwise_forward_5(
-    const float* x, const float* mean, const float* inverse, const float* gamma, const float* beta,
-    int function, const float* filter, float* y, double* parts, DepthwiseShape s) {
+    const float* x, DepthwiseFront front, const float* filter, float* y, double* parts,
+    DepthwiseShape s) {
     SHARED(float, tile);
-    depthwise_forward_of<5>(x, mean, inverse, gamma, beta, function, filter, y, parts, tile, s);
+    depthwise_forward_of<5>(x, front, filter, y, parts, tile, s);
 }
 
 // Adds the transposed convolution at four adjacent inputs from (row, column), a multiple of four. The
@@ -267,16 +254,15 @@ static __device__ __forceinline__ int depthwise_first_output(int input, int stri
 
 template <int K, int S>
 static __device__ __forceinline__ void depthwise_input_gradient(
-    const float* dy, const DepthwiseNorm& norm, bool expanded, const float* filter, float* out,
-    double* parts, float* tile, const DepthwiseShape& s) {
-    int j = blockIdx.x * WARP + COLUMN;
+    const float* dy, const DepthwiseNorm& norm, const float* filter, float* out, double* parts,
+    float* tile, const DepthwiseShape& s) {
+    SumPart block = rows_part(s.tiles, s.tiles_each, s.c);
+    int j = block.j, stride = S > 0 ? S : s.stride;
     const DepthwiseNorm none = {0.0f, 1.0f, 0.0f, IDENTITY};
     float taps[K * K];
     depthwise_taps<K>(filter, j, s.c, taps);
-    DepthwiseSums sums = {0.0f, 0.0f, 0.0, 0.0, 0};
-    int stride = S > 0 ? S : s.stride;
-    int end = min(int(blockIdx.y + 1) * s.tiles_each, s.tiles);
-    for (int number = blockIdx.y * s.tiles_each; number < end; number++) {
+    float sums[2] = {0.0f, 0.0f};
+    for (int number = block.first; number < block.end; number++) {
         DepthwiseTile at = depthwise_tile(s, number);
         int first_row = depthwise_first_output(at.row, stride, K / 2);
         int first_column = depthwise_first_output(at.column, stride, K / 2);
@@ -285,140 +271,96 @@ static __device__ __forceinline__ void depthwise_input_gradient(
                        first_row, first_column, s.read_rows, s.read_columns);
         __syncthreads();
         for (int task = ROW; task < s.tile_rows << s.shift; task += ROWS) {
-            int row = at.row + (task >> s.shift);
-            int column = at.column + (task & ((1 << s.shift) - 1)) * DEPTHWISE_GROUP;
-            if (row >= s.h || column >= s.w) continue;
+            DepthwiseGroup group = depthwise_group(s, at, task);
+            if (group.count <= 0) continue;
             float d[DEPTHWISE_GROUP] = {0.0f, 0.0f, 0.0f, 0.0f};
-            depthwise_transpose<K, S>(tile, s.read_columns, stride, taps, row, column, first_row,
-                                      first_column, d);
-            size_t pixel = (size_t)at.image * s.h * s.w + row * s.w + column;
+            depthwise_transpose<K, S>(tile, s.read_columns, stride, taps, group.row, group.column,
+                                      first_row, first_column, d);
             UNROLL for (int m = 0; m < DEPTHWISE_GROUP; m++) {
-                if (column + m >= s.w || j >= s.c) continue;
-                float* to = out + (pixel + m) * s.c + j;
+                if (m >= group.count || j >= s.c) continue;
+                float* to = out + (group.pixel + m) * s.c + j;
                 float q = d[m];
-                if (expanded) {
+                if (parts) {
                     float z = *to;
                     q *= derivative(norm.function, fmaf(z, norm.scale, norm.shift));
-                    sums.add(q, z - norm.mean);
+                    sums[0] += q;
+                    sums[1] = fmaf(q, z - norm.mean, sums[1]);
                 }
                 *to = q;
             }
         }
-        sums.end_tile();
     }
-    if (expanded) {
-        sums.flush();
-        double* shared = reinterpret_cast<double*>(tile);
-        depthwise_put_sums(sums.first_total, sums.second_total, parts, shared, j, s);
-    }
+    double* shared = reinterpret_cast<double*>(tile);
+    if (parts) put_sums(sums, parts, block, s.c, shared, s.accumulate);
 }
 
-// out = da, the transposed convolution of dy. With a norm, `out` holds x W and gets q = da act'(u) in
-// its place; sum q and sum q (z - mean) -> parts [part, 2, c].
+// out = da, the transposed convolution of dy. Where there are parts, `out` holds x W and gets
+// q = da act'(u) in its place; sum q and sum q (z - mean) -> parts [part, 2, c].
 template <int K>
 static __device__ __forceinline__ void depthwise_input_gradient_of(
-    const float* dy, const float* mean, const float* inverse, const float* gamma,
-    const float* beta, int function, const float* filter, float* out, double* parts, float* tile,
-    const DepthwiseShape& s) {
-    int j = blockIdx.x * WARP + COLUMN;
-    DepthwiseNorm norm = depthwise_norm(mean, inverse, gamma, beta, function, j, s.c);
-    bool expanded = mean != nullptr;
+    const float* dy, const DepthwiseFront& front, const float* filter, float* out, double* parts,
+    float* tile, const DepthwiseShape& s) {
+    DepthwiseNorm norm = depthwise_norm(front, s.c);
     switch (s.stride) {
-        case 1:
-            return depthwise_input_gradient<K, 1>(dy, norm, expanded, filter, out, parts, tile, s);
-        case 2:
-            return depthwise_input_gradient<K, 2>(dy, norm, expanded, filter, out, parts, tile, s);
-        default:
-            return depthwise_input_gradient<K, 0>(dy, norm, expanded, filter, out, parts, tile, s);
+        case 1: return depthwise_input_gradient<K, 1>(dy, norm, filter, out, parts, tile, s);
+        case 2: return depthwise_input_gradient<K, 2>(dy, norm, filter, out, parts, tile, s);
+        default: return depthwise_input_gradient<K, 0>(dy, norm, filter, out, parts, tile, s);
     }
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) depthwise_input_gradient_3(
-    const float* dy, const float* mean, const float* inverse, const float* gamma,
-    const float* beta, int function, const float* filter, float* out, double* parts,
+    const float* dy, DepthwiseFront front, const float* filter, float* out, double* parts,
     DepthwiseShape s) {
     SHARED(float, tile);
-    depthwise_input_gradient_of<3>(
-        dy, mean, inverse, gamma, beta, function, filter, out, parts, tile, s);
+    depthwise_input_gradient_of<3>(dy, front, filter, out, parts, tile, s);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) depthwise_input_gradient_5(
-    const float* dy, const float* mean, const float* inverse, const float* gamma,
-    const float* beta, int function, const float* filter, float* out, double* parts,
+    const float* dy, DepthwiseFront front, const float* filter, float* out, double* parts,
     DepthwiseShape s) {
     SHARED(float, tile);
-    depthwise_input_gradient_of<5>(
-        dy, mean, inverse, gamma, beta, function, filter, out, parts, tile, s);
+    depthwise_input_gradient_of<5>(dy, front, filter, out, parts, tile, s);
 }
 
 template <int K, int S>
 static __device__ __forceinline__ void depthwise_filter_gradient(
     const float* x, const DepthwiseNorm& norm, const float* dy, double* parts, float* tile,
     const DepthwiseShape& s) {
-    int j = blockIdx.x * WARP + COLUMN;
+    SumPart block = rows_part(s.tiles, s.tiles_each, s.c);
+    int j = block.j, stride = S > 0 ? S : s.stride;
     float sums[K * K];
     UNROLL for (int t = 0; t < K * K; t++) sums[t] = 0.0f;
-    int stride = S > 0 ? S : s.stride;
-    int end = min(int(blockIdx.y + 1) * s.tiles_each, s.tiles);
-    for (int number = blockIdx.y * s.tiles_each; number < end; number++) {
-        DepthwiseTile at = depthwise_tile(s, number);
-        __syncthreads();
-        depthwise_load(tile, x + (size_t)at.image * s.h * s.w * s.c, norm, s.h, s.w, s.c, j,
-                       at.row * stride - K / 2, at.column * stride - K / 2, s.read_rows,
-                       s.read_columns);
-        __syncthreads();
+    for (int number = block.first; number < block.end; number++) {
+        DepthwiseTile at = depthwise_load_input<K>(tile, x, norm, number, j, stride, s);
         for (int task = ROW; task < s.tile_rows << s.shift; task += ROWS) {
-            int row = task >> s.shift;
-            int column = (task & ((1 << s.shift) - 1)) * DEPTHWISE_GROUP;
-            if (at.row + row >= s.oh || at.column + column >= s.ow) continue;
-            size_t pixel = (size_t)at.image * s.oh * s.ow + (at.row + row) * s.ow + at.column + column;
+            DepthwiseGroup group = depthwise_group(s, at, task);
+            if (group.count <= 0) continue;
             float d[DEPTHWISE_GROUP];
             UNROLL for (int m = 0; m < DEPTHWISE_GROUP; m++) {
-                bool inside = at.column + column + m < s.ow && j < s.c;
-                d[m] = inside ? dy[(pixel + m) * s.c + j] : 0.0f;
+                bool inside = m < group.count && j < s.c;
+                d[m] = inside ? dy[(group.pixel + m) * s.c + j] : 0.0f;
             }
-            const float* from = tile + (row * s.read_columns + column) * stride * WARP + COLUMN;
             UNROLL for (int kh = 0; kh < K; kh++) {
-                const float* row_from = from + kh * s.read_columns * WARP;
-                if (S > 0) {
-                    float window[(DEPTHWISE_GROUP - 1) * S + K];
-                    UNROLL for (int i = 0; i < (DEPTHWISE_GROUP - 1) * S + K; i++) {
-                        window[i] = row_from[i * WARP];
-                    }
-                    UNROLL for (int kw = 0; kw < K; kw++) {
-                        float& sum = sums[kh * K + kw];
-                        UNROLL for (int m = 0; m < DEPTHWISE_GROUP; m++) {
-                            sum = fmaf(window[m * S + kw], d[m], sum);
-                        }
-                    }
-                } else {
-                    UNROLL for (int kw = 0; kw < K; kw++) {
-                        float& sum = sums[kh * K + kw];
-                        UNROLL for (int m = 0; m < DEPTHWISE_GROUP; m++) {
-                            sum = fmaf(row_from[(m * stride + kw) * WARP], d[m], sum);
-                        }
+                DepthwiseRow<K, S> row(tile, at, group, kh, stride, s);
+                UNROLL for (int kw = 0; kw < K; kw++) {
+                    float& sum = sums[kh * K + kw];
+                    UNROLL for (int m = 0; m < DEPTHWISE_GROUP; m++) {
+                        sum = fmaf(row.value(m, kw), d[m], sum);
                     }
                 }
             }
         }
     }
     double* shared = reinterpret_cast<double*>(tile);
-    UNROLL for (int t = 0; t < K * K; t++) {
-        double total = column_sum(sums[t], shared);
-        if (ROW == 0 && j < s.c) {
-            double* to = parts + ((size_t)blockIdx.y * K * K + t) * s.c + j;
-            *to = total + (s.accumulate ? *to : 0.0);
-        }
-    }
+    put_sums(sums, parts, block, s.c, shared, s.accumulate);
 }
 
 // The gradient of the filter, sum dy a with a = act(BN(x)) -> parts [part, K K, c].
 template <int K>
 static __device__ __forceinline__ void depthwise_filter_gradient_of(
-    const float* x, const float* mean, const float* inverse, const float* gamma, const float* beta,
-    int function, const float* dy, double* parts, float* tile, const DepthwiseShape& s) {
-    int j = blockIdx.x * WARP + COLUMN;
-    DepthwiseNorm norm = depthwise_norm(mean, inverse, gamma, beta, function, j, s.c);
+    const float* x, const DepthwiseFront& front, const float* dy, double* parts, float* tile,
+    const DepthwiseShape& s) {
+    DepthwiseNorm norm = depthwise_norm(front, s.c);
     switch (s.stride) {
         case 1: return depthwise_filter_gradient<K, 1>(x, norm, dy, parts, tile, s);
         case 2: return depthwise_filter_gradient<K, 2>(x, norm, dy, parts, tile, s);
@@ -427,21 +369,13 @@ static __device__ __forceinline__ void depthwise_filter_gradient_of(
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) depthwise_filter_gradient_3(
-    const float* x, const float* mean, const float* inverse, const float* gamma, const float* beta,
-    int function, const float* dy, double* parts, DepthwiseShape s) {
+    const float* x, DepthwiseFront front, const float* dy, double* parts, DepthwiseShape s) {
     SHARED(float, tile);
-    depthwise_filter_gradient_of<3>(x, mean, inverse, gamma, beta, function, dy, parts, tile, s);
+    depthwise_filter_gradient_of<3>(x, front, dy, parts, tile, s);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1) depthwise_filter_gradient_5(
-    const float* x, const float* mean, const float* inverse, const float* gamma, const float* beta,
-    int function, const float* dy, double* parts, DepthwiseShape s) {
+    const float* x, DepthwiseFront front, const float* dy, double* parts, DepthwiseShape s) {
     SHARED(float, tile);
-    depthwise_filter_gradient_of<5>(x, mean, inverse, gamma, beta, function, dy, parts, tile, s);
-}
-
-// Sums in f64 -> gradient.
-extern "C" __global__ void depthwise_round(const double* sums, float* gradient, int count) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count) gradient[i] = (float)sums[i];
+    depthwise_filter_gradient_of<5>(x, front, dy, parts, tile, s);
 }

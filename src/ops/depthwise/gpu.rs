@@ -9,19 +9,16 @@ mod batch_sums;
 pub(super) use backward::backward;
 
 use super::{Expand, TileGeometry};
+use crate::ops::activation::number;
 use crate::ops::gpu::{
-    Arg, Gpu, Launch, Matrix, SUM_SHARED, Source, StructArg, WARP, chunk_images, size, source,
-    total,
+    Arg, Gpu, Launch, Matrix, Parts, Source, StructArg, WARP, chunk_images, source, total,
 };
-use crate::ops::norm::gpu::{activation, finish_moments, norm_rows};
+use crate::ops::norm::gpu::finish_moments;
 use crate::ops::sums::Moments;
-use crate::tiling::GpuTiles;
+use crate::tiling::{GPU_TILE_WARPS, GpuTiles};
 use candle_core::{Result, Tensor};
 
 const SOURCE: &Source = &source!("depthwise");
-
-/// Warps of a block, at most. The kernels declare it.
-const MOST_WARPS: usize = 8;
 
 /// Which map a kernel divides into tiles.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,18 +51,15 @@ impl<'a> Tiles<'a> {
 
     /// The kernel `name_k` on one chunk.
     fn launch(&self, [three, five]: [&'static str; 2], images: usize) -> Launch {
-        let GpuTiles { rows, shift, down, across, read } = self.of_image;
+        let GpuTiles { rows, shift, down, across, read, .. } = self.of_image;
         let groups = rows << shift;
-        let rounds = groups.div_ceil(MOST_WARPS);
+        let block = groups.div_ceil(groups.div_ceil(GPU_TILE_WARPS)) * WARP;
         let tile = read.0 * read.1 * WARP * size_of::<f32>();
         let parts = (images * down * across).div_ceil(self.each);
-        Launch {
-            source: SOURCE,
-            kernel: if self.g.k == 3 { three } else { five },
-            grid: (self.g.c.div_ceil(WARP), parts, 1),
-            block: groups.div_ceil(rounds) * WARP,
-            shared: tile.max(SUM_SHARED),
-        }
+        let kernel = if self.g.k == 3 { three } else { five };
+        let parts = Parts { parts, rows: self.each };
+        let sums = Launch::sums(SOURCE, kernel, parts, self.g.c).with_threads(block);
+        Launch { shared: tile.max(sums.shared), ..sums }
     }
 
     /// `DepthwiseShape` of depthwise.cu for one chunk; `accumulate` adds to the sums of earlier chunks.
@@ -75,17 +69,13 @@ impl<'a> Tiles<'a> {
             Divided::Output => (g.oh, g.ow),
             Divided::Input => (g.h, g.w),
         };
-        let GpuTiles { rows, shift, down, across, read } = self.of_image;
-        let fields = [
-            [g.h, g.w, g.oh, g.ow, g.c, g.stride],
-            [height, width, rows, shift, down, across],
-            [images * down * across, self.each, read.0, read.1, 0, 0],
-        ];
-        let mut fields: Vec<i32> =
-            fields.iter().flatten().map(|field| size(*field)).take(16).collect();
-        fields.push(i32::from(accumulate));
-        let bytes = fields.iter().flat_map(|field| field.to_ne_bytes()).collect();
-        Arg::Struct(StructArg { bytes, pointers: Vec::new() })
+        let GpuTiles { rows, shift, down, across, read, .. } = self.of_image;
+        let mut shape = StructArg::default();
+        shape.sizes(6, [g.h, g.w, g.oh, g.ow, g.c, g.stride]);
+        shape.sizes(6, [height, width, rows, shift, down, across]);
+        shape.sizes(4, [images * down * across, self.each, read.0, read.1]);
+        shape.sizes(1, [usize::from(accumulate)]);
+        Arg::Struct(shape)
     }
 }
 
@@ -135,13 +125,14 @@ impl<'a> Front<'a> {
         Ok(raw_rows)
     }
 
-    /// Mean, inverse, gamma and beta, and the number of the activation.
-    fn norm(&self) -> [Arg<'_>; 5] {
-        let Some(Expand { norm, .. }) = self.expand else {
-            return [Arg::Absent, Arg::Absent, Arg::Absent, Arg::Absent, Arg::Int(0)];
-        };
-        let [mean, inverse, gamma, beta] = norm_rows(norm);
-        [mean, inverse, gamma, beta, activation(norm)]
+    /// `DepthwiseFront` of depthwise.cu.
+    fn norm(&self) -> Arg<'_> {
+        let norm = self.expand.map(|expand| &expand.norm);
+        let rows = norm.map(|norm| [&norm.mean, &norm.inverse, &norm.gamma, &norm.beta]);
+        let mut front = StructArg::default();
+        front.pointers(4, rows.into_iter().flatten());
+        front.sizes(1, norm.map(|norm| number(norm.activation)));
+        Arg::Struct(front.padded())
     }
 }
 
@@ -162,7 +153,7 @@ pub(super) fn forward(
         let map = front.map((from, images))?;
         let y = y.narrow(0, from, images)?;
         let mut args = vec![Arg::In(&map)];
-        args.extend(front.norm());
+        args.push(front.norm());
         args.extend([Arg::In(filter), Arg::Out(&y), Arg::maybe_out(sums.as_ref())]);
         args.push(tiles.shape(images, from > 0));
         gpu.launch(&tiles.launch(["depthwise_forward_3", "depthwise_forward_5"], images), &args)?;

@@ -3,7 +3,8 @@
 // A kernel is `extern "C" __global__ void NAME(…)`. Its parameters are pointers to float, double or
 // unsigned int (const where it only reads), int, unsigned int or float numbers, and structs, large ones
 // as BY_VALUE(type). Its working memory is `SHARED(float, name)`, whose size the host passes. Threads of
-// a block differ in threadIdx.x only, and there are whole warps of them. A kernel that needs more than 64
+// a block differ in threadIdx.x only, and there are whole warps of them. A grid has at most 65,535 blocks
+// in y, so that what has more goes into x, or a kernel loops over it. A kernel that needs more than 64
 // registers declares how large its blocks are, `void __launch_bounds__(256, 1) NAME(…)`; `.ci/nvrtc`
 // shows what each needs. Multiply-adds are written as fmaf, so that every compiler rounds alike. There
 // are no atomics: a sum over a batch is taken part by part, then over the parts in order.
@@ -59,6 +60,49 @@ static __device__ __forceinline__ double column_sum(double value, double* shared
         for (int row = 1; row < int(ROWS); row++) value += shared[row * WARP + COLUMN];
     }
     return value;
+}
+
+// The rows that a block sums, of a map [rows, c]: from `first` up to `end`. Column j is this thread's
+// channel. `number` is the row of the result. The grid has one dimension, since only x may exceed 65,535
+// blocks: those for the channels of number 0, then those of number 1, ….
+struct SumPart {
+    int j, number, first, end;
+};
+
+static __device__ __forceinline__ SumPart sum_part_of(int c) {
+    int blocks = (c + WARP - 1) / WARP;
+    return {int(blockIdx.x % blocks * WARP + COLUMN), int(blockIdx.x / blocks), 0, 0};
+}
+
+// A part of all rows. `Parts` of sums.rs.
+static __device__ __forceinline__ SumPart rows_part(int rows, int part_rows, int c) {
+    SumPart part = sum_part_of(c);
+    part.first = part.number * part_rows;
+    part.end = min(part.first + part_rows, rows);
+    return part;
+}
+
+// A part of the rows of one image: results are [part, image]. `ImageParts` of sums.rs.
+static __device__ __forceinline__ SumPart image_part(int images, int pixels, int part_pixels, int c) {
+    SumPart part = sum_part_of(c);
+    int first = part.number / images * part_pixels;
+    int image = part.number % images * pixels;
+    part.first = image + first;
+    part.end = image + min(first + part_pixels, pixels);
+    return part;
+}
+
+// Writes the block's sums of N values per channel -> parts [part, N, c], or adds them where `accumulate`.
+// `shared` has one double for each thread. All threads must call it.
+template <int N>
+static __device__ __forceinline__ void put_sums(
+    const float (&values)[N], double* parts, const SumPart& part, int c, double* shared,
+    bool accumulate = false) {
+    double* to = parts + (size_t)part.number * N * c + part.j;
+    UNROLL for (int n = 0; n < N; n++, to += c) {
+        double sum = column_sum(values[n], shared);
+        if (ROW == 0 && part.j < c) *to = accumulate ? *to + sum : sum;
+    }
 }
 
 // Activation functions, numbered as the host numbers them.

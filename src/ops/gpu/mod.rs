@@ -17,6 +17,7 @@ mod device;
 mod driver;
 #[cfg(feature = "emulator")]
 mod emulator;
+mod launch;
 mod scratch;
 mod self_test;
 mod structs;
@@ -31,10 +32,11 @@ pub use driver::{
 };
 #[cfg(feature = "emulator")]
 pub use emulator::{Fault, emulate, limit_memory, make_fault, on_host};
+pub(super) use launch::{Launch, Source, source};
 pub(super) use scratch::chunk_images;
 pub use scratch::limit_scratch;
 pub use self_test::self_test;
-pub(super) use sums::{ImageParts, Parts, SUM_BLOCK, SUM_SHARED, sum_columns, total, total_f32};
+pub(super) use sums::{ImageParts, Parts, divided, sum_columns, total};
 pub use tensors::ones;
 pub(super) use tensors::{Operands, TensorList};
 pub use traffic::Traffic;
@@ -48,22 +50,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Threads in a warp.
 pub(super) const WARP: usize = 32;
-
-/// The source of one `.cu` file. Every kernel has a name of its own across all files.
-pub(super) struct Source {
-    /// The file's name without its ending.
-    pub name: &'static str,
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
-    pub text: &'static str,
-}
-
-/// Names the `.cu` file beside the file that calls this.
-macro_rules! source {
-    ($name:literal) => {
-        $crate::ops::gpu::Source { name: $name, text: include_str!(concat!($name, ".cu")) }
-    };
-}
-pub(super) use source;
 
 /// An argument of a kernel.
 pub(super) enum Arg<'a> {
@@ -117,47 +103,15 @@ impl<'a> Arg<'a> {
     }
 }
 
-/// Stands for a size that does not fit in 32 bits; [`Gpu::launch`] refuses it.
+/// Stands for a size that kernels cannot take; [`Gpu::launch`] refuses it.
 const TOO_LARGE: i32 = i32::MAX;
 
-/// A size as kernels take it.
+/// The largest size. A kernel's index into that many rows may step over their end by up to 2²¹.
+const LARGEST: usize = (1 << 31) - (1 << 22);
+
+/// A size as kernels take it, in 32 bits.
 pub(super) fn size(value: usize) -> i32 {
-    i32::try_from(value).unwrap_or(TOO_LARGE)
-}
-
-/// How a kernel is launched.
-pub(super) struct Launch {
-    pub source: &'static Source,
-    pub kernel: &'static str,
-    pub grid: (usize, usize, usize),
-    /// Threads of a block, a multiple of [`WARP`] and at most 1024.
-    pub block: usize,
-    /// Bytes of shared memory per block, at most 48 KiB.
-    pub shared: usize,
-}
-
-impl Launch {
-    /// A kernel that works on `rows` rows of c channels: a thread takes one channel of at least four
-    /// rows.
-    pub(super) fn map(
-        source: &'static Source,
-        kernel: &'static str,
-        rows: usize,
-        c: usize,
-    ) -> Self {
-        let grid = (c.div_ceil(WARP), rows.div_ceil(4 * SUM_BLOCK / WARP).min(65535), 1);
-        Self { source, kernel, grid, block: SUM_BLOCK, shared: 0 }
-    }
-
-    /// A kernel that sums columns part by part.
-    pub(super) fn sums(
-        source: &'static Source,
-        kernel: &'static str,
-        parts: Parts,
-        c: usize,
-    ) -> Self {
-        Self { source, kernel, grid: parts.grid(c), block: SUM_BLOCK, shared: SUM_SHARED }
-    }
+    if value <= LARGEST { value as i32 } else { TOO_LARGE }
 }
 
 /// A row-major matrix in a contiguous tensor, beginning at its first value.
@@ -269,7 +223,7 @@ impl Gpu {
             return Ok(());
         }
         if [x, y, z].map(size).contains(&TOO_LARGE) || args.iter().any(Arg::too_large) {
-            bail!("{}: a size does not fit in 32 bits", launch.kernel);
+            bail!("{}: a size is larger than {LARGEST}", launch.kernel);
         }
         traffic::launched();
         match *self {
@@ -317,7 +271,7 @@ impl Gpu {
         }
         let sizes = [rows, columns, depth, a.pitch, b.pitch, c.pitch];
         if sizes.map(size).contains(&TOO_LARGE) {
-            bail!("matmul: a size of {sizes:?} does not fit in 32 bits");
+            bail!("matmul: a size of {sizes:?} is larger than {LARGEST}");
         }
         // A row-major matrix is the transpose of a column-major one, and Cᵀ = Bᵀ Aᵀ.
         let gemm = Gemm {

@@ -1,6 +1,7 @@
 //! A few operations whose results are known exactly: whether a GPU computes.
 
-use super::{Gpu, Matrix, download, total_f32, upload};
+use super::sums::total_f32;
+use super::{Gpu, Matrix, download, upload};
 use candle_core::{Device, Result, Tensor, bail};
 
 /// Compares an upload, a kernel, a matrix product and an operation of candle's with their exact results.

@@ -35,13 +35,13 @@ impl<'a> StructArg<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Arg;
+    use super::super::{Arg, LARGEST};
     use super::*;
 
     #[test]
     fn sizes_that_do_not_fit_are_found() {
-        let too_large = 1 << 31;
-        assert!(!Arg::size(too_large - 2).too_large());
+        let too_large = LARGEST + 1;
+        assert!(!Arg::size(LARGEST).too_large());
         assert!(Arg::size(too_large).too_large());
         let fields = |sizes: [usize; 2]| {
             let mut fields = StructArg::default();

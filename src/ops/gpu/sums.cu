@@ -24,6 +24,12 @@ extern "C" __global__ void total_parts_f32(const float* parts, float* total, int
     total[column] = (float)sum;
 }
 
+// Sums -> their quotients in f32.
+extern "C" __global__ void divide_sums(const double* sums, float* quotients, int divisor, int count) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count) quotients[i] = (float)(sums[i] / divisor);
+}
+
 // x [rows, width] -> the sum of its rows [width], divided among threads as in `total_parts`.
 extern "C" __global__ void sum_columns(const float* x, float* sums, int rows, int width) {
     SHARED(double, shared);

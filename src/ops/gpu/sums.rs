@@ -3,15 +3,9 @@
 
 use super::{Arg, Gpu, Launch, Source, WARP, source};
 use crate::ops::host::rows_of;
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Shape, Tensor};
 
 const SOURCE: &Source = &source!("sums");
-
-/// Threads of a block that sums columns: eight rows of a warp each.
-pub(in crate::ops) const SUM_BLOCK: usize = 8 * WARP;
-
-/// Bytes of shared memory of [`SUM_BLOCK`] threads that call `column_sum`.
-pub(in crate::ops) const SUM_SHARED: usize = SUM_BLOCK * size_of::<f64>();
 
 /// How a sum over `rows` rows of `c` channels is divided: `parts` parts of `rows` rows. A part is small
 /// enough for a thread's sum in f32, and there are enough of them to fill a large GPU.
@@ -27,36 +21,38 @@ impl Parts {
         Self { parts: rows.div_ceil(rows_each).max(1), rows: rows_each }
     }
 
-    /// The grid of a kernel whose blocks take 32 channels of one part.
-    pub(in crate::ops) fn grid(&self, c: usize) -> (usize, usize, usize) {
-        (c.div_ceil(WARP), self.parts, 1)
+    /// Blocks of a kernel that take 32 channels of one part each. `rows_part` of common.cuh.
+    pub(in crate::ops) fn blocks(&self, c: usize) -> usize {
+        c.div_ceil(WARP) * self.parts
     }
 }
 
-/// How sums over the pixels of each image are divided: `parts` parts of `pixels` pixels.
+/// How sums over the pixels of each image are divided: `parts` parts of `pixels_each` pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ops) struct ImageParts {
     pub parts: usize,
-    pub pixels: usize,
+    images: usize,
+    pixels: usize,
+    pixels_each: usize,
+    c: usize,
 }
 
 impl ImageParts {
     pub(in crate::ops) fn of(images: usize, pixels: usize, c: usize) -> Self {
         let pixels_each = crate::tiling::gpu_part_pixels(images, pixels, c);
-        Self { parts: pixels.div_ceil(pixels_each).max(1), pixels: pixels_each }
+        Self { parts: pixels.div_ceil(pixels_each).max(1), images, pixels, pixels_each, c }
     }
 
     /// The launch of a kernel whose blocks take 32 channels of one part of one image, and which writes
-    /// `[parts, images, c]`.
-    pub(in crate::ops) fn launch(
-        &self,
-        source: &'static Source,
-        kernel: &'static str,
-        images: usize,
-        c: usize,
-    ) -> Launch {
-        let grid = (c.div_ceil(WARP), images, self.parts);
-        Launch { source, kernel, grid, block: SUM_BLOCK, shared: SUM_SHARED }
+    /// `[parts, images, c]`. `image_part` of common.cuh.
+    pub(in crate::ops) fn launch(&self, source: &'static Source, kernel: &'static str) -> Launch {
+        let blocks = self.c.div_ceil(WARP) * self.images * self.parts;
+        Launch::one(source, kernel).with_blocks(blocks)
+    }
+
+    /// The last arguments of such a kernel.
+    pub(in crate::ops) fn sizes(&self) -> [Arg<'static>; 4] {
+        [self.images, self.pixels, self.pixels_each, self.c].map(Arg::size)
     }
 
     /// parts `[parts, images, c]` → `[images, c]`.
@@ -75,16 +71,26 @@ impl ImageParts {
 pub(in crate::ops) fn total(gpu: &Gpu, parts: &Tensor) -> Result<Tensor> {
     let (count, width) = parts.dims2()?;
     let total = gpu.output_f64(width)?;
-    let launch = Launch {
-        source: SOURCE,
-        kernel: "total_parts",
-        grid: (width.div_ceil(WARP), 1, 1),
-        block: SUM_BLOCK,
-        shared: SUM_SHARED,
-    };
     let args = [Arg::In(parts), Arg::Out(&total), Arg::size(count), Arg::size(width)];
-    gpu.launch(&launch, &args)?;
+    gpu.launch(&Launch::columns(SOURCE, "total_parts", width), &args)?;
     Ok(total)
+}
+
+/// Sums in f64, divided and rounded to f32, in another shape.
+///
+/// # Errors
+/// When the launch fails.
+pub(in crate::ops) fn divided(
+    gpu: &Gpu,
+    sums: &Tensor,
+    divisor: usize,
+    shape: impl Into<Shape>,
+) -> Result<Tensor> {
+    let quotients = gpu.output(shape)?;
+    let count = sums.elem_count();
+    let args = [Arg::In(sums), Arg::Out(&quotients), Arg::size(divisor), Arg::size(count)];
+    gpu.launch(&Launch::values(SOURCE, "divide_sums", count), &args)?;
+    Ok(quotients)
 }
 
 /// parts `[count, …]` (f32) → `[…]`, summed in f64.
@@ -95,15 +101,8 @@ pub(in crate::ops) fn total_f32(gpu: &Gpu, parts: &Tensor) -> Result<Tensor> {
     let shape = &parts.dims()[1..];
     let (count, width) = (parts.dim(0)?, shape.iter().product::<usize>());
     let total = gpu.output(shape)?;
-    let launch = Launch {
-        source: SOURCE,
-        kernel: "total_parts_f32",
-        grid: (width.div_ceil(256), 1, 1),
-        block: 256,
-        shared: 0,
-    };
     let args = [Arg::In(parts), Arg::Out(&total), Arg::size(count), Arg::size(width)];
-    gpu.launch(&launch, &args)?;
+    gpu.launch(&Launch::values(SOURCE, "total_parts_f32", width), &args)?;
     Ok(total)
 }
 
@@ -114,13 +113,7 @@ pub(in crate::ops) fn total_f32(gpu: &Gpu, parts: &Tensor) -> Result<Tensor> {
 pub(in crate::ops) fn sum_columns(gpu: &Gpu, x: &Tensor) -> Result<Tensor> {
     let (rows, width) = rows_of(x)?;
     let sums = gpu.output(width)?;
-    let launch = Launch {
-        source: SOURCE,
-        kernel: "sum_columns",
-        grid: (width.div_ceil(WARP), 1, 1),
-        block: SUM_BLOCK,
-        shared: SUM_SHARED,
-    };
-    gpu.launch(&launch, &[Arg::In(x), Arg::Out(&sums), Arg::size(rows), Arg::size(width)])?;
+    let args = [Arg::In(x), Arg::Out(&sums), Arg::size(rows), Arg::size(width)];
+    gpu.launch(&Launch::columns(SOURCE, "sum_columns", width), &args)?;
     Ok(sums)
 }

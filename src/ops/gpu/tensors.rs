@@ -107,10 +107,8 @@ impl<'a> TensorList<'a> {
 pub fn ones(len: usize, device: &Device) -> Result<Tensor> {
     let Some(gpu) = Gpu::of(device)? else { return Tensor::ones(len, DType::F32, device) };
     let row = gpu.output(len)?;
-    let grid = (len.div_ceil(TENSOR_BLOCK), 1, 1);
-    let launch =
-        Launch { source: SOURCE, kernel: "fill_row", grid, block: TENSOR_BLOCK, shared: 0 };
-    gpu.launch(&launch, &[Arg::Out(&row), Arg::Float(1.0), Arg::size(len)])?;
+    let args = [Arg::Out(&row), Arg::Float(1.0), Arg::size(len)];
+    gpu.launch(&Launch::values(SOURCE, "fill_row", len), &args)?;
     Ok(row)
 }
 

@@ -1,8 +1,6 @@
 //! Mean and covariance on a GPU; `gram.cu` has the kernels.
 
-use crate::ops::gpu::{
-    Arg, Gpu, Launch, Matrix, SUM_BLOCK, SUM_SHARED, Source, WARP, source, total,
-};
+use crate::ops::gpu::{Arg, Gpu, Launch, Matrix, Source, divided, source, total};
 use crate::ops::host::rows_of;
 use crate::ops::norm;
 use crate::ops::sums::Moments;
@@ -37,7 +35,7 @@ pub(super) fn of(gpu: &Gpu, x: &Tensor) -> Result<GpuGram> {
         source: SOURCE,
         kernel: "gram_products",
         grid: (squares, parts, 1),
-        block: SUM_BLOCK,
+        block: 256,
         shared: 2 * SIDE * SIDE * size_of::<f32>(),
     };
     let sizes = [Arg::size(rows), Arg::size(c), Arg::size(part_rows)];
@@ -45,12 +43,7 @@ pub(super) fn of(gpu: &Gpu, x: &Tensor) -> Result<GpuGram> {
     args.extend(sizes);
     gpu.launch(&launch, &args)?;
     let sums = total(gpu, &products)?;
-    let covariance = gpu.output((c, c))?;
-    let grid = ((c * c).div_ceil(SUM_BLOCK), 1, 1);
-    let launch =
-        Launch { source: SOURCE, kernel: "gram_finish", grid, block: SUM_BLOCK, shared: 0 };
-    let args = [Arg::In(&sums), Arg::Out(&covariance), Arg::size(rows), Arg::size(c * c)];
-    gpu.launch(&launch, &args)?;
+    let covariance = divided(gpu, &sums, rows, (c, c))?;
     Ok(GpuGram { mean, covariance })
 }
 
@@ -59,13 +52,6 @@ impl GpuGram {
         let (c, c_out) = w.dims2()?;
         let product = self.times(gpu, w)?;
         let (mean, variance) = (gpu.output(c_out)?, gpu.output(c_out)?);
-        let launch = Launch {
-            source: SOURCE,
-            kernel: "gram_moments",
-            grid: (c_out.div_ceil(WARP), 1, 1),
-            block: SUM_BLOCK,
-            shared: SUM_SHARED,
-        };
         let args = [
             Arg::In(&self.mean),
             Arg::In(&product),
@@ -75,7 +61,7 @@ impl GpuGram {
             Arg::size(c),
             Arg::size(c_out),
         ];
-        gpu.launch(&launch, &args)?;
+        gpu.launch(&Launch::columns(SOURCE, "gram_moments", c_out), &args)?;
         Ok(Moments { mean, variance, count: rows })
     }
 

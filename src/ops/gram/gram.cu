@@ -4,6 +4,9 @@
 #define GRAM_ROWS 32
 #define GRAM_SIDE 32
 
+// Rows whose products are summed in f32 before they are added up in f64.
+#define GRAM_FLUSH 1024
+
 // Products of the centred values of 32 x 32 channels over one part of the rows -> parts [part, c, c].
 // blockIdx.x counts the squares on and below the diagonal; each is also written to its mirror image.
 // A thread sums four products.
@@ -17,8 +20,10 @@ extern "C" __global__ void gram_products(
     float mean_i = i < c ? mean[i] : 0.0f, mean_j = j < c ? mean[j] : 0.0f;
     int ty = threadIdx.x / 16, tx = threadIdx.x % 16;
     float sums[2][2] = {{0.0f, 0.0f}, {0.0f, 0.0f}};
-    int end = min(int(blockIdx.y + 1) * part_rows, rows);
-    for (int first = blockIdx.y * part_rows; first < end; first += GRAM_ROWS) {
+    double totals[2][2] = {{0.0, 0.0}, {0.0, 0.0}};
+    int begin = blockIdx.y * part_rows;
+    int end = min(begin + part_rows, rows);
+    for (int first = begin; first < end; first += GRAM_ROWS) {
         __syncthreads();
         for (int r = ROW; r < GRAM_ROWS; r += ROWS) {
             const float* from = x + (size_t)(first + r) * c;
@@ -38,22 +43,24 @@ extern "C" __global__ void gram_products(
                 }
             }
         }
+        int next = first + GRAM_ROWS;
+        if ((next - begin) % GRAM_FLUSH != 0 && next < end) continue;
+        UNROLL for (int m = 0; m < 2; m++) {
+            UNROLL for (int n = 0; n < 2; n++) {
+                totals[m][n] += sums[m][n];
+                sums[m][n] = 0.0f;
+            }
+        }
     }
     double* to = parts + (size_t)blockIdx.y * c * c;
     UNROLL for (int m = 0; m < 2; m++) {
         UNROLL for (int n = 0; n < 2; n++) {
             int row = down * GRAM_SIDE + ty + 16 * m, column = across * GRAM_SIDE + tx + 16 * n;
             if (row >= c || column >= c) continue;
-            to[(size_t)row * c + column] = sums[m][n];
-            if (across != down) to[(size_t)column * c + row] = sums[m][n];
+            to[(size_t)row * c + column] = totals[m][n];
+            if (across != down) to[(size_t)column * c + row] = totals[m][n];
         }
     }
-}
-
-// Sums of products over `rows` rows -> covariance, `count` values.
-extern "C" __global__ void gram_finish(const double* sums, float* covariance, int rows, int count) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count) covariance[i] = (float)(sums[i] / rows);
 }
 
 // mean [c] and product = covariance w [c, c_out] -> mean w and diag(w^T covariance w) [c_out]. A block

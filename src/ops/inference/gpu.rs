@@ -10,8 +10,8 @@ use crate::ops::depthwise::{self, Expand};
 use crate::ops::gpu::{Arg, Gpu, Launch, Source, chunk_images, source};
 use crate::ops::host::{nhwc, rows_of};
 use crate::ops::norm::{Norm, PreActivation};
-use crate::ops::project::SqueezeExciteWeights;
 use crate::ops::project::gpu::Projection;
+use crate::ops::project::{Operands, SqueezeExciteWeights};
 use crate::ops::subsample::{self, Grid};
 use crate::ops::{matmul, pad, pool, scale};
 use crate::space::{Activation, conv_out};
@@ -168,8 +168,8 @@ impl InvertedResidual {
             let (z, _) = depthwise::forward(&x, expand, &self.filter, self.stride, false)?;
             let input = PreActivation { z, norm: self.norm.clone() };
             let squeeze_excite = self.squeeze_excite.as_ref();
-            Projection { gpu, input: &input, mask: None, squeeze_excite, w: &self.project }
-                .forward_into(&y)?;
+            let operands = Operands { input: &input, mask: None, squeeze_excite, w: &self.project };
+            Projection { gpu, operands }.forward_into(&y)?;
             let added = self.residual.then_some(&x);
             finish(gpu, &y, Some(&self.bias), self.activation, added)?;
         }

@@ -1,7 +1,7 @@
 //! Cross-entropy on a GPU: one kernel with a warp per image, one that adds up the images.
 
 use super::{CrossEntropy, Labels};
-use crate::ops::gpu::{Arg, Deferred, Gpu, Launch, SUM_BLOCK, Source, WARP, source, upload};
+use crate::ops::gpu::{Arg, Deferred, Gpu, Launch, Source, WARP, source, upload};
 use candle_core::{Result, Tensor};
 
 const SOURCE: &Source = &source!("loss");
@@ -34,13 +34,7 @@ pub(super) fn cross_entropy(
     args.extend([Arg::size(n), Arg::size(classes), Arg::Float(high)]);
     args.push(Arg::Float((smoothing - f64::from(high)) as f32));
     gpu.launch(&launch, &args)?;
-    let launch = Launch {
-        source: SOURCE,
-        kernel: "cross_entropy_total",
-        grid: (1, 1, 1),
-        block: SUM_BLOCK,
-        shared: SUM_BLOCK / WARP * size_of::<f64>(),
-    };
-    gpu.launch(&launch, &[Arg::In(&parts), Arg::Out(&numbers), Arg::size(n)])?;
+    let args = [Arg::In(&parts), Arg::Out(&numbers), Arg::size(n)];
+    gpu.launch(&Launch::one(SOURCE, "cross_entropy_total"), &args)?;
     Ok(CrossEntropy { numbers: Deferred::pairs(numbers), dlogits })
 }

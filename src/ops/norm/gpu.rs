@@ -3,20 +3,14 @@
 use super::{
     BranchGradients, EPSILON, GatedSum, Norm, NormGradients, NormWanted, PreActivation, Running,
 };
-use crate::ops::gpu::{Arg, Gpu, Launch, Parts, SUM_BLOCK, SUM_SHARED, Source, source, total};
+use crate::ops::gpu::{Arg, Gpu, Launch, Parts, Source, source, total};
 use crate::ops::host::rows_of;
 use crate::ops::sums::Moments;
 use candle_core::{Result, Tensor};
 
 const SOURCE: &Source = &source!("norm");
 
-const FINISH_BACKWARD: Launch = Launch {
-    source: SOURCE,
-    kernel: "norm_finish_backward",
-    grid: (1, 1, 1),
-    block: SUM_BLOCK,
-    shared: SUM_SHARED,
-};
+const FINISH_BACKWARD: Launch = Launch::one(SOURCE, "norm_finish_backward");
 
 pub(super) fn moments(gpu: &Gpu, z: &Tensor) -> Result<Moments> {
     let (rows, c) = rows_of(z)?;
@@ -32,13 +26,8 @@ pub(in crate::ops) fn finish_moments(gpu: &Gpu, sums: &Tensor, rows: usize) -> R
     let c = sums.elem_count() / 2;
     let (mean, variance) = (gpu.output(c)?, gpu.output(c)?);
     let args = [Arg::In(sums), Arg::Out(&mean), Arg::Out(&variance), Arg::size(rows), Arg::size(c)];
-    gpu.launch(&channels("norm_finish_moments", c), &args)?;
+    gpu.launch(&Launch::values(SOURCE, "norm_finish_moments", c), &args)?;
     Ok(Moments { mean, variance, count: rows })
-}
-
-/// The launch of a kernel with a thread for each channel.
-fn channels(kernel: &'static str, c: usize) -> Launch {
-    Launch { source: SOURCE, kernel, grid: (c.div_ceil(128), 1, 1), block: 128, shared: 0 }
 }
 
 pub(super) fn inverse_deviation(gpu: &Gpu, variance: &Tensor) -> Result<Tensor> {
@@ -46,7 +35,7 @@ pub(super) fn inverse_deviation(gpu: &Gpu, variance: &Tensor) -> Result<Tensor> 
     let inverse = gpu.output(variance.shape())?;
     let epsilon = Arg::Float(EPSILON as f32);
     let args = [Arg::In(variance), Arg::Out(&inverse), epsilon, Arg::size(c)];
-    gpu.launch(&channels("norm_inverse_deviation", c), &args)?;
+    gpu.launch(&Launch::values(SOURCE, "norm_inverse_deviation", c), &args)?;
     Ok(inverse)
 }
 
@@ -75,7 +64,7 @@ pub(super) fn follow(
         Arg::Float(EPSILON as f32),
         Arg::size(c),
     ];
-    gpu.launch(&channels("norm_follow", c), &args)?;
+    gpu.launch(&Launch::values(SOURCE, "norm_follow", c), &args)?;
     Ok((inverse, moved))
 }
 

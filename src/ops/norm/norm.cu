@@ -4,23 +4,17 @@
 // Sum z and sum z^2 of one part -> parts [part, 2, c].
 extern "C" __global__ void norm_moments(const float* z, double* parts, int rows, int c, int part_rows) {
     SHARED(double, shared);
-    int j = blockIdx.x * WARP + COLUMN;
-    int first = blockIdx.y * part_rows;
-    int end = min(first + part_rows, rows);
-    float sum = 0.0f, squares = 0.0f;
+    SumPart part = rows_part(rows, part_rows, c);
+    int j = part.j;
+    float sums[2] = {0.0f, 0.0f};
     if (j < c) {
-        for (int row = first + ROW; row < end; row += ROWS) {
+        for (int row = part.first + ROW; row < part.end; row += ROWS) {
             float value = z[(size_t)row * c + j];
-            sum += value;
-            squares = fmaf(value, value, squares);
+            sums[0] += value;
+            sums[1] = fmaf(value, value, sums[1]);
         }
     }
-    double total = column_sum(sum, shared);
-    double total_squares = column_sum(squares, shared);
-    if (ROW == 0 && j < c) {
-        parts[(size_t)blockIdx.y * 2 * c + j] = total;
-        parts[(size_t)blockIdx.y * 2 * c + c + j] = total_squares;
-    }
+    put_sums(sums, parts, part, c, shared);
 }
 
 // Sums [2, c] over `rows` rows -> mean and biased variance [c].
@@ -84,51 +78,39 @@ extern "C" __global__ void norm_backward_sums(
     const float* z, const float* mean, const float* inverse, const float* gamma, const float* beta,
     const float* dy, double* parts, int function, int rows, int c, int part_rows) {
     SHARED(double, shared);
-    int j = blockIdx.x * WARP + COLUMN;
-    int first = blockIdx.y * part_rows;
-    int end = min(first + part_rows, rows);
-    float value = 0.0f, slope = 0.0f, slope_z = 0.0f;
+    SumPart part = rows_part(rows, part_rows, c);
+    int j = part.j;
+    float sums[3] = {0.0f, 0.0f, 0.0f};
     if (j < c) {
         float scale = gamma[j] * inverse[j];
         float mu = mean[j];
         float shift = beta[j] - mu * scale;
-        for (int row = first + ROW; row < end; row += ROWS) {
+        for (int row = part.first + ROW; row < part.end; row += ROWS) {
             size_t i = (size_t)row * c + j;
             float d = dy[i];
             float u = fmaf(z[i], scale, shift);
             float q = d * derivative(function, u);
-            value = fmaf(d, activate(function, u), value);
-            slope += q;
-            slope_z = fmaf(q, z[i] - mu, slope_z);
+            sums[0] = fmaf(d, activate(function, u), sums[0]);
+            sums[1] += q;
+            sums[2] = fmaf(q, z[i] - mu, sums[2]);
         }
     }
-    double values = column_sum(value, shared);
-    double slopes = column_sum(slope, shared);
-    double slopes_z = column_sum(slope_z, shared);
-    if (ROW == 0 && j < c) {
-        double* to = parts + (size_t)blockIdx.y * 3 * c;
-        to[j] = values;
-        to[c + j] = slopes;
-        to[2 * c + j] = slopes_z;
-    }
+    put_sums(sums, parts, part, c, shared);
 }
 
 // Sum dy x of one part -> parts [part, c].
 extern "C" __global__ void norm_identity_sums(
     const float* x, const float* dy, double* parts, int rows, int c, int part_rows) {
     SHARED(double, shared);
-    int j = blockIdx.x * WARP + COLUMN;
-    int first = blockIdx.y * part_rows;
-    int end = min(first + part_rows, rows);
-    float sum = 0.0f;
-    if (j < c) {
-        for (int row = first + ROW; row < end; row += ROWS) {
-            size_t i = (size_t)row * c + j;
-            sum = fmaf(dy[i], x[i], sum);
+    SumPart part = rows_part(rows, part_rows, c);
+    float sum[1] = {0.0f};
+    if (part.j < c) {
+        for (int row = part.first + ROW; row < part.end; row += ROWS) {
+            size_t i = (size_t)row * c + part.j;
+            sum[0] = fmaf(dy[i], x[i], sum[0]);
         }
     }
-    double total = column_sum(sum, shared);
-    if (ROW == 0 && j < c) parts[(size_t)blockIdx.y * c + j] = total;
+    put_sums(sum, parts, part, c, shared);
 }
 
 // One block. From the sums [3, c] of a branch, or [1, c] of the identity where there is no gamma:

@@ -1,17 +1,16 @@
 //! The backward pass of the projection, the squeeze-excite, the mask and the batch norm.
 
 use super::{
-    HostSqueezeExcite, Reader, SqueezeExciteGates, SqueezeExciteWeights, add_vector_matrix,
-    scale_rows,
+    HostSqueezeExcite, Operands, Reader, Sizes, SqueezeExciteGates, add_vector_matrix, scale_rows,
 };
 use crate::ops::activation::{ActivationFn, by_activation, differentiate, evaluate};
-use crate::ops::host::{Host, Scratch, nhwc, tensor, to_fill};
+use crate::ops::host::{Host, Scratch, tensor, to_fill};
 use crate::ops::lanes::{
     self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
     one_row_at_a_time, store_some,
 };
 use crate::ops::matmul::outer;
-use crate::ops::norm::{InputGradientRows, PreActivation};
+use crate::ops::norm::InputGradientRows;
 use crate::ops::sums::{ChannelSums, sum_parts};
 use crate::space::Activation;
 use crate::tiling::{chunk_images, projection_rows};
@@ -33,7 +32,7 @@ pub struct ProjectGradients {
     pub squeeze_excite: Option<SqueezeExciteGradients>,
 }
 
-/// Gradients of [`SqueezeExciteWeights`], in the shapes of its tensors.
+/// Gradients of [`super::SqueezeExciteWeights`], in the shapes of its tensors.
 pub struct SqueezeExciteGradients {
     pub squeeze: Tensor,
     pub squeeze_bias: Tensor,
@@ -44,20 +43,17 @@ pub struct SqueezeExciteGradients {
 
 /// [`super::backward`] on the CPU, of checked operands.
 pub(super) fn backward(
-    input: &PreActivation,
-    mask: Option<&Tensor>,
-    squeeze_excite: Option<&SqueezeExciteWeights>,
-    w: &Tensor,
+    operands: Operands<'_>,
+    Sizes { n, h, w, c, c_out }: Sizes,
     dy: &Tensor,
     weights_wanted: bool,
 ) -> Result<ProjectGradients> {
-    let (n, h, width, c) = nhwc(&input.z)?;
-    let c_out = w.dim(1)?;
-    let (zs, dys) = (Host::of(&input.z)?, Host::of(dy)?);
-    let reader = Reader::of(input, mask, squeeze_excite)?;
+    let z = &operands.input.z;
+    let (zs, dys) = (Host::of(z)?, Host::of(dy)?);
+    let reader = Reader::of(operands, c)?;
     let back = reader.squeeze_excite.as_ref().map(Transposed::of);
-    let w_back = lanes::pack_transposed(&Host::of(w)?, c, c_out);
-    let pixels = h * width;
+    let w_back = lanes::pack_transposed(&Host::of(operands.w)?, c, c_out);
+    let pixels = h * w;
     let shared = ProjectShared { reader: &reader, back, pixels, c_out, w: &w_back };
     // SAFETY: the product of every row is stored.
     #[allow(unsafe_code)]
@@ -80,7 +76,7 @@ pub(super) fn backward(
     InputGradientRows::new(&reader.norm, factor, sums, n * pixels).finish(c, &zs, &mut q);
     let row = |values: &[f64]| tensor(values.iter().map(|v| *v as f32).collect(), c);
     Ok(ProjectGradients {
-        dz: tensor(q, input.z.shape())?,
+        dz: tensor(q, z.shape())?,
         dgamma: row(&dgamma)?,
         dbeta: row(total.slopes.first())?,
         dmask: row(total.mask.first())?,

@@ -3,25 +3,21 @@
 //! The hidden map a exists for a chunk of images at a time. The backward pass computes it again for the
 //! gradient of w.
 
-use super::{ProjectGradients, SqueezeExciteGradients, SqueezeExciteWeights};
+use super::{Operands, ProjectGradients, Sizes, SqueezeExciteGradients, SqueezeExciteWeights};
 use crate::ops::activation::argument;
 use crate::ops::gpu::{
     Arg, Gpu, ImageParts, Launch, Matrix, Parts, Source, chunk_images, source, sum_columns, total,
 };
 use crate::ops::host::nhwc;
-use crate::ops::norm::PreActivation;
 use crate::ops::norm::gpu::{finish_input_gradient, finish_sums, norm_rows};
 use candle_core::{Result, Tensor};
 
 const SOURCE: &Source = &source!("project");
 
-/// The operands of [`super::forward`], checked.
+/// A projection of checked operands.
 pub(in crate::ops) struct Projection<'a> {
     pub gpu: &'a Gpu,
-    pub input: &'a PreActivation,
-    pub mask: Option<&'a Tensor>,
-    pub squeeze_excite: Option<&'a SqueezeExciteWeights>,
-    pub w: &'a Tensor,
+    pub operands: Operands<'a>,
 }
 
 /// Images `first..first + images` of a batch.
@@ -68,35 +64,38 @@ impl Chunk {
 
 impl Projection<'_> {
     /// y `[n, h, w, c_out]`.
-    pub(super) fn forward(&self) -> Result<Tensor> {
-        let (n, h, w, _) = nhwc(&self.input.z)?;
-        let y = self.gpu.output((n, h, w, self.w.dim(1)?))?;
+    pub(super) fn forward(&self, Sizes { n, h, w, c_out, .. }: Sizes) -> Result<Tensor> {
+        let y = self.gpu.output((n, h, w, c_out))?;
         self.forward_into(&y)?;
         Ok(y)
     }
 
     /// Writes y `[n, h, w, c_out]`.
     pub(in crate::ops) fn forward_into(&self, y: &Tensor) -> Result<()> {
-        let (n, h, w, c) = nhwc(&self.input.z)?;
-        let c_out = self.w.dim(1)?;
+        let Operands { input, squeeze_excite, w: weight, .. } = self.operands;
+        let ((n, h, w, c), c_out) = (nhwc(&input.z)?, weight.dim(1)?);
         let chunks = Chunk::all(n, h * w * c);
         let scratch = self.scratch(&chunks)?;
         for chunk in chunks {
             let rows = chunk.images * h * w;
-            let (z, y) = (chunk.of(&self.input.z)?, chunk.of(y)?);
-            let gates = self.squeeze_excite.map(|layers| self.gates(layers, &z)).transpose()?;
+            let (z, y) = (chunk.of(&input.z)?, chunk.of(y)?);
+            let gates = squeeze_excite.map(|layers| self.gates(layers, &z)).transpose()?;
             self.activate(&z, gates.as_ref(), &scratch)?;
             let a = Matrix::new(&scratch, rows, c);
             let to = Matrix::new(&y, rows, c_out);
-            self.gpu.matmul(a, Matrix::new(self.w, c, c_out), to, false)?;
+            self.gpu.matmul(a, Matrix::new(weight, c, c_out), to, false)?;
         }
         Ok(())
     }
 
-    pub(super) fn backward(&self, dy: &Tensor, weights_wanted: bool) -> Result<ProjectGradients> {
-        let gpu = self.gpu;
-        let (n, h, w, c) = nhwc(&self.input.z)?;
-        let (pixels, c_out) = (h * w, self.w.dim(1)?);
+    pub(super) fn backward(
+        &self,
+        Sizes { n, h, w, c, c_out }: Sizes,
+        dy: &Tensor,
+        weights_wanted: bool,
+    ) -> Result<ProjectGradients> {
+        let (gpu, pixels) = (self.gpu, h * w);
+        let Operands { input, mask, squeeze_excite, w: weight } = self.operands;
         let q = gpu.output((n, h, w, c))?;
         let chunks = Chunk::all(n, pixels * c);
         let scratch = weights_wanted.then(|| self.scratch(&chunks)).transpose()?;
@@ -106,14 +105,14 @@ impl Projection<'_> {
         let (mut images, mut first_part) = (Vec::new(), 0);
         for (chunk, parts) in chunks.into_iter().zip(parts) {
             let rows = chunk.images * pixels;
-            let (z, q) = (chunk.of(&self.input.z)?, chunk.of(&q)?);
+            let (z, q) = (chunk.of(&input.z)?, chunk.of(&q)?);
             let dy = chunk.of(dy)?;
             let dy = Matrix::new(&dy, rows, c_out);
-            gpu.matmul(dy, Matrix::new(self.w, c, c_out).t(), Matrix::new(&q, rows, c), false)?;
+            gpu.matmul(dy, Matrix::new(weight, c, c_out).t(), Matrix::new(&q, rows, c), false)?;
             let sums = sums.narrow(0, first_part, parts.parts)?;
             first_part += parts.parts;
             let mut rows_of = None;
-            if let Some(layers) = self.squeeze_excite {
+            if let Some(layers) = squeeze_excite {
                 let gates = self.gates(layers, &z)?;
                 let (rows, dpooled) = self.through_gates(layers, &z, &q, &gates)?;
                 images.push(rows);
@@ -127,34 +126,34 @@ impl Projection<'_> {
         }
         drop(scratch);
         let sums = total(gpu, &sums)?;
-        let finished = finish_sums(gpu, &self.input.norm, self.mask, &sums, n * pixels)?;
-        finish_input_gradient(gpu, &self.input.z, &finished.rows, &q)?;
+        let finished = finish_sums(gpu, &input.norm, mask, &sums, n * pixels)?;
+        finish_input_gradient(gpu, &input.z, &finished.rows, &q)?;
         Ok(ProjectGradients {
             dz: q,
             dgamma: finished.dgamma,
             dbeta: finished.dbeta,
             dmask: finished.dmask,
             dw,
-            squeeze_excite: self.squeeze_excite.map(|_| weights(gpu, &images)).transpose()?,
+            squeeze_excite: squeeze_excite.map(|_| weights(gpu, &images)).transpose()?,
         })
     }
 
     /// Working memory for a of the largest chunk, which is the first.
     fn scratch(&self, chunks: &[Chunk]) -> Result<Tensor> {
-        let (_, h, w, c) = nhwc(&self.input.z)?;
+        let (_, h, w, c) = nhwc(&self.operands.input.z)?;
         self.gpu.output((chunks.first().map_or(0, |chunk| chunk.images), h, w, c))
     }
 
     /// What every kernel that computes a reads.
     fn reads<'b>(&'b self, z: &'b Tensor) -> Vec<Arg<'b>> {
         let mut args = vec![Arg::In(z)];
-        args.extend(norm_rows(&self.input.norm));
-        args.push(Arg::maybe(self.mask));
+        args.extend(norm_rows(&self.operands.input.norm));
+        args.push(Arg::maybe(self.operands.mask));
         args
     }
 
     fn activation(&self) -> Arg<'static> {
-        argument(self.input.norm.activation)
+        argument(self.operands.input.norm.activation)
     }
 
     /// a ∘ s(a) of these images, at the beginning of `to`.
@@ -175,8 +174,8 @@ impl Projection<'_> {
         let means = gpu.output((parts.parts, n, c))?;
         let mut args = self.reads(z);
         args.extend([Arg::Out(&means), self.activation(), Arg::Float(1.0 / pixels as f32)]);
-        args.extend([pixels, parts.pixels, c].map(Arg::size));
-        gpu.launch(&parts.launch(SOURCE, "project_pool", n, c), &args)?;
+        args.extend(parts.sizes());
+        gpu.launch(&parts.launch(SOURCE, "project_pool"), &args)?;
         let pooled = parts.total(gpu, &means)?;
 
         let [hidden, masked] = [gpu.output((n, squeezed))?, gpu.output((n, squeezed))?];
@@ -209,8 +208,8 @@ impl Projection<'_> {
         let draw = gpu.output((parts.parts, n, c))?;
         let mut args = self.reads(z);
         args.extend([Arg::In(d), Arg::In(&gates.raw), Arg::Out(&draw), self.activation()]);
-        args.extend([pixels, parts.pixels, c].map(Arg::size));
-        gpu.launch(&parts.launch(SOURCE, "project_gate_gradient", n, c), &args)?;
+        args.extend(parts.sizes());
+        gpu.launch(&parts.launch(SOURCE, "project_gate_gradient"), &args)?;
         let draw = parts.total(gpu, &draw)?;
 
         let [dhidden, mask] = [gpu.output((n, squeezed))?, gpu.output((n, squeezed))?];

@@ -49,24 +49,20 @@ extern "C" __global__ void project_activate(
 // channels of one part of one image.
 extern "C" __global__ void project_pool(
     const float* z, const float* mean, const float* inverse, const float* gamma, const float* beta,
-    const float* mask, float* means, int function, float share, int pixels, int part_pixels, int c) {
+    const float* mask, float* means, int function, float share, int images, int pixels,
+    int part_pixels, int c) {
     SHARED(double, shared);
-    int j = blockIdx.x * WARP + COLUMN;
-    int image = blockIdx.y, images = gridDim.y;
-    int first = blockIdx.z * part_pixels;
-    int end = min(first + part_pixels, pixels);
+    SumPart part = image_part(images, pixels, part_pixels, c);
+    int j = part.j;
     float sum = 0.0f;
     if (j < c) {
         ProjectChannel channel = project_channel(mean, inverse, gamma, beta, mask, j);
-        const float* from = z + (size_t)image * pixels * c + j;
-        for (int pixel = first + ROW; pixel < end; pixel += ROWS) {
-            sum += project_value(channel, function, from[(size_t)pixel * c]);
+        for (int row = part.first + ROW; row < part.end; row += ROWS) {
+            sum += project_value(channel, function, z[(size_t)row * c + j]);
         }
     }
     double total = column_sum(sum, shared);
-    if (ROW == 0 && j < c) {
-        means[((size_t)blockIdx.z * images + image) * c + j] = (float)(total * share);
-    }
+    if (ROW == 0 && j < c) means[(size_t)part.number * c + j] = (float)(total * share);
 }
 
 // Adds the bias to hidden [n, squeezed]; masked = act(hidden) m'.
@@ -101,26 +97,23 @@ extern "C" __global__ void project_excite(
 // each image's pixels -> draw [part, n, c]. Divided among blocks as in `project_pool`.
 extern "C" __global__ void project_gate_gradient(
     const float* z, const float* mean, const float* inverse, const float* gamma, const float* beta,
-    const float* mask, const float* d, const float* raw, float* draw, int function, int pixels,
-    int part_pixels, int c) {
+    const float* mask, const float* d, const float* raw, float* draw, int function, int images,
+    int pixels, int part_pixels, int c) {
     SHARED(double, shared);
-    int j = blockIdx.x * WARP + COLUMN;
-    int image = blockIdx.y, images = gridDim.y;
-    int first = blockIdx.z * part_pixels;
-    int end = min(first + part_pixels, pixels);
+    SumPart part = image_part(images, pixels, part_pixels, c);
+    int j = part.j;
     float sum = 0.0f;
     if (j < c) {
         ProjectChannel channel = project_channel(mean, inverse, gamma, beta, mask, j);
-        size_t from = (size_t)image * pixels * c + j;
-        for (int pixel = first + ROW; pixel < end; pixel += ROWS) {
-            size_t i = from + (size_t)pixel * c;
+        for (int row = part.first + ROW; row < part.end; row += ROWS) {
+            size_t i = (size_t)row * c + j;
             sum = fmaf(project_value(channel, function, z[i]), d[i], sum);
         }
     }
     double total = column_sum(sum, shared);
     if (ROW == 0 && j < c) {
-        float slope = derivative(HSIGMOID, raw[(size_t)image * c + j]);
-        draw[((size_t)blockIdx.z * images + image) * c + j] = (float)(total * slope);
+        float slope = derivative(HSIGMOID, raw[(size_t)(part.number % images) * c + j]);
+        draw[(size_t)part.number * c + j] = (float)(total * slope);
     }
 }
 
@@ -147,22 +140,21 @@ extern "C" __global__ void project_backward(
     const float* mask, const float* gates, const float* dpooled, float* q, float* a, double* parts,
     int function, float share, int pixels, int rows, int c, int part_rows) {
     SHARED(double, shared);
-    int j = blockIdx.x * WARP + COLUMN;
-    int first = blockIdx.y * part_rows;
-    int end = min(first + part_rows, rows);
-    float values = 0.0f, slopes = 0.0f, slopes_z = 0.0f;
+    SumPart part = rows_part(rows, part_rows, c);
+    int j = part.j;
+    float sums[3] = {0.0f, 0.0f, 0.0f};
     if (j < c) {
         ProjectChannel channel = project_channel(mean, inverse, gamma, beta, mask, j);
-        for (int from = first + ROW; from < end; from += BATCH * ROWS) {
+        for (int from = part.first + ROW; from < part.end; from += BATCH * ROWS) {
             float zs[BATCH], ds[BATCH];
             for (int k = 0; k < BATCH; k++) {
                 int row = from + k * ROWS;
-                zs[k] = row < end ? z[(size_t)row * c + j] : 0.0f;
-                ds[k] = row < end ? q[(size_t)row * c + j] : 0.0f;
+                zs[k] = row < part.end ? z[(size_t)row * c + j] : 0.0f;
+                ds[k] = row < part.end ? q[(size_t)row * c + j] : 0.0f;
             }
             for (int k = 0; k < BATCH; k++) {
                 int row = from + k * ROWS;
-                if (row >= end) break;
+                if (row >= part.end) break;
                 size_t i = (size_t)row * c + j;
                 float u = fmaf(zs[k], channel.scale, channel.shift);
                 float value = activate(function, u);
@@ -175,19 +167,11 @@ extern "C" __global__ void project_backward(
                 if (a) a[i] = value * channel.mask * gate;
                 float slope = d * derivative(function, u);
                 q[i] = slope;
-                values = fmaf(d, value, values);
-                slopes += slope;
-                slopes_z = fmaf(slope, zs[k] - channel.mean, slopes_z);
+                sums[0] = fmaf(d, value, sums[0]);
+                sums[1] += slope;
+                sums[2] = fmaf(slope, zs[k] - channel.mean, sums[2]);
             }
         }
     }
-    double value = column_sum(values, shared);
-    double slope = column_sum(slopes, shared);
-    double slope_z = column_sum(slopes_z, shared);
-    if (ROW == 0 && j < c) {
-        double* to = parts + (size_t)blockIdx.y * 3 * c;
-        to[j] = value;
-        to[c + j] = slope;
-        to[2 * c + j] = slope_z;
-    }
+    put_sums(sums, parts, part, c, shared);
 }

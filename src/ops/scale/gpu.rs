@@ -1,6 +1,6 @@
 //! Masks of filters and their gradients on a GPU; `scale.cu` has the kernel.
 
-use crate::ops::gpu::{Arg, Gpu, Launch, Source, WARP, source};
+use crate::ops::gpu::{Arg, Gpu, Launch, Source, source};
 use crate::ops::host::rows_of;
 use candle_core::{Result, Tensor};
 
@@ -20,13 +20,7 @@ pub(super) fn times(gpu: &Gpu, w: &Tensor, mask: &Tensor) -> Result<Tensor> {
 pub(super) fn backward_mask(gpu: &Gpu, w: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (rows, c) = rows_of(w)?;
     let dmask = gpu.output(c)?;
-    let launch = Launch {
-        source: SOURCE,
-        kernel: "scale_mask_gradient",
-        grid: (c.div_ceil(WARP), 1, 1),
-        block: BLOCK,
-        shared: BLOCK * size_of::<f64>(),
-    };
+    let launch = Launch::columns(SOURCE, "scale_mask_gradient", c).with_threads(BLOCK);
     let args = [Arg::In(w), Arg::In(dy), Arg::Out(&dmask), Arg::size(rows), Arg::size(c)];
     gpu.launch(&launch, &args)?;
     Ok(dmask)

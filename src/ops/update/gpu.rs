@@ -1,7 +1,7 @@
 //! Updates on a GPU. SGD, norms and copies take one launch for up to a thousand tensors.
 
 use super::{SgdOperands, SgdStep};
-use crate::ops::gpu::{Arg, Deferred, Gpu, Launch, Operands, Source, TensorList, WARP, source};
+use crate::ops::gpu::{Arg, Deferred, Gpu, Launch, Operands, Source, TensorList, source};
 use candle_core::{Result, Tensor, bail};
 
 const SOURCE: &Source = &source!("update");
@@ -104,13 +104,7 @@ fn finish_squares(
         let own = parts.narrow(0, list.blocks_before, list.blocks)?;
         list.launch(gpu, SOURCE, "squares_of_tensors", [Arg::Out(&own)])?;
     }
-    let launch = Launch {
-        source: SOURCE,
-        kernel: "finish_squares",
-        grid: (1, 1, 1),
-        block: FINISH_BLOCK,
-        shared: FINISH_BLOCK / WARP * size_of::<f64>(),
-    };
+    let launch = Launch::one(SOURCE, "finish_squares").with_threads(FINISH_BLOCK);
     let count = Arg::Unsigned(blocks as u32);
     gpu.launch(&launch, &[Arg::In(&parts), pair, scale, count, Arg::Float(bound as f32)])
 }

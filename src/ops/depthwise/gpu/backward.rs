@@ -2,9 +2,9 @@
 //! the raw hidden map, then the products with q.
 
 use super::batch_sums::BatchSums;
-use super::{Divided, Front, SOURCE, Tiles};
+use super::{Divided, Front, Tiles};
 use crate::ops::depthwise::{DepthwiseGradients, DepthwiseWanted, Expand, TileGeometry};
-use crate::ops::gpu::{Arg, Gpu, Launch, Matrix, total};
+use crate::ops::gpu::{Arg, Gpu, Matrix, divided, total};
 use candle_core::{Result, Tensor};
 
 pub(in crate::ops::depthwise) fn backward(
@@ -37,7 +37,7 @@ pub(in crate::ops::depthwise) fn backward(
     }
     let mut gradients = DepthwiseGradients { dx, dfilter: None, expand: None };
     if let Some(sums) = dfilter {
-        gradients.dfilter = Some(round(gpu, &total(gpu, &sums)?, filter)?);
+        gradients.dfilter = Some(divided(gpu, &total(gpu, &sums)?, 1, filter.shape())?);
     }
     if let (Some(hidden), Some(expand)) = (hidden, expand) {
         let sums = total(gpu, &hidden.sums)?;
@@ -72,7 +72,7 @@ impl Pass<'_> {
     ) -> Result<()> {
         let dy = self.dy.narrow(0, from, images)?;
         let mut args = vec![Arg::In(map)];
-        args.extend(self.front.norm());
+        args.push(self.front.norm());
         args.extend([Arg::In(&dy), Arg::Out(parts), self.outputs.shape(images, from > 0)]);
         let kernels = ["depthwise_filter_gradient_3", "depthwise_filter_gradient_5"];
         self.front.gpu.launch(&self.outputs.launch(kernels, images), &args)
@@ -88,7 +88,7 @@ impl Pass<'_> {
     ) -> Result<()> {
         let dy = self.dy.narrow(0, from, images)?;
         let mut args = vec![Arg::In(&dy)];
-        args.extend(self.front.norm());
+        args.push(self.front.norm());
         args.extend([Arg::In(self.filter), Arg::Out(out), Arg::maybe_out(sums)]);
         args.push(self.inputs.shape(images, from > 0));
         let kernels = ["depthwise_input_gradient_3", "depthwise_input_gradient_5"];
@@ -138,16 +138,4 @@ impl Hidden {
         }
         Ok(())
     }
-}
-
-/// Sums in f64, rounded to a gradient of the shape of `like`.
-fn round(gpu: &Gpu, sums: &Tensor, like: &Tensor) -> Result<Tensor> {
-    const BLOCK: usize = 256;
-    let gradient = gpu.output(like.shape())?;
-    let count = like.elem_count();
-    let grid = (count.div_ceil(BLOCK), 1, 1);
-    let launch =
-        Launch { source: SOURCE, kernel: "depthwise_round", grid, block: BLOCK, shared: 0 };
-    gpu.launch(&launch, &[Arg::In(sums), Arg::Out(&gradient), Arg::size(count)])?;
-    Ok(gradient)
 }

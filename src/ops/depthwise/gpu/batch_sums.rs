@@ -2,19 +2,13 @@
 //! `batch_sums.cu` has the kernels, and the formulas are at the head of `depthwise.rs`.
 
 use crate::ops::depthwise::{Expand, ExpandGradients};
-use crate::ops::gpu::{Arg, Gpu, Launch, Matrix, SUM_BLOCK, SUM_SHARED, Source, WARP, source};
+use crate::ops::gpu::{Arg, Gpu, Launch, Matrix, Source, source};
 use crate::ops::gram::GpuGram;
 use crate::ops::host::rows_of;
 use crate::ops::norm::gpu::norm_rows;
 use candle_core::{Result, Tensor, bail};
 
 const SOURCE: &Source = &source!("batch_sums");
-
-/// A launch on `rows` rows of c channels.
-fn map_launch(kernel: &'static str, rows: usize, c: usize) -> Launch {
-    let grid = (c.div_ceil(WARP), rows.div_ceil(4 * SUM_BLOCK / WARP).min(65535), 1);
-    Launch { source: SOURCE, kernel, grid, block: SUM_BLOCK, shared: 0 }
-}
 
 /// W s `[c_in, c]`.
 pub(super) fn scaled(gpu: &Gpu, expand: &Expand) -> Result<Tensor> {
@@ -23,7 +17,7 @@ pub(super) fn scaled(gpu: &Gpu, expand: &Expand) -> Result<Tensor> {
     let [_, inverse, gamma, _] = norm_rows(&expand.norm);
     let w = Arg::In(&expand.w);
     let args = [w, inverse, gamma, Arg::Out(&scaled), Arg::size(c_in), Arg::size(c)];
-    gpu.launch(&map_launch("expand_scale", c_in, c), &args)?;
+    gpu.launch(&Launch::map(SOURCE, "expand_scale", c_in, c), &args)?;
     Ok(scaled)
 }
 
@@ -54,13 +48,7 @@ impl<'a> BatchSums<'a> {
         let (c_in, c) = w.dims2()?;
         let (rows, _) = rows_of(self.x)?;
         let (weighted, constant) = (gpu.output((c_in, c))?, gpu.output(c_in)?);
-        let launch = Launch {
-            source: SOURCE,
-            kernel: "expand_input_terms",
-            grid: (c_in, 1, 1),
-            block: SUM_BLOCK,
-            shared: SUM_SHARED,
-        };
+        let launch = Launch::one(SOURCE, "expand_input_terms").with_blocks(c_in);
         let [mean, inverse, gamma, _] = norm_rows(&self.expand.norm);
         let mut args = vec![Arg::In(w), mean, inverse, gamma, Arg::In(self.sums)];
         args.extend([Arg::Out(&weighted), Arg::Out(&constant), Arg::size(rows), Arg::size(c)]);
@@ -76,7 +64,7 @@ impl<'a> BatchSums<'a> {
         let x = Matrix::new(self.x, rows, c_in);
         gpu.matmul(x, Matrix::new(&b, c_in, c_in), Matrix::new(dx, rows, c_in), true)?;
         let args = [Arg::In(&constant), Arg::Out(dx), Arg::size(rows), Arg::size(c_in)];
-        gpu.launch(&map_launch("expand_add_constant", rows, c_in), &args)
+        gpu.launch(&Launch::map(SOURCE, "expand_add_constant", rows, c_in), &args)
     }
 
     /// dW, dγ, dβ.
@@ -100,7 +88,7 @@ impl<'a> BatchSums<'a> {
             Arg::size(c_in),
             Arg::size(c),
         ];
-        gpu.launch(&map_launch("expand_weight_gradients", c_in, c), &args)?;
+        gpu.launch(&Launch::map(SOURCE, "expand_weight_gradients", c_in, c), &args)?;
         Ok(ExpandGradients { dw, dgamma, dbeta })
     }
 }
