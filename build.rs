@@ -30,6 +30,32 @@ fn main() {
     if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
         cuda();
     }
+    if std::env::var_os("CARGO_FEATURE_EMULATOR").is_some() {
+        let sources = gpu_sources(Path::new("src/ops"));
+        println!("cargo::rustc-env=REPRO_EMULATOR_SOURCES={:016x}", fnv1a(&sources));
+    }
+}
+
+/// The kernels and the emulator that runs them, sorted by path.
+fn gpu_sources(folder: &Path) -> Vec<u8> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let texts = paths.iter().map(|path| {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        match ending {
+            Some("cu" | "cuh" | "cpp" | "h") => std::fs::read(path).unwrap_or_default(),
+            None if path.is_dir() => gpu_sources(path),
+            _ => Vec::new(),
+        }
+    });
+    texts.collect::<Vec<_>>().concat()
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Lets the program find the toolkit's libraries where it was built, and know for which GPUs candle's

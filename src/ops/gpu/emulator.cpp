@@ -266,6 +266,14 @@ uint64_t exchange(uint64_t value, unsigned lane) {
 
 using namespace emulator;
 
+#ifdef SOURCES
+// A hash of the sources. A program loads only the library that was compiled from its own.
+extern "C" {
+extern const char emulator_sources[];
+const char emulator_sources[] = SOURCES;
+}
+#endif
+
 // Launches a kernel. Returns 0, or 1 with a message in `error`.
 extern "C" int emulator_launch(const char* name, const uint32_t* grid, const uint32_t* block,
                                uint64_t shared, const Argument* arguments, uint64_t count,

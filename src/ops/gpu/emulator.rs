@@ -14,6 +14,9 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
 use std::sync::OnceLock;
 
+/// A hash of the sources of the kernels and of the emulator, which the library was compiled with too.
+pub const SOURCES: &str = env!("REPRO_EMULATOR_SOURCES");
+
 /// The loaded library and the seed that orders threads.
 pub struct Emulator {
     launch: LaunchFn,
@@ -105,20 +108,28 @@ pub(super) fn active() -> Option<&'static Emulator> {
 fn load(library: &Path) -> Result<LaunchFn> {
     let path = CString::new(library.as_os_str().as_encoded_bytes())
         .map_err(|_| candle_core::Error::msg("a path with a NUL"))?;
-    // SAFETY: the library was built from this crate's sources; it is never unloaded. The symbol has
-    // this type.
+    // SAFETY: the library is an emulator's if it has both symbols, and then they have these types. It is
+    // never unloaded.
     #[allow(unsafe_code)]
     unsafe {
         let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
-        let symbol = if handle.is_null() {
-            std::ptr::null_mut()
-        } else {
-            libc::dlsym(handle, c"emulator_launch".as_ptr())
+        let symbol = |name: &CStr| match handle.is_null() {
+            true => std::ptr::null_mut(),
+            false => libc::dlsym(handle, name.as_ptr()),
         };
-        if symbol.is_null() {
+        let launch = symbol(c"emulator_launch");
+        if launch.is_null() {
             bail!("{}: {}", library.display(), CStr::from_ptr(libc::dlerror()).to_string_lossy());
         }
-        Ok(std::mem::transmute::<*mut c_void, LaunchFn>(symbol))
+        let sources = symbol(c"emulator_sources");
+        if sources.is_null() || CStr::from_ptr(sources.cast()).to_bytes() != SOURCES.as_bytes() {
+            bail!(
+                "{} was compiled from other sources than this program; compile it again, as \
+                 CONTRIBUTING.md describes",
+                library.display()
+            );
+        }
+        Ok(std::mem::transmute::<*mut c_void, LaunchFn>(launch))
     }
 }
 

@@ -31,7 +31,9 @@ pub use driver::{
     CudaVersion, DriverInfo, GpuInfo, GpuMemory, GpuProblem, Toolkit, check, driver_info,
 };
 #[cfg(feature = "emulator")]
-pub use emulator::{Fault, emulate, limit_memory, make_fault, on_host};
+pub use emulator::{
+    Fault, SOURCES as EMULATOR_SOURCES, emulate, limit_memory, make_fault, on_host,
+};
 pub(super) use launch::{Launch, Source, source};
 pub(super) use scratch::chunk_images;
 pub use scratch::limit_scratch;

@@ -1,5 +1,6 @@
 //! Compiles the emulator with all kernels of `src/ops` into a library, once per state of the sources.
 
+use repro::ops::gpu::EMULATOR_SOURCES;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,7 +55,7 @@ pub fn library_of(ops: &Path, build: Build) -> PathBuf {
     let headers =
         ["emulator.h", "common.cuh", "emulator.cpp", "emulator/fibres.h", "emulator/memory.h"];
     // Also what the flags below and the compiler are, so that a change of them compiles it again.
-    let mut all = format!("{build:?}{kernels}{}", include_str!("library.rs"));
+    let mut all = format!("{build:?}{EMULATOR_SOURCES}{kernels}{}", include_str!("library.rs"));
     all.push_str(&String::from_utf8_lossy(&compiler().arg("--version").output().unwrap().stdout));
     for header in headers {
         all.push_str(&fs::read_to_string(gpu.join(header)).unwrap());
@@ -104,6 +105,7 @@ fn compile(build: Build, gpu: &Path, kernels: &Path, library: &Path) {
         .arg(gpu)
         .args(["-O2", "-c", "-o"])
         .arg(&object)
+        .arg(format!("-DSOURCES=\"{EMULATOR_SOURCES}\""))
         .args(host)
         .arg(gpu.join("emulator.cpp")));
     run(compiler()
