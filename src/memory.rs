@@ -10,6 +10,7 @@ mod trace;
 
 pub use trace::{Peak, Peaks, add_scratch, begin_trace, end_trace, gradients_made, map_made};
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 /// Returns freed memory that the process still holds to the operating system, where that is possible.
@@ -36,27 +37,43 @@ pub trait TensorMemory: Send + Sync {
 
 static ELSEWHERE: OnceLock<Box<dyn TensorMemory>> = OnceLock::new();
 
+thread_local! {
+    static ON_HOST: Cell<bool> = const { Cell::new(false) };
+}
+
 /// From now on, [`live_bytes`] and [`peak_bytes`] are those of `memory` instead of the host's.
 pub fn count_by(memory: Box<dyn TensorMemory>) {
     // The program computes on one device.
     let _ = ELSEWHERE.set(memory);
 }
 
+/// Runs `f`, which computes on the CPU, with the host's counts even after [`count_by`].
+pub fn on_host<T>(f: impl FnOnce() -> T) -> T {
+    let before = ON_HOST.replace(true);
+    let result = f();
+    ON_HOST.set(before);
+    result
+}
+
+fn elsewhere() -> Option<&'static dyn TensorMemory> {
+    ELSEWHERE.get().filter(|_| !ON_HOST.get()).map(AsRef::as_ref)
+}
+
 /// Bytes allocated now.
 #[must_use]
 pub fn live_bytes() -> u64 {
-    ELSEWHERE.get().map_or_else(|| allocator::live() as u64, |memory| memory.live())
+    elsewhere().map_or_else(|| allocator::live() as u64, TensorMemory::live)
 }
 
 /// The most bytes allocated at once since the last [`reset_peak`].
 #[must_use]
 pub fn peak_bytes() -> u64 {
-    ELSEWHERE.get().map_or_else(|| allocator::peak() as u64, |memory| memory.peak())
+    elsewhere().map_or_else(|| allocator::peak() as u64, TensorMemory::peak)
 }
 
 /// Sets the peak to the bytes that are live now.
 pub fn reset_peak() {
-    match ELSEWHERE.get() {
+    match elsewhere() {
         Some(memory) => memory.reset_peak(),
         None => allocator::reset_peak(),
     }

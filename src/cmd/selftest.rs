@@ -4,16 +4,15 @@ use super::device::DeviceChoice;
 use super::ending::{Ending, Usage};
 use super::output::{message, say, stdout};
 use super::threads::start_threads;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use repro::bench::Measured;
 use repro::env::Environment;
 use repro::selftest::{self, Check, Smoke, SmokeResult};
 use repro::text;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Check a GPU: compare operators, a short search and a step with the CPU.
 #[derive(Debug, clap::Args)]
@@ -58,12 +57,13 @@ impl Report {
     }
 
     fn check(&mut self, check: &Check) {
-        let verdict = if check.passes() { "ok  " } else { "FAIL" };
+        let verdict = verdict(check.passes());
         self.failures += usize::from(!check.passes());
         self.line(&match &check.outcome {
-            Ok((worst, difference)) => {
-                format!("{verdict} {:60} {difference:.1e} {worst}", check.name)
-            }
+            Ok((worst, difference)) => format!(
+                "{verdict} {:54} {difference:.1e} of {:.0e}  {worst}",
+                check.name, check.tolerance
+            ),
             Err(error) => format!("{verdict} {}: {error}", check.name),
         });
     }
@@ -84,6 +84,11 @@ impl Report {
 /// # Errors
 /// When the GPU cannot be used, or the report cannot be written.
 pub fn run(args: &Args) -> Result<Ending> {
+    if args.device == DeviceChoice::Cpu {
+        let problem =
+            "--device cpu: a GPU is compared with the CPU; give a GPU, as in --device cuda:0";
+        bail!(Usage(problem.to_owned()));
+    }
     let threads = start_threads(args.threads)?;
     let device = args.device.open()?;
     // Before the long work, and not before the GPU can be used: an old report is overwritten.
@@ -95,19 +100,14 @@ pub fn run(args: &Args) -> Result<Ending> {
     for line in described(&environment) {
         report.line(&line);
     }
-    report.line(&format!(
-        "\nLargest difference from the CPU, as a share of the largest value; {:.0e} passes:",
-        selftest::TOLERANCE
-    ));
+    report.line(
+        "\nLargest difference from the CPU, as a share of the largest value, of what passes, and where:",
+    );
     selftest::checks(&device, |check| report.check(check));
-    let folder = std::env::temp_dir().join(format!("repro-selftest-{}", std::process::id()));
-    whole(&mut report, &folder, &device);
-    // A folder that stays behind is no failure.
-    let _ = fs::remove_dir_all(&folder);
+    whole(&mut report, &device);
     let last = match report.failures {
         0 => "\nEverything agrees with the CPU.".to_owned(),
-        1 => "\n1 check failed.".to_owned(),
-        several => format!("\n{several} checks failed."),
+        failures => format!("\n{} failed.", text::plural(failures, "check")),
     };
     report.line(&last);
     if let Some(error) = report.problem {
@@ -120,16 +120,20 @@ pub fn run(args: &Args) -> Result<Ending> {
 fn described(e: &Environment) -> Vec<String> {
     let revision = e.git_revision.as_deref().unwrap_or("unknown revision");
     let dirty = if e.git_dirty == Some(true) { " with uncommitted changes" } else { "" };
+    let threads = text::plural(e.threads, "thread");
     vec![
         format!("program  repro {}, {revision}{dirty}; {}; {}", e.version, e.rustc, e.libraries),
         format!("device   {}", e.device_with_model()),
-        format!("machine  {}; {} ({}), {} threads", e.os, e.cpu, e.instructions, e.threads),
+        format!("machine  {}; {} ({}), {threads}", e.os, e.cpu, e.instructions),
     ]
 }
 
 /// The search and the step.
-fn whole(report: &mut Report, folder: &Path, device: &Device) {
-    let Some(smoke) = report.part("the pictures", Smoke::new(folder)) else { return };
+fn whole(report: &mut Report, device: &Device) {
+    let Some(smoke) = report.part("the pictures", Smoke::new()) else { return };
+    if let Some(check) = report.part("evaluation of a network", smoke.evaluation(device)) {
+        report.check(&check);
+    }
     if let Some(result) = report.part("a short search", smoke.search(device)) {
         report.failures += usize::from(!result.passes());
         for line in search_lines(&result) {
@@ -144,18 +148,18 @@ fn whole(report: &mut Report, folder: &Path, device: &Device) {
 }
 
 fn search_lines(result: &SmokeResult) -> Vec<String> {
-    let verdict = if result.passes() { "ok  " } else { "FAIL" };
+    let verdict = verdict(result.passes());
     let mut lines = vec![format!("\n{verdict} a short search: losses of the device and the CPU")];
-    for (step, (device, cpu)) in result.device.iter().zip(&result.cpu).enumerate() {
-        let mut line = format!("     {step:2}  {device:.7}  {cpu:.7}");
-        let tolerance = SmokeResult::tolerance(step);
-        let difference = (device - cpu).abs() / cpu;
-        let _ = write!(line, "  differ by {difference:.1e}, {tolerance:.0e} passes");
-        lines.push(line);
-    }
-    let (device, cpu) = result.evaluated;
-    lines.push(format!("     test loss of a new network: {device:.7} and {cpu:.7}"));
+    let steps = result.device.iter().zip(&result.cpu).enumerate();
+    lines.extend(steps.map(|(step, (device, cpu))| {
+        let (difference, tolerance) = ((device - cpu).abs() / cpu, SmokeResult::tolerance(step));
+        format!("     {step:2}  {device:.7}  {cpu:.7}  {difference:.1e} of {tolerance:.0e}")
+    }));
     lines
+}
+
+fn verdict(passes: bool) -> &'static str {
+    if passes { "ok  " } else { "FAIL" }
 }
 
 fn step_line(name: &str, m: &Measured) -> String {

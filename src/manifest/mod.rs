@@ -16,7 +16,7 @@ mod train;
 pub(crate) mod wire;
 
 pub use crate::document::{Diagnostic, Diagnostics, Key, Overrides};
-pub use wire::{keys, load};
+pub use wire::{keys, load, parse};
 
 use crate::recipe::{DataConfig, Method, Precision, RankCorrelation, SearchConfig, TrainConfig};
 use crate::space::SearchSpace;

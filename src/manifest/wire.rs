@@ -22,14 +22,30 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Diagnostics>
         let expected = "`repro run` and `repro check` take those; give a manifest of runs here";
         return Err(Diagnostic::of_file(path, problem, expected).into());
     }
-    let manifest = document.read(|s| read(s, path))?;
+    manifest_of(&document, None)
+}
+
+/// Reads a manifest of runs that is in memory with its space; `path` is for messages.
+///
+/// # Errors
+/// All problems of both.
+pub fn parse(
+    path: &Path,
+    (text, space): (&str, &str),
+    overrides: &Overrides,
+) -> Result<Manifest, Diagnostics> {
+    manifest_of(&Document::new(path, text).with(overrides)?, Some(space))
+}
+
+fn manifest_of(document: &Document, space: Option<&str>) -> Result<Manifest, Diagnostics> {
+    let manifest = document.read(|s| read(s, document.path(), space))?;
     Ok(Manifest { text: document.full_text()?, ..manifest })
 }
 
 /// Every key of a manifest of runs, as its reader asks for them.
 #[must_use]
 pub fn keys() -> Vec<Key> {
-    document::keys(|s| read(s, Path::new("manifest.toml")))
+    document::keys(|s| read(s, Path::new("manifest.toml"), None))
 }
 
 pub(crate) fn load_document(path: &Path, overrides: &Overrides) -> Result<Document, Diagnostics> {
@@ -41,13 +57,17 @@ pub(crate) fn load_document(path: &Path, overrides: &Overrides) -> Result<Docume
     document.with(overrides)
 }
 
-fn read(s: &Section<'_>, path: &Path) -> Option<Manifest> {
+/// `space` is the text of the space file, if it need not be read.
+fn read(s: &Section<'_>, path: &Path, space: Option<&str>) -> Option<Manifest> {
     let name = s.identifier("name");
     let description = s.optional("description", |value| value.text("text in quotes"));
     let seeds = s.require("seeds", SEEDS).and_then(|value| read_seeds(&value));
     let space = s
         .require("space", "the path of a space file, relative to the manifest's folder")
-        .and_then(|value| read_space(s, &value, path));
+        .and_then(|value| match space {
+            Some(text) => s.adopt(parse_space(text, path)).map(|space| (text.to_owned(), space)),
+            None => read_space(s, &value, path),
+        });
     let mut dataset = None;
     let data = s.section("data", |s| read_data(s, &mut dataset, space.as_ref().map(|(_, s)| s)));
     let available = match (&data, dataset) {

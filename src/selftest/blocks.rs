@@ -8,6 +8,10 @@ use crate::rng::Seed;
 use crate::space::{Activation, BlockPlan, Branch};
 use candle_core::{Device, Result};
 
+/// What passes: eight times the largest difference on the emulator, over several inputs and instruction
+/// sets of the CPU (5.0e-6, in the gradient of the input's factor, a sum whose terms nearly cancel).
+const TOLERANCE: f64 = 4e-5;
+
 /// A block with several branches, and its input.
 struct Case {
     name: &'static str,
@@ -84,7 +88,7 @@ fn cases() -> Vec<Case> {
 pub(super) fn run(device: &Device, add: &mut dyn FnMut(Check)) {
     for case in cases() {
         let name = format!("block: {}", case.name);
-        add(compare(name, device, |device| case.run(device)));
+        add(compare((name, TOLERANCE), device, |device| case.run(device)));
     }
 }
 

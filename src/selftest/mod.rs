@@ -7,13 +7,10 @@ mod search;
 
 pub use search::{Smoke, SmokeResult};
 
+use crate::memory;
 use crate::ops::gpu;
 use crate::rng::Seed;
 use candle_core::{Device, Result, Tensor};
-
-/// The largest difference from the CPU that passes, as a share of the largest value of the CPU's result.
-/// Both sum the same f32 values in other orders; gradients behind a batch norm cancel to about a tenth.
-pub const TOLERANCE: f64 = 2e-4;
 
 /// One comparison of the device with the CPU.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +18,8 @@ pub struct Check {
     pub name: String,
     /// The tensor that differs most and by which share, or what failed.
     pub outcome: std::result::Result<(String, f64), String>,
+    /// The largest difference from the CPU that passes, as a share of the largest value of the CPU's
+    /// result.
     pub tolerance: f64,
 }
 
@@ -47,16 +46,21 @@ pub fn checks(device: &Device, mut done: impl FnMut(&Check)) -> Vec<Check> {
     all
 }
 
-/// Runs `f` with the CPU's kernels, whatever the device of the other runs is.
-pub fn on_cpu<T>(f: impl FnOnce() -> T) -> T {
+/// Runs `f` with the CPU's kernels and the count of the host's memory, whatever the device of the other
+/// runs is.
+fn on_cpu<T>(f: impl FnOnce() -> T) -> T {
     #[cfg(feature = "emulator")]
-    return gpu::on_host(f);
+    return memory::on_host(|| gpu::on_host(f));
     #[cfg(not(feature = "emulator"))]
-    f()
+    memory::on_host(f)
 }
 
 /// Compares what `run` computes on `device` with what it computes on the CPU.
-fn compare(name: String, device: &Device, run: impl Fn(&Device) -> Result<Outputs>) -> Check {
+fn compare(
+    (name, tolerance): (String, f64),
+    device: &Device,
+    run: impl Fn(&Device) -> Result<Outputs>,
+) -> Check {
     let outcome = (|| {
         let values = |device: &Device| {
             let outputs = run(device)?;
@@ -75,7 +79,7 @@ fn compare(name: String, device: &Device, run: impl Fn(&Device) -> Result<Output
         Ok(worst)
     })();
     let outcome = outcome.map_err(|error: candle_core::Error| error.to_string());
-    Check { name, outcome, tolerance: TOLERANCE }
+    Check { name, outcome, tolerance }
 }
 
 /// The largest difference, as a share of the largest expected value; infinite if one is not a number.

@@ -12,27 +12,37 @@ use candle_core::{Device, Result};
 /// warp, more channels than a block has threads.
 const SHAPES: [[usize; 3]; 5] = [[3, 9, 20], [2, 13, 1], [2, 8, 64], [5, 1, 33], [2, 2, 1100]];
 
+// What passes is five to ten times the largest difference on the emulator, over several inputs and
+// instruction sets of the CPU. The devices sum in other orders and fuse other operations.
+
+/// Sums of many values: 6.9e-7.
+const SUMS: f64 = 5e-6;
+/// Sums of few values, and values that a norm scales: 2.1e-7.
+const SHORT: f64 = 2e-6;
+/// Copies, sums of two values, and sums in f64: no difference. A rounding of the result passes.
+const EXACT: f64 = 2e-7;
+
 /// One operator on an input of a shape.
 type Operator = fn([usize; 3], &Device) -> Result<Outputs>;
 
-const OPERATORS: &[(&str, Operator)] = &[
-    ("matmul", matrix_product),
-    ("dense convolution", convolution),
-    ("moments", moments),
-    ("pool", pooling),
-    ("bias", biases),
-    ("pad and cut", padding),
-    ("subsample and merge", subsampling),
-    ("mask of filters", masks),
-    ("cross-entropy", loss),
-    ("SGD", sgd),
+const OPERATORS: &[(&str, Operator, f64)] = &[
+    ("matmul", matrix_product, SUMS),
+    ("dense convolution", convolution, SUMS),
+    ("moments", moments, SUMS),
+    ("pool", pooling, SUMS),
+    ("bias", biases, SUMS),
+    ("pad and cut", padding, EXACT),
+    ("subsample and merge", subsampling, EXACT),
+    ("mask of filters", masks, SHORT),
+    ("cross-entropy", loss, EXACT),
+    ("SGD", sgd, SHORT),
 ];
 
 pub(super) fn run(device: &Device, add: &mut dyn FnMut(Check)) {
-    for (name, operator) in OPERATORS {
+    for (name, operator, tolerance) in OPERATORS {
         for shape @ [n, side, c] in SHAPES {
             let name = format!("{name}, {n} x {side} x {side} x {c}");
-            add(compare(name, device, |device| operator(shape, device)));
+            add(compare((name, *tolerance), device, |device| operator(shape, device)));
         }
     }
 }

@@ -67,24 +67,24 @@ impl FinishedRun {
     }
 }
 
-/// The largest relative difference that is allowed at a step.
-type Tolerance = fn(usize) -> f64;
+// Differences that pass are five to ten times the largest that were measured, which the comments give.
 
-/// Both devices sum in another order, which is a relative error of about 1e-7 in a loss. A step of SGD
-/// with momentum 0.9 on a network with batch norm can amplify a difference of the weights; a factor of
-/// two per step is far above what was measured.
-fn sgd(step: usize) -> f64 {
-    2e-6 * 2f64.powi(step as i32)
-}
+/// Losses of weights: 1.7e-7, with other seeds and instruction sets of the CPU. Both devices sum in other
+/// orders.
+const WEIGHTS: f64 = 1e-6;
+/// Losses once the architecture parameters learn: 9.9e-6, by dmasking. Adam takes steps of one size however
+/// small a gradient is, so the rounding of a gradient near zero can change a parameter visibly.
+const ARCHITECTURE: f64 = 1e-4;
+/// Probabilities at the end, absolute: 3.3e-4, by dmasking.
+const PROBABILITIES: f64 = 2e-3;
+/// Losses of the derived network, whose weights start anew: 1.7e-8.
+const TRAIN: f64 = 1e-7;
+/// Loss of that network on test images: 9.6e-10.
+const TEST: f64 = 8e-9;
+/// Steps of the first epoch, in which the architecture parameters do not learn.
+const WARM_UP: usize = 6;
 
-/// DARTS of second order: in the first epoch only the weights learn. Then a gradient of α has the
-/// difference of two gradients, divided by a small number, which amplifies rounding errors by about
-/// 1e4, and Adam takes steps of one size however small the gradient is.
-fn second_order(step: usize) -> f64 {
-    if step < 6 { sgd(step) } else { 0.02 }
-}
-
-fn assert_close(what: &str, cpu: &[f64], gpu: &[f64], tolerance: Tolerance) {
+fn assert_close(what: &str, cpu: &[f64], gpu: &[f64], tolerance: impl Fn(usize) -> f64) {
     assert_eq!(cpu.len(), gpu.len(), "{what}");
     for (step, (cpu, gpu)) in cpu.iter().zip(gpu).enumerate() {
         let difference = (cpu - gpu).abs() / cpu.abs();
@@ -92,69 +92,57 @@ fn assert_close(what: &str, cpu: &[f64], gpu: &[f64], tolerance: Tolerance) {
     }
 }
 
-/// Whether both runs derived the same network. If not, each choice that differs is between options
-/// whose probabilities are as good as equal.
-fn same_network(cpu: &FinishedRun, gpu: &FinishedRun, tolerance: f64) -> bool {
+/// Both runs derived the same network, from probabilities that differ little.
+fn assert_same_network(cpu: &FinishedRun, gpu: &FinishedRun) {
     let (ours, theirs) = (cpu.probabilities(), gpu.probabilities());
     assert_eq!(ours.len(), theirs.len());
-    let argmax = |options: &[f64]| {
-        (0..options.len()).max_by(|a, b| options[*a].total_cmp(&options[*b])).unwrap()
-    };
-    let mut near_ties = 0;
-    for (ours, theirs) in ours.iter().zip(&theirs) {
-        for (p, q) in ours.iter().zip(theirs) {
-            assert!((p - q).abs() <= tolerance, "{ours:?} {theirs:?}");
-        }
-        near_ties += usize::from(argmax(ours) != argmax(theirs));
+    for (p, q) in ours.iter().flatten().zip(theirs.iter().flatten()) {
+        assert!((p - q).abs() <= PROBABILITIES, "{ours:?} {theirs:?}");
     }
-    let same = cpu.shown["architecture"] == gpu.shown["architecture"];
-    assert_eq!(same, near_ties == 0);
-    same
+    assert_eq!(cpu.shown["architecture"], gpu.shown["architecture"]);
 }
 
-fn assert_devices_agree(method: &str, tolerance: Tolerance, of_probabilities: f64) {
+fn assert_devices_agree(method: &str) {
     let method = format!("search.method={method}");
     let cpu = FinishedRun::new("cpu", (0, 1), &[&method]);
     let gpu = FinishedRun::new("emulated", (1, 1), &[&method]);
-    let compare = |metric: Metric, tolerance: Tolerance| {
+    let compare = |metric: Metric, tolerance: &dyn Fn(usize) -> f64| {
         assert_close(&metric.name(), &cpu.series(metric), &gpu.series(metric), tolerance);
     };
-    compare(Metric::SEARCH_STEP_LOSS, tolerance);
+    let of_search = |step| if step < WARM_UP { WEIGHTS } else { ARCHITECTURE };
+    compare(Metric::SEARCH_STEP_LOSS, &of_search);
     assert_eq!(gpu.series(Metric::SEARCH_STEP_LOSS).len(), 12);
-    compare(Metric::SEARCH_CANDIDATE_LOSS, |_| sgd(12));
+    compare(Metric::SEARCH_CANDIDATE_LOSS, &|_| WEIGHTS);
     // Costs are computed from numbers of channels, not from what the device computes.
     for metric in [Metric::SEARCH_EXECUTED_MACS, Metric::SEARCH_CANDIDATE_MACS] {
-        compare(metric, |_| 0.0);
+        compare(metric, &|_| 0.0);
     }
-    if same_network(&cpu, &gpu, of_probabilities) {
-        compare(Metric::TRAIN_STEP_LOSS, sgd);
-        compare(Metric::TEST_LOSS, |_| sgd(7));
-        for cost in ["macs", "params"] {
-            assert_eq!(cpu.shown[cost], gpu.shown[cost]);
-        }
-    } else {
-        assert!(of_probabilities > 0.01, "the networks differ");
+    assert_same_network(&cpu, &gpu);
+    compare(Metric::TRAIN_STEP_LOSS, &|_| TRAIN);
+    compare(Metric::TEST_LOSS, &|_| TEST);
+    for cost in ["macs", "params"] {
+        assert_eq!(cpu.shown[cost], gpu.shown[cost]);
     }
 }
 
 #[test]
 fn dmasking_agrees_with_the_cpu() {
-    assert_devices_agree("dmasking", sgd, 1e-3);
+    assert_devices_agree("dmasking");
 }
 
 #[test]
 fn dnas_agrees_with_the_cpu() {
-    assert_devices_agree("dnas", sgd, 1e-3);
+    assert_devices_agree("dnas");
 }
 
 #[test]
 fn darts2_agrees_with_the_cpu() {
-    assert_devices_agree("darts2", second_order, 0.05);
+    assert_devices_agree("darts2");
 }
 
 #[test]
 fn rs_ws_agrees_with_the_cpu() {
-    assert_devices_agree("rs_ws", sgd, 0.0);
+    assert_devices_agree("rs_ws");
 }
 
 /// Neither the order of a block's threads nor the number of blocks at once changes a bit.
@@ -182,7 +170,7 @@ fn tf32_rounds_products_on_a_gpu_only() {
     };
     let (exact, rounded) = (losses("emulated", "f32"), losses("emulated", "tf32"));
     assert_ne!(exact, rounded);
-    // TF32 keeps 11 significant bits.
-    assert_close("tf32", &exact, &rounded, |step| 2e-3 * 1.5f64.powi(step as i32));
+    // TF32 keeps 11 significant bits; losses differed by 3.5e-5.
+    assert_close("tf32", &exact, &rounded, |_| 2e-4);
     assert_eq!(losses("cpu", "f32"), losses("cpu", "tf32"));
 }
