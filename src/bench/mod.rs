@@ -7,8 +7,8 @@ mod timing;
 pub use supernet::supernet_step;
 pub use timing::Length;
 
-use crate::cost::{self, Footprint, StepSetting};
-use crate::data::{Dataset, Loader};
+use crate::cost::{self, Backend, Footprint, StepSetting};
+use crate::data::Dataset;
 use crate::manifest::Manifest;
 use crate::memory;
 use crate::net::Network;
@@ -24,7 +24,9 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
-use timing::{Idle, Sample, Samples, all_images, held, median, owners, time_steps};
+use timing::{
+    Idle, Sample, Samples, Source, all_images, held, live_bytes, median, owners, time_steps,
+};
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,10 +72,11 @@ pub struct Measured {
     pub step_ms: f64,
     pub step_ms_min: f64,
     pub step_ms_max: f64,
-    /// Including the loss.
-    pub forward_ms: f64,
-    pub backward_ms: f64,
-    pub optimizer_ms: f64,
+    /// Including the loss. `None` on a GPU like the next two: the host only queues work there, and waits
+    /// at the end of the step.
+    pub forward_ms: Option<f64>,
+    pub backward_ms: Option<f64>,
+    pub optimizer_ms: Option<f64>,
     /// Making the batch, which is not part of the step.
     pub data_ms: f64,
     pub images_per_second: f64,
@@ -88,14 +91,16 @@ pub struct Measured {
     /// The same of `machine.bytes_per_second`, if every byte of the peak is read and written once.
     pub share_of_bandwidth: f64,
     /// The most bytes allocated at once in a timed step, without those from before the network was built,
-    /// the data set and the order of its images. The sum of `memory`.
+    /// the data set and the order of its images. The sum of `memory`. Of a GPU's memory where the steps
+    /// ran on one.
     pub peak_bytes: u64,
     /// The owners of the peak's bytes. In inference the weights include those packed for the kernels.
-    pub memory: Footprint,
+    /// `None` on a GPU, where they are not traced.
+    pub memory: Option<Footprint>,
     /// The prediction of the memory model; `None` where it does not cover the step.
     pub predicted: Option<Footprint>,
     /// How far the resident size rose above that of the idle process since the network was built, without
-    /// pages of the program itself; `None` where the operating system does not report it.
+    /// pages of the program itself; `None` where the operating system does not report it, and on a GPU.
     pub resident_bytes: Option<u64>,
     pub machine: MachinePeaks,
 }
@@ -141,7 +146,7 @@ pub struct MachinePeaks {
 /// Steps of [`measure`] before the timed ones.
 const WARM_UP: usize = 3;
 
-/// Times `steps` steps of `batch` images on `device`. Memory is that of the host.
+/// Times `steps` steps of `batch` images on `device`, whose memory is counted.
 ///
 /// # Errors
 /// When an operator fails, or the method shares no weights.
@@ -156,41 +161,42 @@ pub fn measure(
     let seed = Seed(manifest.seeds[0]);
     let loader = all_images(dataset, batch, manifest.search.augment, seed)?.on(device);
     let length = Length { warm_up: WARM_UP, timed: steps, seconds: 0.0 };
-    let idle = Idle::now();
-    let data = (&loader, idle.live_bytes);
+    let backend = gpu::backend(device)?;
+    let idle = Idle::now(device)?;
+    let source = Source { loader: &loader, device, idle_bytes: idle.live_bytes };
     let (samples, fixed) = match target {
         Subject::Supernet(method) => {
             let config = manifest.search.step(method);
             let config = config.with_context(|| format!("{} has no supernet", method.name()))?;
-            supernet::steps((&manifest.space, device), &config, seed, data, length)?
+            supernet::steps(&manifest.space, &config, seed, source, length)?
         }
-        Subject::Network(arch) => training(manifest, (arch, device), seed, data, length)?,
-        Subject::Eval(arch) => evaluation((arch, device), seed, data, length)?,
+        Subject::Network(arch) => training(manifest, arch, seed, source, length)?,
+        Subject::Eval(arch) => evaluation(arch, seed, source, length)?,
     };
-    let resident_bytes = idle.growth(&samples);
+    let resident_bytes = idle.growth(&samples).filter(|_| backend == Backend::Cpu);
     let predicted = predicted(manifest, target, (batch, dataset.width), device);
     let method = match target {
         Subject::Supernet(method) => Some(method.name().as_str()),
         Subject::Network(_) | Subject::Eval(_) => None,
     };
-    let summary = summary((target.what(), gpu::in_use(device)?), batch, &samples, fixed);
+    let summary = summary((target.what(), backend), batch, &samples, fixed);
     Ok(Measured { method, predicted, resident_bytes, ..summary })
 }
 
 /// Training steps of a network, and the bytes that its weights and their optimizer always hold.
 fn training(
     manifest: &Manifest,
-    (arch, device): (&ArchSpec, &Device),
+    arch: &ArchSpec,
     seed: Seed,
-    data: (&Loader<'_>, u64),
+    source: Source<'_>,
     length: Length,
 ) -> Result<(Samples, Footprint)> {
-    let (net, mut params) = Network::of_arch(arch, seed, device)?;
+    let (net, mut params) = Network::of_arch(arch, seed, source.device)?;
     let fixed = held(&params, true);
     let config = &manifest.train;
     let mut optimizer = SgdState::new(config.optimizer, &params)?;
     let (rate, keep) = (config.optimizer.learning_rate, config.recompute);
-    let samples = time_steps(data, length, |batch, _| {
+    let samples = time_steps(source, length, |batch, _| {
         let target = (&batch.labels, config.label_smoothing);
         let forward = |pass: &mut Pass<'_>| net.forward(pass, &batch.xs);
         let step = sgd_step(&mut params, &mut optimizer, rate, target, keep, forward)?;
@@ -203,20 +209,21 @@ fn training(
 
 /// Forward passes of a frozen network, and the bytes that its weights always hold.
 fn evaluation(
-    (arch, device): (&ArchSpec, &Device),
+    arch: &ArchSpec,
     seed: Seed,
-    data: (&Loader<'_>, u64),
+    source: Source<'_>,
     length: Length,
 ) -> Result<(Samples, Footprint)> {
-    let (net, params) = Network::of_arch(arch, seed, device)?;
+    let (net, params) = Network::of_arch(arch, seed, source.device)?;
     let fixed = held(&params, false);
+    let device = source.device;
     let on_gpu = gpu::in_use(device)?;
-    let before = memory::live_bytes();
+    let before = live_bytes(device)?;
     let network = net.freeze(&params)?;
     // As the kernels read them.
-    let frozen = memory::live_bytes() - before;
+    let frozen = live_bytes(device)?.saturating_sub(before);
     let fixed = Footprint { weights: fixed.weights + frozen, ..fixed };
-    let samples = time_steps(data, length, |batch, _| {
+    let samples = time_steps(source, length, |batch, _| {
         let start = Instant::now();
         let logits = network.forward(&batch.xs)?;
         if on_gpu {
@@ -271,7 +278,7 @@ pub fn predicted(
 }
 
 fn summary(
-    (what, on_gpu): (What, bool),
+    (what, backend): (What, Backend),
     batch: usize,
     samples: &Samples,
     fixed: Footprint,
@@ -279,6 +286,7 @@ fn summary(
     let memory = owners(fixed, samples.peaks.highest);
     let samples = &samples.steps[..];
     let peak_bytes = memory.total();
+    let on_gpu = backend != Backend::Cpu;
     let machine = if on_gpu {
         MachinePeaks::default()
     } else {
@@ -289,6 +297,7 @@ fn summary(
     };
     let share = |rate: f64, peak: f64| if on_gpu { 0.0 } else { rate / peak };
     let median_ms = |of: fn(&Sample) -> f64| 1e3 * median(samples, of);
+    let part_ms = |of: fn(&Sample) -> f64| (!on_gpu).then(|| median_ms(of));
     let steps = || samples.iter().map(|s| 1e3 * s.step);
     let step_ms = median_ms(|s| s.step);
     let per_second = 1e3 / step_ms;
@@ -302,9 +311,9 @@ fn summary(
         step_ms,
         step_ms_min: steps().reduce(f64::min).unwrap_or_default(),
         step_ms_max: steps().reduce(f64::max).unwrap_or_default(),
-        forward_ms: median_ms(|s| s.parts.forward),
-        backward_ms: median_ms(|s| s.parts.backward),
-        optimizer_ms: median_ms(|s| s.parts.optimizer),
+        forward_ms: part_ms(|s| s.parts.forward),
+        backward_ms: part_ms(|s| s.parts.backward),
+        optimizer_ms: part_ms(|s| s.parts.optimizer),
         data_ms: median_ms(|s| s.data),
         images_per_second: batch as f64 * per_second,
         traffic: StepTraffic::mean(samples),
@@ -313,7 +322,7 @@ fn summary(
         share_of_peak: share(macs as f64 * per_second, machine.macs_per_second),
         share_of_bandwidth: share(2.0 * peak_bytes as f64 * per_second, machine.bytes_per_second),
         peak_bytes,
-        memory,
+        memory: (backend != Backend::Gpu).then_some(memory),
         predicted: None,
         resident_bytes: None,
         machine,

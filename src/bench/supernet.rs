@@ -1,8 +1,8 @@
 //! Steps of weights that networks share.
 
-use super::timing::{Idle, Length, Samples, all_images, held, median, owners, time_steps};
+use super::timing::{Idle, Length, Samples, Source, all_images, held, median, owners, time_steps};
 use crate::cost::{self, Footprint};
-use crate::data::{Dataset, Loader};
+use crate::data::Dataset;
 use crate::recipe::{StepConfig, StepKind};
 use crate::record::{StepUsage, Work};
 use crate::rng::Seed;
@@ -26,9 +26,9 @@ pub fn supernet_step(
     length: Length,
 ) -> Result<StepUsage> {
     let loader = all_images(dataset, config.batch_size, config.augment, seed)?;
-    let idle = Idle::now();
-    let data = (&loader, idle.live_bytes);
-    let (samples, fixed) = steps((space, &Device::Cpu), config, seed, data, length)?;
+    let idle = Idle::now(&Device::Cpu)?;
+    let source = Source { loader: &loader, device: &Device::Cpu, idle_bytes: idle.live_bytes };
+    let (samples, fixed) = steps(space, config, seed, source, length)?;
     let (timed, peaks) = (&samples.steps, samples.peaks);
     let owners = owners(fixed, peaks.highest);
     Ok(StepUsage {
@@ -52,29 +52,29 @@ pub fn supernet_step(
 
 /// Steps of either kind, and what the weights and their optimizer hold throughout.
 pub(super) fn steps(
-    (space, device): (&SearchSpace, &Device),
+    space: &SearchSpace,
     config: &StepConfig,
     seed: Seed,
-    data: (&Loader<'_>, u64),
+    source: Source<'_>,
     length: Length,
 ) -> Result<(Samples, Footprint)> {
     match config.kind {
-        StepKind::Gated(..) => gated((space, device), config, seed, data, length),
-        StepKind::Path => paths((space, device), config, seed, data, length),
+        StepKind::Gated(..) => gated(space, config, seed, source, length),
+        StepKind::Path => paths(space, config, seed, source, length),
     }
 }
 
 /// Steps of the weights of a supernet under gates, all options at once.
 fn gated(
-    (space, device): (&SearchSpace, &Device),
+    space: &SearchSpace,
     config: &StepConfig,
     seed: Seed,
-    data: (&Loader<'_>, u64),
+    source: Source<'_>,
     length: Length,
 ) -> Result<(Samples, Footprint)> {
-    let mut state = relaxation(space, config, seed, device)?;
+    let mut state = relaxation(space, config, seed, source.device)?;
     let fixed = held(state.params(), true);
-    let samples = time_steps(data, length, |batch, step| {
+    let samples = time_steps(source, length, |batch, step| {
         let before = state.work().macs;
         let seconds = state.weight_step(batch, step, TAU, config.weights.learning_rate)?.seconds;
         Ok((seconds, state.work().macs - before))
@@ -84,15 +84,15 @@ fn gated(
 
 /// Steps of shared weights, each of one network that is drawn for it.
 fn paths(
-    (space, device): (&SearchSpace, &Device),
+    space: &SearchSpace,
     config: &StepConfig,
     seed: Seed,
-    data: (&Loader<'_>, u64),
+    source: Source<'_>,
     length: Length,
 ) -> Result<(Samples, Footprint)> {
-    let mut paths = Paths::new(space, (config.weights, config.recompute), seed, device)?;
+    let mut paths = Paths::new(space, (config.weights, config.recompute), seed, source.device)?;
     let fixed = held(paths.weights().params(), true);
-    let samples = time_steps(data, length, |batch, step| {
+    let samples = time_steps(source, length, |batch, step| {
         let path = draw(space, None, &mut seed.stream("paths/draw", step))?;
         let seconds = paths.step(&path, batch, config.weights.learning_rate)?.seconds;
         let mut work = Work::default();

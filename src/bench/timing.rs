@@ -1,14 +1,15 @@
 //! Takes steps, times them, and records who holds how many bytes at the peak.
 
-use crate::cost::Footprint;
+use crate::cost::{Backend, Footprint};
 use crate::data::{Batch, Dataset, Loader};
 use crate::memory::{self, Peak, Peaks};
 use crate::nn::Params;
-use crate::ops::gpu::Traffic;
+use crate::ops::gpu::{self, GpuMemory, Traffic};
 use crate::recipe::Augment;
 use crate::rng::Seed;
 use crate::train::StepSeconds;
 use anyhow::Result;
+use candle_core::Device;
 use std::time::Instant;
 
 /// How many steps are taken.
@@ -36,7 +37,7 @@ pub(super) struct Sample {
 /// The timed steps of one benchmark.
 pub(super) struct Samples {
     pub steps: Vec<Sample>,
-    /// Of the timed step with the highest.
+    /// Of the timed step with the highest. On a GPU all bytes are in `rest`.
     pub peaks: Peaks,
     high_water_bytes: Option<u64>,
 }
@@ -49,12 +50,12 @@ pub(super) struct Idle {
 }
 
 impl Idle {
-    pub(super) fn now() -> Self {
+    pub(super) fn now(device: &Device) -> Result<Self> {
         memory::release_freed_memory();
-        let (live_bytes, resident_bytes) = (memory::live_bytes(), memory::resident_bytes());
+        let (live_bytes, resident_bytes) = (live_bytes(device)?, memory::resident_bytes());
         let file_bytes = memory::resident_file_bytes().unwrap_or_default();
         memory::reset_high_water();
-        Self { live_bytes, resident_bytes, file_bytes }
+        Ok(Self { live_bytes, resident_bytes, file_bytes })
     }
 
     /// How far the resident size rose during the steps. Pages of the program itself that were first
@@ -64,6 +65,15 @@ impl Idle {
         let idle = self.resident_bytes? + program.saturating_sub(self.file_bytes);
         Some(samples.high_water_bytes?.saturating_sub(idle))
     }
+}
+
+/// What every benchmark starts from.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub loader: &'a Loader<'a>,
+    pub device: &'a Device,
+    /// In use before the network is built.
+    pub idle_bytes: u64,
 }
 
 /// All training images in batches.
@@ -93,37 +103,71 @@ pub(super) fn owners(held: Footprint, Peak { gradients, scratch, rest }: Peak) -
     Footprint { weights, optimizer, activations: rest - weights - optimizer, gradients, scratch }
 }
 
-/// Takes and times steps, which return how many multiply-accumulates they executed. Traces who holds
-/// the bytes beyond the `idle` ones, which costs a lock and a few counters per operator.
+/// Bytes of tensors on the device; on the CPU and the emulator all that the host has allocated.
+pub(super) fn live_bytes(device: &Device) -> Result<u64> {
+    Ok(of_gpu(device)?.map_or_else(memory::live_bytes, |memory| memory.used))
+}
+
+/// The memory of a real GPU.
+fn of_gpu(device: &Device) -> Result<Option<GpuMemory>> {
+    Ok(match gpu::backend(device)? {
+        Backend::Gpu => gpu::memory(device)?,
+        Backend::Cpu | Backend::EmulatedGpu => None,
+    })
+}
+
+/// Begins to measure the peak of a step beyond `base` bytes. A trace of who holds them costs a lock and a
+/// few counters per operator. It would ask a GPU's driver twice per operator, so there it is left out.
+fn begin_peak(device: &Device, base: u64) -> Result<()> {
+    if of_gpu(device)?.is_some() {
+        gpu::reset_peak(device)?;
+    } else {
+        memory::begin_trace(base);
+    }
+    Ok(())
+}
+
+/// The peaks since [`begin_peak`].
+fn end_peak(device: &Device, base: u64) -> Result<Peaks> {
+    Ok(match of_gpu(device)? {
+        None => memory::end_trace(),
+        Some(GpuMemory { peak, .. }) => {
+            let highest = Peak { rest: peak.saturating_sub(base), ..Peak::default() };
+            Peaks { highest, ..Peaks::default() }
+        }
+    })
+}
+
+/// Takes and times steps, which return how many multiply-accumulates they executed.
 pub(super) fn time_steps(
-    (loader, idle): (&Loader<'_>, u64),
+    source: Source<'_>,
     length: Length,
     mut step: impl FnMut(&Batch, u64) -> Result<(StepSeconds, u64)>,
 ) -> Result<Samples> {
+    let Source { loader, device, idle_bytes } = source;
     let steps = Vec::with_capacity(length.timed);
     let mut samples = Samples { steps, peaks: Peaks::default(), high_water_bytes: None };
     let (mut number, mut timed) = (0, 0.0);
     for epoch in 0.. {
-        let before = memory::live_bytes();
+        let before = live_bytes(device)?;
         let mut batches = loader.epoch(epoch);
-        let order = memory::live_bytes() - before;
+        let base = idle_bytes + live_bytes(device)?.saturating_sub(before);
         loop {
             let (start, earlier) = (Instant::now(), Traffic::now());
             let Some(batch) = batches.next() else { break };
-            let batch = batch?;
-            memory::begin_trace(idle + order);
+            let (batch, data) = (batch?, start.elapsed().as_secs_f64());
+            begin_peak(device, base)?;
             let ready = Instant::now();
             let (parts, macs) = step(&batch, number)?;
-            let seconds = ready.elapsed().as_secs_f64();
-            let peaks = memory::end_trace();
+            let step = ready.elapsed().as_secs_f64();
+            let peaks = end_peak(device, base)?;
             number += 1;
             if number <= length.warm_up as u64 {
                 continue;
             }
-            let data = (ready - start).as_secs_f64();
             let traffic = Traffic::now().since(earlier);
-            samples.steps.push(Sample { data, step: seconds, parts, macs, traffic });
-            timed += seconds;
+            samples.steps.push(Sample { data, step, parts, macs, traffic });
+            timed += step;
             if peaks.highest.bytes() > samples.peaks.highest.bytes() {
                 samples.peaks = peaks;
             }

@@ -2,7 +2,7 @@
 
 use super::database::existing;
 use super::dataset::DataFolder;
-use super::device::DeviceChoice;
+use super::device::{DeviceChoice, free_memory};
 use super::ending::Usage;
 use super::output::stdout;
 use super::progress::Display;
@@ -10,10 +10,11 @@ use super::threads::start_threads;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use repro::bench::{self, Measured, StepTraffic, Subject, What};
+use repro::cost::{Backend, Footprint};
 use repro::data;
 use repro::document;
 use repro::manifest::{self, Manifest, Overrides};
-use repro::memory;
+use repro::ops::gpu;
 use repro::recipe::Recompute;
 use repro::runner;
 use repro::space::{ArchSpec, SearchSpace};
@@ -35,8 +36,8 @@ Examples:
 
 Prints times, rates and peak memory of a step. Times are medians over the timed steps; loading the
 batch is not part of a step. With --device cuda:N it prints what a step moves between the host and
-the GPU instead of rates and memory. To compare two programs, alternate between them on an idle
-machine, as benches/compare does with PyTorch.
+the GPU instead of rates, and no parts: the host queues the work and waits once. To compare two
+programs, alternate between them on an idle machine, as benches/compare does with PyTorch.
 
 Exit codes: 0 success, 1 a step failed or needs too much memory, 2 the command line, the manifest
 or the network is invalid.
@@ -50,7 +51,7 @@ Keys of --json:
   step_ms                   median
   step_ms_min               fastest step
   step_ms_max               slowest step
-  forward_ms                median, up to the loss
+  forward_ms                median, up to the loss; null with a GPU, like the next two keys
   backward_ms               median; 0 for eval
   optimizer_ms              median; 0 for eval
   data_ms                   median of loading the batch, which is not part of the step
@@ -68,7 +69,8 @@ Keys of --json:
   share_of_bandwidth        bytes per second / machine.bytes_per_second, if a step reads and writes
                             every byte of peak_bytes once
   peak_bytes                most bytes allocated at once in a timed step, without the data set and
-                            what was allocated before the network; the sum of the next five keys
+                            what was allocated before the network; the sum of the next five keys;
+                            with a GPU, bytes of its memory pool, and memory is null
   memory.weights            parameters and running statistics; for eval also the kernels' copies
   memory.optimizer          momentum buffers
   memory.activations        the batch, the stored feature maps, and small objects
@@ -81,7 +83,7 @@ Keys of --json:
   predicted.gradients       memory model of memory.gradients
   predicted.scratch         memory model of memory.scratch
   resident_bytes            growth of the resident size since before the network was built; null
-                            where the operating system does not report it
+                            with a GPU, and where the operating system does not report it
   machine.macs_per_second   measured peak of all threads, operands in registers; 0 with a GPU, like
                             the shares
   machine.bytes_per_second  measured peak of all threads, reading and writing peak_bytes in place")]
@@ -197,10 +199,16 @@ fn preflight(
 ) -> Result<()> {
     let side = manifest.space.max_resolution();
     let step = bench::predicted(manifest, target, (batch, side), device);
-    let (Some(step), Some(free)) = (step, memory::available_bytes()) else { return Ok(()) };
-    let images = data::describe(manifest.data.dataset()).bytes;
-    let taken = runner::estimated_resident(step.total() + images);
-    if args.force || args.device != DeviceChoice::Cpu || taken <= free {
+    let (free, of) = free_memory(device)?;
+    let (Some(step), Some(free)) = (step, free) else { return Ok(()) };
+    let backend = gpu::backend(device)?;
+    // A GPU holds only batches of the data set.
+    let images = match backend {
+        Backend::Cpu => data::describe(manifest.data.dataset()).bytes,
+        Backend::EmulatedGpu | Backend::Gpu => 0,
+    };
+    let taken = runner::estimated_taken(backend, step.total() + images);
+    if args.force || taken <= free {
         return Ok(());
     }
     let (section, recompute) = match args.what {
@@ -212,7 +220,7 @@ fn preflight(
         Recompute::Block => "a smaller --batch".to_owned(),
     };
     bail!(
-        "a step needs about {} of memory at batch size {batch}, but only {} are free; use {advice}, or \
+        "a step needs about {} of {of} at batch size {batch}, but only {} are free; use {advice}, or \
          --force to skip this check",
         text::bytes(taken),
         text::bytes(free)
@@ -230,7 +238,7 @@ fn refuse_unfitting(arch: &ArchSpec, space: &SearchSpace) -> Result<(), String> 
         return refuse("resolution", arch.resolution, format!("images of side {side}"));
     }
     if arch.image_channels != space.image_channels {
-        let channels = format!("{} channels", space.image_channels);
+        let channels = text::plural(space.image_channels, "channel");
         return refuse("image_channels", arch.image_channels, channels);
     }
     if arch.classes != space.classes {
@@ -280,48 +288,62 @@ fn architecture(args: &Args, database: &Path) -> Result<Option<ArchSpec>> {
 
 fn traffic(t: &StepTraffic) -> [String; 2] {
     let moved = format!(
-        "moved      {} in {} uploads, {} in {} downloads",
+        "moved      {} in {}, {} in {}",
         text::bytes(t.uploaded_bytes),
-        t.uploads,
+        text::plural(t.uploads, "upload"),
         text::bytes(t.downloaded_bytes),
-        t.downloads
+        text::plural(t.downloads, "download")
     );
     [format!("launches   {} per step", t.launches), moved]
 }
 
 fn table(m: &Measured, device: DeviceChoice) -> String {
-    let (range, memory) = ((m.step_ms_min, m.step_ms_max), &m.memory);
-    let mut lines = vec![
-        format!(
-            "step       {:.1} ms ({:.1} to {:.1}, {} steps)",
-            m.step_ms, range.0, range.1, m.steps
-        ),
-        format!(
-            "parts      forward {:.1}, backward {:.1}, optimizer {:.1} ms; loading the batch takes {:.1} ms",
-            m.forward_ms, m.backward_ms, m.optimizer_ms, m.data_ms
-        ),
-        format!(
-            "images     {:.0} per second, batch size {}, {} threads",
-            m.images_per_second, m.batch, m.threads
-        ),
-        format!(
+    let mut lines = vec![format!(
+        "step       {:.1} ms ({:.1} to {:.1}, {})",
+        m.step_ms,
+        m.step_ms_min,
+        m.step_ms_max,
+        text::plural(m.steps, "step")
+    )];
+    if let (Some(forward), Some(backward), Some(optimizer)) =
+        (m.forward_ms, m.backward_ms, m.optimizer_ms)
+    {
+        lines.push(format!(
+            "parts      forward {forward:.1}, backward {backward:.1}, optimizer {optimizer:.1} ms; \
+             loading the batch takes {:.1} ms",
+            m.data_ms
+        ));
+    }
+    lines.push(format!(
+        "images     {:.0} per second, batch size {}, {}",
+        m.images_per_second,
+        m.batch,
+        text::plural(m.threads, "thread")
+    ));
+    if device == DeviceChoice::Cpu {
+        lines.push(format!(
             "rates      {} MACs per second, {:.0} % of the measured peak; at least {:.0} % of the \
              memory bandwidth",
             text::count(m.macs_per_second as u64),
             100.0 * m.share_of_peak,
             100.0 * m.share_of_bandwidth
-        ),
-        format!("peak       {} more than the idle process", text::bytes(m.peak_bytes)),
-    ];
-    if device != DeviceChoice::Cpu {
-        lines.truncate(3);
-        // The forward and the backward pass only queue work on a GPU.
-        lines.remove(1);
+        ));
+        lines.push(format!("peak       {} more than the idle process", text::bytes(m.peak_bytes)));
+        lines.extend(m.memory.as_ref().map(owners));
+    } else {
         lines.extend(traffic(&m.traffic));
-        lines.extend(m.method.map(|method| format!("method     {method}")));
-        lines.push(String::new());
-        return lines.join("\n");
+        lines.push(format!("peak       {} of the GPU's memory", text::bytes(m.peak_bytes)));
     }
+    if let Some(bytes) = m.resident_bytes {
+        lines.push(format!("resident   {} more than the idle process", text::bytes(bytes)));
+    }
+    lines.extend(m.method.map(|method| format!("method     {method}")));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// Whose bytes the peak consists of.
+fn owners(memory: &Footprint) -> String {
     let owners = [
         ("weights", memory.weights),
         ("optimizer", memory.optimizer),
@@ -329,13 +351,6 @@ fn table(m: &Measured, device: DeviceChoice) -> String {
         ("gradients", memory.gradients),
         ("scratch", memory.scratch),
     ];
-    let owners: Vec<String> =
-        owners.iter().map(|(name, bytes)| format!("{name} {}", text::bytes(*bytes))).collect();
-    lines.push(format!("parts      {}", owners.join(", ")));
-    if let Some(bytes) = m.resident_bytes {
-        lines.push(format!("resident   {} more than the idle process", text::bytes(bytes)));
-    }
-    lines.extend(m.method.map(|method| format!("method     {method}")));
-    lines.push(String::new());
-    lines.join("\n")
+    let owners = owners.map(|(name, bytes)| format!("{name} {}", text::bytes(bytes)));
+    format!("parts      {}", owners.join(", "))
 }

@@ -3,7 +3,9 @@
 use super::ending::Usage;
 use anyhow::Result;
 use candle_core::Device;
+use repro::cost::Backend;
 use repro::env::Environment;
+use repro::memory;
 use repro::ops::gpu::{self, GpuProblem};
 use repro::ops::instruction_set;
 
@@ -71,20 +73,35 @@ impl DeviceChoice {
     }
 }
 
+/// What tensors on `device` can still take, if it is known, and of what that is a part.
+///
+/// # Errors
+/// When the GPU cannot tell.
+pub fn free_memory(device: &Device) -> Result<(Option<u64>, &'static str)> {
+    Ok(match gpu::backend(device)? {
+        Backend::Cpu => (memory::available_bytes(), "memory"),
+        Backend::EmulatedGpu | Backend::Gpu => {
+            (gpu::memory(device)?.map(|memory| memory.available()), "the GPU's memory")
+        }
+    })
+}
+
 /// The CPU, with the library of `REPRO_EMULATOR` between operators and tensors. `REPRO_EMULATOR_ORDER`
 /// seeds the order of threads, and `REPRO_EMULATOR_MEMORY` limits the memory in bytes.
 #[cfg(feature = "emulator")]
 fn emulated() -> Result<Device> {
     use anyhow::Context;
-    let library = std::env::var_os("REPRO_EMULATOR")
-        .context("set REPRO_EMULATOR to the path of the emulator's library")?;
-    let order = match std::env::var("REPRO_EMULATOR_ORDER") {
-        Ok(order) => order.parse().context("REPRO_EMULATOR_ORDER is not a whole number")?,
-        Err(_) => 0,
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let number = |name: &str, what: &str| {
+        let value = set(name).map(|value| value.to_str().and_then(|text| text.parse().ok()));
+        value.map(|value| value.with_context(|| format!("{name} is not {what}"))).transpose()
     };
-    gpu::emulate(library.as_ref(), order)?;
-    if let Ok(bytes) = std::env::var("REPRO_EMULATOR_MEMORY") {
-        let bytes = bytes.parse().context("REPRO_EMULATOR_MEMORY is not a number of bytes")?;
+    let library = set("REPRO_EMULATOR")
+        .context("set REPRO_EMULATOR to the path of the emulator's library")?;
+    let order = number("REPRO_EMULATOR_ORDER", "a whole number")?;
+    let bytes = number("REPRO_EMULATOR_MEMORY", "a number of bytes")?;
+    gpu::emulate(library.as_ref(), order.unwrap_or_default())?;
+    if let Some(bytes) = bytes {
         gpu::limit_memory(bytes);
     }
     Ok(Device::Cpu)

@@ -13,6 +13,8 @@ mod training;
 
 pub use feasible::check_budget;
 pub use images::check_images;
-pub use need::{MemoryNeed, SmallerSetting, SpaceBottleneck, estimated_resident, memory_need};
+pub use need::{
+    MemoryNeed, SmallerSetting, SpaceBottleneck, estimated_resident, estimated_taken, memory_need,
+};
 pub(crate) use plan::manifest_record;
 pub use plan::{RunPlan, plans};

@@ -55,10 +55,20 @@ pub fn estimated_resident(allocated: u64) -> u64 {
     allocated + allocated / 16 + (96 << 20)
 }
 
+/// What a process takes that allocates at most this many bytes for tensors: resident memory on the CPU,
+/// otherwise of the GPU's memory.
+#[must_use]
+pub fn estimated_taken(backend: Backend, allocated: u64) -> u64 {
+    match backend {
+        Backend::Cpu => estimated_resident(allocated),
+        Backend::EmulatedGpu => allocated,
+        Backend::Gpu => estimated_of_gpu(allocated),
+    }
+}
+
 /// What a program takes of a GPU's memory that allocates at most this many bytes of it: memory pools
 /// have gaps, and libraries take some for themselves. An estimate that has not been measured.
-#[must_use]
-pub fn estimated_of_gpu(allocated: u64) -> u64 {
+fn estimated_of_gpu(allocated: u64) -> u64 {
     allocated + allocated / 16 + (64 << 20)
 }
 
@@ -115,15 +125,10 @@ fn beside_step(manifest: &Manifest, setting: StepSetting) -> u64 {
 }
 
 impl MemoryNeed<'_> {
-    /// What a process takes that allocates so many bytes: resident memory on the CPU, otherwise of the
-    /// GPU's memory.
+    /// See [`estimated_taken`].
     #[must_use]
     pub fn taken(&self, bytes: u64) -> u64 {
-        match self.setting.backend {
-            Backend::Cpu => estimated_resident(bytes),
-            Backend::EmulatedGpu => bytes,
-            Backend::Gpu => estimated_of_gpu(bytes),
-        }
+        estimated_taken(self.setting.backend, bytes)
     }
 
     /// Adds the bytes of images that are decoded while the step's tensors are in memory.

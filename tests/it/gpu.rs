@@ -79,6 +79,11 @@ fn bench_counts_what_a_step_moves() {
     // The batch and the gates, and a loss and a count of two numbers each.
     assert_eq!(counts, [2, 1, 16]);
     assert!(json["traffic"]["launches"].as_u64().unwrap() > 100, "{json}");
+    assert!(json["peak_bytes"].as_u64().unwrap() > 0, "{json}");
+    // The host only queues the parts of a step, and its own memory is not the GPU's.
+    for key in ["forward_ms", "backward_ms", "optimizer_ms", "resident_bytes"] {
+        assert!(json[key].is_null(), "{key}: {json}");
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ const MODULES: &[(&str, &[&str])] = &[
         "bench",
         &[
             "cost", "data", "manifest", "memory", "net", "nn", "ops", "recipe", "record", "rng",
-            "search", "space", "train",
+            "search", "space", "tiling", "train",
         ],
     ),
     (
@@ -64,8 +64,8 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "selftest",
         &[
-            "bench", "data", "document", "manifest", "monitor", "net", "nn", "ops", "progress",
-            "record", "rng", "search", "space", "train",
+            "bench", "data", "document", "manifest", "memory", "monitor", "net", "nn", "ops",
+            "progress", "record", "rng", "search", "space",
         ],
     ),
     (

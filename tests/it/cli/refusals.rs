@@ -112,7 +112,10 @@ fn a_gpu_that_does_not_exist_is_refused() {
 fn the_emulator_needs_its_library() {
     let sandbox = Sandbox::new();
     let run = ["run", SMOKE, "--device", "emulated"];
-    for (library, problem) in [(None, "set REPRO_EMULATOR"), (Some("/no/such.so"), "/no/such.so")] {
+    let unset = "set REPRO_EMULATOR";
+    for (library, problem) in
+        [(None, unset), (Some(""), unset), (Some("/no/such.so"), "/no/such.so")]
+    {
         let mut command = sandbox.repro(&run);
         if let Some(library) = library {
             command.env("REPRO_EMULATOR", library);
