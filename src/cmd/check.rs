@@ -99,10 +99,7 @@ pub fn overview(manifest: &Manifest) -> String {
     let size = space.size();
     let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
     let methods: Vec<&str> = methods.iter().map(|method| method.name().as_str()).collect();
-    let runs = match seeds.len() * methods.len() {
-        1 => "1 run".to_owned(),
-        runs => format!("{runs} runs"),
-    };
+    let runs = text::plural(seeds.len() * methods.len(), "run");
     let repeats = match train.repeats {
         1 => String::new(),
         repeats => format!(", {repeats} training runs with different seeds"),
@@ -124,17 +121,21 @@ pub fn overview(manifest: &Manifest) -> String {
             data.validation_images
         ),
         format!(
-            "  space   {}: {} networks, {} times as many as with block types alone",
+            "  space   {}: {}, {} times as many as with block types alone",
             space.name,
-            text::ways(&size.total.grouped(), size.total.log10()),
+            text::plural(text::ways(&size.total.grouped(), size.total.log10()), "network"),
             text::ways(&size.over_block_types.grouped(), size.over_block_types.log10())
         ),
         format!(
             "  search  {}, {images} images{classes}, batch size {}",
-            epochs(search.epochs),
+            text::plural(search.epochs, "epoch"),
             search.batch_size
         ),
-        format!("  train   {}, batch size {}{repeats}", epochs(train.epochs), train.batch_size),
+        format!(
+            "  train   {}, batch size {}{repeats}",
+            text::plural(train.epochs, "epoch"),
+            train.batch_size
+        ),
     ];
     let scale = (train.scale < 1.0).then(|| {
         let batches = search.images.map_or(String::new(), |images| scaled_search(search, images));
@@ -156,8 +157,4 @@ fn scaled_search(search: &SearchConfig, images: usize) -> String {
     };
     let (weights, validation) = (left(for_weights), left(images - for_weights));
     format!("; in the search {weights} for weights, {validation} for validation")
-}
-
-fn epochs(n: usize) -> String {
-    if n == 1 { "1 epoch".to_owned() } else { format!("{n} epochs") }
 }

@@ -18,7 +18,27 @@ Examples:
   repro doctor
   repro doctor --json
 
-Computes a little on each GPU that it can use. A GPU that cannot be used is no error.")]
+Computes a little on each GPU that it can use. A GPU that cannot be used is no error.
+
+Keys of --json:
+  version              version and git revision of this program
+  os                   operating system
+  cpu                  model of the processor
+  cores                cores that this program may use
+  instructions         instruction set of the operators on the CPU
+  memory_bytes         memory of the machine
+  free_memory_bytes    memory that this program can still take, or null
+  toolkit.cuda         CUDA version of the build; toolkit is null without GPU support
+  toolkit.compute      least compute capability of a GPU, as in [8,0]
+  nvcc                 path of the CUDA compiler that a build would use, or null
+  driver               release of the NVIDIA driver, or null
+  driver_cuda          newest CUDA version that the driver supports, or null
+  problem              why no GPU can be used, or null
+  gpus[].device        value for --device, as in cuda:0
+  gpus[].name          name that the driver gives
+  gpus[].memory_bytes  all of the GPU's memory
+  gpus[].compute       compute capability, as in [8,0]
+  gpus[].problem       why this GPU cannot be used; null if it computes correctly")]
 pub struct Args {
     /// Print one JSON object.
     #[arg(long)]
@@ -104,9 +124,10 @@ impl Diagnosis {
         let free = self.free_memory_bytes.map_or_else(String::new, |free| {
             format!(", {} of {} memory are free", text::bytes(free), text::bytes(self.memory_bytes))
         });
+        let cores = text::plural(self.cores, "core");
         let mut lines = vec![
             ("program", format!("{}, {}", self.version, self.support())),
-            ("cpu", format!("{}, {} cores, {}{free}", self.cpu, self.cores, self.instructions)),
+            ("cpu", format!("{}, {cores}, {}{free}", self.cpu, self.instructions)),
             ("driver", self.driver()),
         ];
         let gpus: Vec<String> = self.gpus.iter().map(DiagnosedGpu::text).collect();
@@ -180,4 +201,43 @@ fn nvcc() -> Option<PathBuf> {
     let folders: Vec<PathBuf> =
         std::env::split_paths(&path).chain(homes.map(|home| home.join("bin"))).collect();
     folders.into_iter().map(|folder| folder.join("nvcc")).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Args as _;
+    use serde_json::Value;
+
+    /// The paths of all values, in order: `gpus[].name`.
+    fn keys(value: &Value, path: &str, found: &mut Vec<String>) {
+        let dot = if path.is_empty() { "" } else { "." };
+        match value {
+            Value::Object(object) => {
+                object.iter().for_each(|(key, v)| keys(v, &format!("{path}{dot}{key}"), found));
+            }
+            Value::Array(list) if list[0].is_object() => {
+                keys(&list[0], &format!("{path}[]"), found)
+            }
+            _ => found.push(path.to_owned()),
+        }
+    }
+
+    #[test]
+    fn help_names_all_json_keys() {
+        let compute = (8, 0);
+        let cuda = CudaVersion { major: 13, minor: 0 };
+        let info = GpuInfo { name: String::new(), memory_bytes: 0, compute };
+        let gpu = DiagnosedGpu { device: "cuda:0".to_owned(), info, problem: None };
+        let toolkit = Some(Toolkit { cuda, compute });
+        let diagnosis = Diagnosis { toolkit, gpus: vec![gpu], ..Diagnosis::make() };
+        let mut printed = Vec::new();
+        keys(&serde_json::to_value(&diagnosis).unwrap(), "", &mut printed);
+        let help = Args::augment_args(clap::Command::new("doctor"));
+        let help = help.get_after_help().unwrap().to_string();
+        let (_, listed) = help.split_once("Keys of --json:\n").unwrap();
+        let named: Vec<&str> =
+            listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(named, printed);
+    }
 }

@@ -26,7 +26,7 @@ mod threads;
 mod worker;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Arg, Parser, Subcommand};
 use dataset::DataFolder;
 use ending::{Ending, Usage};
 use output::{is_broken_pipe, message, say, stdout};
@@ -59,6 +59,14 @@ struct Cli {
 
 const PLACES: &str = "Database and data";
 
+/// Global options of a command that does not use them: accepted as everywhere, but not in its help.
+fn unused<const N: usize>(options: [&'static str; N]) -> [Arg; N] {
+    options.map(|name| {
+        let parser = clap::value_parser!(PathBuf);
+        Arg::new(name).long(name).value_name("PATH").hide(true).value_parser(parser)
+    })
+}
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0    success
@@ -74,14 +82,22 @@ First steps:
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    #[command(args = unused(["db"]))]
     Check(check::Args),
+    #[command(args = unused(["data"]))]
     List(list::Args),
+    #[command(args = unused(["data"]))]
     Show(show::Args),
+    #[command(args = unused(["data"]))]
     Report(report::Args),
+    #[command(args = unused(["db", "data"]))]
     Space(space::Args),
+    #[command(args = unused(["db"]))]
     Data(data::Args),
     Bench(bench::Args),
+    #[command(args = unused(["db", "data"]))]
     Doctor(doctor::Args),
+    #[command(args = unused(["db", "data"]))]
     Selftest(selftest::Args),
     /// Measures one point of a memory study.
     #[command(hide = true)]

@@ -68,7 +68,7 @@ fn bar(what: &str, amount: Amount) -> ProgressBar {
 
 fn opening_line(what: &str, amount: Amount) -> String {
     match amount {
-        Amount::Steps(steps) => format!("{what}: {steps} steps"),
+        Amount::Steps(steps) => format!("{what}: {}", text::plural(steps, "step")),
         Amount::Bytes(bytes) => format!("{what}: {}", text::bytes(bytes)),
         Amount::Unknown => what.to_owned(),
     }

@@ -78,7 +78,11 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         writeln!(out, "wrote {}", text::printable(&path.display().to_string()))?;
     }
     if !runs.iter().any(|run| run.status == RunStatus::Finished) {
-        writeln!(out, "None of the {} runs has finished; the report lists them.", runs.len())?;
+        let what = match runs.len() {
+            1 => "The run has not finished; the report lists it.".to_owned(),
+            several => format!("None of the {several} runs has finished; the report lists them."),
+        };
+        writeln!(out, "{what}")?;
     }
     Ok(())
 }

@@ -142,7 +142,8 @@ fn head(run: &RunRow) -> String {
     ];
     if let Some(result) = &run.result {
         let (top1, n) = (text::percent(result.test_top1), result.test_images);
-        lines.push(format!("  test        top-1 {top1}, loss {:.4}, {n} images", result.test_loss));
+        let images = text::plural(n, "image");
+        lines.push(format!("  test        top-1 {top1}, loss {:.4}, {images}", result.test_loss));
         lines.push(format!("  weights     sha256 {}", result.weights_sha256));
     }
     lines
@@ -260,12 +261,12 @@ fn metrics(series: &[&[Measurement]]) -> Table {
 fn environment(e: &Environment) -> String {
     let revision = e.git_revision.as_deref().unwrap_or("unknown revision");
     let dirty = if e.git_dirty == Some(true) { ", with uncommitted changes" } else { "" };
-    let memory = text::bytes(e.memory_bytes);
+    let (memory, cores) = (text::bytes(e.memory_bytes), text::plural(e.cores, "core"));
     let mut lines = vec![
         format!("program   repro {}, {revision}{dirty}", e.version),
         format!("built by  {}; {}", e.rustc, e.libraries),
         format!("machine   {}, {}, {} ({})", e.host, e.os, e.cpu, e.instructions),
-        format!("computed  on {} with {} of {} cores, {memory}", e.device, e.threads, e.cores),
+        format!("computed  on {} with {} of {cores}, {memory}", e.device, e.threads),
     ];
     lines.extend(e.cuda.as_ref().map(|cuda| format!("CUDA      {cuda}")));
     lines.join("\n")

@@ -127,9 +127,11 @@ fn as_text(
     let sides = text::options(&channels(&space.resolutions));
     let SearchSpace { name, image_channels, classes, stem, head, .. } = space;
     format!(
-        "{name}: input side {sides} pixels, {image_channels} channels, {classes} classes; \
-         stem {} channels, head {}\n\n{sizes}\n\n{costs}\n\n{needs}\n\n{blocks}",
-        stem.width, head.width
+        "{name}: input side {sides} pixels, {}, {classes} classes; stem {}, head {}\n\n{sizes}\n\n\
+         {costs}\n\n{needs}\n\n{blocks}",
+        text::plural(image_channels, "channel"),
+        text::plural(stem.width, "channel"),
+        head.width
     )
 }
 

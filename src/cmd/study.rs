@@ -51,7 +51,7 @@ pub fn run(args: &StudyArgs<'_>, database: &Path, data: &DataFolder) -> Result<E
     let store = open(database)?;
     let output = &Output::new(args.json);
     output.text(summary(study));
-    output.text(format_args!("  device  cpu, {threads} threads"));
+    output.text(format_args!("  device  cpu, {}", text::plural(threads, "thread")));
     output.text(format_args!("  into    {}\n", database.display()));
     let stop = &signals::stop_flag().context("cannot handle signals")?;
     let store = &store.stopped_by(stop.shared());
@@ -231,9 +231,9 @@ pub fn summary(study: &Study) -> String {
             sweep.batch_size
         ),
         format!(
-            "  space   {}: {} networks",
+            "  space   {}: {}",
             study.space.name,
-            text::ways(&size.total.grouped(), size.total.log10())
+            text::plural(text::ways(&size.total.grouped(), size.total.log10()), "network")
         ),
         format!("  options {}", growth.join("; ")),
         format!(

@@ -3,6 +3,7 @@
 use super::output::say;
 use anyhow::{Result, anyhow};
 use repro::env;
+use repro::text;
 
 /// Starts the threads and returns their number, at most the number of cores: more would only wait for
 /// each other. Results do not depend on it.
@@ -14,7 +15,8 @@ pub fn start_threads(asked: Option<u16>) -> Result<usize> {
     let mut pool = rayon::ThreadPoolBuilder::new();
     if let Some(asked) = asked.map(usize::from) {
         if asked > cores {
-            say(format_args!("--threads {asked}: this machine has {cores} cores; using {cores}"));
+            let has = text::plural(cores, "core");
+            say(format_args!("--threads {asked}: this machine has {has}; using {cores}"));
         }
         pool = pool.num_threads(asked.min(cores));
     }

@@ -24,7 +24,7 @@ pub(super) fn read_rank(
         let architectures = value.whole(2..=MAX_RANKED)?;
         let size = &space?.size().total;
         if size.log10() < (architectures as f64).log10() - 1e-9 {
-            let problem = format!("the space holds only {} networks", size.grouped());
+            let problem = format!("the space holds only {}", size.grouped());
             return value.fail(problem, "give at most as many");
         }
         Some(architectures)

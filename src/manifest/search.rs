@@ -209,8 +209,7 @@ fn check_warmup(
                 _ => format!("give a whole number from 0 to {}, or more epochs", epochs - 1),
             };
             let problem = format!(
-                "{warmup} of {epochs} epochs leaves none in which the architecture parameters of \
-                 \"{method}\" learn"
+                "{warmup} leaves no epoch in which the architecture parameters of \"{method}\" learn"
             );
             value.fail(problem, expected)
         }

@@ -8,7 +8,7 @@ use super::{Analysis, ReportFigure, architecture, claims, rank, results, setting
 use crate::cost;
 use crate::env::utc;
 use crate::store::{ArchitectureRow, RunRow, RunStatus};
-use crate::text::{code, duration, escape, list, power_of_ten, run_ids};
+use crate::text::{code, duration, escape, list, plural, power_of_ten, run_ids};
 
 /// The page of the runs of one experiment, the oldest first.
 pub(super) fn markdown(
@@ -109,16 +109,15 @@ fn environment_line(run: &RunRow) -> String {
     let memory = if e.memory_bytes > 0 { format!("{gib:.1} GiB") } else { "unknown".to_owned() };
     let cuda = e.cuda.map_or_else(String::new, |cuda| format!("; CUDA {}", escape(&cuda)));
     format!(
-        "repro {}, revision {revision}{dirty}; {}; {}; {}; {} ({}), {} cores, {} threads, memory \
-         {memory}{cuda}",
+        "repro {}, revision {revision}{dirty}; {}; {}; {}; {} ({}), {}, {}, memory {memory}{cuda}",
         escape(&e.version),
         escape(&e.rustc),
         escape(&e.libraries),
         escape(&e.os),
         escape(&e.cpu),
         escape(&e.instructions),
-        e.cores,
-        e.threads,
+        plural(e.cores, "core"),
+        plural(e.threads, "thread"),
     )
 }
 

@@ -6,6 +6,7 @@ use crate::manifest::keys::{MAX_BATCH, RECOMPUTES, at_most};
 use crate::manifest::wire::{SEEDS, load_document, read_seeds, read_space};
 use crate::recipe::{DataConfig, ImageSource, MethodName, Recompute};
 use crate::space::{BlockChoices, BlockType, Growth, SearchSpace};
+use crate::text;
 use std::ops::Bound::{Excluded, Included};
 use std::path::{Path, PathBuf};
 
@@ -137,9 +138,9 @@ fn read_data(
     check_side(&value, scaled.as_ref().zip(side), &dataset, space)?;
     if dataset.channels != space.image_channels || known.classes > space.classes {
         let problem = format!(
-            "{} has {} channels and {} classes, the space \"{}\" takes {} and at most {}",
+            "{} has {} and {} classes, the space \"{}\" takes {} and at most {}",
             value.given(),
-            dataset.channels,
+            text::plural(dataset.channels, "channel"),
             known.classes,
             space.name,
             space.image_channels,

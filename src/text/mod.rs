@@ -22,10 +22,12 @@ pub fn or_dash(value: Option<impl Display>) -> String {
     value.map_or_else(|| NOTHING.to_owned(), |value| value.to_string())
 }
 
-/// `1 seed`, `3 seeds`.
+/// `1 seed`, `3 seeds`, `2.1 million seeds`.
 #[must_use]
-pub fn plural(n: usize, noun: &str) -> String {
-    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+pub fn plural(n: impl Display, noun: &str) -> String {
+    let n = n.to_string();
+    let ending = if n == "1" { "" } else { "s" };
+    format!("{n} {noun}{ending}")
 }
 
 /// `1, 2, 5`

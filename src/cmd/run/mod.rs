@@ -21,6 +21,7 @@ use repro::recipe::Precision;
 use repro::report;
 use repro::runner;
 use repro::study::is_study;
+use repro::text;
 use session::Session;
 use std::path::{Path, PathBuf};
 
@@ -137,8 +138,8 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
         (_, Precision::F32) => ", precision f32",
         (_, Precision::Tf32) => ", precision tf32",
     };
-    let name = environment.device_with_model();
-    output.text(format_args!("  device  {name}, {threads} threads{rounding}"));
+    let (name, threads) = (environment.device_with_model(), text::plural(threads, "thread"));
+    output.text(format_args!("  device  {name}, {threads}{rounding}"));
     output.text(format_args!("  memory  {memory}"));
     output.text(format_args!("  into    {}\n", database.display()));
 
