@@ -58,7 +58,7 @@ impl<'a> Tiles<'a> {
         let parts = (images * down * across).div_ceil(self.each);
         let kernel = if self.g.k == 3 { three } else { five };
         let parts = Parts { parts, rows: self.each };
-        let sums = Launch::sums(SOURCE, kernel, parts, self.g.c).with_threads(block);
+        let sums = parts.launch(SOURCE, kernel, self.g.c).with_threads(block);
         Launch { shared: tile.max(sums.shared), ..sums }
     }
 

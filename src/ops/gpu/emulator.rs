@@ -113,9 +113,8 @@ fn load(library: &Path) -> Result<LaunchFn> {
     #[allow(unsafe_code)]
     unsafe {
         let handle = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
-        let symbol = |name: &CStr| match handle.is_null() {
-            true => std::ptr::null_mut(),
-            false => libc::dlsym(handle, name.as_ptr()),
+        let symbol = |name: &CStr| {
+            if handle.is_null() { std::ptr::null_mut() } else { libc::dlsym(handle, name.as_ptr()) }
         };
         let launch = symbol(c"emulator_launch");
         if launch.is_null() {

@@ -1,6 +1,6 @@
 //! How kernels are launched.
 
-use super::{Parts, WARP};
+use super::WARP;
 
 /// The source of one `.cu` file. Every kernel has a name of its own across all files.
 pub(in crate::ops) struct Source {
@@ -57,16 +57,6 @@ impl Launch {
         Self { source, kernel, grid: (c.div_ceil(WARP), down, 1), block: BLOCK, shared: 0 }
     }
 
-    /// A kernel that sums c columns part by part.
-    pub(in crate::ops) fn sums(
-        source: &'static Source,
-        kernel: &'static str,
-        parts: Parts,
-        c: usize,
-    ) -> Self {
-        Self::one(source, kernel).with_blocks(parts.blocks(c))
-    }
-
     /// A kernel that sums c columns at once: a block takes 32 of them, and its eight warps every eighth
     /// row.
     pub(in crate::ops) fn columns(source: &'static Source, kernel: &'static str, c: usize) -> Self {
@@ -86,23 +76,5 @@ impl Launch {
     /// The same with so many threads in a block, each with a double in shared memory.
     pub(in crate::ops) fn with_threads(self, block: usize) -> Self {
         Self { block, shared: block * size_of::<f64>(), ..self }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::ImageParts;
-    use super::*;
-
-    const NONE: &Source = &Source { name: "", text: "" };
-
-    #[test]
-    fn grids_of_large_maps_grow_in_x() {
-        let sums = Launch::sums(NONE, "", Parts::of(1 << 30, 33), 33);
-        assert_eq!(sums.grid, (2 << 20, 1, 1));
-        let images = ImageParts::of(1 << 20, 49, 33).launch(NONE, "");
-        assert_eq!(images.grid, (2 << 20, 1, 1));
-        let map = Launch::map(NONE, "", 1 << 30, 33);
-        assert_eq!(map.grid, (2, 65_535, 1));
     }
 }

@@ -21,9 +21,14 @@ impl Parts {
         Self { parts: rows.div_ceil(rows_each).max(1), rows: rows_each }
     }
 
-    /// Blocks of a kernel that take 32 channels of one part each. `rows_part` of common.cuh.
-    pub(in crate::ops) fn blocks(&self, c: usize) -> usize {
-        c.div_ceil(WARP) * self.parts
+    /// The launch of a kernel whose blocks take 32 of c channels of one part. `rows_part` of common.cuh.
+    pub(in crate::ops) fn launch(
+        &self,
+        source: &'static Source,
+        kernel: &'static str,
+        c: usize,
+    ) -> Launch {
+        Launch::one(source, kernel).with_blocks(c.div_ceil(WARP) * self.parts)
     }
 }
 
@@ -116,4 +121,19 @@ pub(in crate::ops) fn sum_columns(gpu: &Gpu, x: &Tensor) -> Result<Tensor> {
     let args = [Arg::In(x), Arg::Out(&sums), Arg::size(rows), Arg::size(width)];
     gpu.launch(&Launch::columns(SOURCE, "sum_columns", width), &args)?;
     Ok(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_of_large_maps_grow_in_x() {
+        let sums = Parts::of(1 << 30, 33).launch(SOURCE, "", 33);
+        assert_eq!(sums.grid, (2 << 20, 1, 1));
+        let images = ImageParts::of(1 << 20, 49, 33).launch(SOURCE, "");
+        assert_eq!(images.grid, (2 << 20, 1, 1));
+        let map = Launch::map(SOURCE, "", 1 << 30, 33);
+        assert_eq!(map.grid, (2, 65_535, 1));
+    }
 }

@@ -17,7 +17,7 @@ pub(super) fn moments(gpu: &Gpu, z: &Tensor) -> Result<Moments> {
     let parts = Parts::of(rows, c);
     let sums = gpu.output_f64((parts.parts, 2 * c))?;
     let args = [Arg::In(z), Arg::Out(&sums), Arg::size(rows), Arg::size(c), Arg::size(parts.rows)];
-    gpu.launch(&Launch::sums(SOURCE, "norm_moments", parts, c), &args)?;
+    gpu.launch(&parts.launch(SOURCE, "norm_moments", c), &args)?;
     finish_moments(gpu, &total(gpu, &sums)?, rows)
 }
 
@@ -168,7 +168,7 @@ impl Backward<'_> {
         let mut args = vec![z, mean, inverse, gamma, beta, Arg::In(self.dy), Arg::Out(&sums)];
         args.push(activation(&branch.norm));
         args.extend(sizes);
-        gpu.launch(&Launch::sums(SOURCE, "norm_backward_sums", self.parts, c), &args)?;
+        gpu.launch(&self.parts.launch(SOURCE, "norm_backward_sums", c), &args)?;
         let (dgamma, dbeta) = (gpu.output(c)?, gpu.output(c)?);
         let rows_out = wanted.then(|| gpu.output((3, c))).transpose()?;
         let [mean, inverse, gamma, _] = norm_rows(&branch.norm);
@@ -220,7 +220,7 @@ impl Backward<'_> {
         let sums = gpu.output_f64((self.parts.parts, c))?;
         let mut args = vec![Arg::In(x), Arg::In(self.dy), Arg::Out(&sums)];
         args.extend([Arg::size(self.rows), Arg::size(c), Arg::size(self.parts.rows)]);
-        gpu.launch(&Launch::sums(SOURCE, "norm_identity_sums", self.parts, c), &args)?;
+        gpu.launch(&self.parts.launch(SOURCE, "norm_identity_sums", c), &args)?;
         let drho = gpu.output(1)?;
         let absent = || Arg::Absent;
         self.finish(

@@ -243,7 +243,7 @@ impl Projection<'_> {
         args.extend([Arg::Out(q), Arg::maybe_out(a), Arg::Out(sums), self.activation()]);
         args.push(Arg::Float(1.0 / pixels as f32));
         args.extend([pixels, n * pixels, c, parts.rows].map(Arg::size));
-        self.gpu.launch(&Launch::sums(SOURCE, "project_backward", parts, c), &args)
+        self.gpu.launch(&parts.launch(SOURCE, "project_backward", c), &args)
     }
 }
 
