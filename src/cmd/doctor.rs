@@ -217,7 +217,7 @@ mod tests {
                 object.iter().for_each(|(key, v)| keys(v, &format!("{path}{dot}{key}"), found));
             }
             Value::Array(list) if list[0].is_object() => {
-                keys(&list[0], &format!("{path}[]"), found)
+                keys(&list[0], &format!("{path}[]"), found);
             }
             _ => found.push(path.to_owned()),
         }

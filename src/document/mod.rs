@@ -40,13 +40,15 @@ use toml::de::DeTable;
 #[derive(Clone, Debug)]
 pub struct Document {
     source: SourceText,
+    /// A key of the top level that is taken for absent.
+    left_out: Option<String>,
 }
 
 impl Document {
     /// Text that is already in memory; `path` is for the messages.
     #[must_use]
     pub fn new(path: &Path, text: &str) -> Self {
-        Self { source: SourceText::new(path, text) }
+        Self { source: SourceText::new(path, text), left_out: None }
     }
 
     /// Reads a regular file of at most 1 MiB.
@@ -54,7 +56,7 @@ impl Document {
     /// # Errors
     /// If there is no such file, it is longer, or it is not UTF-8 text.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
-        Ok(Self { source: SourceText::load(path)? })
+        Ok(Self { source: SourceText::load(path)?, left_out: None })
     }
 
     /// Overrides values of the file with those of the command line.
@@ -75,6 +77,12 @@ impl Document {
             self.source.push_override(&format!("seeds={:?}", overrides.seeds));
         }
         Ok(self)
+    }
+
+    /// The same without a key of the top level.
+    #[must_use]
+    pub fn without(self, key: &str) -> Self {
+        Self { left_out: Some(key.to_owned()), ..self }
     }
 
     /// The file's text, without overrides.
@@ -101,7 +109,7 @@ impl Document {
     /// If the file is not TOML.
     pub fn full_text(&self) -> Result<String, Diagnostics> {
         let sets = self.source.overrides();
-        if sets.is_empty() {
+        if sets.is_empty() && self.left_out.is_none() {
             return Ok(self.text().to_owned());
         }
         let refuse =
@@ -115,6 +123,9 @@ impl Document {
                 head += line;
                 head += "\n";
             }
+        }
+        if let Some(key) = &self.left_out {
+            table.remove(key);
         }
         let body = toml::to_string(&table).map_err(|e| refuse(&e))?;
         Ok(format!("{head}{body}"))
@@ -156,6 +167,9 @@ impl Document {
         let mut table = self.parse_one(self.text())?;
         for set in self.source.overrides() {
             overrides::merge(&mut table, self.parse_one(set)?);
+        }
+        if let Some(key) = &self.left_out {
+            table.remove(key.as_str());
         }
         Ok(table)
     }

@@ -11,11 +11,13 @@ mod optimizer;
 mod rank;
 mod sampling;
 mod search;
+mod sweep;
 mod temperature;
 mod train;
 pub(crate) mod wire;
 
 pub use crate::document::{Diagnostic, Diagnostics, Key, Overrides};
+pub use sweep::load_points;
 pub use wire::{keys, load, parse};
 
 use crate::recipe::{DataConfig, Method, Precision, RankCorrelation, SearchConfig, TrainConfig};

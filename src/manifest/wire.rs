@@ -22,7 +22,21 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Diagnostics>
         let expected = "`repro run` and `repro check` take those; give a manifest of runs here";
         return Err(Diagnostic::of_file(path, problem, expected).into());
     }
+    if document.has("sweep") {
+        let problem = "has several settings: it has a section [sweep]";
+        let expected = "`repro run` and `repro check` take those; give a manifest without it here";
+        return Err(Diagnostic::of_file(path, problem, expected).into());
+    }
     manifest_of(&document, None)
+}
+
+/// Reads a manifest of runs as if it had no such section.
+pub(super) fn load_without(
+    path: &Path,
+    overrides: &Overrides,
+    section: &str,
+) -> Result<Manifest, Diagnostics> {
+    manifest_of(&load_document(path, overrides)?.without(section), None)
 }
 
 /// Reads a manifest of runs that is in memory with its space; `path` is for messages.
