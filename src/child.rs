@@ -18,6 +18,21 @@ impl ChildGuard {
         die_with_parent(command);
         command.spawn().map(Self)
     }
+
+    /// Asks the child to end (SIGTERM); where there are no signals, kills it.
+    #[allow(unsafe_code)]
+    pub fn terminate(&mut self) {
+        #[cfg(unix)]
+        // SAFETY: the call takes no pointers, and the child is not reaped before `self` is dropped or
+        // waited for, so the number is its own.
+        unsafe {
+            if matches!(self.0.try_wait(), Ok(None)) {
+                libc::kill(self.0.id().cast_signed(), libc::SIGTERM);
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = self.0.kill();
+    }
 }
 
 /// Lets the kernel kill the child when the thread that starts it ends.

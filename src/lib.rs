@@ -2,8 +2,10 @@
 //! with, and stores every result in a database. `docs/architecture.md` describes the modules.
 
 pub mod bench;
+pub mod checkpoint;
 pub mod child;
 pub mod claim;
+pub mod compare;
 pub mod cost;
 pub mod data;
 pub mod document;

@@ -9,7 +9,8 @@ use crate::space::ArchSpec;
 use serde::{Deserialize, Serialize};
 
 /// The parts of a run that are timed and whose memory is measured separately.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Reading and preparing the data set.
     Data,
@@ -64,6 +65,15 @@ pub trait Recorder {
     /// As [`Recorder::measure`].
     fn phase_finished(&mut self, phase: Phase, usage: PhaseUsage) -> anyhow::Result<()>;
 
+    /// Stores all that was measured so far. Returns the number of the checkpoint that may now be written:
+    /// what is measured from now on comes after it. `None` where storing takes too long.
+    ///
+    /// # Errors
+    /// As [`Recorder::measure`].
+    fn mark(&mut self) -> anyhow::Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// The images that the run has read.
     ///
     /// # Errors
@@ -80,12 +90,17 @@ pub trait Recorder {
 }
 
 /// Keeps nothing, for loops of which only the result counts.
-#[derive(Clone, Copy, Debug)]
-pub struct NullRecorder;
+pub struct NullRecorder<'a>(
+    /// The recorder of the run, for its checkpoints.
+    pub Option<&'a mut dyn Recorder>,
+);
 
-impl Recorder for NullRecorder {
+impl Recorder for NullRecorder<'_> {
     fn measure(&mut self, _: u64, _: &[(Metric, f64)]) -> anyhow::Result<()> {
         Ok(())
+    }
+    fn mark(&mut self) -> anyhow::Result<Option<u64>> {
+        self.0.as_mut().map_or(Ok(None), |recorder| recorder.mark())
     }
     fn phase_started(&mut self, _: Phase) -> anyhow::Result<()> {
         Ok(())
@@ -141,7 +156,7 @@ pub struct ChoiceProbabilities {
 }
 
 /// What a phase used.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PhaseUsage {
     pub seconds: f64,
     /// Largest number of bytes allocated at once during the phase, on the device that computes.
@@ -159,7 +174,7 @@ pub struct PhaseUsage {
 /// Multiply-accumulates are those of convolutions and fully connected layers that were executed: once
 /// for the forward pass, once for the gradients of activations, and once for the gradients of
 /// weights. What is recomputed to save memory is not counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
     /// Images that passed through a network, counted each time.
     pub images: u64,

@@ -65,14 +65,33 @@ fn check_runs(
     overrides: &Overrides,
     data: &DataFolder,
 ) -> Result<String, Diagnostics> {
-    let manifest = manifest::load(path, overrides)?;
-    match (runner::check_budget(&manifest), check_folder(&manifest, data)) {
-        (Ok(()), Ok(note)) => Ok(overview(&manifest) + &note),
-        (budget, folder) => {
-            let found = budget.err().into_iter().chain(folder.err());
-            Err(Diagnostics(found.flat_map(|found| found.0).collect()))
+    let manifests = manifest::load_points(path, overrides)?;
+    let mut notes = Vec::new();
+    for manifest in &manifests {
+        match (runner::check_budget(manifest), check_folder(manifest, data)) {
+            (Ok(()), Ok(note)) => notes.push(note),
+            (budget, folder) => {
+                let found = budget.err().into_iter().chain(folder.err());
+                return Err(Diagnostics(found.flat_map(|found| found.0).collect()));
+            }
         }
     }
+    notes.dedup();
+    Ok(overviews(&manifests) + &notes.concat())
+}
+
+/// The experiment in a few lines; of a sweep the first of its settings.
+pub fn overviews(manifests: &[Manifest]) -> String {
+    let Some(first) = manifests.first() else { return String::new() };
+    let sweep = (manifests.len() > 1).then(|| {
+        let runs = manifests.iter().flat_map(runner::plans).count();
+        let settings = manifests.len();
+        format!(
+            "
+  sweep   {settings} settings, {runs} runs in all; the first is shown"
+        )
+    });
+    overview(first) + &sweep.unwrap_or_default()
 }
 
 /// Compares an image folder with the manifest if it exists. A manifest can be valid without its

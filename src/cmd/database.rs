@@ -45,11 +45,25 @@ fn opened(store: Result<Store, StoreError>) -> Result<Store> {
 /// # Errors
 /// When there is none, or as [`open`].
 pub fn existing(path: &Path) -> Result<Store> {
+    check_exists(path)?;
+    opened(Store::open_to_read(path))
+}
+
+/// Opens an existing database to change it.
+///
+/// # Errors
+/// As [`existing`].
+pub fn open_existing(path: &Path) -> Result<Store> {
+    check_exists(path)?;
+    open(path)
+}
+
+fn check_exists(path: &Path) -> Result<()> {
     if !path.exists() {
         bail!(
             "there is no database at {}; `repro run MANIFEST` creates one, --db PATH names another",
             path.display()
         );
     }
-    opened(Store::open_to_read(path))
+    Ok(())
 }

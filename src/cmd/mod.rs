@@ -7,14 +7,20 @@ mod conclude;
 mod data;
 mod database;
 mod dataset;
+mod db;
 mod device;
+mod diff;
 mod doctor;
 mod ending;
 mod list;
 mod output;
 mod panics;
+mod program;
 mod progress;
 mod report;
+mod resume;
+mod rm;
+mod rules;
 mod run;
 mod selftest;
 mod show;
@@ -23,6 +29,7 @@ mod space;
 mod study;
 mod summary;
 mod threads;
+mod verify_resume;
 mod worker;
 
 use anyhow::Result;
@@ -82,6 +89,9 @@ First steps:
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Resume(resume::Args),
+    #[command(args = unused(["db"]))]
+    VerifyResume(verify_resume::Args),
     #[command(args = unused(["db"]))]
     Check(check::Args),
     #[command(args = unused(["data"]))]
@@ -89,7 +99,13 @@ enum Command {
     #[command(args = unused(["data"]))]
     Show(show::Args),
     #[command(args = unused(["data"]))]
+    Diff(diff::Args),
+    #[command(args = unused(["data"]))]
     Report(report::Args),
+    #[command(args = unused(["data"]))]
+    Rm(rm::Args),
+    #[command(args = unused(["data"]))]
+    Db(db::Args),
     #[command(args = unused(["db", "data"]))]
     Space(space::Args),
     #[command(args = unused(["db"]))]
@@ -139,15 +155,25 @@ fn execute(cli: &Cli) -> Result<Ending> {
     let data = DataFolder::new(cli.data.clone());
     match &cli.command {
         Command::Run(args) => return run::run(args, &database, &data),
+        Command::Resume(args) => {
+            let store = database::open_existing(&database)?;
+            return resume::run(args, &store, &database, &data);
+        }
         Command::Check(args) => check::run(args, &data)?,
         Command::List(args) => list::run(args, &database::existing(&database)?)?,
         Command::Show(args) => show::run(args, &database::existing(&database)?)?,
+        Command::Diff(args) => diff::run(args, &database::existing(&database)?)?,
+        Command::Rm(args) => {
+            return rm::run(args, &database::open_existing(&database)?);
+        }
+        Command::Db(args) => return db::run(args, &database),
         Command::Report(args) => report::run(args, &database::existing(&database)?)?,
         Command::Space(args) => space::run(args)?,
         Command::Data(args) => data::run(args, &data.root()?)?,
         Command::Bench(args) => bench::run(args, &database, &data)?,
         Command::Doctor(args) => doctor::run(args)?,
         Command::Selftest(args) => return selftest::run(args),
+        Command::VerifyResume(args) => return verify_resume::run(args, &data),
         Command::ScalingPoint(args) => worker::run(args, &data)?,
     }
     Ok(Ending::Done)

@@ -1,24 +1,27 @@
 //! `repro show`: everything about one run.
 
 use super::summary::Summary;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use repro::env::{self, Environment};
 use repro::record::{ChoiceProbabilities, PhaseUsage, ScalingPoint};
 use repro::report;
+use repro::runner;
 use repro::space::{BlockKind, BlockSpec, BlockType};
-use repro::store::{ArchitectureRow, Measurement, RunRow, Store};
+use repro::store::{ArchitectureRow, AttemptRow, Measurement, RunRow, RunStatus, Store};
 use repro::study::report::points_table;
 use repro::text::{self, Table, or_dash};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 /// Show everything about one run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   repro show 3
-  repro show 3 --json")]
+  repro show 3 --json
+  repro show 3 --weights")]
 pub struct Args {
     /// The run's number, as `repro list` shows it.
     #[arg(value_name = "RUN")]
@@ -26,6 +29,9 @@ pub struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Print only the paths of the trained weights: safetensors files, one per repeat.
+    #[arg(long, conflicts_with = "json")]
+    weights: bool,
 }
 
 /// # Errors
@@ -34,14 +40,41 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
     let run = store.run(args.run)?;
     let measurements = store.measurements(args.run)?;
     let points = store.scaling_points(args.run)?;
+    let attempts = store.attempts(args.run)?;
     let series = series(&measurements);
     let mut out = io::stdout().lock();
-    if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&run, &series, &points)?)?)?;
+    if args.weights {
+        for file in weights(&run, store)? {
+            writeln!(out, "{}", file.display())?;
+        }
+    } else if args.json {
+        writeln!(
+            out,
+            "{}",
+            serde_json::to_string_pretty(&as_json(&run, &attempts, &series, &points)?)?
+        )?;
     } else {
-        writeln!(out, "{}", text::printable(&as_text(&run, &measurements, points)))?;
+        writeln!(out, "{}", text::printable(&as_text(&run, &attempts, &measurements, points)))?;
     }
     Ok(())
+}
+
+/// The files of the trained weights.
+///
+/// # Errors
+/// When there are none.
+fn weights(run: &RunRow, store: &Store) -> Result<Vec<PathBuf>> {
+    let repeats = run.settings.values.get("train.repeats").and_then(Value::as_u64).unwrap_or(1);
+    let mut files = runner::weight_files(store.file(), run.id, repeats as usize);
+    files.retain(|file| file.is_file());
+    if files.is_empty() {
+        let why = match run.status {
+            RunStatus::Finished => "they were discarded, or removed",
+            _ => "it is not finished",
+        };
+        bail!("there are no weights of run {}: {why}", run.id);
+    }
+    Ok(files)
 }
 
 /// The measurements by metric. They are stored in this order.
@@ -49,7 +82,12 @@ fn series(measurements: &[Measurement]) -> Vec<&[Measurement]> {
     measurements.chunk_by(|a, b| a.metric == b.metric).collect()
 }
 
-fn as_json(run: &RunRow, series: &[&[Measurement]], points: &[ScalingPoint]) -> Result<Value> {
+fn as_json(
+    run: &RunRow,
+    attempts: &[AttemptRow],
+    series: &[&[Measurement]],
+    points: &[ScalingPoint],
+) -> Result<Value> {
     let mut value = serde_json::to_value(Summary::of(run))?;
     let phases = run.phases.iter().map(|row| {
         let usage = row.usage.map(|usage| {
@@ -72,6 +110,7 @@ fn as_json(run: &RunRow, series: &[&[Measurement]], points: &[ScalingPoint]) -> 
     let manifest = &run.manifest;
     let rest = json!({
         "attempt": run.attempt,
+        "attempts": attempts,
         "started_at": run.started_at,
         "last_seen_at": run.last_seen_at,
         "command": run.command,
@@ -98,7 +137,12 @@ fn as_json(run: &RunRow, series: &[&[Measurement]], points: &[ScalingPoint]) -> 
     Ok(value)
 }
 
-fn as_text(run: &RunRow, measurements: &[Measurement], points: Vec<ScalingPoint>) -> String {
+fn as_text(
+    run: &RunRow,
+    attempts: &[AttemptRow],
+    measurements: &[Measurement],
+    points: Vec<ScalingPoint>,
+) -> String {
     let series = series(measurements);
     let mut text = head(run);
     for warning in report::warnings(run, measurements) {
@@ -113,6 +157,9 @@ fn as_text(run: &RunRow, measurements: &[Measurement], points: Vec<ScalingPoint>
         let body = format!("{}\n{}", resolution(found), blocks(found));
         section(&format!("architecture {}: {cost}", found.id), body);
     }
+    if attempts.len() > 1 {
+        section("attempts", attempts_table(attempts).to_string());
+    }
     if !run.phases.is_empty() {
         section("phases", phases(run).to_string());
     }
@@ -126,6 +173,22 @@ fn as_text(run: &RunRow, measurements: &[Measurement], points: Vec<ScalingPoint>
     let title = format!("manifest (space {}: see --json)", run.manifest.space_name);
     section(&title, run.manifest.text.trim_end().to_owned());
     text
+}
+
+fn attempts_table(attempts: &[AttemptRow]) -> Table {
+    let headings = ["attempt", "status", "from checkpoint", "start (UTC)", ">duration", "process"];
+    let mut table = Table::new(headings);
+    for attempt in attempts {
+        table.row([
+            attempt.number.to_string(),
+            attempt.status.name().to_owned(),
+            or_dash(attempt.from_checkpoint),
+            env::utc(attempt.started_at),
+            text::duration(attempt.last_seen_at - attempt.started_at),
+            format!("{} on {}", attempt.pid, attempt.host),
+        ]);
+    }
+    table
 }
 
 fn head(run: &RunRow) -> String {

@@ -7,8 +7,11 @@ use super::dataset::DataFolder;
 use super::ending::Ending;
 use super::output::{Output, message, say};
 use super::panics::catch_panic;
+use super::program::this_program;
 use super::progress::Display;
+use super::rules::acquire_rules;
 use super::signals;
+use super::summary::Summary;
 use super::threads::start_threads;
 use anyhow::{Context, Result};
 use repro::child::ChildGuard;
@@ -18,13 +21,13 @@ use repro::manifest::Overrides;
 use repro::memory;
 use repro::monitor::Interrupted;
 use repro::ops::instruction_set;
-use repro::record::StepUsage;
-use repro::store::{RunRow, Store};
+use repro::record::{ScalingPoint, StepUsage};
+use repro::store::{AcquireRules, Acquired, NewRun, RunRecorder, RunRow, Store};
 use repro::study::sweep::{self, Event, Point};
 use repro::study::{self, Study};
 use repro::text;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -35,6 +38,8 @@ pub struct StudyArgs<'a> {
     pub manifest: &'a Path,
     pub sets: &'a [String],
     pub seeds: &'a [u64],
+    pub again: bool,
+    pub fresh: bool,
     pub threads: Option<u16>,
     pub json: bool,
 }
@@ -59,7 +64,8 @@ pub fn run(args: &StudyArgs<'_>, database: &Path, data: &DataFolder) -> Result<E
     // Every process reads the images again. A problem with them is reported once, before any run.
     drop(repro::data::load(&study.data, data_root)?);
     memory::release_freed_memory();
-    let session = Session { store, output, data_root, sets, seeds, threads, stop };
+    let rules = acquire_rules(store, args.again, args.fresh)?;
+    let session = Session { store, output, data_root, sets, seeds, threads, stop, rules };
     let (last, ending) = execute(study, &session)?;
     if let (Ending::Done, Some(last)) = (ending, &last) {
         output.text(next_steps(last, database));
@@ -76,6 +82,7 @@ struct Session<'a> {
     seeds: &'a [u64],
     threads: usize,
     stop: &'a AtomicBool,
+    rules: AcquireRules,
 }
 
 /// Measures the points of all methods. Returns the last run and how all of them ended.
@@ -90,16 +97,16 @@ fn execute(study: &Study, session: &Session<'_>) -> Result<(Option<RunRow>, Endi
             return Ok((last, Ending::Interrupted));
         }
         let run = sweep::record(study, method, &command_line(), &environment);
-        let mut recorder = session.store.begin(&run)?;
-        let id = recorder.run_id();
         let (number, of) = (i + 1, study.sweep.methods.len());
-        say(format_args!("run {id} ({number} of {of}): steps of {}", run.method));
+        let what = format!("({number} of {of}): steps of {}", run.method);
+        let Some((mut recorder, done)) = acquired(&run, &what, session)? else { continue };
         let start = Instant::now();
         let swept = catch_panic(|| {
             sweep::sweep(
                 study,
                 method,
                 session.threads,
+                &done,
                 &mut |event| report(&event, start),
                 &mut |point| measure_in_process(study, point, session),
                 &mut |point| Ok(recorder.scaling_point(point)?),
@@ -116,6 +123,37 @@ fn execute(study: &Study, session: &Session<'_>) -> Result<(Option<RunRow>, Endi
         }
     }
     Ok((last, ending))
+}
+
+/// The recorder of a run with the points that earlier attempts have measured, or nothing where the run is
+/// finished, or another process executes it. Says which.
+fn acquired(
+    run: &NewRun,
+    what: &str,
+    session: &Session<'_>,
+) -> Result<Option<(RunRecorder, Vec<ScalingPoint>)>> {
+    let store = session.store;
+    let key = match store.acquire(run, session.rules)? {
+        Acquired::Ours(key) => key,
+        Acquired::Finished(id) => {
+            say(format_args!("run {id} {what} is finished already (--again repeats it)"));
+            session.output.json(&Summary::of(&store.run(id)?))?;
+            return Ok(None);
+        }
+        Acquired::Running { run: id, pid } => {
+            say(format_args!("run {id} {what} is executed by process {pid}"));
+            return Ok(None);
+        }
+    };
+    let recorder = store.record(key, None)?;
+    let done = store.scaling_points(key.run)?;
+    let rest = match done.len() {
+        0 => String::new(),
+        1 => ", 1 point is done".to_owned(),
+        several => format!(", {several} points are done"),
+    };
+    say(format_args!("run {} {what}{rest}", key.run));
+    Ok(Some((recorder, done)))
 }
 
 /// Prints the progress of a run that started at `start`.
@@ -161,14 +199,6 @@ fn measure_in_process(study: &Study, point: &Point, session: &Session<'_>) -> Re
     }
     command.args(["--fingerprint", &sweep::fingerprint(study)]);
     sweep::read_output(&output_of(command, session.stop)?)
-}
-
-/// This program. On Linux the link refers to it even if its file has been replaced.
-fn this_program() -> Result<PathBuf> {
-    if cfg!(target_os = "linux") {
-        return Ok(PathBuf::from("/proc/self/exe"));
-    }
-    std::env::current_exe().context("cannot find the program itself")
 }
 
 /// How often the measuring process is polled.

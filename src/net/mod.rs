@@ -10,6 +10,7 @@ mod masked_norm;
 mod residual;
 mod resolution;
 mod shared;
+mod state_dict;
 mod supernet;
 
 pub use block::{Block, BlockGates, FilterMasks};
@@ -19,6 +20,7 @@ pub use gated::GatedNetwork;
 pub use gates::{GateGradients, GateValues, NetGates};
 pub use resolution::ResolutionPath;
 pub use shared::{SharedWeights, Subnetwork};
+pub use state_dict::state_dict;
 pub use supernet::{Supernet, SupernetTapeGates};
 
 use crate::nn::{Params, Pass};

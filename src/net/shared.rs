@@ -50,6 +50,31 @@ impl SharedWeights {
         Self { space: space.clone(), params, positions }
     }
 
+    /// The weights that were saved under these names, as [`Params::named`] gives them.
+    ///
+    /// # Errors
+    /// When they are of another space, or the device runs out of memory.
+    pub fn restored(
+        space: &SearchSpace,
+        device: &Device,
+        tensors: &[(String, Tensor)],
+    ) -> Result<Self> {
+        let mut params = Params::zeros(device);
+        Network::new(&mut params, &NetworkPlan::supernet(space))?;
+        if params.named().count() != tensors.len() {
+            candle_core::bail!("{} tensors are not the weights of {}", tensors.len(), space.name);
+        }
+        for (name, tensor) in tensors {
+            params.set(name, tensor)?;
+        }
+        Ok(Self::of(space, params))
+    }
+
+    /// To replace weights, not to add any.
+    pub fn params_mut(&mut self) -> &mut Params {
+        &mut self.params
+    }
+
     #[must_use]
     pub fn space(&self) -> &SearchSpace {
         &self.space

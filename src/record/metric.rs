@@ -50,6 +50,12 @@ pub enum Per {
 }
 
 impl MetricUnit {
+    /// Whether values also depend on the machine and its load, and not on the run alone.
+    #[must_use]
+    pub fn depends_on_machine(self) -> bool {
+        matches!(self, Self::Seconds | Self::Bytes | Self::ImagesPerSecond)
+    }
+
     /// Whether the numbers depend on how fast the machine is.
     #[must_use]
     pub fn is_of_time(self) -> bool {

@@ -9,6 +9,7 @@ mod comparison;
 mod compute;
 mod curves;
 pub(crate) mod drawing;
+mod export;
 pub(crate) mod figure;
 pub(crate) mod files;
 mod finished;
@@ -22,6 +23,8 @@ mod scatter;
 mod settings;
 pub(crate) mod stats;
 mod warnings;
+
+pub use export::{Format, export_tables};
 
 use crate::document::nearest;
 use crate::record::Metric;

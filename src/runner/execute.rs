@@ -4,18 +4,37 @@
 use super::feasible::check_budget;
 use super::images::Prepared;
 use super::plan::RunPlan;
+use crate::checkpoint::Stage;
 use crate::cost;
+use crate::data::{Dataset, Normalisation};
 use crate::memory;
 use crate::monitor::Monitor;
+use crate::net::SharedWeights;
+use crate::nn::Params;
 use crate::ops::gpu;
 use crate::record::{DataFingerprint, Metric, Phase, SearchedArchitecture, Work};
 use crate::rng::Seed;
 use crate::search::{self, SearchData, SearchOutcome};
-use crate::space::ArchSpec;
+use crate::space::{ArchSpec, Decisions};
 use crate::store::FinalResult;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::Device;
 use std::path::Path;
+
+/// What a run ends with.
+pub struct RunOutcome {
+    pub result: FinalResult,
+    pub arch: ArchSpec,
+    /// The trained weights, one set per repeat.
+    pub weights: Vec<Params>,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Of the images that the network was trained on.
+    pub normalisation: Normalisation,
+}
+
+/// The name of the finished search in checkpoints.
+pub(super) const SEARCHED: &str = "searched";
 
 impl RunPlan<'_> {
     /// Executes all phases on `device`, with the data set from the folder `data_root`. The search
@@ -29,35 +48,56 @@ impl RunPlan<'_> {
         data_root: &Path,
         device: &Device,
         monitor: &mut Monitor<'_>,
-    ) -> Result<FinalResult> {
+    ) -> Result<RunOutcome> {
         memory::reset_high_water();
         gpu::set_precision(self.manifest.precision);
         check_budget(self.manifest)?;
         let sample = self.networks_to_rank()?;
-        let (prepared, _) = monitor.phase(Phase::Data, |monitor| {
+        let prepared = monitor.phase(Phase::Data, |monitor| {
             let prepared = self.prepare(data_root)?;
-            let dataset = &prepared.dataset;
-            monitor.recorder.data(&DataFingerprint {
-                train_images: dataset.train.len() as u64,
-                test_images: dataset.test.len() as u64,
-                sha256: dataset.fingerprint(),
-            })?;
+            check_data(&prepared, monitor)?;
             Ok((prepared, Work::default()))
         })?;
-        let (mut outcome, _) = monitor.phase(Phase::Search, |monitor| {
-            let outcome = self.search(&prepared, device, monitor)?;
+        let mut outcome = monitor.phase(Phase::Search, |monitor| {
+            let outcome = match monitor.restored(SEARCHED) {
+                Some(stage) => self.searched(&stage, device)?,
+                None => self.search(&prepared, device, monitor)?,
+            };
+            monitor.keep(SEARCHED, kept(&outcome, sample.is_some())?);
             let work = outcome.work;
             Ok((outcome, work))
         })?;
         let shared = outcome.shared.take();
-        let (arch, _) = monitor
+        let arch = monitor
             .phase(Phase::Derive, |monitor| Ok((derive(outcome, monitor)?, Work::default())))?;
+        monitor.checkpoint_between()?;
         self.rank(sample, shared, &prepared, device, monitor)?;
-        let result = self.train_and_test(&arch, &prepared, device, monitor)?;
+        monitor.checkpoint_between()?;
+        let (result, weights) = self.train_and_test(&arch, &prepared, device, monitor)?;
         if let Some(bytes) = memory::high_water_bytes() {
             monitor.recorder.measure(0, &[(Metric::MEMORY_HIGH_WATER_BYTES, bytes as f64)])?;
         }
-        Ok(result)
+        let Dataset { classes, normalisation, .. } = &prepared.dataset;
+        let (classes, normalisation) = (classes.clone(), normalisation.clone());
+        Ok(RunOutcome { result, arch, weights, classes, normalisation })
+    }
+
+    /// The result of a search that an earlier attempt has finished.
+    fn searched(&self, stage: &Stage, device: &Device) -> Result<SearchOutcome> {
+        let space = &self.manifest.space;
+        let decisions: Decisions = stage.get("decisions")?;
+        let shared = match stage.tensors("shared") {
+            Ok(tensors) => Some(SharedWeights::restored(space, device, tensors)?),
+            Err(_) => None,
+        };
+        Ok(SearchOutcome {
+            arch: space.decide(&decisions),
+            decisions,
+            probabilities: stage.get("probabilities")?,
+            resolutions: stage.get("resolutions")?,
+            work: stage.get("work")?,
+            shared,
+        })
     }
 
     pub(super) fn search(
@@ -73,6 +113,37 @@ impl RunPlan<'_> {
     }
 }
 
+/// Records the fingerprint of the images. It must be that of the attempt that is continued.
+fn check_data(prepared: &Prepared, monitor: &mut Monitor<'_>) -> Result<()> {
+    let dataset = &prepared.dataset;
+    let sha256 = dataset.fingerprint();
+    if let Some(before) = monitor.checkpoints.data_sha256() {
+        ensure!(
+            before == sha256,
+            "the images are not those that this run began with: their fingerprint is {sha256}, and \
+             was {before}; restore them, or start a new run with --fresh"
+        );
+    }
+    monitor.checkpoints.set_data(&sha256);
+    monitor.recorder.data(&DataFingerprint {
+        train_images: dataset.train.len() as u64,
+        test_images: dataset.test.len() as u64,
+        sha256,
+    })
+}
+
+/// What checkpoints keep of a search that is finished; the shared weights only if they are used again.
+fn kept(outcome: &SearchOutcome, with_weights: bool) -> Result<Stage> {
+    let mut stage = Stage::with("decisions", &outcome.decisions)?;
+    stage.put("probabilities", &outcome.probabilities)?;
+    stage.put("resolutions", &outcome.resolutions)?;
+    stage.put("work", &outcome.work)?;
+    if let Some(shared) = outcome.shared.as_ref().filter(|_| with_weights) {
+        stage.put_tensors("shared", shared.params().named());
+    }
+    Ok(stage)
+}
+
 /// Counts the cost of the searched architecture and records both.
 fn derive(outcome: SearchOutcome, monitor: &mut Monitor<'_>) -> Result<ArchSpec> {
     let cost = cost::count(&outcome.arch);
@@ -83,6 +154,9 @@ fn derive(outcome: SearchOutcome, monitor: &mut Monitor<'_>) -> Result<ArchSpec>
         probabilities: outcome.probabilities,
         resolutions: outcome.resolutions,
     };
-    monitor.recorder.architecture(&found)?;
+    if !monitor.checkpoints.has_architecture() {
+        monitor.recorder.architecture(&found)?;
+        monitor.checkpoints.set_has_architecture();
+    }
     Ok(found.arch)
 }

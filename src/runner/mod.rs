@@ -10,7 +10,9 @@ mod rank;
 #[cfg(test)]
 mod tests;
 mod training;
+mod weights;
 
+pub use execute::RunOutcome;
 pub use feasible::check_budget;
 pub use images::check_images;
 pub use need::{
@@ -18,3 +20,4 @@ pub use need::{
 };
 pub(crate) use plan::manifest_record;
 pub use plan::{RunPlan, plans};
+pub use weights::{copy_files, remove_weights, save_weights, weight_files, weights_folder};

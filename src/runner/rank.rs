@@ -1,8 +1,10 @@
 //! Measures how well shared weights rank networks (Yu et al. 2020): a sample of networks is scored
 //! with the shared weights of the search, then each is trained alone with the run's recipe.
 
+use super::execute::SEARCHED;
 use super::images::Prepared;
 use super::plan::RunPlan;
+use crate::checkpoint::Stage;
 use crate::cost;
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;
@@ -15,9 +17,23 @@ use crate::space::{Decisions, SearchSpace};
 use crate::train::Score;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
+use serde::{Deserialize, Serialize};
 
 /// After so many repeated draws, the space counts as too small for the sample.
 const MAX_REPEATS: usize = 1_000;
+
+/// The name of the phase in checkpoints.
+const STAGE: &str = "rank";
+
+/// How far the phase is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Ranking {
+    /// Of the networks that were scored under the shared weights: whether the loss was a number.
+    shared_is_finite: Vec<bool>,
+    /// Networks that were trained.
+    trained: usize,
+    work: Work,
+}
 
 impl RunPlan<'_> {
     /// Executes the phase where there is a sample to rank. Shared scores are measured on the
@@ -31,46 +47,89 @@ impl RunPlan<'_> {
         monitor: &mut Monitor<'_>,
     ) -> Result<()> {
         let Some(sample) = sample else { return Ok(()) };
-        let weights =
-            shared.context("the search returned no shared weights to rank networks with")?;
-        let seed = Seed(self.seed).child("rank");
         monitor.phase(Phase::Rank, |monitor| {
-            let mut work = Work::default();
-            let mut scores = Vec::with_capacity(sample.len());
-            let scorer = self.scorer(prepared, device)?;
-            let space = &self.manifest.space;
-            for (i, decisions) in (0..).zip(&sample) {
-                monitor.check_stop()?;
-                let score = scorer.score(&weights, decisions, &mut work)?;
-                record_shared(space, i, decisions, &score, monitor)?;
-                scores.push(score);
-            }
-            drop((weights, scorer));
-            // With running statistics, like the derived network of the run.
-            let (dataset, images) = (&prepared.dataset, (&[][..], &prepared.validation[..]));
-            let scorer = &Scorer::new(dataset, images, 1, 0, device)?;
-            let trial = Trial {
-                dataset,
-                images: &prepared.train,
-                scorer,
-                config: &self.manifest.train,
-                label: "train",
-                device,
+            let mut ranking = match monitor.restored(STAGE) {
+                None => Ranking::default(),
+                Some(stage) => stage.get("ranking")?,
             };
-            monitor
-                .progress
-                .started("training ranked networks", Amount::Steps(sample.len() as u64));
-            for (i, (decisions, score)) in (0..).zip(sample.iter().zip(&scores)) {
-                let arch = space.decide(decisions);
-                let own = seed.child(&format!("train/{i}"));
-                let trained = trial.score(&arch, own, &mut work, monitor)?;
-                record_alone(space, i, &trained, score.loss.is_finite(), monitor)?;
-                let note = format!("top-1 {:.1} %", 100.0 * trained.top1);
-                monitor.progress.advanced(i + 1, &note);
+            if ranking.shared_is_finite.len() < sample.len() {
+                let shared = shared
+                    .context("the search returned no shared weights to rank networks with")?;
+                self.score_sample(&sample, &shared, &mut ranking, prepared, device, monitor)?;
             }
-            monitor.progress.finished();
-            Ok(((), work))
-        })?;
+            // The memory of the shared weights is needed.
+            monitor.forget_tensors(SEARCHED);
+            self.train_sample(&sample, &mut ranking, prepared, device, monitor)?;
+            monitor.forget(STAGE);
+            Ok(((), ranking.work))
+        })
+    }
+
+    /// Scores the networks that are left under the shared weights.
+    fn score_sample(
+        &self,
+        sample: &[Decisions],
+        weights: &SharedWeights,
+        ranking: &mut Ranking,
+        prepared: &Prepared,
+        device: &Device,
+        monitor: &mut Monitor<'_>,
+    ) -> Result<()> {
+        let scorer = self.scorer(prepared, device)?;
+        let space = &self.manifest.space;
+        for (i, decisions) in (0..).zip(sample).skip(ranking.shared_is_finite.len()) {
+            if monitor.is_due() {
+                monitor.checkpoint(STAGE, Stage::with("ranking", ranking)?)?;
+            }
+            let mut work = ranking.work;
+            let score = scorer.score(weights, decisions, &mut work, monitor.stop);
+            if score.is_err() && monitor.check_stop().is_err() {
+                monitor.checkpoint(STAGE, Stage::with("ranking", ranking)?)?;
+            }
+            let score = score?;
+            record_shared(space, i, decisions, &score, monitor)?;
+            ranking.shared_is_finite.push(score.loss.is_finite());
+            ranking.work = work;
+        }
+        Ok(())
+    }
+
+    /// Trains the networks that are left, each alone.
+    fn train_sample(
+        &self,
+        sample: &[Decisions],
+        ranking: &mut Ranking,
+        prepared: &Prepared,
+        device: &Device,
+        monitor: &mut Monitor<'_>,
+    ) -> Result<()> {
+        let space = &self.manifest.space;
+        let seed = Seed(self.seed).child("rank");
+        // With running statistics, like the derived network of the run.
+        let (dataset, images) = (&prepared.dataset, (&[][..], &prepared.validation[..]));
+        let scorer = &Scorer::new(dataset, images, 1, 0, device)?;
+        let trial = Trial {
+            dataset,
+            images: &prepared.train,
+            scorer,
+            config: &self.manifest.train,
+            label: "train",
+            stage: "rank/training",
+            device,
+        };
+        monitor.progress.started("training ranked networks", Amount::Steps(sample.len() as u64));
+        for (i, decisions) in (0..).zip(sample).skip(ranking.trained) {
+            monitor.keep(STAGE, Stage::with("ranking", ranking)?);
+            let arch = space.decide(decisions);
+            let own = seed.child(&format!("train/{i}"));
+            let trained = trial.score(&arch, own, &mut ranking.work, monitor)?;
+            let shared_is_finite = ranking.shared_is_finite[ranking.trained];
+            record_alone(space, i, &trained, shared_is_finite, monitor)?;
+            ranking.trained += 1;
+            let note = format!("top-1 {:.1} %", 100.0 * trained.top1);
+            monitor.progress.advanced(i + 1, &note);
+        }
+        monitor.progress.finished();
         Ok(())
     }
 

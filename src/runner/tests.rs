@@ -5,7 +5,7 @@ use super::plans;
 use crate::cost;
 use crate::data::Loader;
 use crate::manifest::{self, Manifest, Overrides};
-use crate::monitor::{Interrupted, Monitor};
+use crate::monitor::{Checkpoints, Interrupted, Monitor};
 use crate::net::Network;
 use crate::nn::Pass;
 use crate::progress::Quiet;
@@ -63,8 +63,9 @@ fn smoke_with(sets: &[&str]) -> Manifest {
 
 fn execute(manifest: &Manifest, log: &mut Log<'_>, stop: &AtomicBool) -> Result<FinalResult> {
     let plan = plans(manifest).next().unwrap();
-    let mut monitor = Monitor { recorder: log, progress: &Quiet, stop };
-    plan.execute(Path::new("/nowhere"), &Device::Cpu, &mut monitor)
+    let checkpoints = &mut Checkpoints::none();
+    let mut monitor = Monitor { recorder: log, progress: &Quiet, stop, checkpoints };
+    Ok(plan.execute(Path::new("/nowhere"), &Device::Cpu, &mut monitor)?.result)
 }
 
 #[test]
@@ -128,7 +129,8 @@ fn ranking_scores_and_trains_as_described() {
     let plan = plans(&manifest).next().unwrap();
     let prepared = plan.prepare(Path::new("/nowhere")).unwrap();
     let mut unused = Log::default();
-    let mut monitor = Monitor { recorder: &mut unused, progress: &Quiet, stop: &stop };
+    let (recorder, checkpoints) = (&mut unused, &mut Checkpoints::none());
+    let mut monitor = Monitor { recorder, progress: &Quiet, stop: &stop, checkpoints };
     let outcome = plan.search(&prepared, &Device::Cpu, &mut monitor).unwrap();
     let (weights, dataset) = (outcome.shared.unwrap(), &prepared.dataset);
     let (config, split_at) = (&manifest.search, split(&prepared.search, &manifest.search));
@@ -145,7 +147,8 @@ fn ranking_scores_and_trains_as_described() {
             cut.net.forward(&mut pass, &batch.unwrap().xs).unwrap();
         }
         let of = |net, params, images: &[usize]| {
-            train::evaluate(net, params, dataset, &dataset.train, images.to_vec()).unwrap().top1
+            let split = &dataset.train;
+            train::evaluate(net, params, dataset, split, images.to_vec(), &stop).unwrap().top1
         };
         shared.push(of(&cut.net, &cut.params, split_at.1));
         let seed = Seed(plan.seed).child("rank").child(&format!("train/{i}"));
@@ -160,6 +163,7 @@ fn ranking_scores_and_trains_as_described() {
             config,
             seed,
             label: "train",
+            stage: "train",
         };
         train::train(&training, &mut params, &mut monitor).unwrap();
         alone.push(of(&net, &params, &prepared.validation));

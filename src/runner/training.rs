@@ -7,6 +7,7 @@
 
 use super::images::Prepared;
 use super::plan::RunPlan;
+use crate::checkpoint::Stage;
 use crate::cost;
 use crate::hex::hex;
 use crate::monitor::Monitor;
@@ -20,6 +21,10 @@ use crate::train::{self, Score, TrainingRun};
 use anyhow::Result;
 use candle_core::Device;
 use sha2::{Digest, Sha256};
+use std::sync::atomic::AtomicBool;
+
+/// The name of the phase in checkpoints.
+const STAGE: &str = "train";
 
 /// A network with its trained weights.
 struct Trained {
@@ -38,6 +43,9 @@ impl Recorder for RepeatRecorder<'_> {
         let own = metrics.iter().map(|(metric, value)| (metric.of_repeat(self.repeat), *value));
         self.recorder.measure(step, &own.collect::<Vec<_>>())
     }
+    fn mark(&mut self) -> Result<Option<u64>> {
+        self.recorder.mark()
+    }
     fn phase_started(&mut self, phase: Phase) -> Result<()> {
         self.recorder.phase_started(phase)
     }
@@ -50,7 +58,7 @@ impl Recorder for RepeatRecorder<'_> {
 }
 
 impl RunPlan<'_> {
-    /// Executes all training runs, then evaluates all networks. The trained weights stay in memory until the
+    /// Executes all training runs, then evaluates all networks. Returns the weights too. They stay in memory until the
     /// tests, so they count towards the peak of the training phase.
     pub(super) fn train_and_test(
         &self,
@@ -58,35 +66,60 @@ impl RunPlan<'_> {
         prepared: &Prepared,
         device: &Device,
         monitor: &mut Monitor<'_>,
-    ) -> Result<FinalResult> {
-        let (all, _) = monitor.phase(Phase::Train, |monitor| {
-            let (mut all, mut work) = (Vec::new(), Work::default());
-            for repeat in 0..self.manifest.train.repeats {
+    ) -> Result<(FinalResult, Vec<Params>)> {
+        let all = monitor.phase(Phase::Train, |monitor| {
+            let (mut all, mut work) = self.trained_before(arch, device, monitor)?;
+            for repeat in all.len()..self.manifest.train.repeats {
+                keep(&all, &work, monitor)?;
                 all.push(self.train(repeat, arch, prepared, device, monitor, &mut work)?);
             }
+            keep(&all, &work, monitor)?;
             Ok((all, work))
         })?;
-        let (scores, _) = monitor.phase(Phase::Test, |_| {
+        monitor.checkpoint_between()?;
+        let scores = monitor.phase(Phase::Test, |monitor| {
             let mut work = Work::default();
-            let scores = all.iter().map(|trained| test(trained, arch, prepared, &mut work));
-            Ok((scores.collect::<Result<Vec<Score>>>()?, work))
+            let scores: Result<Vec<Score>> =
+                all.iter().map(|t| test(t, arch, prepared, &mut work, monitor.stop)).collect();
+            if scores.is_err() && monitor.check_stop().is_err() {
+                monitor.checkpoint_between()?;
+            }
+            Ok((scores?, work))
         })?;
         for (repeat, score) in (0..).zip(&scores) {
             train::ensure_finite(score.loss, "test", repeat)?;
-            // Not through the monitor, which checks for a stop: a run that has its result counts as
-            // finished.
             let metrics = [(Metric::TEST_TOP1, score.top1), (Metric::TEST_LOSS, score.loss)];
-            monitor.recorder.measure(repeat, &metrics)?;
+            monitor.measure(repeat, &metrics)?;
         }
         let hashes =
             all.iter().map(|trained| trained.params.sha256()).collect::<Result<Vec<_>, _>>()?;
         let mean = |of: fn(&Score) -> f64| scores.iter().map(of).sum::<f64>() / scores.len() as f64;
-        Ok(FinalResult {
+        let result = FinalResult {
             test_top1: mean(|score| score.top1),
             test_loss: mean(|score| score.loss),
             test_images: prepared.dataset.test.len() as u64,
             weights_sha256: combined_hash(hashes),
-        })
+        };
+        Ok((result, all.into_iter().map(|trained| trained.params).collect()))
+    }
+
+    /// The networks that an earlier attempt has trained, and the work.
+    fn trained_before(
+        &self,
+        arch: &ArchSpec,
+        device: &Device,
+        monitor: &mut Monitor<'_>,
+    ) -> Result<(Vec<Trained>, Work)> {
+        let Some(stage) = monitor.restored(STAGE) else { return Ok(Default::default()) };
+        let repeats: usize = stage.get("repeats")?;
+        let trained = (0..repeats).map(|repeat| {
+            let (net, mut params) = Network::of_arch(arch, Seed(self.seed), device)?;
+            for (name, tensor) in stage.tensors(&repeat.to_string())? {
+                params.set(name, tensor)?;
+            }
+            Ok(Trained { net, params })
+        });
+        Ok((trained.collect::<Result<_>>()?, stage.get("work")?))
     }
 
     fn train(
@@ -102,8 +135,12 @@ impl RunPlan<'_> {
         let (net, mut params) = Network::of_arch(arch, seed, device)?;
         let mut recorder =
             RepeatRecorder { repeat: repeat as u32, recorder: &mut *monitor.recorder };
-        let mut monitor =
-            Monitor { recorder: &mut recorder, progress: monitor.progress, stop: monitor.stop };
+        let mut monitor = Monitor {
+            recorder: &mut recorder,
+            progress: monitor.progress,
+            stop: monitor.stop,
+            checkpoints: &mut *monitor.checkpoints,
+        };
         let training = TrainingRun {
             net: &net,
             dataset: &prepared.dataset,
@@ -112,6 +149,7 @@ impl RunPlan<'_> {
             config: &self.manifest.train,
             seed,
             label: "train",
+            stage: "train/repeat",
         };
         let processed = train::train(&training, &mut params, &mut monitor)?;
         let macs = cost::count(arch).macs;
@@ -122,17 +160,34 @@ impl RunPlan<'_> {
     }
 }
 
+/// Later checkpoints have these trained networks.
+fn keep(all: &[Trained], work: &Work, monitor: &mut Monitor<'_>) -> Result<()> {
+    let mut stage = Stage::with("repeats", &all.len())?;
+    stage.put("work", work)?;
+    for (repeat, trained) in all.iter().enumerate() {
+        stage.put_tensors(&repeat.to_string(), trained.params.named());
+    }
+    monitor.keep(STAGE, stage);
+    Ok(())
+}
+
 /// The seed of repeat `repeat`. Repeat 0 has the seed of a run without repeats.
 fn repeat_seed(run: Seed, repeat: usize) -> Seed {
     let seed = run.child("train");
     if repeat == 0 { seed } else { seed.child(&format!("repeat/{repeat}")) }
 }
 
-fn test(trained: &Trained, arch: &ArchSpec, prepared: &Prepared, work: &mut Work) -> Result<Score> {
+fn test(
+    trained: &Trained,
+    arch: &ArchSpec,
+    prepared: &Prepared,
+    work: &mut Work,
+    stop: &AtomicBool,
+) -> Result<Score> {
     let images: Vec<usize> = (0..prepared.dataset.test.len()).collect();
     work.add_inference(cost::count(arch).macs, images.len());
     let (dataset, test) = (&prepared.dataset, &prepared.dataset.test);
-    train::evaluate(&trained.net, &trained.params, dataset, test, images)
+    train::evaluate(&trained.net, &trained.params, dataset, test, images, stop)
 }
 
 /// The hash itself where there is one, otherwise the SHA-256 of all hashes joined as text.

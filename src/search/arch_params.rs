@@ -9,9 +9,10 @@ use crate::recipe::Adam;
 use crate::record::{ChoiceProbabilities, Metric, ResolutionProbability};
 use crate::rng::Seed;
 use crate::space::{BlockDecision, Decisions, SearchSpace};
+use serde::{Deserialize, Serialize};
 
 /// The logits of every choice, and the state of Adam.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ArchParams {
     /// One choice per group of blocks that share their type.
     types: Vec<Logits>,
@@ -20,7 +21,7 @@ pub struct ArchParams {
     steps: i32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct BlockLogits {
     /// Position among the choices of types.
     group: usize,
@@ -28,7 +29,7 @@ struct BlockLogits {
     width: Logits,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Logits {
     values: Vec<f64>,
     /// Adam's first and second moments.
@@ -76,6 +77,13 @@ impl ArchParams {
             resolution: Logits::new(space.resolutions.len()),
             steps: 0,
         }
+    }
+
+    /// Whether both have the same choices with the same numbers of options.
+    #[must_use]
+    pub fn has_choices_of(&self, other: &Self) -> bool {
+        let options = |params: &Self| params.probabilities().map(|_| ());
+        options(self) == options(other)
     }
 
     /// The gates of one step, by Gumbel-Softmax at temperature τ.

@@ -6,45 +6,46 @@ use super::score::better;
 use crate::recipe::Evolution;
 use crate::rng::Seed;
 use crate::train::Score;
-use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Scores `candidates` individuals: first a random population, then children. `fresh` and `mutated`
-/// get the number of the individual. Competitors are drawn with replacement, as in the paper. The best
-/// is not returned, since `score` sees all of them.
-///
-/// # Errors
-/// Those of `fresh`, `mutated` and `score`.
-pub fn evolve<T>(
-    config: Evolution,
-    candidates: usize,
-    seed: Seed,
-    fresh: impl Fn(u64) -> Result<T>,
-    mutated: impl Fn(&T, u64) -> Result<T>,
-    mut score: impl FnMut(&T) -> Result<Score>,
-) -> Result<()> {
-    let mut population: VecDeque<(T, Score)> = VecDeque::with_capacity(config.population + 1);
-    for i in 0..candidates as u64 {
-        let individual = if population.len() < config.population {
-            fresh(i)?
-        } else {
-            let mut stream = seed.stream("evolution/sample", i);
-            let mut parent = stream.below(population.len());
-            for _ in 1..config.sample {
-                let other = stream.below(population.len());
-                if better(&population[other].1, &population[parent].1) {
-                    parent = other;
-                }
+/// Scored individuals, the oldest first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Population<T>(VecDeque<(T, Score)>);
+
+impl<T> Default for Population<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T> Population<T> {
+    /// The parent of individual `i`; `None` while the population still grows, by random individuals.
+    /// Competitors are drawn with replacement, as in the paper.
+    #[must_use]
+    pub fn parent(&self, config: Evolution, seed: Seed, i: u64) -> Option<&T> {
+        let Self(all) = self;
+        if all.len() < config.population {
+            return None;
+        }
+        let mut stream = seed.stream("evolution/sample", i);
+        let mut parent = stream.below(all.len());
+        for _ in 1..config.sample {
+            let other = stream.below(all.len());
+            if better(&all[other].1, &all[parent].1) {
+                parent = other;
             }
-            mutated(&population[parent].0, i)?
-        };
-        let of_individual = score(&individual)?;
-        population.push_back((individual, of_individual));
-        if population.len() > config.population {
-            population.pop_front();
+        }
+        Some(&all[parent].0)
+    }
+
+    /// Adds an individual; the oldest one leaves a full population.
+    pub fn add(&mut self, config: Evolution, individual: T, score: Score) {
+        self.0.push_back((individual, score));
+        if self.0.len() > config.population {
+            self.0.pop_front();
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -71,14 +72,15 @@ mod tests {
             let mut stream = seed.stream("mutate", i);
             let mut child = *parent;
             child[stream.below(12)] = stream.below(10);
-            Ok(child)
+            child
         };
-        let mut best: f64 = 0.0;
-        let score = |toy: &Toy| {
-            best = best.max(sevens(toy).top1);
-            Ok(sevens(toy))
-        };
-        evolve(config, 1000, seed, |i| Ok(fresh(seed, i)), mutated, score).unwrap();
+        let (mut population, mut best) = (Population::default(), 0.0_f64);
+        for i in 0..1000 {
+            let parent = population.parent(config, seed, i);
+            let toy = parent.map_or_else(|| fresh(seed, i), |parent| mutated(parent, i));
+            best = best.max(sevens(&toy).top1);
+            population.add(config, toy, sevens(&toy));
+        }
         best
     }
 
@@ -95,14 +97,12 @@ mod tests {
     fn the_oldest_individual_is_removed() {
         // The first is the best by far, and only members of the population have children.
         let config = Evolution { population: 3, sample: 20 };
+        let mut population = Population::default();
         let mut parents = Vec::new();
-        let parents_of = std::cell::RefCell::new(&mut parents);
-        let mutated = |parent: &u64, i| {
-            parents_of.borrow_mut().push(*parent);
-            Ok(i)
-        };
-        let score = |i: &u64| Ok(Score { top1: 1.0 / (1.0 + *i as f64), loss: 0.0 });
-        evolve(config, 6, Seed(0), Ok, mutated, score).unwrap();
+        for i in 0..6_u64 {
+            parents.extend(population.parent(config, Seed(0), i).copied());
+            population.add(config, i, Score { top1: 1.0 / (1.0 + i as f64), loss: 0.0 });
+        }
         // Number 3 is a child of 0, 1 or 2, of which 0 is the best; then 0 is removed, and so on.
         assert_eq!(parents, [0, 1, 2]);
     }

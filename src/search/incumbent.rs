@@ -7,18 +7,31 @@ use crate::record::{Metric, Work};
 use crate::space::{Decisions, SearchSpace};
 use crate::train::Score;
 use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
 
 /// The best network so far.
 pub struct Incumbent<'s> {
     space: &'s SearchSpace,
-    evaluated: u64,
+    state: IncumbentState,
+}
+
+/// What a checkpoint keeps of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct IncumbentState {
+    pub evaluated: u64,
     best: Option<(Decisions, Score)>,
 }
 
 impl<'s> Incumbent<'s> {
+    /// As it was in a checkpoint; before the first network it has the default state.
     #[must_use]
-    pub fn new(space: &'s SearchSpace) -> Self {
-        Self { space, evaluated: 0, best: None }
+    pub fn continued(space: &'s SearchSpace, state: IncumbentState) -> Self {
+        Self { space, state }
+    }
+
+    #[must_use]
+    pub fn state(&self) -> &IncumbentState {
+        &self.state
     }
 
     /// Takes in the score of one more network. Records its score, its cost, the best score so far and
@@ -27,7 +40,7 @@ impl<'s> Incumbent<'s> {
     /// best.
     ///
     /// # Errors
-    /// When the recorder fails, or the run was asked to stop.
+    /// When the recorder fails.
     pub fn offer(
         &mut self,
         decisions: &Decisions,
@@ -37,10 +50,11 @@ impl<'s> Incumbent<'s> {
     ) -> Result<Score> {
         let diverged = !score.loss.is_finite();
         let score = score.or_chance(self.space.classes);
-        if !diverged && self.best.as_ref().is_none_or(|(_, best)| better(&score, best)) {
-            self.best = Some((decisions.clone(), score));
+        let state = &mut self.state;
+        if !diverged && state.best.as_ref().is_none_or(|(_, best)| better(&score, best)) {
+            state.best = Some((decisions.clone(), score));
         }
-        let best = self.best.as_ref().map_or(score, |(_, best)| *best);
+        let best = state.best.as_ref().map_or(score, |(_, best)| *best);
         let cost = cost::count(&self.space.decide(decisions));
         let mut metrics = vec![
             (Metric::SEARCH_CANDIDATE_TOP1, score.top1),
@@ -53,10 +67,10 @@ impl<'s> Incumbent<'s> {
         if diverged {
             metrics.push((Metric::SEARCH_CANDIDATE_DIVERGED, 1.0));
         }
-        monitor.measure(self.evaluated, &metrics)?;
-        self.evaluated += 1;
+        monitor.measure(state.evaluated, &metrics)?;
+        state.evaluated += 1;
         let note = if diverged { "diverged, scored at chance, top-1" } else { "top-1" };
-        monitor.progress.advanced(self.evaluated, &format!("{note} {:.1} %", 100.0 * score.top1));
+        monitor.progress.advanced(state.evaluated, &format!("{note} {:.1} %", 100.0 * score.top1));
         Ok(score)
     }
 
@@ -65,11 +79,11 @@ impl<'s> Incumbent<'s> {
     /// # Errors
     /// When all networks diverged.
     pub fn into_best(self) -> Result<Decisions> {
-        let Some((decisions, _)) = self.best else {
+        let Some((decisions, _)) = self.state.best else {
             bail!(
                 "all {} candidates diverged; a lower learning_rate or a clip_norm of \
                  [search.weights] helps",
-                self.evaluated
+                self.state.evaluated
             )
         };
         Ok(decisions)
@@ -80,6 +94,7 @@ impl<'s> Incumbent<'s> {
 mod tests {
     use super::*;
     use crate::manifest::{self, Overrides};
+    use crate::monitor::Checkpoints;
     use crate::progress::Quiet;
     use crate::record::{Phase, PhaseUsage, Recorder, SearchedArchitecture};
     use crate::rng::Seed;
@@ -113,9 +128,11 @@ mod tests {
         let space = manifest::load(&path, &Overrides::default()).unwrap().space;
         let network = |i| draw(&space, None, &mut Seed(1).stream("draw", i as u64)).unwrap();
         let (mut log, stop) = (Log::default(), AtomicBool::new(false));
-        let mut incumbent = Incumbent::new(&space);
+        let mut incumbent = Incumbent::continued(&space, IncumbentState::default());
         for (i, top1) in top1s.iter().enumerate() {
-            let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop };
+            let checkpoints = &mut Checkpoints::none();
+            let mut monitor =
+                Monitor { recorder: &mut log, progress: &Quiet, stop: &stop, checkpoints };
             let loss = if top1.is_nan() { f64::NAN } else { 1.0 };
             let score = Score { loss, top1: if top1.is_nan() { 0.0 } else { *top1 } };
             let work = Work { macs: 10 * (i as u64 + 1), ..Work::default() };

@@ -12,23 +12,28 @@
 //! weight is drawn.
 
 use super::draw::{draw, mutate};
-use super::evolution::evolve;
-use super::incumbent::Incumbent;
+use super::evolution::Population;
+use super::incumbent::{Incumbent, IncumbentState};
 use super::score::{Scorer, split};
 use super::{SearchData, SearchOutcome};
+use crate::checkpoint::Stage;
 use crate::cost;
-use crate::data::{Batch, Loader, prefetched};
+use crate::data::{Batch, Loader};
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::progress::Amount;
-use crate::recipe::{Evolution, PathRange, Recompute, SearchConfig, Sgd, SharedScores};
+use crate::recipe::{Budget, Evolution, PathRange, Recompute, SearchConfig, Sgd, SharedScores};
 use crate::record::{Metric, Work};
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
-use crate::train::{LoopMetrics, Score, SgdState, Step, Steps, sgd_step};
+use crate::train::{
+    Epoch, Epochs, Learner, LoopMetrics, SgdState, Step, restore_weights, save_weights, sgd_step,
+};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
-use std::time::Instant;
+
+/// The name of the search in checkpoints, once its shared weights are trained.
+const STAGE: &str = "search";
 
 /// Shared weights and their velocities.
 pub struct Paths {
@@ -76,6 +81,57 @@ impl Paths {
         self.weights.write_back(&cut)?;
         Ok(step)
     }
+
+    /// Continues from the weights and velocities of a state.
+    fn restore(&mut self, stage: &Stage) -> Result<()> {
+        let params = self.weights.params_mut();
+        restore_weights(stage, params)?;
+        let like: Vec<&Tensor> = params.tensors().map(|(tensor, _)| tensor).collect();
+        self.velocities = stage.tensors_like("velocities", like.into_iter())?;
+        Ok(())
+    }
+}
+
+/// Shared weights while they are trained.
+struct PathLearner<'a> {
+    paths: Paths,
+    space: &'a SearchSpace,
+    /// `None`: paths are drawn from the whole space.
+    budget: Option<&'a Budget>,
+    seed: Seed,
+    work: Work,
+}
+
+impl Learner for PathLearner<'_> {
+    fn step(&mut self, batch: &Batch, number: u64, rate: f64) -> Result<Step> {
+        let mut stream = self.seed.stream("paths/draw", number);
+        let path = draw(self.space, self.budget, &mut stream)?;
+        let macs = cost::count(&self.space.decide(&path)).macs;
+        self.work.add_training(macs, batch.labels.len());
+        self.paths.step(&path, batch, rate)
+    }
+
+    fn epoch_ended(&mut self, epoch: &Epoch, monitor: &mut Monitor<'_>) -> Result<()> {
+        let Epoch { number, mean, seconds, .. } = *epoch;
+        let metrics = [
+            (Metric::SEARCH_LOSS, mean.score().loss),
+            (Metric::SEARCH_TOP1, mean.score().top1),
+            (Metric::SEARCH_IMAGES_PER_SECOND, mean.images() as f64 / seconds),
+            (Metric::SEARCH_EXECUTED_MACS, self.work.macs as f64),
+        ];
+        monitor.measure(number, &metrics)
+    }
+
+    fn save(&self, stage: &mut Stage) -> Result<()> {
+        stage.put("work", &self.work)?;
+        save_weights(stage, self.paths.weights.params(), &self.paths.velocities);
+        Ok(())
+    }
+
+    fn restore(&mut self, stage: &Stage) -> Result<()> {
+        self.work = stage.get("work")?;
+        self.paths.restore(stage)
+    }
 }
 
 /// Trains shared weights for `search.epochs` on the weight split.
@@ -85,45 +141,57 @@ fn train(
     data: SearchData<'_>,
     config: &SearchConfig,
     seed: Seed,
-    work: &mut Work,
     monitor: &mut Monitor<'_>,
-) -> Result<SharedWeights> {
+) -> Result<(SharedWeights, Work)> {
     let SearchData { dataset, indices, device } = data;
-    let mut paths = Paths::new(space, (config.weights, config.recompute), seed, device)?;
+    let paths = Paths::new(space, (config.weights, config.recompute), seed, device)?;
     let (for_weights, _) = split(indices, config);
     let (own, size) = (for_weights.to_vec(), config.batch_size);
     let loader = Loader::training(dataset, own, size, config.augment, seed, "search/weights");
-    let loader = loader.share(config.scale).on(device);
-    let range = match range {
+    let budget = match range {
         PathRange::Space => None,
         PathRange::Budget => config.budget.as_ref(),
     };
-    let all = (config.epochs * loader.batches()) as u64;
-    monitor.progress.started("training shared weights", Amount::Steps(all));
-    let mut steps = Steps::new(LoopMetrics::SEARCH, &config.weights, all, monitor);
-    let mut last = Score::default();
-    for epoch in 0..config.epochs as u64 {
-        let start = Instant::now();
-        let mean = prefetched(device, loader.epoch(epoch), |batches| {
-            steps.epoch(batches, |batch, step, rate| {
-                let path = draw(space, range, &mut seed.stream("paths/draw", step))?;
-                work.add_training(cost::count(&space.decide(&path)).macs, batch.labels.len());
-                paths.step(&path, batch, rate)
-            })
-        })?;
-        let score = mean.score();
-        last = score;
-        let rate = mean.images() as f64 / start.elapsed().as_secs_f64();
-        let metrics = [
-            (Metric::SEARCH_LOSS, score.loss),
-            (Metric::SEARCH_TOP1, score.top1),
-            (Metric::SEARCH_IMAGES_PER_SECOND, rate),
-            (Metric::SEARCH_EXECUTED_MACS, work.macs as f64),
-        ];
-        steps.monitor.measure(epoch, &metrics)?;
+    let epochs = Epochs {
+        epochs: config.epochs as u64,
+        loader: &loader.share(config.scale).on(device),
+        config: &config.weights,
+        metrics: LoopMetrics::SEARCH,
+        task: "training shared weights",
+        stage: "search/shared",
+        classes: space.classes,
+        device,
+    };
+    let mut learner = PathLearner { paths, space, budget, seed, work: Work::default() };
+    epochs.run(&mut learner, monitor)?;
+    Ok((learner.paths.weights, learner.work))
+}
+
+/// A search under shared weights that are trained.
+struct Scoring {
+    weights: SharedWeights,
+    work: Work,
+    incumbent: IncumbentState,
+    population: Population<Decisions>,
+}
+
+impl Scoring {
+    fn save(&self, incumbent: &Incumbent<'_>) -> Result<Stage> {
+        let mut stage = Stage::with("incumbent", incumbent.state())?;
+        stage.put("work", &self.work)?;
+        stage.put("population", &self.population)?;
+        stage.put_tensors("shared", self.weights.params().named());
+        Ok(stage)
     }
-    steps.finish(last, space.classes)?;
-    Ok(paths.weights)
+
+    fn of(stage: &Stage, space: &SearchSpace, device: &Device) -> Result<Self> {
+        Ok(Self {
+            weights: SharedWeights::restored(space, device, stage.tensors("shared")?)?,
+            work: stage.get("work")?,
+            incumbent: stage.get("incumbent")?,
+            population: stage.get("population")?,
+        })
+    }
 }
 
 /// Trains shared weights and returns the best network under them: of independent draws, or of an
@@ -136,34 +204,44 @@ pub(super) fn search(
     seed: Seed,
     monitor: &mut Monitor<'_>,
 ) -> Result<SearchOutcome> {
-    let mut work = Work::default();
-    let weights = train(settings.paths, space, data, config, seed, &mut work, monitor)?;
+    let mut scoring = if let Some(stage) = monitor.restored(STAGE) {
+        Scoring::of(&stage, space, data.device)?
+    } else {
+        let (weights, work) = train(settings.paths, space, data, config, seed, monitor)?;
+        let (incumbent, population) = Default::default();
+        Scoring { weights, work, incumbent, population }
+    };
     let (parts, size) = (split(data.indices, config), config.batch_size);
     let batches = settings.calibration_batches;
     let scorer = Scorer::new(data.dataset, parts, size, batches, data.device)?;
-    let mut incumbent = Incumbent::new(space);
-    monitor.progress.started("scoring networks", Amount::Steps(settings.candidates as u64));
-    let mut score = |decisions: &Decisions| {
-        let score = scorer.score(&weights, decisions, &mut work)?;
-        incumbent.offer(decisions, score, &work, monitor)
-    };
+    let mut incumbent = Incumbent::continued(space, scoring.incumbent.clone());
+    let candidates = settings.candidates as u64;
+    monitor.progress.started("scoring networks", Amount::Steps(candidates));
     let budget = config.budget.as_ref();
-    let fresh = |i: u64| draw(space, budget, &mut seed.stream("candidates/draw", i));
-    match evolution {
-        None => {
-            for i in 0..settings.candidates as u64 {
-                score(&fresh(i)?)?;
-            }
+    for i in incumbent.state().evaluated..candidates {
+        if monitor.is_due() {
+            monitor.checkpoint(STAGE, scoring.save(&incumbent)?)?;
         }
-        Some(evolution) => {
-            let mutated = |parent: &Decisions, i: u64| {
-                mutate(space, budget, parent, &mut seed.stream("candidates/mutate", i))
-            };
-            evolve(evolution, settings.candidates, seed, fresh, mutated, score)?;
+        let parent = evolution.and_then(|config| scoring.population.parent(config, seed, i));
+        let decisions = match parent {
+            None => draw(space, budget, &mut seed.stream("candidates/draw", i))?,
+            Some(parent) => {
+                mutate(space, budget, parent, &mut seed.stream("candidates/mutate", i))?
+            }
+        };
+        let mut work = scoring.work;
+        let score = scorer.score(&scoring.weights, &decisions, &mut work, monitor.stop);
+        if score.is_err() && monitor.check_stop().is_err() {
+            monitor.checkpoint(STAGE, scoring.save(&incumbent)?)?;
+        }
+        let score = incumbent.offer(&decisions, score?, &work, monitor)?;
+        scoring.work = work;
+        if let Some(config) = evolution {
+            scoring.population.add(config, decisions, score);
         }
     }
     monitor.progress.finished();
     let decisions = incumbent.into_best()?;
-    let outcome = SearchOutcome::decided(space, decisions, work);
-    Ok(SearchOutcome { shared: Some(weights), ..outcome })
+    let outcome = SearchOutcome::decided(space, decisions, scoring.work);
+    Ok(SearchOutcome { shared: Some(scoring.weights), ..outcome })
 }

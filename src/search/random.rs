@@ -5,6 +5,7 @@ use super::draw::draw;
 use super::incumbent::Incumbent;
 use super::score::split;
 use super::{Scorer, SearchData, SearchOutcome, Trial};
+use crate::checkpoint::Stage;
 use crate::monitor::Monitor;
 use crate::progress::Amount;
 use crate::recipe::{RandomSearch, SearchConfig, TrainConfig};
@@ -12,6 +13,9 @@ use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
 use anyhow::Result;
+
+/// The name of the search in checkpoints.
+const STAGE: &str = "search";
 
 /// One draw, without training.
 pub(super) fn one(space: &SearchSpace, config: &SearchConfig, seed: Seed) -> Result<SearchOutcome> {
@@ -44,18 +48,33 @@ pub(super) fn search(
     let splits = split(indices, config);
     let (size, batches) = (config.batch_size, settings.calibration_batches);
     let scorer = &Scorer::new(dataset, splits, size, batches, device)?;
-    let trial =
-        Trial { dataset, images: splits.0, scorer, config: &recipe, label: "search", device };
-    let mut work = Work::default();
-    let mut incumbent = Incumbent::new(space);
-    monitor.progress.started("searching", Amount::Steps(settings.candidates as u64));
-    for i in 0..settings.candidates as u64 {
+    let trial = Trial {
+        dataset,
+        images: splits.0,
+        scorer,
+        config: &recipe,
+        label: "search",
+        stage: "search/candidate",
+        device,
+    };
+    let (state, mut work) = match monitor.restored(STAGE) {
+        None => Default::default(),
+        Some(stage) => (stage.get("incumbent")?, stage.get("work")?),
+    };
+    let mut incumbent = Incumbent::continued(space, state);
+    let candidates = settings.candidates as u64;
+    monitor.progress.started("searching", Amount::Steps(candidates));
+    for i in incumbent.state().evaluated..candidates {
+        let mut stage = Stage::with("incumbent", incumbent.state())?;
+        stage.put("work", &work)?;
+        monitor.keep(STAGE, stage);
         // Not the stream of `one`, whose draw would be the first candidate.
         let own = seed.child(&format!("random/candidate/{i}"));
         let decisions = draw(space, config.budget.as_ref(), &mut own.stream("draw", 0))?;
         let score = trial.score(&space.decide(&decisions), own, &mut work, monitor)?;
         incumbent.offer(&decisions, score, &work, monitor)?;
     }
+    monitor.forget(STAGE);
     monitor.progress.finished();
     Ok(SearchOutcome::decided(space, incumbent.into_best()?, work))
 }

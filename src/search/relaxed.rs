@@ -6,6 +6,7 @@
 
 use super::hypergradient::{GatedNet, NextBatch};
 use super::{AlphaStep, ArchParams, Relaxation, hardened, loss_gradient};
+use crate::checkpoint::Stage;
 use crate::cost::{Graph, Probabilities, Traced, propagate, propagate_counting};
 use crate::data::Batch;
 use crate::net::{ExplicitSupernet, GateGradients, GateValues, GatedNetwork, NetGates, Supernet};
@@ -16,8 +17,8 @@ use crate::recipe::{
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
-use crate::train::{SgdState, Step, sgd_step};
-use anyhow::Result;
+use crate::train::{SgdState, Step, restore_weights, save_weights, sgd_step};
+use anyhow::{Result, ensure};
 use candle_core::Device;
 
 /// A supernet with its weights and architecture parameters.
@@ -203,6 +204,22 @@ impl<N: GatedNetwork> Relaxation for Relaxed<N> {
 
     fn work(&self) -> Work {
         self.work
+    }
+
+    fn save(&self, stage: &mut Stage) -> Result<()> {
+        stage.put("alpha", &self.alpha)?;
+        stage.put("work", &self.work)?;
+        save_weights(stage, &self.params, self.optimizer.velocities());
+        Ok(())
+    }
+
+    fn restore(&mut self, stage: &Stage) -> Result<()> {
+        let alpha: ArchParams = stage.get("alpha")?;
+        ensure!(alpha.has_choices_of(&self.alpha), "the architecture parameters of another space");
+        restore_weights(stage, &mut self.params)?;
+        self.optimizer = self.optimizer.continued(stage, &self.params)?;
+        (self.alpha, self.work) = (alpha, stage.get("work")?);
+        Ok(())
     }
 }
 

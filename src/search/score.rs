@@ -15,6 +15,7 @@ use crate::space::Decisions;
 use crate::train::{self, Score};
 use anyhow::Result;
 use candle_core::Device;
+use std::sync::atomic::AtomicBool;
 
 /// Scores networks, all on the same images.
 pub struct Scorer<'a> {
@@ -46,30 +47,32 @@ impl<'a> Scorer<'a> {
     /// The score of the network of these `decisions`; adds its compute to `work`.
     ///
     /// # Errors
-    /// When an operator fails.
+    /// When an operator fails, or [`Interrupted`](crate::monitor::Interrupted) when `stop` is set.
     pub fn score(
         &self,
         weights: &SharedWeights,
         decisions: &Decisions,
         work: &mut Work,
+        stop: &AtomicBool,
     ) -> Result<Score> {
         let mut cut = weights.extract(decisions)?;
         let macs = cost::count(&weights.space().decide(decisions)).macs;
         work.architectures += 1;
-        self.evaluate(&cut.net, &mut cut.params, macs, work)
+        self.evaluate(&cut.net, &mut cut.params, macs, work, stop)
     }
 
     /// Calibrates and scores a network of so many multiply-accumulates per image; adds its compute to
     /// `work`.
     ///
     /// # Errors
-    /// When an operator fails.
+    /// When an operator fails, or [`Interrupted`](crate::monitor::Interrupted) when `stop` is set.
     pub fn evaluate(
         &self,
         net: &Network,
         params: &mut Params,
         macs: u64,
         work: &mut Work,
+        stop: &AtomicBool,
     ) -> Result<Score> {
         for (seen, batch) in self.calibration.iter().enumerate() {
             let mut pass = Pass::calibrating(params, seen);
@@ -78,7 +81,7 @@ impl<'a> Scorer<'a> {
         let calibrating: usize = self.calibration.iter().map(|batch| batch.labels.len()).sum();
         work.add_inference(macs, calibrating + self.held_out.len());
         let split = &self.dataset.train;
-        train::evaluate(net, params, self.dataset, split, self.held_out.clone())
+        train::evaluate(net, params, self.dataset, split, self.held_out.clone(), stop)
     }
 }
 

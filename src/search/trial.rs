@@ -24,12 +24,14 @@ pub struct Trial<'a> {
     pub config: &'a TrainConfig,
     /// Label of the random stream that shuffles and augments the images.
     pub label: &'static str,
+    /// The name of the training in checkpoints.
+    pub stage: &'static str,
     pub device: &'a Device,
 }
 
 impl Trial<'_> {
-    /// Trains the network from scratch and scores it; adds its compute to `work`. Of `monitor` only the
-    /// stop flag is used.
+    /// Trains the network from scratch and scores it; adds its compute to `work`. Nothing is recorded or
+    /// shown.
     ///
     /// # Errors
     /// When an operator fails, or the run was asked to stop. Divergence is no error: the loss of the
@@ -39,14 +41,19 @@ impl Trial<'_> {
         arch: &ArchSpec,
         seed: Seed,
         work: &mut Work,
-        monitor: &Monitor<'_>,
+        monitor: &mut Monitor<'_>,
     ) -> Result<Score> {
-        let Self { dataset, images, scorer, config, label, device } = *self;
+        let Self { dataset, images, scorer, config, label, stage, device } = *self;
         let (net, mut params) = Network::of_arch(arch, seed, device)?;
         let training =
-            TrainingRun { net: &net, dataset, images, validation: &[], config, seed, label };
-        let mut quiet =
-            Monitor { recorder: &mut NullRecorder, progress: &Quiet, stop: monitor.stop };
+            TrainingRun { net: &net, dataset, images, validation: &[], config, seed, label, stage };
+        let mut recorder = NullRecorder(Some(&mut *monitor.recorder));
+        let mut quiet = Monitor {
+            recorder: &mut recorder,
+            progress: &Quiet,
+            stop: monitor.stop,
+            checkpoints: &mut *monitor.checkpoints,
+        };
         let macs = cost::count(arch).macs;
         work.architectures += 1;
         match train::train(&training, &mut params, &mut quiet) {
@@ -57,6 +64,6 @@ impl Trial<'_> {
                 return Ok(Score { loss, top1: 0.0 });
             }
         }
-        scorer.evaluate(&net, &mut params, macs, work)
+        scorer.evaluate(&net, &mut params, macs, work, monitor.stop)
     }
 }

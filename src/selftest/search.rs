@@ -4,7 +4,7 @@ use super::{Check, compare, on_cpu};
 use crate::bench::{self, Measured, Subject};
 use crate::data::{self, Dataset, Loader};
 use crate::manifest::{self, Manifest, Overrides};
-use crate::monitor::Monitor;
+use crate::monitor::{Checkpoints, Monitor};
 use crate::net::Network;
 use crate::progress::Quiet;
 use crate::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture};
@@ -111,7 +111,9 @@ impl Smoke {
         let Manifest { space, search, methods, .. } = &self.manifest;
         let mut losses = Losses(Vec::new());
         let stop = AtomicBool::new(false);
-        let monitor = &mut Monitor { recorder: &mut losses, progress: &Quiet, stop: &stop };
+        let checkpoints = &mut Checkpoints::none();
+        let monitor =
+            &mut Monitor { recorder: &mut losses, progress: &Quiet, stop: &stop, checkpoints };
         let indices: Vec<usize> = (0..search.images.unwrap_or(BATCH)).collect();
         let images = SearchData { dataset: &self.dataset, indices: &indices, device };
         search::search(space, images, &methods[0], search, Seed(1), monitor)?;

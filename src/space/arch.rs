@@ -66,14 +66,14 @@ pub enum Head {
 }
 
 /// The index that is chosen in each choice of a space.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decisions {
     pub resolution: usize,
     pub blocks: Vec<BlockDecision>,
 }
 
 /// The indices that are chosen in one block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockDecision {
     pub block_type: usize,
     pub expansion: usize,

@@ -74,6 +74,10 @@ pub enum StoreError {
         "{0} has been moved, deleted or replaced while it was in use; leave it in place while runs write to it"
     )]
     Gone(PathBuf),
+    #[error("run {id} is running; stop its process first")]
+    StillRunning { id: i64 },
+    #[error("{0} exists already; name a new file")]
+    Exists(PathBuf),
     #[error("{path} holds no run {id}; {known}")]
     NoSuchRun { path: PathBuf, id: i64, known: String },
     #[error(

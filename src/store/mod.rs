@@ -5,10 +5,14 @@
 //! write-ahead log beside it, whenever no run is being recorded. While one is, only SQLite may open
 //! the file: if this process opened and closed it in another way, SQLite would lose its locks.
 
+mod acquire;
+mod backup;
+mod check;
 mod database;
 mod error;
 mod manifests;
 mod measurements;
+mod merge;
 mod numbers;
 mod place;
 mod process;
@@ -19,30 +23,38 @@ mod rows;
 mod scaling;
 mod schema;
 mod settings;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod transactor;
 mod write;
 mod writer;
 
+pub use acquire::{AcquireRules, Acquired};
 pub use error::StoreError;
+pub use merge::Merged;
 pub use recorder::RunRecorder;
 pub use rows::{
-    ArchitectureRow, DamagedRun, FinalResult, ManifestRecord, Measurement, NewRun, PhaseRow,
-    RunRow, RunStatus, StoredRuns,
+    ArchitectureRow, AttemptRow, DamagedRun, FinalResult, ManifestRecord, Measurement, NewRun,
+    PhaseRow, RunRow, RunStatus, StoredRuns,
 };
 pub use settings::{DEFAULTS, ExperimentKind, SPACE_DEFAULTS, Settings, StoredBudget};
+pub use tables::{Cell, StoredTable};
 
+use crate::checkpoint::{Checkpoint, Folder};
 use crate::env;
 use crate::record::{Metric, ScalingPoint};
 use database::{Database, Listener};
 use error::Fault;
+use process::RunProcess;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, query};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use transactor::Transactor;
+pub use write::AttemptKey;
 
 /// An open database.
 #[derive(Clone, Debug)]
@@ -98,12 +110,156 @@ impl Store {
         self
     }
 
+    /// Acquires a planned run for this process, unless it is finished or another process executes it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn acquire(&self, run: &NewRun, rules: AcquireRules) -> Result<Acquired, StoreError> {
+        let (process, now) = (RunProcess::current(), env::now());
+        self.acquiring(async |connection| {
+            acquire::acquire(connection, run, rules, &process, now).await
+        })
+    }
+
+    /// Acquires the run of this number, whatever revision of the program began it. `run` describes the new
+    /// attempt.
+    ///
+    /// # Errors
+    /// As [`Store::run`].
+    pub fn acquire_run(&self, id: i64, run: &NewRun) -> Result<Acquired, StoreError> {
+        let (process, now) = (RunProcess::current(), env::now());
+        self.acquiring(async |connection| {
+            if read::has_run(connection, id).await? {
+                acquire::acquire_run(connection, id, run, &process, now).await
+            } else {
+                Err(self.no_such_run(connection, id).await)
+            }
+        })
+    }
+
     /// Stores a new run with its first attempt, and starts its heartbeat.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub fn begin(&self, run: &NewRun) -> Result<RunRecorder, StoreError> {
-        RunRecorder::begin(&self.database, run)
+        let (process, now) = (RunProcess::current(), env::now());
+        let key =
+            self.acquiring(async |connection| write::begin(connection, run, &process, now).await)?;
+        self.record(key, None)
+    }
+
+    /// Starts the heartbeat of an acquired attempt, and gives it what earlier attempts at its run recorded
+    /// before this checkpoint. What they recorded after it is removed.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn record(
+        &self,
+        key: AttemptKey,
+        from: Option<&Checkpoint>,
+    ) -> Result<RunRecorder, StoreError> {
+        RunRecorder::start(&self.database, key, from)
+    }
+
+    /// What is wrong with the file and the references between its tables, one sentence each.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn problems(&self) -> Result<Vec<String>, StoreError> {
+        self.read(async |connection| check::problems(connection).await)
+    }
+
+    /// All tables as they are.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn tables(&self) -> Result<Vec<StoredTable>, StoreError> {
+        self.read(async |connection| tables::read(connection).await)
+    }
+
+    /// Writes a copy to the new file `to`, while others may write.
+    ///
+    /// # Errors
+    /// When `to` exists, or see [`StoreError`].
+    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        backup::copy(&self.database, to)
+    }
+
+    /// Takes over the runs of another database of this program that are not here yet, under new numbers. Only
+    /// their rows: not the files beside it. `copy` is a new file for a copy of the other database, which
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn merge(&self, other: &Path, copy: &Path) -> Result<Vec<Merged>, StoreError> {
+        let other = schema::open_unchanged(other)?;
+        backup::copy(&other, copy)?;
+        // Its tables are brought up to date.
+        drop(schema::open(copy)?);
+        let name = copy.to_str().ok_or_else(|| StoreError::NotUtf8(copy.to_owned()))?;
+        let (path, now) = (self.database.path.clone(), env::now());
+        Transactor::new(self.database.clone())?.outside_transaction(async |connection| {
+            query("ATTACH DATABASE ?1 AS other").bind(name).execute(&mut *connection).await?;
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let merged = merge::merge(&mut transaction, &path, now).await?;
+            transaction.commit().await?;
+            query("DETACH DATABASE other").execute(connection).await?;
+            Ok(merged)
+        })
+    }
+
+    /// Removes runs with all that was recorded of them. Their numbers are not given again.
+    ///
+    /// # Errors
+    /// When one is running, there is none of a number, or see [`StoreError`].
+    pub fn remove(&self, runs: &[i64]) -> Result<(), StoreError> {
+        let now = env::now();
+        self.acquiring(async |connection| {
+            for &id in runs {
+                let found = read::runs(connection, Some(id), now).await?;
+                match found.rows.first() {
+                    Some(run) if run.status == RunStatus::Running => {
+                        return Err(StoreError::StillRunning { id }.into());
+                    }
+                    None if found.damaged.is_empty() => {
+                        return Err(self.no_such_run(connection, id).await);
+                    }
+                    _ => write::remove(connection, id).await?,
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The largest number of a run; 0 where there is none.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn last_run(&self) -> Result<i64, StoreError> {
+        self.read(async |connection| acquire::last_run(connection).await)
+    }
+
+    /// The database's file, symbolic links followed.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        self.database.file()
+    }
+
+    /// The checkpoints of a run.
+    #[must_use]
+    pub fn checkpoints(&self, run: i64) -> Folder {
+        Folder::of_run(self.database.file(), run)
+    }
+
+    /// Writes while others may hold the lock, until the user stops the wait.
+    fn acquiring<T>(
+        &self,
+        work: impl AsyncFnMut(&mut SqliteConnection) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        let stop = Arc::clone(&self.database.stop);
+        Transactor::patient(self.database.clone(), stop)?
+            .write(work)
+            .map_err(recorder::unless_stopped)
     }
 
     /// All runs.
@@ -133,6 +289,15 @@ impl Store {
                 (None, None) => Err(self.no_such_run(connection, id).await),
             }
         })
+    }
+
+    /// All attempts at a run, the first one first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn attempts(&self, id: i64) -> Result<Vec<AttemptRow>, StoreError> {
+        let now = env::now();
+        self.read(async |connection| read::attempts(connection, id, now).await)
     }
 
     /// The measurements of a run's last attempt, by metric, then step.

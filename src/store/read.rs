@@ -3,8 +3,8 @@
 use super::error::Fault;
 use super::process::{RunProcess, process_table, status_as_read};
 use super::rows::{
-    ArchitectureRow, DamagedRun, FinalResult, ManifestRecord, PhaseRow, RunRow, RunStatus,
-    StoredRuns,
+    ArchitectureRow, AttemptRow, DamagedRun, FinalResult, ManifestRecord, PhaseRow, RunRow,
+    RunStatus, StoredRuns,
 };
 use super::settings::{ExperimentKind, Settings, StoredBudget};
 use crate::env::Environment;
@@ -124,7 +124,7 @@ fn run(row: &SqliteRow, table: Option<&str>, now: f64) -> Result<RunRow, sqlx::E
         started: row.try_get("process_started")?,
         table: row.try_get("process_table")?,
     };
-    let status = status(row.try_get("status")?)?;
+    let status = stored_status(row.try_get("status")?)?;
     Ok(RunRow {
         id: row.try_get("id")?,
         experiment: manifest.name.clone(),
@@ -329,6 +329,39 @@ async fn resolutions(
     Ok(runs)
 }
 
+/// All attempts at a run, in order; statuses as of `now`.
+pub async fn attempts(
+    connection: &mut SqliteConnection,
+    id: i64,
+    now: f64,
+) -> Result<Vec<AttemptRow>, Fault> {
+    let sql = "SELECT a.*, e.host FROM attempts AS a JOIN environments AS e ON e.id = a.environment
+               WHERE a.run = ?1 ORDER BY a.number";
+    let table = process_table();
+    let attempt = |row: &SqliteRow| {
+        let process = RunProcess {
+            pid: row.try_get("pid")?,
+            started: row.try_get("process_started")?,
+            table: row.try_get("process_table")?,
+        };
+        let heartbeat_at: f64 = row.try_get("heartbeat_at")?;
+        let status = stored_status(row.try_get("status")?)?;
+        Ok(AttemptRow {
+            number: row.try_get("number")?,
+            status: status_as_read(status, &process, heartbeat_at, table.as_deref(), now),
+            error: row.try_get("error")?,
+            started_at: row.try_get("started_at")?,
+            last_seen_at: row.try_get::<Option<f64>, _>("ended_at")?.unwrap_or(heartbeat_at),
+            host: row.try_get("host")?,
+            pid: process.pid,
+            from_checkpoint: maybe_count(row, "from_checkpoint")?,
+            command: row.try_get("command")?,
+        })
+    };
+    let rows = query(sql).bind(id).fetch_all(connection).await?;
+    Ok(rows.iter().map(attempt).collect::<Result<_, sqlx::Error>>()?)
+}
+
 /// Whether there is a run of that id.
 pub async fn has_run(connection: &mut SqliteConnection, id: i64) -> Result<bool, Fault> {
     let sql = "SELECT EXISTS (SELECT 1 FROM runs WHERE id = ?1)";
@@ -346,7 +379,8 @@ pub async fn known_runs(connection: &mut SqliteConnection) -> Result<String, Fau
     })
 }
 
-fn status(name: &str) -> Result<RunStatus, sqlx::Error> {
+/// The status of this name.
+pub fn stored_status(name: &str) -> Result<RunStatus, sqlx::Error> {
     use RunStatus::{Failed, Finished, Interrupted, Running};
     let all = [Running, Finished, Failed, Interrupted];
     let status = all.into_iter().find(|status| status.name() == name);

@@ -1,15 +1,15 @@
 //! Records one attempt of one run, in the background.
 
+use super::acquire;
 use super::database::Database;
 use super::error::StoreError;
 use super::numbers::{finite, integer};
-use super::process::RunProcess;
 use super::reserve::Reserve;
-use super::rows::{FinalResult, NewRun};
+use super::rows::FinalResult;
 use super::transactor::Transactor;
-use super::write::{self, AttemptEnd, AttemptKey, MeasurementRow};
+use super::write::{AttemptEnd, AttemptKey, MeasurementRow};
 use super::writer::{Change, Message, Writer};
-use crate::env;
+use crate::checkpoint::Checkpoint;
 use crate::record::{
     DataFingerprint, Metric, Phase, PhaseUsage, Recorder, ScalingPoint, SearchedArchitecture,
 };
@@ -43,34 +43,40 @@ pub struct RunRecorder {
     /// Set when the attempt must end soon, whatever holds the lock.
     hurry: Arc<AtomicBool>,
     failure: Arc<OnceLock<StoreError>>,
+    /// Number of the last checkpoint.
+    checkpoint: u64,
     /// `None` once the attempt has ended.
     thread: Option<JoinHandle<()>>,
 }
 
 impl RunRecorder {
-    /// Stores a new run and starts the thread that writes it.
-    pub(super) fn begin(database: &Database, run: &NewRun) -> Result<Self, StoreError> {
+    /// Starts the thread that writes an acquired run, which continues from this checkpoint, if there is one.
+    pub(super) fn start(
+        database: &Database,
+        key: AttemptKey,
+        from: Option<&Checkpoint>,
+    ) -> Result<Self, StoreError> {
         let path = database.path.clone();
         let (stop, hurry) = (Arc::clone(&database.stop), Arc::new(AtomicBool::new(false)));
         let mut transactor = Transactor::patient(database.clone(), Arc::clone(&stop))?;
-        let (process, now) = (RunProcess::current(), env::now());
-        let key = transactor
-            .write(async |connection| write::begin(connection, run, &process, now).await)
-            .map_err(|error| match error {
-                StoreError::Locked { path, .. } => StoreError::Stopped(path),
-                error => error,
-            })?;
+        if key.number > 1 {
+            transactor
+                .write(async |connection| acquire::take_over_records(connection, key, from).await)
+                .map_err(unless_stopped)?;
+        }
         // Until the run ends, it has time to wait, also after a stop: its current step takes longer.
         transactor.hurry = Some(Arc::clone(&hurry));
         let (sender, receiver) = channel();
         let failure = Arc::new(OnceLock::new());
         let reserve = Reserve::beside(database.file(), key.run);
-        let writer = Writer::new(transactor, key, Arc::clone(&failure), reserve);
+        let checkpoint = from.map_or(0, |checkpoint| checkpoint.number);
+        let writer = Writer::new(transactor, (key, checkpoint), Arc::clone(&failure), reserve);
         let thread = thread::Builder::new()
             .name(format!("run {} writer", key.run))
             .spawn(move || writer.run(&receiver))
             .map_err(|e| StoreError::Other { path: path.clone(), cause: e.to_string() })?;
-        Ok(Self { path, key, messages: sender, stop, hurry, failure, thread: Some(thread) })
+        let thread = Some(thread);
+        Ok(Self { path, key, messages: sender, stop, hurry, failure, checkpoint, thread })
     }
 
     #[must_use]
@@ -145,11 +151,16 @@ impl RunRecorder {
 
     /// The same, but continues when there is no answer after a while.
     fn commit(&self, change: Change) -> Result<(), StoreError> {
+        self.is_committed(change).map(drop)
+    }
+
+    /// The same; returns whether there was an answer. After a stop, the thread hurries.
+    fn is_committed(&self, change: Change) -> Result<bool, StoreError> {
         let (reply, answer) = sync_channel(1);
         self.send(Message::Change(change, reply))?;
         match answer.recv_timeout(ANSWER_WAIT) {
-            Ok(result) => result,
-            Err(RecvTimeoutError::Timeout) => self.failure.get().cloned().map_or(Ok(()), Err),
+            Ok(result) => result.map(|()| true),
+            Err(RecvTimeoutError::Timeout) => self.failure.get().cloned().map_or(Ok(false), Err),
             Err(RecvTimeoutError::Disconnected) => Err(self.writer_gone()),
         }
     }
@@ -160,6 +171,14 @@ impl RunRecorder {
 
     fn writer_gone(&self) -> StoreError {
         StoreError::WriterGone(self.path.clone())
+    }
+}
+
+/// A wait for the lock that the user has ended.
+pub(super) fn unless_stopped(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Locked { path, .. } => StoreError::Stopped(path),
+        error => error,
     }
 }
 
@@ -194,6 +213,12 @@ impl Recorder for RunRecorder {
 
     fn phase_finished(&mut self, phase: Phase, usage: PhaseUsage) -> anyhow::Result<()> {
         Ok(self.commit(Change::PhaseFinished(phase, usage))?)
+    }
+
+    fn mark(&mut self) -> anyhow::Result<Option<u64>> {
+        self.checkpoint += 1;
+        let is_stored = self.is_committed(Change::Checkpoint(self.checkpoint))?;
+        Ok(is_stored.then_some(self.checkpoint))
     }
 
     fn data(&mut self, data: &DataFingerprint) -> anyhow::Result<()> {

@@ -89,6 +89,23 @@ pub struct RunRow {
     pub result: Option<FinalResult>,
 }
 
+/// One attempt at a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AttemptRow {
+    pub number: u32,
+    pub status: RunStatus,
+    pub error: Option<String>,
+    /// Seconds since 1970, UTC.
+    pub started_at: f64,
+    /// When it ended, or its last sign of life.
+    pub last_seen_at: f64,
+    pub host: String,
+    pub pid: u32,
+    /// The checkpoint from which it was continued; `None` where it started from the beginning.
+    pub from_checkpoint: Option<u64>,
+    pub command: String,
+}
+
 /// All runs of a database.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoredRuns {

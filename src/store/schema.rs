@@ -3,7 +3,7 @@
 use super::database::Database;
 use super::error::{Fault, StoreError};
 use super::transactor::Transactor;
-use super::{manifests, place};
+use super::{backup, manifests, place};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnection, SqliteLockingMode};
 use sqlx::{SqlSafeStr, query, query_as, query_scalar};
@@ -14,7 +14,7 @@ use std::path::Path;
 const APPLICATION_ID: i32 = 0x7270_726f;
 
 /// Number, name and text of every migration; released ones never change.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "runs", include_str!("../../migrations/0001_runs.sql")),
     (2, "work", include_str!("../../migrations/0002_work.sql")),
     (3, "resolutions", include_str!("../../migrations/0003_resolutions.sql")),
@@ -22,6 +22,7 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
     (5, "settings", include_str!("../../migrations/0005_settings.sql")),
     (6, "other_cores", include_str!("../../migrations/0006_other_cores.sql")),
     (7, "gpus", include_str!("../../migrations/0007_gpus.sql")),
+    (8, "checkpoints", include_str!("../../migrations/0008_checkpoints.sql")),
 ];
 
 /// What a file turned out to be.
@@ -46,6 +47,13 @@ pub fn prepare(database: Database) -> Result<Database, StoreError> {
     let path = database.path.as_path();
     let mut transactor = Transactor::new(exclusive_on_network(&database))?;
     let state = transactor.read(async |connection| inspect(connection, path).await)?;
+    if state == State::Behind {
+        let backup = backup::before_migration(database.file(), MIGRATIONS[MIGRATIONS.len() - 1].0);
+        // One that is there is of a migration that was not completed.
+        if !backup.exists() {
+            backup::copy(&database, &backup)?;
+        }
+    }
     if state != State::UpToDate {
         transactor.write(async |connection| migrate(connection, path).await)?;
     }
@@ -92,6 +100,16 @@ pub fn open_to_read(path: &Path) -> Result<(Database, Option<String>), StoreErro
         let _ = write!(note, "; what {} holds is left out", log.display());
     }
     Ok((database.pin()?, Some(note)))
+}
+
+/// Opens the database at `path` only to read it, whatever its migration.
+pub fn open_unchanged(path: &Path) -> Result<Database, StoreError> {
+    let mut database = Database::at(path)?;
+    database.options = database.options.read_only(true).create_if_missing(false);
+    match inspect_file(&database, path)? {
+        State::Empty => Err(StoreError::NotADatabase(path.to_owned())),
+        State::Behind | State::UpToDate => database.pin(),
+    }
 }
 
 fn inspect_file(database: &Database, path: &Path) -> Result<State, StoreError> {

@@ -46,7 +46,6 @@ pub async fn begin(
     now: f64,
 ) -> Result<AttemptKey, Fault> {
     manifests::add(connection, &run.manifest).await?;
-    let environment = environment(connection, &run.environment).await?;
     let id = query("INSERT INTO runs (manifest, method, dataset, seed) VALUES (?1, ?2, ?3, ?4)")
         .bind(&run.manifest.sha256)
         .bind(&run.method)
@@ -56,6 +55,19 @@ pub async fn begin(
         .await?
         .last_insert_rowid();
     let key = AttemptKey { run: id, number: 1 };
+    add_attempt(connection, key, run, process, now).await?;
+    Ok(key)
+}
+
+/// An attempt that has just started.
+pub async fn add_attempt(
+    connection: &mut SqliteConnection,
+    key: AttemptKey,
+    run: &NewRun,
+    process: &RunProcess,
+    now: f64,
+) -> Result<(), Fault> {
+    let environment = environment(connection, &run.environment).await?;
     query(
         "INSERT INTO attempts (run, number, environment, command, status, started_at, heartbeat_at,
                                pid, process_started, process_table)
@@ -71,7 +83,7 @@ pub async fn begin(
     .bind(&process.table)
     .execute(connection)
     .await?;
-    Ok(key)
+    Ok(())
 }
 
 /// The row of this environment, which is added where there is none. `IS` also compares NULL.
@@ -115,25 +127,27 @@ async fn environment(
     }
 }
 
-/// Adds measurements and a sign of life. A metric that already has a value at its step keeps it;
-/// the first such is returned.
+/// Adds measurements after `checkpoint`, and a sign of life. A metric that already has a value at its step
+/// keeps it; the first such is returned.
 pub async fn measurements(
     connection: &mut SqliteConnection,
     key: AttemptKey,
+    checkpoint: i64,
     rows: &[MeasurementRow],
     now: f64,
 ) -> Result<Option<StoreError>, Fault> {
     let mut twice = None;
     for row in rows {
         let added = query(
-            "INSERT INTO measurements (run, attempt, metric, step, value)
-             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+            "INSERT INTO measurements (run, attempt, metric, step, value, checkpoint)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
         )
         .bind(key.run)
         .bind(key.number)
         .bind(row.metric.name())
         .bind(row.step)
         .bind(row.value)
+        .bind(checkpoint)
         .execute(&mut *connection)
         .await?;
         if added.rows_affected() == 0 && twice.is_none() {
@@ -364,6 +378,32 @@ pub async fn end(
         .bind(&result.weights_sha256)
         .execute(connection)
         .await?;
+    }
+    Ok(())
+}
+
+/// Removes a run with all that was recorded of it, and manifests and architectures that no other run has.
+pub async fn remove(connection: &mut SqliteConnection, run: i64) -> Result<(), Fault> {
+    for sql in [
+        "DELETE FROM results WHERE run = ?1",
+        "DELETE FROM scaling_points WHERE run = ?1",
+        "DELETE FROM final_probabilities WHERE run = ?1",
+        "DELETE FROM final_choices WHERE run = ?1",
+        "DELETE FROM final_resolutions WHERE run = ?1",
+        "DELETE FROM measurements WHERE run = ?1",
+        "DELETE FROM phases WHERE run = ?1",
+        "DELETE FROM attempts WHERE run = ?1",
+        "DELETE FROM runs WHERE id = ?1",
+    ] {
+        query(sql).bind(run).execute(&mut *connection).await?;
+    }
+    for sql in [
+        "DELETE FROM manifests WHERE sha256 NOT IN (SELECT manifest FROM runs)",
+        "DELETE FROM architectures WHERE id NOT IN
+             (SELECT architecture FROM attempts WHERE architecture IS NOT NULL)",
+        "DELETE FROM environments WHERE id NOT IN (SELECT environment FROM attempts)",
+    ] {
+        query(sql).execute(&mut *connection).await?;
     }
     Ok(())
 }

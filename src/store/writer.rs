@@ -32,6 +32,8 @@ pub enum Change {
     PhaseStarted(Phase),
     PhaseFinished(Phase, PhaseUsage),
     Data(DataFingerprint),
+    /// A checkpoint of this number: what is measured later comes after it.
+    Checkpoint(u64),
     Architecture(Box<SearchedArchitecture>),
     ScalingPoint(Box<ScalingPoint>),
     AttemptEnd(AttemptEnd),
@@ -41,6 +43,8 @@ pub enum Change {
 pub struct Writer {
     transactor: Transactor,
     key: AttemptKey,
+    /// Number of the last checkpoint.
+    checkpoint: u64,
     batch: Vec<MeasurementRow>,
     start: Instant,
     last_commit: Instant,
@@ -53,12 +57,12 @@ pub struct Writer {
 impl Writer {
     pub fn new(
         transactor: Transactor,
-        key: AttemptKey,
+        (key, checkpoint): (AttemptKey, u64),
         failure: Arc<OnceLock<StoreError>>,
         reserve: Reserve,
     ) -> Self {
         let (batch, start) = (Vec::new(), Instant::now());
-        Self { transactor, key, batch, start, last_commit: start, reserve, failure }
+        Self { transactor, key, checkpoint, batch, start, last_commit: start, reserve, failure }
     }
 
     /// Serves the run until the attempt ends.
@@ -107,9 +111,10 @@ impl Writer {
     fn commit(&mut self) {
         let (key, batch, now) = (self.key, std::mem::take(&mut self.batch), env::now());
         if self.failure.get().is_none() {
-            let result = self
-                .transactor
-                .write(async |connection| write::measurements(connection, key, &batch, now).await);
+            let checkpoint = self.checkpoint.cast_signed();
+            let result = self.transactor.write(async |connection| {
+                write::measurements(connection, key, checkpoint, &batch, now).await
+            });
             if let Some(failure) = result.unwrap_or_else(Some) {
                 let _ = self.failure.set(failure);
             }
@@ -121,6 +126,11 @@ impl Writer {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone());
         }
+        if let Change::Checkpoint(number) = change {
+            // What was measured before it has been committed.
+            self.checkpoint = *number;
+            return Ok(());
+        }
         let (key, now) = (self.key, env::now());
         let path = self.transactor.database.path.clone();
         self.transactor.write(async |connection| match change {
@@ -129,6 +139,7 @@ impl Writer {
                 write::phase_finished(connection, key, *phase, *usage).await
             }
             Change::Data(data) => write::data(connection, key, data).await,
+            Change::Checkpoint(_) => Ok(()),
             Change::Architecture(found) => write::architecture(connection, key, found, &path).await,
             Change::ScalingPoint(point) => scaling::write(connection, key, point).await,
             Change::AttemptEnd(end) => write::end(connection, key, end, now).await,

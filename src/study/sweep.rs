@@ -91,6 +91,14 @@ impl Point {
         }
     }
 
+    /// Whether this is the row of this point and repeat.
+    fn is_of(&self, row: &ScalingPoint, repeat: usize) -> bool {
+        row.dimension == self.growth.name()
+            && row.options == self.options as u64
+            && row.recompute == self.recompute.name()
+            && row.repeat == repeat as u64
+    }
+
     /// Measures steps in this process.
     ///
     /// # Errors
@@ -169,7 +177,8 @@ const MAX_FAILURES_IN_A_ROW: usize = 3;
 /// Measures all points of a method by `measure`, in as many rounds as the study has repeats, and
 /// hands each result to `keep`. Every other round runs backwards, so that a slow change of the machine
 /// does not look like growth. A point that needs more memory than is free, or than the study allows,
-/// is only predicted, once. A failed measurement leaves no row.
+/// is only predicted, once. A failed measurement leaves no row. Points that are `done`, by an earlier
+/// attempt, are left out.
 ///
 /// # Errors
 /// When a point cannot be kept, or the study is to stop; when several measurements in a row fail; at
@@ -178,6 +187,7 @@ pub fn sweep(
     study: &Study,
     method: MethodName,
     threads: usize,
+    done: &[ScalingPoint],
     announce: &mut dyn FnMut(Event<'_>),
     measure: &mut dyn FnMut(&Point) -> Result<StepUsage>,
     keep: &mut dyn FnMut(&ScalingPoint) -> Result<()>,
@@ -190,6 +200,9 @@ pub fn sweep(
     for repeat in 0..study.sweep.repeats {
         for (point, prediction) in &points {
             at += 1;
+            if done.iter().any(|row| point.is_of(row, repeat)) {
+                continue;
+            }
             let fits = prediction.fits(study);
             if !fits && repeat > 0 {
                 continue;
@@ -268,12 +281,21 @@ mod tests {
         kept: Vec<(u64, u64, bool)>,
     }
 
-    fn swept(study: &Study, mut measure: impl FnMut(usize) -> Result<()>) -> (Result<()>, Log) {
+    fn swept(study: &Study, measure: impl FnMut(usize) -> Result<()>) -> (Result<()>, Log) {
+        swept_after(&[], study, measure)
+    }
+
+    fn swept_after(
+        done: &[ScalingPoint],
+        study: &Study,
+        mut measure: impl FnMut(usize) -> Result<()>,
+    ) -> (Result<()>, Log) {
         let (mut measured, mut failed, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         let result = sweep(
             study,
             MethodName::Dnas,
             1,
+            done,
             &mut |event| {
                 if let Event::Failed { point, .. } = event {
                     failed.push(point.options);
@@ -289,6 +311,30 @@ mod tests {
             },
         );
         (result, Log { measured, failed, kept })
+    }
+
+    #[test]
+    fn points_that_are_done_are_left_out() {
+        let study = study(&[]);
+        let (mut left, mut rows) = (3, Vec::new());
+        let point = |options| Point {
+            method: MethodName::Dnas,
+            recompute: Recompute::None,
+            growth: study.sweep.growth[0].0,
+            options,
+        };
+        let (result, log) = swept(&study, |_| {
+            left -= 1;
+            if left < 0 { Err(Interrupted.into()) } else { Ok(()) }
+        });
+        assert!(result.unwrap_err().is::<Interrupted>());
+        for (options, repeat, _) in &log.kept {
+            let point = point(*options as usize);
+            rows.push(point.row(&study, point.predict(&study, 1), *repeat as usize, None));
+        }
+        let (result, rest) = swept_after(&rows, &study, |_| Ok(()));
+        result.unwrap();
+        assert_eq!([log.kept, rest.kept].concat(), swept(&study, |_| Ok(())).1.kept);
     }
 
     #[test]
@@ -331,6 +377,7 @@ mod tests {
             &study(&[]),
             MethodName::Dnas,
             1,
+            &[],
             &mut |event| {
                 if let Event::Disturbed { point, other_cores } = event {
                     announced.push((point.options, other_cores));

@@ -1,30 +1,34 @@
 //! Trains a network from scratch and evaluates it.
 
+mod epochs;
 mod optimizer;
 mod step;
 mod steps;
 
+pub use epochs::{Epoch, Epochs, Learner};
 pub use optimizer::{SgdState, learning_rate};
 pub use step::{Step, StepSeconds, sgd_step};
 pub use steps::{Diverged, LoopMetrics, Steps, ensure_finite};
 
-use crate::data::{Dataset, Loader, Split, prefetched};
-use crate::monitor::Monitor;
+use crate::checkpoint::Stage;
+use crate::data::{Batch, Dataset, Loader, Split, prefetched};
+use crate::monitor::{Interrupted, Monitor};
 use crate::net::Network;
 use crate::nn::Params;
 use crate::ops::loss::{BatchLoss, cross_entropy};
-use crate::progress::Amount;
 use crate::recipe::TrainConfig;
 use crate::record::Metric;
 use crate::rng::Seed;
-use anyhow::Result;
-use std::time::Instant;
+use anyhow::{Result, ensure};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Images per evaluation batch.
 const EVALUATION_BATCH: usize = 200;
 
 /// How well a network does on some images.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Mean cross-entropy in nats, without label smoothing.
     pub loss: f64,
@@ -60,7 +64,7 @@ impl Score {
 pub struct TrainingRun<'a> {
     pub net: &'a Network,
     pub dataset: &'a Dataset,
-    /// TrainingRun images.
+    /// Training images.
     pub images: &'a [usize],
     /// Held-out training images, evaluated after every epoch; may be empty.
     pub validation: &'a [usize],
@@ -68,6 +72,8 @@ pub struct TrainingRun<'a> {
     pub seed: Seed,
     /// Label of the random stream that shuffles and augments the images.
     pub label: &'a str,
+    /// The name of the loop in checkpoints.
+    pub stage: &'a str,
 }
 
 /// Trains the network whose weights are `params`; returns the number of images processed.
@@ -80,54 +86,103 @@ pub fn train(
     params: &mut Params,
     monitor: &mut Monitor<'_>,
 ) -> Result<u64> {
-    let TrainingRun { net, dataset, images, validation, config, seed, label } = *training;
+    let TrainingRun { dataset, images, config, seed, label, stage, .. } = *training;
     let (device, size) = (params.device().clone(), config.batch_size);
     let loader = Loader::training(dataset, images.to_vec(), size, config.augment, seed, label);
-    let loader = loader.share(config.scale).on(&device);
-    let all = (config.epochs * loader.batches()) as u64;
-    let mut optimizer = SgdState::new(config.optimizer, params)?;
-    monitor.progress.started("training", Amount::Steps(all));
-    let mut steps = Steps::new(LoopMetrics::TRAINING, &config.optimizer, all, monitor);
-    let (mut processed, mut last) = (0, Score::default());
-    for epoch in 0..config.epochs as u64 {
-        let start = Instant::now();
-        let mean = prefetched(&device, loader.epoch(epoch), |batches| {
-            steps.epoch(batches, |batch, _, rate| {
-                let target = (&batch.labels, config.label_smoothing);
-                Ok(sgd_step(params, &mut optimizer, rate, target, config.recompute, |pass| {
-                    net.forward(pass, &batch.xs)
-                })?)
-            })
-        })?;
-        processed += mean.images() as u64;
-        last = mean.score();
-        let seconds = start.elapsed().as_secs_f64();
+    let loader = &loader.share(config.scale).on(&device);
+    let optimizer = SgdState::new(config.optimizer, params)?;
+    let epochs = Epochs {
+        epochs: config.epochs as u64,
+        loader,
+        config: &config.optimizer,
+        metrics: LoopMetrics::TRAINING,
+        task: "training",
+        stage,
+        classes: dataset.classes.len(),
+        device: &device,
+    };
+    epochs.run(&mut NetworkLearner { training, params, optimizer }, monitor)?;
+    Ok((config.epochs * loader.images()) as u64)
+}
+
+/// A network that is trained with SGD.
+struct NetworkLearner<'a> {
+    training: &'a TrainingRun<'a>,
+    params: &'a mut Params,
+    optimizer: SgdState,
+}
+
+impl Learner for NetworkLearner<'_> {
+    fn step(&mut self, batch: &Batch, _: u64, rate: f64) -> Result<Step> {
+        let TrainingRun { net, config, .. } = *self.training;
+        let target = (&batch.labels, config.label_smoothing);
+        let (params, optimizer) = (&mut *self.params, &mut self.optimizer);
+        Ok(sgd_step(params, optimizer, rate, target, config.recompute, |pass| {
+            net.forward(pass, &batch.xs)
+        })?)
+    }
+
+    fn epoch_ended(&mut self, epoch: &Epoch, monitor: &mut Monitor<'_>) -> Result<()> {
+        let TrainingRun { net, dataset, validation, .. } = *self.training;
+        let Epoch { number, mean, seconds, .. } = *epoch;
         let mut metrics = vec![
             (Metric::TRAIN_LOSS, mean.score().loss),
             (Metric::TRAIN_TOP1, mean.score().top1),
             (Metric::TRAIN_IMAGES_PER_SECOND, mean.images() as f64 / seconds),
         ];
         if !validation.is_empty() {
-            let score = evaluate(net, params, dataset, &dataset.train, validation.to_vec())?;
+            let (split, images) = (&dataset.train, validation.to_vec());
+            let score = evaluate(net, self.params, dataset, split, images, monitor.stop)?;
             metrics.push((Metric::VALIDATION_LOSS, score.loss));
             metrics.push((Metric::VALIDATION_TOP1, score.top1));
         }
-        steps.monitor.measure(epoch, &metrics)?;
+        monitor.measure(number, &metrics)
     }
-    steps.finish(last, dataset.classes.len())?;
-    Ok(processed)
+
+    fn save(&self, stage: &mut Stage) -> Result<()> {
+        save_weights(stage, self.params, self.optimizer.velocities());
+        Ok(())
+    }
+
+    fn restore(&mut self, stage: &Stage) -> Result<()> {
+        restore_weights(stage, self.params)?;
+        self.optimizer = self.optimizer.continued(stage, self.params)?;
+        Ok(())
+    }
+}
+
+/// Adds weights, running statistics and velocities to a state. A state with these is to be written at
+/// once, since steps change them in place.
+pub fn save_weights(stage: &mut Stage, params: &Params, velocities: &[Tensor]) {
+    stage.put_tensors("weights", params.named());
+    let names = params.named().map(|(name, _)| name);
+    stage.put_tensors("velocities", names.zip(velocities));
+}
+
+/// Sets weights and running statistics to those of a state.
+///
+/// # Errors
+/// When they are of another network.
+pub fn restore_weights(stage: &Stage, params: &mut Params) -> Result<()> {
+    let tensors = stage.tensors("weights")?;
+    ensure!(tensors.len() == params.named().count(), "the weights of another network");
+    for (name, tensor) in tensors {
+        params.set(name, tensor)?;
+    }
+    Ok(())
 }
 
 /// Scores `net` on the images `indices` of `split`, with running batch norm statistics.
 ///
 /// # Errors
-/// When an operator fails.
+/// When an operator fails, or with [`Interrupted`] when `stop` is set.
 pub fn evaluate(
     net: &Network,
     params: &Params,
     dataset: &Dataset,
     split: &Split,
     indices: Vec<usize>,
+    stop: &AtomicBool,
 ) -> Result<Score> {
     let device = params.device().clone();
     let loader = Loader::evaluation(dataset, split, indices, EVALUATION_BATCH).on(&device);
@@ -135,6 +190,9 @@ pub fn evaluate(
     prefetched(&device, loader.epoch(0), |batches| {
         let mut mean = Mean::default();
         for batch in batches {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Interrupted.into());
+            }
             let batch = batch?;
             let logits = network.forward(&batch.xs)?;
             let result = cross_entropy(&logits, &batch.labels, 0.0)?.read()?;
@@ -145,7 +203,7 @@ pub fn evaluate(
 }
 
 /// A running mean over batches.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Mean {
     loss: f64,
     correct: usize,

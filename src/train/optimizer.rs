@@ -1,5 +1,6 @@
 //! SGD with momentum over all parameters of a network.
 
+use crate::checkpoint::Stage;
 use crate::nn::Params;
 use crate::ops::update::{SgdOperands, SgdStep};
 use crate::recipe::{Schedule, Sgd};
@@ -39,6 +40,15 @@ impl SgdState {
     #[must_use]
     pub fn resumed(config: Sgd, velocities: Vec<Tensor>) -> Self {
         Self { config, velocities }
+    }
+
+    /// The same with the velocities of a state that [`super::save_weights`] has written.
+    ///
+    /// # Errors
+    /// When they are of another network.
+    pub fn continued(&self, stage: &Stage, params: &Params) -> anyhow::Result<Self> {
+        let like: Vec<&Tensor> = params.tensors().map(|(tensor, _)| tensor).collect();
+        Ok(Self::resumed(self.config, stage.tensors_like("velocities", like.into_iter())?))
     }
 
     /// The velocities, in the parameters' order.

@@ -1,9 +1,8 @@
-//! The one training loop: minibatches, one step of SGD each, timed, checked and recorded. The training
-//! of a network, the weights of a search and its candidates share it.
+//! Counts, times, checks and records the steps of SGD of a loop.
 
 use super::{Mean, Score, Step, learning_rate};
-use crate::data::Batch;
 use crate::monitor::Monitor;
+use crate::progress::Amount;
 use crate::recipe::Sgd;
 use crate::record::Metric;
 use anyhow::Result;
@@ -66,15 +65,23 @@ pub fn ensure_finite(loss: f64, of: &'static str, step: u64) -> Result<(), Diver
 }
 
 impl<'a, 'w> Steps<'a, 'w> {
-    /// Before the first step.
+    /// After `done` of `all` steps.
     #[must_use]
     pub fn new(
         names: LoopMetrics,
         config: &'a Sgd,
-        all: u64,
+        (done, all): (u64, u64),
         monitor: &'a mut Monitor<'w>,
     ) -> Self {
-        Self { names, config, all, done: 0, monitor }
+        Self { names, config, all, done, monitor }
+    }
+
+    /// Tells the display that a task of `all` steps starts, or is continued.
+    pub fn show_start(&self, task: &str, all: u64) {
+        self.monitor.progress.started(task, Amount::Steps(all));
+        if self.done > 0 {
+            self.monitor.progress.advanced(self.done, "");
+        }
     }
 
     /// The learning rate of the next step.
@@ -87,7 +94,7 @@ impl<'a, 'w> Steps<'a, 'w> {
     /// step and its learning rate.
     ///
     /// # Errors
-    /// Those of `step`, [`Diverged`], when the recorder fails, or the run was asked to stop.
+    /// Those of `step`, [`Diverged`], or when the recorder fails.
     pub fn take(
         &mut self,
         images: usize,
@@ -112,7 +119,7 @@ impl<'a, 'w> Steps<'a, 'w> {
     /// finishes, but its result means nothing.
     ///
     /// # Errors
-    /// When the recorder fails, or the run was asked to stop.
+    /// When the recorder fails.
     pub fn finish(&mut self, last: Score, classes: usize) -> Result<()> {
         self.monitor.progress.finished();
         if last.is_far_above_chance(classes) {
@@ -126,23 +133,5 @@ impl<'a, 'w> Steps<'a, 'w> {
             self.monitor.measure(0, &[(self.names.diverged, last.loss)])?;
         }
         Ok(())
-    }
-
-    /// Takes one step on each batch and shows the progress.
-    ///
-    /// # Errors
-    /// As [`Steps::take`], or when a batch cannot be made.
-    pub fn epoch(
-        &mut self,
-        batches: impl Iterator<Item = candle_core::Result<Batch>>,
-        mut step: impl FnMut(&Batch, u64, f64) -> Result<Step>,
-    ) -> Result<Mean> {
-        let mut mean = Mean::default();
-        for batch in batches {
-            let batch = batch?;
-            self.take(batch.labels.len(), &mut mean, |number, rate| step(&batch, number, rate))?;
-            self.monitor.progress.advanced(self.done, &mean.note());
-        }
-        Ok(mean)
     }
 }

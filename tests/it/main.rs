@@ -32,6 +32,7 @@ mod reference;
 mod refusals;
 mod report;
 mod resolution;
+mod resume;
 mod sampling;
 mod spaces;
 mod store;

@@ -1,6 +1,7 @@
 //! `repro run`: executes an experiment and stores its results.
 
 mod estimate;
+mod jobs;
 mod preflight;
 mod session;
 
@@ -12,18 +13,26 @@ use super::device::DeviceChoice;
 use super::ending::{Ending, Usage};
 use super::output::Output;
 use super::progress::Display;
+use super::rules::acquire_rules;
+use super::signals::StopFlag;
 use super::threads::start_threads;
 use super::{check, signals, study};
 use anyhow::{Context, Result, bail};
+use candle_core::Device;
 use preflight::Machine;
-use repro::manifest::{self, Overrides};
+use repro::manifest::{self, Manifest, Overrides};
 use repro::recipe::Precision;
 use repro::report;
 use repro::runner;
+use repro::store::{AcquireRules, RunRow, Store};
 use repro::study::is_study;
 use repro::text;
-use session::Session;
+pub use session::Which;
+use session::{Rules, Session};
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 /// Run an experiment: search, derive, train from scratch and test, once per seed and method.
 #[derive(Debug, clap::Args)]
@@ -37,9 +46,14 @@ Examples:
 Prints the settings, then progress (on standard error), then a table of results. With --json,
 standard output has one JSON object per run instead, also for failed and interrupted runs.
 
-A measurement is in the database within a second. A failed run is stored with its error, and the
-remaining runs continue. Ctrl-C stops the current run and keeps its measurements; a second Ctrl-C
-ends the program at once. An interrupted memory study starts over.
+A measurement is in the database within a second, and a checkpoint is written every two minutes
+and when the program is stopped. Repeating the command skips finished runs and continues the others
+from their last checkpoints, with the results that they would have had without the interruption.
+This applies to runs of the same revision of the program. Several processes may execute one manifest
+on one database: each run is executed once.
+
+A failed run is stored with its error, and the remaining runs continue. Ctrl-C stops the current
+run; a second Ctrl-C ends the program at once.
 
 Exit codes: 0 all runs finished, 1 a run failed, 2 the command line, the manifest or the database's
 path is invalid, 130 interrupted.
@@ -76,12 +90,42 @@ pub struct Args {
     /// Use this seed instead of the manifest's seeds; may be repeated.
     #[arg(long = "seed", value_name = "N")]
     seeds: Vec<u64>,
+    /// Repeat runs that are finished.
+    #[arg(long)]
+    again: bool,
+    /// Start unfinished runs over instead of continuing them.
+    #[arg(long)]
+    fresh: bool,
+    /// Number of processes that share the runs and the threads.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: u16,
+    #[arg(long, hide = true, default_value = "0")]
+    again_up_to: i64,
+    #[arg(long, hide = true, default_value = "0")]
+    fresh_up_to: i64,
+    #[command(flatten)]
+    execution: ExecutionArgs,
+}
+
+/// How runs are executed.
+#[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct ExecutionArgs {
     /// Number of threads, which does not change the results [default: all cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Where to compute: cpu, or cuda:N for NVIDIA GPU number N, counted from 0.
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = DeviceChoice::parse)]
     device: DeviceChoice,
+    /// Minutes between two checkpoints of a run; 0 writes one after every step.
+    #[arg(long, value_name = "MINUTES", default_value = "2", value_parser = minutes)]
+    checkpoint_minutes: Duration,
+    /// Stop after the first run that fails.
+    #[arg(long)]
+    fail_fast: bool,
+    /// Do not keep the trained weights, only their hash.
+    #[arg(long)]
+    discard_weights: bool,
     /// Skip the memory check.
     #[arg(long)]
     force: bool,
@@ -90,21 +134,52 @@ pub struct Args {
     json: bool,
 }
 
+/// A number of minutes.
+fn minutes(text: &str) -> Result<Duration, String> {
+    let minutes: f64 = text.parse().map_err(|_| "give a number, as in 2 or 0.5".to_owned())?;
+    if (0.0..=100_000.0).contains(&minutes) {
+        Ok(Duration::from_secs_f64(60.0 * minutes))
+    } else {
+        Err("give 0 to 100000".to_owned())
+    }
+}
+
+impl ExecutionArgs {
+    /// Gives another process the same, without the number of threads and the form of the output.
+    fn pass_to(&self, command: &mut Command) {
+        let Self { device, checkpoint_minutes, fail_fast, discard_weights, force, .. } = self;
+        let minutes = checkpoint_minutes.as_secs_f64() / 60.0;
+        command.args(["--device", &device.name(), "--checkpoint-minutes", &minutes.to_string()]);
+        let flags = [
+            (fail_fast, "--fail-fast"),
+            (discard_weights, "--discard-weights"),
+            (force, "--force"),
+        ];
+        command.args(flags.iter().filter(|(is_set, _)| **is_set).map(|(_, flag)| flag));
+    }
+}
+
 impl Args {
     /// The arguments of a memory study.
     ///
     /// # Errors
     /// When options are given that a study does not have.
     fn for_study(&self) -> Result<study::StudyArgs<'_>> {
-        if self.device != DeviceChoice::Cpu {
+        let Self { manifest, sets, seeds, again, fresh, jobs, execution, .. } = self;
+        if execution.device != DeviceChoice::Cpu {
             bail!(Usage("a memory study runs on the CPU; remove --device".to_owned()));
         }
-        if self.force {
+        if *jobs > 1 {
+            let problem = "a memory study measures one point at a time; remove --jobs";
+            bail!(Usage(problem.to_owned()));
+        }
+        if execution.force {
             let problem = "a memory study predicts what does not fit into memory; remove --force";
             bail!(Usage(problem.to_owned()));
         }
-        let Self { manifest, sets, seeds, threads, json, .. } = self;
-        Ok(study::StudyArgs { manifest, sets, seeds, threads: *threads, json: *json })
+        let ExecutionArgs { threads, json, .. } = *execution;
+        let (again, fresh) = (*again, *fresh);
+        Ok(study::StudyArgs { manifest, sets, seeds, again, fresh, threads, json })
     }
 }
 
@@ -118,60 +193,175 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
         return study::run(&args.for_study()?, database, data);
     }
     let overrides = Overrides { sets: args.sets.clone(), seeds: args.seeds.clone() };
-    let manifest = manifest::load(&args.manifest, &overrides)?;
-    runner::check_budget(&manifest)?;
-    let threads = start_threads(args.threads)?;
-    let device = args.device.open()?;
-    let decoding = match data.root_for(&manifest.data) {
-        Ok(root) => repro::data::decoding_bytes(&manifest.data, &root, threads),
-        Err(_) => 0,
-    };
-    let machine = Machine { threads, device: &device, force: args.force, decoding };
-    let memory = preflight::check(&manifest, machine)?;
-    let store = open(database)?;
-    let output = Output::new(args.json);
-    let environment = args.device.environment(threads);
-    output.text(check::overview(&manifest));
-    let rounding = match (args.device, manifest.precision) {
-        (DeviceChoice::Cpu, Precision::F32) => "",
-        (DeviceChoice::Cpu, Precision::Tf32) => ", where precision = \"tf32\" has no effect",
-        (_, Precision::F32) => ", precision f32",
-        (_, Precision::Tf32) => ", precision tf32",
-    };
-    let (name, threads) = (environment.device_with_model(), text::plural(threads, "thread"));
-    output.text(format_args!("  device  {name}, {threads}{rounding}"));
-    output.text(format_args!("  memory  {memory}"));
-    output.text(format_args!("  into    {}\n", database.display()));
-
-    let display = Display::new();
-    // Before this line a signal ends the program as usual.
-    let stop = signals::stop_flag().context("cannot handle signals")?;
-    let store = store.stopped_by(stop.shared());
-    let data_root = data.fetch_if_absent(&manifest.data, &display, &stop)?;
-    if let Some(left_out) = runner::check_images(&manifest, &data_root)? {
-        output.text(format_args!("  images  {left_out}\n"));
+    let manifests = manifest::load_points(&args.manifest, &overrides)?;
+    if args.jobs > 1 {
+        return run_jobs(args, &manifests, database, data);
     }
-    let session = Session {
-        store: &store,
-        output: &output,
-        data_root: &data_root,
-        device,
-        command: command_line(),
-        environment,
-        stop: &stop,
-        display,
+    let which = |store: &Store| {
+        let own = acquire_rules(store, args.again, args.fresh)?;
+        Ok(Which::Planned(AcquireRules {
+            again_up_to: own.again_up_to.max(args.again_up_to),
+            fresh_up_to: own.fresh_up_to.max(args.fresh_up_to),
+        }))
     };
-    let runs = session.execute(&manifest)?;
-    if let Some(last) = runs.rows.last() {
-        output.text(report::results_table(&runs.rows));
-        for run in &runs.rows {
-            // An error while reading a summary does not make the runs fail.
-            let measurements = store.measurements(run.id).unwrap_or_default();
-            for warning in report::warnings(run, &measurements) {
-                output.text(format_args!("warning: {warning}"));
+    Executor::new(&args.execution, database, data)?.execute(&manifests, &which)
+}
+
+/// Executes all runs in several processes.
+fn run_jobs(
+    args: &Args,
+    manifests: &[Manifest],
+    database: &Path,
+    data: &DataFolder,
+) -> Result<Ending> {
+    manifests.iter().try_for_each(runner::check_budget)?;
+    let runs = manifests.iter().flat_map(runner::plans).count();
+    let jobs = usize::from(args.jobs).min(runs);
+    let threads = args.execution.threads.map_or_else(repro::env::cores, usize::from);
+    let store = open(database)?;
+    let output = Output::new(args.execution.json);
+    output.text(check::overviews(manifests));
+    let each = text::plural((threads / jobs).max(1), "thread");
+    output.text(format_args!("  jobs    {jobs}, with {each} each"));
+    output.text(format_args!("  into    {}\n", database.display()));
+    let stop = signals::stop_flag().context("cannot handle signals")?;
+    let mut data_root = PathBuf::new();
+    for manifest in manifests {
+        let root = data.fetch_if_absent(&manifest.data, &Display::new(), &stop)?;
+        // Images that come with the program have no folder.
+        if !root.as_os_str().is_empty() {
+            data_root = root;
+        }
+    }
+    let (runs, ending) = jobs::execute(args, (jobs, threads), database, &data_root, &stop)?;
+    print_results(&runs, &store, &output, database);
+    Ok(ending)
+}
+
+/// Executes manifests, one after the other.
+pub struct Executor<'a> {
+    args: &'a ExecutionArgs,
+    database: &'a Path,
+    data: &'a DataFolder,
+    threads: usize,
+    device: Device,
+    /// Set once runs are about to start: before that, a signal ends the program as usual.
+    stop: OnceCell<StopFlag>,
+}
+
+impl<'a> Executor<'a> {
+    /// Starts the threads and opens the device.
+    ///
+    /// # Errors
+    /// When this machine does not have them.
+    pub fn new(args: &'a ExecutionArgs, database: &'a Path, data: &'a DataFolder) -> Result<Self> {
+        let threads = start_threads(args.threads)?;
+        let device = args.device.open()?;
+        Ok(Self { args, database, data, threads, device, stop: OnceCell::new() })
+    }
+
+    fn stop(&self) -> Result<&StopFlag> {
+        if let Some(stop) = self.stop.get() {
+            return Ok(stop);
+        }
+        let stop = signals::stop_flag().context("cannot handle signals")?;
+        Ok(self.stop.get_or_init(|| stop))
+    }
+
+    /// Executes the runs of the manifests that `which` chooses.
+    ///
+    /// # Errors
+    /// When the data set is missing, memory is too small, or the database cannot be used.
+    pub fn execute(
+        &self,
+        manifests: &[Manifest],
+        which: &dyn Fn(&Store) -> Result<Which>,
+    ) -> Result<Ending> {
+        let mut memory = Vec::new();
+        for manifest in manifests {
+            memory.push(self.check_memory(manifest)?);
+        }
+        let store = open(self.database)?;
+        let output = Output::new(self.args.json);
+        self.describe(manifests, &memory, &output);
+        let (display, stop) = (Display::new(), self.stop()?);
+        let store = store.stopped_by(stop.shared());
+        let mut data_root = PathBuf::new();
+        for manifest in manifests {
+            let root = self.data.fetch_if_absent(&manifest.data, &display, stop)?;
+            // Images that come with the program have no folder.
+            if !root.as_os_str().is_empty() {
+                data_root = root;
+            }
+            if let Some(left_out) = runner::check_images(manifest, &data_root)? {
+                output.text(format_args!("  images  {left_out}\n"));
             }
         }
-        output.text(next_steps(last, database));
+        let session = Session {
+            store: &store,
+            output: &output,
+            data_root: &data_root,
+            device: &self.device,
+            command: command_line(),
+            environment: self.args.device.environment(self.threads),
+            stop,
+            display,
+            rules: Rules {
+                which: which(&store)?,
+                checkpoint_interval: self.args.checkpoint_minutes,
+                fail_fast: self.args.fail_fast,
+                discard_weights: self.args.discard_weights,
+            },
+        };
+        let runs = session.execute(manifests)?;
+        print_results(&runs.rows, &store, &output, self.database);
+        let ending = runs.ending;
+        Ok(if ending == Ending::Done && output.failed() { Ending::Failed } else { ending })
     }
-    Ok(if runs.ending == Ending::Done && output.failed() { Ending::Failed } else { runs.ending })
+
+    /// Describes the memory that the runs need.
+    fn check_memory(&self, manifest: &Manifest) -> Result<String> {
+        runner::check_budget(manifest)?;
+        let (threads, force) = (self.threads, self.args.force);
+        let decoding = match self.data.root_for(&manifest.data) {
+            Ok(root) => repro::data::decoding_bytes(&manifest.data, &root, threads),
+            Err(_) => 0,
+        };
+        let machine = Machine { threads, device: &self.device, force, decoding };
+        preflight::check(manifest, machine)
+    }
+
+    fn describe(&self, manifests: &[Manifest], memory: &[String], output: &Output) {
+        let Some(manifest) = manifests.first() else { return };
+        output.text(check::overviews(manifests));
+        let rounding = match (self.args.device, manifest.precision) {
+            (DeviceChoice::Cpu, Precision::F32) => "",
+            (DeviceChoice::Cpu, Precision::Tf32) => ", where precision = \"tf32\" has no effect",
+            (_, Precision::F32) => ", precision f32",
+            (_, Precision::Tf32) => ", precision tf32",
+        };
+        let device = self.args.device.environment(self.threads).device_with_model();
+        let threads = text::plural(self.threads, "thread");
+        output.text(format_args!("  device  {device}, {threads}{rounding}"));
+        let mut memory = memory.to_vec();
+        memory.dedup();
+        for memory in memory {
+            output.text(format_args!("  memory  {memory}"));
+        }
+        output.text(format_args!("  into    {}\n", self.database.display()));
+    }
+}
+
+/// The table of results, with warnings and the next commands.
+fn print_results(runs: &[RunRow], store: &Store, output: &Output, database: &Path) {
+    let Some(last) = runs.last() else { return };
+    output.text(report::results_table(runs));
+    for run in runs {
+        // An error while reading a summary does not make the runs fail.
+        let measurements = store.measurements(run.id).unwrap_or_default();
+        for warning in report::warnings(run, &measurements) {
+            output.text(format_args!("warning: {warning}"));
+        }
+    }
+    output.text(next_steps(last, database));
 }

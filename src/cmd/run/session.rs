@@ -8,91 +8,217 @@ use crate::cmd::panics::catch_panic;
 use crate::cmd::progress::Display;
 use anyhow::Result;
 use candle_core::Device;
+use repro::checkpoint::{Checkpoint, Folder, Loaded};
 use repro::env::Environment;
 use repro::manifest::Manifest;
-use repro::monitor::Monitor;
+use repro::monitor::{CheckpointWriter, Checkpoints, Monitor};
 use repro::runner::{self, RunPlan};
-use repro::store::{RunRow, Store};
+use repro::store::{AcquireRules, Acquired, AttemptKey, RunRow, Store};
 use repro::text;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often runs of other processes are looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What all runs of one command share.
 pub struct Session<'a> {
     pub store: &'a Store,
     pub output: &'a Output,
     pub data_root: &'a Path,
-    pub device: Device,
+    pub device: &'a Device,
     pub command: String,
     pub environment: Environment,
     pub stop: &'a AtomicBool,
     pub display: Display,
+    pub rules: Rules,
 }
 
-/// The runs that were started, and how they ended together.
+/// Which runs are executed, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    pub which: Which,
+    /// Between two checkpoints of a run.
+    pub checkpoint_interval: Duration,
+    /// Whether the first failed run is the last one.
+    pub fail_fast: bool,
+    /// Whether trained weights are not kept.
+    pub discard_weights: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Which {
+    /// All of the manifest that are not finished.
+    Planned(AcquireRules),
+    /// Only this run, which was begun before.
+    Begun(i64),
+}
+
+/// The runs of the manifests, and how those that were executed ended together.
 pub struct Runs {
     pub rows: Vec<RunRow>,
     pub ending: Ending,
 }
 
-/// A run's position among all runs, and the estimated seconds until the last one ends.
-struct Position {
-    number: usize,
-    of: usize,
-    remaining: Option<f64>,
-}
-
 impl Session<'_> {
-    /// Executes all runs, even after a failed one.
+    /// Executes all runs that are left, even after a failed one, and waits for those that other processes
+    /// execute: should one of these die, its runs are continued here.
     ///
     /// # Errors
     /// When the database cannot be used.
-    pub fn execute(&self, manifest: &Manifest) -> Result<Runs> {
+    pub fn execute(&self, manifests: &[Manifest]) -> Result<Runs> {
         let mut runs = Runs { rows: Vec::new(), ending: Ending::Done };
         let mut estimate = Estimate::default();
-        let plans: Vec<_> = runner::plans(manifest).collect();
-        for (i, plan) in plans.iter().enumerate() {
-            if self.stop.load(Ordering::Relaxed) {
-                runs.ending = Ending::Interrupted;
-                break;
-            }
-            let method = |plan: &RunPlan<'_>| plan.method.name().as_str();
-            let remaining = estimate.remaining(plans[i..].iter().map(method));
-            let position = Position { number: i + 1, of: plans.len(), remaining };
-            let start = Instant::now();
-            let (row, ending) = self.execute_one(*plan, &position)?;
-            runs.rows.push(row);
-            match ending {
-                Ending::Done => estimate.add(method(plan), start.elapsed().as_secs_f64()),
-                Ending::Failed => runs.ending = Ending::Failed,
-                Ending::Interrupted => {
+        let plans: Vec<_> = manifests.iter().flat_map(runner::plans).collect();
+        // Runs of other processes, with whether the user knows of them.
+        let mut left: Vec<(usize, bool)> = (0..plans.len()).map(|i| (i, false)).collect();
+        while !left.is_empty() {
+            let mut elsewhere = Vec::new();
+            for (at, &(i, is_told)) in left.iter().enumerate() {
+                if self.stop.load(Ordering::Relaxed) {
                     runs.ending = Ending::Interrupted;
-                    break;
+                    return Ok(runs);
+                }
+                let name = |i: usize| plans[i].method.name().as_str();
+                let remaining = left[at..].iter().map(|(i, _)| name(*i));
+                let remaining = estimate.remaining(remaining);
+                let start = Instant::now();
+                match self.execute_one(plans[i], (i + 1, plans.len()), remaining, is_told)? {
+                    Executed::Here(row, ending) => {
+                        runs.rows.push(*row);
+                        match ending {
+                            Ending::Done => {
+                                estimate.add(name(i), start.elapsed().as_secs_f64());
+                            }
+                            Ending::Failed => {
+                                runs.ending = Ending::Failed;
+                                if self.rules.fail_fast {
+                                    return Ok(runs);
+                                }
+                            }
+                            Ending::Interrupted => {
+                                runs.ending = Ending::Interrupted;
+                                return Ok(runs);
+                            }
+                        }
+                    }
+                    Executed::Before(row) => runs.rows.push(*row),
+                    Executed::Elsewhere => elsewhere.push((i, true)),
                 }
             }
+            if !elsewhere.is_empty() {
+                thread::sleep(LOOK_AGAIN);
+            }
+            left = elsewhere;
         }
+        runs.rows.sort_by_key(|row| row.id);
         Ok(runs)
     }
 
-    fn execute_one(&self, plan: RunPlan<'_>, position: &Position) -> Result<(RunRow, Ending)> {
+    /// Executes a run, unless it is finished or another process executes it. `remaining` are seconds for this
+    /// and all later ones.
+    fn execute_one(
+        &self,
+        plan: RunPlan<'_>,
+        (number, of): (usize, usize),
+        remaining: Option<f64>,
+        is_told: bool,
+    ) -> Result<Executed> {
         let run = plan.record(&self.command, &self.environment);
-        let mut recorder = self.store.begin(&run)?;
-        let Position { number, of, remaining } = *position;
-        let remaining = remaining.map(|s| format!("; about {} remaining", text::duration(s)));
-        say(format_args!(
-            "run {} ({number} of {of}): {}, seed {}{}",
-            recorder.run_id(),
-            run.method,
-            run.seed,
-            remaining.unwrap_or_default()
-        ));
-        let monitor =
-            &mut Monitor { recorder: &mut recorder, progress: &self.display, stop: self.stop };
-        let result = catch_panic(|| plan.execute(self.data_root, &self.device, monitor))
-            .map_err(|error| plan.explain(error, &self.device));
+        let what = format!("({number} of {of}): {}, seed {}", run.method, run.seed);
+        let acquired = match self.rules.which {
+            Which::Planned(rules) => self.store.acquire(&run, rules)?,
+            Which::Begun(id) => self.store.acquire_run(id, &run)?,
+        };
+        let key = match acquired {
+            Acquired::Ours(key) => key,
+            Acquired::Finished(id) => {
+                // Killed after its last transaction, it may have left some.
+                let _ = self.store.checkpoints(id).remove();
+                say(format_args!("run {id} {what} is finished already (--again repeats it)"));
+                let row = self.store.run(id)?;
+                self.output.json(&crate::cmd::summary::Summary::of(&row))?;
+                return Ok(Executed::Before(Box::new(row)));
+            }
+            Acquired::Running { run: id, pid } => {
+                if !is_told {
+                    say(format_args!("run {id} {what} is executed by process {pid}"));
+                }
+                return Ok(Executed::Elsewhere);
+            }
+        };
+        let (folder, remaining) = (self.store.checkpoints(key.run), remaining.map(text::duration));
+        let remaining = remaining.map(|s| format!("; about {s} remaining")).unwrap_or_default();
+        let checkpoint = self.continued(key, &folder, &format!("{what}{remaining}"))?;
+        let mut recorder = self.store.record(key, checkpoint.as_ref())?;
+        let writer =
+            CheckpointWriter { folder: folder.clone(), interval: self.rules.checkpoint_interval };
+        let checkpoints = &mut Checkpoints::new(Some(writer), checkpoint.unwrap_or_default());
+        let result = {
+            let (recorder, progress, stop) = (&mut recorder, &self.display, self.stop);
+            let monitor = &mut Monitor { recorder, progress, stop, checkpoints };
+            catch_panic(|| plan.execute(self.data_root, self.device, monitor))
+                .map_err(|error| plan.explain(error, self.device))
+        };
         self.display.clear();
+        let result = result.and_then(|outcome| {
+            if !self.rules.discard_weights {
+                runner::save_weights(&outcome, self.store.file(), key.run)?;
+            }
+            Ok(outcome.result)
+        });
         let ends = Ends { store: self.store, output: self.output };
-        ends.conclude(&run, recorder, result, |recorder, result| recorder.finish(&result))
+        let (row, ending) =
+            ends.conclude(&run, recorder, result, |recorder, result| recorder.finish(&result))?;
+        if ending == Ending::Done
+            && let Err(error) = folder.remove()
+        {
+            say(format_args!("warning: the checkpoints of run {} stay: {error}", row.id));
+        }
+        Ok(Executed::Here(Box::new(row), ending))
     }
+
+    /// The checkpoint from which a run continues, if there is one. Says which run starts, and from where.
+    fn continued(
+        &self,
+        key: AttemptKey,
+        folder: &Folder,
+        what: &str,
+    ) -> Result<Option<Checkpoint>> {
+        let id = key.run;
+        if key.number == 1 {
+            // A deleted database may have left files that are of no run.
+            folder.remove()?;
+            say(format_args!("run {id} {what}"));
+            return Ok(None);
+        }
+        let loaded = match folder.load(self.device) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                say(format_args!("warning: no checkpoint of run {id} can be used: {error}"));
+                None
+            }
+        };
+        let Some(Loaded { checkpoint, problems }) = loaded else {
+            folder.remove()?;
+            say(format_args!("run {id} {what}: starts over, since it has no checkpoint"));
+            return Ok(None);
+        };
+        for problem in problems {
+            say(format_args!("warning: {problem}; the checkpoint before it is used"));
+        }
+        say(format_args!("run {id} {what}: continues from checkpoint {}", checkpoint.number));
+        Ok(Some(checkpoint))
+    }
+}
+
+/// What became of a planned run.
+enum Executed {
+    Here(Box<RunRow>, Ending),
+    /// It had been finished before.
+    Before(Box<RunRow>),
+    /// Another process executes it.
+    Elsewhere,
 }

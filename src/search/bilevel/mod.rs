@@ -11,22 +11,24 @@ use super::budget::{budget_metrics, most_probable, preferences};
 use super::hypergradient::NextBatch;
 use super::score::split;
 use super::{ArchParams, SearchData, SearchOutcome, relaxation};
+use crate::checkpoint::Stage;
 use crate::cost::propagate;
 use crate::data::{Batch, Loader};
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::nn::Params;
 use crate::ops::loss::BatchLoss;
-use crate::progress::Amount;
 use crate::recipe::{AlphaConfig, Alternation, GradientSearch, Method, SearchConfig};
 use crate::record::{Metric, Work};
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
-use crate::train::{LoopMetrics, Score, Step, Steps};
+use crate::train::{LoopMetrics, Step, Steps};
 use anyhow::{Context, Result, ensure};
 use std::iter;
-use std::time::Instant;
-use steps::{Alternating, EpochMeans};
+use steps::{Alternating, EpochMeans, SearchEpoch};
+
+/// The name of the loop in checkpoints.
+const STAGE: &str = "search";
 
 /// A network whose choices are weighted by gates that follow from α.
 pub trait Relaxation {
@@ -57,6 +59,18 @@ pub trait Relaxation {
 
     /// The compute of all steps so far.
     fn work(&self) -> Work;
+
+    /// Adds all that later steps depend on to a state, which is to be written at once.
+    ///
+    /// # Errors
+    /// When it cannot be described.
+    fn save(&self, stage: &mut Stage) -> Result<()>;
+
+    /// The inverse of [`Relaxation::save`].
+    ///
+    /// # Errors
+    /// When the state is of another supernet.
+    fn restore(&mut self, stage: &Stage) -> Result<()>;
 }
 
 /// The losses of one step of α.
@@ -95,6 +109,16 @@ impl<'a> Splits<'a> {
         );
         Ok(Self { weights, alpha })
     }
+
+    /// The batches of the architecture split from that of this step on, pass after pass: DARTS passes over
+    /// it as often as it needs batches.
+    fn alpha_from(&self, step: u64) -> impl Iterator<Item = candle_core::Result<Batch>> + Send {
+        let batches = self.alpha.batches() as u64;
+        let (first, done) = (step / batches, step % batches);
+        (first..).flat_map(move |pass| {
+            self.alpha.epoch(pass).skip(if pass == first { done as usize } else { 0 })
+        })
+    }
 }
 
 /// Runs the whole search.
@@ -132,33 +156,41 @@ fn learn(
         Alternation::Minibatches => splits.weights.batches(),
     };
     let alpha_steps = ((config.epochs - alpha.warmup_epochs) * per_epoch) as u64;
-    monitor.progress.started("searching", Amount::Steps(steps + alpha_steps));
-    let steps = Steps::new(LoopMetrics::SEARCH, &config.weights, steps, monitor);
-    let mut state =
-        Alternating { relaxation, alpha, order: *order, steps, alpha_step: 0, device: data.device };
-    // DARTS passes over the architecture split as often as it needs batches.
-    let mut endless = (0..).flat_map(|pass| splits.alpha.epoch(pass));
-    let mut last = Score::default();
-    for epoch in 0..config.epochs {
-        let tau = temperature.at(epoch, config.epochs);
-        let start = Instant::now();
-        let weights = splits.weights.epoch(epoch as u64);
-        let means = match alternation {
-            _ if epoch < alpha.warmup_epochs => state.by_epoch(weights, iter::empty(), tau)?,
+    let restored = monitor.restored(STAGE);
+    let steps = Steps::new(LoopMetrics::SEARCH, &config.weights, (0, steps), monitor);
+    let (order, epoch, device) = (*order, SearchEpoch::default(), data.device);
+    let mut state = Alternating { relaxation, alpha, order, steps, alpha_step: 0, epoch, device };
+    if let Some(stage) = restored {
+        state.restore(&stage)?;
+    }
+    state.steps.show_start("searching", state.steps.all + alpha_steps);
+    while state.epoch.number < config.epochs {
+        let number = state.epoch.number;
+        let tau = temperature.at(number, config.epochs);
+        let weights = splits.weights.epoch(number as u64).skip(state.epoch.weight_batches);
+        match alternation {
+            _ if number < alpha.warmup_epochs => state.by_epoch(weights, iter::empty(), tau)?,
             Alternation::Epochs => {
-                state.by_epoch(weights, splits.alpha.epoch(epoch as u64), tau)?
+                let done = state.epoch.alpha_batches;
+                state.by_epoch(weights, splits.alpha.epoch(number as u64).skip(done), tau)?;
             }
-            Alternation::Minibatches => state.by_minibatch(weights, &mut endless, tau)?,
-        };
-        let mut metrics = epoch_metrics(space, state.relaxation.alpha(), &means);
-        let rate = means.images() as f64 / start.elapsed().as_secs_f64();
+            Alternation::Minibatches => {
+                let alpha = splits.alpha_from(state.alpha_step);
+                state.by_minibatch(weights, alpha, tau)?;
+            }
+        }
+        let SearchEpoch { means, seconds, .. } = &state.epoch;
+        let mut metrics = epoch_metrics(space, state.relaxation.alpha(), means);
+        let rate = means.images() as f64 / seconds;
         let executed = state.relaxation.work().macs as f64;
         metrics.extend([(Metric::SEARCH_TAU, tau), (Metric::SEARCH_IMAGES_PER_SECOND, rate)]);
         metrics.push((Metric::SEARCH_EXECUTED_MACS, executed));
-        state.steps.monitor.measure(epoch as u64, &metrics)?;
-        last = means.worst();
+        state.steps.monitor.measure(number as u64, &metrics)?;
+        if number + 1 == config.epochs {
+            state.steps.finish(means.worst(), space.classes)?;
+        }
+        state.epoch = SearchEpoch { number: number + 1, ..SearchEpoch::default() };
     }
-    state.steps.finish(last, space.classes)?;
     let alpha = state.relaxation.alpha();
     let decisions = decide(space, alpha, config, state.steps.monitor)?;
     let arch = space.decide(&decisions);

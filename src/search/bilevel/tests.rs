@@ -3,6 +3,7 @@
 use super::*;
 use crate::data::{self, Dataset};
 use crate::manifest::{self, Overrides};
+use crate::monitor::Checkpoints;
 use crate::progress::Quiet;
 use crate::recipe::{Augment, MethodName};
 use crate::record::NullRecorder;
@@ -64,6 +65,12 @@ impl Relaxation for Fake {
     fn work(&self) -> Work {
         Work::default()
     }
+    fn save(&self, _: &mut Stage) -> Result<()> {
+        Ok(())
+    }
+    fn restore(&mut self, _: &Stage) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The calls of a search of three epochs, the first without α, on the images 0 to 95: 64 in the weight
@@ -84,7 +91,8 @@ fn calls(method: MethodName) -> (Vec<Call>, GradientSearch, SearchConfig) {
     let mut fake = Fake { alpha, params, calls: Vec::new() };
     let (indices, stop) = ((0..96).collect::<Vec<_>>(), AtomicBool::new(false));
     let data = SearchData { dataset: &dataset, indices: &indices, device: &Device::Cpu };
-    let mut monitor = Monitor { recorder: &mut NullRecorder, progress: &Quiet, stop: &stop };
+    let (recorder, checkpoints) = (&mut NullRecorder(None), &mut Checkpoints::none());
+    let mut monitor = Monitor { recorder, progress: &Quiet, stop: &stop, checkpoints };
     learn(&mut fake, &manifest.space, data, (&gradient, &config), Seed(1), &mut monitor).unwrap();
     (fake.calls, gradient, config)
 }

@@ -1,11 +1,16 @@
 //! What only SQL can show or cause. The other tests are in `tests/it/store/`.
 
+mod care;
 mod damage;
 mod locks;
 mod migration;
+mod resume;
 
 use super::*;
-use crate::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture};
+use crate::record::{
+    ChoiceProbabilities, Metric, Phase, PhaseUsage, Recorder, ResolutionProbability,
+    SearchedArchitecture,
+};
 use crate::space::{Activation, ArchSpec, ConvSpec, Head};
 use sqlx::{AssertSqlSafe, query_scalar, raw_sql};
 use std::path::PathBuf;
@@ -100,7 +105,7 @@ fn a_database_of_a_newer_program_is_refused() {
         error.to_string(),
         format!(
             "{} was written by a newer version of this program: its tables are at migration 99, \
-             this version knows 7; use the newer program, or name another database",
+             this version knows 8; use the newer program, or name another database",
             path.display()
         )
     );
@@ -139,7 +144,7 @@ fn opening_again_migrates_nothing() {
     let tables: String = value(&path, "SELECT group_concat(sql) FROM sqlite_schema");
     Store::open(&path).unwrap();
     assert_eq!(value::<String>(&path, "SELECT group_concat(sql) FROM sqlite_schema"), tables);
-    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 7);
+    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 8);
     assert_eq!(value::<String>(&path, "PRAGMA journal_mode"), "wal");
 }
 
@@ -270,8 +275,8 @@ fn equal_manifests_and_environments_share_rows() {
     assert_eq!(store.run(3).unwrap().environment, other.environment);
 }
 
-#[test]
-fn one_architecture_cannot_have_two_costs() {
+/// The result of a search, with probabilities.
+fn searched() -> SearchedArchitecture {
     let conv = ConvSpec { kernel: 3, stride: 1, width: 8, activation: Activation::Relu };
     let arch = ArchSpec {
         resolution: 32,
@@ -281,8 +286,20 @@ fn one_architecture_cannot_have_two_costs() {
         blocks: vec![],
         head: Head::Conv { width: 16, activation: Activation::Relu },
     };
-    let (probabilities, resolutions) = Default::default();
-    let mut found = SearchedArchitecture { arch, macs: 10, params: 20, probabilities, resolutions };
+    let block = ChoiceProbabilities {
+        block: "1.1".into(),
+        types: vec![0.25, 0.75],
+        expansions: vec![1.0],
+        widths: vec![0.5, 0.5],
+    };
+    let resolution = ResolutionProbability { side: 32, probability: 1.0 };
+    let (probabilities, resolutions) = (vec![block], vec![resolution]);
+    SearchedArchitecture { arch, macs: 10, params: 20, probabilities, resolutions }
+}
+
+#[test]
+fn one_architecture_cannot_have_two_costs() {
+    let mut found = searched();
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
     store.begin(&new_run()).unwrap().architecture(&found).unwrap();

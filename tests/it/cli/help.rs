@@ -4,8 +4,22 @@ use super::*;
 
 #[test]
 fn help_is_as_recorded() {
-    const COMMANDS: [&str; 11] = [
-        "", "run", "check", "list", "show", "report", "space", "data", "bench", "doctor",
+    const COMMANDS: [&str; 16] = [
+        "",
+        "run",
+        "resume",
+        "verify-resume",
+        "check",
+        "list",
+        "show",
+        "diff",
+        "report",
+        "rm",
+        "db",
+        "space",
+        "data",
+        "bench",
+        "doctor",
         "selftest",
     ];
     for name in COMMANDS {

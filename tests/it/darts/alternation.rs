@@ -5,7 +5,7 @@ use anyhow::Result;
 use candle_core::Device;
 use repro::cost;
 use repro::data;
-use repro::monitor::Monitor;
+use repro::monitor::{Checkpoints, Monitor};
 use repro::progress::Quiet;
 use repro::recipe::{Method, MethodName, SearchConfig};
 use repro::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture, Work};
@@ -59,7 +59,8 @@ fn short_search(method: MethodName) -> (SearchOutcome, Log) {
     let method = with_warmup(manifest.methods[0], 1);
     let (images, stop) = ((0..160).collect::<Vec<_>>(), AtomicBool::new(false));
     let mut log = Log::default();
-    let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop };
+    let checkpoints = &mut Checkpoints::none();
+    let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop, checkpoints };
     let images = SearchData { dataset: &dataset, indices: &images, device: &Device::Cpu };
     let outcome = search(&manifest.space, images, &method, &config, Seed(1), &mut monitor).unwrap();
     (outcome, log)

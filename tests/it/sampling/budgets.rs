@@ -4,7 +4,7 @@ use super::*;
 use crate::spaces::random_probabilities;
 use candle_core::Device;
 use repro::cost;
-use repro::monitor::Monitor;
+use repro::monitor::{Checkpoints, Monitor};
 use repro::progress::Quiet;
 use repro::recipe::{Budget, Objective};
 use repro::rng::Seed;
@@ -145,7 +145,8 @@ fn too_many_networks_to_rank_fail_before_the_run() {
 /// The error of a run that must fail, and what it measured before.
 fn refused(plan: &RunPlan<'_>) -> (String, Metrics) {
     let (mut log, stop) = (Log::default(), AtomicBool::new(false));
-    let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop };
-    let error = plan.execute(Path::new("/nowhere"), &Device::Cpu, &mut monitor).unwrap_err();
+    let checkpoints = &mut Checkpoints::none();
+    let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop, checkpoints };
+    let error = plan.execute(Path::new("/nowhere"), &Device::Cpu, &mut monitor).err().unwrap();
     (format!("{error:#}"), log.0)
 }

@@ -10,7 +10,7 @@ use candle_core::Device;
 use repro::cost;
 use repro::data::{self, Dataset};
 use repro::manifest::{self, Manifest, Overrides};
-use repro::monitor::Monitor;
+use repro::monitor::{Checkpoints, Monitor};
 use repro::progress::Quiet;
 use repro::recipe::{Budget, DatasetName, Objective};
 use repro::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture};
@@ -130,7 +130,8 @@ fn run_on_some(
     let (mut log, stop) = (Log::default(), AtomicBool::new(false));
     let indices: Vec<usize> = (0..images).collect();
     let images = SearchData { dataset, indices: &indices, device: &Device::Cpu };
-    let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop };
+    let checkpoints = &mut Checkpoints::none();
+    let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop, checkpoints };
     let (method, config) = (&manifest.methods[0], &manifest.search);
     let found = search(&manifest.space, images, method, config, Seed(seed), &mut monitor);
     (found, log.0)

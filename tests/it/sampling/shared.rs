@@ -11,6 +11,7 @@ use repro::rng::Seed;
 use repro::search::{Paths, Scorer, draw, split};
 use repro::space::SearchSpace;
 use repro::train::{self, SgdState, sgd_step};
+use std::sync::atomic::AtomicBool;
 
 fn batch(space: &SearchSpace, label: &str, n: usize) -> Batch {
     let side = space.max_resolution();
@@ -109,7 +110,7 @@ fn scores_use_calibrated_statistics() {
     let shared = SharedWeights::new(&manifest.space, Seed(1), &Device::Cpu).unwrap();
     let path = draw(&manifest.space, None, &mut Seed(1).stream("draw", 3)).unwrap();
     let mut work = Work::default();
-    let score = scorer.score(&shared, &path, &mut work).unwrap();
+    let score = scorer.score(&shared, &path, &mut work, &AtomicBool::new(false)).unwrap();
     let macs = macs(&manifest.space, &path);
     let images = 2 * 32 + 80;
     assert_eq!(work, Work { images, macs: images * macs, architectures: 1 });
@@ -126,7 +127,14 @@ fn scores_use_calibrated_statistics() {
         let batch = loader.epoch(0).next().unwrap().unwrap();
         net.forward(&mut Pass::calibrating(&mut params, seen), &batch.xs).unwrap();
     }
-    let by_hand =
-        train::evaluate(&net, &params, &dataset, &dataset.train, held_out.to_vec()).unwrap();
+    let by_hand = train::evaluate(
+        &net,
+        &params,
+        &dataset,
+        &dataset.train,
+        held_out.to_vec(),
+        &AtomicBool::new(false),
+    )
+    .unwrap();
     assert_eq!(score, by_hand);
 }

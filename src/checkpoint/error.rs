@@ -1,0 +1,15 @@
+//! Why files of weights and states cannot be used.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a checkpoint cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("{}: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{}: {problem}", path.display())]
+    Damaged { path: PathBuf, problem: String },
+    #[error(transparent)]
+    Device(#[from] candle_core::Error),
+}

@@ -1,0 +1,120 @@
+//! The checkpoints of one run: `DATABASE.checkpoints/RUN/`. The last two are kept, so that a damaged one
+//! has one before it.
+
+use super::file::{self, paths};
+use super::{Checkpoint, CheckpointError};
+use candle_core::Device;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// How many checkpoints a run has at most, once the newest is complete.
+const KEPT: usize = 2;
+
+/// See the head of this file.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+/// The newest checkpoint that can be read.
+#[derive(Debug)]
+pub struct Loaded {
+    pub checkpoint: Checkpoint,
+    /// Problems of newer ones, one sentence each.
+    pub problems: Vec<String>,
+}
+
+impl Folder {
+    /// The folder of a run of the database in this file. It need not exist.
+    #[must_use]
+    pub fn of_run(database: &Path, run: i64) -> Self {
+        Self(Self::of_database(database).join(run.to_string()))
+    }
+
+    /// The folder with those of all runs.
+    #[must_use]
+    pub fn of_database(database: &Path) -> PathBuf {
+        let mut name: OsString = database.as_os_str().to_owned();
+        name.push(".checkpoints");
+        PathBuf::from(name)
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The numbers of the checkpoints that there are, the oldest first.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<u64> {
+        let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let number =
+            |name: OsString| name.to_str()?.strip_suffix(".safetensors")?.parse::<u64>().ok();
+        let mut numbers: Vec<u64> = entries.filter_map(|e| number(e.file_name())).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// Writes a checkpoint, and removes those before the last two.
+    ///
+    /// # Errors
+    /// When it cannot be written. Earlier ones are then as they were.
+    pub fn save(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        fs::create_dir_all(&self.0)
+            .map_err(|error| CheckpointError::Io { path: self.0.clone(), error })?;
+        file::write(&self.0, checkpoint)?;
+        let numbers = self.numbers();
+        for number in &numbers[..numbers.len().saturating_sub(KEPT)] {
+            let (path, hash) = paths(&self.0, *number);
+            // One that stays is in nobody's way.
+            let _ = fs::remove_file(path).and_then(|()| fs::remove_file(hash));
+        }
+        Ok(())
+    }
+
+    /// The newest checkpoint that can be read, with its tensors on `device`. `Ok(None)` where there is
+    /// no checkpoint at all.
+    ///
+    /// # Errors
+    /// When there are checkpoints, but none can be read; the error is that of the newest.
+    pub fn load(&self, device: &Device) -> Result<Option<Loaded>, CheckpointError> {
+        let mut problems = Vec::new();
+        let mut first = None;
+        for number in self.numbers().into_iter().rev() {
+            match file::read(&self.0, number, device) {
+                Ok(checkpoint) => return Ok(Some(Loaded { checkpoint, problems })),
+                Err(error) => {
+                    problems.push(error.to_string());
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        first.map_or(Ok(None), Err)
+    }
+
+    /// What is wrong with the checkpoints, one sentence each. Reads all of them.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let read = |number| file::read(&self.0, number, &Device::Cpu);
+        let errors = self.numbers().into_iter().filter_map(|number| read(number).err());
+        errors.map(|error| error.to_string()).collect()
+    }
+
+    /// Removes the folder. A missing one is no error.
+    ///
+    /// # Errors
+    /// When files cannot be removed.
+    pub fn remove(&self) -> Result<(), CheckpointError> {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(CheckpointError::Io { path: self.0.clone(), error })
+            }
+            _ => {
+                // The last run takes the outer folder with it; one that is not empty stays.
+                if let Some(outer) = self.0.parent() {
+                    let _ = fs::remove_dir(outer);
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Checkpoints survive a round trip bit for bit, and damage is noticed.
+
+use super::*;
+use crate::ops::gpu;
+use candle_core::{Device, Tensor};
+use std::fs;
+use tempfile::TempDir;
+
+const NUMBERS: [f64; 6] = [0.1 + 0.2, 1.0 / 3.0, f64::MIN_POSITIVE, f64::MAX, -0.0, 5e-324];
+
+fn checkpoint(number: u64) -> Checkpoint {
+    let values = [0.1_f32, -0.0, f32::MIN_POSITIVE, f32::INFINITY, f32::NAN, number as f32];
+    let tensor = Tensor::from_slice(&values, (2, 3), &Device::Cpu).unwrap();
+    let mut search = Stage::with("numbers", &NUMBERS).unwrap();
+    search.put("step", &u64::MAX).unwrap();
+    search.put_tensors("weights", [("b", &tensor), ("a", &tensor)]);
+    search.put_tensors("velocities", []);
+    let usage = PhaseUsage { seconds: 1.25, images: 7, macs: Some(9), ..PhaseUsage::default() };
+    let phase =
+        PhaseState { phase: Phase::Search, started_at: 0.3, usage, is_finished: number > 1 };
+    Checkpoint {
+        number,
+        phases: vec![phase],
+        has_architecture: true,
+        data_sha256: Some("ab".to_owned()),
+        stages: [("search".to_owned(), search), ("search/candidate".to_owned(), Stage::default())]
+            .into(),
+    }
+}
+
+fn folder() -> (TempDir, Folder) {
+    let folder = tempfile::tempdir().unwrap();
+    let own = Folder::of_run(&folder.path().join("results.db"), 3);
+    (folder, own)
+}
+
+fn bits(tensor: &Tensor) -> Vec<u32> {
+    gpu::download(tensor).unwrap().into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn everything_is_read_back_to_the_bit() {
+    let (_guard, folder) = folder();
+    assert!(folder.load(&Device::Cpu).unwrap().is_none());
+    let written = checkpoint(12);
+    folder.save(&written).unwrap();
+    let Loaded { checkpoint: read, problems } = folder.load(&Device::Cpu).unwrap().unwrap();
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!((read.number, read.has_architecture), (12, true));
+    assert_eq!((&read.phases, &read.data_sha256), (&written.phases, &written.data_sha256));
+    assert_eq!(read.stages.keys().collect::<Vec<_>>(), ["search", "search/candidate"]);
+    let (read, written) = (&read.stages["search"], &written.stages["search"]);
+    let numbers: Vec<f64> = read.get("numbers").unwrap();
+    assert_eq!(numbers.map_bits(), NUMBERS.to_vec().map_bits());
+    assert_eq!(read.get::<u64>("step").unwrap(), u64::MAX);
+    let (read, written) = (read.tensors("weights").unwrap(), written.tensors("weights").unwrap());
+    for ((name, tensor), (expected_name, expected)) in read.iter().zip(written) {
+        assert_eq!((name, bits(tensor)), (expected_name, bits(expected)));
+        assert_eq!(tensor.dims(), [2, 3]);
+    }
+}
+
+trait MapBits {
+    fn map_bits(self) -> Vec<u64>;
+}
+
+impl MapBits for Vec<f64> {
+    fn map_bits(self) -> Vec<u64> {
+        self.into_iter().map(f64::to_bits).collect()
+    }
+}
+
+#[test]
+fn two_checkpoints_are_kept_and_all_removed() {
+    let (guard, folder) = folder();
+    for number in 1..=4 {
+        folder.save(&checkpoint(number)).unwrap();
+    }
+    assert_eq!(folder.numbers(), [3, 4]);
+    let files = fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(files, 4, "two files of each");
+    folder.remove().unwrap();
+    folder.remove().unwrap();
+    assert_eq!(fs::read_dir(guard.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_damaged_checkpoint_falls_back_to_the_one_before() {
+    let (_guard, folder) = folder();
+    folder.save(&checkpoint(1)).unwrap();
+    folder.save(&checkpoint(2)).unwrap();
+    let path = folder.path().join("000002.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let damages = (0..whole.len()).step_by(37).map(flipped);
+    let truncated = [0, 7, 100, whole.len() - 1].map(|len| whole[..len].to_vec());
+    for bytes in damages.chain(truncated) {
+        fs::write(&path, bytes).unwrap();
+        let Loaded { checkpoint, problems } = folder.load(&Device::Cpu).unwrap().unwrap();
+        assert_eq!((checkpoint.number, problems.len()), (1, 1));
+        assert!(problems[0].contains("000002.safetensors"), "{problems:?}");
+    }
+    // Without one before, the error is that of the newest.
+    fs::remove_file(folder.path().join("000001.safetensors")).unwrap();
+    assert!(folder.load(&Device::Cpu).unwrap_err().to_string().contains("000002"));
+}
+
+#[test]
+fn what_cannot_be_written_leaves_the_one_before() {
+    let (_guard, folder) = folder();
+    folder.save(&checkpoint(1)).unwrap();
+    fs::create_dir(folder.path().join("000002.part")).unwrap();
+    let error = folder.save(&checkpoint(2)).unwrap_err().to_string();
+    assert!(error.contains("000002.part"), "{error}");
+    assert_eq!(folder.numbers(), [1]);
+    assert_eq!(folder.load(&Device::Cpu).unwrap().unwrap().checkpoint.number, 1);
+}
+
+#[test]
+fn no_bytes_make_the_reader_panic() {
+    let (_guard, folder) = folder();
+    folder.save(&checkpoint(1)).unwrap();
+    let whole = fs::read(folder.path().join("000001.safetensors")).unwrap();
+    let mut stream = crate::rng::Seed(1).stream("damage", 0);
+    for _ in 0..2_000 {
+        let mut bytes = whole.clone();
+        for _ in 0..=stream.below(8) {
+            let at = stream.below(bytes.len());
+            bytes[at] = stream.below(256) as u8;
+        }
+        bytes.truncate(stream.below(bytes.len()) + 1);
+        let _ = file::parse(&bytes, &Device::Cpu);
+    }
+}

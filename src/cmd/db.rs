@@ -1,0 +1,158 @@
+//! `repro db`: care of the results database.
+
+use super::database;
+use super::ending::Ending;
+use super::output::stdout;
+use anyhow::{Context, Result};
+use clap::{Subcommand, ValueEnum};
+use repro::checkpoint::Folder;
+use repro::report::{self, Format};
+use repro::runner::{self, weights_folder};
+use repro::store::{Merged, RunStatus, Store};
+use repro::text;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Check, copy, export and merge results databases.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  repro db check
+  repro db backup results-2026.db
+  repro db export --format parquet exported/
+  repro db merge other/results.db
+
+Exit codes: 0 success, 1 a check found problems or the database cannot be used, 2 the command line is
+invalid.")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the file, the references between its tables, and the files beside it.
+    Check,
+    /// Write a copy to a new file, also while runs are being recorded.
+    Backup {
+        /// The new file.
+        file: PathBuf,
+    },
+    /// Write every table to a file of its own.
+    Export {
+        /// The folder, which is created.
+        folder: PathBuf,
+        #[arg(long, value_enum, default_value = "csv")]
+        format: ExportFormat,
+    },
+    /// Take over the runs of another database, with their weights and checkpoints. Runs that are here
+    /// already are left out, and the others get new numbers.
+    Merge {
+        /// The other database, which stays as it is.
+        file: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ExportFormat {
+    Csv,
+    Json,
+    Parquet,
+}
+
+/// # Errors
+/// When the database cannot be used.
+pub fn run(args: &Args, path: &Path) -> Result<Ending> {
+    match &args.command {
+        Command::Check => check(&database::existing(path)?),
+        Command::Backup { file } => {
+            database::existing(path)?.backup(file)?;
+            writeln!(stdout(), "{}", file.display())?;
+            Ok(Ending::Done)
+        }
+        Command::Export { folder, format } => {
+            let format = match format {
+                ExportFormat::Csv => Format::Csv,
+                ExportFormat::Json => Format::Json,
+                ExportFormat::Parquet => Format::Parquet,
+            };
+            let tables = database::existing(path)?.tables()?;
+            fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+            for file in report::export_tables(&tables, folder, format)? {
+                writeln!(stdout(), "{}", file.display())?;
+            }
+            Ok(Ending::Done)
+        }
+        Command::Merge { file } => merge(path, file),
+    }
+}
+
+/// Prints what is wrong.
+fn check(store: &Store) -> Result<Ending> {
+    let mut problems = store.problems()?;
+    let runs = store.runs()?;
+    problems.extend(runs.damaged.iter().map(ToString::to_string));
+    let mut known = BTreeSet::new();
+    for run in &runs.rows {
+        known.insert(run.id.to_string());
+        let folder = store.checkpoints(run.id);
+        problems.extend(folder.problems());
+        if run.status == RunStatus::Finished && !folder.numbers().is_empty() {
+            let folder = folder.path().display();
+            problems.push(format!("{folder}: checkpoints of a finished run; they can be removed"));
+        }
+    }
+    for folder in [Folder::of_database(store.file()), weights_folder(store.file())] {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let run = name.split('.').next().unwrap_or_default();
+            if !known.contains(run) {
+                let path = entry.path();
+                problems.push(format!("{}: of no run in the database", path.display()));
+            }
+        }
+    }
+    let mut out = stdout();
+    for problem in &problems {
+        writeln!(out, "{problem}")?;
+    }
+    let what = format!("{} in {}", text::plural(known.len(), "run"), store.file().display());
+    match problems.len() {
+        0 => writeln!(out, "{what}: no problems")?,
+        n => writeln!(out, "{what}: {}", text::plural(n, "problem"))?,
+    }
+    Ok(if problems.is_empty() { Ending::Done } else { Ending::Failed })
+}
+
+fn merge(path: &Path, other: &Path) -> Result<Ending> {
+    let store = database::open(path)?;
+    let mut copy = store.file().as_os_str().to_owned();
+    copy.push(format!(".merge-{}", std::process::id()));
+    let copy = PathBuf::from(copy);
+    let merged = store.merge(other, &copy);
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = copy.as_os_str().to_owned();
+        file.push(suffix);
+        // The last two are there only while it is open.
+        let _ = fs::remove_file(file);
+    }
+    let mut out = stdout();
+    let mut added = 0;
+    for run in merged? {
+        match run {
+            Merged::Added { there, here } => {
+                added += 1;
+                writeln!(out, "run {there} is run {here} here")?;
+                runner::copy_files((other, there), (store.file(), here))?;
+            }
+            Merged::Known { there, here } => {
+                writeln!(out, "run {there} is here already, as run {here}")?;
+            }
+            Merged::Running { there } => writeln!(out, "run {there} is running: left out")?,
+        }
+    }
+    writeln!(out, "{} added to {}", text::plural(added, "run"), store.file().display())?;
+    Ok(Ending::Done)
+}

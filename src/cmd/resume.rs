@@ -1,0 +1,106 @@
+//! `repro resume`: continues runs that were begun before.
+
+use super::dataset::DataFolder;
+use super::ending::{Ending, Usage};
+use super::output::say;
+use super::run::{ExecutionArgs, Executor, Which};
+use anyhow::{Result, bail};
+use repro::env::Environment;
+use repro::manifest::{self, Manifest, Overrides};
+use repro::store::{ExperimentKind, RunRow, RunStatus, Store};
+use std::path::{Path, PathBuf};
+
+/// Continue interrupted or failed runs from their last checkpoints.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  repro resume 12
+  repro resume --all
+
+The manifest is the one that is stored with the run, so the file is not needed. The result is the
+one that the run would have had without the interruption, provided that the program has the same
+revision and the processor is of the same kind; otherwise there is a warning. `repro run MANIFEST`
+continues the runs of a manifest.
+
+Exit codes: 0 all runs finished, 1 a run failed, 2 the command line is invalid, 130 interrupted.")]
+pub struct Args {
+    /// The numbers of the runs, as `repro list` shows them.
+    #[arg(value_name = "RUN", required_unless_present = "all")]
+    runs: Vec<i64>,
+    /// Continue all runs that are interrupted or failed.
+    #[arg(long, conflicts_with = "runs")]
+    all: bool,
+    #[command(flatten)]
+    execution: ExecutionArgs,
+}
+
+/// Continues the runs one after the other.
+///
+/// # Errors
+/// When there is no such run, or it cannot be continued.
+pub fn run(args: &Args, store: &Store, database: &Path, data: &DataFolder) -> Result<Ending> {
+    let runs = if args.all {
+        let is_left = |run: &RunRow| {
+            let is_left = matches!(run.status, RunStatus::Failed | RunStatus::Interrupted);
+            is_left && run.settings.kind == ExperimentKind::Runs
+        };
+        store.runs()?.rows.into_iter().filter(is_left).collect()
+    } else {
+        args.runs.iter().map(|id| Ok(store.run(*id)?)).collect::<Result<Vec<_>>>()?
+    };
+    if runs.is_empty() {
+        say("no run is interrupted or failed");
+    }
+    let executor = Executor::new(&args.execution, database, data)?;
+    let mut ending = Ending::Done;
+    for run in runs {
+        if run.status == RunStatus::Finished {
+            say(format_args!("run {} is finished already", run.id));
+            continue;
+        }
+        let manifest = stored_manifest(&run)?;
+        warn_of_differences(&run);
+        match executor.execute(&[manifest], &|_| Ok(Which::Begun(run.id)))? {
+            Ending::Interrupted => return Ok(Ending::Interrupted),
+            Ending::Failed => ending = Ending::Failed,
+            Ending::Done => {}
+        }
+    }
+    Ok(ending)
+}
+
+/// The manifest of this run alone.
+fn stored_manifest(run: &RunRow) -> Result<Manifest> {
+    if run.settings.kind == ExperimentKind::MemoryStudy {
+        let problem = "is a memory study; `repro run MANIFEST` continues it";
+        bail!(Usage(format!("run {} {problem}", run.id)));
+    }
+    let name = PathBuf::from(format!("the manifest of run {}", run.id));
+    let overrides = Overrides { seeds: vec![run.seed], ..Overrides::default() };
+    let texts = (&run.manifest.text[..], &run.manifest.space_text[..]);
+    let mut manifest = manifest::parse(&name, texts, &overrides)?;
+    manifest.methods.retain(|method| method.name().as_str() == run.method);
+    Ok(manifest)
+}
+
+/// What else computes may compute other bits.
+fn warn_of_differences(run: &RunRow) {
+    let now = Environment::detect("", 1, repro::ops::instruction_set());
+    let before = &run.environment;
+    let revision = |e: &Environment| (e.version.clone(), e.git_revision.clone(), e.git_dirty);
+    let mut differences = Vec::new();
+    if revision(before) != revision(&now) {
+        let name = before.git_revision.as_deref().unwrap_or(&before.version);
+        differences.push(format!("another revision of the program ({name})"));
+    }
+    if before.instructions != now.instructions {
+        differences.push(format!("a processor with other instructions ({})", before.instructions));
+    }
+    if !differences.is_empty() {
+        say(format_args!(
+            "warning: run {} was begun by {}, so its result may differ from that of an uninterrupted run",
+            run.id,
+            differences.join(" and on ")
+        ));
+    }
+}

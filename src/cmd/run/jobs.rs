@@ -1,0 +1,129 @@
+//! `--jobs`: several processes of this program execute one manifest on one database.
+
+use super::Args;
+use crate::cmd::database::open;
+use crate::cmd::ending::Ending;
+use crate::cmd::output::{Output, say};
+use crate::cmd::program::this_program;
+use crate::cmd::rules::acquire_rules;
+use crate::cmd::signals::StopFlag;
+use anyhow::{Context, Result};
+use repro::child::ChildGuard;
+use repro::store::{RunRow, Store};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
+
+/// How often the workers are polled.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// A line of a worker.
+enum Line {
+    /// Of standard output: a run as JSON.
+    Run(String),
+    /// Of standard error, with the worker's number.
+    Message(usize, String),
+}
+
+/// Executes the manifest in `jobs` processes. Their messages have the number of the worker in front.
+/// Returns the runs and how all ended.
+///
+/// # Errors
+/// When a process cannot be started, or the database cannot be used.
+pub fn execute(
+    args: &Args,
+    (jobs, threads): (usize, usize),
+    database: &Path,
+    data_root: &Path,
+    stop: &StopFlag,
+) -> Result<(Vec<RunRow>, Ending)> {
+    let store = open(database)?;
+    let rules = acquire_rules(&store, args.again, args.fresh)?;
+    let (sender, lines) = mpsc::channel();
+    let each = (threads / jobs).max(1).to_string();
+    let mut workers = Vec::new();
+    for number in 1..=jobs {
+        let mut command = Command::new(this_program()?);
+        command.arg("run").arg(&args.manifest).arg("--db").arg(database).arg("--json");
+        args.execution.pass_to(&mut command);
+        command.args(["--threads", &each]);
+        if !data_root.as_os_str().is_empty() {
+            command.arg("--data").arg(data_root);
+        }
+        for set in &args.sets {
+            command.args(["--set", set]);
+        }
+        for seed in &args.seeds {
+            command.args(["--seed", &seed.to_string()]);
+        }
+        let (again, fresh) = (rules.again_up_to, rules.fresh_up_to);
+        command.args(["--again-up-to", &again.to_string(), "--fresh-up-to", &fresh.to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut worker = ChildGuard::spawn(&mut command).context("cannot start a worker")?;
+        forward(worker.stdout.take(), sender.clone(), Line::Run);
+        forward(worker.stderr.take(), sender.clone(), move |line| Line::Message(number, line));
+        workers.push(worker);
+    }
+    drop(sender);
+    let output = Output::new(args.execution.json);
+    let mut seen = BTreeSet::new();
+    let mut is_told = false;
+    loop {
+        if stop.load(Ordering::Relaxed) && !is_told {
+            // A terminal has told them already; a second request would end them at once.
+            is_told = true;
+            workers.iter_mut().for_each(ChildGuard::terminate);
+        }
+        match lines.recv_timeout(INTERVAL) {
+            Ok(Line::Message(number, line)) => say(format_args!("[{number}] {line}")),
+            Ok(Line::Run(line)) => {
+                let run: Value = serde_json::from_str(&line).unwrap_or_default();
+                if let Some(id) = run["run_id"].as_i64()
+                    && seen.insert(id)
+                {
+                    output.json(&run)?;
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let mut ending = Ending::Done;
+    for worker in &mut workers {
+        let status = worker.wait().context("cannot wait for a worker")?;
+        ending = match status.code() {
+            Some(0) => ending,
+            Some(130) => Ending::Interrupted,
+            _ if ending == Ending::Interrupted => ending,
+            _ => Ending::Failed,
+        };
+    }
+    Ok((rows(&seen, &store)?, ending))
+}
+
+fn rows(ids: &BTreeSet<i64>, store: &Store) -> Result<Vec<RunRow>> {
+    ids.iter().map(|id| Ok(store.run(*id)?)).collect()
+}
+
+/// Sends the lines of a pipe, until it is closed.
+fn forward(
+    pipe: Option<impl Read + Send + 'static>,
+    sender: Sender<Line>,
+    line: impl Fn(String) -> Line + Send + 'static,
+) {
+    let Some(pipe) = pipe else { return };
+    thread::spawn(move || {
+        for text in BufReader::new(pipe).lines().map_while(Result::ok) {
+            // Without a receiver nobody reads on.
+            if sender.send(line(text)).is_err() {
+                return;
+            }
+        }
+    });
+}

@@ -1,0 +1,43 @@
+//! Copies of a database, made while others use it.
+
+use super::database::Database;
+use super::error::StoreError;
+use super::transactor::Transactor;
+use sqlx::query;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// Writes a copy to the new file `to`. It gets its name once it is complete.
+pub fn copy(database: &Database, to: &Path) -> Result<(), StoreError> {
+    if to.exists() {
+        return Err(StoreError::Exists(to.to_owned()));
+    }
+    let mut part: OsString = to.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    // Of an earlier copy that was not completed.
+    let _ = fs::remove_file(&part);
+    let name = part.to_str().ok_or_else(|| StoreError::NotUtf8(to.to_owned()))?.to_owned();
+    let copied = Transactor::new(database.clone())?.outside_transaction(async |connection| {
+        query("VACUUM INTO ?1").bind(&name).execute(connection).await?;
+        Ok(())
+    });
+    let finished = copied.and_then(|()| {
+        File::open(&part)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&part, to))
+            .map_err(|e| StoreError::Other { path: to.to_owned(), cause: e.to_string() })
+    });
+    if finished.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    finished
+}
+
+/// The file that keeps a database as it was before the migration of this number.
+pub fn before_migration(file: &Path, migration: i64) -> PathBuf {
+    let mut name: OsString = file.as_os_str().to_owned();
+    name.push(format!(".before-migration-{migration}"));
+    PathBuf::from(name)
+}

@@ -1,0 +1,168 @@
+//! Who executes a run, and what a further attempt takes over.
+
+use super::*;
+use crate::checkpoint::{Checkpoint, PhaseState};
+
+const RULES: AcquireRules = AcquireRules { again_up_to: 0, fresh_up_to: 0 };
+
+fn ours(acquired: Acquired) -> AttemptKey {
+    match acquired {
+        Acquired::Ours(key) => key,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn result() -> FinalResult {
+    let weights_sha256 = "c".repeat(64);
+    FinalResult { test_top1: 0.5, test_loss: 1.0, test_images: 10, weights_sha256 }
+}
+
+#[test]
+fn a_run_has_one_owner_at_a_time() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    let run = new_run();
+    let acquire = |rules| store.acquire(&run, rules).unwrap();
+    let key = ours(acquire(RULES));
+    assert_eq!((key.run, key.number), (1, 1));
+    let running = Acquired::Running { run: 1, pid: std::process::id() };
+    assert_eq!(acquire(RULES), running);
+    assert_eq!(store.acquire_run(1, &run).unwrap(), running);
+    store.record(key, None).unwrap().interrupt().unwrap();
+
+    let key = ours(acquire(RULES));
+    assert_eq!((key.run, key.number), (1, 2));
+    store.record(key, None).unwrap().fail("no reason").unwrap();
+    // A fresh run leaves the unfinished one alone.
+    let fresh = ours(acquire(AcquireRules { fresh_up_to: 1, ..RULES }));
+    assert_eq!((fresh.run, fresh.number), (2, 1));
+    store.record(fresh, None).unwrap().finish(&result()).unwrap();
+
+    assert_eq!(acquire(RULES), Acquired::Finished(2));
+    let again = AcquireRules { again_up_to: 2, fresh_up_to: 2 };
+    assert_eq!(ours(acquire(again)).run, 3);
+    let of_another_seed = NewRun { seed: 9, ..run.clone() };
+    assert_eq!(ours(store.acquire(&of_another_seed, RULES).unwrap()).run, 4);
+    let mut of_another_revision = run.clone();
+    of_another_revision.environment.git_revision = Some("f00".into());
+    assert_eq!(ours(store.acquire(&of_another_revision, RULES).unwrap()).run, 5);
+}
+
+#[test]
+fn a_killed_owner_is_replaced() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    ours(store.acquire(&new_run(), RULES).unwrap());
+    sql(&path, "UPDATE attempts SET process_started = process_started - 1");
+    let key = ours(store.acquire(&new_run(), RULES).unwrap());
+    assert_eq!((key.run, key.number), (1, 2));
+    let status: String = value(&path, "SELECT status FROM attempts WHERE number = 1");
+    assert_eq!(status, "interrupted");
+}
+
+fn measured(store: &Store) -> Vec<(u64, f64)> {
+    store.measurements(1).unwrap().iter().map(|m| (m.step, m.value)).collect()
+}
+
+fn phase(phase: Phase, is_finished: bool) -> PhaseState {
+    let usage = PhaseUsage { seconds: 2.0, images: 5, ..PhaseUsage::default() };
+    PhaseState { phase, started_at: 1.0, usage, is_finished }
+}
+
+#[test]
+fn a_resumed_attempt_has_what_was_measured_before_its_checkpoint() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    let mut first = store.begin(&new_run()).unwrap();
+    first.phase_started(Phase::Data).unwrap();
+    first.phase_finished(Phase::Data, PhaseUsage::default()).unwrap();
+    first.phase_started(Phase::Search).unwrap();
+    let measure = |recorder: &mut RunRecorder, step: u64| {
+        recorder.measure(step, &[(Metric::SEARCH_STEP_LOSS, step as f64)]).unwrap();
+    };
+    (0..3).for_each(|step| measure(&mut first, step));
+    assert_eq!(first.mark().unwrap(), Some(1));
+    (3..5).for_each(|step| measure(&mut first, step));
+    assert_eq!(first.mark().unwrap(), Some(2));
+    (5..8).for_each(|step| measure(&mut first, step));
+    first.interrupt().unwrap();
+    assert_eq!(measured(&store).len(), 8);
+
+    let phases = vec![phase(Phase::Data, true), phase(Phase::Search, false)];
+    let mut checkpoint = Checkpoint { number: 2, phases, ..Checkpoint::default() };
+    let key = ours(store.acquire(&new_run(), RULES).unwrap());
+    let mut second = store.record(key, Some(&checkpoint)).unwrap();
+    assert_eq!(measured(&store).len(), 5);
+    // Step 5 is measured again, and is not a second one.
+    measure(&mut second, 5);
+    assert_eq!(second.mark().unwrap(), Some(3));
+    second.phase_finished(Phase::Search, PhaseUsage::default()).unwrap();
+    second.interrupt().unwrap();
+    assert_eq!(measured(&store), (0..6).map(|step| (step, step as f64)).collect::<Vec<_>>());
+    let run = store.run(1).unwrap();
+    assert_eq!((run.attempt, run.usage(Phase::Data).unwrap().seconds), (2, 2.0));
+
+    // The checkpoint before it, as when the newest is damaged.
+    checkpoint.number = 1;
+    let key = ours(store.acquire(&new_run(), RULES).unwrap());
+    drop(store.record(key, Some(&checkpoint)).unwrap());
+    assert_eq!(measured(&store).len(), 3);
+    let key = ours(store.acquire(&new_run(), RULES).unwrap());
+    drop(store.record(key, None).unwrap());
+    assert_eq!(measured(&store), []);
+    assert_eq!(store.run(1).unwrap().phases, []);
+    assert_eq!(store.problems().unwrap(), Vec::<String>::new());
+    let attempts: i64 = value(&path, "SELECT count(*) FROM attempts");
+    assert_eq!(attempts, 4);
+    let from: i64 = value(&path, "SELECT from_checkpoint FROM attempts WHERE number = 2");
+    assert_eq!(from, 2);
+}
+
+#[test]
+fn a_resumed_attempt_has_the_architecture_of_its_checkpoint() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    let found = searched();
+    let mut first = store.begin(&new_run()).unwrap();
+    first.architecture(&found).unwrap();
+    first.interrupt().unwrap();
+    let mut checkpoint = Checkpoint { number: 1, has_architecture: true, ..Checkpoint::default() };
+    let take_over = |checkpoint: &Checkpoint| {
+        let key = ours(store.acquire(&new_run(), RULES).unwrap());
+        drop(store.record(key, Some(checkpoint)).unwrap());
+        store.run(1).unwrap().architecture
+    };
+    for _ in 0..2 {
+        let architecture = take_over(&checkpoint).unwrap();
+        assert_eq!(architecture.arch, found.arch);
+        assert_eq!(architecture.probabilities, found.probabilities);
+        assert_eq!(architecture.resolutions, found.resolutions);
+    }
+    checkpoint.has_architecture = false;
+    assert_eq!(take_over(&checkpoint), None);
+    assert_eq!(store.problems().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn threads_that_acquire_at_once_share_the_runs() {
+    let (_folder, path) = folder();
+    Store::open(&path).unwrap();
+    let keys: Vec<i64> = thread::scope(|scope| {
+        let worker = || {
+            let store = Store::open(&path).unwrap();
+            let mut own = Vec::new();
+            for seed in 0..20 {
+                let run = NewRun { seed, ..new_run() };
+                if let Acquired::Ours(key) = store.acquire(&run, RULES).unwrap() {
+                    own.push(key.run);
+                }
+            }
+            own
+        };
+        let workers: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    let mut sorted = keys.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (1..=20).collect::<Vec<_>>());
+}
