@@ -4,9 +4,10 @@ use super::dataset::DataFolder;
 use super::ending::{Ending, Usage};
 use super::output::say;
 use super::run::{ExecutionArgs, Executor, Which};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use repro::env::Environment;
 use repro::manifest::{self, Manifest, Overrides};
+use repro::recipe::{Method, MethodName};
 use repro::store::{ExperimentKind, RunRow, RunStatus, Store};
 use std::path::{Path, PathBuf};
 
@@ -58,9 +59,9 @@ pub fn run(args: &Args, store: &Store, database: &Path, data: &DataFolder) -> Re
             say(format_args!("run {} is finished already", run.id));
             continue;
         }
-        let manifest = stored_manifest(&run)?;
+        let (manifest, method) = stored_manifest(&run)?;
         warn_of_differences(&run);
-        match executor.execute(&[manifest], &|_| Ok(Which::Begun(run.id)))? {
+        match executor.execute(&[manifest], &|_| Ok(Which::Begun(run.id, method)))? {
             Ending::Interrupted => return Ok(Ending::Interrupted),
             Ending::Failed => ending = Ending::Failed,
             Ending::Done => {}
@@ -69,8 +70,8 @@ pub fn run(args: &Args, store: &Store, database: &Path, data: &DataFolder) -> Re
     Ok(ending)
 }
 
-/// The manifest of this run alone.
-fn stored_manifest(run: &RunRow) -> Result<Manifest> {
+/// The manifest of this run with its seed, and the run's method.
+fn stored_manifest(run: &RunRow) -> Result<(Manifest, MethodName)> {
     if run.settings.kind == ExperimentKind::MemoryStudy {
         let problem = "is a memory study; `repro run MANIFEST` continues it";
         bail!(Usage(format!("run {} {problem}", run.id)));
@@ -78,12 +79,15 @@ fn stored_manifest(run: &RunRow) -> Result<Manifest> {
     let name = PathBuf::from(format!("the manifest of run {}", run.id));
     let overrides = Overrides { seeds: vec![run.seed], ..Overrides::default() };
     let texts = (&run.manifest.text[..], &run.manifest.space_text[..]);
-    let mut manifest = manifest::parse(&name, texts, &overrides)?;
-    manifest.methods.retain(|method| method.name().as_str() == run.method);
-    Ok(manifest)
+    let manifest = manifest::parse(&name, texts, &overrides)?;
+    let mut methods = manifest.methods.iter().map(Method::name);
+    let method = methods.find(|method| method.as_str() == run.method);
+    let method = method.with_context(|| format!("{} has no {}", name.display(), run.method))?;
+    drop(methods);
+    Ok((manifest, method))
 }
 
-/// What else computes may compute other bits.
+/// Other programs and processors may compute other bits.
 fn warn_of_differences(run: &RunRow) {
     let now = Environment::detect("", 1, repro::ops::instruction_set());
     let before = &run.environment;

@@ -10,5 +10,10 @@ use repro::store::{AcquireRules, Store};
 pub fn acquire_rules(store: &Store, again: bool, fresh: bool) -> Result<AcquireRules> {
     let last = if again || fresh { store.last_run()? } else { 0 };
     let up_to = |is_set: bool| if is_set { last } else { 0 };
-    Ok(AcquireRules { again_up_to: up_to(again), fresh_up_to: up_to(again || fresh) })
+    let failed_before = repro::env::now();
+    Ok(AcquireRules {
+        again_up_to: up_to(again),
+        fresh_up_to: up_to(again || fresh),
+        failed_before,
+    })
 }

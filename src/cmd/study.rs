@@ -135,6 +135,10 @@ fn acquired(
     let store = session.store;
     let key = match store.acquire(run, session.rules)? {
         Acquired::Ours(key) => key,
+        Acquired::Failed(id) => {
+            say(format_args!("run {id} {what} has just failed in another process"));
+            return Ok(None);
+        }
         Acquired::Finished(id) => {
             say(format_args!("run {id} {what} is finished already (--again repeats it)"));
             session.output.json(&Summary::of(&store.run(id)?))?;

@@ -60,7 +60,8 @@ impl RunPlan<'_> {
             // The memory of the shared weights is needed.
             monitor.forget_tensors(SEARCHED);
             self.train_sample(&sample, &mut ranking, prepared, device, monitor)?;
-            monitor.forget(STAGE);
+            // Later checkpoints say that all of it is done.
+            monitor.keep(STAGE, Stage::with("ranking", &ranking)?);
             Ok(((), ranking.work))
         })
     }

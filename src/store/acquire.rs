@@ -13,12 +13,14 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Row, query, query_scalar};
 
 /// Which earlier runs count when a planned run is acquired.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AcquireRules {
     /// Finished runs up to this number are repeated.
     pub again_up_to: i64,
     /// Unfinished runs up to this number are left alone.
     pub fresh_up_to: i64,
+    /// Runs that failed after this moment, in seconds since 1970, are not tried again.
+    pub failed_before: f64,
 }
 
 /// What became of the attempt to acquire a run.
@@ -28,7 +30,9 @@ pub enum Acquired {
     Ours(AttemptKey),
     /// It is finished already.
     Finished(i64),
-    /// This process executes it.
+    /// It has just failed, in another process.
+    Failed(i64),
+    /// Another process executes it.
     Running { run: i64, pid: u32 },
 }
 
@@ -37,10 +41,12 @@ struct Earlier {
     key: AttemptKey,
     stored: RunStatus,
     status: RunStatus,
+    last_seen_at: f64,
     pid: u32,
 }
 
-/// Acquires a planned run. Among runs with these settings, method and seed by this revision of the program,
+/// Acquires a planned run. Among runs with these settings, method and seed by this revision of the program
+/// on such a device,
 /// a finished one counts, then one that is running, then the last one, which is continued; otherwise there
 /// is a new run. Equal settings may be those of different manifests, as with other seeds.
 pub async fn acquire(
@@ -66,7 +72,10 @@ pub async fn acquire(
     {
         return Ok(Acquired::Running { run: key.run, pid: *pid });
     }
+    let has_just_failed =
+        |e: &Earlier| e.status == RunStatus::Failed && e.last_seen_at >= rules.failed_before;
     match unfinished.next() {
+        Some(earlier) if has_just_failed(earlier) => Ok(Acquired::Failed(earlier.key.run)),
         Some(earlier) => {
             Ok(Acquired::Ours(take_over(connection, earlier, run, process, now).await?))
         }
@@ -112,6 +121,7 @@ async fn earlier_runs(
               WHERE own.sha256 = ?1 AND m.name = own.name
                 AND m.settings_sha256 = own.settings_sha256)
           AND e.git_revision IS ?4 AND e.git_dirty IS ?5 AND e.version IS ?6
+          AND e.instructions = ?7 AND (e.device = 'cpu') = (?8 = 'cpu') AND e.gpu IS ?9
         ORDER BY r.id";
     let rows = query(SQL)
         .bind(&run.manifest.sha256)
@@ -120,6 +130,9 @@ async fn earlier_runs(
         .bind(&run.environment.git_revision)
         .bind(run.environment.git_dirty)
         .bind(&run.environment.version)
+        .bind(&run.environment.instructions)
+        .bind(&run.environment.device)
+        .bind(&run.environment.gpu)
         .fetch_all(connection)
         .await?;
     let table = process_table();
@@ -143,6 +156,7 @@ fn earlier(
         key: AttemptKey { run: row.try_get("id")?, number: row.try_get("number")? },
         stored,
         status: status_as_read(stored, &process, heartbeat_at, table, now),
+        last_seen_at: heartbeat_at,
         pid: process.pid,
     })
 }

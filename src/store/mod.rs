@@ -54,6 +54,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use transactor::Transactor;
+use write::AttemptEnd;
 pub use write::AttemptKey;
 
 /// An open database.
@@ -146,6 +147,15 @@ impl Store {
         let key =
             self.acquiring(async |connection| write::begin(connection, run, &process, now).await)?;
         self.record(key, None)
+    }
+
+    /// Ends an acquired attempt with an error before anything is recorded.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn fail(&self, key: AttemptKey, error: &str) -> Result<(), StoreError> {
+        let (end, now) = (AttemptEnd::Failed(error.to_owned()), env::now());
+        self.acquiring(async |connection| write::end(connection, key, &end, now).await)
     }
 
     /// Starts the heartbeat of an acquired attempt, and gives it what earlier attempts at its run recorded

@@ -64,6 +64,7 @@ pub fn execute(
         }
         let (again, fresh) = (rules.again_up_to, rules.fresh_up_to);
         command.args(["--again-up-to", &again.to_string(), "--fresh-up-to", &fresh.to_string()]);
+        command.args(["--failed-before", &rules.failed_before.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut worker = ChildGuard::spawn(&mut command).context("cannot start a worker")?;
         forward(worker.stdout.take(), sender.clone(), Line::Run);

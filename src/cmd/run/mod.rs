@@ -103,6 +103,8 @@ pub struct Args {
     again_up_to: i64,
     #[arg(long, hide = true, default_value = "0")]
     fresh_up_to: i64,
+    #[arg(long, hide = true)]
+    failed_before: Option<f64>,
     #[command(flatten)]
     execution: ExecutionArgs,
 }
@@ -202,6 +204,7 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
         Ok(Which::Planned(AcquireRules {
             again_up_to: own.again_up_to.max(args.again_up_to),
             fresh_up_to: own.fresh_up_to.max(args.fresh_up_to),
+            failed_before: args.failed_before.unwrap_or(own.failed_before),
         }))
     };
     Executor::new(&args.execution, database, data)?.execute(&manifests, &which)

@@ -3,15 +3,17 @@
 use super::estimate::Estimate;
 use crate::cmd::conclude::Ends;
 use crate::cmd::ending::Ending;
-use crate::cmd::output::{Output, say};
+use crate::cmd::output::{Output, message, say};
 use crate::cmd::panics::catch_panic;
 use crate::cmd::progress::Display;
-use anyhow::Result;
+use crate::cmd::summary::Summary;
+use anyhow::{Context, Error, Result};
 use candle_core::Device;
 use repro::checkpoint::{Checkpoint, Folder, Loaded};
 use repro::env::Environment;
 use repro::manifest::Manifest;
 use repro::monitor::{CheckpointWriter, Checkpoints, Monitor};
+use repro::recipe::MethodName;
 use repro::runner::{self, RunPlan};
 use repro::store::{AcquireRules, Acquired, AttemptKey, RunRow, Store};
 use repro::text;
@@ -52,8 +54,8 @@ pub struct Rules {
 pub enum Which {
     /// All of the manifest that are not finished.
     Planned(AcquireRules),
-    /// Only this run, which was begun before.
-    Begun(i64),
+    /// Only this run of a method, which was begun before.
+    Begun(i64, MethodName),
 }
 
 /// The runs of the manifests, and how those that were executed ended together.
@@ -71,7 +73,10 @@ impl Session<'_> {
     pub fn execute(&self, manifests: &[Manifest]) -> Result<Runs> {
         let mut runs = Runs { rows: Vec::new(), ending: Ending::Done };
         let mut estimate = Estimate::default();
-        let plans: Vec<_> = manifests.iter().flat_map(runner::plans).collect();
+        let mut plans: Vec<_> = manifests.iter().flat_map(runner::plans).collect();
+        if let Which::Begun(_, method) = self.rules.which {
+            plans.retain(|plan| plan.method.name() == method);
+        }
         // Runs of other processes, with whether the user knows of them.
         let mut left: Vec<(usize, bool)> = (0..plans.len()).map(|i| (i, false)).collect();
         while !left.is_empty() {
@@ -130,7 +135,7 @@ impl Session<'_> {
         let what = format!("({number} of {of}): {}, seed {}", run.method, run.seed);
         let acquired = match self.rules.which {
             Which::Planned(rules) => self.store.acquire(&run, rules)?,
-            Which::Begun(id) => self.store.acquire_run(id, &run)?,
+            Which::Begun(id, _) => self.store.acquire_run(id, &run)?,
         };
         let key = match acquired {
             Acquired::Ours(key) => key,
@@ -139,8 +144,13 @@ impl Session<'_> {
                 let _ = self.store.checkpoints(id).remove();
                 say(format_args!("run {id} {what} is finished already (--again repeats it)"));
                 let row = self.store.run(id)?;
-                self.output.json(&crate::cmd::summary::Summary::of(&row))?;
+                self.output.json(&Summary::of(&row))?;
                 return Ok(Executed::Before(Box::new(row)));
+            }
+            Acquired::Failed(id) => {
+                let row = self.store.run(id)?;
+                self.output.json(&Summary::of(&row))?;
+                return Ok(Executed::Here(Box::new(row), Ending::Failed));
             }
             Acquired::Running { run: id, pid } => {
                 if !is_told {
@@ -151,7 +161,10 @@ impl Session<'_> {
         };
         let (folder, remaining) = (self.store.checkpoints(key.run), remaining.map(text::duration));
         let remaining = remaining.map(|s| format!("; about {s} remaining")).unwrap_or_default();
-        let checkpoint = self.continued(key, &folder, &format!("{what}{remaining}"))?;
+        let checkpoint = match self.continued(key, &folder, &format!("{what}{remaining}")) {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => return self.not_continued(key, &error),
+        };
         let mut recorder = self.store.record(key, checkpoint.as_ref())?;
         let writer =
             CheckpointWriter { folder: folder.clone(), interval: self.rules.checkpoint_interval };
@@ -180,7 +193,20 @@ impl Session<'_> {
         Ok(Executed::Here(Box::new(row), ending))
     }
 
+    /// Ends an attempt that has changed nothing yet.
+    fn not_continued(&self, key: AttemptKey, error: &Error) -> Result<Executed> {
+        let error = message(error);
+        self.store.fail(key, &error)?;
+        say(format_args!("run {} failed: {error}", key.run));
+        let row = self.store.run(key.run)?;
+        self.output.json(&Summary::of(&row))?;
+        Ok(Executed::Here(Box::new(row), Ending::Failed))
+    }
+
     /// The checkpoint from which a run continues, if there is one. Says which run starts, and from where.
+    ///
+    /// # Errors
+    /// When there are checkpoints, but none can be read.
     fn continued(
         &self,
         key: AttemptKey,
@@ -194,13 +220,10 @@ impl Session<'_> {
             say(format_args!("run {id} {what}"));
             return Ok(None);
         }
-        let loaded = match folder.load(self.device) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                say(format_args!("warning: no checkpoint of run {id} can be used: {error}"));
-                None
-            }
-        };
+        // After an error, which may pass, checkpoints and measurements stay as they are.
+        let loaded = folder.load(self.device).with_context(|| {
+            format!("no checkpoint of run {id} can be read; --fresh starts over")
+        })?;
         let Some(Loaded { checkpoint, problems }) = loaded else {
             folder.remove()?;
             say(format_args!("run {id} {what}: starts over, since it has no checkpoint"));

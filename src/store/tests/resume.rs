@@ -3,7 +3,8 @@
 use super::*;
 use crate::checkpoint::{Checkpoint, PhaseState};
 
-const RULES: AcquireRules = AcquireRules { again_up_to: 0, fresh_up_to: 0 };
+const RULES: AcquireRules =
+    AcquireRules { again_up_to: 0, fresh_up_to: 0, failed_before: f64::INFINITY };
 
 fn ours(acquired: Acquired) -> AttemptKey {
     match acquired {
@@ -33,19 +34,24 @@ fn a_run_has_one_owner_at_a_time() {
     let key = ours(acquire(RULES));
     assert_eq!((key.run, key.number), (1, 2));
     store.record(key, None).unwrap().fail("no reason").unwrap();
+    // A run that failed after this process began is not tried again.
+    assert_eq!(acquire(AcquireRules { failed_before: 0.0, ..RULES }), Acquired::Failed(1));
     // A fresh run leaves the unfinished one alone.
     let fresh = ours(acquire(AcquireRules { fresh_up_to: 1, ..RULES }));
     assert_eq!((fresh.run, fresh.number), (2, 1));
     store.record(fresh, None).unwrap().finish(&result()).unwrap();
 
     assert_eq!(acquire(RULES), Acquired::Finished(2));
-    let again = AcquireRules { again_up_to: 2, fresh_up_to: 2 };
+    let again = AcquireRules { again_up_to: 2, fresh_up_to: 2, ..RULES };
     assert_eq!(ours(acquire(again)).run, 3);
     let of_another_seed = NewRun { seed: 9, ..run.clone() };
     assert_eq!(ours(store.acquire(&of_another_seed, RULES).unwrap()).run, 4);
     let mut of_another_revision = run.clone();
     of_another_revision.environment.git_revision = Some("f00".into());
     assert_eq!(ours(store.acquire(&of_another_revision, RULES).unwrap()).run, 5);
+    let mut on_a_gpu = run.clone();
+    on_a_gpu.environment.device = "cuda:0".into();
+    assert_eq!(ours(store.acquire(&on_a_gpu, RULES).unwrap()).run, 6);
 }
 
 #[test]
