@@ -23,6 +23,14 @@ fn main() {
         None => env!("CARGO_PKG_VERSION").to_owned(),
     };
     println!("cargo::rustc-env=REPRO_VERSION={version}");
+    let package = env!("CARGO_PKG_VERSION");
+    if dirty == "false" {
+        println!("cargo::rustc-env=REPRO_PACKAGE_VERSION={package}");
+    } else {
+        // No revision names these sources.
+        let sources: Vec<u8> = SOURCES.iter().flat_map(|path| all_files(Path::new(path))).collect();
+        println!("cargo::rustc-env=REPRO_PACKAGE_VERSION={package}+src.{:016x}", fnv1a(&sources));
+    }
     println!("cargo::rustc-env=REPRO_GIT_REVISION={revision}");
     println!("cargo::rustc-env=REPRO_GIT_DIRTY={dirty}");
     println!("cargo::rustc-env=REPRO_RUSTC={}", output(&rustc, &["-V"]).unwrap_or_default());
@@ -36,20 +44,29 @@ fn main() {
     }
 }
 
-/// The kernels and the emulator that runs them, sorted by path.
+/// The kernels and the emulator that runs them.
 fn gpu_sources(folder: &Path) -> Vec<u8> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files(folder, &|path| {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        matches!(ending, Some("cu" | "cuh" | "cpp" | "h"))
+    })
+}
+
+/// All files below a path.
+fn all_files(path: &Path) -> Vec<u8> {
+    files(path, &|_| true)
+}
+
+/// A file, or those in a folder and the folders in it, sorted by path.
+fn files(path: &Path, is_chosen: &dyn Fn(&Path) -> bool) -> Vec<u8> {
+    if !path.is_dir() {
+        let is_chosen = is_chosen(path);
+        return if is_chosen { std::fs::read(path).unwrap_or_default() } else { Vec::new() };
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
     paths.sort();
-    let texts = paths.iter().map(|path| {
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        match ending {
-            Some("cu" | "cuh" | "cpp" | "h") => std::fs::read(path).unwrap_or_default(),
-            None if path.is_dir() => gpu_sources(path),
-            _ => Vec::new(),
-        }
-    });
-    texts.collect::<Vec<_>>().concat()
+    paths.iter().flat_map(|path| files(path, is_chosen)).collect()
 }
 
 fn fnv1a(bytes: &[u8]) -> u64 {

@@ -7,7 +7,8 @@ use std::process::Command;
 /// What two runs of one manifest may differ in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
-    /// The package's version.
+    /// The package's version, as in `0.1.0`. With the hash of the sources, as in
+    /// `0.1.0+src.0123456789abcdef`, where no git revision names them.
     pub version: String,
     /// The git revision that the program was built from, where it was built in a checkout.
     pub git_revision: Option<String>,
@@ -45,7 +46,7 @@ impl Environment {
     #[must_use]
     pub fn detect(device: &str, threads: usize, instructions: &str) -> Self {
         Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: env!("REPRO_PACKAGE_VERSION").to_owned(),
             git_revision: built_in(env!("REPRO_GIT_REVISION")),
             git_dirty: built_in(env!("REPRO_GIT_DIRTY")).map(|dirty| dirty == "true"),
             rustc: env!("REPRO_RUSTC").to_owned(),

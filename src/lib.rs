@@ -1,6 +1,7 @@
 //! `repro` reproduces FBNetV2's `DMaskingNAS` (arXiv 2004.05565) and the search methods it is compared
 //! with, and stores every result in a database. `docs/architecture.md` describes the modules.
 
+pub mod artifacts;
 pub mod bench;
 pub mod checkpoint;
 pub mod child;

@@ -1,5 +1,5 @@
-//! Whom a long loop talks to: the recorder that keeps what it measures, the display that shows how
-//! far it is, the flag that asks it to stop, and the checkpoints from which it is continued.
+//! What a long loop reports to: the recorder that stores its measurements, the display that shows its
+//! progress, the flag that asks it to stop, and the checkpoints from which it is continued.
 
 mod checkpoints;
 
@@ -84,8 +84,8 @@ impl Monitor<'_> {
         Ok(self.check_stop()?)
     }
 
-    /// The same with the states that are kept, where no loop is running: between phases. Without a stop,
-    /// only if the last checkpoint is not a recent one.
+    /// The same with the states that are kept, where no loop is running. Without a stop, only if the last
+    /// checkpoint is not a recent one.
     ///
     /// # Errors
     /// As [`Monitor::checkpoint`].
@@ -96,8 +96,8 @@ impl Monitor<'_> {
         Ok(self.check_stop()?)
     }
 
-    /// Runs one phase and records what it took; `work` returns its result and what it worked
-    /// through. A phase that was finished before the run was continued is not recorded again.
+    /// Writes a checkpoint of what is kept if it is due. Then runs one phase and records what it took; `work`
+    /// returns its result and what it worked through. A phase that was finished before the run was continued is not recorded again.
     ///
     /// # Errors
     /// Those of `work`, when the phase cannot be recorded, or with [`Interrupted`].
@@ -106,7 +106,7 @@ impl Monitor<'_> {
         phase: Phase,
         work: impl FnOnce(&mut Self) -> anyhow::Result<(T, Work)>,
     ) -> anyhow::Result<T> {
-        self.check_stop()?;
+        self.checkpoint_between()?;
         if self.checkpoints.has_finished(phase) {
             return Ok(work(self)?.0);
         }

@@ -1,8 +1,10 @@
 //! What a run reports while it works. The database implements [`Recorder`]; only the runner and the
 //! command line know of it.
 
+mod checkpoint_id;
 mod metric;
 
+pub use checkpoint_id::{CheckpointId, KnownCheckpoints};
 pub use metric::{Metric, MetricUnit, Per};
 
 use crate::space::ArchSpec;
@@ -44,7 +46,8 @@ impl Phase {
     }
 }
 
-/// Receives what a run measures, as it is measured.
+/// Receives what a run measures, as it is measured. Only measurements must be received; the defaults keep
+/// nothing.
 pub trait Recorder {
     /// Metrics of one step, which counts what [`Metric::per`] says. Values are finite, and a
     /// metric has one per step.
@@ -57,20 +60,24 @@ pub trait Recorder {
     ///
     /// # Errors
     /// As [`Recorder::measure`].
-    fn phase_started(&mut self, phase: Phase) -> anyhow::Result<()>;
+    fn phase_started(&mut self, _: Phase) -> anyhow::Result<()> {
+        Ok(())
+    }
 
     /// A phase has ended.
     ///
     /// # Errors
     /// As [`Recorder::measure`].
-    fn phase_finished(&mut self, phase: Phase, usage: PhaseUsage) -> anyhow::Result<()>;
+    fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> anyhow::Result<()> {
+        Ok(())
+    }
 
-    /// Stores all that was measured so far. Returns the number of the checkpoint that may now be written:
+    /// Stores all that was measured so far. Returns the checkpoint that may now be written:
     /// what is measured from now on comes after it. `None` where storing takes too long.
     ///
     /// # Errors
     /// As [`Recorder::measure`].
-    fn mark(&mut self) -> anyhow::Result<Option<u64>> {
+    fn mark(&mut self) -> anyhow::Result<Option<CheckpointId>> {
         Ok(None)
     }
 
@@ -86,7 +93,9 @@ pub trait Recorder {
     ///
     /// # Errors
     /// As [`Recorder::measure`].
-    fn architecture(&mut self, found: &SearchedArchitecture) -> anyhow::Result<()>;
+    fn architecture(&mut self, _: &SearchedArchitecture) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 /// Keeps nothing, for loops of which only the result counts.
@@ -99,17 +108,8 @@ impl Recorder for NullRecorder<'_> {
     fn measure(&mut self, _: u64, _: &[(Metric, f64)]) -> anyhow::Result<()> {
         Ok(())
     }
-    fn mark(&mut self) -> anyhow::Result<Option<u64>> {
+    fn mark(&mut self) -> anyhow::Result<Option<CheckpointId>> {
         self.0.as_mut().map_or(Ok(None), |recorder| recorder.mark())
-    }
-    fn phase_started(&mut self, _: Phase) -> anyhow::Result<()> {
-        Ok(())
-    }
-    fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> anyhow::Result<()> {
-        Ok(())
-    }
-    fn architecture(&mut self, _: &SearchedArchitecture) -> anyhow::Result<()> {
-        Ok(())
     }
 }
 

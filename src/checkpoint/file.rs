@@ -1,7 +1,7 @@
 //! One checkpoint as a file: a safetensors file whose metadata describes the run, and its SHA-256 in a
 //! file beside it.
 //!
-//! `sha256sum -c NUMBER.sha256` checks a checkpoint, and any reader of safetensors opens it. The file gets
+//! `sha256sum -c ID.sha256` checks a checkpoint, and any reader of safetensors opens it. The file gets
 //! its name only once it is complete and on the disk, so a checkpoint that has its name and fits its hash is
 //! whole.
 
@@ -9,6 +9,7 @@ use super::stage::Group;
 use super::{Checkpoint, CheckpointError, PhaseState, Stage, tensors};
 use crate::hex::hex;
 use crate::ops::gpu;
+use crate::record::CheckpointId;
 use candle_core::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The version of the format. Another one is not read.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// The key of the description among the metadata.
 const KEY: &str = "repro.checkpoint";
@@ -29,7 +30,7 @@ const KEY: &str = "repro.checkpoint";
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     version: u64,
-    number: u64,
+    id: CheckpointId,
     phases: Vec<PhaseState>,
     has_architecture: bool,
     data_sha256: Option<String>,
@@ -49,14 +50,14 @@ fn full_name(stage: &str, group: &str, name: &str) -> String {
 }
 
 /// The paths of a checkpoint's file and of its hash.
-pub(super) fn paths(folder: &Path, number: u64) -> (PathBuf, PathBuf) {
-    let path = |extension: &str| folder.join(format!("{number:06}.{extension}"));
+pub(super) fn paths(folder: &Path, id: CheckpointId) -> (PathBuf, PathBuf) {
+    let path = |extension: &str| folder.join(format!("{id}.{extension}"));
     (path("safetensors"), path("sha256"))
 }
 
 /// Writes a checkpoint. Tensors are read from their device one after the other.
 pub(super) fn write(folder: &Path, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-    let (path, hash_path) = paths(folder, checkpoint.number);
+    let (path, hash_path) = paths(folder, checkpoint.id);
     let metadata = [(KEY, description(checkpoint))];
     let tensors: Vec<(String, &Tensor)> = all_tensors(checkpoint).collect();
     tensors::write(&path, &metadata, &tensors, |hash| {
@@ -90,7 +91,7 @@ fn description(checkpoint: &Checkpoint) -> String {
     });
     json!(Header {
         version: VERSION,
-        number: checkpoint.number,
+        id: checkpoint.id,
         phases: checkpoint.phases.clone(),
         has_architecture: checkpoint.has_architecture,
         data_sha256: checkpoint.data_sha256.clone(),
@@ -102,10 +103,10 @@ fn description(checkpoint: &Checkpoint) -> String {
 /// Reads a checkpoint, with its tensors on `device`.
 pub(super) fn read(
     folder: &Path,
-    number: u64,
+    id: CheckpointId,
     device: &Device,
 ) -> Result<Checkpoint, CheckpointError> {
-    let (path, hash_path) = paths(folder, number);
+    let (path, hash_path) = paths(folder, id);
     let open = |path: &Path| {
         fs::read(path).map_err(|error| CheckpointError::Io { path: path.to_owned(), error })
     };
@@ -119,8 +120,8 @@ pub(super) fn read(
         return Err(damaged("its SHA-256 is not the one in the file beside it"));
     }
     let checkpoint = parse(&bytes, device).map_err(|problem| damaged(&problem))?;
-    if checkpoint.number != number {
-        return Err(damaged(&format!("it is checkpoint {}", checkpoint.number)));
+    if checkpoint.id != id {
+        return Err(damaged(&format!("it is checkpoint {}", checkpoint.id)));
     }
     Ok(checkpoint)
 }
@@ -158,6 +159,6 @@ pub(super) fn parse(bytes: &[u8], device: &Device) -> Result<Checkpoint, String>
         }
         stages.insert(name, Stage { values, groups });
     }
-    let Header { number, phases, has_architecture, data_sha256, .. } = header;
-    Ok(Checkpoint { number, phases, has_architecture, data_sha256, stages })
+    let Header { id, phases, has_architecture, data_sha256, .. } = header;
+    Ok(Checkpoint { id, phases, has_architecture, data_sha256, stages })
 }

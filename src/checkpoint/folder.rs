@@ -3,6 +3,7 @@
 
 use super::file::{self, paths};
 use super::{Checkpoint, CheckpointError};
+use crate::record::CheckpointId;
 use candle_core::Device;
 use std::ffi::OsString;
 use std::fs;
@@ -15,10 +16,11 @@ const KEPT: usize = 2;
 #[derive(Clone, Debug)]
 pub struct Folder(PathBuf);
 
-/// The newest checkpoint that can be read.
+/// What was found in a folder.
 #[derive(Debug)]
 pub struct Loaded {
-    pub checkpoint: Checkpoint,
+    /// The newest checkpoint that is known and can be read.
+    pub checkpoint: Option<Checkpoint>,
     /// Problems of newer ones, one sentence each.
     pub problems: Vec<String>,
 }
@@ -43,15 +45,14 @@ impl Folder {
         &self.0
     }
 
-    /// The numbers of the checkpoints that there are, the oldest first.
+    /// The checkpoints that there are, the oldest first.
     #[must_use]
-    pub fn numbers(&self) -> Vec<u64> {
+    pub fn ids(&self) -> Vec<CheckpointId> {
         let entries = fs::read_dir(&self.0).into_iter().flatten().flatten();
-        let number =
-            |name: OsString| name.to_str()?.strip_suffix(".safetensors")?.parse::<u64>().ok();
-        let mut numbers: Vec<u64> = entries.filter_map(|e| number(e.file_name())).collect();
-        numbers.sort_unstable();
-        numbers
+        let id = |name: OsString| name.to_str()?.strip_suffix(".safetensors")?.parse().ok();
+        let mut ids: Vec<CheckpointId> = entries.filter_map(|e| id(e.file_name())).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Writes a checkpoint, and removes those before the last two.
@@ -62,40 +63,48 @@ impl Folder {
         fs::create_dir_all(&self.0)
             .map_err(|error| CheckpointError::Io { path: self.0.clone(), error })?;
         file::write(&self.0, checkpoint)?;
-        let numbers = self.numbers();
-        for number in &numbers[..numbers.len().saturating_sub(KEPT)] {
-            let (path, hash) = paths(&self.0, *number);
-            // One that stays is in nobody's way.
+        let ids = self.ids();
+        for id in &ids[..ids.len().saturating_sub(KEPT)] {
+            let (path, hash) = paths(&self.0, *id);
+            // If it stays, the next checkpoint tries again.
             let _ = fs::remove_file(path).and_then(|()| fs::remove_file(hash));
         }
         Ok(())
     }
 
-    /// The newest checkpoint that can be read, with its tensors on `device`. `Ok(None)` where there is
-    /// no checkpoint at all.
+    /// The newest checkpoint that is known and can be read, with its tensors on `device`.
     ///
     /// # Errors
-    /// When there are checkpoints, but none can be read; the error is that of the newest.
-    pub fn load(&self, device: &Device) -> Result<Option<Loaded>, CheckpointError> {
+    /// When there are known checkpoints, but none can be read; the error is that of the newest.
+    pub fn load(
+        &self,
+        device: &Device,
+        is_known: impl Fn(CheckpointId) -> bool,
+    ) -> Result<Loaded, CheckpointError> {
         let mut problems = Vec::new();
         let mut first = None;
-        for number in self.numbers().into_iter().rev() {
-            match file::read(&self.0, number, device) {
-                Ok(checkpoint) => return Ok(Some(Loaded { checkpoint, problems })),
+        for id in self.ids().into_iter().rev() {
+            if !is_known(id) {
+                let path = paths(&self.0, id).0;
+                problems.push(format!("{}: the database does not know it", path.display()));
+                continue;
+            }
+            match file::read(&self.0, id, device) {
+                Ok(checkpoint) => return Ok(Loaded { checkpoint: Some(checkpoint), problems }),
                 Err(error) => {
                     problems.push(error.to_string());
                     first.get_or_insert(error);
                 }
             }
         }
-        first.map_or(Ok(None), Err)
+        first.map_or(Ok(Loaded { checkpoint: None, problems }), Err)
     }
 
     /// What is wrong with the checkpoints, one sentence each. Reads all of them.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let read = |number| file::read(&self.0, number, &Device::Cpu);
-        let errors = self.numbers().into_iter().filter_map(|number| read(number).err());
+        let read = |id| file::read(&self.0, id, &Device::Cpu);
+        let errors = self.ids().into_iter().filter_map(|id| read(id).err());
         errors.map(|error| error.to_string()).collect()
     }
 

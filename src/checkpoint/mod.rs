@@ -17,7 +17,7 @@ pub use error::CheckpointError;
 pub use folder::{Folder, Loaded};
 pub use stage::Stage;
 
-use crate::record::{Phase, PhaseUsage};
+use crate::record::{CheckpointId, Phase, PhaseUsage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -35,8 +35,7 @@ pub struct PhaseState {
 /// The state of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoint {
-    /// Counts the checkpoints of a run, from 1. What was measured before the first belongs to number 0.
-    pub number: u64,
+    pub id: CheckpointId,
     pub phases: Vec<PhaseState>,
     /// Whether the searched architecture is in the database.
     pub has_architecture: bool,

@@ -25,7 +25,7 @@ impl Stage {
     ///
     /// # Errors
     /// As [`Stage::put`].
-    pub fn with(key: &str, value: &impl Serialize) -> Result<Self> {
+    pub fn with<T: Serialize + DeserializeOwned>(key: &str, value: &T) -> Result<Self> {
         let mut stage = Self::default();
         stage.put(key, value)?;
         Ok(stage)
@@ -34,9 +34,11 @@ impl Stage {
     /// Adds a value. Its numbers must be finite: JSON has no others.
     ///
     /// # Errors
-    /// When it cannot be JSON.
-    pub fn put(&mut self, key: &str, value: &impl Serialize) -> Result<()> {
-        self.values.insert(key.to_owned(), serde_json::to_value(value)?);
+    /// When it could not be read back.
+    pub fn put<T: Serialize + DeserializeOwned>(&mut self, key: &str, value: &T) -> Result<()> {
+        let value = serde_json::to_value(value)?;
+        T::deserialize(&value).with_context(|| format!("value {key:?} cannot be read back"))?;
+        self.values.insert(key.to_owned(), value);
         Ok(())
     }
 

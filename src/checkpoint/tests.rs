@@ -8,7 +8,15 @@ use tempfile::TempDir;
 
 const NUMBERS: [f64; 6] = [0.1 + 0.2, 1.0 / 3.0, f64::MIN_POSITIVE, f64::MAX, -0.0, 5e-324];
 
-fn checkpoint(number: u64) -> Checkpoint {
+fn id(count: u32) -> CheckpointId {
+    CheckpointId { attempt: 1, count }
+}
+
+fn load(folder: &Folder) -> Loaded {
+    folder.load(&Device::Cpu, |_| true).unwrap()
+}
+
+fn checkpoint(number: u32) -> Checkpoint {
     let values = [0.1_f32, -0.0, f32::MIN_POSITIVE, f32::INFINITY, f32::NAN, number as f32];
     let tensor = Tensor::from_slice(&values, (2, 3), &Device::Cpu).unwrap();
     let mut search = Stage::with("numbers", &NUMBERS).unwrap();
@@ -19,7 +27,7 @@ fn checkpoint(number: u64) -> Checkpoint {
     let phase =
         PhaseState { phase: Phase::Search, started_at: 0.3, usage, is_finished: number > 1 };
     Checkpoint {
-        number,
+        id: id(number),
         phases: vec![phase],
         has_architecture: true,
         data_sha256: Some("ab".to_owned()),
@@ -41,12 +49,13 @@ fn bits(tensor: &Tensor) -> Vec<u32> {
 #[test]
 fn everything_is_read_back_to_the_bit() {
     let (_guard, folder) = folder();
-    assert!(folder.load(&Device::Cpu).unwrap().is_none());
+    assert!(load(&folder).checkpoint.is_none());
     let written = checkpoint(12);
     folder.save(&written).unwrap();
-    let Loaded { checkpoint: read, problems } = folder.load(&Device::Cpu).unwrap().unwrap();
+    let Loaded { checkpoint: read, problems } = load(&folder);
     assert_eq!(problems, Vec::<String>::new());
-    assert_eq!((read.number, read.has_architecture), (12, true));
+    let read = read.unwrap();
+    assert_eq!((read.id, read.has_architecture), (id(12), true));
     assert_eq!((&read.phases, &read.data_sha256), (&written.phases, &written.data_sha256));
     assert_eq!(read.stages.keys().collect::<Vec<_>>(), ["search", "search/candidate"]);
     let (read, written) = (&read.stages["search"], &written.stages["search"]);
@@ -71,12 +80,18 @@ impl MapBits for Vec<f64> {
 }
 
 #[test]
+fn a_number_that_json_does_not_have_is_refused() {
+    let error = Stage::with("best", &[1.0, f64::NAN]).unwrap_err();
+    assert!(format!("{error:#}").contains("\"best\" cannot be read back"), "{error:#}");
+}
+
+#[test]
 fn two_checkpoints_are_kept_and_all_removed() {
     let (guard, folder) = folder();
     for number in 1..=4 {
         folder.save(&checkpoint(number)).unwrap();
     }
-    assert_eq!(folder.numbers(), [3, 4]);
+    assert_eq!(folder.ids(), [id(3), id(4)]);
     let files = fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(files, 4, "two files of each");
     folder.remove().unwrap();
@@ -89,7 +104,7 @@ fn a_damaged_checkpoint_falls_back_to_the_one_before() {
     let (_guard, folder) = folder();
     folder.save(&checkpoint(1)).unwrap();
     folder.save(&checkpoint(2)).unwrap();
-    let path = folder.path().join("000002.safetensors");
+    let path = folder.path().join("1-000002.safetensors");
     let whole = fs::read(&path).unwrap();
     let flipped = |at: usize| {
         let mut bytes = whole.clone();
@@ -100,31 +115,45 @@ fn a_damaged_checkpoint_falls_back_to_the_one_before() {
     let truncated = [0, 7, 100, whole.len() - 1].map(|len| whole[..len].to_vec());
     for bytes in damages.chain(truncated) {
         fs::write(&path, bytes).unwrap();
-        let Loaded { checkpoint, problems } = folder.load(&Device::Cpu).unwrap().unwrap();
-        assert_eq!((checkpoint.number, problems.len()), (1, 1));
-        assert!(problems[0].contains("000002.safetensors"), "{problems:?}");
+        let Loaded { checkpoint, problems } = load(&folder);
+        assert_eq!((checkpoint.unwrap().id, problems.len()), (id(1), 1));
+        assert!(problems[0].contains("1-000002.safetensors"), "{problems:?}");
     }
     // Without one before, the error is that of the newest.
-    fs::remove_file(folder.path().join("000001.safetensors")).unwrap();
-    assert!(folder.load(&Device::Cpu).unwrap_err().to_string().contains("000002"));
+    fs::remove_file(folder.path().join("1-000001.safetensors")).unwrap();
+    let error = folder.load(&Device::Cpu, |_| true).unwrap_err();
+    assert!(error.to_string().contains("1-000002"), "{error}");
+}
+
+#[test]
+fn a_checkpoint_that_the_database_does_not_know_is_not_used() {
+    let (_guard, folder) = folder();
+    folder.save(&checkpoint(1)).unwrap();
+    folder.save(&checkpoint(2)).unwrap();
+    let Loaded { checkpoint, problems } =
+        folder.load(&Device::Cpu, |known| known == id(1)).unwrap();
+    assert_eq!((checkpoint.unwrap().id, problems.len()), (id(1), 1));
+    let Loaded { checkpoint, problems } = folder.load(&Device::Cpu, |_| false).unwrap();
+    assert!(checkpoint.is_none());
+    assert!(problems[0].contains("1-000002.safetensors"), "{problems:?}");
 }
 
 #[test]
 fn what_cannot_be_written_leaves_the_one_before() {
     let (_guard, folder) = folder();
     folder.save(&checkpoint(1)).unwrap();
-    fs::create_dir(folder.path().join("000002.part")).unwrap();
+    fs::create_dir(folder.path().join("1-000002.part")).unwrap();
     let error = folder.save(&checkpoint(2)).unwrap_err().to_string();
-    assert!(error.contains("000002.part"), "{error}");
-    assert_eq!(folder.numbers(), [1]);
-    assert_eq!(folder.load(&Device::Cpu).unwrap().unwrap().checkpoint.number, 1);
+    assert!(error.contains("1-000002.part"), "{error}");
+    assert_eq!(folder.ids(), [id(1)]);
+    assert_eq!(load(&folder).checkpoint.unwrap().id, id(1));
 }
 
 #[test]
 fn no_bytes_make_the_reader_panic() {
     let (_guard, folder) = folder();
     folder.save(&checkpoint(1)).unwrap();
-    let whole = fs::read(folder.path().join("000001.safetensors")).unwrap();
+    let whole = fs::read(folder.path().join("1-000001.safetensors")).unwrap();
     let mut stream = crate::rng::Seed(1).stream("damage", 0);
     for _ in 0..2_000 {
         let mut bytes = whole.clone();

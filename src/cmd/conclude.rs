@@ -16,7 +16,8 @@ pub struct Ends<'a> {
 }
 
 impl Ends<'_> {
-    /// Stores and reports how `run` ended; `finish` stores its result.
+    /// Stores and reports how `run` ended; `finish` stores its result. Returns `None` where another process
+    /// continues the run.
     ///
     /// # Errors
     /// When the end cannot be stored. The JSON line is printed even then, with the error.
@@ -26,7 +27,7 @@ impl Ends<'_> {
         recorder: RunRecorder,
         result: Result<T>,
         finish: impl FnOnce(RunRecorder, T) -> Result<(), StoreError>,
-    ) -> Result<(RunRow, Ending)> {
+    ) -> Result<Option<(RunRow, Ending)>> {
         let id = recorder.run_id();
         let (stored, ending, error) = match result {
             Ok(result) => (finish(recorder, result), Ending::Done, None),
@@ -46,7 +47,11 @@ impl Ends<'_> {
                     (_, None) => {}
                 }
                 self.output.json(&Summary::of(&row))?;
-                Ok((row, ending))
+                Ok(Some((row, ending)))
+            }
+            Err(replaced @ StoreError::Replaced { .. }) => {
+                say(replaced);
+                Ok(None)
             }
             Err(failure) => {
                 let error = joined(error, &failure.to_string());

@@ -5,9 +5,8 @@ use super::ending::Ending;
 use super::output::stdout;
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
-use repro::checkpoint::Folder;
+use repro::artifacts;
 use repro::report::{self, Format};
-use repro::runner::{self, weights_folder};
 use repro::store::{Merged, RunStatus, Store};
 use repro::text;
 use std::collections::BTreeSet;
@@ -47,8 +46,8 @@ enum Command {
         #[arg(long, value_enum, default_value = "csv")]
         format: ExportFormat,
     },
-    /// Take over the runs of another database, with their weights and checkpoints. Runs that are here
-    /// already are left out, and the others get new numbers.
+    /// Take over the runs of another database, with their weights and checkpoints. New runs get new
+    /// numbers; runs that are here already are updated if they were continued there.
     Merge {
         /// The other database, which stays as it is.
         file: PathBuf,
@@ -96,24 +95,16 @@ fn check(store: &Store) -> Result<Ending> {
     problems.extend(runs.damaged.iter().map(ToString::to_string));
     let mut known = BTreeSet::new();
     for run in &runs.rows {
-        known.insert(run.id.to_string());
-        let folder = store.checkpoints(run.id);
+        known.insert(run.id);
+        let folder = store.files_of(run.id).checkpoints();
         problems.extend(folder.problems());
-        if run.status == RunStatus::Finished && !folder.numbers().is_empty() {
+        if run.status == RunStatus::Finished && !folder.ids().is_empty() {
             let folder = folder.path().display();
             problems.push(format!("{folder}: checkpoints of a finished run; they can be removed"));
         }
     }
-    for folder in [Folder::of_database(store.file()), weights_folder(store.file())] {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let run = name.split('.').next().unwrap_or_default();
-            if !known.contains(run) {
-                let path = entry.path();
-                problems.push(format!("{}: of no run in the database", path.display()));
-            }
-        }
-    }
+    let orphans = artifacts::orphans(store.file(), &known);
+    problems.extend(orphans.iter().map(|path| format!("{}: of no run here", path.display())));
     let mut out = stdout();
     for problem in &problems {
         writeln!(out, "{problem}")?;
@@ -128,24 +119,24 @@ fn check(store: &Store) -> Result<Ending> {
 
 fn merge(path: &Path, other: &Path) -> Result<Ending> {
     let store = database::open(path)?;
-    let mut copy = store.file().as_os_str().to_owned();
-    copy.push(format!(".merge-{}", std::process::id()));
-    let copy = PathBuf::from(copy);
-    let merged = store.merge(other, &copy);
-    for suffix in ["", "-wal", "-shm"] {
-        let mut file = copy.as_os_str().to_owned();
-        file.push(suffix);
-        // The last two are there only while it is open.
-        let _ = fs::remove_file(file);
-    }
+    let mut folder = store.file().as_os_str().to_owned();
+    folder.push(format!(".merge-{}", std::process::id()));
+    let folder = PathBuf::from(folder);
+    fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
+    let merged = store.merge(other, &folder.join("other.db"));
+    // A copy that stays is only in the way of the next process of this number.
+    let _ = fs::remove_dir_all(&folder);
     let mut out = stdout();
-    let mut added = 0;
+    let (mut added, mut updated) = (0, 0);
     for run in merged? {
         match run {
             Merged::Added { there, here } => {
                 added += 1;
                 writeln!(out, "run {there} is run {here} here")?;
-                runner::copy_files((other, there), (store.file(), here))?;
+            }
+            Merged::Updated { there, here } => {
+                updated += 1;
+                writeln!(out, "run {there} is run {here} here, and was continued there")?;
             }
             Merged::Known { there, here } => {
                 writeln!(out, "run {there} is here already, as run {here}")?;
@@ -153,6 +144,10 @@ fn merge(path: &Path, other: &Path) -> Result<Ending> {
             Merged::Running { there } => writeln!(out, "run {there} is running: left out")?,
         }
     }
-    writeln!(out, "{} added to {}", text::plural(added, "run"), store.file().display())?;
+    let (added, file) = (text::plural(added, "run"), store.file().display());
+    match updated {
+        0 => writeln!(out, "{added} added to {file}")?,
+        updated => writeln!(out, "{added} added to {file}, {updated} updated")?,
+    }
     Ok(Ending::Done)
 }

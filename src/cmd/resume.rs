@@ -2,7 +2,7 @@
 
 use super::dataset::DataFolder;
 use super::ending::{Ending, Usage};
-use super::output::say;
+use super::output::{message, say};
 use super::run::{ExecutionArgs, Executor, Which};
 use anyhow::{Context, Result, bail};
 use repro::env::Environment;
@@ -59,11 +59,26 @@ pub fn run(args: &Args, store: &Store, database: &Path, data: &DataFolder) -> Re
             say(format_args!("run {} is finished already", run.id));
             continue;
         }
-        let (manifest, method) = stored_manifest(&run)?;
-        warn_of_differences(&run);
-        match executor.execute(&[manifest], &|_| Ok(Which::Begun(run.id, method)))? {
+        // One that cannot be continued does not keep the others from it.
+        let ended = match stored_manifest(&run) {
+            Ok((manifest, method)) => {
+                warn_of_differences(&run);
+                executor.execute(&[manifest], &|_| Ok(Which::Begun(run.id, method)))?
+            }
+            Err(error) if args.all => {
+                say(format_args!("run {} cannot be continued: {}", run.id, message(&error)));
+                Ending::Failed
+            }
+            Err(error) => return Err(error),
+        };
+        match ended {
             Ending::Interrupted => return Ok(Ending::Interrupted),
-            Ending::Failed => ending = Ending::Failed,
+            Ending::Failed => {
+                ending = Ending::Failed;
+                if args.execution.fail_fast {
+                    break;
+                }
+            }
             Ending::Done => {}
         }
     }

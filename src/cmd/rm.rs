@@ -2,10 +2,10 @@
 
 use super::ending::{Ending, Usage};
 use super::output::{say, stdout};
-use anyhow::{Result, bail};
-use repro::runner;
-use repro::store::Store;
+use anyhow::{Context, Result, bail};
+use repro::store::{Store, StoreError};
 use repro::text;
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 
 /// Remove runs with their measurements, weights and checkpoints.
@@ -29,15 +29,22 @@ pub struct Args {
 /// # Errors
 /// When there is no such run, or one is running.
 pub fn run(args: &Args, store: &Store) -> Result<Ending> {
-    for id in &args.runs {
-        let run = store.run(*id)?;
-        let status = run.status.name();
-        say(format_args!(
-            "run {id}: {}, {}, seed {}, {status}",
-            run.experiment, run.method, run.seed
-        ));
+    let runs: BTreeSet<i64> = args.runs.iter().copied().collect();
+    for id in &runs {
+        match store.run(*id) {
+            Ok(run) => {
+                let (status, experiment) = (run.status.name(), &run.experiment);
+                say(format_args!(
+                    "run {id}: {experiment}, {}, seed {}, {status}",
+                    run.method, run.seed
+                ));
+            }
+            Err(damaged @ StoreError::DamagedRun { .. }) => say(damaged),
+            Err(error) => return Err(error.into()),
+        }
     }
-    let what = text::plural(args.runs.len(), "run");
+    let runs: Vec<i64> = runs.into_iter().collect();
+    let what = text::plural(runs.len(), "run");
     if !args.yes {
         if !io::stdin().is_terminal() {
             bail!(Usage(format!("--yes is needed to remove {what} without a terminal")));
@@ -50,10 +57,9 @@ pub fn run(args: &Args, store: &Store) -> Result<Ending> {
             return Ok(Ending::Done);
         }
     }
-    store.remove(&args.runs)?;
-    for id in &args.runs {
-        store.checkpoints(*id).remove()?;
-        runner::remove_weights(store.file(), *id)?;
+    store.remove(&runs)?;
+    for id in runs {
+        store.files_of(id).remove().with_context(|| format!("the files of run {id}"))?;
     }
     writeln!(stdout(), "removed {what}")?;
     Ok(Ending::Done)

@@ -15,5 +15,6 @@ pub fn acquire_rules(store: &Store, again: bool, fresh: bool) -> Result<AcquireR
         again_up_to: up_to(again),
         fresh_up_to: up_to(again || fresh),
         failed_before,
+        on_this_machine: false,
     })
 }

@@ -5,7 +5,6 @@ use anyhow::{Result, bail};
 use repro::env::{self, Environment};
 use repro::record::{ChoiceProbabilities, PhaseUsage, ScalingPoint};
 use repro::report;
-use repro::runner;
 use repro::space::{BlockKind, BlockSpec, BlockType};
 use repro::store::{ArchitectureRow, AttemptRow, Measurement, RunRow, RunStatus, Store};
 use repro::study::report::points_table;
@@ -65,7 +64,7 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
 /// When there are none.
 fn weights(run: &RunRow, store: &Store) -> Result<Vec<PathBuf>> {
     let repeats = run.settings.values.get("train.repeats").and_then(Value::as_u64).unwrap_or(1);
-    let mut files = runner::weight_files(store.file(), run.id, repeats as usize);
+    let mut files = store.files_of(run.id).weights(repeats as usize);
     files.retain(|file| file.is_file());
     if files.is_empty() {
         let why = match run.status {

@@ -65,6 +65,7 @@ pub fn run(args: &StudyArgs<'_>, database: &Path, data: &DataFolder) -> Result<E
     drop(repro::data::load(&study.data, data_root)?);
     memory::release_freed_memory();
     let rules = acquire_rules(store, args.again, args.fresh)?;
+    let rules = AcquireRules { on_this_machine: true, ..rules };
     let session = Session { store, output, data_root, sets, seeds, threads, stop, rules };
     let (last, ending) = execute(study, &session)?;
     if let (Ending::Done, Some(last)) = (ending, &last) {
@@ -113,8 +114,9 @@ fn execute(study: &Study, session: &Session<'_>) -> Result<(Option<RunRow>, Endi
             )
         });
         let ends = Ends { store: session.store, output: session.output };
-        let (row, ended) =
+        let concluded =
             ends.conclude(&run, recorder, swept, |recorder, ()| recorder.finish_study())?;
+        let Some((row, ended)) = concluded else { continue };
         last = Some(row);
         match ended {
             Ending::Done => {}

@@ -118,7 +118,7 @@ struct Verification<'a> {
     stop: &'a AtomicBool,
 }
 
-/// What the kills met.
+/// The results so far.
 #[derive(Default)]
 struct Tally {
     kills: u32,

@@ -18,8 +18,8 @@ pub struct Checkpoints {
     /// When the current phase started, or was continued.
     phase_start: Instant,
     last: Instant,
-    /// Whether the user knows that checkpoints cannot be written.
-    is_told: bool,
+    /// Whether it was reported that checkpoints cannot be written.
+    is_reported: bool,
 }
 
 /// A checkpoint between two phases takes some tens of milliseconds.
@@ -44,7 +44,7 @@ impl Checkpoints {
     pub fn new(writer: Option<CheckpointWriter>, mut from: Checkpoint) -> Self {
         let restored = std::mem::take(&mut from.stages);
         let now = Instant::now();
-        Self { writer, restored, next: from, phase_start: now, last: now, is_told: false }
+        Self { writer, restored, next: from, phase_start: now, last: now, is_reported: false }
     }
 
     /// The fingerprint of the images that the earlier attempt has read.
@@ -92,7 +92,7 @@ impl Checkpoints {
         self.writer.as_ref().is_some_and(|writer| self.last.elapsed() >= writer.interval)
     }
 
-    /// Whether a loss of all since the last checkpoint would be felt.
+    /// Whether enough time has passed since the last checkpoint.
     pub(super) fn is_worthwhile(&self) -> bool {
         let worthwhile = |writer: &CheckpointWriter| writer.interval.min(WORTHWHILE);
         self.writer.as_ref().is_some_and(|writer| self.last.elapsed() >= worthwhile(writer))
@@ -118,16 +118,16 @@ impl Checkpoints {
         }
         self.last = Instant::now();
         // The database is locked by another program: the next time, then.
-        let Some(number) = recorder.mark()? else { return Ok(()) };
-        checkpoint.number = number;
+        let Some(id) = recorder.mark()? else { return Ok(()) };
+        checkpoint.id = id;
         match writer.folder.save(&checkpoint) {
-            Ok(()) => self.is_told = false,
-            Err(error) if !self.is_told => {
+            Ok(()) => self.is_reported = false,
+            Err(error) if !self.is_reported => {
                 progress.remark(&format!(
                     "cannot write a checkpoint, so the run could only be continued from an earlier \
                      one: {error}"
                 ));
-                self.is_told = true;
+                self.is_reported = true;
             }
             Err(_) => {}
         }
@@ -180,33 +180,23 @@ fn with_time(usage: PhaseUsage, start: Instant) -> PhaseUsage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::Loaded;
     use crate::monitor::Monitor;
     use crate::progress::Quiet;
-    use crate::record::{Metric, SearchedArchitecture};
+    use crate::record::{CheckpointId, Metric};
     use candle_core::Device;
     use std::sync::atomic::AtomicBool;
 
     /// Counts checkpoints, and stores nothing.
     #[derive(Default)]
-    struct Count(u64);
+    struct Count(u32);
 
     impl Recorder for Count {
         fn measure(&mut self, _: u64, _: &[(Metric, f64)]) -> anyhow::Result<()> {
             Ok(())
         }
-        fn mark(&mut self) -> anyhow::Result<Option<u64>> {
+        fn mark(&mut self) -> anyhow::Result<Option<CheckpointId>> {
             self.0 += 1;
-            Ok(Some(self.0))
-        }
-        fn phase_started(&mut self, _: Phase) -> anyhow::Result<()> {
-            Ok(())
-        }
-        fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> anyhow::Result<()> {
-            Ok(())
-        }
-        fn architecture(&mut self, _: &SearchedArchitecture) -> anyhow::Result<()> {
-            Ok(())
+            Ok(Some(CheckpointId { attempt: 1, count: self.0 }))
         }
     }
 
@@ -222,7 +212,7 @@ mod tests {
         let (recorder, stop) = (&mut Count::default(), AtomicBool::new(false));
         let mut monitor = Monitor { recorder, progress: &Quiet, stop: &stop, checkpoints };
         let stages = |folder: &Folder| -> Vec<(String, u64)> {
-            let Loaded { checkpoint, .. } = folder.load(&Device::Cpu).unwrap().unwrap();
+            let checkpoint = folder.load(&Device::Cpu, |_| true).unwrap().checkpoint.unwrap();
             checkpoint.stages.into_iter().map(|(name, s)| (name, s.get("at").unwrap())).collect()
         };
         let named = |stages: &[(&str, u64)]| -> Vec<(String, u64)> {

@@ -203,6 +203,19 @@ impl Params {
         Ok(())
     }
 
+    /// The name of the first parameter with a value that is not finite.
+    ///
+    /// # Errors
+    /// When the values cannot be read from the device.
+    pub fn first_not_finite(&self) -> Result<Option<&str>> {
+        for Param { name, tensor, .. } in &self.params {
+            if download(tensor)?.iter().any(|value| !value.is_finite()) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
     /// SHA-256 over names and little-endian values of all parameters and buffers, in hex.
     ///
     /// # Errors
@@ -266,6 +279,24 @@ impl<'a> Pass<'a> {
         let mut tape = Tape::new();
         let values = params.params.iter().map(|p| tape.watch(&p.tensor)).collect();
         Self::over(params, tape, values, true)
+    }
+
+    /// A training pass that is only run to find the first operator with an output that is not finite.
+    pub fn searching_fault(params: &'a mut Params) -> Self {
+        let mut tape = Tape::searching_fault();
+        let values = params.params.iter().map(|p| tape.watch(&p.tensor)).collect();
+        Self::over(params, tape, values, true)
+    }
+
+    /// The operator that a pass of [`Pass::searching_fault`] has found, with the first parameter that it
+    /// reads.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let fault = self.tape.fault()?;
+        let params = self.params.as_ref().map(|params| &params.params)?;
+        let first = fault.inputs.iter().find_map(|slot| params.get(*slot));
+        let with = first.map(|param| format!(" with {}", param.name)).unwrap_or_default();
+        Some(format!("{}{with}", fault.operator))
     }
 
     /// A pass with batch statistics and constant weights, for training architecture parameters.

@@ -1,7 +1,10 @@
-//! What went wrong in a run that finished: a search, a training run or networks that diverged.
+//! What went wrong in a run that finished: a search, a training run or networks that diverged, or a search that
+//! found little but skips.
 
 use super::measured::MeasuredRun;
 use crate::record::Metric;
+use crate::space::{BlockKind, BlockSpec};
+use crate::store::RunRow;
 use crate::text::plural;
 
 /// The metrics that warn, in any training run of the network.
@@ -33,5 +36,25 @@ pub fn warnings(measured: &MeasuredRun<'_>) -> Vec<String> {
     });
     let search = diverged("The search", Metric::SEARCH_DIVERGED);
     let training = diverged("A training run", Metric::TRAIN_DIVERGED);
-    [search, training, networks].into_iter().flatten().collect()
+    [search, training, networks, skips(measured.run)].into_iter().flatten().collect()
+}
+
+/// Most blocks became skips, as is known of DARTS (Zela et al. 2020).
+fn skips(run: &RunRow) -> Option<String> {
+    /// Of fewer blocks, most may be skips for good reasons.
+    const LEAST: usize = 3;
+    let found = run.architecture.as_ref()?;
+    let blocks = found.arch.blocks.iter().zip(&found.probabilities);
+    let chosen: Vec<_> =
+        blocks.filter(|(_, p)| p.types.len() > 1).map(|(block, _)| block).collect();
+    let is_skip =
+        |block: &&&BlockSpec| matches!(block.kind, BlockKind::Identity | BlockKind::Projection);
+    let (skips, all) = (chosen.iter().filter(is_skip).count(), chosen.len());
+    (skips >= LEAST && 2 * skips > all).then(|| {
+        format!(
+            "The search of run {} chose a skip in {skips} of {all} blocks: α may have collapsed, as it \
+             does where the supernet learns faster through skips.",
+            run.id
+        )
+    })
 }

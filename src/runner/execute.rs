@@ -70,9 +70,7 @@ impl RunPlan<'_> {
         let shared = outcome.shared.take();
         let arch = monitor
             .phase(Phase::Derive, |monitor| Ok((derive(outcome, monitor)?, Work::default())))?;
-        monitor.checkpoint_between()?;
         self.rank(sample, shared, &prepared, device, monitor)?;
-        monitor.checkpoint_between()?;
         let (result, weights) = self.train_and_test(&arch, &prepared, device, monitor)?;
         if let Some(bytes) = memory::high_water_bytes() {
             monitor.recorder.measure(0, &[(Metric::MEMORY_HIGH_WATER_BYTES, bytes as f64)])?;

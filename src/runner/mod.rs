@@ -1,5 +1,6 @@
 //! From a manifest to its runs, and one run from start to end.
 
+mod checkpoint_size;
 mod execute;
 mod feasible;
 mod images;
@@ -12,6 +13,7 @@ mod tests;
 mod training;
 mod weights;
 
+pub use checkpoint_size::largest_checkpoint;
 pub use execute::RunOutcome;
 pub use feasible::check_budget;
 pub use images::check_images;
@@ -20,4 +22,4 @@ pub use need::{
 };
 pub(crate) use plan::manifest_record;
 pub use plan::{RunPlan, plans};
-pub use weights::{copy_files, remove_weights, save_weights, weight_files, weights_folder};
+pub use weights::save_weights;

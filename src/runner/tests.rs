@@ -37,9 +37,6 @@ impl Recorder for Log<'_> {
         }
         Ok(())
     }
-    fn phase_started(&mut self, _: Phase) -> Result<()> {
-        Ok(())
-    }
     fn phase_finished(&mut self, phase: Phase, usage: PhaseUsage) -> Result<()> {
         self.phases.push((phase, usage.images));
         Ok(())

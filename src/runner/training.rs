@@ -13,7 +13,9 @@ use crate::hex::hex;
 use crate::monitor::Monitor;
 use crate::net::Network;
 use crate::nn::Params;
-use crate::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture, Work};
+use crate::record::{
+    CheckpointId, Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture, Work,
+};
 use crate::rng::Seed;
 use crate::space::ArchSpec;
 use crate::store::FinalResult;
@@ -43,7 +45,7 @@ impl Recorder for RepeatRecorder<'_> {
         let own = metrics.iter().map(|(metric, value)| (metric.of_repeat(self.repeat), *value));
         self.recorder.measure(step, &own.collect::<Vec<_>>())
     }
-    fn mark(&mut self) -> Result<Option<u64>> {
+    fn mark(&mut self) -> Result<Option<CheckpointId>> {
         self.recorder.mark()
     }
     fn phase_started(&mut self, phase: Phase) -> Result<()> {
@@ -76,7 +78,6 @@ impl RunPlan<'_> {
             keep(&all, &work, monitor)?;
             Ok((all, work))
         })?;
-        monitor.checkpoint_between()?;
         let scores = monitor.phase(Phase::Test, |monitor| {
             let mut work = Work::default();
             let scores: Result<Vec<Score>> =

@@ -96,7 +96,7 @@ mod tests {
     use crate::manifest::{self, Overrides};
     use crate::monitor::Checkpoints;
     use crate::progress::Quiet;
-    use crate::record::{Phase, PhaseUsage, Recorder, SearchedArchitecture};
+    use crate::record::Recorder;
     use crate::rng::Seed;
     use crate::search::draw;
     use std::path::Path;
@@ -109,15 +109,6 @@ mod tests {
     impl Recorder for Log {
         fn measure(&mut self, step: u64, metrics: &[(Metric, f64)]) -> Result<()> {
             self.0.extend(metrics.iter().map(|(metric, value)| (step, *metric, *value)));
-            Ok(())
-        }
-        fn phase_started(&mut self, _: Phase) -> Result<()> {
-            Ok(())
-        }
-        fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> Result<()> {
-            Ok(())
-        }
-        fn architecture(&mut self, _: &SearchedArchitecture) -> Result<()> {
             Ok(())
         }
     }

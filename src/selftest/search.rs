@@ -7,7 +7,7 @@ use crate::manifest::{self, Manifest, Overrides};
 use crate::monitor::{Checkpoints, Monitor};
 use crate::net::Network;
 use crate::progress::Quiet;
-use crate::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture};
+use crate::record::{Metric, Recorder};
 use crate::rng::Seed;
 use crate::search::{self, SearchData};
 use anyhow::Result;
@@ -70,18 +70,6 @@ impl Recorder for Losses {
     fn measure(&mut self, _: u64, metrics: &[(Metric, f64)]) -> Result<()> {
         let losses = metrics.iter().filter(|(metric, _)| *metric == Metric::SEARCH_STEP_LOSS);
         self.0.extend(losses.map(|(_, loss)| loss));
-        Ok(())
-    }
-
-    fn phase_started(&mut self, _: Phase) -> Result<()> {
-        Ok(())
-    }
-
-    fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> Result<()> {
-        Ok(())
-    }
-
-    fn architecture(&mut self, _: &SearchedArchitecture) -> Result<()> {
         Ok(())
     }
 }

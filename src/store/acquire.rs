@@ -9,8 +9,9 @@ use super::read::stored_status;
 use super::rows::{NewRun, RunStatus};
 use super::write::{self, AttemptKey};
 use crate::checkpoint::{Checkpoint, PhaseState};
+use crate::record::{CheckpointId, KnownCheckpoints};
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{Row, query, query_scalar};
+use sqlx::{Row, query, query_as, query_scalar};
 
 /// Which earlier runs count when a planned run is acquired.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -21,6 +22,9 @@ pub struct AcquireRules {
     pub fresh_up_to: i64,
     /// Runs that failed after this moment, in seconds since 1970, are not tried again.
     pub failed_before: f64,
+    /// Whether only runs of this machine with this number of threads count, since their times belong
+    /// together.
+    pub on_this_machine: bool,
 }
 
 /// What became of the attempt to acquire a run.
@@ -46,8 +50,7 @@ struct Earlier {
 }
 
 /// Acquires a planned run. Among runs with these settings, method and seed by this revision of the program
-/// on such a device,
-/// a finished one counts, then one that is running, then the last one, which is continued; otherwise there
+/// on such a device, a finished one counts, then one that is running, then the last one, which is continued; otherwise there
 /// is a new run. Equal settings may be those of different manifests, as with other seeds.
 pub async fn acquire(
     connection: &mut SqliteConnection,
@@ -57,7 +60,7 @@ pub async fn acquire(
     now: f64,
 ) -> Result<Acquired, Fault> {
     manifests::add(connection, &run.manifest).await?;
-    let earlier = earlier_runs(connection, run, now).await?;
+    let earlier = earlier_runs(connection, run, rules.on_this_machine, now).await?;
     let finished =
         earlier.iter().find(|e| e.status == RunStatus::Finished && e.key.run > rules.again_up_to);
     if let Some(earlier) = finished {
@@ -108,6 +111,7 @@ pub async fn acquire_run(
 async fn earlier_runs(
     connection: &mut SqliteConnection,
     run: &NewRun,
+    on_this_machine: bool,
     now: f64,
 ) -> Result<Vec<Earlier>, Fault> {
     const SQL: &str = "
@@ -122,6 +126,7 @@ async fn earlier_runs(
                 AND m.settings_sha256 = own.settings_sha256)
           AND e.git_revision IS ?4 AND e.git_dirty IS ?5 AND e.version IS ?6
           AND e.instructions = ?7 AND (e.device = 'cpu') = (?8 = 'cpu') AND e.gpu IS ?9
+          AND (NOT ?10 OR e.host = ?11 AND e.cpu = ?12 AND e.cores = ?13 AND e.threads = ?14)
         ORDER BY r.id";
     let rows = query(SQL)
         .bind(&run.manifest.sha256)
@@ -133,6 +138,11 @@ async fn earlier_runs(
         .bind(&run.environment.instructions)
         .bind(&run.environment.device)
         .bind(&run.environment.gpu)
+        .bind(on_this_machine)
+        .bind(&run.environment.host)
+        .bind(&run.environment.cpu)
+        .bind(run.environment.cores)
+        .bind(run.environment.threads)
         .fetch_all(connection)
         .await?;
     let table = process_table();
@@ -145,11 +155,7 @@ fn earlier(
     table: Option<&str>,
     now: f64,
 ) -> Result<Earlier, sqlx::Error> {
-    let process = RunProcess {
-        pid: row.try_get("pid")?,
-        started: row.try_get("process_started")?,
-        table: row.try_get("process_table")?,
-    };
+    let process = RunProcess::of(row)?;
     let stored = stored_status(row.try_get("status")?)?;
     let heartbeat_at = row.try_get("heartbeat_at")?;
     Ok(Earlier {
@@ -185,6 +191,21 @@ async fn take_over(
     Ok(key)
 }
 
+/// The checkpoints from which an attempt may continue its run.
+pub async fn known_checkpoints(
+    connection: &mut SqliteConnection,
+    key: AttemptKey,
+) -> Result<KnownCheckpoints, Fault> {
+    let sql = "SELECT number, coalesce(from_checkpoint, 0), checkpoint FROM attempts
+               WHERE run = ?1 AND number < ?2 AND checkpoint IS NOT NULL
+               ORDER BY number DESC LIMIT 1";
+    let last: Option<(u32, i64, i64)> =
+        query_as(sql).bind(key.run).bind(key.number).fetch_optional(connection).await?;
+    let (attempt, from, last) = last.unwrap_or_default();
+    let id = |number: i64| CheckpointId::from_number(number.cast_unsigned());
+    Ok(KnownCheckpoints { attempt, from: id(from), last: id(last) })
+}
+
 /// Gives an attempt what earlier attempts at its run had recorded before `checkpoint`, and removes what
 /// they recorded after it. Without a checkpoint, everything is removed but the points of memory studies,
 /// each of which stands on its own.
@@ -193,11 +214,17 @@ pub async fn take_over_records(
     key: AttemptKey,
     checkpoint: Option<&Checkpoint>,
 ) -> Result<(), Fault> {
+    write::check_not_replaced(connection, key).await?;
+    let from = checkpoint.map_or_else(CheckpointId::default, |checkpoint| checkpoint.id);
+    write::checkpoint(connection, key, from).await?;
+    if key.number == 1 {
+        return Ok(());
+    }
     query("PRAGMA defer_foreign_keys = ON").execute(&mut *connection).await?;
-    let number = integer("the checkpoint", checkpoint.map_or(0, |checkpoint| checkpoint.number))?;
+    let from = write::checkpoint_number(from)?;
     let run = |sql: &'static str| query(sql).bind(key.run).bind(key.number);
     run("DELETE FROM measurements WHERE run = ?1 AND attempt < ?2 AND checkpoint >= ?3")
-        .bind(number)
+        .bind(from)
         .execute(&mut *connection)
         .await?;
     for sql in [
@@ -211,7 +238,7 @@ pub async fn take_over_records(
         query("UPDATE attempts SET from_checkpoint = ?3 WHERE run = ?1 AND number = ?2")
             .bind(key.run)
             .bind(key.number)
-            .bind(number)
+            .bind(from)
             .execute(&mut *connection)
             .await?;
         for state in &checkpoint.phases {

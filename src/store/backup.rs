@@ -14,9 +14,10 @@ pub fn copy(database: &Database, to: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Exists(to.to_owned()));
     }
     let mut part: OsString = to.as_os_str().to_owned();
-    part.push(".part");
+    // Two processes may copy at once.
+    part.push(format!(".part-{}", std::process::id()));
     let part = PathBuf::from(part);
-    // Of an earlier copy that was not completed.
+    // Of an earlier process of this number.
     let _ = fs::remove_file(&part);
     let name = part.to_str().ok_or_else(|| StoreError::NotUtf8(to.to_owned()))?.to_owned();
     let copied = Transactor::new(database.clone())?.outside_transaction(async |connection| {

@@ -76,6 +76,10 @@ pub enum StoreError {
     Gone(PathBuf),
     #[error("run {id} is running; stop its process first")]
     StillRunning { id: i64 },
+    #[error(
+        "run {id} was continued by another process, because this one was silent for too long; what that process records counts"
+    )]
+    Replaced { id: i64 },
     #[error("{0} exists already; name a new file")]
     Exists(PathBuf),
     #[error("{path} holds no run {id}; {known}")]

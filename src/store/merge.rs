@@ -4,7 +4,8 @@ use super::error::{Fault, StoreError};
 use super::process::{RunProcess, process_table, status_as_read};
 use super::read::stored_status;
 use super::rows::RunStatus;
-use sqlx::sqlite::SqliteConnection;
+use super::write;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, query, query_as, query_scalar};
 use std::path::Path;
 
@@ -13,6 +14,8 @@ use std::path::Path;
 pub enum Merged {
     /// It has this number here.
     Added { there: i64, here: i64 },
+    /// It was here already, and has replaced an earlier state of it.
+    Updated { there: i64, here: i64 },
     /// It was here already.
     Known { there: i64, here: i64 },
     /// It is running.
@@ -30,9 +33,12 @@ const OF_ATTEMPTS: [&str; 7] = [
     "scaling_points",
 ];
 
-/// The same run: of one manifest, method and seed, begun by one process at one moment.
+/// The same run, with its last attempt: of one manifest, method and seed, begun by one process at one moment.
 const KNOWN: &str = "
-    SELECT own.id FROM main.runs AS own
+    SELECT own.id, last.number, last.status, last.heartbeat_at, last.pid, last.process_started,
+           last.process_table
+    FROM main.runs AS own
+    JOIN main.last_attempts AS last ON last.run = own.id
     JOIN main.attempts AS a ON a.run = own.id AND a.number = 1
     JOIN other.runs AS r ON r.manifest = own.manifest AND r.method = own.method AND r.seed = own.seed
     JOIN other.attempts AS b ON b.run = r.id AND b.number = 1
@@ -48,34 +54,56 @@ pub async fn merge(
 ) -> Result<Vec<Merged>, Fault> {
     check_architectures(connection, path).await?;
     let table = process_table();
-    let sql = "SELECT run, status, heartbeat_at, pid, process_started, process_table
+    let sql = "SELECT run AS id, number, status, heartbeat_at, pid, process_started, process_table
                FROM other.last_attempts ORDER BY run";
     let mut merged = Vec::new();
     for row in query(sql).fetch_all(&mut *connection).await? {
-        let there: i64 = row.try_get("run")?;
-        let known: Option<i64> =
-            query_scalar(KNOWN).bind(there).fetch_optional(&mut *connection).await?;
-        if let Some(here) = known {
-            merged.push(Merged::Known { there, here });
-            continue;
-        }
-        let process = RunProcess {
-            pid: row.try_get("pid")?,
-            started: row.try_get("process_started")?,
-            table: row.try_get("process_table")?,
-        };
-        let status = stored_status(row.try_get("status")?)?;
-        let heartbeat_at = row.try_get("heartbeat_at")?;
-        if status_as_read(status, &process, heartbeat_at, table.as_deref(), now)
-            == RunStatus::Running
-        {
-            merged.push(Merged::Running { there });
-            continue;
-        }
-        let here = add(connection, there).await?;
-        merged.push(Merged::Added { there, here });
+        let theirs = Progress::of(&row, table.as_deref(), now)?;
+        let there = theirs.id;
+        let known = query(KNOWN).bind(there).fetch_optional(&mut *connection).await?;
+        let known = known.map(|row| Progress::of(&row, table.as_deref(), now)).transpose()?;
+        merged.push(match known {
+            Some(ours) if !theirs.is_ahead_of(&ours) => Merged::Known { there, here: ours.id },
+            _ if theirs.status == RunStatus::Running => Merged::Running { there },
+            Some(Progress { id: here, .. }) => {
+                write::remove_attempts(connection, here).await?;
+                add_attempts(connection, there, here).await?;
+                Merged::Updated { there, here }
+            }
+            None => Merged::Added { there, here: add(connection, there).await? },
+        });
     }
     Ok(merged)
+}
+
+/// How far a run is.
+struct Progress {
+    id: i64,
+    attempts: i64,
+    status: RunStatus,
+}
+
+impl Progress {
+    fn of(row: &SqliteRow, table: Option<&str>, now: f64) -> Result<Self, sqlx::Error> {
+        let (process, stored) = (RunProcess::of(row)?, stored_status(row.try_get("status")?)?);
+        let heartbeat_at = row.try_get("heartbeat_at")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            attempts: row.try_get("number")?,
+            status: status_as_read(stored, &process, heartbeat_at, table, now),
+        })
+    }
+
+    /// Whether this state of a run is a later one. A run that was continued in both databases counts as the
+    /// one that has finished, or was continued more often.
+    fn is_ahead_of(&self, ours: &Self) -> bool {
+        match ours.status {
+            RunStatus::Finished | RunStatus::Running => false,
+            RunStatus::Failed | RunStatus::Interrupted => {
+                self.status == RunStatus::Finished || self.attempts > ours.attempts
+            }
+        }
+    }
 }
 
 /// Equal architectures must have equal costs in both.
@@ -93,14 +121,9 @@ async fn check_architectures(connection: &mut SqliteConnection, path: &Path) -> 
 
 /// Adds the run of this number of the other database, and returns its number here.
 async fn add(connection: &mut SqliteConnection, there: i64) -> Result<i64, Fault> {
-    for sql in [
-        "INSERT OR IGNORE INTO main.manifests SELECT * FROM other.manifests
-         WHERE sha256 = (SELECT manifest FROM other.runs WHERE id = ?1)",
-        "INSERT OR IGNORE INTO main.architectures SELECT * FROM other.architectures
-         WHERE id IN (SELECT architecture FROM other.attempts WHERE run = ?1)",
-    ] {
-        query(sql).bind(there).execute(&mut *connection).await?;
-    }
+    let sql = "INSERT OR IGNORE INTO main.manifests SELECT * FROM other.manifests
+         WHERE sha256 = (SELECT manifest FROM other.runs WHERE id = ?1)";
+    query(sql).bind(there).execute(&mut *connection).await?;
     let here = query(
         "INSERT INTO main.runs (manifest, method, dataset, seed)
          SELECT manifest, method, dataset, seed FROM other.runs WHERE id = ?1",
@@ -109,6 +132,19 @@ async fn add(connection: &mut SqliteConnection, there: i64) -> Result<i64, Fault
     .execute(&mut *connection)
     .await?
     .last_insert_rowid();
+    add_attempts(connection, there, here).await?;
+    Ok(here)
+}
+
+/// Adds the attempts at a run of the other database, with all that they recorded, to a run without attempts.
+async fn add_attempts(
+    connection: &mut SqliteConnection,
+    there: i64,
+    here: i64,
+) -> Result<(), Fault> {
+    let sql = "INSERT OR IGNORE INTO main.architectures SELECT * FROM other.architectures
+         WHERE id IN (SELECT architecture FROM other.attempts WHERE run = ?1)";
+    query(sql).bind(there).execute(&mut *connection).await?;
     let attempts: Vec<(i64, i64)> =
         query_as("SELECT number, environment FROM other.attempts WHERE run = ?1 ORDER BY number")
             .bind(there)
@@ -137,7 +173,7 @@ async fn add(connection: &mut SqliteConnection, there: i64) -> Result<i64, Fault
         );
         query(AssertSqlSafe(sql)).bind(there).bind(here).execute(&mut *connection).await?;
     }
-    Ok(here)
+    Ok(())
 }
 
 /// The number here of an environment of the other database.

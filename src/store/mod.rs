@@ -41,9 +41,10 @@ pub use rows::{
 pub use settings::{DEFAULTS, ExperimentKind, SPACE_DEFAULTS, Settings, StoredBudget};
 pub use tables::{Cell, StoredTable};
 
-use crate::checkpoint::{Checkpoint, Folder};
+use crate::artifacts::StoredRun;
+use crate::checkpoint::Checkpoint;
 use crate::env;
-use crate::record::{Metric, ScalingPoint};
+use crate::record::{KnownCheckpoints, Metric, ScalingPoint};
 use database::{Database, Listener};
 use error::Fault;
 use process::RunProcess;
@@ -171,6 +172,15 @@ impl Store {
         RunRecorder::start(&self.database, key, from)
     }
 
+    /// The checkpoints from which an acquired attempt may continue its run: those whose measurements are
+    /// here.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn known_checkpoints(&self, key: AttemptKey) -> Result<KnownCheckpoints, StoreError> {
+        self.read(async |connection| acquire::known_checkpoints(connection, key).await)
+    }
+
     /// What is wrong with the file and the references between its tables, one sentence each.
     ///
     /// # Errors
@@ -195,14 +205,15 @@ impl Store {
         backup::copy(&self.database, to)
     }
 
-    /// Takes over the runs of another database of this program that are not here yet, under new numbers. Only
-    /// their rows: not the files beside it. `copy` is a new file for a copy of the other database, which
-    /// stays as it is.
+    /// Takes over the runs of another database of this program, with their weights and checkpoints: those that
+    /// are not here yet under new numbers, and those that it has continued since. The other database stays
+    /// as it is; `copy` is a new file for a copy of it.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub fn merge(&self, other: &Path, copy: &Path) -> Result<Vec<Merged>, StoreError> {
         let other = schema::open_unchanged(other)?;
+        let others_file = other.file().to_owned();
         backup::copy(&other, copy)?;
         // Its tables are brought up to date.
         drop(schema::open(copy)?);
@@ -212,6 +223,16 @@ impl Store {
             query("ATTACH DATABASE ?1 AS other").bind(name).execute(&mut *connection).await?;
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
             let merged = merge::merge(&mut transaction, &path, now).await?;
+            // If the program is killed before the commit, no run refers to them.
+            for run in &merged {
+                if let Merged::Added { there, here } | Merged::Updated { there, here } = *run {
+                    let there = StoredRun { database: &others_file, id: there };
+                    there.copy_to(self.files_of(here)).map_err(|e| StoreError::Other {
+                        path: self.database.path.clone(),
+                        cause: format!("the files of run {} cannot be copied: {e}", there.id),
+                    })?;
+                }
+            }
             transaction.commit().await?;
             query("DETACH DATABASE other").execute(connection).await?;
             Ok(merged)
@@ -255,10 +276,10 @@ impl Store {
         self.database.file()
     }
 
-    /// The checkpoints of a run.
+    /// A run's weights and checkpoints.
     #[must_use]
-    pub fn checkpoints(&self, run: i64) -> Folder {
-        Folder::of_run(self.database.file(), run)
+    pub fn files_of(&self, run: i64) -> StoredRun<'_> {
+        StoredRun { database: self.database.file(), id: run }
     }
 
     /// Writes while others may hold the lock, until the user stops the wait.

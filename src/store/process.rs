@@ -2,6 +2,8 @@
 
 use super::rows::RunStatus;
 use crate::env::ProcessStat;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 use std::fs;
 
 /// An attempt of another machine whose last sign of life is older than this, in seconds, counts as
@@ -24,6 +26,18 @@ impl RunProcess {
         let pid = std::process::id();
         let started = stat(pid).ok().flatten().map(|stat| stat.started);
         Self { pid, started, table: process_table() }
+    }
+
+    /// The process of an attempt.
+    ///
+    /// # Errors
+    /// When the row lacks its columns.
+    pub fn of(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            pid: row.try_get("pid")?,
+            started: row.try_get("process_started")?,
+            table: row.try_get("process_table")?,
+        })
     }
 
     /// Whether the process is running. `None` where that is unknown: of another machine's process, and

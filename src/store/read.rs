@@ -9,7 +9,7 @@ use super::rows::{
 use super::settings::{ExperimentKind, Settings, StoredBudget};
 use crate::env::Environment;
 use crate::record::{
-    ChoiceProbabilities, DataFingerprint, Phase, PhaseUsage, ResolutionProbability,
+    CheckpointId, ChoiceProbabilities, DataFingerprint, Phase, PhaseUsage, ResolutionProbability,
 };
 use crate::space::ArchSpec;
 use crate::text;
@@ -119,11 +119,7 @@ fn run(row: &SqliteRow, table: Option<&str>, now: f64) -> Result<RunRow, sqlx::E
     }
     let manifest = manifest(row)?;
     let heartbeat_at: f64 = row.try_get("heartbeat_at")?;
-    let process = RunProcess {
-        pid: row.try_get("pid")?,
-        started: row.try_get("process_started")?,
-        table: row.try_get("process_table")?,
-    };
+    let process = RunProcess::of(row)?;
     let status = stored_status(row.try_get("status")?)?;
     Ok(RunRow {
         id: row.try_get("id")?,
@@ -339,11 +335,7 @@ pub async fn attempts(
                WHERE a.run = ?1 ORDER BY a.number";
     let table = process_table();
     let attempt = |row: &SqliteRow| {
-        let process = RunProcess {
-            pid: row.try_get("pid")?,
-            started: row.try_get("process_started")?,
-            table: row.try_get("process_table")?,
-        };
+        let process = RunProcess::of(row)?;
         let heartbeat_at: f64 = row.try_get("heartbeat_at")?;
         let status = stored_status(row.try_get("status")?)?;
         Ok(AttemptRow {
@@ -354,7 +346,7 @@ pub async fn attempts(
             last_seen_at: row.try_get::<Option<f64>, _>("ended_at")?.unwrap_or(heartbeat_at),
             host: row.try_get("host")?,
             pid: process.pid,
-            from_checkpoint: maybe_count(row, "from_checkpoint")?,
+            from_checkpoint: maybe_count(row, "from_checkpoint")?.map(CheckpointId::from_number),
             command: row.try_get("command")?,
         })
     };

@@ -11,7 +11,8 @@ use super::write::{AttemptEnd, AttemptKey, MeasurementRow};
 use super::writer::{Change, Message, Writer};
 use crate::checkpoint::Checkpoint;
 use crate::record::{
-    DataFingerprint, Metric, Phase, PhaseUsage, Recorder, ScalingPoint, SearchedArchitecture,
+    CheckpointId, DataFingerprint, Metric, Phase, PhaseUsage, Recorder, ScalingPoint,
+    SearchedArchitecture,
 };
 use crate::text;
 use std::path::PathBuf;
@@ -43,8 +44,8 @@ pub struct RunRecorder {
     /// Set when the attempt must end soon, whatever holds the lock.
     hurry: Arc<AtomicBool>,
     failure: Arc<OnceLock<StoreError>>,
-    /// Number of the last checkpoint.
-    checkpoint: u64,
+    /// The last checkpoint.
+    checkpoint: CheckpointId,
     /// `None` once the attempt has ended.
     thread: Option<JoinHandle<()>>,
 }
@@ -59,17 +60,15 @@ impl RunRecorder {
         let path = database.path.clone();
         let (stop, hurry) = (Arc::clone(&database.stop), Arc::new(AtomicBool::new(false)));
         let mut transactor = Transactor::patient(database.clone(), Arc::clone(&stop))?;
-        if key.number > 1 {
-            transactor
-                .write(async |connection| acquire::take_over_records(connection, key, from).await)
-                .map_err(unless_stopped)?;
-        }
+        transactor
+            .write(async |connection| acquire::take_over_records(connection, key, from).await)
+            .map_err(unless_stopped)?;
         // Until the run ends, it has time to wait, also after a stop: its current step takes longer.
         transactor.hurry = Some(Arc::clone(&hurry));
         let (sender, receiver) = channel();
         let failure = Arc::new(OnceLock::new());
         let reserve = Reserve::beside(database.file(), key.run);
-        let checkpoint = from.map_or(0, |checkpoint| checkpoint.number);
+        let checkpoint = from.map_or_else(CheckpointId::default, |checkpoint| checkpoint.id);
         let writer = Writer::new(transactor, (key, checkpoint), Arc::clone(&failure), reserve);
         let thread = thread::Builder::new()
             .name(format!("run {} writer", key.run))
@@ -215,8 +214,10 @@ impl Recorder for RunRecorder {
         Ok(self.commit(Change::PhaseFinished(phase, usage))?)
     }
 
-    fn mark(&mut self) -> anyhow::Result<Option<u64>> {
-        self.checkpoint += 1;
+    fn mark(&mut self) -> anyhow::Result<Option<CheckpointId>> {
+        let attempt = self.key.number as u32;
+        let last = if self.checkpoint.attempt == attempt { self.checkpoint.count } else { 0 };
+        self.checkpoint = CheckpointId { attempt, count: last + 1 };
         let is_stored = self.is_committed(Change::Checkpoint(self.checkpoint))?;
         Ok(is_stored.then_some(self.checkpoint))
     }

@@ -3,7 +3,8 @@
 use super::settings::Settings;
 use crate::env::Environment;
 use crate::record::{
-    ChoiceProbabilities, DataFingerprint, Metric, Phase, PhaseUsage, ResolutionProbability,
+    CheckpointId, ChoiceProbabilities, DataFingerprint, Metric, Phase, PhaseUsage,
+    ResolutionProbability,
 };
 use crate::space::ArchSpec;
 use serde::Serialize;
@@ -102,7 +103,7 @@ pub struct AttemptRow {
     pub host: String,
     pub pid: u32,
     /// The checkpoint from which it was continued; `None` where it started from the beginning.
-    pub from_checkpoint: Option<u64>,
+    pub from_checkpoint: Option<CheckpointId>,
     pub command: String,
 }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 const APPLICATION_ID: i32 = 0x7270_726f;
 
 /// Number, name and text of every migration; released ones never change.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "runs", include_str!("../../migrations/0001_runs.sql")),
     (2, "work", include_str!("../../migrations/0002_work.sql")),
     (3, "resolutions", include_str!("../../migrations/0003_resolutions.sql")),
@@ -23,6 +23,7 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
     (6, "other_cores", include_str!("../../migrations/0006_other_cores.sql")),
     (7, "gpus", include_str!("../../migrations/0007_gpus.sql")),
     (8, "checkpoints", include_str!("../../migrations/0008_checkpoints.sql")),
+    (9, "last_checkpoints", include_str!("../../migrations/0009_last_checkpoints.sql")),
 ];
 
 /// What a file turned out to be.

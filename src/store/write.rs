@@ -7,8 +7,8 @@ use super::process::RunProcess;
 use super::rows::{FinalResult, NewRun};
 use crate::env::Environment;
 use crate::record::{
-    ChoiceProbabilities, DataFingerprint, Metric, Phase, PhaseUsage, ResolutionProbability,
-    SearchedArchitecture,
+    CheckpointId, ChoiceProbabilities, DataFingerprint, Metric, Phase, PhaseUsage,
+    ResolutionProbability, SearchedArchitecture,
 };
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{query, query_as, query_scalar};
@@ -36,6 +36,17 @@ pub enum AttemptEnd {
     Finished(Option<FinalResult>),
     Failed(String),
     Interrupted,
+}
+
+/// Fails if another process has replaced this attempt, because it was silent for too long.
+pub async fn check_not_replaced(
+    connection: &mut SqliteConnection,
+    key: AttemptKey,
+) -> Result<(), Fault> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM attempts WHERE run = ?1 AND number > ?2)";
+    let is_replaced =
+        query_scalar(sql).bind(key.run).bind(key.number).fetch_one(connection).await?;
+    if is_replaced { Err(StoreError::Replaced { id: key.run }.into()) } else { Ok(()) }
 }
 
 /// A new run with its first attempt.
@@ -132,11 +143,12 @@ async fn environment(
 pub async fn measurements(
     connection: &mut SqliteConnection,
     key: AttemptKey,
-    checkpoint: i64,
+    checkpoint: CheckpointId,
     rows: &[MeasurementRow],
     now: f64,
 ) -> Result<Option<StoreError>, Fault> {
     let mut twice = None;
+    let checkpoint = checkpoint_number(checkpoint)?;
     for row in rows {
         let added = query(
             "INSERT INTO measurements (run, attempt, metric, step, value, checkpoint)
@@ -161,6 +173,26 @@ pub async fn measurements(
         .execute(connection)
         .await?;
     Ok(twice)
+}
+
+/// The number of a checkpoint in the database.
+pub fn checkpoint_number(id: CheckpointId) -> Result<i64, StoreError> {
+    integer("the checkpoint", id.to_number())
+}
+
+/// A checkpoint of an attempt: what was measured before it has been stored.
+pub async fn checkpoint(
+    connection: &mut SqliteConnection,
+    key: AttemptKey,
+    id: CheckpointId,
+) -> Result<(), Fault> {
+    query("UPDATE attempts SET checkpoint = ?3 WHERE run = ?1 AND number = ?2")
+        .bind(key.run)
+        .bind(key.number)
+        .bind(checkpoint_number(id)?)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 pub async fn phase_started(
@@ -382,8 +414,8 @@ pub async fn end(
     Ok(())
 }
 
-/// Removes a run with all that was recorded of it, and manifests and architectures that no other run has.
-pub async fn remove(connection: &mut SqliteConnection, run: i64) -> Result<(), Fault> {
+/// Removes the attempts at a run with all that they recorded.
+pub async fn remove_attempts(connection: &mut SqliteConnection, run: i64) -> Result<(), Fault> {
     for sql in [
         "DELETE FROM results WHERE run = ?1",
         "DELETE FROM scaling_points WHERE run = ?1",
@@ -393,10 +425,16 @@ pub async fn remove(connection: &mut SqliteConnection, run: i64) -> Result<(), F
         "DELETE FROM measurements WHERE run = ?1",
         "DELETE FROM phases WHERE run = ?1",
         "DELETE FROM attempts WHERE run = ?1",
-        "DELETE FROM runs WHERE id = ?1",
     ] {
         query(sql).bind(run).execute(&mut *connection).await?;
     }
+    Ok(())
+}
+
+/// Removes a run with all that was recorded of it, and manifests and architectures that no other run has.
+pub async fn remove(connection: &mut SqliteConnection, run: i64) -> Result<(), Fault> {
+    remove_attempts(connection, run).await?;
+    query("DELETE FROM runs WHERE id = ?1").bind(run).execute(&mut *connection).await?;
     for sql in [
         "DELETE FROM manifests WHERE sha256 NOT IN (SELECT manifest FROM runs)",
         "DELETE FROM architectures WHERE id NOT IN

@@ -10,7 +10,9 @@ use super::scaling;
 use super::transactor::Transactor;
 use super::write::{self, AttemptEnd, AttemptKey, MeasurementRow};
 use crate::env;
-use crate::record::{DataFingerprint, Phase, PhaseUsage, ScalingPoint, SearchedArchitecture};
+use crate::record::{
+    CheckpointId, DataFingerprint, Phase, PhaseUsage, ScalingPoint, SearchedArchitecture,
+};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -32,8 +34,8 @@ pub enum Change {
     PhaseStarted(Phase),
     PhaseFinished(Phase, PhaseUsage),
     Data(DataFingerprint),
-    /// A checkpoint of this number: what is measured later comes after it.
-    Checkpoint(u64),
+    /// What is measured later comes after this checkpoint.
+    Checkpoint(CheckpointId),
     Architecture(Box<SearchedArchitecture>),
     ScalingPoint(Box<ScalingPoint>),
     AttemptEnd(AttemptEnd),
@@ -43,8 +45,8 @@ pub enum Change {
 pub struct Writer {
     transactor: Transactor,
     key: AttemptKey,
-    /// Number of the last checkpoint.
-    checkpoint: u64,
+    /// The last checkpoint.
+    checkpoint: CheckpointId,
     batch: Vec<MeasurementRow>,
     start: Instant,
     last_commit: Instant,
@@ -57,7 +59,7 @@ pub struct Writer {
 impl Writer {
     pub fn new(
         transactor: Transactor,
-        (key, checkpoint): (AttemptKey, u64),
+        (key, checkpoint): (AttemptKey, CheckpointId),
         failure: Arc<OnceLock<StoreError>>,
         reserve: Reserve,
     ) -> Self {
@@ -111,8 +113,9 @@ impl Writer {
     fn commit(&mut self) {
         let (key, batch, now) = (self.key, std::mem::take(&mut self.batch), env::now());
         if self.failure.get().is_none() {
-            let checkpoint = self.checkpoint.cast_signed();
+            let checkpoint = self.checkpoint;
             let result = self.transactor.write(async |connection| {
+                write::check_not_replaced(connection, key).await?;
                 write::measurements(connection, key, checkpoint, &batch, now).await
             });
             if let Some(failure) = result.unwrap_or_else(Some) {
@@ -126,24 +129,31 @@ impl Writer {
         if let Some(failure) = self.failure.get() {
             return Err(failure.clone());
         }
-        if let Change::Checkpoint(number) = change {
-            // What was measured before it has been committed.
-            self.checkpoint = *number;
-            return Ok(());
-        }
         let (key, now) = (self.key, env::now());
         let path = self.transactor.database.path.clone();
-        self.transactor.write(async |connection| match change {
-            Change::PhaseStarted(phase) => write::phase_started(connection, key, *phase, now).await,
-            Change::PhaseFinished(phase, usage) => {
-                write::phase_finished(connection, key, *phase, *usage).await
+        self.transactor.write(async |connection| {
+            write::check_not_replaced(connection, key).await?;
+            match change {
+                Change::PhaseStarted(phase) => {
+                    write::phase_started(connection, key, *phase, now).await
+                }
+                Change::PhaseFinished(phase, usage) => {
+                    write::phase_finished(connection, key, *phase, *usage).await
+                }
+                Change::Data(data) => write::data(connection, key, data).await,
+                // What was measured before it has been committed.
+                Change::Checkpoint(id) => write::checkpoint(connection, key, *id).await,
+                Change::Architecture(found) => {
+                    write::architecture(connection, key, found, &path).await
+                }
+                Change::ScalingPoint(point) => scaling::write(connection, key, point).await,
+                Change::AttemptEnd(end) => write::end(connection, key, end, now).await,
             }
-            Change::Data(data) => write::data(connection, key, data).await,
-            Change::Checkpoint(_) => Ok(()),
-            Change::Architecture(found) => write::architecture(connection, key, found, &path).await,
-            Change::ScalingPoint(point) => scaling::write(connection, key, point).await,
-            Change::AttemptEnd(end) => write::end(connection, key, end, now).await,
-        })
+        })?;
+        if let Change::Checkpoint(id) = change {
+            self.checkpoint = *id;
+        }
+        Ok(())
     }
 
     /// Writes how the attempt ended. It has failed if its measurements could not be written.
@@ -161,7 +171,10 @@ impl Writer {
         self.reserve.release();
         self.transactor.disconnect();
         let end = AttemptEnd::Failed(error);
-        self.transactor.write(async |connection| write::end(connection, key, &end, now).await)?;
+        self.transactor.write(async |connection| {
+            write::check_not_replaced(connection, key).await?;
+            write::end(connection, key, &end, now).await
+        })?;
         result
     }
 }

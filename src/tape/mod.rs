@@ -38,6 +38,22 @@ enum Record {
 pub struct Tape {
     records: Vec<Record>,
     slots: usize,
+    /// Set while the first output that is not finite is searched for.
+    search: Option<FaultSearch>,
+}
+
+/// See [`Tape::searching_fault`].
+#[derive(Default)]
+struct FaultSearch {
+    found: Option<Fault>,
+}
+
+/// An operator with an output that is not finite, though its inputs were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub operator: &'static str,
+    /// The slots of its inputs, in the order of [`Tape::watch`] for watched values.
+    pub inputs: Vec<usize>,
 }
 
 /// A position on the tape, see [`Tape::mark`].
@@ -110,6 +126,18 @@ impl Tape {
         Self::default()
     }
 
+    /// A tape that checks the output of every operator, which is slow.
+    #[must_use]
+    pub fn searching_fault() -> Self {
+        Self { search: Some(FaultSearch::default()), ..Self::default() }
+    }
+
+    /// The first operator with an output that is not finite, if the tape searched for one.
+    #[must_use]
+    pub fn fault(&self) -> Option<&Fault> {
+        self.search.as_ref()?.found.as_ref()
+    }
+
     /// A leaf whose gradient is asked for.
     pub fn watch(&mut self, tensor: &Tensor) -> Value {
         Value { tensor: tensor.clone(), slot: Some(self.slot()) }
@@ -123,11 +151,19 @@ impl Tape {
     /// Wraps the output of an operator; records `backward` if any of its inputs has a slot.
     fn record(
         &mut self,
+        operator: &'static str,
         tensor: Tensor,
         inputs: &[Option<usize>],
         backward: impl FnOnce(Tensor) -> Result<Contributions> + 'static,
     ) -> Value {
         memory::map_made(|| bytes(&tensor));
+        if let Some(search) = &mut self.search
+            && search.found.is_none()
+            && !is_finite(&tensor)
+        {
+            let inputs = inputs.iter().copied().flatten().collect();
+            search.found = Some(Fault { operator, inputs });
+        }
         if inputs.iter().all(Option::is_none) {
             return Value::constant(tensor);
         }
@@ -156,12 +192,13 @@ impl Tape {
     /// [`Tape::record`] for a fixed number of inputs.
     fn push<const N: usize>(
         &mut self,
+        operator: &'static str,
         tensor: Tensor,
         inputs: [&Value; N],
         backward: impl FnOnce([Option<usize>; N], Tensor) -> Result<Contributions> + 'static,
     ) -> Value {
         let slots = inputs.map(|value| value.slot);
-        self.record(tensor, &slots, move |dy| backward(slots, dy))
+        self.record(operator, tensor, &slots, move |dy| backward(slots, dy))
     }
 
     /// Runs the backward pass from `of`, whose gradient is given, and returns the gradients of the
@@ -178,6 +215,11 @@ impl Tape {
         run_backward(self.records, &mut slots)?;
         Ok(LeafGradients { slots, read })
     }
+}
+
+/// Whether all values are finite; also where they cannot be read.
+fn is_finite(tensor: &Tensor) -> bool {
+    gpu::download(tensor).map_or(true, |values| values.iter().all(|value| value.is_finite()))
 }
 
 fn bytes(tensor: &Tensor) -> u64 {
@@ -206,7 +248,7 @@ fn run_backward(records: Vec<Record>, slots: &mut [Option<Tensor>]) -> Result<()
                 memory::gradients_made(made, || held_bytes(slots));
             }
             Record::Recompute { slots: (before, after), replay } => {
-                let replayed = replay(Tape { records: Vec::new(), slots: before })?;
+                let replayed = replay(Tape { slots: before, ..Tape::default() })?;
                 if replayed.slots != after {
                     candle_core::bail!(
                         "a recomputed block made other calls than in the forward pass"

@@ -17,7 +17,7 @@ impl Tape {
     pub fn matmul(&mut self, x: &Value, w: &Value) -> Result<Value> {
         let y = ops::matmul::forward(&x.tensor, &w.tensor)?;
         let (xs, ws) = (x.tensor.clone(), w.tensor.clone());
-        Ok(self.push(y, [x, w], move |[x, w], dy| {
+        Ok(self.push("matmul", y, [x, w], move |[x, w], dy| {
             let mut parts = Vec::with_capacity(2);
             if w.is_some() {
                 parts.push((w, ops::matmul::backward_weight(&xs, &dy)?));
@@ -49,7 +49,7 @@ impl Tape {
         let front = expand.map_or(none, |e| [e.w.slot, e.norm.gamma.slot, e.norm.beta.slot]);
         let slots = [x.slot, filter.slot, front[0], front[1], front[2]];
         let (xs, filters) = (x.tensor.clone(), filter.tensor.clone());
-        let y = self.record(y, &slots, move |dy| {
+        let y = self.record("depthwise", y, &slots, move |dy| {
             let wanted = depthwise::DepthwiseWanted {
                 input: slots[0].is_some(),
                 weights: slots[1..].iter().any(Option::is_some),
@@ -89,7 +89,7 @@ impl Tape {
         let gate_slots = squeeze_excite.map_or([None; 5], squeeze_excite_slots);
         let slots: Vec<_> = own.into_iter().chain([mask_slot]).chain(gate_slots).collect();
         let ws = w.tensor.clone();
-        let y = self.record(y, &slots, move |dy| {
+        let y = self.record("project", y, &slots, move |dy| {
             let (mask, layers) = (mask_row.as_ref(), layers.as_ref());
             let g = project::backward(&plain, mask, layers, &ws, &dy, own[3].is_some())?;
             let mut parts = vec![(own[0], g.dz), (own[1], g.dgamma), (own[2], g.dbeta)];
@@ -112,7 +112,7 @@ impl Tape {
         let plain = sum.map(Value::to_tensor);
         let y = norm::forward(&plain)?;
         let slots = GatedSumSlots::of(sum);
-        Ok(self.record(y, &slots.all(), move |dy| {
+        Ok(self.record("gated sum", y, &slots.all(), move |dy| {
             let gradients = norm::backward(&plain, &dy, &slots.wanted())?;
             Ok(slots.contributions(gradients))
         }))
@@ -132,7 +132,7 @@ impl Tape {
     ) -> Result<(Value, Option<Moments>)> {
         let (y, moments) = ops::conv::forward(&x.tensor, &w.tensor, shape, statistics)?;
         let (xs, ws) = (x.tensor.clone(), w.tensor.clone());
-        let y = self.push(y, [x, w], move |[x, w], dy| {
+        let y = self.push("conv", y, [x, w], move |[x, w], dy| {
             let g = ops::conv::backward(&xs, &ws, shape, &dy, (x.is_some(), w.is_some()))?;
             Ok([(x, g.dx), (w, g.dw)].into_iter().filter_map(|(s, d)| Some((s, d?))).collect())
         });
@@ -146,7 +146,8 @@ impl Tape {
     pub fn pool(&mut self, x: &Value) -> Result<Value> {
         let (_, h, w, _) = x.tensor.dims4()?;
         let y = ops::pool::forward(&x.tensor)?;
-        Ok(self.push(y, [x], move |[x], dy| Ok(vec![(x, ops::pool::backward(&dy, (h, w))?)])))
+        Ok(self
+            .push("pool", y, [x], move |[x], dy| Ok(vec![(x, ops::pool::backward(&dy, (h, w))?)])))
     }
 
     /// [`ops::bias`]: bias and activation on a matrix.
@@ -163,7 +164,7 @@ impl Tape {
         let y = ops::bias::forward(&x.tensor, bias_row.as_ref(), activation)?;
         let slots = [x.slot, bias.and_then(|bias| bias.slot)];
         let xs = x.tensor.clone();
-        Ok(self.record(y, &slots, move |dy| {
+        Ok(self.record("bias", y, &slots, move |dy| {
             let g = ops::bias::backward(&xs, bias_row.as_ref(), activation, &dy)?;
             let mut parts = vec![(slots[0], g.dx)];
             parts.extend(g.dbias.map(|dbias| (slots[1], dbias)));
@@ -180,7 +181,7 @@ impl Tape {
         let y = ops::pad::sum(&tensors, width)?;
         let slots: Vec<_> = parts.iter().map(|part| part.slot).collect();
         let widths = tensors.iter().map(|x| x.dim(3)).collect::<Result<Vec<_>>>()?;
-        Ok(self.record(y, &slots.clone(), move |dy| {
+        Ok(self.record("padded sum", y, &slots.clone(), move |dy| {
             let parts = slots.into_iter().zip(widths).filter(|(slot, _)| slot.is_some());
             parts.map(|(slot, width)| Ok((slot, ops::pad::backward(&dy, width)?))).collect()
         }))
@@ -196,6 +197,6 @@ impl Tape {
             return Ok(x.clone());
         }
         let y = ops::pad::cut(&x.tensor, width)?;
-        Ok(self.push(y, [x], move |[x], dy| Ok(vec![(x, ops::pad::cut_backward(&dy, c)?)])))
+        Ok(self.push("cut", y, [x], move |[x], dy| Ok(vec![(x, ops::pad::cut_backward(&dy, c)?)])))
     }
 }

@@ -18,7 +18,9 @@ impl Tape {
             return Ok(x.clone());
         }
         let y = subsample::forward(&x.tensor, grid)?;
-        Ok(self.push(y, [x], move |[x], dy| Ok(vec![(x, subsample::backward(&dy, grid, (h, w))?)])))
+        Ok(self.push("subsample", y, [x], move |[x], dy| {
+            Ok(vec![(x, subsample::backward(&dy, grid, (h, w))?)])
+        }))
     }
 
     /// [`subsample::merge`]: the sum of the first part, which has the full size, and the others on their
@@ -35,7 +37,7 @@ impl Tape {
         let y = subsample::merge(&plain, whole.size)?;
         let slots: Vec<_> = parts.iter().map(|(part, _)| part.slot).collect();
         let grids: Vec<Grid> = parts.iter().map(|(_, grid)| *grid).collect();
-        Ok(self.record(y, &slots.clone(), move |dy| {
+        Ok(self.record("merge", y, &slots.clone(), move |dy| {
             let mut back = Vec::with_capacity(slots.len());
             for (slot, grid) in slots.iter().zip(grids).skip(1) {
                 if slot.is_some() {
@@ -54,7 +56,7 @@ impl Tape {
     pub fn add(&mut self, a: &Value, b: &Value) -> Result<Value> {
         let y = update::sum(&a.tensor, &b.tensor)?;
         // Gradients are accumulated in place, so two slots must not share a tensor.
-        Ok(self.push(y, [a, b], |[a, b], dy| Ok(vec![(a, dy.copy()?), (b, dy)])))
+        Ok(self.push("sum", y, [a, b], |[a, b], dy| Ok(vec![(a, dy.copy()?), (b, dy)])))
     }
 
     /// [`scale`]: the columns of w `[…, c]` times the mask `[c]`.
@@ -64,7 +66,7 @@ impl Tape {
     pub fn scale_columns(&mut self, w: &Value, mask: &Value) -> Result<Value> {
         let y = scale::forward(&w.tensor, &mask.tensor)?;
         let (ws, masks) = (w.tensor.clone(), mask.tensor.clone());
-        Ok(self.push(y, [w, mask], move |[w, mask], dy| {
+        Ok(self.push("mask", y, [w, mask], move |[w, mask], dy| {
             let mut parts = Vec::with_capacity(2);
             if mask.is_some() {
                 parts.push((mask, scale::backward_mask(&ws, &dy)?));

@@ -48,12 +48,17 @@ pub struct Steps<'a, 'w> {
 }
 
 /// The loss is no longer a finite number.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[error("{of}: the loss became {loss} at step {step}; a lower learning_rate or a clip_norm helps")]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error(
+    "{of}: the loss became {loss} at step {step}{}; a lower learning_rate or a clip_norm helps",
+    fault.as_ref().map(|fault| format!(" ({fault})")).unwrap_or_default()
+)]
 pub struct Diverged {
     pub of: &'static str,
     pub loss: f64,
     pub step: u64,
+    /// See [`Step::fault`].
+    pub fault: Option<String>,
 }
 
 /// Stops a loop whose loss is not a finite number.
@@ -61,7 +66,7 @@ pub struct Diverged {
 /// # Errors
 /// When the loss is not finite.
 pub fn ensure_finite(loss: f64, of: &'static str, step: u64) -> Result<(), Diverged> {
-    if loss.is_finite() { Ok(()) } else { Err(Diverged { of, loss, step }) }
+    if loss.is_finite() { Ok(()) } else { Err(Diverged { of, loss, step, fault: None }) }
 }
 
 impl<'a, 'w> Steps<'a, 'w> {
@@ -102,8 +107,9 @@ impl<'a, 'w> Steps<'a, 'w> {
         step: impl FnOnce(u64, f64) -> Result<Step>,
     ) -> Result<()> {
         let (number, rate, start) = (self.done, self.rate(), Instant::now());
-        let Step { result, .. } = step(number, rate)?;
-        ensure_finite(result.loss, self.names.of, number)?;
+        let Step { result, fault, .. } = step(number, rate)?;
+        ensure_finite(result.loss, self.names.of, number)
+            .map_err(|diverged| Diverged { fault, ..diverged })?;
         mean.add(&result, images);
         let metrics = [
             (self.names.loss, result.loss),

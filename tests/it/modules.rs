@@ -29,6 +29,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("cost", &["recipe", "space", "tiling"]),
     ("ops", &["memory", "recipe", "space", "tiling"]),
     ("checkpoint", &["hex", "ops", "record"]),
+    ("artifacts", &["checkpoint"]),
     ("monitor", &["checkpoint", "env", "memory", "progress", "record"]),
     ("tape", &["memory", "ops", "space"]),
     ("nn", &["hex", "ops", "recipe", "rng", "space", "tape"]),
@@ -70,7 +71,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("manifest", &["cost", "document", "recipe", "space"]),
-    ("store", &["checkpoint", "env", "hex", "record", "space", "text"]),
+    ("store", &["artifacts", "checkpoint", "env", "hex", "record", "space", "text"]),
     ("compare", &["record", "store", "text"]),
     (
         "bench",
@@ -82,6 +83,7 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "runner",
         &[
+            "artifacts",
             "checkpoint",
             "cost",
             "data",
@@ -127,6 +129,7 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "cmd",
         &[
+            "artifacts",
             "bench",
             "checkpoint",
             "child",

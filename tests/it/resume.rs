@@ -122,7 +122,7 @@ fn a_stopped_run_leaves_a_checkpoint_within_seconds_and_is_resumed_by_its_number
     assert_eq!(running.wait().code(), Some(130));
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let checkpoints = folder.path().join("stopped.db.checkpoints/1");
-    assert!(checkpoints.join("000001.safetensors").is_file());
+    assert!(checkpoints.join("1-000001.safetensors").is_file());
 
     // The same again does not start over, and the other settings are another run.
     let again = json_of(short("run", &stopped));

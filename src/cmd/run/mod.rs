@@ -124,7 +124,7 @@ pub struct ExecutionArgs {
     checkpoint_minutes: Duration,
     /// Stop after the first run that fails.
     #[arg(long)]
-    fail_fast: bool,
+    pub fail_fast: bool,
     /// Do not keep the trained weights, only their hash.
     #[arg(long)]
     discard_weights: bool,
@@ -205,6 +205,7 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
             again_up_to: own.again_up_to.max(args.again_up_to),
             fresh_up_to: own.fresh_up_to.max(args.fresh_up_to),
             failed_before: args.failed_before.unwrap_or(own.failed_before),
+            ..own
         }))
     };
     Executor::new(&args.execution, database, data)?.execute(&manifests, &which)
@@ -217,15 +218,21 @@ fn run_jobs(
     database: &Path,
     data: &DataFolder,
 ) -> Result<Ending> {
-    manifests.iter().try_for_each(runner::check_budget)?;
     let runs = manifests.iter().flat_map(runner::plans).count();
     let jobs = usize::from(args.jobs).min(runs);
     let threads = args.execution.threads.map_or_else(repro::env::cores, usize::from);
+    let each = (threads / jobs).max(1);
+    let device = args.execution.device.open()?;
+    let memory = |manifest| check_memory(manifest, &args.execution, data, &device, (each, jobs));
+    let mut memory = manifests.iter().map(memory).collect::<Result<Vec<_>>>()?;
+    memory.dedup();
     let store = open(database)?;
     let output = Output::new(args.execution.json);
     output.text(check::overviews(manifests));
-    let each = text::plural((threads / jobs).max(1), "thread");
-    output.text(format_args!("  jobs    {jobs}, with {each} each"));
+    output.text(format_args!("  jobs    {jobs}, with {} each", text::plural(each, "thread")));
+    for memory in memory {
+        output.text(format_args!("  memory  {memory}"));
+    }
     output.text(format_args!("  into    {}\n", database.display()));
     let stop = signals::stop_flag().context("cannot handle signals")?;
     let mut data_root = PathBuf::new();
@@ -282,7 +289,8 @@ impl<'a> Executor<'a> {
     ) -> Result<Ending> {
         let mut memory = Vec::new();
         for manifest in manifests {
-            memory.push(self.check_memory(manifest)?);
+            let machine = (self.threads, 1);
+            memory.push(check_memory(manifest, self.args, self.data, &self.device, machine)?);
         }
         let store = open(self.database)?;
         let output = Output::new(self.args.json);
@@ -322,18 +330,6 @@ impl<'a> Executor<'a> {
         Ok(if ending == Ending::Done && output.failed() { Ending::Failed } else { ending })
     }
 
-    /// Describes the memory that the runs need.
-    fn check_memory(&self, manifest: &Manifest) -> Result<String> {
-        runner::check_budget(manifest)?;
-        let (threads, force) = (self.threads, self.args.force);
-        let decoding = match self.data.root_for(&manifest.data) {
-            Ok(root) => repro::data::decoding_bytes(&manifest.data, &root, threads),
-            Err(_) => 0,
-        };
-        let machine = Machine { threads, device: &self.device, force, decoding };
-        preflight::check(manifest, machine)
-    }
-
     fn describe(&self, manifests: &[Manifest], memory: &[String], output: &Output) {
         let Some(manifest) = manifests.first() else { return };
         output.text(check::overviews(manifests));
@@ -351,8 +347,29 @@ impl<'a> Executor<'a> {
         for memory in memory {
             output.text(format_args!("  memory  {memory}"));
         }
+        let largest = manifests.iter().map(runner::largest_checkpoint).max().unwrap_or(0);
+        let largest = text::bytes(largest);
+        output
+            .text(format_args!("  resume  checkpoints of up to {largest}, the last two are kept"));
         output.text(format_args!("  into    {}\n", self.database.display()));
     }
+}
+
+/// Describes the memory that the runs need in so many processes, each with so many threads.
+fn check_memory(
+    manifest: &Manifest,
+    args: &ExecutionArgs,
+    data: &DataFolder,
+    device: &Device,
+    (threads, processes): (usize, usize),
+) -> Result<String> {
+    runner::check_budget(manifest)?;
+    let decoding = match data.root_for(&manifest.data) {
+        Ok(root) => repro::data::decoding_bytes(&manifest.data, &root, threads),
+        Err(_) => 0,
+    };
+    let (force, processes) = (args.force, processes as u64);
+    preflight::check(manifest, Machine { threads, device, force, decoding, processes })
 }
 
 /// The table of results, with warnings and the next commands.

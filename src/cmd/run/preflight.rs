@@ -19,6 +19,8 @@ pub struct Machine<'a> {
     pub force: bool,
     /// Bytes that decoding the largest images takes.
     pub decoding: u64,
+    /// Processes that run at once, each with so many threads.
+    pub processes: u64,
 }
 
 /// Describes the memory that the runs need.
@@ -35,16 +37,27 @@ pub fn check(manifest: &Manifest, machine: Machine<'_>) -> Result<String> {
         Backend::EmulatedGpu | Backend::Gpu => need,
     };
     let (free, of) = free_memory(machine.device)?;
-    let about = text::bytes(need.taken(need.bytes));
-    let Some(free) = free else { return Ok(format!("about {about} for {}", need.subject())) };
-    let fits = need.taken(need.bytes) <= free;
+    let taken = need.taken(need.bytes);
+    let each = match machine.processes {
+        1 => String::new(),
+        processes => format!(" in each of {processes} processes"),
+    };
+    let about = format!("about {} for {}{each}", text::bytes(taken), need.subject());
+    let Some(free) = free else { return Ok(about) };
+    let fits = taken.saturating_mul(machine.processes) <= free;
     if !fits && !machine.force {
-        let refusal = refusal(&need, &manifest.space.name, (free, of));
+        let refusal = match free / taken {
+            0 => refusal(&need, &manifest.space.name, (free, of)),
+            processes => format!(
+                "it needs {about}, but only {} of {of} are free; use --jobs {processes}, or --force to \
+                 skip this check",
+                text::bytes(free)
+            ),
+        };
         bail!("{}: {refusal}", manifest.path.display());
     }
     let warning = if fits { "" } else { ": the runs may fail" };
-    let free = text::bytes(free);
-    Ok(format!("about {about} for {}, {free} are free{warning}", need.subject()))
+    Ok(format!("{about}, {} are free{warning}", text::bytes(free)))
 }
 
 /// Why the runs do not start, and what needs less memory.

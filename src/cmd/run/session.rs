@@ -22,8 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often runs of other processes are looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How often runs of other processes are checked.
+const CHECK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What all runs of one command share.
 pub struct Session<'a> {
@@ -66,7 +66,7 @@ pub struct Runs {
 
 impl Session<'_> {
     /// Executes all runs that are left, even after a failed one, and waits for those that other processes
-    /// execute: should one of these die, its runs are continued here.
+    /// execute. If one of these dies, its runs are continued here.
     ///
     /// # Errors
     /// When the database cannot be used.
@@ -81,7 +81,7 @@ impl Session<'_> {
         let mut left: Vec<(usize, bool)> = (0..plans.len()).map(|i| (i, false)).collect();
         while !left.is_empty() {
             let mut elsewhere = Vec::new();
-            for (at, &(i, is_told)) in left.iter().enumerate() {
+            for (at, &(i, is_known)) in left.iter().enumerate() {
                 if self.stop.load(Ordering::Relaxed) {
                     runs.ending = Ending::Interrupted;
                     return Ok(runs);
@@ -90,7 +90,7 @@ impl Session<'_> {
                 let remaining = left[at..].iter().map(|(i, _)| name(*i));
                 let remaining = estimate.remaining(remaining);
                 let start = Instant::now();
-                match self.execute_one(plans[i], (i + 1, plans.len()), remaining, is_told)? {
+                match self.execute_one(plans[i], (i + 1, plans.len()), remaining, is_known)? {
                     Executed::Here(row, ending) => {
                         runs.rows.push(*row);
                         match ending {
@@ -114,7 +114,7 @@ impl Session<'_> {
                 }
             }
             if !elsewhere.is_empty() {
-                thread::sleep(LOOK_AGAIN);
+                thread::sleep(CHECK_AGAIN);
             }
             left = elsewhere;
         }
@@ -129,7 +129,7 @@ impl Session<'_> {
         plan: RunPlan<'_>,
         (number, of): (usize, usize),
         remaining: Option<f64>,
-        is_told: bool,
+        is_known: bool,
     ) -> Result<Executed> {
         let run = plan.record(&self.command, &self.environment);
         let what = format!("({number} of {of}): {}, seed {}", run.method, run.seed);
@@ -141,7 +141,7 @@ impl Session<'_> {
             Acquired::Ours(key) => key,
             Acquired::Finished(id) => {
                 // Killed after its last transaction, it may have left some.
-                let _ = self.store.checkpoints(id).remove();
+                let _ = self.store.files_of(id).checkpoints().remove();
                 say(format_args!("run {id} {what} is finished already (--again repeats it)"));
                 let row = self.store.run(id)?;
                 self.output.json(&Summary::of(&row))?;
@@ -153,13 +153,14 @@ impl Session<'_> {
                 return Ok(Executed::Here(Box::new(row), Ending::Failed));
             }
             Acquired::Running { run: id, pid } => {
-                if !is_told {
+                if !is_known {
                     say(format_args!("run {id} {what} is executed by process {pid}"));
                 }
                 return Ok(Executed::Elsewhere);
             }
         };
-        let (folder, remaining) = (self.store.checkpoints(key.run), remaining.map(text::duration));
+        let (files, remaining) = (self.store.files_of(key.run), remaining.map(text::duration));
+        let folder = files.checkpoints();
         let remaining = remaining.map(|s| format!("; about {s} remaining")).unwrap_or_default();
         let checkpoint = match self.continued(key, &folder, &format!("{what}{remaining}")) {
             Ok(checkpoint) => checkpoint,
@@ -178,13 +179,14 @@ impl Session<'_> {
         self.display.clear();
         let result = result.and_then(|outcome| {
             if !self.rules.discard_weights {
-                runner::save_weights(&outcome, self.store.file(), key.run)?;
+                runner::save_weights(&outcome, files)?;
             }
             Ok(outcome.result)
         });
         let ends = Ends { store: self.store, output: self.output };
-        let (row, ending) =
+        let concluded =
             ends.conclude(&run, recorder, result, |recorder, result| recorder.finish(&result))?;
+        let Some((row, ending)) = concluded else { return Ok(Executed::Elsewhere) };
         if ending == Ending::Done
             && let Err(error) = folder.remove()
         {
@@ -221,19 +223,21 @@ impl Session<'_> {
             return Ok(None);
         }
         // After an error, which may pass, checkpoints and measurements stay as they are.
-        let loaded = folder.load(self.device).with_context(|| {
-            format!("no checkpoint of run {id} can be read; --fresh starts over")
-        })?;
-        let Some(Loaded { checkpoint, problems }) = loaded else {
+        let known = self.store.known_checkpoints(key)?;
+        let Loaded { checkpoint, problems } =
+            folder.load(self.device, |id| known.contains(id)).with_context(|| {
+                format!("no checkpoint of run {id} can be read; --fresh starts over")
+            })?;
+        for problem in problems {
+            say(format_args!("warning: {problem}; it is not used"));
+        }
+        if let Some(Checkpoint { id: from, .. }) = &checkpoint {
+            say(format_args!("run {id} {what}: continues from checkpoint {from}"));
+        } else {
             folder.remove()?;
             say(format_args!("run {id} {what}: starts over, since it has no checkpoint"));
-            return Ok(None);
-        };
-        for problem in problems {
-            say(format_args!("warning: {problem}; the checkpoint before it is used"));
         }
-        say(format_args!("run {id} {what}: continues from checkpoint {}", checkpoint.number));
-        Ok(Some(checkpoint))
+        Ok(checkpoint)
     }
 }
 

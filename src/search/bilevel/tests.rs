@@ -40,7 +40,7 @@ impl Relaxation for Fake {
     fn weight_step(&mut self, batch: &Batch, step: u64, tau: f64, rate: f64) -> Result<Step> {
         let images = first_pixels(batch);
         self.calls.push(Call::Weights { images, step, tau, rate });
-        Ok(Step { result: result(), seconds: StepSeconds::default() })
+        Ok(Step { result: result(), seconds: StepSeconds::default(), fault: None })
     }
 
     fn alpha_step(

@@ -152,7 +152,7 @@ fn a_database_of_the_first_version_is_migrated() {
     // `cost.macs` is no metric any more: it is a column of the architecture.
     let loss = Measurement { metric: Metric::SEARCH_LOSS, step: 0, value: 2.5 };
     assert_eq!(store.measurements(1).unwrap(), [loss]);
-    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 8);
+    assert_eq!(value::<i64>(&path, "SELECT count(*) FROM _sqlx_migrations"), 9);
     let mut recorder = store.begin(&new_run()).unwrap();
     recorder.phase_started(Phase::Rank).unwrap();
     recorder.interrupt().unwrap();

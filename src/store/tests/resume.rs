@@ -2,15 +2,24 @@
 
 use super::*;
 use crate::checkpoint::{Checkpoint, PhaseState};
+use crate::record::{CheckpointId, KnownCheckpoints};
 
-const RULES: AcquireRules =
-    AcquireRules { again_up_to: 0, fresh_up_to: 0, failed_before: f64::INFINITY };
+const RULES: AcquireRules = AcquireRules {
+    again_up_to: 0,
+    fresh_up_to: 0,
+    failed_before: f64::INFINITY,
+    on_this_machine: false,
+};
 
 fn ours(acquired: Acquired) -> AttemptKey {
     match acquired {
         Acquired::Ours(key) => key,
         other => panic!("{other:?}"),
     }
+}
+
+fn id(attempt: u32, count: u32) -> CheckpointId {
+    CheckpointId { attempt, count }
 }
 
 fn result() -> FinalResult {
@@ -49,9 +58,14 @@ fn a_run_has_one_owner_at_a_time() {
     let mut of_another_revision = run.clone();
     of_another_revision.environment.git_revision = Some("f00".into());
     assert_eq!(ours(store.acquire(&of_another_revision, RULES).unwrap()).run, 5);
+    let mut with_more_threads = run.clone();
+    with_more_threads.environment.threads += 1;
+    let on_this_machine = AcquireRules { on_this_machine: true, ..RULES };
+    assert_eq!(store.acquire(&with_more_threads, RULES).unwrap(), Acquired::Finished(2));
+    assert_eq!(ours(store.acquire(&with_more_threads, on_this_machine).unwrap()).run, 6);
     let mut on_a_gpu = run.clone();
     on_a_gpu.environment.device = "cuda:0".into();
-    assert_eq!(ours(store.acquire(&on_a_gpu, RULES).unwrap()).run, 6);
+    assert_eq!(ours(store.acquire(&on_a_gpu, RULES).unwrap()).run, 7);
 }
 
 #[test]
@@ -64,6 +78,75 @@ fn a_killed_owner_is_replaced() {
     assert_eq!((key.run, key.number), (1, 2));
     let status: String = value(&path, "SELECT status FROM attempts WHERE number = 1");
     assert_eq!(status, "interrupted");
+}
+
+/// Lets another machine's process that is silent execute the run.
+fn make_silent(path: &Path) {
+    sql(path, "UPDATE attempts SET process_table = 'elsewhere', heartbeat_at = heartbeat_at - 90");
+}
+
+#[test]
+fn an_attempt_that_was_replaced_writes_nothing() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    let replaced = |error: &anyhow::Error| {
+        matches!(error.downcast_ref(), Some(StoreError::Replaced { id: 1 }))
+    };
+    let mut first = store.begin(&new_run()).unwrap();
+    first.phase_started(Phase::Search).unwrap();
+    make_silent(&path);
+    let key = ours(store.acquire(&new_run(), RULES).unwrap());
+    assert_eq!(key.number, 2);
+    // It wakes up before, and after, the other one has started to record.
+    assert!(replaced(&first.mark().unwrap_err()));
+    let mut second = store.record(key, None).unwrap();
+    second.phase_started(Phase::Search).unwrap();
+    assert!(replaced(&first.phase_finished(Phase::Search, PhaseUsage::default()).unwrap_err()));
+    assert!(replaced(&first.finish(&result()).unwrap_err().into()));
+    second.measure(0, &[(Metric::SEARCH_STEP_LOSS, 3.0)]).unwrap();
+    second.phase_finished(Phase::Search, PhaseUsage::default()).unwrap();
+    second.finish(&result()).unwrap();
+    assert_eq!(measured(&store), [(0, 3.0)]);
+    let statuses: Vec<RunStatus> =
+        store.attempts(1).unwrap().iter().map(|attempt| attempt.status).collect();
+    assert_eq!(statuses, [RunStatus::Interrupted, RunStatus::Finished]);
+    assert_eq!(store.problems().unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn an_attempt_that_was_replaced_before_it_recorded_takes_over_nothing() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    store.begin(&new_run()).unwrap().interrupt().unwrap();
+    let second = ours(store.acquire(&new_run(), RULES).unwrap());
+    make_silent(&path);
+    let third = ours(store.acquire(&new_run(), RULES).unwrap());
+    assert_eq!((second.number, third.number), (2, 3));
+    let error = store.record(second, None).unwrap_err();
+    assert_eq!(error, StoreError::Replaced { id: 1 });
+    // What the first one recorded is what the third one continues.
+    let known = KnownCheckpoints { attempt: 1, from: id(0, 0), last: id(0, 0) };
+    assert_eq!(store.known_checkpoints(third).unwrap(), known);
+}
+
+#[test]
+fn the_database_knows_the_checkpoints_whose_measurements_it_has() {
+    let (_folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    let mut first = store.begin(&new_run()).unwrap();
+    (1..4).for_each(|count| assert_eq!(first.mark().unwrap(), Some(id(1, count))));
+    first.interrupt().unwrap();
+    let key = ours(store.acquire(&new_run(), RULES).unwrap());
+    let known = store.known_checkpoints(key).unwrap();
+    assert_eq!(known, KnownCheckpoints { attempt: 1, from: id(0, 0), last: id(1, 3) });
+    let checkpoint = Checkpoint { id: id(1, 2), ..Checkpoint::default() };
+    store.record(key, Some(&checkpoint)).unwrap().mark().unwrap();
+    // An attempt that ends before it records changes nothing.
+    let key = ours(store.acquire(&new_run(), RULES).unwrap());
+    store.fail(key, "no reason").unwrap();
+    let key = ours(store.acquire(&new_run(), RULES).unwrap());
+    let known = store.known_checkpoints(key).unwrap();
+    assert_eq!(known, KnownCheckpoints { attempt: 2, from: id(1, 2), last: id(2, 1) });
 }
 
 fn measured(store: &Store) -> Vec<(u64, f64)> {
@@ -87,21 +170,21 @@ fn a_resumed_attempt_has_what_was_measured_before_its_checkpoint() {
         recorder.measure(step, &[(Metric::SEARCH_STEP_LOSS, step as f64)]).unwrap();
     };
     (0..3).for_each(|step| measure(&mut first, step));
-    assert_eq!(first.mark().unwrap(), Some(1));
+    assert_eq!(first.mark().unwrap(), Some(id(1, 1)));
     (3..5).for_each(|step| measure(&mut first, step));
-    assert_eq!(first.mark().unwrap(), Some(2));
+    assert_eq!(first.mark().unwrap(), Some(id(1, 2)));
     (5..8).for_each(|step| measure(&mut first, step));
     first.interrupt().unwrap();
     assert_eq!(measured(&store).len(), 8);
 
     let phases = vec![phase(Phase::Data, true), phase(Phase::Search, false)];
-    let mut checkpoint = Checkpoint { number: 2, phases, ..Checkpoint::default() };
+    let mut checkpoint = Checkpoint { id: id(1, 2), phases, ..Checkpoint::default() };
     let key = ours(store.acquire(&new_run(), RULES).unwrap());
     let mut second = store.record(key, Some(&checkpoint)).unwrap();
     assert_eq!(measured(&store).len(), 5);
     // Step 5 is measured again, and is not a second one.
     measure(&mut second, 5);
-    assert_eq!(second.mark().unwrap(), Some(3));
+    assert_eq!(second.mark().unwrap(), Some(id(2, 1)));
     second.phase_finished(Phase::Search, PhaseUsage::default()).unwrap();
     second.interrupt().unwrap();
     assert_eq!(measured(&store), (0..6).map(|step| (step, step as f64)).collect::<Vec<_>>());
@@ -109,7 +192,7 @@ fn a_resumed_attempt_has_what_was_measured_before_its_checkpoint() {
     assert_eq!((run.attempt, run.usage(Phase::Data).unwrap().seconds), (2, 2.0));
 
     // The checkpoint before it, as when the newest is damaged.
-    checkpoint.number = 1;
+    checkpoint.id = id(1, 1);
     let key = ours(store.acquire(&new_run(), RULES).unwrap());
     drop(store.record(key, Some(&checkpoint)).unwrap());
     assert_eq!(measured(&store).len(), 3);
@@ -121,7 +204,7 @@ fn a_resumed_attempt_has_what_was_measured_before_its_checkpoint() {
     let attempts: i64 = value(&path, "SELECT count(*) FROM attempts");
     assert_eq!(attempts, 4);
     let from: i64 = value(&path, "SELECT from_checkpoint FROM attempts WHERE number = 2");
-    assert_eq!(from, 2);
+    assert_eq!(CheckpointId::from_number(from.cast_unsigned()), id(1, 2));
 }
 
 #[test]
@@ -132,7 +215,8 @@ fn a_resumed_attempt_has_the_architecture_of_its_checkpoint() {
     let mut first = store.begin(&new_run()).unwrap();
     first.architecture(&found).unwrap();
     first.interrupt().unwrap();
-    let mut checkpoint = Checkpoint { number: 1, has_architecture: true, ..Checkpoint::default() };
+    let mut checkpoint =
+        Checkpoint { id: id(1, 1), has_architecture: true, ..Checkpoint::default() };
     let take_over = |checkpoint: &Checkpoint| {
         let key = ours(store.acquire(&new_run(), RULES).unwrap());
         drop(store.record(key, Some(checkpoint)).unwrap());

@@ -8,7 +8,7 @@ use repro::data;
 use repro::monitor::{Checkpoints, Monitor};
 use repro::progress::Quiet;
 use repro::recipe::{Method, MethodName, SearchConfig};
-use repro::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture, Work};
+use repro::record::{Metric, Recorder, Work};
 use repro::rng::Seed;
 use repro::search::{SearchData, SearchOutcome, search};
 use std::collections::BTreeMap;
@@ -24,15 +24,6 @@ impl Recorder for Log {
         for (metric, value) in metrics {
             self.0.entry(*metric).or_default().push(*value);
         }
-        Ok(())
-    }
-    fn phase_started(&mut self, _: Phase) -> Result<()> {
-        Ok(())
-    }
-    fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> Result<()> {
-        Ok(())
-    }
-    fn architecture(&mut self, _: &SearchedArchitecture) -> Result<()> {
         Ok(())
     }
 }

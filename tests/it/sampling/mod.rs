@@ -13,7 +13,7 @@ use repro::manifest::{self, Manifest, Overrides};
 use repro::monitor::{Checkpoints, Monitor};
 use repro::progress::Quiet;
 use repro::recipe::{Budget, DatasetName, Objective};
-use repro::record::{Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture};
+use repro::record::{Metric, Recorder};
 use repro::rng::Seed;
 use repro::search::{SearchData, SearchOutcome, search};
 use repro::space::{BlockDecision, Decisions, SearchSpace, load_space};
@@ -91,15 +91,6 @@ impl Recorder for Log {
         for (metric, value) in metrics {
             self.0.entry(*metric).or_default().push(*value);
         }
-        Ok(())
-    }
-    fn phase_started(&mut self, _: Phase) -> anyhow::Result<()> {
-        Ok(())
-    }
-    fn phase_finished(&mut self, _: Phase, _: PhaseUsage) -> anyhow::Result<()> {
-        Ok(())
-    }
-    fn architecture(&mut self, _: &SearchedArchitecture) -> anyhow::Result<()> {
         Ok(())
     }
 }

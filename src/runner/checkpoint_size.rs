@@ -1,0 +1,24 @@
+//! How large the checkpoints of a manifest's runs become.
+
+use crate::cost::{self, Footprint, StepSetting};
+use crate::manifest::Manifest;
+
+/// Bytes of the largest checkpoint of all runs: weights, running statistics and velocities. The rest is a few
+/// kilobytes.
+#[must_use]
+pub fn largest_checkpoint(manifest: &Manifest) -> u64 {
+    let (space, train) = (&manifest.space, &manifest.train);
+    // Neither the batch nor the number of threads matters.
+    let setting = StepSetting::on_cpu(1, 1, train.recompute);
+    let state = |step: &Footprint| step.weights + step.optimizer;
+    let training = cost::largest_network_step(space, setting);
+    let of_search = manifest.methods.iter().map(|method| {
+        let search = state(&cost::search_step(space, method.name(), setting));
+        // Networks that are ranked are trained on their own beside the weights of the search.
+        let ranked = manifest.rank_correlation.map_or(0, |_| state(&training));
+        search + ranked
+    });
+    let earlier = (train.repeats as u64).saturating_sub(1) * training.weights;
+    let training = state(&training) + earlier;
+    of_search.max().unwrap_or(0).max(training)
+}
