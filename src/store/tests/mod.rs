@@ -105,7 +105,7 @@ fn a_database_of_a_newer_program_is_refused() {
         error.to_string(),
         format!(
             "{} was written by a newer version of this program: its tables are at migration 99, \
-             this version knows 8; use the newer program, or name another database",
+             this version knows 9; use the newer program, or name another database",
             path.display()
         )
     );
