@@ -108,7 +108,8 @@ impl RunPlan<'_> {
         let seed = Seed(self.seed).child("rank");
         // With running statistics, like the derived network of the run.
         let (dataset, images) = (&prepared.dataset, (&[][..], &prepared.validation[..]));
-        let scorer = &Scorer::new(dataset, images, 1, 0, device)?;
+        let size = self.manifest.train.batch_size;
+        let scorer = &Scorer::new(dataset, images, size, 0, device)?;
         let trial = Trial {
             dataset,
             images: &prepared.train,

@@ -144,8 +144,8 @@ fn ranking_scores_and_trains_as_described() {
             cut.net.forward(&mut pass, &batch.unwrap().xs).unwrap();
         }
         let of = |net, params, images: &[usize]| {
-            let split = &dataset.train;
-            train::evaluate(net, params, dataset, split, images.to_vec(), &stop).unwrap().top1
+            let images = (&dataset.train, images.to_vec());
+            train::evaluate(net, params, dataset, images, size, &stop).unwrap().top1
         };
         shared.push(of(&cut.net, &cut.params, split_at.1));
         let seed = Seed(plan.seed).child("rank").child(&format!("train/{i}"));

@@ -80,8 +80,10 @@ impl RunPlan<'_> {
         })?;
         let scores = monitor.phase(Phase::Test, |monitor| {
             let mut work = Work::default();
-            let scores: Result<Vec<Score>> =
-                all.iter().map(|t| test(t, arch, prepared, &mut work, monitor.stop)).collect();
+            let scores: Result<Vec<Score>> = all
+                .iter()
+                .map(|trained| self.test(trained, arch, prepared, &mut work, monitor.stop))
+                .collect();
             if scores.is_err() && monitor.check_stop().is_err() {
                 monitor.checkpoint_between()?;
             }
@@ -159,6 +161,21 @@ impl RunPlan<'_> {
         work.add_inference(macs, self.manifest.train.epochs * prepared.validation.len());
         Ok(Trained { net, params })
     }
+
+    fn test(
+        &self,
+        trained: &Trained,
+        arch: &ArchSpec,
+        prepared: &Prepared,
+        work: &mut Work,
+        stop: &AtomicBool,
+    ) -> Result<Score> {
+        let (dataset, test) = (&prepared.dataset, &prepared.dataset.test);
+        let images: Vec<usize> = (0..test.len()).collect();
+        work.add_inference(cost::count(arch).macs, images.len());
+        let size = self.manifest.train.batch_size;
+        train::evaluate(&trained.net, &trained.params, dataset, (test, images), size, stop)
+    }
 }
 
 /// Later checkpoints have these trained networks.
@@ -176,19 +193,6 @@ fn keep(all: &[Trained], work: &Work, monitor: &mut Monitor<'_>) -> Result<()> {
 fn repeat_seed(run: Seed, repeat: usize) -> Seed {
     let seed = run.child("train");
     if repeat == 0 { seed } else { seed.child(&format!("repeat/{repeat}")) }
-}
-
-fn test(
-    trained: &Trained,
-    arch: &ArchSpec,
-    prepared: &Prepared,
-    work: &mut Work,
-    stop: &AtomicBool,
-) -> Result<Score> {
-    let images: Vec<usize> = (0..prepared.dataset.test.len()).collect();
-    work.add_inference(cost::count(arch).macs, images.len());
-    let (dataset, test) = (&prepared.dataset, &prepared.dataset.test);
-    train::evaluate(&trained.net, &trained.params, dataset, test, images, stop)
 }
 
 /// The hash itself where there is one, otherwise the SHA-256 of all hashes joined as text.

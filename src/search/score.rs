@@ -23,6 +23,7 @@ pub struct Scorer<'a> {
     /// Images of the weight split without augmentation, the same for every network.
     calibration: Vec<Batch>,
     held_out: Vec<usize>,
+    batch_size: usize,
 }
 
 impl<'a> Scorer<'a> {
@@ -41,7 +42,7 @@ impl<'a> Scorer<'a> {
         let images = weights[..weights.len().min(batches * batch_size)].to_vec();
         let loader = Loader::evaluation(dataset, &dataset.train, images, batch_size).on(device);
         let calibration = loader.epoch(0).collect::<Result<_, _>>()?;
-        Ok(Self { dataset, calibration, held_out: held_out.to_vec() })
+        Ok(Self { dataset, calibration, held_out: held_out.to_vec(), batch_size })
     }
 
     /// The score of the network of these `decisions`; adds its compute to `work`.
@@ -80,8 +81,8 @@ impl<'a> Scorer<'a> {
         }
         let calibrating: usize = self.calibration.iter().map(|batch| batch.labels.len()).sum();
         work.add_inference(macs, calibrating + self.held_out.len());
-        let split = &self.dataset.train;
-        train::evaluate(net, params, self.dataset, split, self.held_out.clone(), stop)
+        let images = (&self.dataset.train, self.held_out.clone());
+        train::evaluate(net, params, self.dataset, images, self.batch_size, stop)
     }
 }
 

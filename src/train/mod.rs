@@ -15,6 +15,7 @@ use crate::data::{Batch, Dataset, Loader, Split, prefetched};
 use crate::monitor::{Interrupted, Monitor};
 use crate::net::Network;
 use crate::nn::Params;
+use crate::ops::gpu;
 use crate::ops::loss::{BatchLoss, cross_entropy};
 use crate::recipe::TrainConfig;
 use crate::record::Metric;
@@ -24,7 +25,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Images per evaluation batch.
+/// Images per evaluation batch on the CPU.
 const EVALUATION_BATCH: usize = 200;
 
 /// How well a network does on some images.
@@ -132,7 +133,9 @@ impl Learner for NetworkLearner<'_> {
         ];
         if !validation.is_empty() {
             let (split, images) = (&dataset.train, validation.to_vec());
-            let score = evaluate(net, self.params, dataset, split, images, monitor.stop)?;
+            let of_images = (split, images);
+            let size = self.training.config.batch_size;
+            let score = evaluate(net, self.params, dataset, of_images, size, monitor.stop)?;
             metrics.push((Metric::VALIDATION_LOSS, score.loss));
             metrics.push((Metric::VALIDATION_TOP1, score.top1));
         }
@@ -172,7 +175,8 @@ pub fn restore_weights(stage: &Stage, params: &mut Params) -> Result<()> {
     Ok(())
 }
 
-/// Scores `net` on the images `indices` of `split`, with running batch norm statistics.
+/// Scores `net` on the images `indices` of `split`, with running batch norm statistics. A GPU, whose memory is
+/// checked for training steps, takes `batch_size` images at once, as these do.
 ///
 /// # Errors
 /// When an operator fails, or with [`Interrupted`] when `stop` is set.
@@ -180,12 +184,13 @@ pub fn evaluate(
     net: &Network,
     params: &Params,
     dataset: &Dataset,
-    split: &Split,
-    indices: Vec<usize>,
+    (split, indices): (&Split, Vec<usize>),
+    batch_size: usize,
     stop: &AtomicBool,
 ) -> Result<Score> {
     let device = params.device().clone();
-    let loader = Loader::evaluation(dataset, split, indices, EVALUATION_BATCH).on(&device);
+    let size = if gpu::in_use(&device)? { batch_size } else { EVALUATION_BATCH };
+    let loader = Loader::evaluation(dataset, split, indices, size).on(&device);
     let network = net.freeze(params)?;
     prefetched(&device, loader.epoch(0), |batches| {
         let mut mean = Mean::default();

@@ -131,8 +131,8 @@ fn scores_use_calibrated_statistics() {
         &net,
         &params,
         &dataset,
-        &dataset.train,
-        held_out.to_vec(),
+        (&dataset.train, held_out.to_vec()),
+        32,
         &AtomicBool::new(false),
     )
     .unwrap();
