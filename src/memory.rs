@@ -4,10 +4,14 @@
 //! reset between phases. The operating system's own peak (`VmHWM`) is the cross-check.
 
 mod allocator;
+#[cfg(feature = "emulator")]
+mod emulated;
 mod limits;
 mod spans;
 mod trace;
 
+#[cfg(feature = "emulator")]
+pub use emulated::{EmulatedMemory, MARK as EMULATED_MARK, UNIT as EMULATED_UNIT};
 pub use trace::{Peak, Peaks, add_scratch, begin_trace, end_trace, gradients_made, map_made};
 
 use std::cell::Cell;

@@ -122,6 +122,24 @@ pub fn gpu_part_pixels(images: usize, pixels: usize, channels: usize) -> usize {
     pixels.div_ceil(parts).clamp(64, 1024)
 }
 
+/// Bytes of which a tensor in a GPU's memory pool takes a multiple. An assumption: CUDA promises addresses
+/// that are multiples of 256 bytes or more (CUDA C++ Programming Guide, Device Memory Accesses), and not
+/// what its pools take.
+pub const GPU_POOL_UNIT: usize = 512;
+
+/// Values of the largest small upload to a GPU.
+pub const GPU_SMALL_UPLOAD: usize = 16 << 10;
+
+/// Buffers on a GPU that small uploads go through in turn. They never grow.
+pub const GPU_SMALL_SLOTS: usize = 16;
+
+/// The same for large uploads, so that one is filled while another is copied. They grow to the largest
+/// upload.
+pub const GPU_LARGE_SLOTS: usize = 2;
+
+/// Values of a tensor that one block of a GPU's update takes.
+pub const GPU_TENSOR_VALUES: usize = 1024;
+
 /// Input channels up to which a GPU's dense convolution reads its input directly, without windows.
 pub const GPU_FEW_CHANNELS: usize = 4;
 

@@ -192,7 +192,7 @@ fn training(
     length: Length,
 ) -> Result<(Samples, Footprint)> {
     let (net, mut params) = Network::of_arch(arch, seed, source.device)?;
-    let fixed = held(&params, true);
+    let fixed = held(&params, true)?;
     let config = &manifest.train;
     let mut optimizer = SgdState::new(config.optimizer, &params)?;
     let (rate, keep) = (config.optimizer.learning_rate, config.recompute);
@@ -215,7 +215,7 @@ fn evaluation(
     length: Length,
 ) -> Result<(Samples, Footprint)> {
     let (net, params) = Network::of_arch(arch, seed, source.device)?;
-    let fixed = held(&params, false);
+    let fixed = held(&params, false)?;
     let device = source.device;
     let on_gpu = gpu::in_use(device)?;
     let before = live_bytes(device)?;

@@ -7,9 +7,10 @@ use crate::nn::Params;
 use crate::ops::gpu::{self, GpuMemory, Traffic};
 use crate::recipe::Augment;
 use crate::rng::Seed;
+use crate::tiling::GPU_POOL_UNIT;
 use crate::train::StepSeconds;
 use anyhow::Result;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use std::time::Instant;
 
 /// How many steps are taken.
@@ -90,9 +91,16 @@ pub(super) fn all_images(
 }
 
 /// What a network and its optimizer always hold.
-pub(super) fn held(params: &Params, trains: bool) -> Footprint {
-    let trained = if trains { 4 * params.count() as u64 } else { 0 };
-    Footprint { weights: params.bytes(), optimizer: trained, ..Footprint::default() }
+pub(super) fn held(params: &Params, trains: bool) -> Result<Footprint> {
+    let unit = match gpu::backend(params.device())? {
+        Backend::Cpu => 1,
+        Backend::EmulatedGpu | Backend::Gpu => GPU_POOL_UNIT,
+    };
+    let bytes = |tensor: &Tensor| (4 * tensor.elem_count()).next_multiple_of(unit) as u64;
+    let weights = params.named().map(|(_, tensor)| bytes(tensor)).sum();
+    let trained = params.tensors().map(|(tensor, _)| bytes(tensor)).sum();
+    let optimizer = if trains { trained } else { 0 };
+    Ok(Footprint { weights, optimizer, ..Footprint::default() })
 }
 
 /// Whose bytes a peak is made of, of which so many are `held` always. What little layers and search
@@ -103,7 +111,7 @@ pub(super) fn owners(held: Footprint, Peak { gradients, scratch, rest }: Peak) -
     Footprint { weights, optimizer, activations: rest - weights - optimizer, gradients, scratch }
 }
 
-/// Bytes of tensors on the device; on the CPU and the emulator all that the host has allocated.
+/// Bytes of tensors on the device; on the CPU all that the host has allocated.
 pub(super) fn live_bytes(device: &Device) -> Result<u64> {
     Ok(of_gpu(device)?.map_or_else(memory::live_bytes, |memory| memory.used))
 }

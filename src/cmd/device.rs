@@ -87,7 +87,7 @@ pub fn free_memory(device: &Device) -> Result<(Option<u64>, &'static str)> {
 }
 
 /// The CPU, with the library of `REPRO_EMULATOR` between operators and tensors. `REPRO_EMULATOR_ORDER`
-/// seeds the order of threads, and `REPRO_EMULATOR_MEMORY` limits the memory in bytes.
+/// seeds the order of threads, and `REPRO_EMULATOR_MEMORY` limits the bytes of tensors.
 #[cfg(feature = "emulator")]
 fn emulated() -> Result<Device> {
     use anyhow::Context;
@@ -101,6 +101,7 @@ fn emulated() -> Result<Device> {
     let order = number("REPRO_EMULATOR_ORDER", "a whole number")?;
     let bytes = number("REPRO_EMULATOR_MEMORY", "a number of bytes")?;
     gpu::emulate(library.as_ref(), order.unwrap_or_default())?;
+    gpu::count_memory(&Device::Cpu);
     if let Some(bytes) = bytes {
         gpu::limit_memory(bytes);
     }

@@ -61,10 +61,14 @@ struct Counting;
 fn count_more(bytes: usize) {
     let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
     PEAK.fetch_max(live, Relaxed);
+    #[cfg(feature = "emulator")]
+    super::emulated::count_more(bytes);
 }
 
 fn count_less(bytes: usize) {
     LIVE.fetch_sub(bytes, Relaxed);
+    #[cfg(feature = "emulator")]
+    super::emulated::count_less(bytes);
 }
 
 // SAFETY: the layout alone decides whether a block comes from `System` or from pages of its own, so

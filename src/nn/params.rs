@@ -1,7 +1,7 @@
 //! Parameters and buffers in the order of their creation, and the forward pass that uses them.
 
 use crate::hex::hex;
-use crate::ops::gpu::{download, ones, upload, upload_rows};
+use crate::ops::gpu::{copy, download, ones, upload, upload_rows};
 use crate::ops::update;
 use crate::recipe::Recompute;
 use crate::rng::Seed;
@@ -179,7 +179,7 @@ impl Params {
         let buffers = self.buffers.iter_mut().map(|(name, tensor)| (name.as_str(), tensor));
         match params.chain(buffers).find(|(found, _)| *found == name) {
             Some((_, tensor)) if tensor.dims() == value.dims() => {
-                *tensor = value.copy()?;
+                *tensor = copy(value)?;
                 Ok(())
             }
             Some((_, tensor)) => {

@@ -21,6 +21,7 @@ use crate::cost;
 use crate::data::{Batch, Loader};
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;
+use crate::ops::gpu;
 use crate::progress::Amount;
 use crate::recipe::{Budget, Evolution, PathRange, Recompute, SearchConfig, Sgd, SharedScores};
 use crate::record::{Metric, Work};
@@ -55,7 +56,7 @@ impl Paths {
         device: &Device,
     ) -> Result<Self> {
         let weights = SharedWeights::new(space, seed, device)?;
-        let zeros = weights.params().tensors().map(|(tensor, _)| tensor.zeros_like());
+        let zeros = weights.params().tensors().map(|(tensor, _)| gpu::zeros_like(tensor));
         let velocities = zeros.collect::<candle_core::Result<_>>()?;
         Ok(Self { weights, velocities, config, recompute })
     }

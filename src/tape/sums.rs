@@ -2,6 +2,7 @@
 //! adding and scaling.
 
 use super::{Tape, Value};
+use crate::ops::gpu;
 use crate::ops::scale;
 use crate::ops::subsample::{self, Grid};
 use crate::ops::update;
@@ -56,7 +57,7 @@ impl Tape {
     pub fn add(&mut self, a: &Value, b: &Value) -> Result<Value> {
         let y = update::sum(&a.tensor, &b.tensor)?;
         // Gradients are accumulated in place, so two slots must not share a tensor.
-        Ok(self.push("sum", y, [a, b], |[a, b], dy| Ok(vec![(a, dy.copy()?), (b, dy)])))
+        Ok(self.push("sum", y, [a, b], |[a, b], dy| Ok(vec![(a, gpu::copy(&dy)?), (b, dy)])))
     }
 
     /// [`scale`]: the columns of w `[…, c]` times the mask `[c]`.

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::Stage;
 use crate::nn::Params;
+use crate::ops::gpu;
 use crate::ops::update::{SgdOperands, SgdStep};
 use crate::recipe::{Schedule, Sgd};
 use candle_core::{Result, Tensor};
@@ -32,7 +33,7 @@ impl SgdState {
     /// # Errors
     /// When the device is out of memory.
     pub fn new(config: Sgd, params: &Params) -> Result<Self> {
-        let velocities = params.tensors().map(|(tensor, _)| tensor.zeros_like());
+        let velocities = params.tensors().map(|(tensor, _)| gpu::zeros_like(tensor));
         Ok(Self { config, velocities: velocities.collect::<Result<_>>()? })
     }
 

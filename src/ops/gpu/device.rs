@@ -2,7 +2,8 @@
 
 use super::Gpu;
 use super::driver::{GpuMemory, GpuProblem, Toolkit};
-use crate::memory::{TensorMemory, count_by};
+#[cfg(any(feature = "cuda", feature = "emulator"))]
+use crate::memory::count_by;
 use candle_core::{Device, Error, Result};
 
 /// Opens GPU `number`. Kernels are compiled later, at their first use.
@@ -56,9 +57,11 @@ pub fn memory(device: &Device) -> Result<Option<GpuMemory>> {
 }
 
 /// The tensors of a GPU.
+#[cfg(feature = "cuda")]
 struct Tensors(Device);
 
-impl TensorMemory for Tensors {
+#[cfg(feature = "cuda")]
+impl crate::memory::TensorMemory for Tensors {
     fn live(&self) -> u64 {
         // An error shows in the next operator.
         memory(&self.0).ok().flatten().map_or(0, |memory| memory.used)
@@ -73,11 +76,14 @@ impl TensorMemory for Tensors {
     }
 }
 
-/// From now on, peaks of memory are those of this GPU. Changes nothing for the CPU and the emulator,
-/// whose tensors are in host memory.
+/// From now on, peaks of memory are those of this GPU, or of the emulated one. Changes nothing for the CPU.
 pub fn count_memory(device: &Device) {
-    if device.is_cuda() {
-        count_by(Box::new(Tensors(device.clone())));
+    match Gpu::of(device) {
+        #[cfg(feature = "cuda")]
+        Ok(Some(Gpu::Cuda(_))) => count_by(Box::new(Tensors(device.clone()))),
+        #[cfg(feature = "emulator")]
+        Ok(Some(Gpu::Emulated(_))) => count_by(Box::new(crate::memory::EmulatedMemory)),
+        _ => {}
     }
 }
 

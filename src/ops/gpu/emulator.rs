@@ -4,15 +4,17 @@
 
 mod gemm;
 
+use super::slots::Slots;
 use super::{Arg, GpuMemory, Launch, StructArg};
-use crate::memory;
+use crate::memory::{EMULATED_MARK, EMULATED_UNIT, EmulatedMemory, TensorMemory};
+use crate::tiling::{GPU_LARGE_SLOTS, GPU_POOL_UNIT, GPU_SMALL_SLOTS, GPU_SMALL_UPLOAD};
 use candle_core::{
     CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail,
 };
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A hash of the sources of the kernels and of the emulator, which the library was compiled with too.
 pub const SOURCES: &str = env!("REPRO_EMULATOR_SOURCES");
@@ -135,36 +137,67 @@ fn load(library: &Path) -> Result<LaunchFn> {
 /// The message of an error.
 pub(super) const OUT_OF_MEMORY: &str = "the emulator's limit of memory is reached";
 
-static MEMORY: OnceLock<u64> = OnceLock::new();
+static LIMIT: OnceLock<u64> = OnceLock::new();
 
-/// From now on, buffers of operators fail that do not fit into so many bytes, of which all bytes that
-/// this process has allocated are a part.
+/// From now on, tensors fail that do not fit into so many bytes beside all others.
 pub fn limit_memory(bytes: u64) {
-    let _ = MEMORY.set(bytes);
+    let _ = LIMIT.set(bytes);
 }
 
 /// The limit and what is used of it.
 pub(super) fn memory() -> Option<GpuMemory> {
-    let total = *MEMORY.get()?;
-    let (used, peak) = (memory::live_bytes(), memory::peak_bytes());
+    let total = *LIMIT.get()?;
+    let (used, peak) = (EmulatedMemory.live(), EmulatedMemory.peak());
     Some(GpuMemory { used, peak, reserved: used, free: total.saturating_sub(used), total })
+}
+
+const _: () = assert!(EMULATED_UNIT == GPU_POOL_UNIT);
+
+/// `len` values in memory that counts as the GPU's.
+fn values<T: Copy>(len: usize, value: T) -> Result<Vec<T>> {
+    let bytes = (len * size_of::<T>()).next_multiple_of(GPU_POOL_UNIT);
+    if memory().is_some_and(|memory| memory.free < bytes as u64) {
+        bail!("{OUT_OF_MEMORY}");
+    }
+    let mut values = Vec::with_capacity((bytes + EMULATED_MARK) / size_of::<T>());
+    values.resize(len, value);
+    Ok(values)
 }
 
 /// NaN, so that a value that no kernel has written shows.
 pub(super) fn empty(shape: Shape, dtype: DType) -> Result<Tensor> {
     let len = shape.elem_count();
-    if memory().is_some_and(|memory| memory.free < (len * dtype.size_in_bytes()) as u64) {
-        bail!("{OUT_OF_MEMORY}");
-    }
     match dtype {
-        DType::F32 => Tensor::from_vec(vec![f32::NAN; len], shape, &Device::Cpu),
-        DType::F64 => Tensor::from_vec(vec![f64::NAN; len], shape, &Device::Cpu),
+        DType::F32 => Tensor::from_vec(values(len, f32::NAN)?, shape, &Device::Cpu),
+        DType::F64 => Tensor::from_vec(values(len, f64::NAN)?, shape, &Device::Cpu),
         other => bail!("no buffer of {other:?}"),
     }
 }
 
-/// The values of a buffer, where they are. The library copies them: copies made here would count as
-/// memory of the GPU.
+/// The buffers that uploads go through on a GPU (`cuda/upload.rs`).
+struct Uploads {
+    large: Slots<Vec<f32>, GPU_LARGE_SLOTS>,
+    small: Slots<Vec<f32>, GPU_SMALL_SLOTS>,
+}
+
+static UPLOADS: Mutex<Uploads> = Mutex::new(Uploads { large: Slots::new(), small: Slots::new() });
+
+/// A tensor with these values, which go through the same buffers as on a GPU.
+pub(super) fn upload(from: &[f32], shape: Shape) -> Result<Tensor> {
+    let mut to = values(from.len(), 0.0)?;
+    let mut uploads = UPLOADS.lock().unwrap_or_else(PoisonError::into_inner);
+    let new = |len| values(len, 0.0);
+    let staged = if from.len() <= GPU_SMALL_UPLOAD {
+        uploads.small.next(GPU_SMALL_UPLOAD, new)?
+    } else {
+        uploads.large.next(from.len(), new)?
+    };
+    staged[..from.len()].copy_from_slice(from);
+    to.copy_from_slice(&staged[..from.len()]);
+    Tensor::from_vec(to, shape, &Device::Cpu)
+}
+
+/// The values of a buffer, where they are. The library copies them.
 struct Values {
     element: u8,
     count: usize,

@@ -20,6 +20,7 @@ mod emulator;
 mod launch;
 mod scratch;
 mod self_test;
+mod slots;
 mod structs;
 mod sums;
 mod tensors;
@@ -39,8 +40,8 @@ pub(super) use scratch::chunk_images;
 pub use scratch::limit_scratch;
 pub use self_test::self_test;
 pub(super) use sums::{ImageParts, Parts, divided, sum_columns, total};
-pub use tensors::ones;
-pub(super) use tensors::{Operands, TensorList};
+pub(super) use tensors::{Operands, TensorList, appended};
+pub use tensors::{copy, ones, zeros_like};
 pub use traffic::Traffic;
 pub use transfer::{Deferred, download, in_use, read, upload, upload_rows};
 

@@ -2,13 +2,14 @@
 //! take which of them. It has room for a thousand; more take several launches.
 
 use super::{Arg, Gpu, Launch, Source, StructArg, source};
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 
 const SOURCE: &Source = &source!("tensors");
 
-/// `MOST_TENSORS` and `TENSOR_VALUES` of `common.cuh`.
+/// `MOST_TENSORS` of `common.cuh`.
 const MOST_TENSORS: usize = 1000;
-const TENSOR_VALUES: usize = 1024;
+/// `TENSOR_VALUES` of `common.cuh`.
+const TENSOR_VALUES: usize = crate::tiling::GPU_TENSOR_VALUES;
 /// Bytes of `TensorEntry` and of `TensorList`.
 const ENTRY: usize = 32;
 const LIST: usize = MOST_TENSORS * ENTRY + 8;
@@ -105,11 +106,49 @@ impl<'a> TensorList<'a> {
 /// # Errors
 /// When the device is out of memory.
 pub fn ones(len: usize, device: &Device) -> Result<Tensor> {
-    let Some(gpu) = Gpu::of(device)? else { return Tensor::ones(len, DType::F32, device) };
-    let row = gpu.output(len)?;
-    let args = [Arg::Out(&row), Arg::Float(1.0), Arg::size(len)];
+    match Gpu::of(device)? {
+        None => Tensor::ones(len, DType::F32, device),
+        Some(gpu) => filled(&gpu, len, 1.0),
+    }
+}
+
+/// Zeros in the shape of a tensor.
+///
+/// # Errors
+/// When the device is out of memory.
+pub fn zeros_like(tensor: &Tensor) -> Result<Tensor> {
+    match Gpu::of(tensor.device())? {
+        None => tensor.zeros_like(),
+        Some(gpu) => filled(&gpu, tensor.shape(), 0.0),
+    }
+}
+
+fn filled(gpu: &Gpu, shape: impl Into<Shape>, value: f32) -> Result<Tensor> {
+    let tensor = gpu.output(shape)?;
+    let len = tensor.elem_count();
+    let args = [Arg::Out(&tensor), Arg::Float(value), Arg::size(len)];
     gpu.launch(&Launch::values(SOURCE, "fill_row", len), &args)?;
-    Ok(row)
+    Ok(tensor)
+}
+
+/// A copy in memory of its own.
+///
+/// # Errors
+/// When the device is out of memory.
+pub fn copy(tensor: &Tensor) -> Result<Tensor> {
+    match Gpu::of(tensor.device())? {
+        None => tensor.copy(),
+        Some(gpu) => concatenated(&gpu, &[tensor])?.reshape(tensor.shape()),
+    }
+}
+
+/// Matrices with the same number of columns, one below the other.
+///
+/// # Errors
+/// When a launch fails.
+pub(in crate::ops) fn appended(gpu: &Gpu, matrices: &[&Tensor]) -> Result<Tensor> {
+    let columns = matrices.first().map_or(Ok(0), |matrix| matrix.dim(1))?;
+    concatenated(gpu, matrices)?.reshape(((), columns))
 }
 
 /// The values of all tensors, one after the other.

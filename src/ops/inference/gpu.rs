@@ -7,13 +7,13 @@ use super::{InferenceConv, InferenceInvertedResidual, InferenceLayer};
 use crate::ops::activation::argument;
 use crate::ops::conv::{ConvGeometry, GpuConv};
 use crate::ops::depthwise::{self, Expand};
-use crate::ops::gpu::{Arg, Gpu, Launch, Source, chunk_images, source};
+use crate::ops::gpu::{Arg, Gpu, Launch, Source, chunk_images, copy, source};
 use crate::ops::host::{nhwc, rows_of};
 use crate::ops::norm::{Norm, PreActivation};
 use crate::ops::project::gpu::Projection;
 use crate::ops::project::{Operands, SqueezeExciteWeights};
 use crate::ops::subsample::{self, Grid};
-use crate::ops::{matmul, pad, pool, scale};
+use crate::ops::{matmul, pad, pool, scale, update};
 use crate::space::{Activation, conv_out};
 use candle_core::{Result, Tensor};
 
@@ -61,8 +61,8 @@ impl GpuLayer {
             InferenceLayer::Cut { width } => Self::Cut { width: *width },
             InferenceLayer::Pool => Self::Pool,
             InferenceLayer::Linear { w, bias, activation } => Self::Dense(Dense {
-                w: w.force_contiguous()?,
-                bias: bias.as_ref().map(Tensor::force_contiguous).transpose()?,
+                w: copy(w)?,
+                bias: bias.as_ref().map(copy).transpose()?,
                 activation: *activation,
                 kernel: 1,
                 stride: 1,
@@ -138,12 +138,12 @@ impl InvertedResidual {
     fn new(block: &InferenceInvertedResidual) -> Result<Self> {
         let (project, bias) = folded(&block.project, &block.project_norm)?;
         let expand = |expand: &Expand| {
-            let (w, norm) = (expand.w.force_contiguous()?, copy_of(&expand.norm)?);
+            let (w, norm) = (copy(&expand.w)?, copy_of(&expand.norm)?);
             Ok::<_, candle_core::Error>(Expand { w, norm, gram: None })
         };
         Ok(Self {
             expand: block.expand.as_ref().map(expand).transpose()?,
-            filter: block.filter.force_contiguous()?,
+            filter: copy(&block.filter)?,
             kernel: depthwise::kernel_of(&block.filter)?,
             stride: block.stride,
             norm: copy_of(&block.norm)?,
@@ -179,28 +179,29 @@ impl InvertedResidual {
 
 /// w times the scale of the batch norm, and its shift.
 fn folded(w: &Tensor, norm: &Norm) -> Result<(Tensor, Tensor)> {
-    let scale = norm.gamma.mul(&norm.inverse)?;
-    let shift = norm.beta.sub(&norm.mean.mul(&scale)?)?;
+    let scale = scale::forward(&norm.gamma, &norm.inverse)?;
+    let scaled_mean = scale::forward(&norm.mean, &scale)?;
+    let shift = update::moved(&[(&norm.beta, Some(&scaled_mean))], -1.0)?.remove(0);
     Ok((scale::forward(w, &scale)?, shift))
 }
 
 fn copy_of(norm: &Norm) -> Result<Norm> {
     Ok(Norm {
-        mean: norm.mean.force_contiguous()?,
-        inverse: norm.inverse.force_contiguous()?,
-        gamma: norm.gamma.force_contiguous()?,
-        beta: norm.beta.force_contiguous()?,
+        mean: copy(&norm.mean)?,
+        inverse: copy(&norm.inverse)?,
+        gamma: copy(&norm.gamma)?,
+        beta: copy(&norm.beta)?,
         activation: norm.activation,
     })
 }
 
 fn squeeze_excite(layers: &SqueezeExciteWeights) -> Result<SqueezeExciteWeights> {
     Ok(SqueezeExciteWeights {
-        squeeze: layers.squeeze.force_contiguous()?,
-        squeeze_bias: layers.squeeze_bias.force_contiguous()?,
-        excite: layers.excite.force_contiguous()?,
-        excite_bias: layers.excite_bias.force_contiguous()?,
-        mask: layers.mask.as_ref().map(Tensor::force_contiguous).transpose()?,
+        squeeze: copy(&layers.squeeze)?,
+        squeeze_bias: copy(&layers.squeeze_bias)?,
+        excite: copy(&layers.excite)?,
+        excite_bias: copy(&layers.excite_bias)?,
+        mask: layers.mask.as_ref().map(copy).transpose()?,
         activation: layers.activation,
     })
 }

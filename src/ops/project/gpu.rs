@@ -6,7 +6,8 @@
 use super::{Operands, ProjectGradients, Sizes, SqueezeExciteGradients, SqueezeExciteWeights};
 use crate::ops::activation::argument;
 use crate::ops::gpu::{
-    Arg, Gpu, ImageParts, Launch, Matrix, Parts, Source, chunk_images, source, sum_columns, total,
+    Arg, Gpu, ImageParts, Launch, Matrix, Parts, Source, appended, chunk_images, source,
+    sum_columns, total,
 };
 use crate::ops::host::nhwc;
 use crate::ops::norm::gpu::{finish_input_gradient, finish_sums, norm_rows};
@@ -269,7 +270,7 @@ fn product(
 fn weights(gpu: &Gpu, chunks: &[ImageRows]) -> Result<SqueezeExciteGradients> {
     let all = |row: fn(&ImageRows) -> &Tensor| match chunks {
         [only] => Ok(row(only).clone()),
-        _ => Tensor::cat(&chunks.iter().map(row).collect::<Vec<_>>(), 0),
+        _ => appended(gpu, &chunks.iter().map(row).collect::<Vec<_>>()),
     };
     let (pooled, masked) = (all(|rows| &rows.pooled)?, all(|rows| &rows.masked)?);
     let (dhidden, draw) = (all(|rows| &rows.dhidden)?, all(|rows| &rows.draw)?);

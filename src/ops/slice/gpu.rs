@@ -1,7 +1,7 @@
 //! Slices on a GPU; `slice.cu` has the kernel. candle's would upload the strides of each tensor, and the
 //! host might wait for that.
 
-use crate::ops::gpu::{Arg, Gpu, Launch, Source, source};
+use crate::ops::gpu::{self, Arg, Gpu, Launch, Source, source};
 use candle_core::{Result, Tensor, bail};
 
 const SOURCE: &Source = &source!("slice");
@@ -13,7 +13,7 @@ pub(super) fn first(gpu: &Gpu, whole: &Tensor, dims: &[usize]) -> Result<Tensor>
 }
 
 pub(super) fn with_first(gpu: &Gpu, whole: &Tensor, part: &Tensor) -> Result<Tensor> {
-    let all = whole.force_contiguous()?;
+    let all = gpu::copy(whole)?;
     copy(gpu, part, &all, part.dims())?;
     Ok(all)
 }

@@ -7,14 +7,13 @@
 //! little time. It lets the tensor be allocated and freed in the order of the compute stream, like all
 //! others.
 
+use crate::ops::gpu::slots::Slots;
+use crate::tiling::{GPU_LARGE_SLOTS, GPU_SMALL_SLOTS, GPU_SMALL_UPLOAD};
 use candle_core::Result;
 use candle_core::cuda_backend::WrapErr;
 use cudarc::driver::result::{free_host, malloc_host, memcpy_dtod_async, memcpy_htod_async};
 use cudarc::driver::{CudaContext, CudaEvent, CudaSlice, CudaStream, DevicePtr, sys};
 use std::sync::Arc;
-
-/// Values of the largest small upload.
-const SMALL: usize = 16 << 10;
 
 /// Slots that are used in turn. A slot can be filled again once the GPU has reached its last upload but
 /// one, so their number is how many uploads the program may be ahead of the GPU.
@@ -22,14 +21,9 @@ pub(super) struct Uploads {
     compute: Arc<CudaStream>,
     copy: Arc<CudaStream>,
     /// For batches: one is filled while another is copied.
-    large: Slots<2>,
+    large: Slots<Slot, GPU_LARGE_SLOTS>,
     /// For all that a step takes besides its batch. They never grow.
-    small: Slots<16>,
-}
-
-struct Slots<const N: usize> {
-    slots: [Option<Slot>; N],
-    next: usize,
+    small: Slots<Slot, GPU_SMALL_SLOTS>,
 }
 
 struct Slot {
@@ -50,10 +44,11 @@ impl Uploads {
     /// Copies `values` to `address`, in the order of the compute stream. Returns once they are in pinned
     /// memory.
     pub(super) fn upload(&mut self, values: &[f32], address: sys::CUdeviceptr) -> Result<()> {
-        let slot = if values.len() <= SMALL {
-            self.small.next(&self.copy, SMALL)?
+        let new = |len| Slot::new(&self.copy, len);
+        let slot = if values.len() <= GPU_SMALL_UPLOAD {
+            self.small.next(GPU_SMALL_UPLOAD, new)?
         } else {
-            self.large.next(&self.copy, values.len())?
+            self.large.next(values.len(), new)?
         };
         slot.copied.synchronize().w()?;
         slot.host.write(values);
@@ -71,24 +66,6 @@ impl Uploads {
             memcpy_dtod_async(address, staged, bytes, self.compute.cu_stream()).w()?;
         }
         slot.taken.record(&self.compute).w()
-    }
-}
-
-impl<const N: usize> Slots<N> {
-    fn new() -> Self {
-        Self { slots: [const { None }; N], next: 0 }
-    }
-
-    /// The slot that was used longest ago, with room for `len` values.
-    fn next(&mut self, copy: &Arc<CudaStream>, len: usize) -> Result<&mut Slot> {
-        self.next = (self.next + 1) % N;
-        let slot = &mut self.slots[self.next];
-        // One that is too small is freed first, once the GPU is done with it.
-        slot.take_if(|slot| slot.host.len < len);
-        match slot {
-            Some(slot) => Ok(slot),
-            None => Ok(slot.insert(Slot::new(copy, len)?)),
-        }
     }
 }
 
