@@ -12,8 +12,8 @@ pub use effective::{
 };
 pub use formula::Cost;
 pub use memory::{
-    Footprint, StepSetting, explicit_step, largest_network_step, masked_step, network_step,
-    search_step,
+    Footprint, StepSetting, explicit_step, largest_network_step, largest_network_weights,
+    masked_step, network_step, scoring_step, search_step, upload_slots,
 };
 pub use number::{CostNumber, Derivatives, Graph, Traced};
 

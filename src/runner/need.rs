@@ -3,8 +3,9 @@
 use crate::cost::{self, Backend, StepSetting};
 use crate::data;
 use crate::manifest::Manifest;
-use crate::recipe::{Method, MethodName, Recompute};
+use crate::recipe::{Alternation, Method, MethodName, Recompute};
 use crate::space::Dimension;
+use crate::tiling::GPU_POOL_UNIT;
 
 /// The training or search step of a manifest that needs the most memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,7 +13,8 @@ pub struct MemoryNeed<'a> {
     manifest: &'a Manifest,
     step: Step,
     setting: StepSetting,
-    /// Bytes allocated at the peak; on the CPU with those of the data set, which stays in memory.
+    /// Bytes allocated at the peak; on the CPU with those of the data set, which stays in memory. On a GPU an
+    /// upper bound: the network to train is about the largest of the space.
     pub bytes: u64,
     /// Bytes that decoding the largest images takes, which are part of `bytes`.
     decoding: u64,
@@ -21,7 +23,7 @@ pub struct MemoryNeed<'a> {
 /// What the step belongs to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
-    Search(MethodName),
+    Search(Method),
     /// The training of the space's largest network.
     Training,
 }
@@ -92,7 +94,7 @@ pub(super) fn need_of<'a>(
     let (search, train) = (&manifest.search, &manifest.train);
     let searches = methods.iter().map(|method| {
         let setting = (search.batch_size, search.recompute);
-        (Step::Search(method.name()), setting)
+        (Step::Search(*method), setting)
     });
     let steps = searches.chain([(Step::Training, (train.batch_size, train.recompute))]);
     let needs = steps.map(|(step, (batch, recompute))| {
@@ -105,23 +107,67 @@ pub(super) fn need_of<'a>(
 
 fn bytes(manifest: &Manifest, step: Step, setting: StepSetting) -> u64 {
     let space = &manifest.space;
-    let step = match step {
-        Step::Search(method) => cost::search_step(space, method, setting),
-        Step::Training => cost::largest_network_step(space, setting),
+    let bytes = match step {
+        Step::Search(method) => search_bytes(manifest, method, setting),
+        Step::Training => {
+            // The weights of repeats that are finished stay until the test.
+            let finished = manifest.train.repeats.saturating_sub(1) as u64;
+            let weights = cost::largest_network_weights(space, setting);
+            cost::largest_network_step(space, setting).total() + finished * weights
+        }
     };
-    step.total() + beside_step(manifest, setting)
+    bytes + beside_step(manifest, step, setting)
 }
 
-/// Bytes that are held beside those of a step: on the CPU the data set, on a GPU the next batch.
-fn beside_step(manifest: &Manifest, setting: StepSetting) -> u64 {
-    match setting.backend {
-        Backend::Cpu => data::describe(manifest.data.dataset()).bytes,
-        Backend::EmulatedGpu | Backend::Gpu => {
-            let (space, image) = (&manifest.space, size_of::<f32>() as u64);
-            let pixels = space.max_resolution() * space.max_resolution() * space.image_channels;
-            image * (setting.batch * pixels) as u64
-        }
+/// Bytes of the largest step of a search, or of scoring a network.
+fn search_bytes(manifest: &Manifest, method: Method, setting: StepSetting) -> u64 {
+    let space = &manifest.space;
+    let step = cost::search_step(space, method.name(), setting).total();
+    if setting.backend == Backend::Cpu {
+        return step;
     }
+    let calibration = |batches: usize| batches as u64 * batch_bytes(manifest, setting.batch);
+    let own = match method {
+        Method::RandomSearch(settings) => {
+            return step + calibration(settings.calibration_batches);
+        }
+        Method::RsWs(scores) | Method::Evolution { scores, .. } => Some(scores.calibration_batches),
+        _ => None,
+    };
+    let ranked = manifest.rank_correlation.filter(|_| method.name().shares_weights());
+    let batches = own.max(ranked.map(|config| config.calibration_batches));
+    let scoring =
+        batches.map(|batches| cost::scoring_step(space, setting).total() + calibration(batches));
+    step.max(scoring.unwrap_or_default())
+}
+
+/// Bytes that are held beside those of a step: on the CPU the data set, on a GPU the batches that are made
+/// ahead, and what its buffers for uploads have grown to before, beyond those of this step.
+fn beside_step(manifest: &Manifest, step: Step, setting: StepSetting) -> u64 {
+    if setting.backend == Backend::Cpu {
+        return data::describe(manifest.data.dataset()).bytes;
+    }
+    // Steps that alternate by minibatch take one of each split.
+    let ahead = match step {
+        Step::Search(method) => match method.gradient().map(|gradient| gradient.alternation) {
+            Some(Alternation::Minibatches) => 3,
+            _ => 1,
+        },
+        Step::Training => 1,
+    };
+    let own = batch_bytes(manifest, setting.batch);
+    let before = match step {
+        Step::Search(_) => own,
+        Step::Training => own.max(batch_bytes(manifest, manifest.search.batch_size)),
+    };
+    ahead * own + cost::upload_slots(before) - cost::upload_slots(own)
+}
+
+/// Bytes of a batch on a GPU, with its labels.
+fn batch_bytes(manifest: &Manifest, images: usize) -> u64 {
+    let (space, value) = (&manifest.space, size_of::<f32>());
+    let pixels = space.max_resolution() * space.max_resolution() * space.image_channels;
+    (value * images * (pixels + 1)).next_multiple_of(GPU_POOL_UNIT) as u64
 }
 
 impl MemoryNeed<'_> {
@@ -141,7 +187,7 @@ impl MemoryNeed<'_> {
     #[must_use]
     pub fn subject(&self) -> String {
         match self.step {
-            Step::Search(method) => format!("the search by {method}"),
+            Step::Search(method) => format!("the search by {}", method.name()),
             Step::Training => "the training of the largest network".to_owned(),
         }
     }
@@ -155,11 +201,15 @@ impl MemoryNeed<'_> {
     #[must_use]
     pub fn bottleneck(&self) -> SpaceBottleneck {
         let several = |dimension| self.manifest.space.most_options(dimension) > 1;
-        match self.step {
-            Step::Search(MethodName::Dnas | MethodName::Darts | MethodName::Darts2) => {
+        let method = match self.step {
+            Step::Search(method) => Some(method.name()),
+            Step::Training => None,
+        };
+        match method {
+            Some(MethodName::Dnas | MethodName::Darts | MethodName::Darts2) => {
                 SpaceBottleneck::Options
             }
-            Step::Search(MethodName::Dmasking)
+            Some(MethodName::Dmasking)
                 if several(Dimension::BlockType) || several(Dimension::Resolution) =>
             {
                 SpaceBottleneck::TypesOrResolutions

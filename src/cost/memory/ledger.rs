@@ -65,6 +65,10 @@ impl Ledger {
         Allocation { ledger: self.clone(), owner, bytes }
     }
 
+    pub(super) fn now(&self) -> Footprint {
+        self.0.borrow().0
+    }
+
     pub(super) fn peak(&self) -> Footprint {
         self.0.borrow().1
     }

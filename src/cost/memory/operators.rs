@@ -2,19 +2,10 @@
 //! pass, and what it uses while it runs. Values are f32, sums over a batch f64.
 
 use super::ledger::{Allocation, Owner};
-use super::state::StepState;
+use super::state::{F32, F64, StepState};
 use super::tape::{GradientPart, GradientTarget, SizeTape, SizedMap};
-use crate::tiling::{self, Backend, COVARIANCE_ROWS, LANES, MATMUL_ROWS};
+use crate::tiling::{self, COVARIANCE_ROWS, LANES, MATMUL_ROWS};
 use std::rc::Rc;
-
-const F32: u64 = 4;
-const F64: u64 = 8;
-/// The overhead of a tensor: shape, layout, reference counts and a lock.
-const TENSOR: u64 = 256;
-/// Bytes of which an allocation of a GPU's memory pool takes a multiple. An assumption: CUDA promises
-/// addresses that are multiples of 256 bytes or more (CUDA C++ Programming Guide, Device Memory
-/// Accesses), and not what its pools take.
-const POOL: u64 = 512;
 
 /// A convolution with batch norm: the name and the sizes of its parameters.
 pub(super) struct LayerShape<'n> {
@@ -24,12 +15,46 @@ pub(super) struct LayerShape<'n> {
     pub channels: usize,
 }
 
+/// The gates of a pass, and of what the backward pass computes gradients.
+#[derive(Clone, Copy)]
+pub(super) struct PassKind {
+    pub gates: SupernetGates,
+    pub weights_wanted: bool,
+    pub gates_wanted: bool,
+}
+
+/// Which supernet has the gates.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum SupernetGates {
+    /// None: it is one network.
+    Absent,
+    Masked,
+    Explicit,
+}
+
+impl PassKind {
+    /// A pass that trains weights.
+    pub(super) const fn training(gates: SupernetGates) -> Self {
+        Self { gates, weights_wanted: true, gates_wanted: false }
+    }
+}
+
 /// One forward pass.
 pub(super) struct SimulatedPass<'a> {
     pub state: Rc<StepState>,
+    pub kind: PassKind,
     pub tape: SizeTape<'a>,
     /// The beginning of all parameter names.
     pub prefix: String,
+}
+
+/// Working memory of a depthwise convolution: of the forward pass, and while gradients exist up to that of the
+/// filter, the final one of the input, and those of the expansion.
+pub(super) struct DepthwiseScratch {
+    pub forward: u64,
+    pub of_filter: u64,
+    pub of_input: u64,
+    pub of_weights: u64,
 }
 
 /// The covariance of an input, shared by all expansions that read it.
@@ -48,7 +73,7 @@ fn summed(parts: usize, len: usize) -> u64 {
     numbers(parts * len) + F64 * len as u64
 }
 
-fn made(to: GradientTarget, bytes: u64, scratch: u64) -> GradientPart {
+pub(super) fn made(to: GradientTarget, bytes: u64, scratch: u64) -> GradientPart {
     GradientPart::Made { to, bytes, scratch }
 }
 
@@ -58,15 +83,12 @@ impl SimulatedPass<'_> {
     }
 
     pub(super) fn is_on_gpu(&self) -> bool {
-        self.state.setting.backend != Backend::Cpu
+        self.state.is_on_gpu()
     }
 
-    /// Bytes of `count` tensors with `len` values in total.
-    pub(super) fn tensors(&self, count: usize, len: usize) -> u64 {
-        match self.state.setting.backend {
-            Backend::Gpu => count as u64 * numbers(len.div_ceil(count)).next_multiple_of(POOL),
-            Backend::Cpu | Backend::EmulatedGpu => TENSOR * count as u64 + numbers(len),
-        }
+    /// Bytes of tensors with so many values each.
+    pub(super) fn tensors(&self, lens: &[usize]) -> u64 {
+        self.state.tensors(lens)
     }
 
     fn threads(&self) -> usize {
@@ -87,29 +109,53 @@ impl SimulatedPass<'_> {
         self.batch() * side * side
     }
 
-    fn bytes(&self, side: usize, channels: usize) -> u64 {
-        self.tensors(1, self.rows(side) * channels)
+    pub(super) fn bytes(&self, side: usize, channels: usize) -> u64 {
+        self.tensors(&[self.rows(side) * channels])
     }
 
-    fn weight(&self, name: &str, part: &str, bytes: u64) -> GradientTarget {
-        GradientTarget::Weight(self.state.weight(format!("{}{name}.{part}", self.prefix), bytes))
+    /// Where the gradient of a parameter goes; of several tensors with so many values each.
+    fn weight(&self, name: &str, part: &str, lens: &[usize]) -> GradientTarget {
+        let index = self.state.weight(format!("{}{name}.{part}", self.prefix), lens);
+        if self.kind.weights_wanted {
+            GradientTarget::Weight(index)
+        } else {
+            GradientTarget::Nothing
+        }
     }
 
     /// γ and β, and the running statistics, which have neither gradient nor velocity.
     fn norm_weight(&self, name: &str, channels: usize) -> GradientTarget {
-        let weight = self.weight(name, "norm", self.tensors(2, 2 * channels));
-        self.state
-            .statistics(format!("{}{name}.running", self.prefix), self.tensors(2, 2 * channels));
+        let rows = [channels; 2];
+        let weight = self.weight(name, "norm", &rows);
+        self.state.statistics(format!("{}{name}.running", self.prefix), &rows);
         weight
+    }
+
+    /// Where the gradients of gates and masks go that a pass has.
+    pub(super) fn gates_target(&self, are_there: bool) -> GradientTarget {
+        if are_there && self.kind.gates_wanted {
+            GradientTarget::Gates
+        } else {
+            GradientTarget::Nothing
+        }
     }
 
     /// Mean and inverse deviation, which every operator behind a batch norm keeps.
     fn statistics(&self, channels: usize) -> Rc<Allocation> {
-        Rc::new(self.state.ledger.hold(Owner::Activations, self.tensors(2, 2 * channels)))
+        Rc::new(self.state.ledger.hold(Owner::Activations, self.tensors(&[channels; 2])))
     }
 
+    /// Holds bytes for a moment.
+    pub(super) fn use_scratch(&self, bytes: u64) {
+        drop(self.state.ledger.hold(Owner::Scratch, bytes));
+    }
+
+    /// A batch. On a GPU its labels are in the same tensor.
     pub(super) fn images(&self, side: usize, channels: usize) -> SizedMap {
-        let held = self.state.ledger.hold(Owner::Activations, self.bytes(side, channels));
+        let labels = if self.is_on_gpu() { self.batch() } else { 0 };
+        let len = self.rows(side) * channels + labels;
+        self.state.uploaded(len);
+        let held = self.state.ledger.hold(Owner::Activations, self.tensors(&[len]));
         SizedMap::new(side, channels, held, None)
     }
 
@@ -133,7 +179,7 @@ impl SimulatedPass<'_> {
     ) -> SizedMap {
         let _scratch = self.state.ledger.hold(Owner::Scratch, scratch);
         let y = self.state.ledger.hold(Owner::Activations, self.bytes(side, channels));
-        if parts.is_empty() {
+        if !parts.iter().any(GradientPart::is_wanted) {
             return SizedMap::new(side, channels, y, None);
         }
         let slot = self.tape.slot();
@@ -144,7 +190,7 @@ impl SimulatedPass<'_> {
     /// `ops::matmul`.
     pub(super) fn matmul(&mut self, x: &SizedMap, name: &str, channels: usize) -> SizedMap {
         let (c, rows) = (x.channels, self.rows(x.side));
-        let weight = self.weight(name, "weight", self.tensors(1, c * channels));
+        let weight = self.weight(name, "weight", &[c * channels]);
         let chunk_rows = tiling::outer_chunk_rows(rows);
         let chunks = rows.div_ceil(chunk_rows);
         let packing = self.threads().min(chunks) as u64 * packed(MATMUL_ROWS.min(rows), channels);
@@ -154,7 +200,10 @@ impl SimulatedPass<'_> {
         } else {
             [packed(c, channels), outer, packed(channels, c)]
         };
-        let mut parts = vec![made(weight, self.tensors(1, c * channels), outer)];
+        let mut parts = Vec::new();
+        if self.kind.weights_wanted {
+            parts.push(made(weight, self.tensors(&[c * channels]), outer));
+        }
         if x.slot().is_some() {
             let bytes = self.bytes(x.side, c);
             parts.push(made(GradientTarget::Map(x.slot()), bytes, back));
@@ -167,7 +216,7 @@ impl SimulatedPass<'_> {
         let side = x.side.div_ceil(layer.stride);
         let (window, pixels) = (layer.kernel * layer.kernel * x.channels, side * side);
         let len = window * layer.channels;
-        let weight = self.weight(layer.name, "weight", self.tensors(1, len));
+        let weight = self.weight(layer.name, "weight", &[len]);
         self.state.tiles(&[pixels * window]);
         let packing = self.at_work() as u64 * packed(pixels, layer.channels);
         let scratch = summed(self.chunks(), len).max(numbers(self.chunks() * len) + packing);
@@ -176,7 +225,10 @@ impl SimulatedPass<'_> {
         } else {
             [packed(window, layer.channels), scratch, packed(layer.channels, window)]
         };
-        let mut parts = vec![made(weight, self.tensors(1, len), scratch)];
+        let mut parts = Vec::new();
+        if self.kind.weights_wanted {
+            parts.push(made(weight, self.tensors(&[len]), scratch));
+        }
         if x.slot().is_some() {
             let bytes = self.bytes(x.side, x.channels);
             parts.push(made(GradientTarget::Map(x.slot()), bytes, back));
@@ -188,8 +240,9 @@ impl SimulatedPass<'_> {
     fn gram(&self, x: &SizedMap) -> Rc<Allocation> {
         let c = x.channels;
         if self.is_on_gpu() {
+            self.use_scratch(self.gpu_moments(x.side, c));
             let _parts = self.state.ledger.hold(Owner::Scratch, self.gpu_covariance(x));
-            let kept = self.tensors(1, c * c) + self.tensors(1, c);
+            let kept = self.tensors(&[c * c, c]);
             return Rc::new(self.state.ledger.hold(Owner::Activations, kept));
         }
         self.state.tiles(&[COVARIANCE_ROWS * LANES]);
@@ -214,11 +267,15 @@ impl SimulatedPass<'_> {
             let gram = gram.get_or_insert_with(|| self.gram(x)).clone();
             let expand = format!("{}.expand", layer.name);
             // Covariance · W, for the statistics of the expansion.
-            drop(self.state.ledger.hold(Owner::Scratch, F64 * (c_in * c) as u64));
-            let weight = self.weight(&expand, "weight", self.tensors(1, c_in * c));
+            self.use_scratch(if self.is_on_gpu() {
+                self.gpu_moments_behind(c_in, c)
+            } else {
+                F64 * (c_in * c) as u64
+            });
+            let weight = self.weight(&expand, "weight", &[c_in * c]);
             (gram, weight, self.norm_weight(&expand, c))
         });
-        let filter = self.weight(layer.name, "filter", self.tensors(1, taps));
+        let filter = self.weight(layer.name, "filter", &[taps]);
         let (inside, padded) = (x.side * x.side, c_in.next_multiple_of(LANES));
         let in_tile = tiling::tile_len(x.side, x.side, layer.kernel);
         let out_tile = tiling::tile_len(side, side, layer.kernel);
@@ -231,38 +288,49 @@ impl SimulatedPass<'_> {
         let back = if expansion.is_some() { blocks as u64 * packed(LANES, c_in) } else { 0 };
         let sums = summed(self.chunks(), taps) + summed(self.chunks(), products);
         let scratch = forward + back + sums;
-        let [forward, scratch, of_weights] = if self.is_on_gpu() {
+        let of_weights = forward + back + numbers(products) + F64 * products as u64;
+        let DepthwiseScratch { forward, of_filter, of_input, of_weights } = if self.is_on_gpu() {
             self.gpu_depthwise(x, layer, expansion.is_some())
         } else {
-            [forward, scratch, forward + back + numbers(products) + F64 * products as u64]
+            DepthwiseScratch { forward, of_filter: scratch, of_input: 0, of_weights }
         };
         let mut parts = Vec::new();
         if x.slot().is_some() {
-            parts.push(made(GradientTarget::Map(x.slot()), self.bytes(x.side, c_in), scratch));
+            parts.push(made(GradientTarget::Map(x.slot()), self.bytes(x.side, c_in), of_filter));
         }
-        parts.push(made(filter, self.tensors(1, taps), scratch));
+        if self.kind.weights_wanted {
+            parts.push(made(filter, self.tensors(&[taps]), of_filter));
+        }
+        parts.push(made(GradientTarget::Nothing, 0, of_input));
         let mut keeps = vec![x.held.clone()];
         if let Some((gram, weight, norm)) = expansion {
-            let scratch = of_weights;
-            parts.push(made(weight, self.tensors(1, products), scratch));
-            parts.push(made(norm, self.tensors(2, 2 * c), 0));
+            if self.kind.weights_wanted {
+                parts.push(made(weight, self.tensors(&[products]), of_weights));
+                let of_norm = if self.is_on_gpu() { of_weights } else { 0 };
+                parts.push(made(norm, self.tensors(&[c; 2]), of_norm));
+            }
             keeps.extend([gram, self.statistics(c)]);
         }
         self.call_keeping((side, c), forward, keeps, parts)
     }
 
-    /// `ops::project`, behind a depthwise convolution of the same name.
+    /// `ops::project`, behind a depthwise convolution of the same name; a mask may multiply the hidden channels.
     pub(super) fn project(
         &mut self,
         z: &SizedMap,
         name: &str,
-        squeeze: Option<usize>,
+        (squeeze, is_masked): (Option<usize>, bool),
         channels: usize,
     ) -> SizedMap {
         let (c, pixels) = (z.channels, z.side * z.side);
         let norm = self.norm_weight(name, c);
         let len = c * channels;
-        let weight = self.weight(name, "project", self.tensors(1, len));
+        let weight = self.weight(name, "project", &[len]);
+        let se = squeeze.map(|s| [c * s, s, s * c, c]);
+        let se = se.map(|lens| (self.weight(name, "se", &lens), self.tensors(&lens)));
+        if self.is_on_gpu() {
+            return self.gpu_project(z, (norm, weight, se), (squeeze, is_masked), channels);
+        }
         let group = tiling::projection_rows(pixels);
         self.state.tiles(&[group * c]);
         let packing = self.at_work() as u64 * packed(group, channels);
@@ -271,51 +339,70 @@ impl SimulatedPass<'_> {
         let of_images = squeeze.map_or(0, |s| numbers(2 * self.batch() * (2 * c + 2 * s)));
         let sums = summed(self.chunks(), len).max(numbers(self.chunks() * len) + packing);
         let scratch = packed(channels, c) + sums + numbers(2 * layers) + of_images;
-        let (forward, scratch) = if self.is_on_gpu() {
-            self.gpu_project(z, squeeze)
-        } else {
-            (packed(c, channels) + numbers(layers), scratch)
-        };
+        let forward = packed(c, channels) + numbers(layers);
         let mut parts = vec![
             made(GradientTarget::Map(z.slot()), self.bytes(z.side, c), scratch),
-            made(norm, self.tensors(2, 2 * c), 0),
-            made(weight, self.tensors(1, len), 0),
+            made(norm, self.tensors(&[c; 2]), 0),
+            made(weight, self.tensors(&[len]), 0),
+            made(self.gates_target(is_masked), 0, 0),
         ];
-        if let Some(squeezed) = squeeze {
-            let layers = layers + c + squeezed;
-            let weight = self.weight(name, "se", self.tensors(4, layers));
-            parts.push(made(weight, self.tensors(4, layers), summed(1, layers)));
+        if let (Some((weight, bytes)), Some(squeezed)) = (se, squeeze) {
+            parts.push(made(weight, bytes, summed(1, layers + c + squeezed)));
         }
-        let keeps = vec![z.held.clone(), self.statistics(c)];
-        self.call_keeping((z.side, channels), forward, keeps, parts)
+        self.call_behind_norm(z, channels, forward, parts)
     }
 
-    /// `ops::norm` on branches with named norms, and the input where it is added.
+    /// A call that keeps z and its statistics.
+    pub(super) fn call_behind_norm(
+        &mut self,
+        z: &SizedMap,
+        channels: usize,
+        scratch: u64,
+        parts: Vec<GradientPart>,
+    ) -> SizedMap {
+        let keeps = vec![z.held.clone(), self.statistics(z.channels)];
+        self.call_keeping((z.side, channels), scratch, keeps, parts)
+    }
+
+    /// `ops::norm` on branches with named norms, and the input where it is added. At the end of a block it has
+    /// gates.
     pub(super) fn norm(
         &mut self,
         candidates: &[(SizedMap, &str)],
         identity: Option<&SizedMap>,
+        ends_block: bool,
     ) -> SizedMap {
         let like = candidates.first().map(|(z, _)| z).or(identity);
         let (side, c) = like.map_or((0, 0), |map| (map.side, map.channels));
         let bytes = self.bytes(side, c);
-        let chunk_rows = tiling::elementwise_rows(c);
-        let sums = if self.is_on_gpu() {
-            self.gpu_sums(self.rows(side), c, 3 * c)
-        } else {
-            self.rows(side).div_ceil(chunk_rows) as u64 * F64 * 4 * c as u64
-        };
-        let (mut parts, mut keeps) = (Vec::new(), Vec::new());
+        let (mut norms, mut keeps) = (Vec::new(), Vec::new());
         for (z, name) in candidates {
-            let norm = self.norm_weight(name, c);
-            // The sums are freed before dz is allocated.
-            parts.push(made(GradientTarget::Map(z.slot()), bytes, sums.saturating_sub(bytes)));
-            parts.push(made(norm, self.tensors(2, 2 * c), 0));
+            norms.push((self.norm_weight(name, c), z.slot()));
             keeps.extend([z.held.clone(), self.statistics(c)]);
         }
-        if let Some(x) = identity {
-            parts.push(made(GradientTarget::Map(x.slot()), bytes, sums / 2));
-            keeps.push(x.held.clone());
+        keeps.extend(identity.map(|x| x.held.clone()));
+        let identity = identity.map(|x| GradientTarget::Map(x.slot()));
+        if self.is_on_gpu() {
+            let parts = self.gpu_norm_gradients(&norms, identity, ends_block, (side, c));
+            if identity.is_some() && self.kind.gates == SupernetGates::Absent {
+                // ρ = 1
+                let rho = self.state.ledger.hold(Owner::Activations, self.tensors(&[1]));
+                keeps.push(Rc::new(rho));
+            }
+            return self.call_keeping((side, c), 0, keeps, parts);
+        }
+        let chunks = self.rows(side).div_ceil(tiling::elementwise_rows(c)) as u64;
+        let sums = chunks * F64 * 4 * c as u64;
+        let mut parts = vec![made(self.gates_target(ends_block), 0, 0)];
+        for (norm, slot) in norms {
+            if slot.is_some() {
+                // The sums are freed before dz is allocated.
+                parts.push(made(GradientTarget::Map(slot), bytes, sums.saturating_sub(bytes)));
+            }
+            parts.push(made(norm, self.tensors(&[c; 2]), 0));
+        }
+        if let Some(to) = identity {
+            parts.push(made(to, bytes, sums / 2));
         }
         self.call_keeping((side, c), 0, keeps, parts)
     }
@@ -323,13 +410,14 @@ impl SimulatedPass<'_> {
     /// `ops::pool`: features `[batch, channels]`.
     pub(super) fn pool(&mut self, x: &SizedMap) -> SizedMap {
         let parts = vec![made(GradientTarget::Map(x.slot()), x.held.bytes(), 0)];
-        self.call((1, x.channels), 0, &[], parts)
+        let scratch = if self.is_on_gpu() { self.gpu_pool(x) } else { 0 };
+        self.call((1, x.channels), scratch, &[], parts)
     }
 
-    /// `ops::rows`.
+    /// `ops::bias`.
     pub(super) fn bias(&mut self, x: &SizedMap, name: &str) -> SizedMap {
-        let bytes = self.tensors(1, x.channels);
-        let weight = self.weight(name, "bias", bytes);
+        let bytes = self.tensors(&[x.channels]);
+        let weight = self.weight(name, "bias", &[x.channels]);
         let parts =
             vec![made(GradientTarget::Map(x.slot()), x.held.bytes(), 0), made(weight, bytes, 0)];
         self.call((1, x.channels), 0, &[x], parts)
@@ -339,7 +427,8 @@ impl SimulatedPass<'_> {
     pub(super) fn sum_padded(&mut self, parts: &[SizedMap], width: usize) -> SizedMap {
         let side = parts.first().map_or(0, |part| part.side);
         let back = |part: &SizedMap| made(GradientTarget::Map(part.slot()), part.held.bytes(), 0);
-        self.call((side, width), 0, &[], parts.iter().map(back).collect())
+        let wanted = parts.iter().filter(|part| part.slot().is_some());
+        self.call((side, width), 0, &[], wanted.map(back).collect())
     }
 
     /// `ops::pad`: the first `width` channels.
@@ -347,7 +436,7 @@ impl SimulatedPass<'_> {
         if width == x.channels {
             return x.clone();
         }
-        let missing = self.bytes(x.side, x.channels - width);
+        let missing = if self.is_on_gpu() { 0 } else { self.bytes(x.side, x.channels - width) };
         let back = made(GradientTarget::Map(x.slot()), x.held.bytes(), missing);
         self.call((x.side, width), 0, &[], vec![back])
     }

@@ -1,10 +1,11 @@
 //! A simulated training step through a network, block by block in the order of `crate::net`.
 
-use super::StepSetting;
-use super::ledger::Footprint;
-use super::operators::{LayerShape, SharedCovariance, SimulatedPass};
+use super::gates;
+use super::ledger::{Allocation, Owner};
+use super::operators::{LayerShape, PassKind, SharedCovariance, SimulatedPass, SupernetGates};
 use super::state::StepState;
 use super::tape::{SizeTape, SizedMap};
+use super::{Simulated, StepSetting};
 use crate::recipe::Recompute;
 use crate::space::{BlockPlan, Branch, Head, NetworkPlan, SearchSpace, option_plans};
 use std::rc::Rc;
@@ -24,57 +25,108 @@ impl StepSimulation {
         self.state.ledger.reset_peak();
     }
 
-    pub(super) fn peak(&self) -> Footprint {
-        self.state.ledger.peak()
+    /// The peak, and what is allocated now.
+    pub(super) fn result(&self) -> Simulated {
+        Simulated { peak: self.state.ledger.peak(), between: self.state.ledger.now() }
     }
 
-    /// Allocates the weights of a network; its forward pass runs, but no reverse pass.
-    pub(super) fn weights(&self, plan: &NetworkPlan) {
-        let mut pass = self.pass();
-        let images = pass.images(plan.resolution, plan.image_channels);
-        pass.network(plan, images, &[plan.resolution]);
-    }
-
-    fn pass<'a>(&self) -> SimulatedPass<'a> {
+    fn pass<'a>(&self, kind: PassKind) -> SimulatedPass<'a> {
         SimulatedPass {
             state: self.state.clone(),
+            kind,
             tape: SizeTape::new(&self.state.ledger),
             prefix: String::new(),
         }
     }
 
-    /// A step of the network `plan` at several resolutions, the largest first.
-    pub(super) fn network(&self, plan: &NetworkPlan, sides: &[usize]) {
-        let mut pass = self.pass();
+    /// Gates and masks in one upload. The CPU's are too few to count.
+    fn gates(&self, rows: &[usize]) -> Option<Allocation> {
+        let len = gates::buffer_len(rows);
+        self.state.uploaded(len);
+        let held = || self.state.ledger.hold(Owner::Activations, self.state.tensors(&[len]));
+        self.state.is_on_gpu().then(held)
+    }
+
+    /// The loss, the backward pass and the update of the weights.
+    fn back(&self, pass: SimulatedPass<'_>, logits: &SizedMap) {
+        let ledger = &self.state.ledger;
+        let dlogits = Rc::new(ledger.hold(Owner::Gradients, logits.held.bytes()));
+        // On a GPU they stay until the loss is read, after the update.
+        let _loss = self.state.is_on_gpu().then(|| {
+            let [parts, numbers] = pass.gpu_loss();
+            pass.use_scratch(parts);
+            (ledger.hold(Owner::Activations, numbers), dlogits.clone())
+        });
+        let updates = pass.kind.weights_wanted;
+        let _gradients = pass.tape.backward(logits, dlogits);
+        if updates {
+            drop(ledger.hold(Owner::Scratch, self.state.update_scratch()));
+        }
+    }
+
+    /// A step of the masked supernet.
+    pub(super) fn masked(&self, space: &SearchSpace) {
+        let plan = NetworkPlan::supernet(space);
+        let sides: Vec<usize> = space.resolutions.iter().rev().copied().collect();
+        let mut pass = self.pass(PassKind::training(SupernetGates::Masked));
         let images = pass.images(plan.resolution, plan.image_channels);
-        let logits = pass.network(plan, images.clone(), sides);
-        pass.tape.backward(&logits);
+        let _gates = self.gates(&gates::masked(space));
+        let logits = pass.network(&plan, images.clone(), &sides);
+        self.back(pass, &logits);
     }
 
     /// A step of the network `plan` on images of side `side`, which are subsampled to its resolution.
     pub(super) fn derived(&self, plan: &NetworkPlan, side: usize) {
-        let mut pass = self.pass();
+        let mut pass = self.pass(PassKind::training(SupernetGates::Absent));
         let images = pass.images(side, plan.image_channels);
         let seen = pass.subsample(&images, plan.resolution);
         let logits = pass.network(plan, seen, &[plan.resolution]);
-        pass.tape.backward(&logits);
+        self.back(pass, &logits);
     }
 
-    /// A step of the explicit supernet.
-    pub(super) fn explicit(&self, space: &SearchSpace) {
+    /// A forward pass of the network `plan`, of which nothing is kept.
+    pub(super) fn forward(&self, plan: &NetworkPlan, side: usize) {
+        let gates = SupernetGates::Absent;
+        let kind = PassKind { gates, weights_wanted: false, gates_wanted: false };
+        let mut pass = self.pass(kind);
+        let images = pass.images(side, plan.image_channels);
+        let seen = pass.subsample(&images, plan.resolution);
+        pass.network(plan, seen, &[plan.resolution]);
+    }
+
+    /// A batch alone.
+    pub(super) fn batch(&self, space: &SearchSpace) {
+        let pass = self.pass(PassKind::training(SupernetGates::Absent));
+        drop(pass.images(space.max_resolution(), space.image_channels));
+    }
+
+    /// What a pass of the explicit supernet leaves for the next ones of a step: gates, the loss, and a norm.
+    pub(super) fn kept_of_pass(&self, space: &SearchSpace) {
+        let _gates = self.gates(&gates::explicit(space));
+        if self.state.is_on_gpu() {
+            let numbers = self.state.tensors(&[4, 2]);
+            drop(self.state.ledger.hold(Owner::Activations, numbers));
+        }
+    }
+
+    /// A pass of the explicit supernet.
+    pub(super) fn explicit(&self, space: &SearchSpace, kind: PassKind) {
         let plan = NetworkPlan::supernet(space);
-        let blocks: Vec<Vec<BlockPlan>> =
-            space.blocks.iter().map(|choices| option_plans(space, choices)).collect();
-        let mut pass = self.pass();
+        let blocks: Vec<(Vec<BlockPlan>, bool)> = (space.blocks.iter())
+            .zip(gates::explicit_masks(space))
+            .map(|(choices, is_masked)| (option_plans(space, choices), is_masked))
+            .collect();
+        let mut pass = self.pass(kind);
         let images = pass.images(plan.resolution, plan.image_channels);
+        let _gates = self.gates(&gates::explicit(space));
         let mut features: Option<SizedMap> = None;
         for (i, side) in space.resolutions.iter().rev().enumerate() {
             pass.prefix = if i == 0 { String::new() } else { format!("at_{side}.") };
             let seen = pass.subsample(&images, *side);
             let mut x = pass.stem(&plan, &seen);
             drop(seen);
-            for (parts, block) in blocks.iter().zip(&plan.blocks) {
-                x = pass.block(&x, move |pass, x| pass.options(parts, block.width, x));
+            for ((parts, is_masked), block) in blocks.iter().zip(&plan.blocks) {
+                x = pass.block(&x, move |pass, x| pass.options(parts, *is_masked, block.width, x));
             }
             let more = pass.head(&plan, &x);
             features = Some(match features {
@@ -84,7 +136,7 @@ impl StepSimulation {
         }
         let features = features.expect("there is a side");
         let logits = pass.classifier(&plan, features);
-        pass.tape.backward(&logits);
+        self.back(pass, &logits);
     }
 }
 
@@ -116,7 +168,8 @@ impl<'a> SimulatedPass<'a> {
         x = self.merge(&maps);
         drop(maps);
         for block in &plan.blocks {
-            let run: Stage<'a> = Rc::new(move |pass, x| pass.one(block, x, &mut None));
+            let is_masked = self.kind.gates != SupernetGates::Absent;
+            let run: Stage<'a> = Rc::new(move |pass, x| pass.one(block, is_masked, x, &mut None));
             let maps = stage(self, &x, true, run);
             x = self.merge(&maps);
         }
@@ -149,8 +202,9 @@ impl<'a> SimulatedPass<'a> {
         let mark = self.tape.mark();
         let y = run(self, x);
         let (state, x, prefix) = (self.state.clone(), x.clone(), self.prefix.clone());
+        let kind = self.kind;
         self.tape.forget(mark, move |tape| {
-            let mut pass = SimulatedPass { state, tape, prefix };
+            let mut pass = SimulatedPass { state, kind, tape, prefix };
             run(&mut pass, &x);
             pass.tape
         });
@@ -160,13 +214,21 @@ impl<'a> SimulatedPass<'a> {
     fn stem(&mut self, plan: &NetworkPlan, images: &SizedMap) -> SizedMap {
         let (kernel, stride, channels) = (plan.stem.kernel, plan.stem.stride, plan.stem.width);
         let z = self.dense(images, &LayerShape { name: "stem", kernel, stride, channels });
-        self.norm(&[(z, "stem")], None)
+        self.norm(&[(z, "stem")], None, false)
+    }
+
+    /// The statistics of a map that a product has made. The CPU's are rows, which do not count.
+    fn take_moments(&self, z: &SizedMap) {
+        if self.is_on_gpu() {
+            self.use_scratch(self.gpu_moments(z.side, z.channels));
+        }
     }
 
     fn head(&mut self, plan: &NetworkPlan, x: &SizedMap) -> SizedMap {
         let (Head::Conv { width: mid, .. } | Head::IrPool { mid, .. }) = plan.head;
         let z = self.matmul(x, "head", mid);
-        let y = self.norm(&[(z, "head")], None);
+        self.take_moments(&z);
+        let y = self.norm(&[(z, "head")], None, false);
         self.pool(&y)
     }
 
@@ -179,22 +241,35 @@ impl<'a> SimulatedPass<'a> {
     }
 
     /// One block of the explicit supernet: the sum of its parts.
-    fn options(&mut self, parts: &[BlockPlan], width: usize, x: &SizedMap) -> SizedMap {
+    fn options(
+        &mut self,
+        parts: &[BlockPlan],
+        is_masked: bool,
+        width: usize,
+        x: &SizedMap,
+    ) -> SizedMap {
         let mut gram = None;
-        let parts: Vec<SizedMap> = parts.iter().map(|part| self.one(part, x, &mut gram)).collect();
+        let parts = parts.iter().map(|part| self.one(part, is_masked, x, &mut gram));
+        let parts: Vec<SizedMap> = parts.collect();
         self.sum_padded(&parts, width)
     }
 
-    /// One block.
-    fn one(&mut self, plan: &BlockPlan, x: &SizedMap, gram: &mut SharedCovariance) -> SizedMap {
+    /// One block, whose hidden channels may have a mask.
+    fn one(
+        &mut self,
+        plan: &BlockPlan,
+        is_masked: bool,
+        x: &SizedMap,
+        gram: &mut SharedCovariance,
+    ) -> SizedMap {
         let mut candidates = Vec::with_capacity(plan.branches.len());
         let names: Vec<String> =
             plan.branches.iter().map(|(name, _)| format!("{}.{name}", plan.label)).collect();
         for ((_, branch), name) in plan.branches.iter().zip(&names) {
-            candidates.push((self.branch(plan, branch, name, x, gram), &name[..]));
+            candidates.push((self.branch((plan, is_masked), (branch, name), x, gram), &name[..]));
         }
         let identity = plan.identity.then(|| self.shortcut(plan, x));
-        self.norm(&candidates, identity.as_ref())
+        self.norm(&candidates, identity.as_ref(), true)
     }
 
     /// The input in the shape in which a block adds it.
@@ -208,22 +283,23 @@ impl<'a> SimulatedPass<'a> {
 
     fn branch(
         &mut self,
-        plan: &BlockPlan,
-        branch: &Branch,
-        name: &str,
+        (plan, is_masked): (&BlockPlan, bool),
+        (branch, name): (&Branch, &str),
         x: &SizedMap,
         gram: &mut SharedCovariance,
     ) -> SizedMap {
         match *branch {
             Branch::Projection => {
                 let x = self.subsample(x, x.side.div_ceil(plan.stride));
-                self.matmul(&x, name, plan.width)
+                let z = self.matmul(&x, name, plan.width);
+                self.take_moments(&z);
+                z
             }
             Branch::Residual { mid } => {
                 let (first, kernel) = (format!("{name}.first"), 3);
                 let layer = LayerShape { name: &first, kernel, stride: plan.stride, channels: mid };
                 let z = self.dense(x, &layer);
-                let inner = self.norm(&[(z, &first)], None);
+                let inner = self.norm(&[(z, &first)], None, false);
                 let layer = LayerShape { name, kernel, stride: 1, channels: plan.width };
                 self.dense(&inner, &layer)
             }
@@ -232,7 +308,7 @@ impl<'a> SimulatedPass<'a> {
                 let (stride, channels) = (plan.stride, mid);
                 let layer = LayerShape { name: &layer, kernel, stride, channels };
                 let z = self.depthwise(x, &layer, expand.then_some(gram));
-                self.project(&z, layer.name, squeeze, plan.width)
+                self.project(&z, layer.name, (squeeze, is_masked), plan.width)
             }
         }
     }

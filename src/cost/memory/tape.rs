@@ -30,6 +30,16 @@ pub(super) enum GradientTarget {
     Map(Option<usize>),
     /// A parameter, by its index.
     Weight(usize),
+    /// Gates or a mask.
+    Gates,
+    /// Nothing: the gradient is freed at the end of the operator.
+    Nothing,
+}
+
+impl GradientTarget {
+    pub(super) fn is_wanted(self) -> bool {
+        !matches!(self, Self::Map(None) | Self::Nothing)
+    }
 }
 
 /// One gradient that the backward pass of an operator returns.
@@ -38,6 +48,14 @@ pub(super) enum GradientPart {
     Made { to: GradientTarget, bytes: u64, scratch: u64 },
     /// The incoming gradient itself.
     Passed { to: GradientTarget },
+}
+
+impl GradientPart {
+    pub(super) fn is_wanted(&self) -> bool {
+        match self {
+            Self::Made { to, .. } | Self::Passed { to } => to.is_wanted(),
+        }
+    }
 }
 
 /// An operator call, or a part of the network to recompute. The gradients of a call are computed in
@@ -63,9 +81,10 @@ pub(super) struct TapePosition {
 
 /// The gradients that exist at a moment.
 #[derive(Default)]
-struct LiveGradients {
+pub(super) struct LiveGradients {
     maps: BTreeMap<usize, Rc<Allocation>>,
     weights: BTreeMap<usize, Rc<Allocation>>,
+    gates: Vec<Rc<Allocation>>,
 }
 
 impl<'a> SizeTape<'a> {
@@ -98,18 +117,21 @@ impl<'a> SizeTape<'a> {
         mark: TapePosition,
         replay: impl FnOnce(SizeTape<'a>) -> SizeTape<'a> + 'a,
     ) {
-        self.records.truncate(mark.records);
-        let slots = (mark.slots, self.slots);
-        self.records.push(TapeRecord::Again { slots, replay: Box::new(replay) });
+        if self.records.len() > mark.records {
+            self.records.truncate(mark.records);
+            let slots = (mark.slots, self.slots);
+            self.records.push(TapeRecord::Again { slots, replay: Box::new(replay) });
+        }
     }
 
-    /// Runs the reverse pass from `of`.
-    pub(super) fn backward(self, of: &SizedMap) {
-        let Some(start) = of.slot else { return };
+    /// Runs the reverse pass from `of`, whose gradient is given. Returns the gradients of parameters and gates.
+    pub(super) fn backward(self, of: &SizedMap, gradient: Rc<Allocation>) -> LiveGradients {
         let mut gradients = LiveGradients::default();
-        let first = self.ledger.hold(Owner::Gradients, of.held.bytes());
-        gradients.maps.insert(start, Rc::new(first));
-        run_back(&self.ledger, self.records, &mut gradients);
+        if let Some(start) = of.slot {
+            gradients.maps.insert(start, gradient);
+            run_back(&self.ledger, self.records, &mut gradients);
+        }
+        gradients
     }
 }
 
@@ -132,7 +154,8 @@ fn run_back(ledger: &Ledger, records: Vec<TapeRecord<'_>>, gradients: &mut LiveG
                 for (to, part) in parts {
                     // A gradient that already exists is added to in place.
                     match to {
-                        GradientTarget::Map(None) => {}
+                        GradientTarget::Map(None) | GradientTarget::Nothing => {}
+                        GradientTarget::Gates => gradients.gates.push(part),
                         GradientTarget::Map(Some(slot)) => {
                             gradients.maps.entry(slot).or_insert(part);
                         }
