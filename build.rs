@@ -57,11 +57,13 @@ fn all_files(path: &Path) -> Vec<u8> {
     files(path, &|_| true)
 }
 
-/// A file, or those in a folder and the folders in it, sorted by path.
+/// A file, or those in a folder and the folders in it, sorted by path, each behind its path.
 fn files(path: &Path, is_chosen: &dyn Fn(&Path) -> bool) -> Vec<u8> {
     if !path.is_dir() {
         let is_chosen = is_chosen(path);
-        return if is_chosen { std::fs::read(path).unwrap_or_default() } else { Vec::new() };
+        let name = path.as_os_str().as_encoded_bytes();
+        let text = || std::fs::read(path).unwrap_or_default();
+        return if is_chosen { [name, &text()].concat() } else { Vec::new() };
     }
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
@@ -92,7 +94,7 @@ fn cuda() {
     }
 }
 
-/// A path that does not exist would make every build start anew.
+/// A path that does not exist would make cargo run this script at every build.
 fn watch(path: &str) {
     if Path::new(path).exists() {
         println!("cargo::rerun-if-changed={path}");

@@ -53,26 +53,49 @@ impl StoredRun<'_> {
         self.existing_weights().iter().try_for_each(|(path, _)| fs::remove_file(path))
     }
 
-    /// Copies its weights and checkpoints to those of another run, which loses its own.
+    /// Whether it has any.
+    #[must_use]
+    pub fn exist(self) -> bool {
+        self.checkpoints().path().is_dir() || !self.existing_weights().is_empty()
+    }
+
+    /// Copies its weights and checkpoints to those of another run, which loses its own once all are copied.
     ///
     /// # Errors
     /// When a file cannot be copied.
     pub fn copy_to(self, other: StoredRun<'_>) -> io::Result<()> {
-        other.remove()?;
-        let weights = self.existing_weights();
-        let folder = weights_folder(other.database);
-        if !weights.is_empty() {
-            fs::create_dir_all(&folder)?;
-        }
-        for (path, rest) in weights {
-            fs::copy(path, folder.join(format!("{}.{rest}", other.id)))?;
+        let mut staging = other.database.as_os_str().to_owned();
+        staging.push(format!(".copy-{}", std::process::id()));
+        let staging = PathBuf::from(staging);
+        let copied = self.copy_through(other, &staging);
+        // Where all went well, nothing is left in it.
+        let _ = fs::remove_dir_all(staging);
+        copied
+    }
+
+    fn copy_through(self, other: StoredRun<'_>, staging: &Path) -> io::Result<()> {
+        let mut moves = Vec::new();
+        fs::create_dir_all(staging)?;
+        for (path, rest) in self.existing_weights() {
+            let name = format!("{}.{rest}", other.id);
+            fs::copy(path, staging.join(&name))?;
+            moves.push((staging.join(&name), weights_folder(other.database).join(name)));
         }
         let (from, to) = (self.checkpoints(), other.checkpoints());
         if from.path().is_dir() {
-            fs::create_dir_all(to.path())?;
+            let folder = staging.join("checkpoints");
+            fs::create_dir_all(&folder)?;
             for path in entries(from.path()) {
-                fs::copy(&path, to.path().join(path.file_name().unwrap_or_default()))?;
+                fs::copy(&path, folder.join(path.file_name().unwrap_or_default()))?;
             }
+            moves.push((folder, to.path().to_owned()));
+        }
+        other.remove()?;
+        for (from, to) in moves {
+            if let Some(folder) = to.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            fs::rename(from, to)?;
         }
         Ok(())
     }
@@ -128,6 +151,14 @@ mod tests {
         assert_eq!(orphans(&second, &[12].into()), Vec::<PathBuf>::new());
         // The number of a run is not the beginning of another one.
         assert_eq!(orphans(&second, &[1].into()).len(), 3);
+        // A copy that fails leaves what is there: nothing can be a folder where a file is.
+        let unwritable = folder.path().join("second.db.copy-").into_os_string();
+        let unwritable = PathBuf::from(format!("{}{}", unwritable.display(), std::process::id()));
+        fs::write(&unwritable, b"").unwrap();
+        assert!(of_first.copy_to(of_second).is_err());
+        fs::remove_file(&unwritable).unwrap();
+        assert!(of_second.exist());
+        assert_eq!(fs::read(&of_second.weights(1)[0]).unwrap(), b"weights");
         run(&second, 1).remove().unwrap();
         assert_eq!(orphans(&second, &BTreeSet::new()).len(), 3);
         of_second.remove().unwrap();

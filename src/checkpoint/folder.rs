@@ -1,5 +1,5 @@
-//! The checkpoints of one run: `DATABASE.checkpoints/RUN/`. The last two are kept, so that a damaged one
-//! has one before it.
+//! The checkpoints of one run: `DATABASE.checkpoints/RUN/`. The last two are kept, so that there is another one
+//! if the last is damaged.
 
 use super::file::{self, paths};
 use super::{Checkpoint, CheckpointError};
@@ -8,9 +8,6 @@ use candle_core::Device;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// How many checkpoints a run has at most, once the newest is complete.
-const KEPT: usize = 2;
 
 /// See the head of this file.
 #[derive(Clone, Debug)]
@@ -55,19 +52,43 @@ impl Folder {
         ids
     }
 
-    /// Writes a checkpoint, and removes those before the last two.
+    /// Writes a checkpoint, and removes all earlier ones but `previous`.
     ///
     /// # Errors
     /// When it cannot be written. Earlier ones are then as they were.
-    pub fn save(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    pub fn save(
+        &self,
+        checkpoint: &Checkpoint,
+        previous: CheckpointId,
+    ) -> Result<(), CheckpointError> {
         fs::create_dir_all(&self.0)
             .map_err(|error| CheckpointError::Io { path: self.0.clone(), error })?;
         file::write(&self.0, checkpoint)?;
-        let ids = self.ids();
-        for id in &ids[..ids.len().saturating_sub(KEPT)] {
-            let (path, hash) = paths(&self.0, *id);
+        let is_old = |id: &CheckpointId| *id < checkpoint.id && *id != previous;
+        for id in self.ids().into_iter().filter(is_old) {
             // If it stays, the next checkpoint tries again.
-            let _ = fs::remove_file(path).and_then(|()| fs::remove_file(hash));
+            let _ = self.remove_one(id);
+        }
+        Ok(())
+    }
+
+    /// Removes the checkpoints after this one: they are damaged, or belong to another state of the database.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn remove_after(&self, last: CheckpointId) -> Result<(), CheckpointError> {
+        self.ids().into_iter().filter(|id| *id > last).try_for_each(|id| self.remove_one(id))
+    }
+
+    fn remove_one(&self, id: CheckpointId) -> Result<(), CheckpointError> {
+        let (path, hash) = paths(&self.0, id);
+        for path in [path, hash] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(CheckpointError::Io { path, error });
+                }
+                _ => {}
+            }
         }
         Ok(())
     }

@@ -22,7 +22,8 @@ pub fn write(
     tensors: &[(String, &Tensor)],
     before: impl FnOnce(&str) -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
-    let part = path.with_extension("part");
+    // Two processes may write it at once, if one of them was replaced.
+    let part = path.with_extension(format!("part-{}", std::process::id()));
     let at = |path: &Path| {
         let path = path.to_owned();
         move |error| CheckpointError::Io { path, error }

@@ -51,7 +51,7 @@ fn everything_is_read_back_to_the_bit() {
     let (_guard, folder) = folder();
     assert!(load(&folder).checkpoint.is_none());
     let written = checkpoint(12);
-    folder.save(&written).unwrap();
+    folder.save(&written, id(0)).unwrap();
     let Loaded { checkpoint: read, problems } = load(&folder);
     assert_eq!(problems, Vec::<String>::new());
     let read = read.unwrap();
@@ -89,9 +89,14 @@ fn a_number_that_json_does_not_have_is_refused() {
 fn two_checkpoints_are_kept_and_all_removed() {
     let (guard, folder) = folder();
     for number in 1..=4 {
-        folder.save(&checkpoint(number)).unwrap();
+        folder.save(&checkpoint(number), id(number - 1)).unwrap();
     }
     assert_eq!(folder.ids(), [id(3), id(4)]);
+    // After 4 was found damaged, and 3 was used.
+    folder.remove_after(id(3)).unwrap();
+    assert_eq!(folder.ids(), [id(3)]);
+    folder.save(&checkpoint(5), id(3)).unwrap();
+    assert_eq!(folder.ids(), [id(3), id(5)]);
     let files = fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(files, 4, "two files of each");
     folder.remove().unwrap();
@@ -102,8 +107,8 @@ fn two_checkpoints_are_kept_and_all_removed() {
 #[test]
 fn a_damaged_checkpoint_falls_back_to_the_one_before() {
     let (_guard, folder) = folder();
-    folder.save(&checkpoint(1)).unwrap();
-    folder.save(&checkpoint(2)).unwrap();
+    folder.save(&checkpoint(1), id(0)).unwrap();
+    folder.save(&checkpoint(2), id(1)).unwrap();
     let path = folder.path().join("1-000002.safetensors");
     let whole = fs::read(&path).unwrap();
     let flipped = |at: usize| {
@@ -128,8 +133,8 @@ fn a_damaged_checkpoint_falls_back_to_the_one_before() {
 #[test]
 fn a_checkpoint_that_the_database_does_not_know_is_not_used() {
     let (_guard, folder) = folder();
-    folder.save(&checkpoint(1)).unwrap();
-    folder.save(&checkpoint(2)).unwrap();
+    folder.save(&checkpoint(1), id(0)).unwrap();
+    folder.save(&checkpoint(2), id(1)).unwrap();
     let Loaded { checkpoint, problems } =
         folder.load(&Device::Cpu, |known| known == id(1)).unwrap();
     assert_eq!((checkpoint.unwrap().id, problems.len()), (id(1), 1));
@@ -141,10 +146,11 @@ fn a_checkpoint_that_the_database_does_not_know_is_not_used() {
 #[test]
 fn what_cannot_be_written_leaves_the_one_before() {
     let (_guard, folder) = folder();
-    folder.save(&checkpoint(1)).unwrap();
-    fs::create_dir(folder.path().join("1-000002.part")).unwrap();
-    let error = folder.save(&checkpoint(2)).unwrap_err().to_string();
-    assert!(error.contains("1-000002.part"), "{error}");
+    folder.save(&checkpoint(1), id(0)).unwrap();
+    let part = format!("1-000002.part-{}", std::process::id());
+    fs::create_dir(folder.path().join(&part)).unwrap();
+    let error = folder.save(&checkpoint(2), id(1)).unwrap_err().to_string();
+    assert!(error.contains(&part), "{error}");
     assert_eq!(folder.ids(), [id(1)]);
     assert_eq!(load(&folder).checkpoint.unwrap().id, id(1));
 }
@@ -152,7 +158,7 @@ fn what_cannot_be_written_leaves_the_one_before() {
 #[test]
 fn no_bytes_make_the_reader_panic() {
     let (_guard, folder) = folder();
-    folder.save(&checkpoint(1)).unwrap();
+    folder.save(&checkpoint(1), id(0)).unwrap();
     let whole = fs::read(folder.path().join("1-000001.safetensors")).unwrap();
     let mut stream = crate::rng::Seed(1).stream("damage", 0);
     for _ in 0..2_000 {

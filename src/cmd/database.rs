@@ -17,7 +17,7 @@ pub fn path(flag: Option<PathBuf>) -> PathBuf {
 /// # Errors
 /// [`Usage`] where the path cannot name a database of this program, otherwise why it cannot be used.
 pub fn open(path: &Path) -> Result<Store> {
-    Ok(opened(Store::open(path))?.telling(|sentence| say(sentence)))
+    Ok(opened(Store::open(path))?.with_listener(|sentence| say(sentence)))
 }
 
 /// Prints the database's note, and turns errors in its path into [`Usage`].

@@ -64,6 +64,27 @@ impl DataFolder {
         Ok(root)
     }
 
+    /// [`DataFolder::fetch_if_absent`] for several data sets; returns their common folder, which is empty where
+    /// all come with the program.
+    ///
+    /// # Errors
+    /// As for one.
+    pub fn fetch_all<'a>(
+        &self,
+        configs: impl Iterator<Item = &'a DataConfig>,
+        display: &Display,
+        stop: &AtomicBool,
+    ) -> Result<PathBuf> {
+        let mut folder = PathBuf::new();
+        for config in configs {
+            let root = self.fetch_if_absent(config, display, stop)?;
+            if !root.as_os_str().is_empty() {
+                folder = root;
+            }
+        }
+        Ok(folder)
+    }
+
     /// A folder that the user named and that does not exist is probably mistyped. It is not used for a
     /// large download.
     fn refuse_mistyped(&self, root: &Path, name: &str) -> Result<(), Usage> {

@@ -5,7 +5,7 @@ use super::ending::Ending;
 use super::output::stdout;
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
-use repro::artifacts;
+use repro::artifacts::{self, StoredRun};
 use repro::report::{self, Format};
 use repro::store::{Merged, RunStatus, Store};
 use repro::text;
@@ -93,9 +93,10 @@ fn check(store: &Store) -> Result<Ending> {
     let mut problems = store.problems()?;
     let runs = store.runs()?;
     problems.extend(runs.damaged.iter().map(ToString::to_string));
-    let mut known = BTreeSet::new();
-    for run in &runs.rows {
-        known.insert(run.id);
+    let mut known: BTreeSet<i64> = runs.damaged.iter().map(|run| run.id).collect();
+    known.extend(runs.rows.iter().map(|run| run.id));
+    // The checkpoints of a running one change meanwhile.
+    for run in runs.rows.iter().filter(|run| run.status != RunStatus::Running) {
         let folder = store.files_of(run.id).checkpoints();
         problems.extend(folder.problems());
         if run.status == RunStatus::Finished && !folder.ids().is_empty() {
@@ -117,6 +118,24 @@ fn check(store: &Store) -> Result<Ending> {
     Ok(if problems.is_empty() { Ending::Done } else { Ending::Failed })
 }
 
+/// Copies the files of a merged run. Those of a run that was here already are copied if an earlier merge could not.
+fn copy_files(run: Merged, other: &Path, store: &Store) -> Result<()> {
+    let (there, here) = match run {
+        Merged::Added { there, here } | Merged::Updated { there, here } => (there, here),
+        Merged::Known { there, here } if !store.files_of(here).exist() => (there, here),
+        Merged::Known { .. } | Merged::Running { .. } => return Ok(()),
+    };
+    let files = StoredRun { database: other, id: there };
+    if !files.exist() {
+        return Ok(());
+    }
+    files.copy_to(store.files_of(here)).with_context(|| {
+        format!(
+            "run {there} is run {here} here, but its files cannot be copied; repeat the command"
+        )
+    })
+}
+
 fn merge(path: &Path, other: &Path) -> Result<Ending> {
     let store = database::open(path)?;
     let mut folder = store.file().as_os_str().to_owned();
@@ -124,11 +143,13 @@ fn merge(path: &Path, other: &Path) -> Result<Ending> {
     let folder = PathBuf::from(folder);
     fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
     let merged = store.merge(other, &folder.join("other.db"));
-    // A copy that stays is only in the way of the next process of this number.
+    // If it stays, the next process of this number says so.
     let _ = fs::remove_dir_all(&folder);
+    let (merged, other) = merged?;
     let mut out = stdout();
     let (mut added, mut updated) = (0, 0);
-    for run in merged? {
+    for run in merged {
+        copy_files(run, &other, &store)?;
         match run {
             Merged::Added { there, here } => {
                 added += 1;

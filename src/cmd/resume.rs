@@ -1,4 +1,4 @@
-//! `repro resume`: continues runs that were begun before.
+//! `repro resume`: continues earlier runs.
 
 use super::dataset::DataFolder;
 use super::ending::{Ending, Usage};
@@ -59,12 +59,13 @@ pub fn run(args: &Args, store: &Store, database: &Path, data: &DataFolder) -> Re
             say(format_args!("run {} is finished already", run.id));
             continue;
         }
-        // One that cannot be continued does not keep the others from it.
-        let ended = match stored_manifest(&run) {
-            Ok((manifest, method)) => {
-                warn_of_differences(&run);
-                executor.execute(&[manifest], &|_| Ok(Which::Begun(run.id, method)))?
-            }
+        let ended = stored_manifest(&run).and_then(|(manifest, method)| {
+            check_differences(&run, &args.execution.environment())?;
+            executor.execute(&[manifest], &|_| Ok(Which::Begun(run.id, method)))
+        });
+        let ended = match ended {
+            Ok(ending) => ending,
+            // One that cannot be continued does not keep the others from it.
             Err(error) if args.all => {
                 say(format_args!("run {} cannot be continued: {}", run.id, message(&error)));
                 Ending::Failed
@@ -102,24 +103,37 @@ fn stored_manifest(run: &RunRow) -> Result<(Manifest, MethodName)> {
     Ok((manifest, method))
 }
 
-/// Other programs and processors may compute other bits.
-fn warn_of_differences(run: &RunRow) {
-    let now = Environment::detect("", 1, repro::ops::instruction_set());
+/// Warns of another program or processor, which may compute other bits.
+///
+/// # Errors
+/// When the run was started on another device: reports never mix them.
+fn check_differences(run: &RunRow, now: &Environment) -> Result<()> {
     let before = &run.environment;
+    let is_cpu = |e: &Environment| e.device == "cpu";
+    if is_cpu(before) != is_cpu(now) || before.gpu != now.gpu {
+        bail!(Usage(format!(
+            "run {} was started on {}; give --device {}",
+            run.id,
+            before.device_with_model(),
+            before.device
+        )));
+    }
     let revision = |e: &Environment| (e.version.clone(), e.git_revision.clone(), e.git_dirty);
     let mut differences = Vec::new();
-    if revision(before) != revision(&now) {
+    if revision(before) != revision(now) {
         let name = before.git_revision.as_deref().unwrap_or(&before.version);
-        differences.push(format!("another revision of the program ({name})"));
+        differences.push(format!("by another revision of the program ({name})"));
     }
     if before.instructions != now.instructions {
-        differences.push(format!("a processor with other instructions ({})", before.instructions));
+        differences
+            .push(format!("on a processor with other instructions ({})", before.instructions));
     }
     if !differences.is_empty() {
         say(format_args!(
-            "warning: run {} was begun by {}, so its result may differ from that of an uninterrupted run",
+            "warning: run {} was started {}, so its result may differ from that of an uninterrupted run",
             run.id,
-            differences.join(" and on ")
+            differences.join(" and ")
         ));
     }
+    Ok(())
 }

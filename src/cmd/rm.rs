@@ -58,9 +58,11 @@ pub fn run(args: &Args, store: &Store) -> Result<Ending> {
         }
     }
     store.remove(&runs)?;
-    for id in runs {
-        store.files_of(id).remove().with_context(|| format!("the files of run {id}"))?;
-    }
+    let removed = runs
+        .into_iter()
+        .map(|id| store.files_of(id).remove().with_context(|| format!("the files of run {id}")));
+    // An error does not keep the files of the others.
+    removed.collect::<Vec<_>>().into_iter().collect::<Result<()>>()?;
     writeln!(stdout(), "removed {what}")?;
     Ok(Ending::Done)
 }

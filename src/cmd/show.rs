@@ -65,7 +65,7 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
 fn weights(run: &RunRow, store: &Store) -> Result<Vec<PathBuf>> {
     let repeats = run.settings.values.get("train.repeats").and_then(Value::as_u64).unwrap_or(1);
     let mut files = store.files_of(run.id).weights(repeats as usize);
-    files.retain(|file| file.is_file());
+    files.retain(|file| run.status == RunStatus::Finished && file.is_file());
     if files.is_empty() {
         let why = match run.status {
             RunStatus::Finished => "they were discarded, or removed",

@@ -22,7 +22,7 @@ use repro::memory;
 use repro::monitor::Interrupted;
 use repro::ops::instruction_set;
 use repro::record::{ScalingPoint, StepUsage};
-use repro::store::{AcquireRules, Acquired, NewRun, RunRecorder, RunRow, Store};
+use repro::store::{AcquireRules, Acquired, NewRun, RunRecorder, RunRow, Store, StoreError};
 use repro::study::sweep::{self, Event, Point};
 use repro::study::{self, Study};
 use repro::text;
@@ -100,7 +100,15 @@ fn execute(study: &Study, session: &Session<'_>) -> Result<(Option<RunRow>, Endi
         let run = sweep::record(study, method, &command_line(), &environment);
         let (number, of) = (i + 1, study.sweep.methods.len());
         let what = format!("({number} of {of}): steps of {}", run.method);
-        let Some((mut recorder, done)) = acquired(&run, &what, session)? else { continue };
+        let (mut recorder, done) = match acquired(&run, &what, session)? {
+            Execution::Here(recorder, done) => (recorder, done),
+            Execution::Ended(Ending::Done) => continue,
+            Execution::Ended(Ending::Failed) => {
+                ending = Ending::Failed;
+                continue;
+            }
+            Execution::Ended(Ending::Interrupted) => return Ok((last, Ending::Interrupted)),
+        };
         let start = Instant::now();
         let swept = catch_panic(|| {
             sweep::sweep(
@@ -127,31 +135,49 @@ fn execute(study: &Study, session: &Session<'_>) -> Result<(Option<RunRow>, Endi
     Ok((last, ending))
 }
 
-/// The recorder of a run with the points that earlier attempts have measured, or nothing where the run is
-/// finished, or another process executes it. Says which.
-fn acquired(
-    run: &NewRun,
-    what: &str,
-    session: &Session<'_>,
-) -> Result<Option<(RunRecorder, Vec<ScalingPoint>)>> {
+/// Where a run is executed.
+enum Execution {
+    /// In this process, with the points that earlier attempts have measured.
+    Here(RunRecorder, Vec<ScalingPoint>),
+    /// Nowhere: it has ended.
+    Ended(Ending),
+}
+
+/// How often a run of another process is checked.
+const CHECK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Acquires a run. One that another process executes is waited for: if that dies, it is continued here.
+fn acquired(run: &NewRun, what: &str, session: &Session<'_>) -> Result<Execution> {
     let store = session.store;
-    let key = match store.acquire(run, session.rules)? {
-        Acquired::Ours(key) => key,
-        Acquired::Failed(id) => {
-            say(format_args!("run {id} {what} has just failed in another process"));
-            return Ok(None);
-        }
-        Acquired::Finished(id) => {
-            say(format_args!("run {id} {what} is finished already (--again repeats it)"));
-            session.output.json(&Summary::of(&store.run(id)?))?;
-            return Ok(None);
-        }
-        Acquired::Running { run: id, pid } => {
-            say(format_args!("run {id} {what} is executed by process {pid}"));
-            return Ok(None);
+    let mut is_known = false;
+    let (key, recorder) = loop {
+        match store.acquire(run, session.rules)? {
+            Acquired::Ours(key) => match store.record(key, None) {
+                Ok(recorder) => break (key, recorder),
+                Err(replaced @ StoreError::Replaced { .. }) => say(replaced),
+                Err(error) => return Err(error.into()),
+            },
+            Acquired::Failed(id) => {
+                say(format_args!("run {id} {what} has just failed in another process"));
+                return Ok(Execution::Ended(Ending::Failed));
+            }
+            Acquired::Finished(id) => {
+                say(format_args!("run {id} {what} is finished already (--again repeats it)"));
+                session.output.json(&Summary::of(&store.run(id)?))?;
+                return Ok(Execution::Ended(Ending::Done));
+            }
+            Acquired::Running { run: id, pid } => {
+                if !is_known {
+                    is_known = true;
+                    say(format_args!("run {id} {what} is executed by process {pid}"));
+                }
+                if session.stop.load(Ordering::Relaxed) {
+                    return Ok(Execution::Ended(Ending::Interrupted));
+                }
+                thread::sleep(CHECK_AGAIN);
+            }
         }
     };
-    let recorder = store.record(key, None)?;
     let done = store.scaling_points(key.run)?;
     let rest = match done.len() {
         0 => String::new(),
@@ -159,7 +185,7 @@ fn acquired(
         several => format!(", {several} points are done"),
     };
     say(format_args!("run {} {what}{rest}", key.run));
-    Ok(Some((recorder, done)))
+    Ok(Execution::Here(recorder, done))
 }
 
 /// Prints the progress of a run that started at `start`.

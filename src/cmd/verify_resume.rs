@@ -11,6 +11,7 @@ use repro::child::ChildGuard;
 use repro::compare::{self, Difference};
 use repro::manifest::{self, Overrides};
 use repro::monitor::Interrupted;
+use repro::recipe::DataConfig;
 use repro::rng::{Seed, Stream};
 use repro::store::{RunRow, Store};
 use repro::study::{self, is_study};
@@ -69,13 +70,14 @@ const INTERVAL: Duration = Duration::from_millis(2);
 /// When the manifest is invalid, or its runs fail.
 pub fn run(args: &Args, data: &DataFolder) -> Result<Ending> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
-    let images = if is_study(&args.manifest) {
-        study::load(&args.manifest, &overrides)?.data
+    let images: Vec<DataConfig> = if is_study(&args.manifest) {
+        vec![study::load(&args.manifest, &overrides)?.data]
     } else {
-        manifest::load(&args.manifest, &overrides)?.data
+        let manifests = manifest::load_points(&args.manifest, &overrides)?;
+        manifests.into_iter().map(|manifest| manifest.data).collect()
     };
     let stop = signals::stop_flag().context("cannot handle signals")?;
-    let data_root = data.fetch_if_absent(&images, &Display::new(), &stop)?;
+    let data_root = data.fetch_all(images.iter(), &Display::new(), &stop)?;
     let folder = Folder::new(args.keep.as_deref())?;
     let verification =
         Verification { args, data_root: &data_root, folder: &folder.path, stop: &stop };

@@ -120,8 +120,11 @@ impl Checkpoints {
         // The database is locked by another program: the next time, then.
         let Some(id) = recorder.mark()? else { return Ok(()) };
         checkpoint.id = id;
-        match writer.folder.save(&checkpoint) {
-            Ok(()) => self.is_reported = false,
+        match writer.folder.save(&checkpoint, self.next.id) {
+            Ok(()) => {
+                self.next.id = id;
+                self.is_reported = false;
+            }
             Err(error) if !self.is_reported => {
                 progress.remark(&format!(
                     "cannot write a checkpoint, so the run could only be continued from an earlier \

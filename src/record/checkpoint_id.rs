@@ -47,23 +47,17 @@ impl FromStr for CheckpointId {
     }
 }
 
-/// The checkpoints of a run from which it can be continued, as the database knows them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownCheckpoints {
-    /// The last attempt that recorded anything.
-    pub attempt: u32,
-    /// The checkpoint from which it was continued.
-    pub from: CheckpointId,
-    /// Its last checkpoint, or `from`.
-    pub last: CheckpointId,
-}
+/// The checkpoints of a run from which it can be continued, as the database knows them: of each attempt that its
+/// state comes from, the last one that belongs to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownCheckpoints(pub Vec<CheckpointId>);
 
 impl KnownCheckpoints {
-    /// Whether the measurements before this checkpoint are in the database. Attempts before the last one may
-    /// have written others after they were replaced.
+    /// Whether the measurements before this checkpoint are in the database. Attempts may have written others
+    /// after they were replaced.
     #[must_use]
     pub fn contains(&self, id: CheckpointId) -> bool {
-        id <= self.from || (id.attempt == self.attempt && id <= self.last)
+        self.0.iter().any(|last| id.attempt == last.attempt && (1..=last.count).contains(&id.count))
     }
 }
 
@@ -89,13 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn only_checkpoints_of_the_last_attempt_and_those_before_it_are_known() {
-        let known = KnownCheckpoints { attempt: 3, from: id(1, 4), last: id(3, 2) };
-        for is_known in [id(1, 3), id(1, 4), id(3, 1), id(3, 2)] {
+    fn only_checkpoints_of_the_current_state_are_known() {
+        // Attempt 3 continued attempt 2, which had continued attempt 1.
+        let known = KnownCheckpoints(vec![id(3, 2), id(2, 2), id(1, 4)]);
+        for is_known in [id(1, 3), id(1, 4), id(2, 1), id(3, 1), id(3, 2)] {
             assert!(known.contains(is_known), "{is_known}");
         }
         // Written by replaced attempts, or after a copy of the database was made.
-        for is_unknown in [id(1, 5), id(2, 1), id(3, 3), id(4, 1)] {
+        for is_unknown in [id(0, 0), id(1, 0), id(1, 5), id(2, 3), id(3, 3), id(4, 1)] {
             assert!(!known.contains(is_unknown), "{is_unknown}");
         }
     }

@@ -1,5 +1,5 @@
 //! What went wrong in a run that finished: a search, a training run or networks that diverged, or a search that
-//! found little but skips.
+//! chose mostly skips.
 
 use super::measured::MeasuredRun;
 use crate::record::Metric;
@@ -39,7 +39,7 @@ pub fn warnings(measured: &MeasuredRun<'_>) -> Vec<String> {
     [search, training, networks, skips(measured.run)].into_iter().flatten().collect()
 }
 
-/// Most blocks became skips, as is known of DARTS (Zela et al. 2020).
+/// Most blocks became skips.
 fn skips(run: &RunRow) -> Option<String> {
     /// Of fewer blocks, most may be skips for good reasons.
     const LEAST: usize = 3;
@@ -52,8 +52,8 @@ fn skips(run: &RunRow) -> Option<String> {
     let (skips, all) = (chosen.iter().filter(is_skip).count(), chosen.len());
     (skips >= LEAST && 2 * skips > all).then(|| {
         format!(
-            "The search of run {} chose a skip in {skips} of {all} blocks: α may have collapsed, as it \
-             does where the supernet learns faster through skips.",
+            "The search of run {} chose a skip in {skips} of {all} blocks: it may have collapsed to skips, \
+             as DARTS does (Zela et al. 2020).",
             run.id
         )
     })

@@ -14,9 +14,8 @@ pub fn largest_checkpoint(manifest: &Manifest) -> u64 {
     let training = cost::largest_network_step(space, setting);
     let of_search = manifest.methods.iter().map(|method| {
         let search = state(&cost::search_step(space, method.name(), setting));
-        // Networks that are ranked are trained on their own beside the weights of the search.
-        let ranked = manifest.rank_correlation.map_or(0, |_| state(&training));
-        search + ranked
+        // Ranked networks are trained after the shared weights are dropped.
+        search.max(manifest.rank_correlation.map_or(0, |_| state(&training)))
     });
     let earlier = (train.repeats as u64).saturating_sub(1) * training.weights;
     let training = state(&training) + earlier;

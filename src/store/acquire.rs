@@ -191,19 +191,28 @@ async fn take_over(
     Ok(key)
 }
 
-/// The checkpoints from which an attempt may continue its run.
+/// The checkpoints from which an attempt may continue its run: those of the last attempt that recorded or took
+/// over anything, and those up to which it continued earlier attempts.
 pub async fn known_checkpoints(
     connection: &mut SqliteConnection,
     key: AttemptKey,
 ) -> Result<KnownCheckpoints, Fault> {
     let sql = "SELECT number, coalesce(from_checkpoint, 0), checkpoint FROM attempts
-               WHERE run = ?1 AND number < ?2 AND checkpoint IS NOT NULL
-               ORDER BY number DESC LIMIT 1";
-    let last: Option<(u32, i64, i64)> =
-        query_as(sql).bind(key.run).bind(key.number).fetch_optional(connection).await?;
-    let (attempt, from, last) = last.unwrap_or_default();
+               WHERE run = ?1 AND number < ?2 AND checkpoint IS NOT NULL ORDER BY number DESC";
+    let attempts: Vec<(u32, i64, i64)> =
+        query_as(sql).bind(key.run).bind(key.number).fetch_all(connection).await?;
     let id = |number: i64| CheckpointId::from_number(number.cast_unsigned());
-    Ok(KnownCheckpoints { attempt, from: id(from), last: id(last) })
+    let mut known = Vec::new();
+    let mut last = attempts.first().map(|(_, _, last)| id(*last)).unwrap_or_default();
+    for (attempt, from, _) in attempts {
+        if last.attempt == attempt {
+            known.push(last);
+        }
+        if last.attempt >= attempt {
+            last = id(from);
+        }
+    }
+    Ok(KnownCheckpoints(known))
 }
 
 /// Gives an attempt what earlier attempts at its run had recorded before `checkpoint`, and removes what

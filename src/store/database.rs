@@ -50,7 +50,7 @@ impl Listener {
         Self(Arc::new(listener))
     }
 
-    pub fn tell(&self, sentence: &str) {
+    pub fn notify(&self, sentence: &str) {
         (self.0)(sentence);
     }
 }

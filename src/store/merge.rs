@@ -33,7 +33,8 @@ const OF_ATTEMPTS: [&str; 7] = [
     "scaling_points",
 ];
 
-/// The same run, with its last attempt: of one manifest, method and seed, begun by one process at one moment.
+/// The same run, with its last attempt: of one manifest, method and seed, started by the same process at the same
+/// time.
 const KNOWN: &str = "
     SELECT own.id, last.number, last.status, last.heartbeat_at, last.pid, last.process_started,
            last.process_table

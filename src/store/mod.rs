@@ -51,7 +51,7 @@ use process::RunProcess;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, query};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use transactor::Transactor;
@@ -100,7 +100,7 @@ impl Store {
 
     /// Passes sentences to `listener` when a run waits for the database, and when it continues.
     #[must_use]
-    pub fn telling(mut self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    pub fn with_listener(mut self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.database.listener = Listener::new(listener);
         self
     }
@@ -156,7 +156,10 @@ impl Store {
     /// See [`StoreError`].
     pub fn fail(&self, key: AttemptKey, error: &str) -> Result<(), StoreError> {
         let (end, now) = (AttemptEnd::Failed(error.to_owned()), env::now());
-        self.acquiring(async |connection| write::end(connection, key, &end, now).await)
+        self.acquiring(async |connection| {
+            write::check_not_replaced(connection, key).await?;
+            write::end(connection, key, &end, now).await
+        })
     }
 
     /// Starts the heartbeat of an acquired attempt, and gives it what earlier attempts at its run recorded
@@ -205,38 +208,31 @@ impl Store {
         backup::copy(&self.database, to)
     }
 
-    /// Takes over the runs of another database of this program, with their weights and checkpoints: those that
-    /// are not here yet under new numbers, and those that it has continued since. The other database stays
-    /// as it is; `copy` is a new file for a copy of it.
+    /// Takes over the runs of another database of this program: those that are not here yet under new numbers, and
+    /// those that it has continued since. Only their rows: the caller copies their files. The other database
+    /// stays as it is; `copy` is a new file for a copy of it. Returns what became of its runs, and its file
+    /// with symbolic links followed.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn merge(&self, other: &Path, copy: &Path) -> Result<Vec<Merged>, StoreError> {
+    pub fn merge(&self, other: &Path, copy: &Path) -> Result<(Vec<Merged>, PathBuf), StoreError> {
         let other = schema::open_unchanged(other)?;
-        let others_file = other.file().to_owned();
+        let file = other.file().to_owned();
         backup::copy(&other, copy)?;
         // Its tables are brought up to date.
         drop(schema::open(copy)?);
         let name = copy.to_str().ok_or_else(|| StoreError::NotUtf8(copy.to_owned()))?;
         let (path, now) = (self.database.path.clone(), env::now());
-        Transactor::new(self.database.clone())?.outside_transaction(async |connection| {
+        let mut transactor = Transactor::new(self.database.clone())?;
+        let merged = transactor.outside_transaction(async |connection| {
             query("ATTACH DATABASE ?1 AS other").bind(name).execute(&mut *connection).await?;
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
             let merged = merge::merge(&mut transaction, &path, now).await?;
-            // If the program is killed before the commit, no run refers to them.
-            for run in &merged {
-                if let Merged::Added { there, here } | Merged::Updated { there, here } = *run {
-                    let there = StoredRun { database: &others_file, id: there };
-                    there.copy_to(self.files_of(here)).map_err(|e| StoreError::Other {
-                        path: self.database.path.clone(),
-                        cause: format!("the files of run {} cannot be copied: {e}", there.id),
-                    })?;
-                }
-            }
             transaction.commit().await?;
             query("DETACH DATABASE other").execute(connection).await?;
             Ok(merged)
-        })
+        })?;
+        Ok((merged, file))
     }
 
     /// Removes runs with all that was recorded of them. Their numbers are not given again.

@@ -31,7 +31,7 @@ struct LockWait {
     start: Instant,
     /// When the hurry was first noticed.
     hurried: Option<Instant>,
-    is_told: bool,
+    is_reported: bool,
 }
 
 impl Transactor {
@@ -85,13 +85,13 @@ impl Transactor {
         &mut self,
         mut work: impl AsyncFnMut(&mut SqliteConnection) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        let mut wait = LockWait { start: Instant::now(), hurried: None, is_told: false };
+        let mut wait = LockWait { start: Instant::now(), hurried: None, is_reported: false };
         loop {
             let fault = match self.attempt(&mut work) {
                 Ok(value) => {
-                    if wait.is_told {
+                    if wait.is_reported {
                         let path = self.database.path.display();
-                        self.database.listener.tell(&format!("{path} is free again; continuing"));
+                        self.database.listener.notify(&format!("{path} is free again; continuing"));
                     }
                     return Ok(value);
                 }
@@ -103,7 +103,7 @@ impl Transactor {
                 let lock_wait = if self.hurry.is_some() { LAST_WAIT } else { *lock_wait };
                 return Err(fault.explain(path, lock_wait, self.database.is_pinned()));
             }
-            self.tell(&mut wait);
+            self.report(&mut wait);
             thread::sleep(RETRY_AFTER);
         }
     }
@@ -121,12 +121,12 @@ impl Transactor {
     }
 
     /// Says once that a run waits.
-    fn tell(&self, wait: &mut LockWait) {
+    fn report(&self, wait: &mut LockWait) {
         let due = wait.start.elapsed() >= self.database.notice_after;
-        if self.hurry.is_some() && due && !wait.is_told {
-            wait.is_told = true;
+        if self.hurry.is_some() && due && !wait.is_reported {
+            wait.is_reported = true;
             let path = self.database.path.display();
-            self.database.listener.tell(&format!(
+            self.database.listener.notify(&format!(
                 "{path} is locked by another program; waiting for it, with new measurements kept in \
                  memory (`fuser -v {path}` shows who has it open)"
             ));

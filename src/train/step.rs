@@ -12,7 +12,8 @@ use std::time::Instant;
 pub struct Step {
     pub result: BatchLoss,
     pub seconds: StepSeconds,
-    /// Where a loss comes from that is not finite. The weights are then those before the step.
+    /// Where a loss comes from that is not finite, if that was found. The weights are then those before the
+    /// step; running statistics have moved.
     pub fault: Option<String>,
 }
 
@@ -50,7 +51,9 @@ pub fn sgd_step(
         optimizer.step(params, &gradients, learning_rate)?;
         None
     } else {
-        Some(find_fault(params, forward)?)
+        drop(gradients);
+        // The loss is what failed, also where this does.
+        find_fault(params, recompute, forward).ok()
     };
     let seconds = StepSeconds {
         forward: (after_forward - start).as_secs_f64(),
@@ -63,12 +66,13 @@ pub fn sgd_step(
 /// Where values that are not finite come from in a forward pass.
 fn find_fault(
     params: &mut Params,
+    recompute: Recompute,
     forward: impl Fn(&mut Pass<'_>) -> Result<Value>,
 ) -> Result<String> {
     if let Some(name) = params.first_not_finite()? {
         return Ok(format!("{name} was not finite after the step before"));
     }
-    let mut pass = Pass::searching_fault(params);
+    let mut pass = Pass::searching_fault(params).recomputing(recompute);
     forward(&mut pass)?;
     Ok(match pass.fault() {
         Some(operator) => format!("the first output that is not finite is that of {operator}"),

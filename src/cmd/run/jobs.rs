@@ -1,7 +1,6 @@
 //! `--jobs`: several processes of this program execute one manifest on one database.
 
 use super::Args;
-use crate::cmd::database::open;
 use crate::cmd::ending::Ending;
 use crate::cmd::output::{Output, say};
 use crate::cmd::program::this_program;
@@ -31,7 +30,7 @@ enum Line {
     Message(usize, String),
 }
 
-/// Executes the manifest in `jobs` processes. Their messages have the number of the worker in front.
+/// Executes the manifest in `jobs` processes, each with so many threads. Their messages have the number of the worker in front.
 /// Returns the runs and how all ended.
 ///
 /// # Errors
@@ -39,20 +38,19 @@ enum Line {
 pub fn execute(
     args: &Args,
     (jobs, threads): (usize, usize),
-    database: &Path,
+    (store, database): (&Store, &Path),
     data_root: &Path,
     stop: &StopFlag,
 ) -> Result<(Vec<RunRow>, Ending)> {
-    let store = open(database)?;
-    let rules = acquire_rules(&store, args.again, args.fresh)?;
+    let rules = acquire_rules(store, args.again, args.fresh)?;
     let (sender, lines) = mpsc::channel();
-    let each = (threads / jobs).max(1).to_string();
+    let threads = threads.to_string();
     let mut workers = Vec::new();
     for number in 1..=jobs {
         let mut command = Command::new(this_program()?);
         command.arg("run").arg(&args.manifest).arg("--db").arg(database).arg("--json");
         args.execution.pass_to(&mut command);
-        command.args(["--threads", &each]);
+        command.args(["--threads", &threads]);
         if !data_root.as_os_str().is_empty() {
             command.arg("--data").arg(data_root);
         }
@@ -74,11 +72,12 @@ pub fn execute(
     drop(sender);
     let output = Output::new(args.execution.json);
     let mut seen = BTreeSet::new();
-    let mut is_told = false;
+    let (mut has_failed, mut is_ending) = (false, false);
     loop {
-        if stop.load(Ordering::Relaxed) && !is_told {
-            // A terminal has told them already; a second request would end them at once.
-            is_told = true;
+        let ends_early = stop.load(Ordering::Relaxed) || has_failed && args.execution.fail_fast;
+        if ends_early && !is_ending {
+            // A terminal has sent them the signal already; a second one would end them at once.
+            is_ending = true;
             workers.iter_mut().for_each(ChildGuard::terminate);
         }
         match lines.recv_timeout(INTERVAL) {
@@ -90,6 +89,7 @@ pub fn execute(
                 {
                     output.json(&run)?;
                 }
+                has_failed |= run["status"] == "failed";
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
@@ -105,7 +105,10 @@ pub fn execute(
             _ => Ending::Failed,
         };
     }
-    Ok((rows(&seen, &store)?, ending))
+    if has_failed && !stop.load(Ordering::Relaxed) {
+        ending = Ending::Failed;
+    }
+    Ok((rows(&seen, store)?, ending))
 }
 
 fn rows(ids: &BTreeSet<i64>, store: &Store) -> Result<Vec<RunRow>> {

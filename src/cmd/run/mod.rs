@@ -20,6 +20,7 @@ use super::{check, signals, study};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use preflight::Machine;
+use repro::env::Environment;
 use repro::manifest::{self, Manifest, Overrides};
 use repro::recipe::Precision;
 use repro::report;
@@ -147,6 +148,11 @@ fn minutes(text: &str) -> Result<Duration, String> {
 }
 
 impl ExecutionArgs {
+    /// Where runs would be executed.
+    pub fn environment(&self) -> Environment {
+        self.device.environment(self.threads.map_or_else(repro::env::cores, usize::from))
+    }
+
     /// Gives another process the same, without the number of threads and the form of the output.
     fn pass_to(&self, command: &mut Command) {
         let Self { device, checkpoint_minutes, fail_fast, discard_weights, force, .. } = self;
@@ -235,15 +241,9 @@ fn run_jobs(
     }
     output.text(format_args!("  into    {}\n", database.display()));
     let stop = signals::stop_flag().context("cannot handle signals")?;
-    let mut data_root = PathBuf::new();
-    for manifest in manifests {
-        let root = data.fetch_if_absent(&manifest.data, &Display::new(), &stop)?;
-        // Images that come with the program have no folder.
-        if !root.as_os_str().is_empty() {
-            data_root = root;
-        }
-    }
-    let (runs, ending) = jobs::execute(args, (jobs, threads), database, &data_root, &stop)?;
+    let images = manifests.iter().map(|manifest| &manifest.data);
+    let data_root = data.fetch_all(images, &Display::new(), &stop)?;
+    let (runs, ending) = jobs::execute(args, (jobs, each), (&store, database), &data_root, &stop)?;
     print_results(&runs, &store, &output, database);
     Ok(ending)
 }
@@ -297,13 +297,9 @@ impl<'a> Executor<'a> {
         self.describe(manifests, &memory, &output);
         let (display, stop) = (Display::new(), self.stop()?);
         let store = store.stopped_by(stop.shared());
-        let mut data_root = PathBuf::new();
+        let images = manifests.iter().map(|manifest| &manifest.data);
+        let data_root = self.data.fetch_all(images, &display, stop)?;
         for manifest in manifests {
-            let root = self.data.fetch_if_absent(&manifest.data, &display, stop)?;
-            // Images that come with the program have no folder.
-            if !root.as_os_str().is_empty() {
-                data_root = root;
-            }
             if let Some(left_out) = runner::check_images(manifest, &data_root)? {
                 output.text(format_args!("  images  {left_out}\n"));
             }

@@ -15,7 +15,7 @@ use repro::manifest::Manifest;
 use repro::monitor::{CheckpointWriter, Checkpoints, Monitor};
 use repro::recipe::MethodName;
 use repro::runner::{self, RunPlan};
-use repro::store::{AcquireRules, Acquired, AttemptKey, RunRow, Store};
+use repro::store::{AcquireRules, Acquired, AttemptKey, RunRow, Store, StoreError};
 use repro::text;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,7 +54,7 @@ pub struct Rules {
 pub enum Which {
     /// All of the manifest that are not finished.
     Planned(AcquireRules),
-    /// Only this run of a method, which was begun before.
+    /// Only this run of a method, which was started before.
     Begun(i64, MethodName),
 }
 
@@ -62,6 +62,13 @@ pub enum Which {
 pub struct Runs {
     pub rows: Vec<RunRow>,
     pub ending: Ending,
+}
+
+impl Runs {
+    fn sorted(mut self) -> Self {
+        self.rows.sort_by_key(|row| row.id);
+        self
+    }
 }
 
 impl Session<'_> {
@@ -84,7 +91,7 @@ impl Session<'_> {
             for (at, &(i, is_known)) in left.iter().enumerate() {
                 if self.stop.load(Ordering::Relaxed) {
                     runs.ending = Ending::Interrupted;
-                    return Ok(runs);
+                    return Ok(runs.sorted());
                 }
                 let name = |i: usize| plans[i].method.name().as_str();
                 let remaining = left[at..].iter().map(|(i, _)| name(*i));
@@ -100,12 +107,12 @@ impl Session<'_> {
                             Ending::Failed => {
                                 runs.ending = Ending::Failed;
                                 if self.rules.fail_fast {
-                                    return Ok(runs);
+                                    return Ok(runs.sorted());
                                 }
                             }
                             Ending::Interrupted => {
                                 runs.ending = Ending::Interrupted;
-                                return Ok(runs);
+                                return Ok(runs.sorted());
                             }
                         }
                     }
@@ -118,8 +125,7 @@ impl Session<'_> {
             }
             left = elsewhere;
         }
-        runs.rows.sort_by_key(|row| row.id);
-        Ok(runs)
+        Ok(runs.sorted())
     }
 
     /// Executes a run, unless it is finished or another process executes it. `remaining` are seconds for this
@@ -166,7 +172,19 @@ impl Session<'_> {
             Ok(checkpoint) => checkpoint,
             Err(error) => return self.not_continued(key, &error),
         };
-        let mut recorder = self.store.record(key, checkpoint.as_ref())?;
+        let mut recorder = match self.store.record(key, checkpoint.as_ref()) {
+            Ok(recorder) => recorder,
+            Err(replaced @ StoreError::Replaced { .. }) => {
+                say(replaced);
+                return Ok(Executed::Elsewhere);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // From here on the run is this process's. Files that it does not continue are of another state.
+        match &checkpoint {
+            Some(checkpoint) => folder.remove_after(checkpoint.id)?,
+            None => files.remove().with_context(|| format!("the files of run {}", key.run))?,
+        }
         let writer =
             CheckpointWriter { folder: folder.clone(), interval: self.rules.checkpoint_interval };
         let checkpoints = &mut Checkpoints::new(Some(writer), checkpoint.unwrap_or_default());
@@ -179,6 +197,7 @@ impl Session<'_> {
         self.display.clear();
         let result = result.and_then(|outcome| {
             if !self.rules.discard_weights {
+                // A process that was replaced writes the same bytes as the one that replaced it.
                 runner::save_weights(&outcome, files)?;
             }
             Ok(outcome.result)
@@ -198,7 +217,13 @@ impl Session<'_> {
     /// Ends an attempt that has changed nothing yet.
     fn not_continued(&self, key: AttemptKey, error: &Error) -> Result<Executed> {
         let error = message(error);
-        self.store.fail(key, &error)?;
+        match self.store.fail(key, &error) {
+            Err(replaced @ StoreError::Replaced { .. }) => {
+                say(replaced);
+                return Ok(Executed::Elsewhere);
+            }
+            failed => failed?,
+        }
         say(format_args!("run {} failed: {error}", key.run));
         let row = self.store.run(key.run)?;
         self.output.json(&Summary::of(&row))?;
@@ -217,8 +242,6 @@ impl Session<'_> {
     ) -> Result<Option<Checkpoint>> {
         let id = key.run;
         if key.number == 1 {
-            // A deleted database may have left files that are of no run.
-            folder.remove()?;
             say(format_args!("run {id} {what}"));
             return Ok(None);
         }
@@ -226,7 +249,7 @@ impl Session<'_> {
         let known = self.store.known_checkpoints(key)?;
         let Loaded { checkpoint, problems } =
             folder.load(self.device, |id| known.contains(id)).with_context(|| {
-                format!("no checkpoint of run {id} can be read; --fresh starts over")
+                format!("no checkpoint of run {id} can be read; `repro run MANIFEST --fresh` starts over")
             })?;
         for problem in problems {
             say(format_args!("warning: {problem}; it is not used"));
@@ -234,7 +257,6 @@ impl Session<'_> {
         if let Some(Checkpoint { id: from, .. }) = &checkpoint {
             say(format_args!("run {id} {what}: continues from checkpoint {from}"));
         } else {
-            folder.remove()?;
             say(format_args!("run {id} {what}: starts over, since it has no checkpoint"));
         }
         Ok(checkpoint)

@@ -41,7 +41,7 @@ fn merged_runs_get_new_numbers_and_are_never_doubled() {
     finished(&store, 1);
     (2..4).for_each(|seed| finished(&other, seed));
     let running = other.begin(&new_run()).unwrap();
-    let merge = |copy: &str| store.merge(&other_path, &folder.path().join(copy)).unwrap();
+    let merge = |copy: &str| store.merge(&other_path, &folder.path().join(copy)).unwrap().0;
     let expected = [
         Merged::Added { there: 1, here: 2 },
         Merged::Added { there: 2, here: 3 },
@@ -75,20 +75,17 @@ fn a_merged_run_is_updated_when_it_was_continued_elsewhere() {
     recorder.interrupt().unwrap();
     let store = Store::open(&path).unwrap();
     finished(&store, 9);
-    let merge = |copy: &str| store.merge(&other_path, &folder.path().join(copy)).unwrap();
+    let merge = |copy: &str| store.merge(&other_path, &folder.path().join(copy)).unwrap().0;
     assert_eq!(merge("copy-1"), [Merged::Added { there: 1, here: 2 }]);
 
     let Acquired::Ours(key) = other.acquire_run(1, &new_run()).unwrap() else { panic!() };
     let mut recorder = other.record(key, None).unwrap();
     recorder.measure(0, &[(Metric::SEARCH_LOSS, 4.0)]).unwrap();
     recorder.finish_study().unwrap();
-    std::fs::create_dir(folder.path().join("other.db.weights")).unwrap();
-    std::fs::write(folder.path().join("other.db.weights/1.safetensors"), b"weights").unwrap();
     assert_eq!(merge("copy-2"), [Merged::Updated { there: 1, here: 2 }]);
     assert_eq!(losses(&store), [9.0, 4.0]);
     let (here, there) = (store.run(2).unwrap(), other.run(1).unwrap());
     assert_eq!(RunRow { id: 1, ..here }, there);
-    assert_eq!(std::fs::read(&store.files_of(2).weights(1)[0]).unwrap(), b"weights");
     assert_eq!(store.problems().unwrap(), Vec::<String>::new());
 
     // What is finished here stays.

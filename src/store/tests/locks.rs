@@ -54,7 +54,7 @@ fn a_long_lock_is_waited_for_with_a_notice() {
     let mut store = impatient(&path);
     store.database.notice_after = Duration::from_millis(100);
     let (heard, sentences) = channel();
-    let store = store.telling(move |sentence| heard.send(sentence.to_owned()).unwrap());
+    let store = store.with_listener(move |sentence| heard.send(sentence.to_owned()).unwrap());
     let mut recorder = store.begin(&new_run()).unwrap();
     let (release, holder) = hold_lock(&path, Duration::from_secs(20));
     // The run continues, also past the start of a phase.
