@@ -5,6 +5,7 @@ mod damage;
 mod locks;
 mod migration;
 mod resume;
+mod versions;
 
 use super::*;
 use crate::record::{
