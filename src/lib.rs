@@ -11,6 +11,9 @@ pub mod cost;
 pub mod data;
 pub mod document;
 pub mod env;
+#[cfg(test)]
+#[path = "../tests/fuzz.rs"]
+mod fuzz;
 pub mod hex;
 pub mod manifest;
 pub mod memory;

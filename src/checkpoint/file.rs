@@ -15,7 +15,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -60,13 +60,18 @@ pub(super) fn write(folder: &Path, checkpoint: &Checkpoint) -> Result<(), Checkp
     let (path, hash_path) = paths(folder, checkpoint.id);
     let metadata = [(KEY, description(checkpoint))];
     let tensors: Vec<(String, &Tensor)> = all_tensors(checkpoint).collect();
-    tensors::write(&path, &metadata, &tensors, |hash| {
+    let written = tensors::write(&path, &metadata, &tensors, |hash| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let at = |error| CheckpointError::Io { path: hash_path.clone(), error };
         let mut file = File::create(&hash_path).map_err(at)?;
         file.write_all(format!("{hash}  {name}\n").as_bytes()).map_err(at)?;
         file.sync_all().map_err(at)
-    })
+    });
+    if written.is_err() {
+        // It is of no checkpoint.
+        let _ = fs::remove_file(&hash_path);
+    }
+    written
 }
 
 /// All tensors with their full names, in the order of the file.
@@ -139,7 +144,8 @@ pub(super) fn parse(bytes: &[u8], device: &Device) -> Result<Checkpoint, String>
     }
     let header: Header = serde_json::from_str(description).map_err(|e| text(&e))?;
     let file = SafeTensors::deserialize(bytes).map_err(|e| text(&e))?;
-    let mut stages = BTreeMap::new();
+    // A name takes a few bytes and its tensor any number, so each is read once.
+    let (mut stages, mut listed) = (BTreeMap::new(), BTreeSet::new());
     for (name, StageHeader { values, tensors }) in header.stages {
         let mut groups = Vec::new();
         for (group, names) in tensors {
@@ -147,6 +153,9 @@ pub(super) fn parse(bytes: &[u8], device: &Device) -> Result<Checkpoint, String>
             for tensor in names {
                 let full = full_name(&name, &group, &tensor);
                 let view = file.tensor(&full).map_err(|e| text(&e))?;
+                if !listed.insert(full.clone()) {
+                    return Err(format!("{full} is listed twice"));
+                }
                 if view.dtype() != Dtype::F32 {
                     return Err(format!("{full} is not f32"));
                 }

@@ -211,6 +211,7 @@ fn idx<'a>(bytes: &'a [u8], inner: &[usize]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
     use crate::data::fetch::{bytes_below, unheard};
+    use crate::fuzz::{Outcome, Reader, leave};
 
     #[test]
     fn the_slice_is_balanced_and_needs_no_folder() {
@@ -231,6 +232,40 @@ mod tests {
         assert_eq!(idx(&labels[..9], &[]), None, "an element is missing");
         assert_eq!(idx(&labels, &[SIDE, SIDE]), None, "labels are no images");
         assert_eq!(idx(&labels[..3], &[]), None, "the header is cut");
+    }
+
+    #[test]
+    fn mutated_idx_files() {
+        let gzipped = |bytes: &[u8]| {
+            use std::io::Write;
+            let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gz.write_all(bytes).unwrap();
+            gz.finish().unwrap()
+        };
+        let header = |numbers: &[u32]| -> Vec<u8> {
+            numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+        };
+        let labels = [header(&[0x0801, 2]), vec![5, 6]].concat();
+        let images = [header(&[0x0803, 2, 28, 28]), vec![7; 2 * IMAGE_BYTES]].concat();
+        let path = Path::new("mutated");
+        Reader {
+            test: "data::fashion_mnist::tests::mutated_idx_files",
+            name: "idx",
+            inputs: vec![gzipped(&images), images.clone(), gzipped(&labels), labels.clone()],
+            words: &[b"\0\0\x08\x01", b"\0\0\x08\x03", b"\0\0\0\x1c", b"\x1f\x8b\x08"],
+            cases: 60_000,
+            mend: leave,
+            read: &|bytes| {
+                let unzipped = unzip(bytes, path);
+                let part = unzipped.as_ref().map_or(bytes, Vec::as_slice);
+                let as_images = split(part, &labels, path);
+                let as_labels = split(&images, part, path);
+                // A byte of gzip unpacks to 1032 at most, and a growing list has three times its size.
+                let unpacked = (1032 * bytes.len() as u64).min(LARGEST + 1);
+                Outcome::of(unzipped.and(as_images.or(as_labels)), (1 << 17) + 4 * unpacked)
+            },
+        }
+        .check();
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod sampling;
 mod search;
 mod sweep;
 mod temperature;
+#[cfg(test)]
+mod tests;
 mod train;
 pub(crate) mod wire;
 

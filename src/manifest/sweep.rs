@@ -20,6 +20,9 @@ const SECTION: &str = "sweep";
 /// More are probably a mistake.
 const MAX_POINTS: usize = 10_000;
 
+/// Bytes of all points' manifests, which are in memory together.
+const MAX_BYTES: usize = 128 << 20;
+
 /// Keys that have lists of their own.
 const LISTS: [&str; 2] = ["seeds", "search.method"];
 
@@ -37,7 +40,7 @@ pub fn load_points(path: &Path, overrides: &Overrides) -> Result<Vec<Manifest>, 
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         Diagnostic::of_file(path, error.message().to_owned(), "")
     })?;
-    let points = points(&table, path)?;
+    let points = points(&table, path, text.len())?;
     points
         .into_iter()
         .map(|sets| {
@@ -48,8 +51,8 @@ pub fn load_points(path: &Path, overrides: &Overrides) -> Result<Vec<Manifest>, 
         .collect()
 }
 
-/// The values of each point, as `key=value`.
-fn points(table: &Table, path: &Path) -> Result<Vec<Vec<String>>, Diagnostics> {
+/// The values of each point, as `key=value`; the manifest has so many bytes.
+fn points(table: &Table, path: &Path, bytes: usize) -> Result<Vec<Vec<String>>, Diagnostics> {
     let refuse = |key: &str, problem: &str, expected: &str| -> Diagnostics {
         let diagnostic = Diagnostic::of_file(path, problem.to_owned(), expected);
         Diagnostic { key: key.to_owned(), ..diagnostic }.into()
@@ -90,8 +93,12 @@ fn points(table: &Table, path: &Path) -> Result<Vec<Vec<String>>, Diagnostics> {
         return Err(refuse(SECTION, "has no keys", expected));
     }
     let count = grid.iter().try_fold(rows, |n, (_, list)| n.checked_mul(list.len()));
-    if count.is_none_or(|count| count > MAX_POINTS) {
+    let Some(count) = count.filter(|&count| count <= MAX_POINTS) else {
         return Err(refuse(SECTION, "has more than 10000 points", "give shorter lists"));
+    };
+    if count.saturating_mul(bytes) > MAX_BYTES {
+        let problem = "makes manifests of more than 128 MiB together";
+        return Err(refuse(SECTION, problem, "give shorter lists or a shorter file"));
     }
     let set = |key: &str, value: &Value| format!("{key}={value}");
     let mut points: Vec<Vec<String>> =
@@ -121,7 +128,8 @@ mod tests {
     use super::*;
 
     fn swept(text: &str) -> Result<Vec<Vec<String>>, String> {
-        points(&text.parse().unwrap(), Path::new("a.toml")).map_err(|error| error.to_string())
+        let table = text.parse().unwrap();
+        points(&table, Path::new("a.toml"), text.len()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -147,6 +155,14 @@ mod tests {
             let error = swept(text).unwrap_err();
             assert!(error.contains(problem), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn many_points_of_a_long_file_are_refused() {
+        let numbers: Vec<String> = (0..9_000).map(|n| n.to_string()).collect();
+        let text = format!("[sweep.grid]\na = [{}]\n", numbers.join(","));
+        let error = swept(&format!("{text}b = ['{}']", "x".repeat(50_000))).unwrap_err();
+        assert!(error.contains("sweep: makes manifests of more than 128 MiB"), "{error}");
     }
 
     #[test]

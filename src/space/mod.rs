@@ -10,6 +10,8 @@ mod narrow;
 mod options;
 mod plan;
 mod size;
+#[cfg(test)]
+mod tests;
 mod validation;
 mod wire;
 

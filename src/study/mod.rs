@@ -5,6 +5,8 @@ mod load;
 pub mod manifest;
 pub mod report;
 pub mod sweep;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub use load::DISTURBING_CORES;

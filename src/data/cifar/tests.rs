@@ -3,6 +3,7 @@
 use super::*;
 use crate::data::fetch::{bytes_below, unheard};
 use crate::data::hash;
+use crate::fuzz::{Outcome, Reader};
 use crate::hex::hex;
 use crate::memory;
 use md5::{Digest, Md5};
@@ -281,4 +282,81 @@ fn all_failed_sources_are_listed_with_what_to_do() {
     assert!(error.contains("--from FILE_OR_FOLDER"), "{error}");
     assert!(!CIFAR10.place(root.path()).exists());
     assert_eq!(bytes_below(root.path()), 0);
+}
+
+/// The npm package's form of a set.
+fn pictured(set: &Cifar, contents: &[(&str, Vec<u8>)]) -> Vec<(String, Vec<u8>)> {
+    let mut labels = Vec::new();
+    let mut members = Vec::new();
+    for (file, (_, records)) in set.files.iter().zip(contents) {
+        let (pixels, of_file) = set.parse(records);
+        labels.push(of_file);
+        let mut picture = Vec::new();
+        let mut encoder = png::Encoder::new(&mut picture, PIXELS as u32, file.images as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+        members.push((format!("package/{}", file.name.replace(".bin", ".png")), picture));
+    }
+    let test = labels.pop().unwrap();
+    for (name, labels) in [("train_lables.json", labels.concat()), ("test_lables.json", test)] {
+        members.push((format!("package/{name}"), serde_json::to_vec(&labels).unwrap()));
+    }
+    members
+}
+
+/// The checksums of a plain archive's headers.
+fn mend(_: usize, archive: &mut [u8]) {
+    let mut at = 0;
+    while let Some(block) = archive.get_mut(at..at + 512) {
+        if block[257..262] != *b"ustar" {
+            at += 512;
+            continue;
+        }
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        at += 512;
+    }
+}
+
+#[test]
+fn mutated_archives() {
+    let (set, contents) = made_up(&CIFAR10, 1);
+    let mut inputs: Vec<Vec<u8>> =
+        [false, true].iter().map(|&python| tar(&members(&set, &contents, python))).collect();
+    inputs.push(tar(&pictured(&set, &contents)));
+    let zipped: Vec<_> = inputs.iter().map(|archive| gzipped(archive)).collect();
+    inputs.extend(zipped);
+    let folder = tempfile::tempdir().unwrap();
+    let (path, into) = (folder.path().join("given"), folder.path().join("new"));
+    fs::create_dir(&into).unwrap();
+    let words: [&[u8]; 10] = [
+        b"data_batch_1",
+        b"data_batch_1.bin",
+        b"data_batch_1.png",
+        b"train_lables.json",
+        b"ustar",
+        b"77777777777",
+        b"\x80\0\0\0\x7f\xff\xff\xff",
+        b"L",
+        b"x",
+        b"\x1f\x8b",
+    ];
+    Reader {
+        test: "data::cifar::tests::mutated_archives",
+        name: "cifar-archive",
+        inputs,
+        words: &words,
+        cases: 1_500,
+        mend,
+        read: &|bytes| {
+            fs::write(&path, bytes).unwrap();
+            let read =
+                given::members(&set, &path).and_then(|members| set.convert(&path, &members, &into));
+            // The archive may be packed: four times the data set is read at most.
+            let unpacked = 4 * set.files.iter().map(|file| set.bytes(file)).sum::<usize>();
+            Outcome::of(read, (1 << 20) + 8 * (bytes.len() + unpacked) as u64)
+        },
+    }
+    .check();
 }

@@ -4,7 +4,7 @@
 
 use super::failure::{Failure, MAX_PIXELS, Size};
 use super::huffman::Fault;
-use super::{pnm, scan};
+use super::{pnm, scan, tags};
 use png::{ColorType, Transformations};
 use std::io::Cursor;
 use std::num::NonZeroU64;
@@ -109,6 +109,7 @@ impl Kind {
                 Ok((usize::from(decoder.height()), usize::from(decoder.width())))
             }
             Self::Tiff => {
+                tags::check(bytes)?;
                 Ok(of_u32(tiff::decoder::Decoder::new(Cursor::new(bytes))?.dimensions()?))
             }
             Self::Pnm => Ok(pnm::Header::read(bytes)?.size),

@@ -11,6 +11,7 @@ mod huffman;
 pub(super) mod picture;
 mod pnm;
 mod scan;
+mod tags;
 mod view;
 
 use super::{DataError, Dataset, Images, Normalisation, Split};

@@ -35,11 +35,15 @@ impl Picture {
     /// # Errors
     /// When the file cannot be read, is damaged, too large, or no image of a known kind.
     pub(in crate::data) fn read(path: &Path) -> Result<Self, DataError> {
-        let bytes = read_start(path, MAX_BYTES)?;
-        let kind = kind(path, &bytes)?;
-        let size = kind.size(&bytes).map_err(|failure| failure.at(path))?;
+        Self::decode(path, &read_start(path, MAX_BYTES)?)
+    }
+
+    /// The image in these bytes; `path` is for messages.
+    pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<Self, DataError> {
+        let kind = kind(path, bytes)?;
+        let size = kind.size(bytes).map_err(|failure| failure.at(path))?;
         let (height, width) = bounded(path, size)?;
-        let pixels = kind.decode(&bytes, size).map_err(|failure| failure.at(path))?;
+        let pixels = kind.decode(bytes, size).map_err(|failure| failure.at(path))?;
         let picture = Self { height, width, pixels }.whole();
         picture.map_err(|reason| DataError::Damaged { path: path.to_owned(), reason })
     }

@@ -1,6 +1,7 @@
 //! Pickles as Python writes them, damaged ones, and ones made to take much memory.
 
 use super::*;
+use crate::fuzz::{Outcome, Reader, leave};
 
 /// As Python 2 writes it: `{"labels": [6, 9], "data": array([[1, 2, 3], [4, 5, 6]])}`.
 const OLD: &[u8] = b"\x80\x02}q\x01(U\x06labelsq\x02]q\x03(K\x06K\teU\x04dataq\x04cnumpy.core.\
@@ -74,4 +75,63 @@ fn other_functions_are_refused() {
     let error = read_batch(b"\x80\x02\x8c\x02os\x8c\x06system\x93.").unwrap_err();
     assert!(error.contains("os.system"), "{error}");
     assert!(read_batch(b"I1\n.").unwrap_err().contains("not a pickle of protocol 2"));
+}
+
+/// As Python 3 writes the same in protocol 4.
+const NEW: &[u8] = b"\x80\x04\x95\xa1\0\0\0\0\0\0\0}\x94(C\x06labels\x94]\x94(K\x06K\teC\x04data\x94\
+    \x8c\x16numpy._core.multiarray\x94\x8c\x0c_reconstruct\x94\x93\x94\x8c\x05numpy\x94\x8c\x07ndarray\
+    \x94\x93\x94K\0\x85\x94C\x01b\x94\x87\x94R\x94(K\x01K\x02K\x03\x86\x94h\x07\x8c\x05dtype\x94\x93\
+    \x94\x8c\x02u1\x94K\0K\x01\x87\x94R\x94(K\x03\x8c\x01|\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0\
+    t\x94b\x89C\x06\x01\x02\x03\x04\x05\x06\x94t\x94bu.";
+
+#[test]
+fn mutated_pickles() {
+    let words: [&[u8]; 24] = [
+        b"\x80\x02",
+        b"(",
+        b"t",
+        b"]",
+        b"}",
+        b")",
+        b"\x85",
+        b"\x86",
+        b"\x87",
+        b"a",
+        b"e",
+        b"s",
+        b"u",
+        b"q\x01",
+        b"r\0\0\0\x80",
+        b"h\x01",
+        b"\x94",
+        b"R",
+        b"b",
+        b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f",
+        b"N",
+        b"\x93",
+        b"cnumpy\nndarray\n",
+        b"c_codecs\nencode\n",
+    ];
+    Reader {
+        test: "data::cifar::pickle::tests::mutated_pickles",
+        name: "pickle",
+        inputs: vec![OLD.to_vec(), NEW.to_vec()],
+        words: &words,
+        cases: 150_000,
+        mend: leave,
+        read: &|bytes| {
+            let batch = read_batch(bytes);
+            Outcome::of(batch, (1 << 12) + 200 * bytes.len() as u64)
+        },
+    }
+    .check();
+}
+
+#[test]
+fn the_new_form_is_read() {
+    let batch = read_batch(NEW).unwrap();
+    assert_eq!(
+        (batch.pixels, batch.labels("labels").unwrap()),
+        (&[1, 2, 3, 4, 5, 6][..], &[6, 9][..])
+    );
 }

@@ -1,5 +1,7 @@
 //! Files that a decoder could stumble over, and the memory that decoders take.
 
+mod mutations;
+
 use super::*;
 use crate::memory;
 use jpeg_encoder::{ColorType as JpegColour, Encoder};
