@@ -12,6 +12,8 @@ mod data;
 mod explicit;
 mod extents;
 mod folder;
+#[cfg(target_os = "linux")]
+mod full_disk;
 mod gpu;
 mod harness;
 mod inference;
@@ -38,3 +40,5 @@ mod spaces;
 mod store;
 mod study;
 mod words;
+#[cfg(unix)]
+mod workers;
