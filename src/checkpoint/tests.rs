@@ -1,6 +1,7 @@
 //! Checkpoints survive a round trip bit for bit, and damage is noticed.
 
 use super::*;
+use crate::fuzz::{Outcome, Reader};
 use crate::ops::gpu;
 use candle_core::{Device, Tensor};
 use std::fs;
@@ -170,4 +171,75 @@ fn no_bytes_make_the_reader_panic() {
         bytes.truncate(stream.below(bytes.len()) + 1);
         let _ = file::parse(&bytes, &Device::Cpu);
     }
+}
+
+/// The length of the header in front of it, as if the values were as long as before.
+fn mend(before: usize, file: &mut [u8]) {
+    let grown = (file.len() as u64).wrapping_sub(before as u64);
+    if let Some(length) = file.first_chunk_mut::<8>() {
+        *length = u64::from_le_bytes(*length).wrapping_add(grown).to_le_bytes();
+    }
+}
+
+#[test]
+fn mutated_checkpoints() {
+    let inputs = [1, 12].map(|number| {
+        let (_guard, folder) = folder();
+        folder.save(&checkpoint(number), id(0)).unwrap();
+        fs::read(file::paths(folder.path(), id(number)).0).unwrap()
+    });
+    let words = [
+        "\"__metadata__\":",
+        "\"repro.checkpoint\":",
+        "\"dtype\":\"F32\"",
+        "\"dtype\":\"F64\"",
+        "\"shape\":[0,18446744073709551615]",
+        "\"shape\":[]",
+        "\"data_offsets\":[0,24]",
+        "[1,1]",
+        "{}",
+        "[",
+        "\\\"version\\\":2",
+        "\\\"tensors\\\":[[\\\"weights\\\",[\\\"a\\\",\\\"a\\\"]]]",
+        "\\\"a\\\",",
+        "null",
+        "1e400",
+        "18446744073709551616",
+        "\\ud800",
+        "\"search/weights/b\"",
+        ",",
+        "}",
+    ];
+    Reader {
+        test: "checkpoint::tests::mutated_checkpoints",
+        name: "checkpoint",
+        inputs: inputs.to_vec(),
+        words: &words.map(str::as_bytes),
+        cases: 60_000,
+        mend,
+        read: &|bytes| {
+            let parsed = file::parse(bytes, &Device::Cpu);
+            Outcome::of(parsed, (1 << 16) + 100 * bytes.len() as u64)
+        },
+    }
+    .check();
+}
+
+/// A few bytes that name a tensor again must not take its memory again.
+#[test]
+fn a_tensor_is_listed_once() {
+    let (_guard, folder) = folder();
+    let tensor = Tensor::zeros(1000, candle_core::DType::F32, &Device::Cpu).unwrap();
+    let mut stage = Stage::default();
+    stage.put_tensors("weights", [("a", &tensor), ("b", &tensor)]);
+    let stages = [("search".to_owned(), stage)].into();
+    folder.save(&Checkpoint { stages, ..checkpoint(1) }, id(0)).unwrap();
+    let bytes = fs::read(file::paths(folder.path(), id(1)).0).unwrap();
+    let text = br#"\"a\",\"b\""#;
+    let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
+    assert!(file::parse(&bytes, &Device::Cpu).is_ok());
+    let mut twice = bytes.clone();
+    twice[at..at + text.len()].copy_from_slice(br#"\"a\",\"a\""#);
+    let error = file::parse(&twice, &Device::Cpu).unwrap_err();
+    assert_eq!(error, "search/weights/a is listed twice");
 }
