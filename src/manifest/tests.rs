@@ -1,4 +1,4 @@
-//! Manifests that are not.
+//! Mutated manifests.
 
 use super::*;
 use crate::fuzz::{Outcome, Reader, files, leave};

@@ -14,7 +14,7 @@ pub struct MemoryNeed<'a> {
     step: Step,
     setting: StepSetting,
     /// Bytes allocated at the peak; on the CPU with those of the data set, which stays in memory. On a GPU an
-    /// upper bound: the network to train is about the largest of the space.
+    /// estimate that is mostly too high: the network to train is about the largest of the space.
     pub bytes: u64,
     /// Bytes that decoding the largest images takes, which are part of `bytes`.
     decoding: u64,

@@ -1,4 +1,4 @@
-//! Space files that are not.
+//! Mutated space files.
 
 use super::*;
 use crate::fuzz::{Outcome, Reader, files, leave};

@@ -1,4 +1,4 @@
-//! Manifests of studies that are not.
+//! Mutated manifests of studies.
 
 use super::*;
 use crate::fuzz::{Outcome, Reader, files, leave};

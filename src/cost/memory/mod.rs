@@ -6,8 +6,8 @@
 //! sums over a batch, the tiles of each thread, and the overhead of a tensor. It leaves out
 //! short-lived rows, gates, masks, and the records of the tape.
 //!
-//! On a GPU the same tensors live as long; what operators use while they run is another (`gpu`). A tensor takes
-//! a multiple of what the memory pool hands out. Gates, masks and their gradients count, and so do the buffers
+//! On a GPU, tensors live equally long, but operators use other working memory (`gpu`). A tensor takes a multiple of
+//! what the memory pool hands out. Gates, masks and their gradients count, and so do the buffers
 //! of uploads.
 
 mod gates;

@@ -15,7 +15,7 @@ pub(super) struct LayerShape<'n> {
     pub channels: usize,
 }
 
-/// The gates of a pass, and of what the backward pass computes gradients.
+/// Which gates a pass has, and which gradients its backward pass computes.
 #[derive(Clone, Copy)]
 pub(super) struct PassKind {
     pub gates: SupernetGates,
@@ -131,7 +131,7 @@ impl SimulatedPass<'_> {
         weight
     }
 
-    /// Where the gradients of gates and masks go that a pass has.
+    /// Where the gradients of gates and masks go, if the pass has them.
     pub(super) fn gates_target(&self, are_there: bool) -> GradientTarget {
         if are_there && self.kind.gates_wanted {
             GradientTarget::Gates

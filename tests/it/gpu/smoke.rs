@@ -77,7 +77,7 @@ const WEIGHTS: f64 = 1e-6;
 const ARCHITECTURE: f64 = 1e-4;
 /// Probabilities at the end, absolute: 3.3e-4, by dmasking.
 const PROBABILITIES: f64 = 2e-3;
-/// Losses of the derived network, whose weights start anew: 1.7e-8.
+/// Losses of the derived network, which is trained from scratch: 1.7e-8.
 const TRAIN: f64 = 1e-7;
 /// Loss of that network on test images: 9.6e-10.
 const TEST: f64 = 8e-9;

@@ -1,4 +1,4 @@
-//! Image files that are not.
+//! Mutated image files.
 
 use super::super::*;
 use super::gif;
