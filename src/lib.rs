@@ -36,3 +36,4 @@ pub mod tape;
 pub mod text;
 pub mod tiling;
 pub mod train;
+pub mod zoo;

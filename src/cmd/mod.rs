@@ -1,5 +1,6 @@
 //! The command line: one file per command, each with its `Args` and its `run`.
 
+mod arch;
 mod bench;
 mod check;
 mod command_line;
@@ -15,6 +16,7 @@ mod ending;
 mod list;
 mod output;
 mod panics;
+mod predict;
 mod program;
 mod progress;
 mod report;
@@ -108,6 +110,10 @@ enum Command {
     Db(db::Args),
     #[command(args = unused(["db", "data"]))]
     Space(space::Args),
+    #[command(args = unused(["data"]))]
+    Arch(arch::Args),
+    #[command(args = unused(["data"]))]
+    Predict(predict::Args),
     #[command(args = unused(["db"]))]
     Data(data::Args),
     Bench(bench::Args),
@@ -169,6 +175,8 @@ fn execute(cli: &Cli) -> Result<Ending> {
         Command::Db(args) => return db::run(args, &database),
         Command::Report(args) => report::run(args, &database::existing(&database)?)?,
         Command::Space(args) => space::run(args)?,
+        Command::Arch(args) => arch::run(args, &database)?,
+        Command::Predict(args) => predict::run(args, &database)?,
         Command::Data(args) => data::run(args, &data.root()?)?,
         Command::Bench(args) => bench::run(args, &database, &data)?,
         Command::Doctor(args) => doctor::run(args)?,

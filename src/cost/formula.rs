@@ -100,11 +100,17 @@ impl<N: CostNumber> MbConvShape<N> {
             cost = cost.plus(&Cost::conv(self.input.times(&self.mid), before));
         }
         if let Some(squeeze) = &self.squeeze {
-            let both = self.mid.times(squeeze).scaled(2);
-            cost = cost.plus(&Cost::dense(both)).plus(&Cost::pool(self.mid.times(after)));
+            cost = cost.plus(&squeeze_excite(&self.mid, squeeze, after));
         }
         cost.plus(&Cost::conv(self.mid.times(&self.width), after))
     }
+}
+
+/// A squeeze-excite of `channels` channels on a map of `pixels` pixels.
+#[must_use]
+pub fn squeeze_excite<N: CostNumber>(channels: &N, squeezed: &N, pixels: &N) -> Cost<N> {
+    let both = channels.times(squeezed).scaled(2);
+    Cost::dense(both).plus(&Cost::pool(channels.times(pixels)))
 }
 
 /// A dense k x k convolution with `pixels` output pixels.

@@ -22,7 +22,7 @@ use crate::space::{
     ArchSpec, BlockChoices, BlockKind, BlockSpec, BlockType, ConvSpec, Expansion, Head,
     SearchSpace, conv_out, squeeze_width,
 };
-use formula::{MbConvShape, conv_head, dense_conv, irpool_head, residual};
+use formula::{MbConvShape, conv_head, dense_conv, irpool_head, residual, squeeze_excite};
 
 /// The cost of a decided network for one image.
 #[must_use]
@@ -38,6 +38,31 @@ pub fn count(arch: &ArchSpec) -> Cost<u64> {
     cost.plus(&head(&(input as u64), &arch.head, arch.classes, &square(side)))
 }
 
+/// All trainable values of a decided network: the weights that [`count`] counts, the factors and shifts of
+/// batch norms, and biases.
+#[must_use]
+pub fn trainable(arch: &ArchSpec) -> u64 {
+    let mut others = 2 * arch.stem.width + arch.classes;
+    for block in &arch.blocks {
+        others += match &block.kind {
+            BlockKind::Identity => 0,
+            BlockKind::Projection => 2 * block.width,
+            BlockKind::Residual => 4 * block.width,
+            BlockKind::MbConv { mid, expand, squeeze, .. } => {
+                let norms = 2 * (usize::from(*expand) + 1) * mid + 2 * block.width;
+                norms + squeeze.map_or(0, |squeeze| squeeze + mid)
+            }
+        };
+    }
+    others += match &arch.head {
+        Head::Conv { width, .. } => 2 * width,
+        Head::IrPool { mid, squeeze, .. } => {
+            2 * mid + squeeze.map_or(0, |squeeze| squeeze.width + mid)
+        }
+    };
+    count(arch).params + others as u64
+}
+
 /// The cost of one block with `input` input channels on a map of side `side`, and the side of its output.
 /// Sides are in pixels.
 #[must_use]
@@ -48,11 +73,12 @@ pub fn count_block(block: &BlockSpec, input: usize, side: usize) -> (Cost<u64>, 
         BlockKind::Identity => Cost::zero(&0),
         BlockKind::Projection => dense_conv(1, &input, &width, &square(after)),
         BlockKind::Residual => residual(&input, &width, &square(after)),
-        BlockKind::MbConv { kernel, mid, expand, squeeze, .. } => MbConvShape {
+        // Each hidden channel reads its group of the input, and each output its group of the hidden channels.
+        BlockKind::MbConv { kernel, mid, expand, squeeze, groups, .. } => MbConvShape {
             kernel: *kernel,
-            input,
+            input: input / *groups as u64,
             mid: *mid as u64,
-            width,
+            width: width / *groups as u64,
             expand: *expand,
             squeeze: squeeze.map(|s| s as u64),
             pixels: (square(side), square(after)),
@@ -190,8 +216,16 @@ fn head<N: CostNumber>(input: &N, head: &Head, classes: usize, pixels: &N) -> Co
     let classes = classes as u64;
     match head {
         Head::Conv { width, .. } => conv_head(input, *width as u64, classes, pixels),
-        Head::IrPool { mid, width, .. } => {
-            irpool_head(input, *mid as u64, *width as u64, classes, pixels)
+        Head::IrPool { mid, width, squeeze, .. } => {
+            let mid = *mid as u64;
+            let head = irpool_head(input, mid, *width as u64, classes, pixels);
+            match squeeze {
+                Some(squeeze) => {
+                    let mid = pixels.constant(mid);
+                    head.plus(&squeeze_excite(&mid, &pixels.constant(squeeze.width as u64), pixels))
+                }
+                None => head,
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ pub use catalog::{
 };
 pub use error::DataError;
 pub use fetch::{FetchMonitor, Origin};
-pub use folder::Files;
+pub use folder::{CENTRE, Files, read_image};
 pub use root::data_root;
 
 use crate::hex::hex;

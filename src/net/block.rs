@@ -8,6 +8,7 @@ use super::residual::{ResidualBlock, shortcut};
 use crate::nn::{BatchNorm, Conv1x1, Depthwise, Params, Pass, SqueezeExcite};
 use crate::ops::depthwise::Expand;
 use crate::ops::gram::Gram;
+use crate::ops::groups::{GroupOrder, Groups};
 use crate::ops::inference::{InferenceInvertedResidual, InferenceLayer};
 use crate::ops::norm::{GatedSum, PreActivation};
 use crate::ops::subsample::Grid;
@@ -188,19 +189,25 @@ impl BranchLayers {
 
 impl MbConv {
     fn new(params: &mut Params, name: &str, plan: &BlockPlan, branch: &Branch) -> Result<Self> {
-        let Branch::MbConv { kernel, activation, mid, expand, squeeze } = branch else {
+        let Branch::MbConv { kernel, activation, mid, expand, squeeze, groups, functions } = branch
+        else {
             candle_core::bail!("{name} is not an inverted residual")
         };
         let at = |part: &str| format!("{name}.{part}");
+        let grouped = |order| (*groups > 1).then_some(Groups { number: *groups, order });
         let expand = if *expand {
-            let conv = Conv1x1::new(params, &at("expand"), plan.input, *mid)?;
+            let groups = grouped(GroupOrder::Plain);
+            let conv = Conv1x1::grouped(params, &at("expand"), (plan.input, *mid), groups)?;
             Some((conv, BatchNorm::new(params, &at("expand"), *mid)?))
         } else {
             None
         };
         let shape = (*kernel, plan.stride);
         let squeeze_excite = match squeeze {
-            Some(width) => Some(SqueezeExcite::new(params, &at("se"), *mid, *width, *activation)?),
+            Some(width) => {
+                let functions = (functions.activation.unwrap_or(*activation), functions.gate);
+                Some(SqueezeExcite::new(params, &at("se"), *mid, *width, functions)?)
+            }
             None => None,
         };
         Ok(Self {
@@ -208,7 +215,13 @@ impl MbConv {
             depthwise: Depthwise::new(params, &at("depthwise"), *mid, shape)?,
             depthwise_norm: BatchNorm::new(params, &at("depthwise"), *mid)?,
             squeeze_excite,
-            project: Conv1x1::new(params, &at("project"), *mid, plan.width)?,
+            // The shuffle is before the depthwise convolution, which keeps every channel in its place.
+            project: Conv1x1::grouped(
+                params,
+                &at("project"),
+                (*mid, plan.width),
+                grouped(GroupOrder::Shuffled),
+            )?,
             project_norm: BatchNorm::new(params, &at("project"), plan.width)?,
             activation: *activation,
         })
@@ -239,7 +252,7 @@ impl MbConv {
     fn freeze(&self, params: &Params, residual: bool) -> Result<InferenceLayer> {
         let expand = match &self.expand {
             Some((conv, norm)) => Some(Expand {
-                w: params.value(conv.weight).clone(),
+                w: conv.value(params)?,
                 norm: norm.freeze(params, self.activation)?,
                 gram: None,
             }),
@@ -251,7 +264,7 @@ impl MbConv {
             stride: self.depthwise.stride,
             norm: self.depthwise_norm.freeze(params, self.activation)?,
             squeeze_excite: self.squeeze_excite.as_ref().map(|layers| layers.freeze(params)),
-            project: params.value(self.project.weight).clone(),
+            project: self.project.value(params)?,
             project_norm: self.project_norm.freeze(params, Activation::Identity)?,
             residual,
         })))
@@ -281,7 +294,7 @@ impl MbConv {
         gram: &mut Option<Rc<Gram>>,
         (conv, norm): &(Conv1x1, BatchNorm),
     ) -> Result<Expand<Value>> {
-        let w = conv.weight(pass);
+        let w = conv.weight(pass)?;
         let gram = match gram {
             Some(gram) => Some(gram.clone()),
             None if pass.uses_batch_statistics() => {

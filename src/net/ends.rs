@@ -1,10 +1,10 @@
 //! The layers before and after the blocks: the stem, and the head with the classifier.
 
 use super::masked_norm::masked_norm;
-use crate::nn::{BatchNorm, Conv, Conv1x1, Linear, Params, Pass};
+use crate::nn::{BatchNorm, Conv, Conv1x1, Linear, Params, Pass, SqueezeExcite};
 use crate::ops::inference::InferenceLayer;
 use crate::ops::norm::PreActivation;
-use crate::space::{Activation, Head, NetworkPlan};
+use crate::space::{Activation, Head, HeadSqueeze, NetworkPlan};
 use crate::tape::Value;
 use candle_core::Result;
 
@@ -27,6 +27,9 @@ pub(super) struct HeadLayers {
 /// The layers from pooled features to logits.
 #[derive(Debug)]
 pub(super) struct Classifier {
+    /// The squeeze-excite of the pooled features: as one before the pooling, since its gates multiply whole
+    /// channels.
+    squeeze_excite: Option<SqueezeExcite>,
     /// The 1x1 convolution behind the pooling, in the released networks.
     after_pool: Option<(Conv1x1, Activation)>,
     dense: Linear,
@@ -64,9 +67,18 @@ impl Stem {
 impl HeadLayers {
     /// The head and the classifier behind it.
     pub(super) fn new(params: &mut Params, plan: &NetworkPlan) -> Result<(Self, Classifier)> {
-        let (mid, width, activation) = match plan.head {
-            Head::Conv { width, activation } => (width, None, activation),
-            Head::IrPool { mid, width, activation } => (mid, Some(width), activation),
+        let (mid, width, activation, squeeze) = match plan.head {
+            Head::Conv { width, activation } => (width, None, activation, None),
+            Head::IrPool { mid, width, activation, squeeze } => {
+                (mid, Some(width), activation, squeeze)
+            }
+        };
+        let squeeze_excite = match squeeze {
+            Some(HeadSqueeze { width, functions }) => {
+                let functions = (functions.activation.unwrap_or(activation), functions.gate);
+                Some(SqueezeExcite::new(params, "head.se", mid, width, functions)?)
+            }
+            None => None,
         };
         let after_pool = match width {
             Some(width) => {
@@ -77,7 +89,7 @@ impl HeadLayers {
         };
         let head = Self::alone(params, plan)?;
         let dense = Linear::new(params, "classifier", width.unwrap_or(mid), plan.classes)?;
-        Ok((head, Classifier { after_pool, dense }))
+        Ok((head, Classifier { squeeze_excite, after_pool, dense }))
     }
 
     /// The head without a classifier.
@@ -114,6 +126,9 @@ impl HeadLayers {
 impl Classifier {
     /// Features `[n, mid]` → logits `[n, classes]`.
     pub(super) fn forward(&self, pass: &mut Pass<'_>, mut x: Value) -> Result<Value> {
+        if let Some(layers) = &self.squeeze_excite {
+            x = layers.forward(pass, &x)?;
+        }
         if let Some((conv, activation)) = &self.after_pool {
             let z = conv.forward(pass, &x)?;
             x = pass.tape.bias(&z, None, *activation)?;
@@ -122,12 +137,16 @@ impl Classifier {
     }
 
     /// The layers for inference.
-    pub(super) fn freeze(&self, params: &Params) -> Vec<InferenceLayer> {
-        let after_pool = self.after_pool.as_ref().map(|(conv, activation)| {
-            let w = params.value(conv.weight).clone();
-            InferenceLayer::Linear { w, bias: None, activation: *activation }
-        });
-        let dense = self.dense.freeze(params, Activation::Identity);
-        after_pool.into_iter().chain([dense]).collect()
+    pub(super) fn freeze(&self, params: &Params) -> Result<Vec<InferenceLayer>> {
+        let mut layers = Vec::new();
+        if let Some(squeeze_excite) = &self.squeeze_excite {
+            layers.push(InferenceLayer::SqueezeExcite(squeeze_excite.freeze(params)));
+        }
+        if let Some((conv, activation)) = &self.after_pool {
+            let (w, activation) = (conv.value(params)?, *activation);
+            layers.push(InferenceLayer::Linear { w, bias: None, activation });
+        }
+        layers.push(self.dense.freeze(params, Activation::Identity));
+        Ok(layers)
     }
 }

@@ -23,7 +23,7 @@ impl Network {
             layers.push(block.freeze(params)?);
         }
         layers.extend(self.head.freeze(params)?);
-        layers.extend(self.classifier.freeze(params));
+        layers.extend(self.classifier.freeze(params)?);
         let network = InferenceNetwork::new(&layers, params.device())?;
         Ok(FrozenNetwork { resolution: self.resolution, network })
     }

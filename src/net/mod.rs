@@ -11,6 +11,7 @@ mod residual;
 mod resolution;
 mod shared;
 mod state_dict;
+mod state_file;
 mod supernet;
 
 pub use block::{Block, BlockGates, FilterMasks};
@@ -20,7 +21,8 @@ pub use gated::GatedNetwork;
 pub use gates::{GateGradients, GateValues, NetGates};
 pub use resolution::ResolutionPath;
 pub use shared::{SharedWeights, Subnetwork};
-pub use state_dict::state_dict;
+pub use state_dict::{load_state_dict, state_dict};
+pub use state_file::{StateFile, read_state_file};
 pub use supernet::{Supernet, SupernetTapeGates};
 
 use crate::nn::{Params, Pass};

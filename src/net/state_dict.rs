@@ -1,35 +1,120 @@
 //! The weights of a derived network under the names and in the layout of the published networks' state
-//! dicts (facebookresearch/mobile-vision), so that other programs can load them.
+//! dicts (facebookresearch/mobile-vision), in both directions.
 //!
 //! | here | there |
 //! |---|---|
 //! | `stem` | `backbone.stages.xif0_0`, with a `conv.bias` of zeros |
 //! | `blocks.S.B.mbconv` `.expand` `.depthwise` `.project` | `backbone.stages.xifS_(B-1)` `.pw` `.dw` `.pwl` |
 //! | `.se.squeeze`, `.se.excite` | `.se.se.0.conv`, `.se.se.1` |
-//! | `blocks.S.B.skip` | the stage's `conv` and `bn` |
+//! | `blocks.S.B.skip` | the stage's `conv` |
 //! | `blocks.S.B.residual` `.first` `.second` | the stage's `conv1` `conv2`, names of our own |
 //! | `head` | the stage behind the last one, as `pw` where a 1x1 convolution follows the pooling |
+//! | `head.se` | its `pw_se` |
 //! | `classifier` | `head.conv` |
 //!
 //! Filters `[k², c_in, c_out]`, `[c_in, c_out]` and `[k², c]` become `[c_out, c_in, k, k]`, `[c_out, c_in, 1, 1]`
-//! and `[c, 1, k, k]`.
+//! and `[c, 1, k, k]`. Where channels are shuffled there, the hidden channels keep their places here; see
+//! [`crate::ops::groups`].
 
 use crate::nn::Params;
 use crate::ops::gpu;
-use candle_core::{Device, Result, Tensor, bail};
+use crate::space::{ArchSpec, BlockKind};
+use candle_core::{DType, Device, Result, Tensor, bail};
+use std::collections::BTreeMap;
 
 /// Names and tensors of a derived network with these weights, on the CPU.
 ///
 /// # Errors
-/// When the weights are not those of a derived network, or cannot be read from the device.
-pub fn state_dict(params: &Params) -> Result<Vec<(String, Tensor)>> {
+/// When the weights are not those of the network, or cannot be read from the device.
+pub fn state_dict(arch: &ArchSpec, params: &Params) -> Result<Vec<(String, Tensor)>> {
+    let mut all = Vec::new();
+    for entry in entries(arch, params)? {
+        let Some(own) = entry.own else {
+            let zeros = vec![0_f32; entry.dims[0]];
+            all.push((entry.name, Tensor::from_vec(zeros, entry.dims, &Device::Cpu)?));
+            continue;
+        };
+        let values = gpu::download(own)?;
+        let turned = entry.places.iter().map(|place| values[*place]).collect();
+        all.push((entry.name, Tensor::from_vec(turned, entry.dims, &Device::Cpu)?));
+    }
+    Ok(all)
+}
+
+/// Sets the weights of a derived network to those of a state dict. Biases of convolutions before a batch norm
+/// are taken into its running means. Returns what is wrong with the state dict, one sentence each; the
+/// weights are then not all set.
+///
+/// # Errors
+/// When the weights are not those of the network, or memory runs out.
+pub fn load_state_dict(
+    arch: &ArchSpec,
+    params: &mut Params,
+    state: &BTreeMap<String, Tensor>,
+) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    let mut values: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
+    let mut left: BTreeMap<&str, &Tensor> =
+        state.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    left.retain(|name, _| !name.ends_with(".num_batches_tracked"));
+    for entry in entries(arch, params)? {
+        let Entry { own_name: Some(own), dims, places, .. } = &entry else { continue };
+        let Some(given) = left.remove(entry.name.as_str()) else {
+            problems.push(format!("{} {dims:?} is missing", entry.name));
+            continue;
+        };
+        if given.dims() != dims {
+            problems.push(format!("{} is {:?}, not {dims:?}", entry.name, given.dims()));
+            continue;
+        }
+        let given = host_values(given)?;
+        let mut turned = vec![0_f32; given.len()];
+        for (value, place) in given.iter().zip(places) {
+            turned[*place] = *value;
+        }
+        // The mean of x + b is that of x, plus b.
+        let bias = entry.name.strip_suffix(".bn.running_mean");
+        let bias = bias.and_then(|layer| left.remove(format!("{layer}.conv.bias").as_str()));
+        if let Some(bias) = bias.filter(|bias| bias.elem_count() == turned.len()) {
+            for (value, place) in host_values(bias)?.iter().zip(places) {
+                turned[*place] -= *value;
+            }
+        }
+        values.push((own.clone(), entry.own_dims.clone(), turned));
+    }
+    problems.extend(left.keys().map(|name| format!("{name} is of no layer of the network")));
+    let device = params.device().clone();
+    for (name, dims, turned) in values {
+        params.set(&name, &gpu::upload(turned, dims, &device)?)?;
+    }
+    Ok(problems)
+}
+
+fn host_values(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+}
+
+/// A tensor of a state dict.
+struct Entry<'a> {
+    name: String,
+    dims: Vec<usize>,
+    /// The tensor here; `None`: zeros.
+    own: Option<&'a Tensor>,
+    own_name: Option<String>,
+    own_dims: Vec<usize>,
+    /// For each of its values, the place of the value here.
+    places: Vec<usize>,
+}
+
+/// All tensors of the network's state dict.
+fn entries<'a>(arch: &ArchSpec, params: &'a Params) -> Result<Vec<Entry<'a>>> {
     let named: Vec<(&str, &Tensor)> = params.named().collect();
     let last_stage = named.iter().filter_map(|(name, _)| stage_of(name)).max().unwrap_or(0);
     let pools_first = named.iter().any(|(name, _)| name.starts_with("head.after_pool."));
     let mut entries = Vec::with_capacity(named.len() + 2);
     for (name, tensor) in named {
         let (layer, last) = name.rsplit_once('.').unwrap_or(("", name));
-        let Some(layer) = layer_name(layer, last_stage + 1, pools_first) else {
+        let Some(layer) = layer_name(layer, last_stage + 1, pools_first, arch) else {
             bail!("{name:?} is no weight of a derived network")
         };
         let (part, kind) = match last {
@@ -40,17 +125,32 @@ pub fn state_dict(params: &Params) -> Result<Vec<(String, Tensor)>> {
             "running_mean" | "running_var" => (&layer.norm[..], last),
             _ => bail!("{name:?} is no weight of a derived network"),
         };
-        if last == "weight" {
-            let filter = filter(tensor, layer.is_depthwise)?;
-            let c_out = filter.dim(0)?;
-            entries.push((format!("{part}.{kind}"), filter));
-            if layer.has_zero_bias {
-                let zeros = Tensor::from_vec(vec![0_f32; c_out], c_out, &Device::Cpu)?;
-                entries.push((format!("{part}.bias"), zeros));
+        let own_dims = tensor.dims().to_vec();
+        let (dims, places) = match last {
+            "weight" => filter(&own_dims, &layer)?,
+            _ => {
+                (own_dims.clone(), (0..own_dims[0]).map(|o| layer.output(o, own_dims[0])).collect())
             }
-        } else {
-            let tensor = Tensor::from_vec(gpu::download(tensor)?, tensor.dims(), &Device::Cpu)?;
-            entries.push((format!("{part}.{kind}"), tensor));
+        };
+        let outputs = dims[0];
+        let (own, own_name) = (Some(tensor), Some(name.to_owned()));
+        entries.push(Entry {
+            name: format!("{part}.{kind}"),
+            dims,
+            own,
+            own_name,
+            own_dims,
+            places,
+        });
+        if last == "weight" && layer.has_zero_bias {
+            entries.push(Entry {
+                name: format!("{part}.bias"),
+                dims: vec![outputs],
+                own: None,
+                own_name: None,
+                own_dims: Vec::new(),
+                places: Vec::new(),
+            });
         }
     }
     Ok(entries)
@@ -68,20 +168,41 @@ struct LayerName {
     is_depthwise: bool,
     /// Whether the convolution there has a bias, which batch norm makes useless.
     has_zero_bias: bool,
+    /// Groups of the shuffled channels that the layer reads, and of those that it makes; 1: not shuffled.
+    shuffled: (usize, usize),
 }
 
-fn layer_name(layer: &str, head: usize, pools_first: bool) -> Option<LayerName> {
+impl LayerName {
+    /// The place here of output `o` of `outputs` there.
+    fn output(&self, o: usize, outputs: usize) -> usize {
+        unshuffled(o, outputs, self.shuffled.1)
+    }
+}
+
+/// The place before the shuffle of channel `place` of `channels`.
+fn unshuffled(place: usize, channels: usize, groups: usize) -> usize {
+    place % groups * (channels / groups) + place / groups
+}
+
+fn layer_name(layer: &str, head: usize, pools_first: bool, arch: &ArchSpec) -> Option<LayerName> {
     let stage = |stage: usize, block: usize| format!("backbone.stages.xif{stage}_{block}");
     let named = |base: String| LayerName {
         conv: format!("{base}.conv"),
         norm: format!("{base}.bn"),
         is_depthwise: false,
         has_zero_bias: false,
+        shuffled: (1, 1),
+    };
+    let se = |base: &str, part: &str| LayerName {
+        conv: format!("{base}.se.{part}"),
+        ..named(base.to_owned())
     };
     match layer {
         "stem" => return Some(LayerName { has_zero_bias: true, ..named(stage(0, 0)) }),
         "head" if pools_first => return Some(named(format!("{}.pw", stage(head, 0)))),
         "head" => return Some(LayerName { has_zero_bias: true, ..named(stage(head, 0)) }),
+        "head.se.squeeze" => return Some(se(&format!("{}.pw_se", stage(head, 0)), "0.conv")),
+        "head.se.excite" => return Some(se(&format!("{}.pw_se", stage(head, 0)), "1")),
         "head.after_pool" => return Some(named(format!("{}.pwl", stage(head, 0)))),
         "classifier" => return Some(named("head".to_owned())),
         _ => {}
@@ -89,109 +210,102 @@ fn layer_name(layer: &str, head: usize, pools_first: bool) -> Option<LayerName> 
     let mut parts = layer.strip_prefix("blocks.")?.splitn(3, '.');
     let (s, b): (usize, usize) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     let base = stage(s, b.checked_sub(1)?);
-    let se = |part: &str| LayerName { conv: format!("{base}.se.se.{part}"), ..named(base.clone()) };
+    let label = format!("{s}.{b}");
+    let groups = arch.blocks.iter().find(|block| block.label == label).map_or(1, |block| {
+        if let BlockKind::MbConv { groups, .. } = block.kind { groups } else { 1 }
+    });
+    let se = |part: &str, shuffled| LayerName { shuffled, ..se(&format!("{base}.se"), part) };
     Some(match parts.next()? {
         "mbconv.expand" => named(format!("{base}.pw")),
-        "mbconv.depthwise" => LayerName { is_depthwise: true, ..named(format!("{base}.dw")) },
+        "mbconv.depthwise" => {
+            LayerName { is_depthwise: true, shuffled: (1, groups), ..named(format!("{base}.dw")) }
+        }
         "mbconv.project" => named(format!("{base}.pwl")),
-        "mbconv.se.squeeze" => se("0.conv"),
-        "mbconv.se.excite" => se("1"),
-        "skip" => named(base),
+        "mbconv.se.squeeze" => se("0.conv", (groups, 1)),
+        "mbconv.se.excite" => se("1", (1, groups)),
+        "skip" => named(format!("{base}.conv")),
         "residual.first" => named(format!("{base}.conv1")),
         "residual.second" => named(format!("{base}.conv2")),
         _ => return None,
     })
 }
 
-/// A filter in the layout of PyTorch.
-fn filter(weight: &Tensor, is_depthwise: bool) -> Result<Tensor> {
-    let (taps, c_in, c_out) = match (weight.dims(), is_depthwise) {
+/// The shape of a filter there, and for each of its values the place here.
+fn filter(dims: &[usize], layer: &LayerName) -> Result<(Vec<usize>, Vec<usize>)> {
+    let (taps, c_in, c_out) = match (dims, layer.is_depthwise) {
         (&[taps, c], true) => (taps, 1, c),
         (&[c_in, c_out], false) => (1, c_in, c_out),
         (&[taps, c_in, c_out], false) => (taps, c_in, c_out),
         (dims, _) => bail!("{dims:?} is no filter"),
     };
     let kernel = taps.isqrt();
-    let values = gpu::download(weight)?;
-    let at = |o: usize, i: usize, tap: usize| values[(tap * c_in + i) * c_out + o];
-    let mut turned = Vec::with_capacity(values.len());
+    let mut places = Vec::with_capacity(taps * c_in * c_out);
     for o in 0..c_out {
+        let output = layer.output(o, c_out);
         for i in 0..c_in {
-            turned.extend((0..taps).map(|tap| at(o, i, tap)));
+            let input = unshuffled(i, c_in, layer.shuffled.0);
+            places.extend((0..taps).map(|tap| (tap * c_in + input) * c_out + output));
         }
     }
-    Tensor::from_vec(turned, (c_out, c_in, kernel, kernel), &Device::Cpu)
+    Ok((vec![c_out, c_in, kernel, kernel], places))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Network;
+    use crate::rng::Seed;
+    use crate::zoo;
 
-    fn params(names: &[(&str, &[usize])]) -> Params {
-        let mut params = Params::zeros(&Device::Cpu);
-        for (name, shape) in names {
-            params.add((*name).to_owned(), shape, crate::nn::Init::Constant(0.0)).unwrap();
+    fn built(name: &str) -> (ArchSpec, Params) {
+        let arch = zoo::network(name).unwrap().arch;
+        let (_, params) = Network::of_arch(&arch, Seed(3), &Device::Cpu).unwrap();
+        (arch, params)
+    }
+
+    #[test]
+    fn weights_are_read_back_to_the_bit() {
+        // With squeeze-excites, groups, and both heads.
+        for name in ["FBNetV2_F1", "fbnet_a", "mnv3_small"] {
+            let (arch, params) = built(name);
+            let state: BTreeMap<String, Tensor> =
+                state_dict(&arch, &params).unwrap().into_iter().collect();
+            let (_, mut other) = Network::of_arch(&arch, Seed(4), &Device::Cpu).unwrap();
+            assert_ne!(other.sha256().unwrap(), params.sha256().unwrap());
+            assert_eq!(load_state_dict(&arch, &mut other, &state).unwrap(), Vec::<String>::new());
+            assert_eq!(other.sha256().unwrap(), params.sha256().unwrap(), "{name}");
         }
-        params
-    }
-
-    fn shapes(params: &Params) -> Vec<(String, Vec<usize>)> {
-        let entries = state_dict(params).unwrap().into_iter();
-        entries.map(|(name, tensor)| (name, tensor.dims().to_vec())).collect()
     }
 
     #[test]
-    fn names_and_shapes_are_those_of_the_published_networks() {
-        // Layers of FBNetV2-F1; shapes as in its published state dict.
-        let params = params(&[
-            ("stem.weight", &[9, 3, 8]),
-            ("stem.gamma", &[8]),
-            ("blocks.2.1.mbconv.expand.weight", &[8, 48]),
-            ("blocks.2.1.mbconv.depthwise.weight", &[25, 48]),
-            ("blocks.3.1.mbconv.se.squeeze.weight", &[128, 32]),
-            ("blocks.3.1.mbconv.se.squeeze.bias", &[32]),
-            ("blocks.3.1.mbconv.se.excite.weight", &[32, 128]),
-            ("blocks.5.4.mbconv.project.weight", &[640, 224]),
-            ("blocks.5.4.mbconv.project.beta", &[224]),
-            ("head.weight", &[224, 1344]),
-            ("head.gamma", &[1344]),
-            ("head.after_pool.weight", &[1344, 1600]),
-            ("classifier.weight", &[1600, 1000]),
-            ("classifier.bias", &[1000]),
-        ]);
-        let expected: [(&str, &[usize]); 15] = [
-            ("backbone.stages.xif0_0.conv.weight", &[8, 3, 3, 3]),
-            ("backbone.stages.xif0_0.conv.bias", &[8]),
-            ("backbone.stages.xif0_0.bn.weight", &[8]),
-            ("backbone.stages.xif2_0.pw.conv.weight", &[48, 8, 1, 1]),
-            ("backbone.stages.xif2_0.dw.conv.weight", &[48, 1, 5, 5]),
-            ("backbone.stages.xif3_0.se.se.0.conv.weight", &[32, 128, 1, 1]),
-            ("backbone.stages.xif3_0.se.se.0.conv.bias", &[32]),
-            ("backbone.stages.xif3_0.se.se.1.weight", &[128, 32, 1, 1]),
-            ("backbone.stages.xif5_3.pwl.conv.weight", &[224, 640, 1, 1]),
-            ("backbone.stages.xif5_3.pwl.bn.bias", &[224]),
-            ("backbone.stages.xif6_0.pw.conv.weight", &[1344, 224, 1, 1]),
-            ("backbone.stages.xif6_0.pw.bn.weight", &[1344]),
-            ("backbone.stages.xif6_0.pwl.conv.weight", &[1600, 1344, 1, 1]),
-            ("head.conv.weight", &[1000, 1600, 1, 1]),
-            ("head.conv.bias", &[1000]),
+    fn a_state_dict_that_does_not_fit_is_described() {
+        let (arch, mut params) = built("FBNetV2_F1");
+        let mut state: BTreeMap<String, Tensor> =
+            state_dict(&arch, &params).unwrap().into_iter().collect();
+        let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
+        state.remove("head.conv.bias");
+        state.insert("head.conv.weight".into(), zeros(&[10, 1600, 1, 1]));
+        state.insert("head.fc.weight".into(), zeros(&[1]));
+        state.insert("backbone.stages.xif0_0.bn.num_batches_tracked".into(), zeros(&[1]));
+        let problems = load_state_dict(&arch, &mut params, &state).unwrap();
+        let expected = [
+            "head.conv.weight is [10, 1600, 1, 1], not [1000, 1600, 1, 1]",
+            "head.conv.bias [1000] is missing",
+            "head.fc.weight is of no layer of the network",
         ];
-        let expected: Vec<_> =
-            expected.iter().map(|(name, dims)| ((*name).to_owned(), dims.to_vec())).collect();
-        assert_eq!(shapes(&params), expected);
+        assert_eq!(problems, expected);
     }
 
     #[test]
-    fn filters_are_turned() {
-        let weight = Tensor::arange(0_f32, 9.0 * 2.0 * 3.0, &Device::Cpu).unwrap();
-        let weight = weight.reshape((9, 2, 3)).unwrap();
-        let turned = filter(&weight, false).unwrap();
-        let expected = weight.permute((2, 1, 0)).unwrap().reshape((3, 2, 3, 3)).unwrap();
-        let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!((turned.dims(), values(&turned)), (expected.dims(), values(&expected)));
-        let depthwise = Tensor::arange(0_f32, 18.0, &Device::Cpu).unwrap().reshape((9, 2)).unwrap();
-        let turned = filter(&depthwise, true).unwrap();
-        let expected = depthwise.t().unwrap().reshape((2, 1, 3, 3)).unwrap();
-        assert_eq!((turned.dims(), values(&turned)), (expected.dims(), values(&expected)));
+    fn a_bias_before_a_batch_norm_moves_its_mean() {
+        let (arch, mut params) = built("FBNetV2_F1");
+        let mut state: BTreeMap<String, Tensor> =
+            state_dict(&arch, &params).unwrap().into_iter().collect();
+        let bias = Tensor::arange(0_f32, 8.0, &Device::Cpu).unwrap();
+        state.insert("backbone.stages.xif0_0.conv.bias".into(), bias);
+        assert_eq!(load_state_dict(&arch, &mut params, &state).unwrap(), Vec::<String>::new());
+        let mean = params.named().find(|(name, _)| *name == "stem.running_mean").unwrap().1;
+        let expected: Vec<f32> = (0..8).map(|i| -(i as f32)).collect();
+        assert_eq!(mean.to_vec1::<f32>().unwrap(), expected);
     }
 }

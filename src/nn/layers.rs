@@ -3,17 +3,20 @@
 use super::params::{BufferId, Init, ParamId, Params, Pass};
 use crate::ops::Moments;
 use crate::ops::depthwise::Expand;
+use crate::ops::groups::{self, Groups};
 use crate::ops::inference::{InferenceConv, InferenceLayer};
 use crate::ops::norm::{self, Norm, PreActivation, Running};
 use crate::ops::project::SqueezeExciteWeights;
 use crate::space::Activation;
 use crate::tape::Value;
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 
 /// 1x1 convolution without bias.
 #[derive(Clone, Debug)]
 pub struct Conv1x1 {
-    pub(crate) weight: ParamId,
+    weight: ParamId,
+    /// `None`: every output reads all inputs.
+    groups: Option<Groups>,
 }
 
 impl Conv1x1 {
@@ -22,8 +25,23 @@ impl Conv1x1 {
     /// # Errors
     /// When the device has no memory left.
     pub fn new(params: &mut Params, name: &str, c_in: usize, c_out: usize) -> Result<Self> {
-        let init = Init::Normal((2.0 / c_out as f64).sqrt());
-        Ok(Self { weight: params.add(format!("{name}.weight"), &[c_in, c_out], init)? })
+        Self::grouped(params, name, (c_in, c_out), None)
+    }
+
+    /// The same with groups of channels.
+    ///
+    /// # Errors
+    /// As [`Conv1x1::new`].
+    pub fn grouped(
+        params: &mut Params,
+        name: &str,
+        (c_in, c_out): (usize, usize),
+        groups: Option<Groups>,
+    ) -> Result<Self> {
+        let number = groups.map_or(1, |groups| groups.number);
+        let init = Init::Normal((2.0 / (c_out / number) as f64).sqrt());
+        let weight = params.add(format!("{name}.weight"), &[c_in / number, c_out], init)?;
+        Ok(Self { weight, groups })
     }
 
     /// x `[n, h, w, c_in]` → `[n, h, w, c_out]`.
@@ -31,7 +49,7 @@ impl Conv1x1 {
     /// # Errors
     /// When an operator fails.
     pub fn forward(&self, pass: &mut Pass<'_>, x: &Value) -> Result<Value> {
-        let weight = self.weight(pass);
+        let weight = self.weight(pass)?;
         pass.tape.matmul(x, &weight)
     }
 
@@ -46,14 +64,32 @@ impl Conv1x1 {
         activation: Activation,
         stride: usize,
     ) -> Result<InferenceLayer> {
-        let (w, norm) = (params.value(self.weight).clone(), norm.freeze(params, activation)?);
+        let (w, norm) = (self.value(params)?, norm.freeze(params, activation)?);
         Ok(InferenceLayer::Conv1x1 { w, stride, norm })
     }
 
-    /// `[c_in, c_out]`, in this pass.
-    #[must_use]
-    pub fn weight(&self, pass: &Pass<'_>) -> Value {
-        pass.param(self.weight)
+    /// The weights `[c_in, c_out]`, in this pass.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn weight(&self, pass: &mut Pass<'_>) -> Result<Value> {
+        let weight = pass.param(self.weight);
+        match self.groups {
+            Some(groups) => pass.tape.dense_of_groups(&weight, groups),
+            None => Ok(weight),
+        }
+    }
+
+    /// The weights `[c_in, c_out]`.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn value(&self, params: &Params) -> Result<Tensor> {
+        let weight = params.value(self.weight);
+        match self.groups {
+            Some(groups) => groups::dense(weight, groups),
+            None => Ok(weight.clone()),
+        }
     }
 
     /// [`Conv1x1::weight`] with the filters multiplied by a mask `[c_out]`.
@@ -61,7 +97,8 @@ impl Conv1x1 {
     /// # Errors
     /// When the mask has another size.
     pub fn masked_weight(&self, pass: &mut Pass<'_>, mask: Option<&Value>) -> Result<Value> {
-        masked(pass, self.weight(pass), mask)
+        let weight = self.weight(pass)?;
+        masked(pass, weight, mask)
     }
 }
 
@@ -294,12 +331,15 @@ impl Linear {
     }
 }
 
-/// Squeeze-excite (Hu et al. 2018) with a hard-sigmoid gate, as in the released networks.
+/// Squeeze-excite (Hu et al. 2018).
 #[derive(Clone, Debug)]
 pub struct SqueezeExcite {
     squeeze: Linear,
     excite: Linear,
+    /// Of the squeezed channels.
     activation: Activation,
+    /// Of the gates: a sigmoid, hard or not.
+    gate: Activation,
 }
 
 impl SqueezeExcite {
@@ -310,12 +350,13 @@ impl SqueezeExcite {
         name: &str,
         channels: usize,
         squeezed: usize,
-        activation: Activation,
+        (activation, gate): (Activation, Activation),
     ) -> Result<Self> {
         Ok(Self {
             squeeze: Linear::new(params, &format!("{name}.squeeze"), channels, squeezed)?,
             excite: Linear::new(params, &format!("{name}.excite"), squeezed, channels)?,
             activation,
+            gate,
         })
     }
 
@@ -329,7 +370,18 @@ impl SqueezeExcite {
             excite_bias: pass.param(self.excite.bias),
             mask,
             activation: self.activation,
+            gate: self.gate,
         }
+    }
+
+    /// Pooled features x `[n, c]` times their gates.
+    ///
+    /// # Errors
+    /// When an operator fails.
+    pub fn forward(&self, pass: &mut Pass<'_>, x: &Value) -> Result<Value> {
+        let squeezed = self.squeeze.forward(pass, x, self.activation)?;
+        let gates = self.excite.forward(pass, &squeezed, self.gate)?;
+        pass.tape.multiply(x, &gates)
     }
 
     /// The weights for inference.
@@ -342,6 +394,7 @@ impl SqueezeExcite {
             excite_bias: params.value(self.excite.bias).clone(),
             mask: None,
             activation: self.activation,
+            gate: self.gate,
         }
     }
 }

@@ -12,6 +12,8 @@ pub(super) struct IdentityFn;
 pub(super) struct ReluFn;
 pub(super) struct HswishFn;
 pub(super) struct HsigmoidFn;
+pub(super) struct SwishFn;
+pub(super) struct SigmoidFn;
 
 const SIXTH: f32 = 1.0 / 6.0;
 
@@ -67,6 +69,55 @@ impl ActivationFn for HsigmoidFn {
     }
 }
 
+/// 1 / (1 + e⁻ᵘ)
+#[inline(always)]
+fn sigmoid(u: f32) -> f32 {
+    1.0 / (1.0 + exp(-u))
+}
+
+/// eᵘ, with a relative error below 3e-7, in operations that are the same on every processor: e^u = 2^k e^r with
+/// |r| ≤ ln 2 / 2, and the Taylor polynomial of e^r. `common.cuh` has the same.
+#[inline(always)]
+fn exp(u: f32) -> f32 {
+    /// Adding and subtracting it rounds to a whole number.
+    const ROUND: f32 = 12_582_912.0;
+    /// ln 2 in two parts, the first with few enough digits that k times it is exact.
+    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+    // Beyond, the result would not be a normal number.
+    let u = u.clamp(-87.0, 88.0);
+    let k = (u * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let r = (u - k * LN_2[0]) - k * LN_2[1];
+    let mut power = 1.0 / 720.0;
+    for factorial in [120.0, 24.0, 6.0, 2.0, 1.0, 1.0] {
+        power = power * r + 1.0 / factorial;
+    }
+    power * f32::from_bits(((k as i32 + 127) as u32) << 23)
+}
+
+impl ActivationFn for SwishFn {
+    #[inline(always)]
+    fn value(u: f32) -> f32 {
+        u * sigmoid(u)
+    }
+    #[inline(always)]
+    fn derivative(u: f32) -> f32 {
+        let s = sigmoid(u);
+        s * (1.0 + u * (1.0 - s))
+    }
+}
+
+impl ActivationFn for SigmoidFn {
+    #[inline(always)]
+    fn value(u: f32) -> f32 {
+        sigmoid(u)
+    }
+    #[inline(always)]
+    fn derivative(u: f32) -> f32 {
+        let s = sigmoid(u);
+        s * (1.0 - s)
+    }
+}
+
 /// Compiles `$body` once for each activation function, with `$F` as its type, and runs the one that
 /// `$activation` names.
 macro_rules! by_activation {
@@ -82,6 +133,14 @@ macro_rules! by_activation {
             }
             $crate::space::Activation::Hswish => {
                 type $F = $crate::ops::activation::HswishFn;
+                $body
+            }
+            $crate::space::Activation::Swish => {
+                type $F = $crate::ops::activation::SwishFn;
+                $body
+            }
+            $crate::space::Activation::Sigmoid => {
+                type $F = $crate::ops::activation::SigmoidFn;
                 $body
             }
             $crate::space::Activation::Hsigmoid => {
@@ -111,6 +170,8 @@ pub(super) fn number(activation: Activation) -> usize {
         Activation::Relu => 1,
         Activation::Hswish => 2,
         Activation::Hsigmoid => 3,
+        Activation::Swish => 4,
+        Activation::Sigmoid => 5,
     }
 }
 

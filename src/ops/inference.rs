@@ -15,7 +15,7 @@ use super::host::{Host, Scratch, nhwc, tensor, to_fill};
 use super::lanes::{Kernel, dispatch};
 use super::norm::Norm;
 use super::pool::mean_of_rows;
-use super::project::SqueezeExciteWeights;
+use super::project::{HostSqueezeExcite, SqueezeExciteWeights};
 use crate::space::Activation;
 use crate::tiling::chunk_images;
 use candle_core::{Device, Result, Tensor, bail};
@@ -43,6 +43,8 @@ pub enum InferenceLayer {
     },
     /// The mean over pixels.
     Pool,
+    /// Squeeze-excite of pooled features.
+    SqueezeExcite(SqueezeExciteWeights),
     /// Fully connected, w `[c_in, c_out]`, bias `[c_out]`.
     Linear {
         w: Tensor,
@@ -58,7 +60,7 @@ impl InferenceLayer {
             Self::Conv1x1 { stride, .. } => *stride,
             Self::InvertedResidual(block) => block.stride,
             Self::Residual(block) => block.first.stride,
-            Self::Cut { .. } | Self::Pool | Self::Linear { .. } => 1,
+            Self::Cut { .. } | Self::Pool | Self::SqueezeExcite(_) | Self::Linear { .. } => 1,
         }
     }
 }
@@ -210,6 +212,7 @@ fn host_layer(layer: &InferenceLayer) -> Result<Box<dyn HostLayer>> {
         InferenceLayer::Residual(block) => Box::new(HostResidual::new(block)?),
         InferenceLayer::Cut { width } => Box::new(HostCut { width: *width }),
         InferenceLayer::Pool => Box::new(HostPool),
+        InferenceLayer::SqueezeExcite(layers) => Box::new(HostSqueezeExcite::of(layers)?),
         InferenceLayer::Linear { w, bias, activation } => {
             let matrix = Matrix::with_bias(w, bias.as_ref(), *activation)?;
             Box::new(HostConv1x1 { matrix, stride: 1 })
@@ -225,6 +228,16 @@ impl HostLayer for HostCut {
     fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
         for (x, y) in x.chunks_exact(shape.c).zip(y.chunks_exact_mut(self.width)) {
             y.copy_from_slice(&x[..self.width]);
+        }
+    }
+}
+
+/// On pooled features.
+impl HostLayer for HostSqueezeExcite {
+    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
+        for (x, y) in x.chunks_exact(shape.c).zip(y.chunks_exact_mut(shape.c)) {
+            let gates = self.gates_of(x.to_vec()).gates;
+            y.iter_mut().zip(x).zip(gates).for_each(|((y, x), gate)| *y = x * gate);
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod conv;
 pub mod depthwise;
 pub mod gpu;
 pub mod gram;
+pub mod groups;
 mod host;
 pub mod inference;
 mod lanes;

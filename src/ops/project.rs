@@ -1,7 +1,7 @@
 //! The second half of an inverted residual: batch norm and activation of the depthwise convolution's
 //! raw output, mask of the hidden channels, squeeze-excite where there is one, and projection:
 //!
-//! y = (a ∘ s(a)) W,  a = act(BN(z)) ∘ m,  s(a) = hsigmoid(act(mean(a) W₁ + b₁) ∘ m' W₂ + b₂)
+//! y = (a ∘ s(a)) W,  a = act(BN(z)) ∘ m,  s(a) = gate(act(mean(a) W₁ + b₁) ∘ m' W₂ + b₂)
 //!
 //! (Sandler et al. 2018; Hu et al. 2018.) The mask m is that of FBNetV2 section 3.1. It comes before
 //! the projection and before the pooling, so it is exactly a narrower expansion. a is computed image by
@@ -42,6 +42,8 @@ pub struct SqueezeExciteWeights<T = Tensor> {
     pub mask: Option<T>,
     /// Between the two layers.
     pub activation: Activation,
+    /// Behind them: a sigmoid, hard or not.
+    pub gate: Activation,
 }
 
 impl<T> SqueezeExciteWeights<T> {
@@ -54,6 +56,7 @@ impl<T> SqueezeExciteWeights<T> {
             excite_bias: f(&self.excite_bias),
             mask: self.mask.as_ref().map(f),
             activation: self.activation,
+            gate: self.gate,
         }
     }
 }
@@ -206,6 +209,7 @@ pub(super) struct HostSqueezeExcite {
     excite_bias: Vec<f32>,
     mask: Vec<f32>,
     activation: Activation,
+    gate: Activation,
 }
 
 /// The intermediate values of a squeeze-excite for one image.
@@ -217,7 +221,7 @@ pub(super) struct SqueezeExciteGates {
     hidden: Vec<f32>,
     /// After activation and mask `[squeezed]`.
     masked: Vec<f32>,
-    /// Before the hard sigmoid `[c]`.
+    /// Before the gates' function `[c]`.
     raw: Vec<f32>,
     /// s `[c]`
     pub gates: Vec<f32>,
@@ -287,6 +291,7 @@ impl HostSqueezeExcite {
                 None => vec![1.0; squeezed],
             },
             activation: layers.activation,
+            gate: layers.gate,
         })
     }
 
@@ -311,7 +316,7 @@ impl HostSqueezeExcite {
         add_vector_matrix(&masked, &self.excite, &mut raw);
         let mut gates = raw.clone();
         for gate in &mut gates {
-            *gate = evaluate(Activation::Hsigmoid, *gate);
+            *gate = evaluate(self.gate, *gate);
         }
         SqueezeExciteGates { pooled, hidden, masked, raw, gates }
     }

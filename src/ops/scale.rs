@@ -14,6 +14,17 @@ pub fn forward(w: &Tensor, mask: &Tensor) -> Result<Tensor> {
     times(w, mask)
 }
 
+/// a ∘ b, of the same shape.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    expect("scale", "the second factor", b, a.dims())?;
+    // A matrix of one row.
+    let count = a.elem_count();
+    times(&a.reshape((1, count))?, &b.flatten_all()?)?.reshape(a.shape())
+}
+
 /// The gradient of [`forward`] with respect to w.
 ///
 /// # Errors

@@ -3,13 +3,12 @@
 use crate::cost::{self, Cost};
 use crate::record::ChoiceProbabilities;
 use crate::space::{ArchSpec, BlockKind, BlockSpec, Head, conv_out};
-use crate::store::ArchitectureRow;
 use crate::text::{NOTHING, Table, Unit};
 
-/// Stem, blocks, head and their sum.
-pub fn table(derived: &ArchitectureRow) -> Table {
-    let arch = &derived.arch;
-    let mut table = Table::new([
+/// Stem, blocks, head and their sum; with the final probabilities of the choices where there are some.
+#[must_use]
+pub fn table(arch: &ArchSpec, probabilities: &[ChoiceProbabilities]) -> Table {
+    let mut headings = vec![
         "block",
         "operator",
         ">hidden",
@@ -19,10 +18,11 @@ pub fn table(derived: &ArchitectureRow) -> Table {
         ">MACs",
         ">params",
         "residual",
-        ">p(type)",
-        ">p(expansion)",
-        ">p(width)",
-    ]);
+    ];
+    if !probabilities.is_empty() {
+        headings.extend([">p(type)", ">p(expansion)", ">p(width)"]);
+    }
+    let mut table = Table::new(headings);
     let nothing = || NOTHING.to_owned();
     let mut costs = part_costs(arch).into_iter();
     let mut push = |name: &str, shape: [String; 5], residual: String, ps: [String; 3]| {
@@ -32,6 +32,7 @@ pub fn table(derived: &ArchitectureRow) -> Table {
         };
         let cost = [cell(|cost| cost.macs), cell(|cost| cost.params)];
         let row = [name.to_owned()].into_iter().chain(shape).chain(cost).chain([residual]);
+        let ps = ps.into_iter().filter(|_| !probabilities.is_empty());
         table.row(row.chain(ps));
     };
 
@@ -55,7 +56,7 @@ pub fn table(derived: &ArchitectureRow) -> Table {
             block.stride.to_string(),
             format!("{side} → {after}"),
         ];
-        push(&block.label, shape, residual(&block.kind), probabilities(derived, block));
+        push(&block.label, shape, residual(&block.kind), largest(probabilities, block));
         (input, side) = (block.width, after);
     }
     let (operator, channels) = head(&arch.head, input, arch.classes);
@@ -90,9 +91,10 @@ fn part_costs(arch: &ArchSpec) -> Vec<Cost<u64>> {
 
 fn operator(kind: &BlockKind) -> String {
     match kind {
-        BlockKind::MbConv { kernel, activation, squeeze, .. } => {
+        BlockKind::MbConv { kernel, activation, squeeze, groups, .. } => {
             let squeeze = squeeze.map(|squeeze| format!(", SE {squeeze}")).unwrap_or_default();
-            format!("MBConv {kernel}x{kernel}, {activation}{squeeze}")
+            let groups = if *groups > 1 { format!(", {groups} groups") } else { String::new() };
+            format!("MBConv {kernel}x{kernel}, {activation}{squeeze}{groups}")
         }
         BlockKind::Projection => "skip (conv 1x1, relu)".to_owned(),
         BlockKind::Identity => "skip".to_owned(),
@@ -123,8 +125,11 @@ fn head(head: &Head, input: usize, classes: usize) -> (String, String) {
         Head::Conv { width, activation } => {
             (format!("conv 1x1, {activation}, pool, fc"), format!("{input} → {width} → {classes}"))
         }
-        Head::IrPool { mid, width, activation } => (
-            format!("conv 1x1, {activation}, pool, conv 1x1, {activation}, fc"),
+        Head::IrPool { mid, width, activation, squeeze } => (
+            format!(
+                "conv 1x1, {activation}{}, pool, conv 1x1, {activation}, fc",
+                squeeze.map(|squeeze| format!(", SE {}", squeeze.width)).unwrap_or_default()
+            ),
             format!("{input} → {mid} → {width} → {classes}"),
         ),
     }
@@ -132,9 +137,9 @@ fn head(head: &Head, input: usize, classes: usize) -> (String, String) {
 
 /// The final probability of the argmax type, expansion and width, with the number of options in
 /// brackets.
-fn probabilities(derived: &ArchitectureRow, block: &BlockSpec) -> [String; 3] {
+fn largest(probabilities: &[ChoiceProbabilities], block: &BlockSpec) -> [String; 3] {
     let argmax = |of: fn(&ChoiceProbabilities) -> &[f64]| {
-        let named = derived.probabilities.iter().find(|choice| choice.block == block.label);
+        let named = probabilities.iter().find(|choice| choice.block == block.label);
         let options = named.map(of).filter(|options| options.len() > 1);
         let largest = options.and_then(|options| options.iter().copied().reduce(f64::max));
         match (options, largest) {
@@ -153,7 +158,7 @@ fn probabilities(derived: &ArchitectureRow, block: &BlockSpec) -> [String; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::{Activation, ConvSpec};
+    use crate::space::{Activation, ConvSpec, SqueezeFunctions};
 
     #[test]
     fn parts_add_up_to_the_network_and_a_skip_costs_nothing() {
@@ -165,10 +170,12 @@ mod tests {
             expand: true,
             squeeze: Some(8),
             residual: false,
+            groups: 1,
+            squeeze_functions: SqueezeFunctions::default(),
         };
         let heads = [
             Head::Conv { width: 32, activation: Activation::Hswish },
-            Head::IrPool { mid: 24, width: 32, activation: Activation::Hswish },
+            Head::IrPool { mid: 24, width: 32, activation: Activation::Hswish, squeeze: None },
         ];
         for head in heads {
             let stem = ConvSpec { kernel: 3, stride: 2, width: 8, activation: Activation::Relu };

@@ -24,6 +24,7 @@ mod settings;
 pub(crate) mod stats;
 mod warnings;
 
+pub use architecture::table as architecture_table;
 pub use export::{Format, export_tables};
 
 use crate::document::nearest;

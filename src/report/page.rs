@@ -244,7 +244,7 @@ fn architectures(runs: &[RunRow]) -> Vec<String> {
     let derived = finished(runs).filter_map(|run| Some((run, run.architecture.as_ref()?)));
     let mut parts: Vec<String> = derived
         .map(|(run, derived)| {
-            let table = architecture::table(derived).markdown();
+            let table = architecture::table(&derived.arch, &derived.probabilities).markdown();
             let recount = recount(derived).unwrap_or_default();
             let input = input(derived).unwrap_or_default();
             format!("### Run {}: {}\n\n{input}{table}{recount}", run.id, code(&derived.id))

@@ -34,7 +34,7 @@ pub fn save_weights(
     });
     let metadata = [("format", "pt".to_owned()), ("repro", description.to_string())];
     for (file, params) in files.iter().zip(&outcome.weights) {
-        let entries = state_dict(params)?;
+        let entries = state_dict(&outcome.arch, params)?;
         let entries: Vec<(String, &Tensor)> =
             entries.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
         tensors::write(file, &metadata, &entries, |_| Ok(()))?;

@@ -5,7 +5,7 @@ use super::{Check, Outputs, compare, random};
 use crate::net::{Block, BlockGates};
 use crate::nn::{Params, Pass};
 use crate::rng::Seed;
-use crate::space::{Activation, BlockPlan, Branch};
+use crate::space::{Activation, BlockPlan, Branch, SqueezeFunctions};
 use candle_core::{Device, Result};
 
 /// What passes: eight times the largest difference on the emulator, over several inputs and instruction
@@ -25,7 +25,15 @@ struct Case {
 }
 
 fn residual(kernel: usize, mid: usize, squeeze: Option<usize>, expand: bool) -> Branch {
-    Branch::MbConv { kernel, activation: Activation::Hswish, mid, expand, squeeze }
+    Branch::MbConv {
+        kernel,
+        activation: Activation::Hswish,
+        mid,
+        expand,
+        squeeze,
+        groups: 1,
+        functions: SqueezeFunctions::default(),
+    }
 }
 
 fn cases() -> Vec<Case> {

@@ -43,6 +43,13 @@ pub enum BlockKind {
         /// Channels inside the squeeze-excite, if there is one.
         squeeze: Option<usize>,
         residual: bool,
+        /// Groups of the 1x1 convolutions. With more than one, the hidden channels are shuffled before the
+        /// depthwise convolution: channel k of group g comes to place k · groups + g (Zhang et al. 2018,
+        /// ShuffleNet).
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        groups: usize,
+        #[serde(default, skip_serializing_if = "SqueezeFunctions::is_default")]
+        squeeze_functions: SqueezeFunctions,
     },
     /// 1x1 convolution, batch norm, ReLU: a skip where the shape changes.
     Projection,
@@ -54,6 +61,47 @@ pub enum BlockKind {
     Identity,
 }
 
+fn one() -> usize {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_one(groups: &usize) -> bool {
+    *groups == 1
+}
+
+/// The functions of a squeeze-excite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqueezeFunctions {
+    /// Of the squeezed channels; `None`: that of the block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// Of the gates.
+    pub gate: Activation,
+}
+
+impl Default for SqueezeFunctions {
+    /// Those of MobileNetV3 and FBNetV2.
+    fn default() -> Self {
+        Self { activation: None, gate: Activation::Hsigmoid }
+    }
+}
+
+impl SqueezeFunctions {
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The squeeze-excite of a head, before its pooling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadSqueeze {
+    /// Channels inside.
+    pub width: usize,
+    pub functions: SqueezeFunctions,
+}
+
 /// The layers between the last block and the logits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -62,7 +110,13 @@ pub enum Head {
     Conv { width: usize, activation: Activation },
     /// The released networks' head: 1x1 convolution + BN + activation, pooling, 1x1 convolution +
     /// activation on the single pixel, fully connected.
-    IrPool { mid: usize, width: usize, activation: Activation },
+    IrPool {
+        mid: usize,
+        width: usize,
+        activation: Activation,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        squeeze: Option<HeadSqueeze>,
+    },
 }
 
 /// The index that is chosen in each choice of a space.
@@ -143,7 +197,18 @@ impl SearchSpace {
                 };
                 let squeeze = squeeze_excite.then(|| squeeze_width(mid, self.channel_divisor));
                 let residual = choices.can_be_residual() && input == selected;
-                (selected, BlockKind::MbConv { kernel, activation, mid, expand, squeeze, residual })
+                let (groups, squeeze_functions) = (1, SqueezeFunctions::default());
+                let kind = BlockKind::MbConv {
+                    kernel,
+                    activation,
+                    mid,
+                    expand,
+                    squeeze,
+                    residual,
+                    groups,
+                    squeeze_functions,
+                };
+                (selected, kind)
             }
         };
         BlockSpec { label: choices.label(), stride: choices.stride, width, kind }

@@ -14,6 +14,10 @@ pub enum Activation {
     Hswish,
     /// relu6(x + 3) / 6
     Hsigmoid,
+    /// x · sigmoid(x)
+    Swish,
+    /// 1 / (1 + e⁻ˣ)
+    Sigmoid,
 }
 
 /// An inverted residual with a kernel size, an activation and possibly squeeze-excite; a plain
@@ -93,6 +97,8 @@ impl fmt::Display for Activation {
             Self::Relu => "relu",
             Self::Hswish => "hswish",
             Self::Hsigmoid => "hsigmoid",
+            Self::Swish => "swish",
+            Self::Sigmoid => "sigmoid",
         })
     }
 }

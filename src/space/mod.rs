@@ -5,6 +5,7 @@
 //! they cannot disagree about a shape.
 
 mod arch;
+mod arch_file;
 mod block_type;
 mod narrow;
 mod options;
@@ -15,7 +16,10 @@ mod tests;
 mod validation;
 mod wire;
 
-pub use arch::{ArchSpec, BlockDecision, BlockKind, BlockSpec, Decisions, Head};
+pub use arch::{
+    ArchSpec, BlockDecision, BlockKind, BlockSpec, Decisions, Head, HeadSqueeze, SqueezeFunctions,
+};
+pub use arch_file::{ArchFile, Published};
 pub use block_type::{Activation, BlockType};
 pub use narrow::Growth;
 pub use plan::{

@@ -4,7 +4,7 @@
 
 use super::{
     Activation, ArchSpec, BlockChoices, BlockKind, BlockType, ConvSpec, Expansion, Head,
-    SearchSpace, squeeze_width,
+    SearchSpace, SqueezeFunctions, squeeze_width,
 };
 
 /// A network to build.
@@ -40,6 +40,9 @@ pub enum Branch {
         mid: usize,
         expand: bool,
         squeeze: Option<usize>,
+        /// As in [`BlockKind::MbConv`].
+        groups: usize,
+        functions: SqueezeFunctions,
     },
     /// 1x1 convolution, batch norm, ReLU.
     Projection,
@@ -73,13 +76,24 @@ impl NetworkPlan {
                 BlockKind::Residual => {
                     (vec![("residual".to_owned(), Branch::Residual { mid: block.width })], true)
                 }
-                BlockKind::MbConv { kernel, activation, mid, expand, squeeze, residual } => {
+                BlockKind::MbConv {
+                    kernel,
+                    activation,
+                    mid,
+                    expand,
+                    squeeze,
+                    residual,
+                    groups,
+                    squeeze_functions,
+                } => {
                     let branch = Branch::MbConv {
                         kernel: *kernel,
                         activation: *activation,
                         mid: *mid,
                         expand: *expand,
                         squeeze: *squeeze,
+                        groups: *groups,
+                        functions: *squeeze_functions,
                     };
                     (vec![("mbconv".to_owned(), branch)], *residual)
                 }
@@ -124,6 +138,8 @@ fn branch(
             mid,
             expand: !matches!(choices.expansion, Expansion::None),
             squeeze: squeeze_excite.then(|| squeeze_width(mid, space.channel_divisor)),
+            groups: 1,
+            functions: SqueezeFunctions::default(),
         }),
     }
 }

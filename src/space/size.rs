@@ -73,15 +73,7 @@ impl Count {
     /// Decimal digits with a comma after every three.
     #[must_use]
     pub fn grouped(&self) -> String {
-        let digits = self.to_string();
-        let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-        for (i, digit) in digits.chars().enumerate() {
-            if i > 0 && (digits.len() - i).is_multiple_of(3) {
-                grouped.push(',');
-            }
-            grouped.push(digit);
-        }
-        grouped
+        crate::text::grouped(self)
     }
 }
 

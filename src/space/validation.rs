@@ -1,6 +1,6 @@
 //! Checks whether an architecture from a file can be built.
 
-use super::{ArchSpec, BlockKind, BlockSpec, Head};
+use super::{Activation, ArchSpec, BlockKind, BlockSpec, Head, SqueezeFunctions};
 use crate::document::nearest;
 use serde_json::Value;
 
@@ -46,7 +46,20 @@ impl ArchSpec {
             Head::IrPool { mid, width, .. } => (mid, width),
         };
         within("the head's hidden width", mid, MOST_CHANNELS)?;
+        if let Head::IrPool { squeeze: Some(squeeze), .. } = self.head {
+            within("the head's squeeze", squeeze.width, MOST_CHANNELS)?;
+            squeeze.functions.check()?;
+        }
         within("the head's width", width, MOST_CHANNELS)
+    }
+}
+
+impl SqueezeFunctions {
+    fn check(self) -> Result<(), String> {
+        match self.gate {
+            Activation::Hsigmoid | Activation::Sigmoid => Ok(()),
+            other => Err(format!("its gate is {other}, not hsigmoid or sigmoid")),
+        }
     }
 }
 
@@ -56,12 +69,29 @@ impl BlockSpec {
         within("its stride", self.stride, LARGEST_STRIDE)?;
         within("its width", self.width, MOST_CHANNELS)?;
         match self.kind {
-            BlockKind::MbConv { kernel, mid, expand, squeeze, residual, .. } => {
+            BlockKind::MbConv {
+                kernel,
+                mid,
+                expand,
+                squeeze,
+                residual,
+                groups,
+                squeeze_functions: functions,
+                ..
+            } => {
                 if !matches!(kernel, 3 | 5) {
                     return Err(format!("its kernel is {kernel}, not 3 or 5"));
                 }
                 within("mid", mid, MOST_CHANNELS)?;
                 within("squeeze", squeeze.unwrap_or(1), MOST_CHANNELS)?;
+                within("its groups", groups, MOST_CHANNELS)?;
+                for (what, channels) in [("input", input), ("hidden", mid), ("output", self.width)]
+                {
+                    if channels % groups != 0 {
+                        return Err(format!("{channels} {what} channels are not {groups} groups"));
+                    }
+                }
+                functions.check()?;
                 if !expand && mid != input {
                     return Err(format!(
                         "it has no expansion, but {mid} hidden channels for {input} input channels"
@@ -135,7 +165,16 @@ mod tests {
 
     fn mbconv(kernel: usize, mid: usize, expand: bool, residual: bool) -> BlockKind {
         let activation = Activation::Relu;
-        BlockKind::MbConv { kernel, activation, mid, expand, squeeze: Some(4), residual }
+        BlockKind::MbConv {
+            kernel,
+            activation,
+            mid,
+            expand,
+            squeeze: Some(4),
+            residual,
+            groups: 1,
+            squeeze_functions: SqueezeFunctions::default(),
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Operator calls on the tape that keep no activation for the backward pass: subsampling, merging,
-//! adding and scaling.
+//! Operator calls on the tape that combine or rearrange values: subsampling, merging, adding, multiplying.
 
 use super::{Tape, Value};
 use crate::ops::gpu;
+use crate::ops::groups::{self, Groups};
 use crate::ops::scale;
 use crate::ops::subsample::{self, Grid};
 use crate::ops::update;
@@ -58,6 +58,28 @@ impl Tape {
         let y = update::sum(&a.tensor, &b.tensor)?;
         // Gradients are accumulated in place, so two slots must not share a tensor.
         Ok(self.push("sum", y, [a, b], |[a, b], dy| Ok(vec![(a, gpu::copy(&dy)?), (b, dy)])))
+    }
+
+    /// a ∘ b, of the same shape.
+    ///
+    /// # Errors
+    /// When their shapes differ.
+    pub fn multiply(&mut self, a: &Value, b: &Value) -> Result<Value> {
+        let y = scale::product(&a.tensor, &b.tensor)?;
+        let (left, right) = (a.tensor.clone(), b.tensor.clone());
+        Ok(self.push("product", y, [a, b], move |[a, b], dy| {
+            Ok(vec![(a, scale::product(&dy, &right)?), (b, scale::product(&dy, &left)?)])
+        }))
+    }
+
+    /// [`groups::dense`]: grouped weights w `[c_in / groups, c_out]` as dense ones `[c_in, c_out]`.
+    ///
+    /// # Errors
+    /// When the channels are not so many groups.
+    pub fn dense_of_groups(&mut self, w: &Value, groups: Groups) -> Result<Value> {
+        let y = groups::dense(&w.tensor, groups)?;
+        Ok(self
+            .push("groups", y, [w], move |[w], dy| Ok(vec![(w, groups::backward(&dy, groups)?)])))
     }
 
     /// [`scale`]: the columns of w `[…, c]` times the mask `[c]`.

@@ -7,8 +7,8 @@ mod table;
 
 pub use escape::{code, escape, one_line, printable, without_backtrace, xml};
 pub use numbers::{
-    MIB, Unit, bytes, count, decimal, duration, options, percent, points, power_of_ten, sparkline,
-    ways,
+    MIB, Unit, bytes, count, decimal, duration, grouped, options, percent, points, power_of_ten,
+    sparkline, ways,
 };
 pub use table::Table;
 

@@ -67,6 +67,20 @@ pub fn count(n: u64) -> String {
     Unit::Count.cell(n as f64)
 }
 
+/// `1,234,567`: a whole number of any size, to the unit.
+#[must_use]
+pub fn grouped(number: impl ToString) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
 /// `81.25 %` of a share in 0..=1.
 #[must_use]
 pub fn percent(share: f64) -> String {

@@ -7,7 +7,9 @@ use candle_core::{Device, Tensor};
 use repro::net::{self, Block, Network};
 use repro::nn::{Params, Pass};
 use repro::rng::Seed;
-use repro::space::{Activation, BlockPlan, Branch, Decisions, NetworkPlan, SearchSpace};
+use repro::space::{
+    Activation, BlockPlan, Branch, Decisions, NetworkPlan, SearchSpace, SqueezeFunctions,
+};
 use repro::tape::Value;
 use std::collections::BTreeMap;
 
@@ -140,7 +142,8 @@ pub fn mbconv(
     expand: bool,
     squeeze: Option<usize>,
 ) -> Branch {
-    Branch::MbConv { kernel, activation, mid, expand, squeeze }
+    let (groups, functions) = (1, SqueezeFunctions::default());
+    Branch::MbConv { kernel, activation, mid, expand, squeeze, groups, functions }
 }
 
 pub fn block_plan(

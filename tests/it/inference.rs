@@ -48,6 +48,7 @@ fn block() -> InferenceInvertedResidual {
             excite_bias: row(&random("excite bias", 24)),
             mask: None,
             activation: Activation::Relu,
+            gate: Activation::Hsigmoid,
         }),
         project: weight("project", &[24, 8]),
         project_norm: norm(8),
@@ -165,6 +166,9 @@ fn tensors(layer: &InferenceLayer) -> Vec<&Tensor> {
         }
         InferenceLayer::Residual(block) => [of_conv(&block.first), of_conv(&block.second)].concat(),
         InferenceLayer::Cut { .. } | InferenceLayer::Pool => Vec::new(),
+        InferenceLayer::SqueezeExcite(se) => {
+            vec![&se.squeeze, &se.squeeze_bias, &se.excite, &se.excite_bias]
+        }
         InferenceLayer::Linear { w, bias, .. } => vec![w, bias.as_ref().unwrap()],
     }
 }

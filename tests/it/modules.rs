@@ -23,7 +23,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("progress", &[]),
     ("child", &[]),
     ("document", &[]),
-    ("space", &["document", "hex"]),
+    ("space", &["document", "hex", "text"]),
+    ("zoo", &["document", "space"]),
     ("record", &["space"]),
     ("claim", &["document"]),
     ("cost", &["recipe", "space", "tiling"]),
@@ -129,6 +130,9 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "cmd",
         &[
+            "zoo",
+            "net",
+            "nn",
             "artifacts",
             "bench",
             "checkpoint",

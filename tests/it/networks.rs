@@ -13,7 +13,8 @@ use repro::nn::{Params, Pass};
 use repro::recipe::MaskPlace;
 use repro::rng::Seed;
 use repro::space::{
-    Activation, ArchSpec, BlockKind, BlockSpec, ConvSpec, Head, NetworkPlan, SearchSpace,
+    Activation, ArchSpec, BlockKind, BlockSpec, ConvSpec, Head, HeadSqueeze, NetworkPlan,
+    SearchSpace, SqueezeFunctions,
 };
 
 /// The tolerance of values behind a dozen f32 layers with batch norm.
@@ -56,7 +57,16 @@ fn check_weights(
 fn irpool_arch() -> ArchSpec {
     let mbconv =
         |label: &str, stride, width, kernel, activation, mid, expand, squeeze, residual| {
-            let kind = BlockKind::MbConv { kernel, activation, mid, expand, squeeze, residual };
+            let kind = BlockKind::MbConv {
+                kernel,
+                activation,
+                mid,
+                expand,
+                squeeze,
+                residual,
+                groups: 1,
+                squeeze_functions: SqueezeFunctions::default(),
+            };
             BlockSpec { label: label.to_owned(), stride, width, kind }
         };
     let other = |label: &str, stride, width, kind| BlockSpec {
@@ -79,12 +89,41 @@ fn irpool_arch() -> ArchSpec {
             other("3.1", 2, 9, BlockKind::Projection),
             mbconv("3.2", 1, 10, 5, Activation::Relu, 17, true, None, false),
         ],
-        head: Head::IrPool { mid: 18, width: 11, activation: Activation::Hswish },
+        head: Head::IrPool { mid: 18, width: 11, activation: Activation::Hswish, squeeze: None },
     }
 }
 
 fn conv_arch() -> ArchSpec {
     ArchSpec { head: Head::Conv { width: 19, activation: Activation::Relu }, ..irpool_arch() }
+}
+
+/// What only some published networks have: groups with a channel shuffle, and other functions.
+fn variants_arch() -> ArchSpec {
+    let functions =
+        SqueezeFunctions { activation: Some(Activation::Relu), gate: Activation::Sigmoid };
+    let block = |label: &str, (stride, width), mid, expand, groups, residual| BlockSpec {
+        label: label.to_owned(),
+        stride,
+        width,
+        kind: BlockKind::MbConv {
+            kernel: 3,
+            activation: Activation::Swish,
+            mid,
+            expand,
+            squeeze: Some(4),
+            residual,
+            groups,
+            squeeze_functions: functions,
+        },
+    };
+    let blocks = vec![
+        block("1.1", (1, 6), 6, false, 2, true),
+        block("2.1", (2, 8), 12, true, 2, false),
+        block("2.2", (1, 8), 16, true, 4, true),
+    ];
+    let squeeze = Some(HeadSqueeze { width: 3, functions });
+    let head = Head::IrPool { mid: 18, width: 11, activation: Activation::Swish, squeeze };
+    ArchSpec { blocks, head, ..irpool_arch() }
 }
 
 /// Residual blocks wider, narrower and as wide as their input.
@@ -113,6 +152,8 @@ fn wide_arch() -> ArchSpec {
             expand: true,
             squeeze,
             residual,
+            groups: 1,
+            squeeze_functions: SqueezeFunctions::default(),
         },
     };
     let blocks = vec![
@@ -126,7 +167,12 @@ fn wide_arch() -> ArchSpec {
 
 #[test]
 fn derived_network_has_correct_gradients() {
-    let archs = [("irpool", irpool_arch()), ("conv", conv_arch()), ("dense", dense_arch())];
+    let archs = [
+        ("irpool", irpool_arch()),
+        ("conv", conv_arch()),
+        ("dense", dense_arch()),
+        ("variants", variants_arch()),
+    ];
     for (what, arch) in archs {
         let plan = NetworkPlan::derived(&arch);
         let (net, mut params) = scrambled_net(&plan, what);
@@ -151,7 +197,9 @@ fn derived_network_has_correct_gradients() {
 #[test]
 fn inference_reads_running_statistics_only() {
     let narrow = [("irpool", irpool_arch()), ("conv", conv_arch()), ("dense", dense_arch())];
-    for (what, arch) in narrow.into_iter().chain([("wide", wide_arch())]) {
+    for (what, arch) in
+        narrow.into_iter().chain([("wide", wide_arch()), ("variants", variants_arch())])
+    {
         let plan = NetworkPlan::derived(&arch);
         let (net, mut params) = scrambled_net(&plan, what);
         let before = params.sha256().unwrap();

@@ -18,8 +18,14 @@ const VALUE: f64 = 2e-5;
 /// Tolerance and floor of gradients, see [`crate::numbers::assert_gradient`].
 const SLOPE: (f64, f64) = (2e-4, 1e-3);
 
-const ACTIVATIONS: [Activation; 4] =
-    [Activation::Identity, Activation::Relu, Activation::Hswish, Activation::Hsigmoid];
+const ACTIVATIONS: [Activation; 6] = [
+    Activation::Identity,
+    Activation::Relu,
+    Activation::Hswish,
+    Activation::Hsigmoid,
+    Activation::Swish,
+    Activation::Sigmoid,
+];
 
 /// Channel counts that exercise every width of the vectorised kernels and every remainder.
 const CHANNELS: [usize; 7] = [1, 3, 5, 12, 17, 33, 47];

@@ -1,16 +1,21 @@
-//! The published totals of the released networks, counted from their architectures
-//! (published/architectures.json).
+//! The published networks: their files, and their totals. `published/architectures.json` has some of them
+//! by the expansion ratios of their source.
 
-use repro::cost::count;
-use repro::net::Network;
+mod parity;
+
+use repro::cost::{count, trainable};
+use repro::net::{Network, state_dict};
 use repro::rng::Seed;
 use repro::space::{
-    Activation, ArchSpec, BlockKind, BlockSpec, ConvSpec, Head, make_divisible, squeeze_width,
+    Activation, ArchFile, ArchSpec, BlockKind, BlockSpec, ConvSpec, Head, Published,
+    SqueezeFunctions, make_divisible, squeeze_width,
 };
+use repro::zoo;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
-struct Published {
+struct Definitions {
     networks: Vec<PublishedNetwork>,
 }
 
@@ -44,7 +49,7 @@ fn published_networks_are_valid() {
 
 fn published() -> Vec<PublishedNetwork> {
     let text = include_str!("published/architectures.json");
-    serde_json::from_str::<Published>(text).unwrap().networks
+    serde_json::from_str::<Definitions>(text).unwrap().networks
 }
 
 impl PublishedNetwork {
@@ -64,7 +69,7 @@ impl PublishedNetwork {
             .collect();
         let head = match *last {
             Row::IrPool { width, ratio, activation } => {
-                Head::IrPool { mid: self.hidden(input, ratio), width, activation }
+                Head::IrPool { mid: self.hidden(input, ratio), width, activation, squeeze: None }
             }
             Row::Conv { width, activation, kernel: 1, stride: 1 } => {
                 Head::Conv { width, activation }
@@ -90,6 +95,8 @@ impl PublishedNetwork {
                     expand: mid != *input,
                     squeeze: se.then(|| squeeze_width(mid, self.divisor)),
                     residual: stride == 1 && width == *input,
+                    groups: 1,
+                    squeeze_functions: SqueezeFunctions::default(),
                 };
                 (stride, width, kind)
             }
@@ -102,42 +109,111 @@ impl PublishedNetwork {
     }
 }
 
+/// The same network, whatever its blocks are called.
+fn unlabelled(mut arch: ArchSpec) -> ArchSpec {
+    arch.blocks.iter_mut().for_each(|block| block.label.clear());
+    arch
+}
+
+fn network(name: &str) -> ArchFile {
+    zoo::network(name).unwrap_or_else(|| panic!("no network {name}"))
+}
+
+/// Those of `experiments/archs/`.
+fn all_networks() -> impl Iterator<Item = ArchFile> {
+    zoo::names().map(network)
+}
+
 #[test]
-fn counts_equal_the_published_totals() {
+fn the_files_have_the_networks_that_their_ratios_define() {
     let all = published();
     assert_eq!(all.len(), 13);
-    for network in &all {
-        let cost = count(&network.arch());
-        let rounded =
-            |v: u64| (v + network.rounded_to / 2) / network.rounded_to * network.rounded_to;
-        assert_eq!(rounded(cost.macs + cost.pooled), network.flops, "{} FLOPs", network.name);
-        assert_eq!(rounded(cost.params), network.params, "{} params", network.name);
+    for defined in all {
+        let ArchFile { arch, published, .. } = network(&defined.name);
+        assert_eq!(unlabelled(arch), unlabelled(defined.arch()), "{}", defined.name);
+        let Published { params, flops, rounded_to, .. } = published.unwrap();
+        let totals = (defined.params, defined.flops, defined.rounded_to);
+        assert_eq!((params, flops), (totals.0, totals.1), "{}", defined.name);
+        assert_eq!(rounded_to, totals.2, "{}", defined.name);
     }
-    let exact = all.iter().filter(|n| n.rounded_to == 1);
-    assert_eq!(exact.count(), 7);
+}
+
+/// Computed totals, rounded like the published ones, and these.
+fn totals(arch: &ArchSpec, published: &Published) -> [(u64, u64); 2] {
+    let cost = count(arch);
+    let unit = published.rounded_to;
+    let rounded = |v: u64| (v + unit / 2) / unit * unit;
+    [(cost.macs + cost.pooled, published.flops), (cost.params, published.params)]
+        .map(|(computed, published)| (rounded(computed), published))
+}
+
+#[test]
+fn counts_equal_the_published_totals() {
+    let (mut exact, mut rounded) = (0, 0);
+    for ArchFile { name, arch, published, .. } in all_networks() {
+        let Some(published) = published.filter(|_| name != "mnv3") else { continue };
+        for (computed, published) in totals(&arch, &published) {
+            assert_eq!(computed, published, "{name}");
+        }
+        *(if published.rounded_to == 1 { &mut exact } else { &mut rounded }) += 1;
+    }
+    assert_eq!((exact, rounded), (7, 7));
+}
+
+#[test]
+fn the_totals_of_mobilenetv3_are_those_of_unrounded_squeeze_excites() {
+    let ArchFile { mut arch, published, .. } = network("mnv3");
+    for block in &mut arch.blocks {
+        if let BlockKind::MbConv { mid, squeeze: Some(squeeze), .. } = &mut block.kind {
+            *squeeze = *mid / 4;
+        }
+    }
+    for (computed, published) in totals(&arch, &published.unwrap()) {
+        assert_eq!(computed, published);
+    }
+}
+
+#[test]
+fn the_totals_of_f0_are_those_without_its_classifier() {
+    let arch = network("FBNetV2_F0").arch;
+    let (cost, classifier) = (count(&arch), 1280 * 1000);
+    // 1.53 and 65.2 million; further digits were cut.
+    assert_eq!((cost.params - classifier) / 10_000, 153);
+    assert_eq!((cost.macs + cost.pooled - classifier) / 100_000, 652);
 }
 
 #[test]
 fn paper_mac_totals_exclude_pooling() {
     // Millions, as computed from the released networks.
     let expected = [("F1", 56.23), ("F2", 85.16), ("F4", 237.6), ("L1", 325.0), ("L2", 422.6)];
-    let all = published();
     for (name, millions) in expected {
-        let network = all.iter().find(|n| n.name == format!("FBNetV2_{name}")).unwrap();
-        let macs = count(&network.arch()).macs as f64 / 1e6;
+        let macs = count(&network(&format!("FBNetV2_{name}")).arch).macs as f64 / 1e6;
         assert!((macs - millions).abs() < 0.05, "{name}: {macs}");
     }
 }
 
 #[test]
 fn published_networks_are_built_with_counted_weights() {
-    for name in ["FBNetV2_F1", "fbnet_c", "mnv2"] {
-        let all = published();
-        let network = all.iter().find(|n| n.name == name).unwrap();
-        let (_, params) =
-            Network::of_arch(&network.arch(), Seed(0), &candle_core::Device::Cpu).unwrap();
+    for ArchFile { name, arch, .. } in all_networks() {
+        let (_, params) = Network::of_arch(&arch, Seed(0), &candle_core::Device::Cpu).unwrap();
         let weights = params.named().filter(|(name, _)| name.ends_with(".weight"));
         let built: usize = weights.map(|(_, tensor)| tensor.elem_count()).sum();
-        assert_eq!(built as u64, count(&network.arch()).params, "{name}");
+        assert_eq!(built as u64, count(&arch).params, "{name}");
+        assert_eq!(params.count() as u64, trainable(&arch), "{name}");
+    }
+}
+
+#[test]
+fn state_dicts_have_the_published_names_and_shapes() {
+    let text = include_str!("published/state_dict_names.json");
+    let expected: BTreeMap<String, Vec<(String, Vec<usize>)>> = serde_json::from_str(text).unwrap();
+    assert_eq!(expected.len(), 3);
+    for (name, expected) in expected {
+        let arch = network(&name).arch;
+        let (_, params) = Network::of_arch(&arch, Seed(0), &candle_core::Device::Cpu).unwrap();
+        let found = state_dict(&arch, &params).unwrap().into_iter();
+        let found: BTreeMap<String, Vec<usize>> =
+            found.map(|(name, tensor)| (name, tensor.dims().to_vec())).collect();
+        assert_eq!(found, expected.into_iter().collect(), "{name}");
     }
 }

@@ -78,6 +78,8 @@ pub fn activate(activation: Activation, u: f64) -> f64 {
         Activation::Relu => u.max(0.0),
         Activation::Hswish => u * hard_sigmoid,
         Activation::Hsigmoid => hard_sigmoid,
+        Activation::Swish => u / (1.0 + (-u).exp()),
+        Activation::Sigmoid => 1.0 / (1.0 + (-u).exp()),
     }
 }
 

@@ -25,6 +25,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+pub use view::CENTRE;
 pub(super) use view::View;
 
 const LAYOUT: &str = "an image folder holds train/CLASS/ and val/CLASS/ with image files";
@@ -91,6 +92,33 @@ fn hash_of_ends(path: &Path) -> [u8; 32] {
         Ok(Sha256::digest(&bytes).into())
     };
     read().unwrap_or([0; 32])
+}
+
+/// The central square of an image file, whose side is this `share` of the shorter side, scaled to `side` pixels and
+/// normalised: `[side, side, channels]`. With one channel, the mean of red, green and blue.
+///
+/// # Errors
+/// When the file cannot be read, is damaged, too large, or no image of a known kind.
+pub fn read_image(
+    path: &Path,
+    (side, channels): (usize, usize),
+    share: f64,
+    normalisation: &Normalisation,
+) -> Result<Vec<f32>, DataError> {
+    let picture = Picture::read(path)?;
+    let view = View::square((picture.height, picture.width), share);
+    let of_channel = |values: &[f32]| match values {
+        [only] => vec![*only; 3],
+        all => all.to_vec(),
+    };
+    let (mean, sd) = (of_channel(&normalisation.mean), of_channel(&normalisation.sd));
+    let mut pixels = vec![0.0; side * side * 3];
+    picture.write(view, side, &Normalisation { mean, sd }, &mut pixels);
+    if channels == 1 {
+        let pixels = pixels.as_chunks::<3>().0.iter();
+        return Ok(pixels.map(|rgb| rgb.iter().sum::<f32>() / 3.0).collect());
+    }
+    Ok(pixels)
 }
 
 /// Where the folder lies: as it says, from the data folder.

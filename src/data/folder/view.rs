@@ -5,7 +5,7 @@ use crate::recipe::Augment;
 use crate::rng::Stream;
 
 /// The side of the central square over the shorter side: 224 of 256 pixels, as usual for ImageNet.
-const CENTRE: f64 = 0.875;
+pub const CENTRE: f64 = 0.875;
 /// Ratios of width to height that are drawn.
 const RATIOS: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 const ATTEMPTS: usize = 10;
@@ -24,7 +24,12 @@ impl View {
     /// The central square, without randomness. Cropping before scaling gives the same as scaling
     /// first, except for the rounding of the longer side.
     pub(in crate::data) fn centre(size: (usize, usize)) -> Self {
-        let side = CENTRE * size.0.min(size.1) as f64;
+        Self::square(size, CENTRE)
+    }
+
+    /// The central square whose side is this share of the shorter side.
+    pub(in crate::data) fn square(size: (usize, usize), share: f64) -> Self {
+        let side = share * size.0.min(size.1) as f64;
         Self::centred(size, (side, side))
     }
 

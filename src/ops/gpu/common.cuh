@@ -110,6 +110,8 @@ static __device__ __forceinline__ void put_sums(
 #define RELU 1
 #define HSWISH 2
 #define HSIGMOID 3
+#define SWISH 4
+#define SIGMOID 5
 #define SIXTH (1.0f / 6.0f)
 
 static __device__ __forceinline__ float clamp6(float u) {
@@ -117,11 +119,30 @@ static __device__ __forceinline__ float clamp6(float u) {
     return u < 0.0f ? 0.0f : u > 6.0f ? 6.0f : u;
 }
 
+// As `sigmoid` in `activation.rs`.
+static __device__ __forceinline__ float sigmoid(float u) {
+    float x = -u;
+    // Comparisons keep NaN.
+    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    float k = rintf(x * 1.442695041f);
+    float r = (x - k * 0.6933594f) - k * -2.1219444e-4f;
+    float power = 1.0f / 720.0f;
+    power = power * r + 1.0f / 120.0f;
+    power = power * r + 1.0f / 24.0f;
+    power = power * r + 1.0f / 6.0f;
+    power = power * r + 0.5f;
+    power = power * r + 1.0f;
+    power = power * r + 1.0f;
+    return 1.0f / (1.0f + ldexpf(power, (int)k));
+}
+
 static __device__ __forceinline__ float activate(int function, float u) {
     switch (function) {
         case RELU: return u < 0.0f ? 0.0f : u;
         case HSWISH: return u * clamp6(u + 3.0f) * SIXTH;
         case HSIGMOID: return clamp6(u + 3.0f) * SIXTH;
+        case SWISH: return u * sigmoid(u);
+        case SIGMOID: return sigmoid(u);
         default: return u;
     }
 }
@@ -131,6 +152,14 @@ static __device__ __forceinline__ float derivative(int function, float u) {
         case RELU: return u > 0.0f ? 1.0f : 0.0f;
         case HSWISH: return u <= -3.0f ? 0.0f : u >= 3.0f ? 1.0f : (2.0f * u + 3.0f) * SIXTH;
         case HSIGMOID: return u > -3.0f && u < 3.0f ? SIXTH : 0.0f;
+        case SWISH: {
+            float s = sigmoid(u);
+            return s * (1.0f + u * (1.0f - s));
+        }
+        case SIGMOID: {
+            float s = sigmoid(u);
+            return s * (1.0f - s);
+        }
         default: return 1.0f;
     }
 }

@@ -13,7 +13,7 @@ use crate::ops::norm::{Norm, PreActivation};
 use crate::ops::project::gpu::Projection;
 use crate::ops::project::{Operands, SqueezeExciteWeights};
 use crate::ops::subsample::{self, Grid};
-use crate::ops::{matmul, pad, pool, scale, update};
+use crate::ops::{bias, matmul, pad, pool, scale, update};
 use crate::space::{Activation, conv_out};
 use candle_core::{Result, Tensor};
 
@@ -31,6 +31,7 @@ enum GpuLayer {
     Residual { first: Dense, second: Dense },
     Cut { width: usize },
     Pool,
+    SqueezeExcite(Box<SqueezeExciteWeights>),
 }
 
 impl GpuNetwork {
@@ -60,6 +61,9 @@ impl GpuLayer {
             },
             InferenceLayer::Cut { width } => Self::Cut { width: *width },
             InferenceLayer::Pool => Self::Pool,
+            InferenceLayer::SqueezeExcite(layers) => {
+                Self::SqueezeExcite(Box::new(squeeze_excite(layers)?))
+            }
             InferenceLayer::Linear { w, bias, activation } => Self::Dense(Dense {
                 w: copy(w)?,
                 bias: bias.as_ref().map(copy).transpose()?,
@@ -82,6 +86,15 @@ impl GpuLayer {
             Self::Pool => {
                 let (n, _, _, c) = nhwc(x)?;
                 pool::forward(x)?.reshape((n, 1, 1, c))
+            }
+            Self::SqueezeExcite(layers) => {
+                let pooled = x.flatten_to(2)?;
+                let squeezed = matmul::forward(&pooled, &layers.squeeze)?;
+                let squeezed =
+                    bias::forward(&squeezed, Some(&layers.squeeze_bias), layers.activation)?;
+                let gates = matmul::forward(&squeezed, &layers.excite)?;
+                let gates = bias::forward(&gates, Some(&layers.excite_bias), layers.gate)?;
+                scale::product(&pooled, &gates)?.reshape(x.shape())
             }
         }
     }
@@ -203,6 +216,7 @@ fn squeeze_excite(layers: &SqueezeExciteWeights) -> Result<SqueezeExciteWeights>
         excite_bias: copy(&layers.excite_bias)?,
         mask: layers.mask.as_ref().map(copy).transpose()?,
         activation: layers.activation,
+        gate: layers.gate,
     })
 }
 

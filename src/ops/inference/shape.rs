@@ -31,6 +31,7 @@ pub(super) enum LayerShape {
     InvertedResidual { conv: ConvShape, residual: bool },
     Cut { width: usize },
     Pool,
+    SqueezeExcite { c: usize },
 }
 
 /// A convolution, or what has its shape: a fully connected layer is a 1x1 convolution, an inverted
@@ -65,6 +66,13 @@ impl LayerShape {
             }
             InferenceLayer::Cut { width } => Self::Cut { width: *width },
             InferenceLayer::Pool => Self::Pool,
+            InferenceLayer::SqueezeExcite(layers) => {
+                let (c, squeezed) = layers.squeeze.dims2()?;
+                expect("inference", "the excitation", &layers.excite, &[squeezed, c])?;
+                expect("inference", "a bias", &layers.squeeze_bias, &[squeezed])?;
+                expect("inference", "a bias", &layers.excite_bias, &[c])?;
+                Self::SqueezeExcite { c }
+            }
             InferenceLayer::Linear { w, bias, .. } => {
                 let conv = ConvShape::of_matrix(w, 1)?;
                 if let Some(bias) = bias {
@@ -98,6 +106,10 @@ impl LayerShape {
                 bail!("inference: there is no pixel to take the mean of")
             }
             Self::Pool => Ok(MapShape { h: 1, w: 1, ..shape }),
+            Self::SqueezeExcite { c } if *c != shape.c || shape.pixels() != 1 => {
+                bail!("inference: a squeeze-excite of {c} channels needs {c} pooled features")
+            }
+            Self::SqueezeExcite { .. } => Ok(shape),
         }
     }
 }

@@ -12,7 +12,6 @@ use crate::ops::lanes::{
 use crate::ops::matmul::outer;
 use crate::ops::norm::InputGradientRows;
 use crate::ops::sums::{ChannelSums, sum_parts};
-use crate::space::Activation;
 use crate::tiling::{chunk_images, projection_rows};
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -276,7 +275,7 @@ fn through_gates(
         }
     }
     for (d, raw) in draw.iter_mut().zip(&gates.raw) {
-        *d *= differentiate(Activation::Hsigmoid, *raw);
+        *d *= differentiate(layers.gate, *raw);
     }
     let mut dhidden = vec![0f32; layers.squeezed];
     add_vector_matrix(&draw, &back.excite, &mut dhidden);

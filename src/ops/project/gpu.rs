@@ -189,7 +189,7 @@ impl Projection<'_> {
         let [raw, gates] = [gpu.output((n, c))?, gpu.output((n, c))?];
         product((gpu, n), (&masked, squeezed), Matrix::new(&layers.excite, squeezed, c), &raw)?;
         let mut args = vec![Arg::Out(&raw), Arg::In(&layers.excite_bias), Arg::Out(&gates)];
-        args.extend([n, c].map(Arg::size));
+        args.extend([argument(layers.gate), Arg::size(n), Arg::size(c)]);
         gpu.launch(&Launch::map(SOURCE, "project_excite", n, c), &args)?;
         Ok(Gates { pooled, hidden, masked, raw, gates })
     }
@@ -209,6 +209,7 @@ impl Projection<'_> {
         let draw = gpu.output((parts.parts, n, c))?;
         let mut args = self.reads(z);
         args.extend([Arg::In(d), Arg::In(&gates.raw), Arg::Out(&draw), self.activation()]);
+        args.push(argument(layers.gate));
         args.extend(parts.sizes());
         gpu.launch(&parts.launch(SOURCE, "project_gate_gradient"), &args)?;
         let draw = parts.total(gpu, &draw)?;

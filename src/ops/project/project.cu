@@ -79,9 +79,9 @@ extern "C" __global__ void project_squeeze(
     }
 }
 
-// Adds the bias to the raw gates [n, c]; gates = hsigmoid(raw).
+// Adds the bias to the raw gates [n, c]; gates = gate(raw).
 extern "C" __global__ void project_excite(
-    float* raw, const float* bias, float* gates, int rows, int c) {
+    float* raw, const float* bias, float* gates, int gate, int rows, int c) {
     int j = blockIdx.x * WARP + COLUMN;
     if (j >= c) return;
     float b = bias[j];
@@ -89,16 +89,16 @@ extern "C" __global__ void project_excite(
         size_t i = (size_t)row * c + j;
         float value = raw[i] + b;
         raw[i] = value;
-        gates[i] = activate(HSIGMOID, value);
+        gates[i] = activate(gate, value);
     }
 }
 
-// The gradient of the raw gates, from d = dL/d(a s): hsigmoid'(raw) times the sum of a d over one part of
+// The gradient of the raw gates, from d = dL/d(a s): gate'(raw) times the sum of a d over one part of
 // each image's pixels -> draw [part, n, c]. Divided among blocks as in `project_pool`.
 extern "C" __global__ void project_gate_gradient(
     const float* z, const float* mean, const float* inverse, const float* gamma, const float* beta,
-    const float* mask, const float* d, const float* raw, float* draw, int function, int images,
-    int pixels, int part_pixels, int c) {
+    const float* mask, const float* d, const float* raw, float* draw, int function, int gate,
+    int images, int pixels, int part_pixels, int c) {
     SHARED(double, shared);
     SumPart part = image_part(images, pixels, part_pixels, c);
     int j = part.j;
@@ -112,7 +112,7 @@ extern "C" __global__ void project_gate_gradient(
     }
     double total = column_sum(sum, shared);
     if (ROW == 0 && j < c) {
-        float slope = derivative(HSIGMOID, raw[(size_t)(part.number % images) * c + j]);
+        float slope = derivative(gate, raw[(size_t)(part.number % images) * c + j]);
         draw[(size_t)part.number * c + j] = (float)(total * slope);
     }
 }

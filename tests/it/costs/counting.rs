@@ -36,10 +36,10 @@ fn plain_count(arch: &ArchSpec) -> Cost<u64> {
                 side = out(before, 1, block.stride);
                 conv(1, input, block.width, 1, side);
             }
-            BlockKind::MbConv { kernel, mid, expand, squeeze, .. } => {
+            BlockKind::MbConv { kernel, mid, expand, squeeze, groups, .. } => {
                 side = out(before, *kernel, block.stride);
                 if *expand {
-                    conv(1, input, *mid, 1, before);
+                    conv(1, input, *mid, *groups, before);
                 }
                 conv(*kernel, *mid, *mid, *mid, side);
                 if let Some(squeeze) = squeeze {
@@ -47,7 +47,7 @@ fn plain_count(arch: &ArchSpec) -> Cost<u64> {
                     conv(1, *mid, *squeeze, 1, 1);
                     conv(1, *squeeze, *mid, 1, 1);
                 }
-                conv(1, *mid, block.width, 1, side);
+                conv(1, *mid, block.width, *groups, side);
             }
         }
         input = block.width;
@@ -58,8 +58,13 @@ fn plain_count(arch: &ArchSpec) -> Cost<u64> {
             pool(width, side);
             conv(1, width, arch.classes, 1, 1);
         }
-        Head::IrPool { mid, width, .. } => {
+        Head::IrPool { mid, width, squeeze, .. } => {
             conv(1, input, mid, 1, side);
+            if let Some(squeeze) = squeeze {
+                pool(mid, side);
+                conv(1, mid, squeeze.width, 1, 1);
+                conv(1, squeeze.width, mid, 1, 1);
+            }
             pool(mid, side);
             conv(1, mid, width, 1, 1);
             pool(width, 1);
@@ -88,6 +93,7 @@ fn counted_weights_equal_built_weights() {
             let (_, params) = Network::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();
             let weights = params.named().filter(|(name, _)| name.ends_with(".weight"));
             let built: usize = weights.map(|(_, tensor)| tensor.elem_count()).sum();
+            assert_eq!(params.count() as u64, cost::trainable(&arch), "{made:?}");
             assert_eq!(count(&arch).params, built as u64, "{made:?}");
         }
     }

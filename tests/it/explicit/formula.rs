@@ -11,7 +11,8 @@ use repro::net::{GateValues, GatedNetwork, NetGates};
 use repro::nn::Pass;
 use repro::recipe::MaskPlace;
 use repro::space::{
-    BlockChoices, BlockPlan, BlockType, Branch, Expansion, NetworkPlan, SearchSpace, squeeze_width,
+    BlockChoices, BlockPlan, BlockType, Branch, Expansion, NetworkPlan, SearchSpace,
+    SqueezeFunctions, squeeze_width,
 };
 use std::collections::BTreeMap;
 
@@ -33,7 +34,8 @@ fn mbconv(block_type: BlockType, mid: usize, expand: bool, divisor: usize) -> Br
         panic!("{block_type} is no inverted residual")
     };
     let squeeze = squeeze_excite.then(|| squeeze_width(mid, divisor));
-    Branch::MbConv { kernel, activation, mid, expand, squeeze }
+    let (groups, functions) = (1, SqueezeFunctions::default());
+    Branch::MbConv { kernel, activation, mid, expand, squeeze, groups, functions }
 }
 
 /// Σ_t Σ_e Σ_w g_t g_e g_w pad(b_tew(x)) + Σ_w g_w pad(cut(ρ x)), option by option. `arriving` masks the

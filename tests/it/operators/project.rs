@@ -34,6 +34,7 @@ struct Layers {
     excite_bias: Vec<f64>,
     mask: Option<Vec<f64>>,
     activation: Activation,
+    gate: Activation,
 }
 
 impl Layers {
@@ -45,6 +46,7 @@ impl Layers {
             excite_bias: random("excite bias", c),
             mask: with_mask.then(|| random("squeeze mask", squeezed)),
             activation: Activation::Relu,
+            gate: Activation::Hsigmoid,
         }
     }
 
@@ -57,7 +59,7 @@ impl Layers {
             reference::activate(self.activation, v + self.squeeze_bias[j]) * mask
         });
         reference::convolve(&h, &self.excite, 1, 1, a.c)
-            .by_channel(|j, v| reference::activate(Activation::Hsigmoid, v + self.excite_bias[j]))
+            .by_channel(|j, v| reference::activate(self.gate, v + self.excite_bias[j]))
     }
 
     fn tensors(&self) -> SqueezeExciteWeights {
@@ -69,6 +71,7 @@ impl Layers {
             excite_bias: row(&self.excite_bias),
             mask: self.mask.as_deref().map(row),
             activation: self.activation,
+            gate: self.gate,
         }
     }
 }
@@ -220,6 +223,18 @@ fn squeeze_excite_matches_the_reference() {
             projection.check_all(&format!("squeeze-excite of {shape:?}, masks {with_mask}"));
         }
     }
+}
+
+#[test]
+fn squeeze_excite_has_other_functions() {
+    let layers = Layers {
+        activation: Activation::Swish,
+        gate: Activation::Sigmoid,
+        ..Layers::new(6, 3, true)
+    };
+    let projection =
+        Projection { layers: Some(layers), ..Projection::new((3, 4, 3, 6), 5, Activation::Swish) };
+    projection.check_all("squeeze-excite with swish and sigmoid");
 }
 
 #[test]

@@ -91,12 +91,14 @@ impl<'a> Reference<'a> {
         stride: usize,
         mask: Option<&[f64]>,
     ) -> Map {
-        let Branch::MbConv { kernel, activation, mid, expand, .. } = branch else {
+        let Branch::MbConv { kernel, activation, mid, expand, groups, .. } = branch else {
             panic!("{name} is no inverted residual")
         };
         let mut h = x.clone();
         if *expand {
-            h = self.conv_norm(&format!("{name}.expand"), &h, (1, 1, *mid), *activation);
+            let at = format!("{name}.expand");
+            let z = grouped(&h, self.weight(&format!("{at}.weight")), *groups, *mid);
+            h = self.norm(&at, &z).by_channel(|_, u| activate(*activation, u));
         }
         let at = format!("{name}.depthwise");
         let z = depthwise(&h, self.weight(&format!("{at}.weight")), *kernel, stride);
@@ -112,8 +114,10 @@ impl<'a> Reference<'a> {
         gates: &BlockGates,
     ) -> Map {
         let mask = gates.width_before_norm.as_deref();
-        let (activation, squeeze) = match branch {
-            Branch::MbConv { activation, squeeze, .. } => (activation, squeeze),
+        let (activation, squeeze, groups, functions) = match branch {
+            Branch::MbConv { activation, squeeze, groups, functions, .. } => {
+                (activation, squeeze, *groups, functions)
+            }
             Branch::Projection => {
                 let shape = (1, plan.stride, plan.width);
                 return self.conv_mask_norm(name, x, shape, Activation::Relu, mask);
@@ -131,18 +135,20 @@ impl<'a> Reference<'a> {
         let hidden = self.hidden_masked(name, x, branch, plan.stride, mask);
         let mut h = masked(&hidden, gates.mid.as_deref());
         if squeeze.is_some() {
-            let squeezed = self.dense(&format!("{name}.se.squeeze"), &pool(&h), *activation);
+            let inner = functions.activation.unwrap_or(*activation);
+            let squeezed = self.dense(&format!("{name}.se.squeeze"), &pool(&h), inner);
             let squeezed = masked(&squeezed, gates.squeeze.as_deref());
-            let factors = self.dense(&format!("{name}.se.excite"), &squeezed, Activation::Hsigmoid);
+            let factors = self.dense(&format!("{name}.se.excite"), &squeezed, functions.gate);
             let pixels = h.h * h.w;
             for (at, v) in h.data.iter_mut().enumerate() {
                 *v *= factors.data[at / (pixels * h.c) * h.c + at % h.c];
             }
         }
-        let project = (1, 1, plan.width);
         let mask = gates.width_before_norm.as_deref();
         let name = format!("{name}.project");
-        self.conv_mask_norm(&name, &h, project, Activation::Identity, mask)
+        let weight = self.weight(&format!("{name}.weight"));
+        let z = grouped(&shuffled(&h, groups), weight, groups, plan.width);
+        self.norm(&name, &masked(&z, mask))
     }
 
     /// y = (Σ_t g_t · branch_t(x) + ρ x) ∘ M.
@@ -227,12 +233,44 @@ impl<'a> Reference<'a> {
         for ((resolution, gate), side) in resolutions.iter().zip(&sides) {
             features.add(*gate, &head(&x.sampled((largest, *resolution), (*side, *side))));
         }
+        if let Head::IrPool { activation, squeeze: Some(squeeze), .. } = plan.head {
+            let functions = squeeze.functions;
+            let inner = functions.activation.unwrap_or(activation);
+            let squeezed = self.dense("head.se.squeeze", &features, inner);
+            let factors = self.dense("head.se.excite", &squeezed, functions.gate);
+            features.data.iter_mut().zip(&factors.data).for_each(|(v, factor)| *v *= factor);
+        }
         if let Head::IrPool { width, activation, .. } = plan.head {
             features = convolve(&features, self.weight("head.after_pool.weight"), 1, 1, width)
                 .by_channel(|_, u| activate(activation, u));
         }
         self.dense("classifier", &features, Activation::Identity).data
     }
+}
+
+/// A grouped 1x1 convolution, weight `[c_in / groups, c_out]`.
+fn grouped(x: &Map, weight: &[f64], groups: usize, c_out: usize) -> Map {
+    let (inputs, outputs) = (x.c / groups, c_out / groups);
+    let mut y = Map::zeros(x.n, x.h, x.w, c_out);
+    for (x, y) in x.data.chunks_exact(x.c).zip(y.data.chunks_exact_mut(c_out)) {
+        for (o, y) in y.iter_mut().enumerate() {
+            let first = o / outputs * inputs;
+            *y = (0..inputs).map(|i| x[first + i] * weight[i * c_out + o]).sum();
+        }
+    }
+    y
+}
+
+/// The channel shuffle: `[groups, c / groups]` becomes `[c / groups, groups]`.
+fn shuffled(x: &Map, groups: usize) -> Map {
+    let each = x.c / groups;
+    let mut y = x.clone();
+    for (x, y) in x.data.chunks_exact(x.c).zip(y.data.chunks_exact_mut(x.c)) {
+        for (at, v) in x.iter().enumerate() {
+            y[at % each * groups + at / each] = *v;
+        }
+    }
+    y
 }
 
 fn masked(x: &Map, mask: Option<&[f64]>) -> Map {

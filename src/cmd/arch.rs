@@ -1,0 +1,257 @@
+//! `repro arch`: networks block by block, with their cost.
+
+use super::database;
+use super::ending::Usage;
+use super::output::stdout;
+use anyhow::{Context, Result, bail};
+use repro::cost::{self, Cost};
+use repro::document;
+use repro::report;
+use repro::space::{ArchFile, ArchSpec, Published};
+use repro::text::{self, NOTHING, Table};
+use repro::zoo;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::Path;
+
+/// Show a network: its blocks, multiply-accumulates and parameters.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  repro arch FBNetV2_F1
+  repro arch --all
+  repro arch 12 --toml > found.toml
+  repro arch found.toml --input 160
+
+A network is the name of a published one (`repro arch --all` lists them), a file as in
+experiments/archs/, or the number of a run, whose searched architecture is shown.
+
+Three totals are printed. Weights: those of convolutions and fully connected layers, without biases and
+batch norm, as in the published totals. All trainable parameters. FLOPs by the published rule:
+multiply-accumulates, plus one for each element that a pooling reads.
+
+Keys of --json:
+  name          of the network
+  arch_id       as in `repro list`; equal networks have equal ones
+  resolution    side of the input, in pixels
+  macs          multiply-accumulates for one image
+  flops         the same by the published rule
+  params        weights of convolutions and fully connected layers
+  trainable     all trainable parameters
+  published     params, flops, the unit to which both are rounded, top1 and top5 in percent, source;
+                null where nothing was published
+  architecture  every layer")]
+pub struct Args {
+    /// A name, a file, or the number of a run.
+    #[arg(value_name = "NETWORK", required_unless_present = "all")]
+    network: Option<String>,
+    /// Compare all published networks with their published totals.
+    #[arg(long, conflicts_with = "network")]
+    all: bool,
+    /// The side of the input, in pixels, instead of the network's own.
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u16).range(8..=4096))]
+    input: Option<u16>,
+    /// Print JSON instead of text.
+    #[arg(long, conflicts_with = "toml")]
+    json: bool,
+    /// Print the file of the network.
+    #[arg(long, conflicts_with = "all")]
+    toml: bool,
+}
+
+/// # Errors
+/// When there is no such network.
+pub fn run(args: &Args, database: &Path) -> Result<()> {
+    let mut files: Vec<ArchFile> = match &args.network {
+        Some(network) => vec![load(network, database)?],
+        None => zoo::names().filter_map(zoo::network).collect(),
+    };
+    if let Some(side) = args.input {
+        for file in &mut files {
+            file.arch.resolution = usize::from(side);
+            // These are of the network's own resolution.
+            (file.published, file.resize) = (None, None);
+        }
+    }
+    let mut out = stdout();
+    if args.json {
+        let mut all = files.iter().map(as_json);
+        let value = match args.all {
+            true => Value::Array(all.collect()),
+            false => all.next().unwrap_or_default(),
+        };
+        writeln!(out, "{value}")?;
+    } else if args.all {
+        write!(out, "{}", comparison(&files).text())?;
+    } else if let [file] = &files[..] {
+        let text = if args.toml { file.to_toml() } else { as_text(file) };
+        write!(out, "{}", text::printable(&text))?;
+    }
+    Ok(())
+}
+
+/// The network of this name, in this file, or of this run.
+///
+/// # Errors
+/// When there is none.
+pub fn load(network: &str, database: &Path) -> Result<ArchFile> {
+    if let Some(file) = zoo::network(network) {
+        return Ok(file);
+    }
+    let path = Path::new(network);
+    if path.is_file() {
+        return load_file(path);
+    }
+    let Ok(run) = network.parse::<i64>() else {
+        let hint = zoo::nearest_name(network);
+        let hint = hint.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
+        bail!(Usage(format!(
+            "{network:?} is neither a published network nor a file nor the number of a run{hint}"
+        )));
+    };
+    let run = database::existing(database)?.run(run)?;
+    let found = run.architecture.context(format!("run {} has no architecture yet", run.id))?;
+    Ok(ArchFile {
+        name: format!("run_{}", run.id),
+        description: format!("{}: {}, seed {}", run.experiment, run.method, run.seed),
+        arch: found.arch,
+        resize: None,
+        published: None,
+    })
+}
+
+/// A network file, or the JSON of `repro show --json`.
+fn load_file(path: &Path) -> Result<ArchFile> {
+    let is_json = path.extension().is_some_and(|extension| extension == "json");
+    if !is_json {
+        return Ok(ArchFile::load(path)?);
+    }
+    let wrong = |problem: String| Usage(format!("{}: {problem}", path.display()));
+    let text = document::read_text(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
+    let arch = ArchSpec::from_json(&text).map_err(wrong)?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(ArchFile { name, description: String::new(), arch, resize: None, published: None })
+}
+
+/// The totals of a network.
+struct Totals {
+    cost: Cost<u64>,
+    trainable: u64,
+}
+
+impl Totals {
+    fn of(arch: &ArchSpec) -> Self {
+        Self { cost: cost::count(arch), trainable: cost::trainable(arch) }
+    }
+
+    fn flops(&self) -> u64 {
+        self.cost.macs + self.cost.pooled
+    }
+}
+
+fn as_json(file: &ArchFile) -> Value {
+    let totals = Totals::of(&file.arch);
+    let published = file.published.as_ref().map(|published| {
+        let Published { params, flops, rounded_to, top1, top5, source } = published;
+        json!({
+            "params": params,
+            "flops": flops,
+            "rounded_to": rounded_to,
+            "top1": top1,
+            "top5": top5,
+            "source": source,
+        })
+    });
+    json!({
+        "name": file.name,
+        "arch_id": file.arch.id(),
+        "resolution": file.arch.resolution,
+        "macs": totals.cost.macs,
+        "flops": totals.flops(),
+        "params": totals.cost.params,
+        "trainable": totals.trainable,
+        "published": published,
+        "architecture": file.arch,
+    })
+}
+
+fn as_text(file: &ArchFile) -> String {
+    let (arch, totals) = (&file.arch, Totals::of(&file.arch));
+    let side = arch.resolution;
+    let mut lines = vec![format!("{}: {}", file.name, file.description)];
+    lines.push(format!(
+        "  input       {side}x{side}, {} channels; {} classes",
+        arch.image_channels, arch.classes
+    ));
+    let number = |n: u64| text::grouped(n);
+    lines.push(format!("  weights     {}", number(totals.cost.params)));
+    lines.push(format!("  parameters  {} trainable", number(totals.trainable)));
+    lines.push(format!("  MACs        {}", number(totals.cost.macs)));
+    lines.push(format!("  FLOPs       {} by the published rule", number(totals.flops())));
+    if let Some(published) = &file.published {
+        let unit = published.rounded_to;
+        let rounded = if unit > 1 { format!(", rounded to {unit}") } else { String::new() };
+        lines.push(format!(
+            "  published   {} weights, {} FLOPs{rounded}; top-1 {} %, top-5 {} % ({})",
+            number(published.params),
+            number(published.flops),
+            percent(published.top1),
+            percent(published.top5),
+            published.source
+        ));
+    }
+    format!("{}\n\n{}", lines.join("\n"), report::architecture_table(arch, &[]).text())
+}
+
+/// Computed totals beside the published ones.
+fn comparison(files: &[ArchFile]) -> Table {
+    let mut table = Table::new([
+        "network",
+        ">input",
+        ">weights",
+        ">published",
+        ">difference",
+        ">FLOPs",
+        ">published",
+        ">difference",
+        ">trainable",
+        ">top-1 %",
+        ">top-5 %",
+    ]);
+    for file in files {
+        let totals = Totals::of(&file.arch);
+        let published = file.published.as_ref();
+        let beside = |computed: u64, of: fn(&Published) -> u64| match published {
+            Some(published) => {
+                let (given, unit) = (of(published), published.rounded_to);
+                let rounded = (computed + unit / 2) / unit * unit;
+                [computed, given].map(text::grouped).into_iter().chain([difference(rounded, given)])
+            }
+            None => {
+                let nothing = [text::grouped(computed), NOTHING.to_owned()];
+                nothing.into_iter().chain([NOTHING.to_owned()])
+            }
+        };
+        let mut row = vec![file.name.clone(), file.arch.resolution.to_string()];
+        row.extend(beside(totals.cost.params, |published| published.params));
+        row.extend(beside(totals.flops(), |published| published.flops));
+        row.push(text::grouped(totals.trainable));
+        row.push(percent(published.and_then(|published| published.top1)));
+        row.push(percent(published.and_then(|published| published.top5)));
+        table.row(row);
+    }
+    table
+}
+
+/// The signed difference.
+fn difference(computed: u64, published: u64) -> String {
+    match computed.abs_diff(published) {
+        0 => "0".to_owned(),
+        by if computed > published => format!("+{}", text::grouped(by)),
+        by => format!("-{}", text::grouped(by)),
+    }
+}
+
+fn percent(value: Option<f64>) -> String {
+    value.map_or(NOTHING.to_owned(), |value| format!("{value:.2}"))
+}
