@@ -4,7 +4,7 @@ Writes `tests/it/published/logits.json`: logits of networks with weights and ima
 test computes too (`tests/it/published/parity.rs`). Nothing here reads the network files of the program.
 Parameters have the names of facebookresearch/mobile-vision.
 
-    python published.py ../../tests/it/published
+    python benches/pytorch/published.py tests/it/published
 """
 
 from __future__ import annotations

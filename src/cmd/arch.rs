@@ -26,8 +26,8 @@ Examples:
 A network is the name of a published one (`repro arch --all` lists them), a file as in
 experiments/archs/, or the number of a run, whose searched architecture is shown.
 
-Three totals are printed. Weights: those of convolutions and fully connected layers, without biases and
-batch norm, as in the published totals. All trainable parameters. FLOPs by the published rule:
+Three totals are printed. Weights: those of convolutions and fully connected layers, without biases
+and batch norm, as in the published totals. All trainable parameters. FLOPs by the published rule:
 multiply-accumulates, plus one for each element that a pooling reads.
 
 Keys of --json:
@@ -38,8 +38,8 @@ Keys of --json:
   flops         the same by the published rule
   params        weights of convolutions and fully connected layers
   trainable     all trainable parameters
-  published     params, flops, the unit to which both are rounded, top1 and top5 in percent, source;
-                null where nothing was published
+  published     params, flops, the unit to which both are rounded, top1 and top5 in percent,
+                source; null where nothing was published
   architecture  every layer")]
 pub struct Args {
     /// A name, a file, or the number of a run.

@@ -24,20 +24,22 @@ use std::path::{Path, PathBuf};
 Examples:
   repro predict --arch 12 --input cat.jpg dog.png
   repro predict --arch FBNetV2_F1 --weights fbnetv2_f1.pth --input *.jpg
-  repro predict --arch eff_0 --weights eff_0.safetensors --input batch.safetensors --output logits.safetensors
+  repro predict --arch eff_0 --weights eff_0.safetensors --input batch.safetensors \\
+      --output logits.safetensors
 
---arch takes the name of a published network, a network file, or the number of a run; see `repro arch
---help`. Of a run, its own weights, classes and normalisation are used.
+--arch takes the name of a published network, a network file, or the number of a run, like
+`repro arch`. Of a run, its own weights, classes and normalisation are used.
 
---weights is a state dict with the names of the published networks (facebookresearch/mobile-vision), as
-safetensors or as PyTorch's .pth, of which only tensors are read.
+--weights is a state dict with the names of the published networks
+(facebookresearch/mobile-vision), as safetensors or as PyTorch's .pth, of which only tensors are
+read.
 
---input is image files, or one safetensors file with a tensor `input` [n, channels, height, width] that is
-normalised already. Images of a published network or a network file are resized, cropped and
-normalised as usual for ImageNet. Images of a run are resized to those of its data set.
+--input is image files, or one safetensors file with a tensor `input` [n, channels, height, width]
+that is normalised already. Images of a published network or a network file are resized, cropped
+and normalised as usual for ImageNet. Images of a run are resized to those of its data set.
 
-Prints the five most probable classes of each input. --output writes a safetensors file with the tensor
-`logits` [n, classes] instead.")]
+Prints the five most probable classes of each input. --output writes a safetensors file with the
+tensor `logits` [n, classes] instead.")]
 pub struct Args {
     /// A name, a file, or the number of a run.
     #[arg(long, value_name = "NETWORK")]

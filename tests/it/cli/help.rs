@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn help_is_as_recorded() {
-    const COMMANDS: [&str; 16] = [
+    const COMMANDS: [&str; 18] = [
         "",
         "run",
         "resume",
@@ -17,6 +17,8 @@ fn help_is_as_recorded() {
         "rm",
         "db",
         "space",
+        "arch",
+        "predict",
         "data",
         "bench",
         "doctor",

@@ -1,5 +1,6 @@
 //! The program as users run it: commands, exit codes, signals, and reproducible results.
 
+mod arch;
 mod bench;
 #[cfg(unix)]
 mod environment;
