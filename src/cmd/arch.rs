@@ -76,10 +76,8 @@ pub fn run(args: &Args, database: &Path) -> Result<()> {
     let mut out = stdout();
     if args.json {
         let mut all = files.iter().map(as_json);
-        let value = match args.all {
-            true => Value::Array(all.collect()),
-            false => all.next().unwrap_or_default(),
-        };
+        let value =
+            if args.all { Value::Array(all.collect()) } else { all.next().unwrap_or_default() };
         writeln!(out, "{value}")?;
     } else if args.all {
         write!(out, "{}", comparison(&files).text())?;
@@ -183,7 +181,7 @@ fn as_text(file: &ArchFile) -> String {
         "  input       {side}x{side}, {} channels; {} classes",
         arch.image_channels, arch.classes
     ));
-    let number = |n: u64| text::grouped(n);
+    let number = |n: u64| text::grouped(&n);
     lines.push(format!("  weights     {}", number(totals.cost.params)));
     lines.push(format!("  parameters  {} trainable", number(totals.trainable)));
     lines.push(format!("  MACs        {}", number(totals.cost.macs)));
@@ -221,21 +219,19 @@ fn comparison(files: &[ArchFile]) -> Table {
     for file in files {
         let totals = Totals::of(&file.arch);
         let published = file.published.as_ref();
-        let beside = |computed: u64, of: fn(&Published) -> u64| match published {
-            Some(published) => {
+        let beside = |computed: u64, of: fn(&Published) -> u64| {
+            let cells = published.map(|published| {
                 let (given, unit) = (of(published), published.rounded_to);
                 let rounded = (computed + unit / 2) / unit * unit;
-                [computed, given].map(text::grouped).into_iter().chain([difference(rounded, given)])
-            }
-            None => {
-                let nothing = [text::grouped(computed), NOTHING.to_owned()];
-                nothing.into_iter().chain([NOTHING.to_owned()])
-            }
+                [text::grouped(&given), difference(rounded, given)]
+            });
+            let cells = cells.unwrap_or_else(|| [NOTHING.to_owned(), NOTHING.to_owned()]);
+            [text::grouped(&computed)].into_iter().chain(cells)
         };
         let mut row = vec![file.name.clone(), file.arch.resolution.to_string()];
         row.extend(beside(totals.cost.params, |published| published.params));
         row.extend(beside(totals.flops(), |published| published.flops));
-        row.push(text::grouped(totals.trainable));
+        row.push(text::grouped(&totals.trainable));
         row.push(percent(published.and_then(|published| published.top1)));
         row.push(percent(published.and_then(|published| published.top5)));
         table.row(row);
@@ -247,8 +243,8 @@ fn comparison(files: &[ArchFile]) -> Table {
 fn difference(computed: u64, published: u64) -> String {
     match computed.abs_diff(published) {
         0 => "0".to_owned(),
-        by if computed > published => format!("+{}", text::grouped(by)),
-        by => format!("-{}", text::grouped(by)),
+        by if computed > published => format!("+{}", text::grouped(&by)),
+        by => format!("-{}", text::grouped(&by)),
     }
 }
 

@@ -37,7 +37,7 @@ impl Groups {
 
     fn check(self, rows: usize, columns: usize) -> Result<()> {
         let number = self.number;
-        if number == 0 || rows % number != 0 || columns % number != 0 {
+        if number == 0 || !rows.is_multiple_of(number) || !columns.is_multiple_of(number) {
             bail!("groups: {rows} x {columns} channels are not {number} groups");
         }
         Ok(())

@@ -270,7 +270,7 @@ fn write_file(file: &ArchFile, to: &mut String) -> std::fmt::Result {
             writeln!(to, "\n[head]\nop = \"irpool\"\nmid = {mid}\nwidth = {width}")?;
             writeln!(to, "activation = \"{activation}\"")?;
             let Some(HeadSqueeze { width, functions }) = squeeze else { return Ok(()) };
-            let keys = [format!("squeeze = {width}")].into_iter().chain(functions_of(functions));
+            let keys = [format!("squeeze = {width}")].into_iter().chain(functions_of(*functions));
             keys.into_iter().try_for_each(|key| writeln!(to, "{key}"))
         }
     }
@@ -304,7 +304,7 @@ fn keys_of(block: &BlockSpec, input: usize) -> Vec<String> {
                 format!("activation = \"{activation}\""),
             ];
             keys.extend(squeeze.map(|squeeze| format!("squeeze = {squeeze}")));
-            keys.extend(functions_of(squeeze_functions));
+            keys.extend(functions_of(*squeeze_functions));
             if *groups != 1 {
                 keys.push(format!("groups = {groups}"));
             }
@@ -319,11 +319,11 @@ fn keys_of(block: &BlockSpec, input: usize) -> Vec<String> {
     }
 }
 
-fn functions_of(functions: &SqueezeFunctions) -> Vec<String> {
+fn functions_of(functions: SqueezeFunctions) -> Vec<String> {
     let SqueezeFunctions { activation, gate } = functions;
     let mut keys = Vec::new();
     keys.extend(activation.map(|activation| format!("squeeze_activation = \"{activation}\"")));
-    if *gate != SqueezeFunctions::default().gate {
+    if gate != SqueezeFunctions::default().gate {
         keys.push(format!("gate = \"{gate}\""));
     }
     keys

@@ -69,7 +69,7 @@ pub fn count(n: u64) -> String {
 
 /// `1,234,567`: a whole number of any size, to the unit.
 #[must_use]
-pub fn grouped(number: impl ToString) -> String {
+pub fn grouped(number: &impl ToString) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
