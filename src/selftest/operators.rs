@@ -1,6 +1,7 @@
 //! Operators that have no parameters of their own, or only a matrix.
 
 use super::{Check, Outputs, compare, random};
+use crate::ops::groups::{self, GroupOrder, Groups};
 use crate::ops::loss::{Labels, cross_entropy};
 use crate::ops::subsample::Grid;
 use crate::ops::update::{SgdOperands, SgdStep};
@@ -34,6 +35,7 @@ const OPERATORS: &[(&str, Operator, f64)] = &[
     ("pad and cut", padding, EXACT),
     ("subsample and merge", subsampling, EXACT),
     ("mask of filters", masks, SHORT),
+    ("groups", grouped, EXACT),
     ("cross-entropy", loss, EXACT),
     ("SGD", sgd, SHORT),
 ];
@@ -117,6 +119,14 @@ fn masks([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
         ("dw", scale::backward_weight(&mask, &dy)?),
         ("dmask", scale::backward_mask(&w, &dy)?),
     ])
+}
+
+fn grouped([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
+    let groups = Groups { number: 2, order: GroupOrder::Shuffled };
+    let (each, columns) = (n * side, 2 * c);
+    let w = random("w", &[each, columns], device)?;
+    let d = random("d", &[2 * each, columns], device)?;
+    Ok(vec![("dense", groups::dense(&w, groups)?), ("dw", groups::backward(&d, groups)?)])
 }
 
 fn loss([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {

@@ -10,6 +10,7 @@ mod backup;
 mod check;
 mod database;
 mod error;
+mod keep_alive;
 mod manifests;
 mod measurements;
 mod merge;
@@ -32,6 +33,7 @@ mod writer;
 
 pub use acquire::{AcquireRules, Acquired};
 pub use error::StoreError;
+pub use keep_alive::KeepAlive;
 pub use merge::Merged;
 pub use recorder::RunRecorder;
 pub use rows::{
@@ -182,6 +184,14 @@ impl Store {
     /// See [`StoreError`].
     pub fn known_checkpoints(&self, key: AttemptKey) -> Result<KnownCheckpoints, StoreError> {
         self.read(async |connection| acquire::known_checkpoints(connection, key).await)
+    }
+
+    /// Writes a heartbeat for an acquired attempt until [`Store::record`] starts its own.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn keep_alive(&self, key: AttemptKey) -> Result<KeepAlive, StoreError> {
+        KeepAlive::start(&self.database, key)
     }
 
     /// What is wrong with the file and the references between its tables, one sentence each.

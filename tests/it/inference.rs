@@ -1,6 +1,7 @@
 //! The layers for inference: a batch equals its images one by one, and malformed layers are refused.
 
 use crate::numbers::{assert_close, assert_refused, random, random_map, row, tensor, values};
+use crate::reference;
 use candle_core::{Device, Result, Tensor};
 use repro::ops::depthwise::Expand;
 use repro::ops::gpu::on_host;
@@ -171,6 +172,32 @@ fn tensors(layer: &InferenceLayer) -> Vec<&Tensor> {
         }
         InferenceLayer::Linear { w, bias, .. } => vec![w, bias.as_ref().unwrap()],
     }
+}
+
+#[test]
+fn pooled_features_are_squeezed_and_excited() {
+    let (n, c, squeezed) = (3, 37, 5);
+    let [w1, b1] = [random("squeeze", c * squeezed), random("squeeze bias", squeezed)];
+    let [w2, b2] = [random("excite", squeezed * c), random("excite bias", c)];
+    let layer = InferenceLayer::SqueezeExcite(SqueezeExciteWeights {
+        squeeze: weight("squeeze", &[c, squeezed]),
+        squeeze_bias: row(&b1),
+        excite: weight("excite", &[squeezed, c]),
+        excite_bias: row(&b2),
+        mask: None,
+        activation: Activation::Swish,
+        gate: Activation::Sigmoid,
+    });
+    let images = random_map("images", (n, 2, 2, c));
+    let found = network(&[InferenceLayer::Pool, layer]).unwrap();
+    let found = values(&found.forward(&images.tensor()).unwrap());
+    let pooled = reference::pool(&images);
+    let inner = reference::convolve(&pooled, &w1, 1, 1, squeezed);
+    let inner = inner.by_channel(|j, v| reference::activate(Activation::Swish, v + b1[j]));
+    let gates = reference::convolve(&inner, &w2, 1, 1, c);
+    let gates = gates.by_channel(|j, v| reference::activate(Activation::Sigmoid, v + b2[j]));
+    let expected: Vec<f64> = pooled.data.iter().zip(&gates.data).map(|(a, g)| a * g).collect();
+    assert_close("squeezed features", &found, &expected, 1e-5);
 }
 
 #[test]

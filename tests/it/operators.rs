@@ -3,6 +3,7 @@
 mod convolution;
 mod depthwise;
 mod gram;
+mod groups;
 mod norm;
 mod pixels;
 mod pointwise;

@@ -168,10 +168,12 @@ impl Session<'_> {
         let (files, remaining) = (self.store.files_of(key.run), remaining.map(text::duration));
         let folder = files.checkpoints();
         let remaining = remaining.map(|s| format!("; about {s} remaining")).unwrap_or_default();
+        let alive = self.store.keep_alive(key)?;
         let checkpoint = match self.continued(key, &folder, &format!("{what}{remaining}")) {
             Ok(checkpoint) => checkpoint,
             Err(error) => return self.not_continued(key, &error),
         };
+        drop(alive);
         let mut recorder = match self.store.record(key, checkpoint.as_ref()) {
             Ok(recorder) => recorder,
             Err(replaced @ StoreError::Replaced { .. }) => {

@@ -134,6 +134,26 @@ fn an_attempt_that_was_replaced_before_it_recorded_takes_over_nothing() {
 }
 
 #[test]
+fn an_attempt_that_loads_a_checkpoint_gives_signs_of_life() {
+    let (_folder, path) = folder();
+    let mut store = Store::open(&path).unwrap();
+    store.database.heartbeat_every = Duration::from_millis(20);
+    let key = ours(store.acquire(&new_run(), RULES).unwrap());
+    make_silent(&path);
+    let heartbeat = || value::<f64>(&path, "SELECT heartbeat_at FROM attempts");
+    let before = heartbeat();
+    let alive = store.keep_alive(key).unwrap();
+    let start = Instant::now();
+    while heartbeat() <= before + 60.0 {
+        assert!(start.elapsed() < Duration::from_secs(30), "no sign of life");
+        thread::sleep(Duration::from_millis(5));
+    }
+    drop(alive);
+    let running = Acquired::Running { run: 1, pid: std::process::id() };
+    assert_eq!(store.acquire(&new_run(), RULES).unwrap(), running);
+}
+
+#[test]
 fn the_database_knows_the_checkpoints_whose_measurements_it_has() {
     let (_folder, path) = folder();
     let store = Store::open(&path).unwrap();
