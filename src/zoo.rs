@@ -51,7 +51,6 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// The network of this name. Case does not matter, and neither do `-` and `_`.
 #[must_use]
 pub fn network(name: &str) -> Option<ArchFile> {
-    let plain = |name: &str| name.to_lowercase().replace('-', "_");
     let is = |other: &str| plain(other) == plain(name);
     let alias = ALIASES.iter().find(|(alias, _)| is(alias)).map(|(_, name)| *name);
     let found = |(known, _): &&(&str, &str)| alias.map_or_else(|| is(known), |a| a == *known);
@@ -62,8 +61,16 @@ pub fn network(name: &str) -> Option<ArchFile> {
 
 /// The name that was probably meant.
 #[must_use]
-pub fn nearest_name(given: &str) -> Option<String> {
-    nearest(given, names().chain(ALIASES.iter().map(|(alias, _)| *alias)))
+pub fn nearest_name(given: &str) -> Option<&'static str> {
+    let all: Vec<&str> = names().chain(ALIASES.iter().map(|(alias, _)| *alias)).collect();
+    let plain_names: Vec<String> = all.iter().map(|name| plain(name)).collect();
+    let found = nearest(&plain(given), plain_names.iter().map(String::as_str))?;
+    all.into_iter().find(|name| plain(name) == found)
+}
+
+/// What of a name matters.
+fn plain(name: &str) -> String {
+    name.to_lowercase().replace('-', "_")
 }
 
 #[cfg(test)]
@@ -87,7 +94,8 @@ mod tests {
             assert_eq!(network(given).unwrap().name, name);
         }
         assert!(network("resnet50").is_none());
-        assert_eq!(nearest_name("fbnetv2_f6").as_deref().map(|name| &name[..8]), Some("FBNetV2_"));
+        assert_eq!(nearest_name("fbnetv2-f6").map(|name| &name[..8]), Some("FBNetV2_"));
+        assert_eq!(nearest_name("resnet50"), None);
         assert!(ALIASES.iter().all(|(_, name)| names().any(|known| known == *name)));
     }
 }
