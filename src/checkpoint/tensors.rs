@@ -31,7 +31,8 @@ pub fn write(
     let result = write_part(&part, metadata, tensors).and_then(|hash| {
         before(&hash)?;
         fs::rename(&part, path).map_err(at(path))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
         sync_folder(folder).map_err(at(folder))
     });
     if result.is_err() {

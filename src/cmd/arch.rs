@@ -178,8 +178,9 @@ fn as_text(file: &ArchFile) -> String {
     let side = arch.resolution;
     let mut lines = vec![format!("{}: {}", file.name, file.description)];
     lines.push(format!(
-        "  input       {side}x{side}, {} channels; {} classes",
-        arch.image_channels, arch.classes
+        "  input       {side}x{side}, {}; {} classes",
+        text::plural(arch.image_channels, "channel"),
+        arch.classes
     ));
     let number = |n: u64| text::grouped(&n);
     lines.push(format!("  weights     {}", number(totals.cost.params)));

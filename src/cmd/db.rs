@@ -1,9 +1,9 @@
 //! `repro db`: care of the results database.
 
 use super::database;
-use super::ending::Ending;
+use super::ending::{Ending, Usage};
 use super::output::stdout;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 use repro::artifacts::{self, StoredRun};
 use repro::report::{self, Format};
@@ -23,8 +23,8 @@ Examples:
   repro db export --format parquet exported/
   repro db merge other/results.db
 
-Exit codes: 0 success, 1 a check found problems or the database cannot be used, 2 the command line is
-invalid.")]
+Exit codes: 0 success, 1 a check found problems or the database cannot be used, 2 the command
+line is invalid.")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -34,7 +34,8 @@ pub struct Args {
 enum Command {
     /// Check the file, the references between its tables, and the files beside it.
     Check,
-    /// Write a copy to a new file, also while runs are being recorded.
+    /// Write a copy to a new file, also while runs are being recorded. It has all numbers; weights and
+    /// checkpoints are not copied.
     Backup {
         /// The new file.
         file: PathBuf,
@@ -137,6 +138,9 @@ fn copy_files(run: Merged, other: &Path, store: &Store) -> Result<()> {
 }
 
 fn merge(path: &Path, other: &Path) -> Result<Ending> {
+    if !other.exists() {
+        bail!(Usage(format!("there is no database at {}", other.display())));
+    }
     let store = database::open(path)?;
     let mut folder = store.file().as_os_str().to_owned();
     folder.push(format!(".merge-{}", std::process::id()));

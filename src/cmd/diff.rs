@@ -18,9 +18,11 @@ Examples:
 
 Seconds, bytes and speeds depend on the machine's load and are left out of the results.")]
 pub struct Args {
+    /// The number of a run, as `repro list` shows it.
     #[arg(value_name = "RUN")]
     a: i64,
-    #[arg(value_name = "RUN")]
+    /// The number of the other run.
+    #[arg(value_name = "OTHER")]
     b: i64,
     /// Print one JSON object: settings, environment, results and measurements, each a list of
     /// {what, values}.

@@ -39,7 +39,10 @@ that is normalised already. Images of a published network or a network file are 
 and normalised as usual for ImageNet. Images of a run are resized to those of its data set.
 
 Prints the five most probable classes of each input. --output writes a safetensors file with the
-tensor `logits` [n, classes] instead.")]
+tensor `logits` [n, classes] instead.
+
+Exit codes: 0 success, 1 a file cannot be read or written, 2 the command line is invalid, or the
+weights are those of another network.")]
 pub struct Args {
     /// A name, a file, or the number of a run.
     #[arg(long, value_name = "NETWORK")]
@@ -72,12 +75,18 @@ const PROBLEMS: usize = 20;
 /// When there is no such network, its weights do not fit, or an input cannot be read.
 pub fn run(args: &Args, database: &Path) -> Result<()> {
     start_threads(args.threads)?;
+    if args.output.as_ref().is_some_and(|output| args.input.contains(output)) {
+        bail!(Usage("--output would overwrite an input".to_owned()));
+    }
     let mut file = arch::load(&args.arch, database)?;
     let weights = match (&args.weights, run_number(args)) {
         (Some(weights), _) => weights.clone(),
         (None, Some(run)) => weights_of(run, database)?,
         (None, None) => {
-            bail!(Usage(format!("--weights is needed: {} comes without weights", args.arch)))
+            bail!(Usage(format!(
+                "--weights is needed: {} comes without weights; give a state dict",
+                args.arch
+            )))
         }
     };
     let state = read_state_file(&weights).map_err(anyhow::Error::msg)?;
@@ -85,6 +94,7 @@ pub fn run(args: &Args, database: &Path) -> Result<()> {
     let (names, images) = read_inputs(args, &mut file, about.as_ref())?;
     let network = frozen(&file, &state, &weights)?;
     let logits = logits(&network, &images)?;
+    check_finite(&names, &logits)?;
     if let Some(output) = &args.output {
         tensors::write(output, &[], &[("logits".to_owned(), &logits)], |_| Ok(()))?;
         return Ok(());
@@ -157,6 +167,9 @@ fn read_inputs(
             input.to_dtype(candle_core::DType::F32)?.permute((0, 2, 3, 1))?.contiguous()?;
         return Ok(((1..=n).map(|i| format!("input {i}")).collect(), images));
     }
+    if args.input.iter().any(is_tensor) {
+        bail!(Usage("--input takes images, or one safetensors file".to_owned()));
+    }
     let (side, channels) = (file.arch.resolution, file.arch.image_channels);
     // The centre that a published network sees; images of a run are seen whole.
     let share = match (file.resize, about) {
@@ -208,6 +221,17 @@ fn logits(network: &FrozenNetwork, images: &Tensor) -> Result<Tensor> {
     });
     let batches: Vec<Tensor> = batches.collect::<Result<_>>()?;
     Ok(Tensor::cat(&batches, 0)?)
+}
+
+/// Refuses outputs that are no numbers: the input has such values, or the weights have.
+fn check_finite(names: &[String], logits: &Tensor) -> Result<()> {
+    for (name, row) in names.iter().zip(logits.to_vec2::<f32>()?) {
+        ensure!(
+            row.iter().all(|logit| logit.is_finite()),
+            "{name}: the network's output is not finite; check the input and the weights"
+        );
+    }
+    Ok(())
 }
 
 fn print(args: &Args, names: &[String], logits: &Tensor, about: Option<&About>) -> Result<()> {

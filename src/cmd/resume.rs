@@ -9,6 +9,7 @@ use repro::env::Environment;
 use repro::manifest::{self, Manifest, Overrides};
 use repro::recipe::{Method, MethodName};
 use repro::store::{ExperimentKind, RunRow, RunStatus, Store};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Continue interrupted or failed runs from their last checkpoints.
@@ -41,13 +42,12 @@ pub struct Args {
 /// When there is no such run, or it cannot be continued.
 pub fn run(args: &Args, store: &Store, database: &Path, data: &DataFolder) -> Result<Ending> {
     let runs = if args.all {
-        let is_left = |run: &RunRow| {
-            let is_left = matches!(run.status, RunStatus::Failed | RunStatus::Interrupted);
-            is_left && run.settings.kind == ExperimentKind::Runs
-        };
+        let is_left =
+            |run: &RunRow| matches!(run.status, RunStatus::Failed | RunStatus::Interrupted);
         store.runs()?.rows.into_iter().filter(is_left).collect()
     } else {
-        args.runs.iter().map(|id| Ok(store.run(*id)?)).collect::<Result<Vec<_>>>()?
+        let ids: BTreeSet<i64> = args.runs.iter().copied().collect();
+        ids.into_iter().map(|id| Ok(store.run(id)?)).collect::<Result<Vec<_>>>()?
     };
     if runs.is_empty() {
         say("no run is interrupted or failed");

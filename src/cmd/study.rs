@@ -169,7 +169,9 @@ fn acquired(run: &NewRun, what: &str, session: &Session<'_>) -> Result<Execution
             Acquired::Running { run: id, pid } => {
                 if !is_known {
                     is_known = true;
-                    say(format_args!("run {id} {what} is executed by process {pid}"));
+                    say(format_args!(
+                        "run {id} {what} is executed by process {pid}; waiting for it"
+                    ));
                 }
                 if session.stop.load(Ordering::Relaxed) {
                     return Ok(Execution::Ended(Ending::Interrupted));

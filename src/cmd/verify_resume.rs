@@ -126,6 +126,7 @@ struct Tally {
     kills: u32,
     /// Times that the manifest was complete.
     rounds: u32,
+    /// A point of a study counts as one.
     measurements: usize,
     differences: Vec<Difference>,
 }
@@ -248,7 +249,9 @@ fn compare(
         let (measured, count) =
             compare::measurements(&expected.measurements(a.id)?, &found.measurements(b.id)?);
         tally.measurements += count;
-        let points = compare::points(&expected.scaling_points(a.id)?, &found.scaling_points(b.id)?);
+        let expected_points = expected.scaling_points(a.id)?;
+        tally.measurements += expected_points.len();
+        let points = compare::points(&expected_points, &found.scaling_points(b.id)?);
         let all = compare::results(a, b).into_iter().chain(measured).chain(points);
         tally.differences.extend(all.map(|difference| Difference {
             what: format!("round {round}, {} seed {}: {}", a.method, a.seed, difference.what),

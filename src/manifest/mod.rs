@@ -49,4 +49,6 @@ pub struct Manifest {
     pub train: TrainConfig,
     /// Whether the run also measures how well its shared weights rank networks.
     pub rank_correlation: Option<RankCorrelation>,
+    /// The values of this point of a sweep, as `key=value`; empty without one.
+    pub point: Vec<String>,
 }

@@ -43,10 +43,10 @@ pub fn load_points(path: &Path, overrides: &Overrides) -> Result<Vec<Manifest>, 
     let points = points(&table, path, text.len())?;
     points
         .into_iter()
-        .map(|sets| {
-            let sets = overrides.sets.iter().cloned().chain(sets).collect();
+        .map(|point| {
+            let sets = overrides.sets.iter().chain(&point).cloned().collect();
             let overrides = Overrides { sets, seeds: overrides.seeds.clone() };
-            load_without(path, &overrides, SECTION)
+            Ok(Manifest { point, ..load_without(path, &overrides, SECTION)? })
         })
         .collect()
 }

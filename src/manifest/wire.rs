@@ -119,6 +119,7 @@ fn read(s: &Section<'_>, path: &Path, space: Option<&str>) -> Option<Manifest> {
         search: config,
         train: train?,
         rank_correlation: rank_correlation?,
+        point: Vec::new(),
     })
 }
 

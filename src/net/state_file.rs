@@ -21,16 +21,23 @@ pub struct StateFile {
 /// What is wrong with the file, in one sentence.
 pub fn read_state_file(path: &Path) -> Result<StateFile, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    if path.is_dir() {
+        return Err(wrong(&"is a folder"));
+    }
     if path.extension().is_some_and(|extension| extension == "safetensors") {
         let bytes = fs::read(path).map_err(|e| wrong(&e))?;
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| wrong(&e))?;
+        let damaged =
+            |e: &dyn std::fmt::Display| wrong(&format!("is no safetensors file, or damaged ({e})"));
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
         let description = metadata.metadata().as_ref().and_then(|all| all.get("repro").cloned());
-        let tensors = safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| wrong(&e))?;
+        let tensors = safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| damaged(&e))?;
         return Ok(StateFile { tensors: tensors.into_iter().collect(), description });
     }
     // candle's own error does not name the file.
     fs::metadata(path).map_err(|e| wrong(&e))?;
-    let tensors = pickle::read_all(path).map_err(|e| wrong(&e))?;
+    let tensors = pickle::read_all(path).map_err(|e| {
+        wrong(&format!("is neither a .pth file of PyTorch 1.6 or later nor safetensors ({e})"))
+    })?;
     if tensors.is_empty() {
         return Err(wrong(&"it has no tensors at its top level; save `model.state_dict()` itself"));
     }

@@ -24,6 +24,14 @@ pub fn copy(database: &Database, to: &Path) -> Result<(), StoreError> {
         query("VACUUM INTO ?1").bind(&name).execute(connection).await?;
         Ok(())
     });
+    // It is the copy that cannot be written or needs space.
+    let copied = copied.map_err(|error| match error {
+        StoreError::Full { cause, .. } => StoreError::Full { path: to.to_owned(), cause },
+        StoreError::NotWritable { cause, .. } => {
+            StoreError::NotWritable { path: to.to_owned(), cause }
+        }
+        error => error,
+    });
     let finished = copied.and_then(|()| {
         File::open(&part)
             .and_then(|file| file.sync_all())

@@ -77,17 +77,7 @@ pub fn open_to_read(path: &Path) -> Result<(Database, Option<String>), StoreErro
         Err(error @ StoreError::OtherNames(_)) if is_read_only(path) => error,
         Err(error) => return Err(error),
     };
-    let (mut database, mut is_immutable) = (Database::at(path)?, false);
-    database.options = database.options.read_only(true).create_if_missing(false);
-    let state = match inspect_file(&database, path) {
-        Err(StoreError::NotWritable { .. } | StoreError::Full { .. }) => {
-            // The log's files cannot be made: nobody writes, so the file does not change.
-            is_immutable = true;
-            database.options = database.options.immutable(true);
-            inspect_file(&database, path)?
-        }
-        result => result?,
-    };
+    let (database, state, is_immutable) = read_only(path)?;
     match state {
         State::UpToDate => {}
         State::Empty => return Err(error),
@@ -105,11 +95,24 @@ pub fn open_to_read(path: &Path) -> Result<(Database, Option<String>), StoreErro
 
 /// Opens the database at `path` only to read it, whatever its migration.
 pub fn open_unchanged(path: &Path) -> Result<Database, StoreError> {
+    match read_only(path)? {
+        (_, State::Empty, _) => Err(StoreError::NotADatabase(path.to_owned())),
+        (database, State::Behind | State::UpToDate, _) => database.pin(),
+    }
+}
+
+/// A database that is not changed, and whether it is read as a file that nobody writes.
+fn read_only(path: &Path) -> Result<(Database, State, bool), StoreError> {
     let mut database = Database::at(path)?;
     database.options = database.options.read_only(true).create_if_missing(false);
-    match inspect_file(&database, path)? {
-        State::Empty => Err(StoreError::NotADatabase(path.to_owned())),
-        State::Behind | State::UpToDate => database.pin(),
+    match inspect_file(&database, path) {
+        Err(StoreError::NotWritable { .. } | StoreError::Full { .. }) => {
+            // The log's files cannot be made: nobody writes, so the file does not change.
+            database.options = database.options.immutable(true);
+            let state = inspect_file(&database, path)?;
+            Ok((database, state, true))
+        }
+        state => Ok((database, state?, false)),
     }
 }
 

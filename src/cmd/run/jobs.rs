@@ -30,14 +30,14 @@ enum Line {
     Message(usize, String),
 }
 
-/// Executes the manifest in `jobs` processes, each with so many threads. Their messages have the number of the worker in front.
+/// Executes the manifest in `jobs` processes, each with so many threads, which have so many runs planned. Their messages have the number of the worker in front.
 /// Returns the runs and how all ended.
 ///
 /// # Errors
 /// When a process cannot be started, or the database cannot be used.
 pub fn execute(
     args: &Args,
-    (jobs, threads): (usize, usize),
+    (jobs, threads, planned): (usize, usize, usize),
     (store, database): (&Store, &Path),
     data_root: &Path,
     stop: &StopFlag,
@@ -100,15 +100,26 @@ pub fn execute(
         let status = worker.wait().context("cannot wait for a worker")?;
         ending = match status.code() {
             Some(0) => ending,
+            // The others have continued its run, if there were any.
+            None => {
+                say(format_args!("warning: a worker ended with {status}"));
+                ending
+            }
             Some(130) => Ending::Interrupted,
             _ if ending == Ending::Interrupted => ending,
             _ => Ending::Failed,
         };
     }
+    let runs = rows(&seen, store)?;
+    if ending == Ending::Done
+        && (runs.len() < planned || runs.iter().any(|run| run.result.is_none()))
+    {
+        ending = Ending::Failed;
+    }
     if has_failed && !stop.load(Ordering::Relaxed) {
         ending = Ending::Failed;
     }
-    Ok((rows(&seen, store)?, ending))
+    Ok((runs, ending))
 }
 
 fn rows(ids: &BTreeSet<i64>, store: &Store) -> Result<Vec<RunRow>> {

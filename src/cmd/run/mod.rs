@@ -243,8 +243,9 @@ fn run_jobs(
     let stop = signals::stop_flag().context("cannot handle signals")?;
     let images = manifests.iter().map(|manifest| &manifest.data);
     let data_root = data.fetch_all(images, &Display::new(), &stop)?;
-    let (runs, ending) = jobs::execute(args, (jobs, each), (&store, database), &data_root, &stop)?;
-    print_results(&runs, &store, &output, database);
+    let (rows, ending) =
+        jobs::execute(args, (jobs, each, runs), (&store, database), &data_root, &stop)?;
+    print_results(&rows, &store, &output, database);
     Ok(ending)
 }
 

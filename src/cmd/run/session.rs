@@ -138,7 +138,8 @@ impl Session<'_> {
         is_known: bool,
     ) -> Result<Executed> {
         let run = plan.record(&self.command, &self.environment);
-        let what = format!("({number} of {of}): {}, seed {}", run.method, run.seed);
+        let point = plan.manifest.point.iter().map(|set| format!(", {set}")).collect::<String>();
+        let what = format!("({number} of {of}): {}, seed {}{point}", run.method, run.seed);
         let acquired = match self.rules.which {
             Which::Planned(rules) => self.store.acquire(&run, rules)?,
             Which::Begun(id, _) => self.store.acquire_run(id, &run)?,
@@ -160,7 +161,9 @@ impl Session<'_> {
             }
             Acquired::Running { run: id, pid } => {
                 if !is_known {
-                    say(format_args!("run {id} {what} is executed by process {pid}"));
+                    say(format_args!(
+                        "run {id} {what} is executed by process {pid}; waiting for it"
+                    ));
                 }
                 return Ok(Executed::Elsewhere);
             }
@@ -183,9 +186,12 @@ impl Session<'_> {
             Err(error) => return Err(error.into()),
         };
         // From here on the run is this process's. Files that it does not continue are of another state.
-        match &checkpoint {
-            Some(checkpoint) => folder.remove_after(checkpoint.id)?,
-            None => files.remove().with_context(|| format!("the files of run {}", key.run))?,
+        let removed = match &checkpoint {
+            Some(checkpoint) => folder.remove_after(checkpoint.id).map_err(Error::from),
+            None => files.remove().map_err(Error::from),
+        };
+        if let Err(error) = removed {
+            say(format_args!("warning: old files of run {} stay: {}", key.run, message(&error)));
         }
         let writer =
             CheckpointWriter { folder: folder.clone(), interval: self.rules.checkpoint_interval };

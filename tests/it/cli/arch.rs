@@ -56,6 +56,18 @@ fn a_run_classifies_images_by_its_own_weights() {
     assert!(probabilities.len() == 5 && probabilities.iter().sum::<f64>() <= 1.0 + 1e-9);
     assert!(top[0]["name"].as_str().unwrap().parse::<u32>().is_err(), "{line}");
 
+    // A bare file name is in the current folder.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let image_path = root.join(image);
+    let arguments =
+        ["predict", "--arch", "1", "--output", "logits.safetensors", "--db", db, "--input"];
+    let mut command = repro(&arguments);
+    let output = command.arg(image_path).current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let logits = folder.path().join("logits.safetensors");
+    let logits = candle_core::safetensors::load(logits, &candle_core::Device::Cpu).unwrap();
+    assert_eq!(logits["logits"].dims(), [1, 10]);
+
     let error = |arguments: &[&str]| {
         let output = repro(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
