@@ -36,4 +36,5 @@ pub mod tape;
 pub mod text;
 pub mod tiling;
 pub mod train;
+pub mod trained;
 pub mod zoo;

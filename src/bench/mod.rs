@@ -9,7 +9,7 @@ pub use timing::Length;
 
 use crate::cost::{self, Backend, Footprint, StepSetting};
 use crate::data::Dataset;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, SearchTask};
 use crate::memory;
 use crate::net::Network;
 use crate::nn::Pass;
@@ -44,7 +44,7 @@ pub enum What {
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
     /// A step of the weights that the networks of this method share.
-    Supernet(&'a Method),
+    Supernet(&'a SearchTask, &'a Method),
     Network(&'a ArchSpec),
     Eval(&'a ArchSpec),
 }
@@ -53,7 +53,7 @@ impl Subject<'_> {
     #[must_use]
     pub fn what(&self) -> What {
         match self {
-            Self::Supernet(_) => What::Supernet,
+            Self::Supernet(..) => What::Supernet,
             Self::Network(_) => What::Network,
             Self::Eval(_) => What::Eval,
         }
@@ -159,16 +159,20 @@ pub fn measure(
 ) -> Result<Measured> {
     ops::gpu::set_precision(manifest.precision);
     let seed = Seed(manifest.seeds[0]);
-    let loader = all_images(dataset, batch, manifest.search.augment, seed)?.on(device);
+    let augment = match target {
+        Subject::Supernet(task, _) => task.config.augment,
+        Subject::Network(_) | Subject::Eval(_) => manifest.train.augment,
+    };
+    let loader = all_images(dataset, batch, augment, seed)?.on(device);
     let length = Length { warm_up: WARM_UP, timed: steps, seconds: 0.0 };
     let backend = gpu::backend(device)?;
     let idle = Idle::now(device)?;
     let source = Source { loader: &loader, device, idle_bytes: idle.live_bytes };
     let (samples, fixed) = match target {
-        Subject::Supernet(method) => {
-            let config = manifest.search.step(method);
+        Subject::Supernet(task, method) => {
+            let config = task.config.step(method);
             let config = config.with_context(|| format!("{} has no supernet", method.name()))?;
-            supernet::steps(&manifest.space, &config, seed, source, length)?
+            supernet::steps(&task.space, &config, seed, source, length)?
         }
         Subject::Network(arch) => training(manifest, arch, seed, source, length)?,
         Subject::Eval(arch) => evaluation(arch, seed, source, length)?,
@@ -176,7 +180,7 @@ pub fn measure(
     let resident_bytes = idle.growth(&samples).filter(|_| backend == Backend::Cpu);
     let predicted = predicted(manifest, target, (batch, dataset.width), device);
     let method = match target {
-        Subject::Supernet(method) => Some(method.name().as_str()),
+        Subject::Supernet(_, method) => Some(method.name().as_str()),
         Subject::Network(_) | Subject::Eval(_) => None,
     };
     let summary = summary((target.what(), backend), batch, &samples, fixed);
@@ -248,7 +252,6 @@ pub fn predicted(
     (batch, side): (usize, usize),
     device: &Device,
 ) -> Option<Footprint> {
-    let space = &manifest.space;
     let backend = gpu::backend(device).ok()?;
     let setting = |recompute| StepSetting {
         batch,
@@ -260,8 +263,8 @@ pub fn predicted(
         Subject::Network(arch) => {
             Some(cost::network_step(arch, side, setting(manifest.train.recompute)))
         }
-        Subject::Supernet(method) => {
-            let config = manifest.search.step(method)?;
+        Subject::Supernet(SearchTask { space, config, .. }, method) => {
+            let config = config.step(method)?;
             let setting = setting(config.recompute);
             match config.kind {
                 StepKind::Gated(SupernetKind::Masked(_), _) => {

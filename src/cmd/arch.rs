@@ -2,17 +2,18 @@
 
 use super::database;
 use super::ending::Usage;
-use super::output::stdout;
-use anyhow::{Context, Result, bail};
+use super::output::{message, stdout};
+use anyhow::{Context, Result, bail, ensure};
 use repro::cost::{self, Cost};
 use repro::document;
 use repro::report;
 use repro::space::{ArchFile, ArchSpec, Published};
 use repro::text::{self, NOTHING, Table};
+use repro::trained::{TrainedNetwork, WeightsError};
 use repro::zoo;
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Show a network: its blocks, multiply-accumulates and parameters.
 #[derive(Debug, clap::Args)]
@@ -107,6 +108,58 @@ pub fn load(network: &str, database: &Path) -> Result<ArchFile> {
             "{network:?} is neither a published network nor a file nor the number of a run{hint}"
         )));
     };
+    searched(run, database)
+}
+
+/// The network of this name, in this file, or of this run, with the weights in a file, or those of the run.
+///
+/// # Errors
+/// When there is none, or the weights are those of another network.
+pub fn load_trained(
+    network: &str,
+    weights: Option<&Path>,
+    database: &Path,
+) -> Result<TrainedNetwork> {
+    let file = load(network, database)?;
+    let weights = match (weights, run_number(network)) {
+        (Some(weights), _) => weights.to_owned(),
+        (None, Some(run)) => weights_of(run, database)?,
+        (None, None) => bail!(Usage(format!(
+            "--weights is needed: {network} comes without weights; give a state dict"
+        ))),
+    };
+    TrainedNetwork::load(file, &weights).map_err(|error| match error {
+        WeightsError::Misfit(problem) => Usage(problem).into(),
+        other => other.into(),
+    })
+}
+
+/// The number of the run, if this is one.
+pub fn run_number(network: &str) -> Option<i64> {
+    let is_other = zoo::network(network).is_some() || Path::new(network).is_file();
+    if is_other { None } else { network.parse().ok() }
+}
+
+/// The weights of the first training run.
+fn weights_of(run: i64, database: &Path) -> Result<PathBuf> {
+    let store = database::existing(database)?;
+    let file = store.files_of(run).weights(1).remove(0);
+    ensure!(
+        file.is_file(),
+        "there are no weights of run {run}: it is not finished, or they were discarded or removed"
+    );
+    Ok(file)
+}
+
+/// The searched architecture of a run, for manifests that train it.
+///
+/// # Errors
+/// Why there is none.
+pub fn of_run(run: i64, database: &Path) -> Result<ArchFile, String> {
+    searched(run, database).map_err(|error| message(&error))
+}
+
+fn searched(run: i64, database: &Path) -> Result<ArchFile> {
     let run = database::existing(database)?.run(run)?;
     let found = run.architecture.context(format!("run {} has no architecture yet", run.id))?;
     Ok(ArchFile {

@@ -1,6 +1,6 @@
 //! `repro bench`: time and memory of a step.
 
-use super::database::existing;
+use super::arch;
 use super::dataset::DataFolder;
 use super::device::{DeviceChoice, free_memory};
 use super::ending::Usage;
@@ -12,12 +12,11 @@ use candle_core::Device;
 use repro::bench::{self, Measured, StepTraffic, Subject, What};
 use repro::cost::{Backend, Footprint};
 use repro::data;
-use repro::document;
-use repro::manifest::{self, Manifest, Overrides};
+use repro::manifest::{self, Manifest, NetworkInput, Overrides, Task};
 use repro::ops::gpu;
 use repro::recipe::Recompute;
 use repro::runner;
-use repro::space::{ArchSpec, SearchSpace};
+use repro::space::ArchSpec;
 use repro::study::is_study;
 use repro::text;
 use std::io::Write;
@@ -31,8 +30,8 @@ Examples:
   repro bench experiments/fbnetv2_f.toml
   repro bench experiments/fbnetv2_f.toml --set search.recompute=block
   repro bench experiments/smoke.toml --set search.method=dnas
-  repro bench experiments/fbnetv2_f.toml --what network --run 3
-  repro bench experiments/fbnetv2_f.toml --what eval --arch network.json --json
+  repro bench experiments/fbnetv2_f.toml --what network --arch 3
+  repro bench experiments/fbnetv2_f.toml --what eval --arch network.toml --json
 
 Prints times, rates and peak memory of a step. Times are medians over the timed steps; loading the
 batch is not part of a step. With --device cuda:N it prints what a step moves between the host and
@@ -94,12 +93,9 @@ pub struct Args {
     /// training step of a network), or eval.
     #[arg(long, value_name = "WHAT", default_value = "supernet", value_parser = parse_what)]
     what: What,
-    /// The network to time, as JSON (`architecture` in the output of `repro show RUN --json`).
-    #[arg(long, value_name = "FILE", conflicts_with = "run")]
-    arch: Option<PathBuf>,
-    /// The network to time: the derived network of this run in the database.
-    #[arg(long, value_name = "ID")]
-    run: Option<i64>,
+    /// The network to time: a name, a file, or the number of a run, as in `repro arch`.
+    #[arg(long, value_name = "NETWORK")]
+    arch: Option<String>,
     /// Number of steps to time.
     #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     steps: u32,
@@ -146,14 +142,15 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<()> {
         )));
     }
     let manifest = manifest::load(&args.manifest, &overrides)?;
-    let arch = architecture(args, database)?;
+    let arch = architecture(args, &manifest, database)?;
     if let Some(arch) = &arch {
-        refuse_unfitting(arch, &manifest.space).map_err(|problem| wrong(args, &problem))?;
+        refuse_unfitting(arch, manifest.image_side(), &manifest.input())
+            .map_err(|problem| Usage(format!("the network to time: {problem}")))?;
     }
     let target = target(args.what, &manifest, arch.as_ref())?;
     start_threads(args.threads)?;
     let device = args.device.open()?;
-    let batch = args.batch.map_or_else(|| default_batch(&manifest, args.what), |n| n as usize);
+    let batch = args.batch.map_or_else(|| default_batch(&manifest, target), |n| n as usize);
     preflight(args, &manifest, target, (batch, &device))?;
     // Never set, since signals end this command as usual.
     let stop = AtomicBool::new(false);
@@ -178,13 +175,14 @@ fn target<'a>(
     arch: Option<&'a ArchSpec>,
 ) -> Result<Subject<'a>> {
     let arch = || arch.context("no network to time");
+    let method = manifest.search().and_then(|task| {
+        let method = task.methods.iter().find(|method| method.name().has_supernet());
+        method.map(|method| Subject::Supernet(task, method))
+    });
     match what {
-        What::Supernet => {
-            let method = manifest.methods.iter().find(|method| method.name().has_supernet());
-            method.map(Subject::Supernet).context(
-                "there is no supernet to time: give --what network, or another search.method",
-            )
-        }
+        What::Supernet => method.context(
+            "there is no supernet to time: give --what network, or another search.method",
+        ),
         What::Network => Ok(Subject::Network(arch()?)),
         What::Eval => Ok(Subject::Eval(arch()?)),
     }
@@ -197,7 +195,7 @@ fn preflight(
     target: Subject<'_>,
     (batch, device): (usize, &Device),
 ) -> Result<()> {
-    let side = manifest.space.max_resolution();
+    let side = manifest.image_side();
     let step = bench::predicted(manifest, target, (batch, side), device);
     let (free, of) = free_memory(device)?;
     let (Some(step), Some(free)) = (step, free) else { return Ok(()) };
@@ -211,9 +209,9 @@ fn preflight(
     if args.force || taken <= free {
         return Ok(());
     }
-    let (section, recompute) = match args.what {
-        What::Supernet => ("search", manifest.search.recompute),
-        What::Network | What::Eval => ("train", manifest.train.recompute),
+    let (section, recompute) = match target {
+        Subject::Supernet(task, _) => ("search", task.config.recompute),
+        Subject::Network(_) | Subject::Eval(_) => ("train", manifest.train.recompute),
     };
     let advice = match recompute {
         Recompute::None => format!("a smaller --batch or --set {section}.recompute=block"),
@@ -228,61 +226,44 @@ fn preflight(
 }
 
 /// Refuses a network that does not fit the images or classes of the manifest.
-fn refuse_unfitting(arch: &ArchSpec, space: &SearchSpace) -> Result<(), String> {
+fn refuse_unfitting(arch: &ArchSpec, side: usize, input: &NetworkInput) -> Result<(), String> {
     let refuse = |key: &str, given: usize, data: String| {
         let advice = "use a manifest with the data set of the network";
         Err(format!("{key} is {given}, but the manifest's data set has {data}; {advice}"))
     };
-    let side = space.max_resolution();
     if arch.resolution > side {
         return refuse("resolution", arch.resolution, format!("images of side {side}"));
     }
-    if arch.image_channels != space.image_channels {
-        let channels = text::plural(space.image_channels, "channel");
+    if arch.image_channels != input.channels {
+        let channels = text::plural(input.channels, "channel");
         return refuse("image_channels", arch.image_channels, channels);
     }
-    if arch.classes != space.classes {
-        return refuse("classes", arch.classes, format!("{} classes", space.classes));
+    if arch.classes != input.classes {
+        return refuse("classes", arch.classes, format!("{} classes", input.classes));
     }
     Ok(())
 }
 
-/// An error in the network that the command line names.
-fn wrong(args: &Args, problem: &str) -> Usage {
-    let place = match (&args.arch, args.run) {
-        (Some(file), _) => format!("--arch {}", file.display()),
-        (None, run) => format!("--run {}", run.unwrap_or_default()),
-    };
-    Usage(format!("{place}: {problem}"))
-}
-
-fn default_batch(manifest: &Manifest, what: What) -> usize {
-    match what {
-        What::Supernet => manifest.search.batch_size,
-        What::Network | What::Eval => manifest.train.batch_size,
+fn default_batch(manifest: &Manifest, target: Subject<'_>) -> usize {
+    match target {
+        Subject::Supernet(task, _) => task.config.batch_size,
+        Subject::Network(_) | Subject::Eval(_) => manifest.train.batch_size,
     }
 }
 
-fn architecture(args: &Args, database: &Path) -> Result<Option<ArchSpec>> {
-    if args.what == What::Supernet {
-        if args.arch.is_some() || args.run.is_some() {
-            let problem = "--what supernet times the manifest's supernet; remove --arch or --run";
+/// The network to time: that of the command line, or the manifest's.
+fn architecture(args: &Args, manifest: &Manifest, database: &Path) -> Result<Option<ArchSpec>> {
+    match (&args.arch, args.what, &manifest.task) {
+        (Some(_), What::Supernet, _) => {
+            let problem = "--what supernet times the manifest's supernet; remove --arch";
             bail!(Usage(problem.to_owned()));
         }
-        return Ok(None);
-    }
-    if let Some(file) = &args.arch {
-        let text = document::read_text(file)
-            .map_err(|error| wrong(args, &format!("cannot be read: {error}")))?;
-        return Ok(Some(ArchSpec::from_json(&text).map_err(|problem| wrong(args, &problem))?));
-    }
-    let Some(id) = args.run else {
-        let problem = "no network is given; use --run ID or --arch FILE";
-        bail!(Usage(problem.to_owned()));
-    };
-    match existing(database)?.run(id)?.architecture {
-        Some(found) => Ok(Some(found.arch)),
-        None => bail!("run {id} has no derived network"),
+        (None, What::Supernet, _) => Ok(None),
+        (Some(network), ..) => Ok(Some(arch::load(network, database)?.arch)),
+        (None, _, Task::Network(task)) => Ok(Some(task.network.arch.clone())),
+        (None, _, Task::Search(_)) => {
+            bail!(Usage("no network is given; use --arch NETWORK".to_owned()))
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! `repro check`: validates manifests and describes the runs they would start.
 
+use super::arch;
 use super::dataset::DataFolder;
 use super::output::stdout;
 use anyhow::Result;
 use repro::data::{describe, label};
+use repro::cost;
 use repro::document::{Diagnostic, Diagnostics};
-use repro::manifest::{self, Manifest, Overrides};
+use repro::manifest::{self, Manifest, NetworkTask, Overrides, RunNetworks, SearchTask, Task};
 use repro::recipe::{Precision, SearchConfig, for_weights, scaled};
 use repro::runner;
 use repro::study::{self, is_study};
@@ -38,7 +40,7 @@ pub struct Args {
 ///
 /// # Errors
 /// All diagnostics of all manifests.
-pub fn run(args: &Args, data: &DataFolder) -> Result<()> {
+pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<()> {
     let overrides = Overrides { sets: args.sets.clone(), seeds: Vec::new() };
     let mut diagnostics = Diagnostics::default();
     let mut out = stdout();
@@ -46,7 +48,7 @@ pub fn run(args: &Args, data: &DataFolder) -> Result<()> {
         let checked = if is_study(path) {
             study::load(path, &overrides).map(|study| super::study::summary(&study))
         } else {
-            check_runs(path, &overrides, data)
+            check_runs(path, &overrides, (data, &|run| arch::of_run(run, database)))
         };
         match checked {
             Ok(overview) => {
@@ -63,9 +65,9 @@ pub fn run(args: &Args, data: &DataFolder) -> Result<()> {
 fn check_runs(
     path: &Path,
     overrides: &Overrides,
-    data: &DataFolder,
+    (data, runs): (&DataFolder, RunNetworks<'_>),
 ) -> Result<String, Diagnostics> {
-    let manifests = manifest::load_points(path, overrides)?;
+    let manifests = manifest::load_points(path, overrides, runs)?;
     let mut notes = Vec::new();
     for manifest in &manifests {
         match (runner::check_budget(manifest), check_folder(manifest, data)) {
@@ -85,11 +87,12 @@ pub fn overviews(manifests: &[Manifest]) -> String {
     let Some(first) = manifests.first() else { return String::new() };
     let sweep = (manifests.len() > 1).then(|| {
         let runs = manifests.iter().flat_map(runner::plans).count();
-        let settings = manifests.len();
-        format!(
-            "
-  sweep   {settings} settings, {runs} runs in all; the first is shown"
-        )
+        let points = manifests.len();
+        let what = match first.task {
+            Task::Network(_) => format!("\n  table   {points} networks"),
+            Task::Search(_) => format!("\n  sweep   {points} settings"),
+        };
+        format!("{what}, {runs} runs in all; the first is shown")
     });
     overview(first) + &sweep.unwrap_or_default()
 }
@@ -113,24 +116,18 @@ fn check_folder(manifest: &Manifest, data: &DataFolder) -> Result<String, Diagno
 }
 
 /// The experiment in a few lines.
-pub fn overview(manifest: &Manifest) -> String {
-    let Manifest { space, data, search, train, seeds, methods, .. } = manifest;
-    let size = space.size();
+fn overview(manifest: &Manifest) -> String {
+    let Manifest { data, train, seeds, .. } = manifest;
     let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
-    let methods: Vec<&str> = methods.iter().map(|method| method.name().as_str()).collect();
+    let mut methods: Vec<&str> = Vec::new();
+    for plan in runner::plans(manifest) {
+        if !methods.contains(&plan.method()) {
+            methods.push(plan.method());
+        }
+    }
     let runs = text::plural(seeds.len() * methods.len(), "run");
-    let repeats = match train.repeats {
-        1 => String::new(),
-        repeats => format!(", {repeats} training runs with different seeds"),
-    };
     let set = describe(data.dataset());
-    let images = search.images.map_or("all".to_owned(), |images| images.to_string());
-    let classes = search.classes.map_or(String::new(), |n| format!(" of {n} classes"));
-    let budget = search.budget.map(|budget| {
-        let (band, of) = (budget.band(), budget.objective.name());
-        format!("\n  budget  {} to {} {of}", text::count(*band.start()), text::count(*band.end()))
-    });
-    let lines = [
+    let mut lines = vec![
         format!("  {}: {}", manifest.name, manifest.description),
         format!("  runs    {runs}: {}, seed {}", methods.join(", "), seeds.join(", ")),
         format!(
@@ -139,6 +136,43 @@ pub fn overview(manifest: &Manifest) -> String {
             set.images,
             data.validation_images
         ),
+    ];
+    match &manifest.task {
+        Task::Search(task) => lines.extend(search_lines(task)),
+        Task::Network(task) => lines.extend(network_lines(task)),
+    }
+    let repeats = match train.repeats {
+        1 => String::new(),
+        repeats => format!(", {repeats} training runs with different seeds"),
+    };
+    lines.push(format!(
+        "  train   {}, batch size {}{repeats}",
+        text::plural(train.epochs, "epoch"),
+        train.batch_size
+    ));
+    if train.scale < 1.0 {
+        let search = manifest.search().map(|task| &task.config);
+        let batches = search.and_then(|config| Some(scaled_search(config, config.images?)));
+        let batches = batches.unwrap_or_default();
+        lines.push(format!("  scale   {} of the batches of every epoch{batches}", train.scale));
+    }
+    if let Some(budget) = manifest.search().and_then(|task| task.config.budget) {
+        let (band, of) = (budget.band(), budget.objective.name());
+        let (least, most) = (text::count(*band.start()), text::count(*band.end()));
+        lines.push(format!("  budget  {least} to {most} {of}"));
+    }
+    if manifest.precision == Precision::Tf32 {
+        lines.push("  tf32    for matrix products on a GPU".to_owned());
+    }
+    lines.join("\n")
+}
+
+fn search_lines(task: &SearchTask) -> [String; 2] {
+    let SearchTask { space, config, .. } = task;
+    let size = space.size();
+    let images = config.images.map_or("all".to_owned(), |images| images.to_string());
+    let classes = config.classes.map_or(String::new(), |n| format!(" of {n} classes"));
+    [
         format!(
             "  space   {}: {}, {} times as many as with block types alone",
             space.name,
@@ -147,23 +181,23 @@ pub fn overview(manifest: &Manifest) -> String {
         ),
         format!(
             "  search  {}, {images} images{classes}, batch size {}",
-            text::plural(search.epochs, "epoch"),
-            search.batch_size
+            text::plural(config.epochs, "epoch"),
+            config.batch_size
         ),
-        format!(
-            "  train   {}, batch size {}{repeats}",
-            text::plural(train.epochs, "epoch"),
-            train.batch_size
-        ),
-    ];
-    let scale = (train.scale < 1.0).then(|| {
-        let batches = search.images.map_or(String::new(), |images| scaled_search(search, images));
-        format!("\n  scale   {} of the batches of every epoch{batches}", train.scale)
-    });
-    let tf32 = (manifest.precision == Precision::Tf32)
-        .then_some("\n  tf32    for matrix products on a GPU");
-    let optional = [scale, budget].map(Option::unwrap_or_default).concat();
-    lines.join("\n") + &optional + tf32.unwrap_or_default()
+    ]
+}
+
+fn network_lines(task: &NetworkTask) -> Vec<String> {
+    let NetworkTask { network, init, .. } = task;
+    let cost = cost::count(&network.arch);
+    let (macs, params) = (text::count(cost.macs), text::count(cost.params));
+    let mut lines = vec![format!(
+        "  network {}: {macs} MACs, {params} params, input {side}x{side}",
+        network.name,
+        side = network.arch.resolution
+    )];
+    lines.extend(init.as_ref().map(|init| format!("  init    {}", init.path.display())));
+    lines
 }
 
 /// The batches of a search epoch that remain with a scale. A small scale may leave one batch of each

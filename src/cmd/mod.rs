@@ -165,7 +165,7 @@ fn execute(cli: &Cli) -> Result<Ending> {
             let store = database::open_existing(&database)?;
             return resume::run(args, &store, &database, &data);
         }
-        Command::Check(args) => check::run(args, &data)?,
+        Command::Check(args) => check::run(args, &database, &data)?,
         Command::List(args) => list::run(args, &database::existing(&database)?)?,
         Command::Show(args) => show::run(args, &database::existing(&database)?)?,
         Command::Diff(args) => diff::run(args, &database::existing(&database)?)?,

@@ -7,7 +7,7 @@ use super::run::{ExecutionArgs, Executor, Which};
 use anyhow::{Context, Result, bail};
 use repro::env::Environment;
 use repro::manifest::{self, Manifest, Overrides};
-use repro::recipe::{Method, MethodName};
+use repro::runner;
 use repro::store::{ExperimentKind, RunRow, RunStatus, Store};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ pub fn run(args: &Args, store: &Store, database: &Path, data: &DataFolder) -> Re
 }
 
 /// The manifest of this run with its seed, and the run's method.
-fn stored_manifest(run: &RunRow) -> Result<(Manifest, MethodName)> {
+fn stored_manifest(run: &RunRow) -> Result<(Manifest, &'static str)> {
     if run.settings.kind == ExperimentKind::MemoryStudy {
         let problem = "is a memory study; `repro run MANIFEST` continues it";
         bail!(Usage(format!("run {} {problem}", run.id)));
@@ -96,10 +96,8 @@ fn stored_manifest(run: &RunRow) -> Result<(Manifest, MethodName)> {
     let overrides = Overrides { seeds: vec![run.seed], ..Overrides::default() };
     let texts = (&run.manifest.text[..], &run.manifest.space_text[..]);
     let manifest = manifest::parse(&name, texts, &overrides)?;
-    let mut methods = manifest.methods.iter().map(Method::name);
-    let method = methods.find(|method| method.as_str() == run.method);
+    let method = runner::plans(&manifest).map(|plan| plan.method()).find(|m| *m == run.method);
     let method = method.with_context(|| format!("{} has no {}", name.display(), run.method))?;
-    drop(methods);
     Ok((manifest, method))
 }
 

@@ -73,7 +73,13 @@ pub fn run(args: &Args, data: &DataFolder) -> Result<Ending> {
     let images: Vec<DataConfig> = if is_study(&args.manifest) {
         vec![study::load(&args.manifest, &overrides)?.data]
     } else {
-        let manifests = manifest::load_points(&args.manifest, &overrides)?;
+        let runs = |run| {
+            Err(format!(
+                "run {run} is in a database that this command does not read; give its network as a \
+                 file: `repro arch {run} --toml`"
+            ))
+        };
+        let manifests = manifest::load_points(&args.manifest, &overrides, &runs)?;
         manifests.into_iter().map(|manifest| manifest.data).collect()
     };
     let stop = signals::stop_flag().context("cannot handle signals")?;

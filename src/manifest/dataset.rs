@@ -1,10 +1,10 @@
-//! The section `[data]`: which images, and whether they fit the space.
+//! The section `[data]`: which images, and whether they fit the networks.
 
 use super::folder::{read_folder, refuse_folder};
 use super::keys::MAX_IMAGES;
 use crate::document::{Entry, Section};
 use crate::recipe::{DataConfig, DatasetName, ImageSource};
-use crate::space::SearchSpace;
+use super::NetworkInput;
 
 /// In pixels, the limit of spaces.
 pub(crate) const MAX_SIDE: u64 = 1024;
@@ -46,19 +46,31 @@ impl DatasetFacts {
     }
 }
 
+/// The side of the images that `data` gives, in pixels; those of a published data set that is not scaled have its own.
+pub(super) fn image_side(data: &DataConfig) -> usize {
+    match &data.source {
+        ImageSource::Folder(folder) => folder.side,
+        ImageSource::Dataset { side: Some(side), .. } => *side,
+        ImageSource::Dataset { name, side: None } => {
+            let facts = DATASETS.iter().find(|(_, facts)| facts.name == *name);
+            facts.and_then(|(_, facts)| facts.known).map_or(0, |known| known.side)
+        }
+    }
+}
+
 pub(super) fn read_data(
     s: &Section<'_>,
     dataset: &mut Option<DatasetFacts>,
-    space: Option<&SearchSpace>,
+    input: Option<&NetworkInput>,
 ) -> Option<DataConfig> {
     let value = s.require("dataset", "the name of a data set");
     *dataset = value.as_ref().and_then(|value| value.name(DATASETS));
     let scaled = s.get("side");
     let side = scaled.as_ref().map_or(Some(None), |value| value.whole(1..=MAX_SIDE).map(Some));
-    let fits = match (&value, *dataset, space, side) {
-        (Some(value), Some(dataset), Some(space), Some(side)) => {
+    let fits = match (&value, *dataset, input, side) {
+        (Some(value), Some(dataset), Some(input), Some(side)) => {
             let scaled = scaled.as_ref().zip(side);
-            check_side(value, scaled, &dataset, space).and(check_shape(value, &dataset, space))
+            check_side(value, scaled, &dataset, input).and(check_shape(value, &dataset, input))
         }
         _ => None,
     };
@@ -75,9 +87,9 @@ pub(super) fn read_data(
         Some(images)
     });
     let name = dataset.map(|dataset| dataset.name);
-    // The images of a folder have any size: they are scaled to that of the space.
+    // The images of a folder have any size: they are scaled to that of the networks.
     let source = if name == Some(DatasetName::ImageFolder) {
-        let folder = read_folder(s, side.flatten().or(space.map(SearchSpace::max_resolution)));
+        let folder = read_folder(s, side.flatten().or(input.map(|input| input.resolution)));
         folder.map(ImageSource::Folder)
     } else {
         refuse_folder(s, name);
@@ -87,47 +99,55 @@ pub(super) fn read_data(
     Some(DataConfig { source: source?, validation_images: validation_images? })
 }
 
-/// Channels and classes of the space must be those of the data set.
-fn check_shape(value: &Entry<'_>, dataset: &DatasetFacts, space: &SearchSpace) -> Option<()> {
+/// Channels and classes of the networks must be those of the data set.
+fn check_shape(value: &Entry<'_>, dataset: &DatasetFacts, input: &NetworkInput) -> Option<()> {
     let name = value.given();
     let mut fits = Some(());
-    let mut complain = |what: &str, has: usize, takes: usize| {
+    let fit = format!("give a data set and a {} that fit each other", input.noun);
+    let mut complain = |what: &str, has: usize, takes: usize, expected: &str| {
         if has != takes {
-            let space = &space.name;
-            let problem =
-                format!("{name} has {what} of {has}, the space \"{space}\" takes {takes}");
-            fits = value.fail(problem, "give a data set and a space that fit each other");
+            let problem = format!("{name} has {what} of {has}, {} takes {takes}", input.of);
+            fits = value.fail(problem, expected);
         }
     };
-    complain("a channel count", dataset.channels, space.image_channels);
+    complain("a channel count", dataset.channels, input.channels, &fit);
     if let Some(known) = dataset.known {
-        complain("a class count", known.classes, space.classes);
+        let advice = match input.noun {
+            "network" => format!("give classes = {}", known.classes),
+            _ => fit.clone(),
+        };
+        complain("a class count", known.classes, input.classes, &advice);
     }
     fits
 }
 
-/// The side of the images, scaled or not, must be the space's largest resolution.
+/// The side of the images, scaled or not, must be the networks' largest resolution.
 pub(crate) fn check_side(
     value: &Entry<'_>,
     scaled: Option<(&Entry<'_>, usize)>,
     dataset: &DatasetFacts,
-    space: &SearchSpace,
+    input: &NetworkInput,
 ) -> Option<()> {
-    let (takes, name) = (space.max_resolution(), &space.name);
+    let (takes, of) = (input.resolution, &input.of);
     let own = dataset.known.map_or(takes, |known| known.side);
     match scaled {
-        Some((_, side)) if side == takes => Some(()),
-        None if own == takes => Some(()),
+        Some((_, side)) if input.takes(side) => Some(()),
+        None if input.takes(own) => Some(()),
         Some((value, side)) => value.fail(
-            format!("images scaled to {side}x{side} do not fit the space \"{name}\""),
-            format!("give {takes}, which it takes, or another space"),
+            format!("images scaled to {side}x{side} do not fit {of}"),
+            format!("give {takes}, which it takes, or another {}", input.noun),
         ),
         None => value.fail(
             format!(
-                "{} has an image side of {own}, the space \"{name}\" takes {takes}",
+                "{} has an image side of {own}, {of} takes {takes}",
                 value.given()
             ),
-            format!("give side = {takes} to have the images scaled, or another space"),
+            match input.noun {
+                "network" => {
+                    format!("give side = {takes} to have the images scaled, or resolution = {own}")
+                }
+                noun => format!("give side = {takes} to have the images scaled, or another {noun}"),
+            },
         ),
     }
 }

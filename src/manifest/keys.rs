@@ -2,7 +2,7 @@
 
 use crate::document::{Entry, Section};
 use crate::recipe::{Augment, DatasetName, Precision, Recompute};
-use crate::space::SearchSpace;
+use super::NetworkInput;
 use std::ops::Bound::{Excluded, Included};
 use std::ops::RangeInclusive;
 
@@ -35,21 +35,22 @@ pub(super) fn read_scale(s: &Section<'_>) -> f64 {
     share.flatten().unwrap_or(1.0)
 }
 
-/// A batch has at most as many images as there are, and enough for the batch norms of `space`.
+/// A batch has at most as many images as there are, and enough for the batch norms of networks with
+/// this `input`.
 pub(super) fn read_batch(
     s: &Section<'_>,
     images: Option<usize>,
-    space: Option<&SearchSpace>,
+    input: Option<&NetworkInput>,
 ) -> Option<usize> {
     let value = s.require("batch_size", "the number of images per batch")?;
     let batch = at_most(&value, 1..=MAX_BATCH, images, "images")?;
-    if let Some(space) = space.filter(|space| space.has_single_value_norm(batch)) {
+    if let Some(input) = input.filter(|input| input.has_single_value_norm(batch)) {
         let problem = format!(
-            "{batch} gives batch norm one value per channel where maps of the space \"{}\" have 1x1 \
+            "{batch} gives batch norm one value per channel where maps of {} have 1x1 \
              pixels",
-            space.name
+            input.of
         );
-        return value.fail(problem, "give 2 or more, or a space with larger maps");
+        return value.fail(problem, "give 2 or more, or larger maps");
     }
     Some(batch)
 }

@@ -1,4 +1,5 @@
-//! Experiment manifests: TOML files that name a space, data, methods and recipes.
+//! Experiment manifests: TOML files that name data and recipes, and what is trained: networks that methods find
+//! in a space, or a given network.
 //!
 //! A [`Manifest`] is validated and needs no further checks. `wire` reads the file, with one file per
 //! section beside it. [`crate::document`] has the strict reading and the messages.
@@ -6,12 +7,15 @@
 pub(crate) mod dataset;
 mod folder;
 pub(crate) mod keys;
+mod input;
 mod loss;
+mod network;
 mod optimizer;
 mod rank;
 mod sampling;
 mod search;
 mod sweep;
+mod table;
 mod temperature;
 #[cfg(test)]
 mod tests;
@@ -19,6 +23,8 @@ mod train;
 pub(crate) mod wire;
 
 pub use crate::document::{Diagnostic, Diagnostics, Key, Overrides};
+pub use input::NetworkInput;
+pub use network::{InitialWeights, NetworkTask, RunNetworks};
 pub use sweep::load_points;
 pub use wire::{keys, load, parse};
 
@@ -38,17 +44,58 @@ pub struct Manifest {
     pub seeds: Vec<u64>,
     /// Of matrix products on a GPU; the CPU always computes in f32.
     pub precision: Precision,
+    pub data: DataConfig,
+    pub task: Task,
+    pub train: TrainConfig,
+    /// The values of this point of a sweep or table, as `key=value`; empty without one.
+    pub point: Vec<String>,
+}
+
+/// Where the networks come from that the runs of an experiment train.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task {
+    /// Every method searches a space once per seed.
+    Search(Box<SearchTask>),
+    /// One network is given, and trained once per seed.
+    Network(Box<NetworkTask>),
+}
+
+/// A space and the methods that search it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SearchTask {
     /// The text of the space file, kept with the run.
     pub space_text: String,
     pub space: SearchSpace,
-    pub data: DataConfig,
     /// All different, each with its own settings.
     pub methods: Vec<Method>,
     /// What all methods share.
-    pub search: SearchConfig,
-    pub train: TrainConfig,
-    /// Whether the run also measures how well its shared weights rank networks.
+    pub config: SearchConfig,
+    /// Whether a run also measures how well its shared weights rank networks.
     pub rank_correlation: Option<RankCorrelation>,
-    /// The values of this point of a sweep, as `key=value`; empty without one.
-    pub point: Vec<String>,
+}
+
+impl Manifest {
+    /// The search, if the experiment is one.
+    #[must_use]
+    pub fn search(&self) -> Option<&SearchTask> {
+        match &self.task {
+            Task::Search(search) => Some(search),
+            Task::Network(_) => None,
+        }
+    }
+
+    /// The side of the images, in pixels.
+    #[must_use]
+    pub fn image_side(&self) -> usize {
+        dataset::image_side(&self.data)
+    }
+
+    /// What the networks take as input.
+    #[must_use]
+    pub fn input(&self) -> NetworkInput {
+        match &self.task {
+            Task::Search(search) => NetworkInput::of_space(&search.space),
+            Task::Network(network) => NetworkInput::of_network(&network.network),
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The section `[search]`, and which of its keys conflict with a method or the space.
 
+use super::NetworkInput;
 use super::keys::{
     MAX_EPOCHS, MAX_IMAGES, RECOMPUTES, at_most, optional_name, read_augment, read_batch,
 };
@@ -118,9 +119,10 @@ fn read_images(
     // The number of images of some classes is only known once the images are read.
     let all = available.filter(|_| classes.is_some_and(|classes| classes.is_none()));
     let seen = images.and_then(|images| images.or(all));
+    let input = space.map(NetworkInput::of_space);
     // Only the method "random" trains nothing in the search.
     let trains = methods.iter().any(|method| *method != MethodName::Random);
-    let batch_size = read_batch(s, seen, space.filter(|_| trains));
+    let batch_size = read_batch(s, seen, input.as_ref().filter(|_| trains));
     let weight_share = s.require("weight_share", "a share above 0 and below 1").and_then(|value| {
         let share = value.real((Excluded(0.0), Excluded(1.0)))?;
         check_share(&value, share, seen, batch_size)

@@ -9,8 +9,9 @@
 //! train.epochs = [5, 10]
 //! ```
 
-use super::wire::{load, load_document, load_without};
-use super::{Diagnostic, Diagnostics, Manifest, Overrides};
+use super::network::RunNetworks;
+use super::wire::{load_document, load_single, load_without};
+use super::{Diagnostic, Diagnostics, Manifest, Overrides, table};
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -27,14 +28,21 @@ const MAX_BYTES: usize = 128 << 20;
 const LISTS: [&str; 2] = ["seeds", "search.method"];
 
 /// Reads a manifest of runs: one per point of its sweep, in the order of the lists with the last key changing
-/// fastest, or only itself if it has none.
+/// fastest, one per network of its table, or only itself if it has neither. `runs` has the networks of runs.
 ///
 /// # Errors
 /// All problems of the sweep, or of the first point that has any.
-pub fn load_points(path: &Path, overrides: &Overrides) -> Result<Vec<Manifest>, Diagnostics> {
+pub fn load_points(
+    path: &Path,
+    overrides: &Overrides,
+    runs: RunNetworks<'_>,
+) -> Result<Vec<Manifest>, Diagnostics> {
     let document = load_document(path, overrides)?;
+    if document.has(table::SECTION) {
+        return table::load_networks(path, overrides);
+    }
     if !document.has(SECTION) {
-        return Ok(vec![load(path, overrides)?]);
+        return Ok(vec![load_single(path, overrides, runs)?]);
     }
     let text = document.full_text()?;
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
@@ -46,7 +54,7 @@ pub fn load_points(path: &Path, overrides: &Overrides) -> Result<Vec<Manifest>, 
         .map(|point| {
             let sets = overrides.sets.iter().chain(&point).cloned().collect();
             let overrides = Overrides { sets, seeds: overrides.seeds.clone() };
-            Ok(Manifest { point, ..load_without(path, &overrides, SECTION)? })
+            Ok(Manifest { point, ..load_without(path, &overrides, SECTION, runs)? })
         })
         .collect()
 }
@@ -170,7 +178,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
         let sets = vec!["sweep.grid.train.epochs=[1, 2]".to_owned()];
         let overrides = Overrides { sets, seeds: vec![7] };
-        let points = load_points(&path, &overrides).unwrap();
+        let points = load_points(&path, &overrides, &|_| Err(String::new())).unwrap();
         let epochs: Vec<usize> = points.iter().map(|point| point.train.epochs).collect();
         assert_eq!(epochs, [1, 2]);
         for point in &points {

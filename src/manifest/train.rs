@@ -4,7 +4,7 @@ use super::keys::{MAX_EPOCHS, RECOMPUTES, optional_name, read_augment, read_batc
 use super::optimizer::read_sgd;
 use crate::document::Section;
 use crate::recipe::{DatasetName, TrainConfig};
-use crate::space::SearchSpace;
+use super::NetworkInput;
 
 const MAX_REPEATS: u64 = 1000;
 
@@ -12,11 +12,11 @@ pub(super) fn read_train(
     s: &Section<'_>,
     available: Option<usize>,
     dataset: Option<DatasetName>,
-    space: Option<&SearchSpace>,
+    input: Option<&NetworkInput>,
     scale: f64,
 ) -> Option<TrainConfig> {
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
-    let batch_size = read_batch(s, available, space);
+    let batch_size = read_batch(s, available, input);
     let optimizer = s.section("optimizer", read_sgd);
     let label_smoothing = s.real("label_smoothing", 0.0..1.0);
     let augment = read_augment(s, dataset);

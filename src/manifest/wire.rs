@@ -1,33 +1,48 @@
 //! Manifest files: TOML → [`Manifest`].
 
 use super::dataset::read_data;
+use super::network::{INIT_SHA256, InitialWeights, NetworkSources, RunNetworks, read_network};
 use super::keys::{PRECISIONS, optional_name, read_scale};
 use super::rank::read_rank;
 use super::search::{Search, read_search};
+use super::table::{self, read_table};
 use super::train::read_train;
-use super::{Diagnostic, Diagnostics, Manifest, Overrides};
+use super::{
+    Diagnostic, Diagnostics, Manifest, NetworkInput, Overrides, SearchTask, Task,
+};
 use crate::document::{self, Document, Entry, Key, Section, nearest_file};
 use crate::recipe::MethodName;
-use crate::space::{SearchSpace, parse_space};
+use crate::space::{ArchFile, SearchSpace, parse_space};
 use std::path::Path;
 
-/// Reads a manifest of runs and the space that it names.
+/// Reads a manifest of runs with the space or network that it names.
 ///
 /// # Errors
-/// All problems of both, or that the manifest is a memory study.
+/// All problems of both, or that the manifest is a memory study, has several settings, or names a network by the
+/// number of a run.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Diagnostics> {
+    load_single(path, overrides, &no_runs)
+}
+
+/// The same with networks of these runs.
+pub(super) fn load_single(
+    path: &Path,
+    overrides: &Overrides,
+    runs: RunNetworks<'_>,
+) -> Result<Manifest, Diagnostics> {
     let document = load_document(path, overrides)?;
-    if document.has("scaling") {
-        let problem = "is a memory study: it has a section [scaling]";
-        let expected = "`repro run` and `repro check` take those; give a manifest of runs here";
-        return Err(Diagnostic::of_file(path, problem, expected).into());
+    for (section, what) in [
+        ("scaling", "is a memory study"),
+        ("sweep", "has several settings"),
+        (table::SECTION, "trains every network of a space"),
+    ] {
+        if document.has(section) {
+            let problem = format!("{what}: it has a section [{section}]");
+            let expected = "`repro run` and `repro check` take those; give one without it here";
+            return Err(Diagnostic::of_file(path, problem, expected).into());
+        }
     }
-    if document.has("sweep") {
-        let problem = "has several settings: it has a section [sweep]";
-        let expected = "`repro run` and `repro check` take those; give a manifest without it here";
-        return Err(Diagnostic::of_file(path, problem, expected).into());
-    }
-    manifest_of(&document, None)
+    manifest_of(document, &NetworkSources { stored: None, runs })
 }
 
 /// Reads a manifest of runs as if it had no such section.
@@ -35,31 +50,62 @@ pub(super) fn load_without(
     path: &Path,
     overrides: &Overrides,
     section: &str,
+    runs: RunNetworks<'_>,
 ) -> Result<Manifest, Diagnostics> {
-    manifest_of(&load_document(path, overrides)?.without(section), None)
+    let document = load_document(path, overrides)?.without(section);
+    manifest_of(document, &NetworkSources { stored: None, runs })
 }
 
-/// Reads a manifest of runs that is in memory with its space; `path` is for messages.
+/// Reads a manifest of runs, whatever its sections.
+pub(super) fn load_point(path: &Path, overrides: &Overrides) -> Result<Manifest, Diagnostics> {
+    let sources = NetworkSources { stored: None, runs: &no_runs };
+    manifest_of(load_document(path, overrides)?, &sources)
+}
+
+/// Reads a manifest of runs that is in memory with its space or network; `path` is for messages.
 ///
 /// # Errors
 /// All problems of both.
 pub fn parse(
     path: &Path,
-    (text, space): (&str, &str),
+    (text, stored): (&str, &str),
     overrides: &Overrides,
 ) -> Result<Manifest, Diagnostics> {
-    manifest_of(&Document::new(path, text).with(overrides)?, Some(space))
+    let sources = NetworkSources { stored: Some(stored), runs: &no_runs };
+    manifest_of(Document::new(path, text).with(overrides)?, &sources)
 }
 
-fn manifest_of(document: &Document, space: Option<&str>) -> Result<Manifest, Diagnostics> {
-    let manifest = document.read(|s| read(s, document.path(), space))?;
+fn no_runs(_: i64) -> Result<ArchFile, String> {
+    Err("there is no database to look up a run in".to_owned())
+}
+
+fn manifest_of(
+    document: Document,
+    sources: &NetworkSources<'_>,
+) -> Result<Manifest, Diagnostics> {
+    let path = document.path().to_owned();
+    let manifest = document.read(|s| read(s, &path, sources))?;
+    let document = match &manifest.task {
+        Task::Network(task) => pinned(document, task.init.as_ref())?,
+        Task::Search(_) => document,
+    };
     Ok(Manifest { text: document.full_text()?, ..manifest })
+}
+
+/// The document with the place of its initial weights, from wherever it is read, and their hash.
+fn pinned(document: Document, init: Option<&InitialWeights>) -> Result<Document, Diagnostics> {
+    let Some(InitialWeights { path, sha256 }) = init else { return Ok(document) };
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let path = toml::Value::String(path.display().to_string());
+    let sets = vec![format!("init={path}"), format!("{INIT_SHA256}=\"{sha256}\"")];
+    document.with(&Overrides { sets, seeds: Vec::new() })
 }
 
 /// Every key of a manifest of runs, as its reader asks for them.
 #[must_use]
 pub fn keys() -> Vec<Key> {
-    document::keys(|s| read(s, Path::new("manifest.toml"), None))
+    let sources = NetworkSources { stored: None, runs: &no_runs };
+    document::keys(|s| read(s, Path::new("manifest.toml"), &sources))
 }
 
 pub(crate) fn load_document(path: &Path, overrides: &Overrides) -> Result<Document, Diagnostics> {
@@ -71,19 +117,28 @@ pub(crate) fn load_document(path: &Path, overrides: &Overrides) -> Result<Docume
     document.with(overrides)
 }
 
-/// `space` is the text of the space file, if it need not be read.
-fn read(s: &Section<'_>, path: &Path, space: Option<&str>) -> Option<Manifest> {
+fn read(s: &Section<'_>, path: &Path, sources: &NetworkSources<'_>) -> Option<Manifest> {
     let name = s.identifier("name");
     let description = s.optional("description", |value| value.text("text in quotes"));
     let seeds = s.require("seeds", SEEDS).and_then(|value| read_seeds(&value));
-    let space = s
-        .require("space", "the path of a space file, relative to the manifest's folder")
-        .and_then(|value| match space {
-            Some(text) => s.adopt(parse_space(text, path)).map(|space| (text.to_owned(), space)),
-            None => read_space(s, &value, path),
-        });
+    let given = read_network(s, path, sources);
+    // Where `arch` is wrong, it is still known that there is no space.
+    let has_arch = s.get("arch").is_some();
+    let space = if has_arch { None } else { read_named_space(s, path, sources.stored) };
+    let table = s.optional(table::SECTION, |value| {
+        value.section(|s| read_table(s, value, space.as_ref()))
+    });
+    let is_search = !has_arch && s.get(table::SECTION).is_none();
+    if !is_search {
+        forbid_search(s, has_arch);
+    }
+    let input = match (&space, &given) {
+        (Some((_, space)), _) => Some(NetworkInput::of_space(space)),
+        (None, Some(Some(given))) => Some(NetworkInput::of_network(&given.network)),
+        _ => None,
+    };
     let mut dataset = None;
-    let data = s.section("data", |s| read_data(s, &mut dataset, space.as_ref().map(|(_, s)| s)));
+    let data = s.section("data", |s| read_data(s, &mut dataset, input.as_ref()));
     let available = match (&data, dataset) {
         (Some(data), Some(dataset)) => {
             dataset.known.map(|known| known.train_images - data.validation_images)
@@ -94,17 +149,28 @@ fn read(s: &Section<'_>, path: &Path, space: Option<&str>) -> Option<Manifest> {
     let searched = space.as_ref().map(|(_, space)| space);
     let scale = read_scale(s);
     let precision = optional_name(s, "precision", PRECISIONS);
-    let search = s.section("search", |s| {
-        let names = MethodName::ALL.map(|method| (method.as_str(), method));
-        let methods = s.names("method", &names).unwrap_or_default();
-        read_search(s, &methods, (available, dataset), searched, scale)
+    let search = is_search.then(|| {
+        let search = s.section("search", |s| {
+            let names = MethodName::ALL.map(|method| (method.as_str(), method));
+            let methods = s.names("method", &names).unwrap_or_default();
+            read_search(s, &methods, (available, dataset), searched, scale)
+        });
+        let rank_correlation = s.optional("rank_correlation", |value| {
+            value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), searched))
+        });
+        (search, rank_correlation)
     });
-    let train = s.section("train", |s| read_train(s, available, dataset, searched, scale));
-    let rank_correlation = s.optional("rank_correlation", |value| {
-        value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), searched))
-    });
-    let (space_text, space) = space?;
-    let Search { config, methods, .. } = search?;
+    let train = s.section("train", |s| read_train(s, available, dataset, input.as_ref(), scale));
+    let task = match (given?, table?, search) {
+        (Some(network), ..) | (None, Some(network), _) => Task::Network(Box::new(network)),
+        (None, None, search) => {
+            let (search, rank_correlation) = search?;
+            let Search { config, methods, .. } = search?;
+            let ((space_text, space), rank_correlation) = (space?, rank_correlation?);
+            let search = SearchTask { space_text, space, methods, config, rank_correlation };
+            Task::Search(Box::new(search))
+        }
+    };
     Some(Manifest {
         path: path.to_path_buf(),
         text: String::new(),
@@ -112,15 +178,39 @@ fn read(s: &Section<'_>, path: &Path, space: Option<&str>) -> Option<Manifest> {
         description: description?.unwrap_or_default().to_owned(),
         seeds: seeds?,
         precision: precision?,
-        space_text,
-        space,
         data: data?,
-        methods,
-        search: config,
+        task,
         train: train?,
-        rank_correlation: rank_correlation?,
         point: Vec::new(),
     })
+}
+
+/// The space and its text, which is `stored` if it need not be read.
+fn read_named_space(
+    s: &Section<'_>,
+    path: &Path,
+    stored: Option<&str>,
+) -> Option<(String, SearchSpace)> {
+    let value = s.require("space", "the path of a space file, relative to the manifest's folder")?;
+    match stored {
+        Some(text) => s.adopt(parse_space(text, path)).map(|space| (text.to_owned(), space)),
+        None => read_space(s, &value, path),
+    }
+}
+
+/// Refuses the sections of a search where networks are given.
+fn forbid_search(s: &Section<'_>, has_arch: bool) {
+    let (problem, expected): (_, &[&'static str]) = if has_arch {
+        ("does not apply to a given network", &["space", "search", "rank_correlation"])
+    } else {
+        ("does not apply to a table, which trains every network", &["search", "rank_correlation"])
+    };
+    for key in expected {
+        s.forbid(key, problem, "remove it");
+    }
+    if has_arch {
+        s.forbid(table::SECTION, problem, "remove it");
+    }
 }
 
 pub(crate) const SEEDS: &str = "a list of 1 to 1000 seeds, all different";

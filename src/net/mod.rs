@@ -58,6 +58,11 @@ impl Network {
         Ok(Self { resolution: plan.resolution, stem, blocks, head: Rc::new(head), classifier })
     }
 
+    /// Takes images of another side, in pixels.
+    pub fn set_resolution(&mut self, side: usize) {
+        self.resolution = side;
+    }
+
     /// The derived network with initial weights.
     ///
     /// # Errors

@@ -1,21 +1,29 @@
 //! How large the checkpoints of a manifest's runs become.
 
 use crate::cost::{self, Footprint, StepSetting};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Task};
 
 /// Bytes of the largest checkpoint of all runs: weights, running statistics and velocities. The rest is a few
 /// kilobytes.
 #[must_use]
 pub fn largest_checkpoint(manifest: &Manifest) -> u64 {
-    let (space, train) = (&manifest.space, &manifest.train);
+    let train = &manifest.train;
     // Neither the batch nor the number of threads matters.
     let setting = StepSetting::on_cpu(1, 1, train.recompute);
     let state = |step: &Footprint| step.weights + step.optimizer;
-    let training = cost::largest_network_step(space, setting);
-    let of_search = manifest.methods.iter().map(|method| {
-        let search = state(&cost::search_step(space, method.name(), setting));
-        // Ranked networks are trained after the shared weights are dropped.
-        search.max(manifest.rank_correlation.map_or(0, |_| state(&training)))
+    let training = match &manifest.task {
+        Task::Search(task) => cost::largest_network_step(&task.space, setting),
+        Task::Network(task) => {
+            let arch = &task.network.arch;
+            cost::network_step(arch, manifest.image_side(), setting)
+        }
+    };
+    let of_search = manifest.search().into_iter().flat_map(|task| {
+        task.methods.iter().map(|method| {
+            let search = state(&cost::search_step(&task.space, method.name(), setting));
+            // Ranked networks are trained after the shared weights are dropped.
+            search.max(task.rank_correlation.map_or(0, |_| state(&training)))
+        })
     });
     let earlier = (train.repeats as u64).saturating_sub(1) * training.weights;
     let training = state(&training) + earlier;

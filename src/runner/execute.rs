@@ -1,9 +1,9 @@
 //! One run from start to end: load the data, search, derive a network, rank networks where the manifest
-//! asks for it, train from scratch, test.
+//! asks for it, train from scratch, test. A run whose network is given only trains and tests it.
 
 use super::feasible::check_budget;
 use super::images::Prepared;
-use super::plan::RunPlan;
+use super::plan::{NetworkSource, RunPlan, SearchRun};
 use crate::checkpoint::Stage;
 use crate::cost;
 use crate::data::{Dataset, Normalisation};
@@ -52,25 +52,19 @@ impl RunPlan<'_> {
         memory::reset_high_water();
         gpu::set_precision(self.manifest.precision);
         check_budget(self.manifest)?;
-        let sample = self.networks_to_rank()?;
-        let prepared = monitor.phase(Phase::Data, |monitor| {
-            let prepared = self.prepare(data_root)?;
-            check_data(&prepared, monitor)?;
-            Ok((prepared, Work::default()))
-        })?;
-        let mut outcome = monitor.phase(Phase::Search, |monitor| {
-            let outcome = match monitor.restored(SEARCHED) {
-                Some(stage) => self.searched(&stage, device)?,
-                None => self.search(&prepared, device, monitor)?,
-            };
-            monitor.keep(SEARCHED, kept(&outcome, sample.is_some())?);
-            let work = outcome.work;
-            Ok((outcome, work))
-        })?;
-        let shared = outcome.shared.take();
-        let arch = monitor
-            .phase(Phase::Derive, |monitor| Ok((derive(outcome, monitor)?, Work::default())))?;
-        self.rank(sample, shared, &prepared, device, monitor)?;
+        let (prepared, arch) = match self.source {
+            NetworkSource::Search(task, method) => {
+                let search = SearchRun { plan: *self, task, method };
+                let sample = search.networks_to_rank()?;
+                let prepared = self.load_data(data_root, monitor)?;
+                let arch = search.find_network(sample, &prepared, device, monitor)?;
+                (prepared, arch)
+            }
+            NetworkSource::Given(task) => {
+                let prepared = self.load_data(data_root, monitor)?;
+                (prepared, given(&task.network.arch, monitor)?)
+            }
+        };
         let (result, weights) = self.train_and_test(&arch, &prepared, device, monitor)?;
         if let Some(bytes) = memory::high_water_bytes() {
             monitor.recorder.measure(0, &[(Metric::MEMORY_HIGH_WATER_BYTES, bytes as f64)])?;
@@ -80,9 +74,43 @@ impl RunPlan<'_> {
         Ok(RunOutcome { result, arch, weights, classes, normalisation })
     }
 
+    fn load_data(&self, data_root: &Path, monitor: &mut Monitor<'_>) -> Result<Prepared> {
+        monitor.phase(Phase::Data, |monitor| {
+            let prepared = self.prepare(data_root)?;
+            check_data(&prepared, monitor)?;
+            Ok((prepared, Work::default()))
+        })
+    }
+}
+
+impl SearchRun<'_> {
+    /// Searches, derives a network, and ranks a sample of networks if there is one.
+    fn find_network(
+        &self,
+        sample: Option<Vec<Decisions>>,
+        prepared: &Prepared,
+        device: &Device,
+        monitor: &mut Monitor<'_>,
+    ) -> Result<ArchSpec> {
+        let mut outcome = monitor.phase(Phase::Search, |monitor| {
+            let outcome = match monitor.restored(SEARCHED) {
+                Some(stage) => self.searched(&stage, device)?,
+                None => self.search(prepared, device, monitor)?,
+            };
+            monitor.keep(SEARCHED, kept(&outcome, sample.is_some())?);
+            let work = outcome.work;
+            Ok((outcome, work))
+        })?;
+        let shared = outcome.shared.take();
+        let arch = monitor
+            .phase(Phase::Derive, |monitor| Ok((derive(outcome, monitor)?, Work::default())))?;
+        self.rank(sample, shared, prepared, device, monitor)?;
+        Ok(arch)
+    }
+
     /// The result of a search that an earlier attempt has finished.
     fn searched(&self, stage: &Stage, device: &Device) -> Result<SearchOutcome> {
-        let space = &self.manifest.space;
+        let space = &self.task.space;
         let decisions: Decisions = stage.get("decisions")?;
         let shared = match stage.tensors("shared") {
             Ok(tensors) => Some(SharedWeights::restored(space, device, tensors)?),
@@ -104,8 +132,8 @@ impl RunPlan<'_> {
         device: &Device,
         monitor: &mut Monitor<'_>,
     ) -> Result<SearchOutcome> {
-        let (space, config) = (&self.manifest.space, &self.manifest.search);
-        let seed = Seed(self.seed).child("search");
+        let (space, config) = (&self.task.space, &self.task.config);
+        let seed = Seed(self.plan.seed).child("search");
         let images = SearchData { dataset: &prepared.dataset, indices: &prepared.search, device };
         search::search(space, images, self.method, config, seed, monitor)
     }
@@ -140,6 +168,19 @@ fn kept(outcome: &SearchOutcome, with_weights: bool) -> Result<Stage> {
         stage.put_tensors("shared", shared.params().named());
     }
     Ok(stage)
+}
+
+/// Records a given network like a searched one.
+fn given(arch: &ArchSpec, monitor: &mut Monitor<'_>) -> Result<ArchSpec> {
+    let outcome = SearchOutcome {
+        arch: arch.clone(),
+        decisions: Decisions { resolution: 0, blocks: Vec::new() },
+        probabilities: Vec::new(),
+        resolutions: Vec::new(),
+        work: Work::default(),
+        shared: None,
+    };
+    monitor.phase(Phase::Derive, |monitor| Ok((derive(outcome, monitor)?, Work::default())))
 }
 
 /// Counts the cost of the searched architecture and records both.

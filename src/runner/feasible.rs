@@ -10,9 +10,10 @@ use crate::search;
 /// # Errors
 /// When no such network was found.
 pub fn check_budget(manifest: &Manifest) -> Result<(), Diagnostics> {
-    let Some(budget) = &manifest.search.budget else { return Ok(()) };
+    let Some(task) = manifest.search() else { return Ok(()) };
+    let Some(budget) = &task.config.budget else { return Ok(()) };
     let Budget { objective, bound, tolerance, above } = *budget;
-    search::check_budget(&manifest.space, budget).map_err(|error| {
+    search::check_budget(&task.space, budget).map_err(|error| {
         let of = objective.name();
         let given = format!("{of} = {bound:?}, tolerance = {tolerance:?}, above = {above:?}");
         diagnostic(manifest, "search.budget", format!("{given}: {error:#}"), "").into()

@@ -4,8 +4,8 @@
 use super::feasible::diagnostic;
 use super::plan::RunPlan;
 use crate::data::{self, Dataset};
-use crate::manifest::{Diagnostics, Manifest};
-use crate::recipe::for_weights;
+use crate::manifest::{Diagnostics, Manifest, SearchTask};
+use crate::recipe::{SearchConfig, for_weights};
 use crate::rng::Seed;
 use anyhow::Result;
 use std::path::Path;
@@ -13,7 +13,7 @@ use std::path::Path;
 /// A data set with the splits of a run, as indices of training images.
 pub(super) struct Prepared {
     pub dataset: Dataset,
-    /// The images of `train` that the search sees.
+    /// The images of `train` that the search sees; none where there is no search.
     pub search: Vec<usize>,
     pub train: Vec<usize>,
     pub validation: Vec<usize>,
@@ -39,22 +39,23 @@ fn search_images(
     train: &[usize],
     seed: Seed,
 ) -> Result<Vec<usize>> {
-    let config = &manifest.search;
-    let of_classes = config.classes.map(|n| dataset.of_classes(train, seed, n));
+    let Some(SearchTask { config, .. }) = manifest.search() else { return Ok(Vec::new()) };
+    let SearchConfig { classes, images, weight_share, batch_size, .. } = *config;
+    let of_classes = classes.map(|n| dataset.of_classes(train, seed, n));
     let all = of_classes.as_deref().unwrap_or(train);
-    let images = config.images.unwrap_or(all.len());
+    let images = images.unwrap_or(all.len());
     if images > all.len() {
         let problem = format!("{images} is more than the {} images to search on", all.len());
         let diagnostic = diagnostic(manifest, "search.images", problem, "give fewer");
         return Err(Diagnostics::from(diagnostic).into());
     }
     let search = data::draw(all, images, seed, "data/subset")?;
-    let for_weights = for_weights(images, config.weight_share);
+    let for_weights = for_weights(images, weight_share);
     let least = for_weights.min(images - for_weights);
-    if least < config.batch_size {
+    if least < batch_size {
         let problem = format!(
-            "{} of {images} images leaves {least} in one of the two splits, and a batch takes {}",
-            config.weight_share, config.batch_size
+            "{weight_share} of {images} images leaves {least} in one of the two splits, and a batch takes \
+             {batch_size}"
         );
         let expected = "give a share that leaves a full batch in both splits, or smaller batches";
         let diagnostic = diagnostic(manifest, "search.weight_share", problem, expected);
@@ -70,7 +71,8 @@ fn search_images(
 /// When an image folder has the wrong layout, or does not fit the manifest.
 pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<Option<String>> {
     let is_folder = manifest.data.folder().is_some();
-    if !is_folder && manifest.search.classes.is_none() {
+    let draws_classes = manifest.search().is_some_and(|search| search.config.classes.is_some());
+    if !is_folder && !draws_classes {
         return Ok(None);
     }
     let dataset = data::load(&manifest.data, data_root)?;
@@ -87,22 +89,17 @@ pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<Option<Stri
 
 /// The checks that the manifest's reader makes for data sets of known size.
 fn check_folder(manifest: &Manifest, dataset: &Dataset) -> Result<(), Diagnostics> {
+    let (Manifest { data, train, .. }, input) = (manifest, manifest.input());
+    let expected = format!("give a folder and a {} with the same number of classes", input.noun);
     let mut diagnostics = Vec::new();
     let mut complain = |key, problem, expected| {
         diagnostics.push(diagnostic(manifest, key, problem, expected));
     };
-    let Manifest { space, data, train, .. } = manifest;
     let (classes, images) = (dataset.classes.len(), dataset.train.len());
-    if classes != space.classes {
-        let problem = format!(
-            "the folder has {classes} classes, the space \"{}\" takes {}",
-            space.name, space.classes
-        );
-        complain(
-            "data.folder",
-            problem,
-            "give a folder and a space with the same number of classes",
-        );
+    if classes != input.classes {
+        let problem =
+            format!("the folder has {classes} classes, {} takes {}", input.of, input.classes);
+        complain("data.folder", problem, &expected);
     }
     let available = images.saturating_sub(data.validation_images);
     if available == 0 {

@@ -21,5 +21,5 @@ pub use need::{
     MemoryNeed, SmallerSetting, SpaceBottleneck, estimated_resident, estimated_taken, memory_need,
 };
 pub(crate) use plan::manifest_record;
-pub use plan::{RunPlan, plans};
+pub use plan::{NetworkSource, RunPlan, plans};
 pub use weights::save_weights;

@@ -2,7 +2,7 @@
 
 use crate::cost::{self, Backend, StepSetting};
 use crate::data;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, SearchTask, Task};
 use crate::recipe::{Alternation, Method, MethodName, Recompute};
 use crate::space::Dimension;
 use crate::tiling::GPU_POOL_UNIT;
@@ -24,7 +24,7 @@ pub struct MemoryNeed<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
     Search(Method),
-    /// The training of the space's largest network.
+    /// The training of the space's largest network, or of the given one.
     Training,
 }
 
@@ -81,7 +81,8 @@ pub fn memory_need(
     threads: usize,
     backend: Backend,
 ) -> Option<MemoryNeed<'_>> {
-    need_of(manifest, &manifest.methods, threads, backend)
+    let methods = manifest.search().map_or(&[][..], |task| &task.methods);
+    need_of(manifest, methods, threads, backend)
 }
 
 /// The same for some of the methods.
@@ -91,10 +92,10 @@ pub(super) fn need_of<'a>(
     threads: usize,
     backend: Backend,
 ) -> Option<MemoryNeed<'a>> {
-    let (search, train) = (&manifest.search, &manifest.train);
-    let searches = methods.iter().map(|method| {
-        let setting = (search.batch_size, search.recompute);
-        (Step::Search(*method), setting)
+    let train = &manifest.train;
+    let searches = manifest.search().into_iter().flat_map(|task| {
+        let setting = (task.config.batch_size, task.config.recompute);
+        methods.iter().map(move |method| (Step::Search(*method), setting))
     });
     let steps = searches.chain([(Step::Training, (train.batch_size, train.recompute))]);
     let needs = steps.map(|(step, (batch, recompute))| {
@@ -106,27 +107,32 @@ pub(super) fn need_of<'a>(
 }
 
 fn bytes(manifest: &Manifest, step: Step, setting: StepSetting) -> u64 {
-    let space = &manifest.space;
-    let bytes = match step {
-        Step::Search(method) => search_bytes(manifest, method, setting),
-        Step::Training => {
-            // The weights of repeats that are finished stay until the test.
-            let finished = manifest.train.repeats.saturating_sub(1) as u64;
-            let weights = cost::largest_network_weights(space, setting);
-            cost::largest_network_step(space, setting).total() + finished * weights
+    // The weights of repeats that are finished stay until the test.
+    let finished = manifest.train.repeats.saturating_sub(1) as u64;
+    let bytes = match (&manifest.task, step) {
+        (Task::Search(task), Step::Search(method)) => search_bytes(task, method, setting),
+        (Task::Search(task), Step::Training) => {
+            let weights = cost::largest_network_weights(&task.space, setting);
+            cost::largest_network_step(&task.space, setting).total() + finished * weights
+        }
+        (Task::Network(task), _) => {
+            let (arch, side) = (&task.network.arch, manifest.image_side());
+            let weights = cost::network_weights(arch, side, setting);
+            cost::network_step(arch, side, setting).total() + finished * weights
         }
     };
     bytes + beside_step(manifest, step, setting)
 }
 
 /// Bytes of the largest step of a search, or of scoring a network.
-fn search_bytes(manifest: &Manifest, method: Method, setting: StepSetting) -> u64 {
-    let space = &manifest.space;
+fn search_bytes(task: &SearchTask, method: Method, setting: StepSetting) -> u64 {
+    let space = &task.space;
     let step = cost::search_step(space, method.name(), setting).total();
     if setting.backend == Backend::Cpu {
         return step;
     }
-    let calibration = |batches: usize| batches as u64 * batch_bytes(manifest, setting.batch);
+    let images = (space.max_resolution(), space.image_channels);
+    let calibration = |batches: usize| batches as u64 * batch_bytes(images, setting.batch);
     let own = match method {
         Method::RandomSearch(settings) => {
             return step + calibration(settings.calibration_batches);
@@ -134,7 +140,7 @@ fn search_bytes(manifest: &Manifest, method: Method, setting: StepSetting) -> u6
         Method::RsWs(scores) | Method::Evolution { scores, .. } => Some(scores.calibration_batches),
         _ => None,
     };
-    let ranked = manifest.rank_correlation.filter(|_| method.name().shares_weights());
+    let ranked = task.rank_correlation.filter(|_| method.name().shares_weights());
     let batches = own.max(ranked.map(|config| config.calibration_batches));
     let scoring =
         batches.map(|batches| cost::scoring_step(space, setting).total() + calibration(batches));
@@ -155,19 +161,21 @@ fn beside_step(manifest: &Manifest, step: Step, setting: StepSetting) -> u64 {
         },
         Step::Training => 1,
     };
-    let own = batch_bytes(manifest, setting.batch);
+    let images = (manifest.image_side(), manifest.input().channels);
+    let own = batch_bytes(images, setting.batch);
     let before = match step {
         Step::Search(_) => own,
-        Step::Training => own.max(batch_bytes(manifest, manifest.search.batch_size)),
+        Step::Training => manifest.search().map_or(own, |task| {
+            own.max(batch_bytes(images, task.config.batch_size))
+        }),
     };
     ahead * own + cost::upload_slots(before) - cost::upload_slots(own)
 }
 
 /// Bytes of a batch on a GPU, with its labels.
-fn batch_bytes(manifest: &Manifest, images: usize) -> u64 {
-    let (space, value) = (&manifest.space, size_of::<f32>());
-    let pixels = space.max_resolution() * space.max_resolution() * space.image_channels;
-    (value * images * (pixels + 1)).next_multiple_of(GPU_POOL_UNIT) as u64
+fn batch_bytes((side, channels): (usize, usize), images: usize) -> u64 {
+    let pixels = side * side * channels;
+    (size_of::<f32>() * images * (pixels + 1)).next_multiple_of(GPU_POOL_UNIT) as u64
 }
 
 impl MemoryNeed<'_> {
@@ -188,7 +196,10 @@ impl MemoryNeed<'_> {
     pub fn subject(&self) -> String {
         match self.step {
             Step::Search(method) => format!("the search by {}", method.name()),
-            Step::Training => "the training of the largest network".to_owned(),
+            Step::Training => match &self.manifest.task {
+                Task::Search(_) => "the training of the largest network".to_owned(),
+                Task::Network(_) => "the training of the network".to_owned(),
+            },
         }
     }
 
@@ -200,16 +211,13 @@ impl MemoryNeed<'_> {
     /// Which part of the space makes the step large.
     #[must_use]
     pub fn bottleneck(&self) -> SpaceBottleneck {
-        let several = |dimension| self.manifest.space.most_options(dimension) > 1;
-        let method = match self.step {
-            Step::Search(method) => Some(method.name()),
-            Step::Training => None,
+        let (Some(task), Step::Search(method)) = (self.manifest.search(), self.step) else {
+            return SpaceBottleneck::None;
         };
-        match method {
-            Some(MethodName::Dnas | MethodName::Darts | MethodName::Darts2) => {
-                SpaceBottleneck::Options
-            }
-            Some(MethodName::Dmasking)
+        let several = |dimension| task.space.most_options(dimension) > 1;
+        match method.name() {
+            MethodName::Dnas | MethodName::Darts | MethodName::Darts2 => SpaceBottleneck::Options,
+            MethodName::Dmasking
                 if several(Dimension::BlockType) || several(Dimension::Resolution) =>
             {
                 SpaceBottleneck::TypesOrResolutions

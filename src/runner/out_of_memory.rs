@@ -1,7 +1,7 @@
 //! What to say about a run that a GPU had too little memory for.
 
 use super::need::need_of;
-use super::plan::RunPlan;
+use super::plan::{NetworkSource, RunPlan};
 use crate::cost::Backend;
 use crate::ops::gpu;
 use crate::text;
@@ -22,7 +22,10 @@ impl RunPlan<'_> {
     /// Settings that need less memory than this run's, in one sentence.
     fn smaller(&self, device: &Device) -> String {
         let backend = gpu::backend(device).unwrap_or(Backend::Gpu);
-        let methods = std::slice::from_ref(self.method);
+        let methods = match &self.source {
+            NetworkSource::Search(_, method) => std::slice::from_ref(*method),
+            NetworkSource::Given(_) => &[],
+        };
         let threads = rayon::current_num_threads();
         let Some(need) = need_of(self.manifest, methods, threads, backend) else {
             return "its runs need none, which is a bug in this program".to_owned();

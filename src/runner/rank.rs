@@ -3,7 +3,7 @@
 
 use super::execute::SEARCHED;
 use super::images::Prepared;
-use super::plan::RunPlan;
+use super::plan::SearchRun;
 use crate::checkpoint::Stage;
 use crate::cost;
 use crate::monitor::Monitor;
@@ -35,7 +35,7 @@ struct Ranking {
     work: Work,
 }
 
-impl RunPlan<'_> {
+impl SearchRun<'_> {
     /// Executes the phase where there is a sample to rank. Shared scores are measured on the
     /// validation split of the search, scores of trained networks on the run's validation images.
     pub(super) fn rank(
@@ -77,7 +77,7 @@ impl RunPlan<'_> {
         monitor: &mut Monitor<'_>,
     ) -> Result<()> {
         let scorer = self.scorer(prepared, device)?;
-        let space = &self.manifest.space;
+        let space = &self.task.space;
         for (i, decisions) in (0..).zip(sample).skip(ranking.shared_is_finite.len()) {
             if monitor.is_due() {
                 monitor.checkpoint(STAGE, Stage::with("ranking", ranking)?)?;
@@ -104,17 +104,17 @@ impl RunPlan<'_> {
         device: &Device,
         monitor: &mut Monitor<'_>,
     ) -> Result<()> {
-        let space = &self.manifest.space;
-        let seed = Seed(self.seed).child("rank");
+        let space = &self.task.space;
+        let seed = Seed(self.plan.seed).child("rank");
         // With running statistics, like the derived network of the run.
         let (dataset, images) = (&prepared.dataset, (&[][..], &prepared.validation[..]));
-        let size = self.manifest.train.batch_size;
+        let size = self.plan.manifest.train.batch_size;
         let scorer = &Scorer::new(dataset, images, size, 0, device)?;
         let trial = Trial {
             dataset,
             images: &prepared.train,
             scorer,
-            config: &self.manifest.train,
+            config: &self.plan.manifest.train,
             label: "train",
             stage: "rank/training",
             device,
@@ -139,7 +139,7 @@ impl RunPlan<'_> {
     /// the same shared weights as `rs_ws` of the same seed, so only one of them is ranked.
     fn ranks(&self) -> bool {
         let method = self.method.name();
-        let mut names = self.manifest.methods.iter().map(Method::name);
+        let mut names = self.task.methods.iter().map(Method::name);
         let same_as_rs_ws =
             method == MethodName::Evolution && names.any(|name| name == MethodName::RsWs);
         method.shares_weights() && !same_as_rs_ws
@@ -151,11 +151,11 @@ impl RunPlan<'_> {
     /// # Errors
     /// When the space does not have that many.
     pub(super) fn networks_to_rank(&self) -> Result<Option<Vec<Decisions>>> {
-        let Some(config) = self.manifest.rank_correlation.filter(|_| self.ranks()) else {
+        let Some(config) = self.task.rank_correlation.filter(|_| self.ranks()) else {
             return Ok(None);
         };
-        let seed = Seed(self.seed).child("rank");
-        let (space, budget) = (&self.manifest.space, self.manifest.search.budget.as_ref());
+        let seed = Seed(self.plan.seed).child("rank");
+        let (space, budget) = (&self.task.space, self.task.config.budget.as_ref());
         let (mut sample, mut seen) = (Vec::new(), Vec::new());
         for i in 0.. {
             if sample.len() == config.architectures {
@@ -165,7 +165,7 @@ impl RunPlan<'_> {
                 i < config.architectures + MAX_REPEATS,
                 "{}: rank_correlation.architectures: found only {} distinct networks to rank, not {}; \
                  ask for fewer, or give a larger search.budget.tolerance",
-                self.manifest.path.display(),
+                self.plan.manifest.path.display(),
                 sample.len(),
                 config.architectures
             );
@@ -180,8 +180,8 @@ impl RunPlan<'_> {
     }
 
     fn scorer<'d>(&self, prepared: &'d Prepared, device: &Device) -> Result<Scorer<'d>> {
-        let search = &self.manifest.search;
-        let config = self.manifest.rank_correlation;
+        let search = &self.task.config;
+        let config = self.task.rank_correlation;
         let config = config.context("ranking needs [rank_correlation]")?;
         let (parts, size) = (split(&prepared.search, search), search.batch_size);
         Scorer::new(&prepared.dataset, parts, size, config.calibration_batches, device)

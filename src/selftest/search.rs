@@ -3,14 +3,14 @@
 use super::{Check, compare, on_cpu};
 use crate::bench::{self, Measured, Subject};
 use crate::data::{self, Dataset, Loader};
-use crate::manifest::{self, Manifest, Overrides};
+use crate::manifest::{self, Manifest, Overrides, SearchTask};
 use crate::monitor::{Checkpoints, Monitor};
 use crate::net::Network;
 use crate::progress::Quiet;
 use crate::record::{Metric, Recorder};
 use crate::rng::Seed;
 use crate::search::{self, SearchData};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::Device;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -95,16 +95,20 @@ impl Smoke {
         Ok(SmokeResult { device: losses, cpu: on_cpu(|| self.losses(&Device::Cpu))? })
     }
 
+    fn task(&self) -> Result<&SearchTask> {
+        self.manifest.search().context("the manifest has no search")
+    }
+
     fn losses(&self, device: &Device) -> Result<Vec<f64>> {
-        let Manifest { space, search, methods, .. } = &self.manifest;
+        let SearchTask { space, config, methods, .. } = self.task()?;
         let mut losses = Losses(Vec::new());
         let stop = AtomicBool::new(false);
         let checkpoints = &mut Checkpoints::none();
         let monitor =
             &mut Monitor { recorder: &mut losses, progress: &Quiet, stop: &stop, checkpoints };
-        let indices: Vec<usize> = (0..search.images.unwrap_or(BATCH)).collect();
+        let indices: Vec<usize> = (0..config.images.unwrap_or(BATCH)).collect();
         let images = SearchData { dataset: &self.dataset, indices: &indices, device };
-        search::search(space, images, &methods[0], search, Seed(1), monitor)?;
+        search::search(space, images, &methods[0], config, Seed(1), monitor)?;
         Ok(losses.0)
     }
 
@@ -114,7 +118,7 @@ impl Smoke {
     /// # Errors
     /// When the space has no network.
     pub fn evaluation(&self, device: &Device) -> Result<Check> {
-        let space = &self.manifest.space;
+        let space = &self.task()?.space;
         let arch = space.decide(&search::draw(space, None, &mut Seed(1).stream("selftest", 0))?);
         let name = format!("evaluation of a new network on {BATCH} images");
         Ok(compare((name, EVALUATION_TOLERANCE), device, |device| {
@@ -132,7 +136,8 @@ impl Smoke {
     /// # Errors
     /// When an operator fails.
     pub fn step(&self, device: &Device) -> Result<(Measured, Measured)> {
-        let subject = Subject::Supernet(&self.manifest.methods[0]);
+        let task = self.task()?;
+        let subject = Subject::Supernet(task, &task.methods[0]);
         let measure =
             |device| bench::measure(&self.manifest, &self.dataset, subject, (BATCH, 5), device);
         Ok((measure(device)?, on_cpu(|| measure(&Device::Cpu))?))

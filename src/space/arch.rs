@@ -1,6 +1,8 @@
 //! One network of a space: every choice is decided.
 
-use super::{Activation, BlockChoices, BlockType, ConvSpec, Expansion, SearchSpace, squeeze_width};
+use super::{
+    Activation, BlockChoices, BlockType, ConvSpec, Expansion, SearchSpace, conv_out, squeeze_width,
+};
 use crate::hex::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -144,6 +146,13 @@ impl ArchSpec {
     pub fn id(&self) -> String {
         let digest = Sha256::digest(self.to_json().as_bytes());
         hex(&digest[..6])
+    }
+
+    /// The side of the last block's map, in pixels.
+    #[must_use]
+    pub fn smallest_map_side(&self) -> usize {
+        let behind_stem = conv_out(self.resolution, self.stem.kernel, self.stem.stride);
+        self.blocks.iter().fold(behind_stem, |side, block| side.div_ceil(block.stride))
     }
 
     /// Canonical JSON: fields in the order of their declaration.

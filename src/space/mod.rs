@@ -7,6 +7,7 @@
 mod arch;
 mod arch_file;
 mod block_type;
+mod enumeration;
 mod narrow;
 mod options;
 mod plan;
@@ -119,14 +120,6 @@ impl SearchSpace {
         let smallest = self.resolutions.first().copied().unwrap_or_default();
         let behind_stem = conv_out(smallest, self.stem.kernel, self.stem.stride);
         self.blocks.iter().fold(behind_stem, |side, block| side.div_ceil(block.stride))
-    }
-
-    /// Whether a batch norm gets a single value per channel in a batch of `batch` images. The variance
-    /// is zero then, and nothing behind it is learned. Training leaves out an incomplete last batch,
-    /// so every batch has this size.
-    #[must_use]
-    pub fn has_single_value_norm(&self, batch: usize) -> bool {
-        batch == 1 && self.smallest_map_side() == 1
     }
 }
 

@@ -40,8 +40,19 @@ pub struct Settings {
     pub sha256: String,
 }
 
-/// Keys that name something or choose among the runs of an experiment.
-const LEFT_OUT: [&str; 5] = ["name", "description", "seeds", "space", "search.method"];
+/// Keys that name something, choose among the runs of an experiment, or are part of the network that is stored
+/// beside the manifest.
+const LEFT_OUT: [&str; 9] = [
+    "name",
+    "description",
+    "seeds",
+    "space",
+    "search.method",
+    "arch",
+    "resolution",
+    "classes",
+    "init",
+];
 
 /// Optional keys with their defaults. Written or left out, they are the same settings.
 pub const DEFAULTS: &[(&str, &str)] = &[

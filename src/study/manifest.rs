@@ -3,6 +3,7 @@
 use crate::document::{self, Diagnostics, Document, Entry, Key, Overrides, Section};
 use crate::manifest::dataset::{DATASETS, MAX_SIDE, check_side};
 use crate::manifest::keys::{MAX_BATCH, RECOMPUTES, at_most};
+use crate::manifest::NetworkInput;
 use crate::manifest::wire::{SEEDS, load_document, read_seeds, read_space};
 use crate::recipe::{DataConfig, ImageSource, MethodName, Recompute};
 use crate::space::{BlockChoices, BlockType, Growth, SearchSpace};
@@ -135,7 +136,7 @@ fn read_data(
         let problem = format!("{} has images of any size, on disk", value.given());
         return value.fail(problem, "give a data set that is held in memory");
     };
-    check_side(&value, scaled.as_ref().zip(side), &dataset, space)?;
+    check_side(&value, scaled.as_ref().zip(side), &dataset, &NetworkInput::of_space(space))?;
     if dataset.channels != space.image_channels || known.classes > space.classes {
         let problem = format!(
             "{} has {} and {} classes, the space \"{}\" takes {} and at most {}",

@@ -129,7 +129,8 @@ impl Prediction {
 /// Identifies the study, so that a process that reads the file later notices a change.
 #[must_use]
 pub fn fingerprint(study: &Study) -> String {
-    manifest_record(&study.name, (&study.text, &study.space_text), &study.space).sha256
+    let (space, texts) = (&study.space, (&study.text[..], &study.space_text[..]));
+    manifest_record(&study.name, texts, &space.name, &space.size().total).sha256
 }
 
 /// The database entry of one method's points, before they are measured.
@@ -142,7 +143,7 @@ pub fn record(
 ) -> NewRun {
     let (name, texts) = (&study.name, (&study.text[..], &study.space_text[..]));
     NewRun {
-        manifest: manifest_record(name, texts, &study.space),
+        manifest: manifest_record(name, texts, &study.space.name, &study.space.size().total),
         method: method.to_string(),
         dataset: data::describe(study.data.dataset()).name.to_owned(),
         seed: study.seed,

@@ -16,7 +16,7 @@ use super::progress::Display;
 use super::rules::acquire_rules;
 use super::signals::StopFlag;
 use super::threads::start_threads;
-use super::{check, signals, study};
+use super::{arch, check, signals, study};
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use preflight::Machine;
@@ -201,7 +201,8 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
         return study::run(&args.for_study()?, database, data);
     }
     let overrides = Overrides { sets: args.sets.clone(), seeds: args.seeds.clone() };
-    let manifests = manifest::load_points(&args.manifest, &overrides)?;
+    let runs = |run| arch::of_run(run, database);
+    let manifests = manifest::load_points(&args.manifest, &overrides, &runs)?;
     if args.jobs > 1 {
         return run_jobs(args, &manifests, database, data);
     }

@@ -47,7 +47,7 @@ pub fn check(manifest: &Manifest, machine: Machine<'_>) -> Result<String> {
     let fits = taken.saturating_mul(machine.processes) <= free;
     if !fits && !machine.force {
         let refusal = match free / taken {
-            0 => refusal(&need, &manifest.space.name, (free, of)),
+            0 => refusal(&need, &manifest.input().of, (free, of)),
             processes => format!(
                 "it needs {about}, but only {} of {of} are free; use --jobs {processes}, or --force to \
                  skip this check",
@@ -61,7 +61,7 @@ pub fn check(manifest: &Manifest, machine: Machine<'_>) -> Result<String> {
 }
 
 /// Why the runs do not start, and what needs less memory.
-fn refusal(need: &MemoryNeed<'_>, space: &str, (free, of): (u64, &str)) -> String {
+fn refusal(need: &MemoryNeed<'_>, of_space: &str, (free, of): (u64, &str)) -> String {
     let mut lines = vec![format!(
         "{} needs about {} of {of} at batch size {}, but only {} are free.",
         need.subject(),
@@ -77,7 +77,7 @@ fn refusal(need: &MemoryNeed<'_>, space: &str, (free, of): (u64, &str)) -> Strin
             format!("  {}: {}{note}", setting.options, text::bytes(need.taken(setting.bytes)))
         }));
         let parts = shrinkable(need.bottleneck());
-        lines.extend(parts.map(|parts| format!("  fewer {parts} in {space}")));
+        lines.extend(parts.map(|parts| format!("  fewer {parts} in {of_space}")));
     } else {
         lines.extend(settings.into_iter().min_by_key(|setting| setting.bytes).map(|least| {
             let taken = text::bytes(need.taken(least.bytes));
@@ -85,7 +85,7 @@ fn refusal(need: &MemoryNeed<'_>, space: &str, (free, of): (u64, &str)) -> Strin
         }));
         let parts = shrinkable(need.bottleneck());
         lines.extend(
-            parts.map(|parts| format!("A space with fewer {parts} than {space} needs less.")),
+            parts.map(|parts| format!("A space with fewer {parts} than {of_space} needs less.")),
         );
     }
     lines.push("--force skips this check.".to_owned());

@@ -13,7 +13,6 @@ use repro::checkpoint::{Checkpoint, Folder, Loaded};
 use repro::env::Environment;
 use repro::manifest::Manifest;
 use repro::monitor::{CheckpointWriter, Checkpoints, Monitor};
-use repro::recipe::MethodName;
 use repro::runner::{self, RunPlan};
 use repro::store::{AcquireRules, Acquired, AttemptKey, RunRow, Store, StoreError};
 use repro::text;
@@ -55,7 +54,7 @@ pub enum Which {
     /// All of the manifest that are not finished.
     Planned(AcquireRules),
     /// Only this run of a method, which was started before.
-    Begun(i64, MethodName),
+    Begun(i64, &'static str),
 }
 
 /// The runs of the manifests, and how those that were executed ended together.
@@ -82,7 +81,7 @@ impl Session<'_> {
         let mut estimate = Estimate::default();
         let mut plans: Vec<_> = manifests.iter().flat_map(runner::plans).collect();
         if let Which::Begun(_, method) = self.rules.which {
-            plans.retain(|plan| plan.method.name() == method);
+            plans.retain(|plan| plan.method() == method);
         }
         // Runs of other processes, with whether the user knows of them.
         let mut left: Vec<(usize, bool)> = (0..plans.len()).map(|i| (i, false)).collect();
@@ -93,7 +92,7 @@ impl Session<'_> {
                     runs.ending = Ending::Interrupted;
                     return Ok(runs.sorted());
                 }
-                let name = |i: usize| plans[i].method.name().as_str();
+                let name = |i: usize| plans[i].method();
                 let remaining = left[at..].iter().map(|(i, _)| name(*i));
                 let remaining = estimate.remaining(remaining);
                 let start = Instant::now();

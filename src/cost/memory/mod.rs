@@ -73,6 +73,12 @@ pub fn network_step(arch: &ArchSpec, side: usize, setting: StepSetting) -> Footp
     derived(arch, side, setting).peak
 }
 
+/// Bytes of the weights and running statistics of a decided network.
+#[must_use]
+pub fn network_weights(arch: &ArchSpec, side: usize, setting: StepSetting) -> u64 {
+    derived(arch, side, setting).between.weights
+}
+
 fn derived(arch: &ArchSpec, side: usize, setting: StepSetting) -> Simulated {
     let plan = NetworkPlan::derived(arch);
     simulated(setting, |simulation| simulation.derived(&plan, side))

@@ -1,0 +1,130 @@
+//! Networks with trained weights from files: what prediction, evaluation, export and further training start from.
+
+use crate::data::{CENTRE, Normalisation};
+use crate::net::{Network, StateFile, load_state_dict, read_state_file};
+use crate::nn::Params;
+use crate::recipe::ImageFolder;
+use crate::space::{ArchFile, NetworkPlan};
+use candle_core::Device;
+use serde::Deserialize;
+use std::fmt::Write;
+use std::path::Path;
+use thiserror::Error;
+
+/// Problems of a state dict that a message lists.
+const PROBLEMS: usize = 20;
+
+/// Why there is no trained network.
+#[derive(Debug, Error)]
+pub enum WeightsError {
+    /// The file cannot be read.
+    #[error("{0}")]
+    File(String),
+    /// It has the weights of another network; lists the entries that differ.
+    #[error("{0}")]
+    Misfit(String),
+    #[error(transparent)]
+    Operator(#[from] candle_core::Error),
+}
+
+/// A network with trained weights, on the CPU.
+pub struct TrainedNetwork {
+    pub file: ArchFile,
+    pub net: Network,
+    pub params: Params,
+    /// Of the images that a run trained it on; `None` for other weights.
+    pub images: Option<TrainingImages>,
+}
+
+/// What the weights of a run say about its images.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct TrainingImages {
+    /// The names of the classes.
+    pub classes: Vec<String>,
+    mean: Vec<f32>,
+    sd: Vec<f32>,
+}
+
+impl TrainedNetwork {
+    /// Reads a state dict into a network: `.safetensors` or PyTorch's `.pth`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or does not have the weights of the network.
+    pub fn load(file: ArchFile, weights: &Path) -> Result<Self, WeightsError> {
+        let state = read_state_file(weights).map_err(WeightsError::File)?;
+        let images = state.description.as_deref().map(serde_json::from_str).transpose();
+        let images = images.map_err(|error| {
+            let place = weights.display();
+            WeightsError::File(format!("{place}: the description of the weights: {error}"))
+        })?;
+        let mut params = Params::zeros(&Device::Cpu);
+        let net = Network::new(&mut params, &NetworkPlan::derived(&file.arch))?;
+        set_weights(&file, &mut params, &state, weights)?;
+        Ok(Self { file, net, params, images })
+    }
+
+    /// Takes images of another side, in pixels.
+    pub fn set_resolution(&mut self, side: usize) {
+        self.file.arch.resolution = side;
+        self.net.set_resolution(side);
+    }
+
+    /// Of the images that the network takes: that of its training, or the usual one of ImageNet.
+    #[must_use]
+    pub fn normalisation(&self) -> Normalisation {
+        match &self.images {
+            Some(TrainingImages { mean, sd, .. }) => {
+                Normalisation { mean: mean.clone(), sd: sd.clone() }
+            }
+            None => Normalisation {
+                mean: ImageFolder::MEAN.to_vec(),
+                sd: ImageFolder::SD.to_vec(),
+            },
+        }
+    }
+
+    /// The share of an image's shorter side that the network sees. Published networks see the centre; images of a
+    /// run are seen whole.
+    #[must_use]
+    pub fn seen_share(&self) -> f64 {
+        match (self.file.resize, &self.images) {
+            (Some(resize), _) => self.file.arch.resolution as f64 / resize as f64,
+            (None, Some(_)) => 1.0,
+            (None, None) => CENTRE,
+        }
+    }
+
+    /// The name of a class, or its number where no name is known.
+    #[must_use]
+    pub fn class_name(&self, class: usize) -> String {
+        let name = self.images.as_ref().and_then(|images| images.classes.get(class));
+        name.cloned().unwrap_or_else(|| class.to_string())
+    }
+}
+
+/// Sets the weights of a network to those of a file that has been read from `path`.
+///
+/// # Errors
+/// When they are those of another network.
+pub fn set_weights(
+    network: &ArchFile,
+    params: &mut Params,
+    state: &StateFile,
+    path: &Path,
+) -> Result<(), WeightsError> {
+    let problems = load_state_dict(&network.arch, params, &state.tensors)?;
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let mut text = format!(
+        "{} has not the weights of {}: {} entries differ",
+        path.display(),
+        network.name,
+        problems.len()
+    );
+    for problem in problems.iter().take(PROBLEMS) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n  {problem}");
+    }
+    Err(WeightsError::Misfit(text))
+}
