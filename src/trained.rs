@@ -76,10 +76,9 @@ impl TrainedNetwork {
             Some(TrainingImages { mean, sd, .. }) => {
                 Normalisation { mean: mean.clone(), sd: sd.clone() }
             }
-            None => Normalisation {
-                mean: ImageFolder::MEAN.to_vec(),
-                sd: ImageFolder::SD.to_vec(),
-            },
+            None => {
+                Normalisation { mean: ImageFolder::MEAN.to_vec(), sd: ImageFolder::SD.to_vec() }
+            }
         }
     }
 

@@ -180,9 +180,8 @@ fn target<'a>(
         method.map(|method| Subject::Supernet(task, method))
     });
     match what {
-        What::Supernet => method.context(
-            "there is no supernet to time: give --what network, or another search.method",
-        ),
+        What::Supernet => method
+            .context("there is no supernet to time: give --what network, or another search.method"),
         What::Network => Ok(Subject::Network(arch()?)),
         What::Eval => Ok(Subject::Eval(arch()?)),
     }

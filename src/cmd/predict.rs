@@ -147,12 +147,7 @@ fn check_finite(names: &[String], logits: &Tensor) -> Result<()> {
     Ok(())
 }
 
-fn print(
-    args: &Args,
-    names: &[String],
-    logits: &Tensor,
-    trained: &TrainedNetwork,
-) -> Result<()> {
+fn print(args: &Args, names: &[String], logits: &Tensor, trained: &TrainedNetwork) -> Result<()> {
     let mut out = stdout();
     let mut table = Table::new(["input", "class", ">probability %"]);
     for (name, row) in names.iter().zip(logits.to_vec2::<f32>()?) {

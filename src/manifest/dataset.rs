@@ -1,10 +1,10 @@
 //! The section `[data]`: which images, and whether they fit the networks.
 
+use super::NetworkInput;
 use super::folder::{read_folder, refuse_folder};
 use super::keys::MAX_IMAGES;
 use crate::document::{Entry, Section};
 use crate::recipe::{DataConfig, DatasetName, ImageSource};
-use super::NetworkInput;
 
 /// In pixels, the limit of spaces.
 pub(crate) const MAX_SIDE: u64 = 1024;
@@ -138,10 +138,7 @@ pub(crate) fn check_side(
             format!("give {takes}, which it takes, or another {}", input.noun),
         ),
         None => value.fail(
-            format!(
-                "{} has an image side of {own}, {of} takes {takes}",
-                value.given()
-            ),
+            format!("{} has an image side of {own}, {of} takes {takes}", value.given()),
             match input.noun {
                 "network" => {
                     format!("give side = {takes} to have the images scaled, or resolution = {own}")

@@ -1,8 +1,8 @@
 //! Keys that several sections share: batches, augmentation, and limits that depend on other keys.
 
+use super::NetworkInput;
 use crate::document::{Entry, Section};
 use crate::recipe::{Augment, DatasetName, Precision, Recompute};
-use super::NetworkInput;
 use std::ops::Bound::{Excluded, Included};
 use std::ops::RangeInclusive;
 

@@ -6,8 +6,8 @@
 
 pub(crate) mod dataset;
 mod folder;
-pub(crate) mod keys;
 mod input;
+pub(crate) mod keys;
 mod loss;
 mod network;
 mod optimizer;

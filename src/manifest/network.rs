@@ -13,8 +13,6 @@ use toml::de::DeValue;
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkTask {
     pub network: ArchFile,
-    /// How many networks the experiment trains, this one included: all of a space for a table.
-    pub of: usize,
     /// The text that is kept with the run and has the network: its file, or that of its space.
     pub text: String,
     /// Where training starts from; from new weights when `None`.
@@ -40,6 +38,7 @@ pub(super) struct NetworkSources<'a> {
 
 /// The key for the hash of the file that `init` names. It is stored with a run.
 pub(super) const INIT_SHA256: &str = "init_sha256";
+const HASH: &str = "the SHA-256 of the file of weights, in hex";
 const NETWORK: &str = "the name of a published network, a network file, or the number of a run";
 
 /// Reads `arch` and the keys that belong to it: `Some(None)` without it. `path` is the manifest's.
@@ -55,7 +54,8 @@ pub(super) fn read_network(
     });
     let resolution = s.optional("resolution", |value| value.whole(8..=4096));
     let classes = s.optional("classes", |value| value.whole(2..=65_536));
-    let init = s.optional("init", |value| read_init(s, value, path));
+    let init = s.optional("init", |value| read_init(value, path));
+    s.optional(INIT_SHA256, |value| value.text(HASH))?;
     let Some(mut network) = network? else {
         for key in ["resolution", "classes", "init", "init_sha256"] {
             let expected = "remove it, or name a network with arch";
@@ -63,11 +63,15 @@ pub(super) fn read_network(
         }
         return Some(None);
     };
+    let init = init?;
+    if let Some(init) = &init {
+        check_hash(s, init)?;
+    }
     let ArchSpec { resolution: side, classes: outputs, .. } = &mut network.arch;
     (*side, *outputs) = (resolution?.unwrap_or(*side), classes?.unwrap_or(*outputs));
     // These are of the network as it was published.
     (network.published, network.resize) = (None, None);
-    Some(Some(NetworkTask { text: network.to_toml(), network, of: 1, init: init? }))
+    Some(Some(NetworkTask { text: network.to_toml(), network, init }))
 }
 
 fn find_network(
@@ -97,24 +101,24 @@ fn find_network(
     value.fail_with_hint(problem, format!("give {NETWORK}"), hint)
 }
 
-/// Reads the file's hash. With the key `init_sha256`, it must be that one.
-fn read_init(s: &Section<'_>, value: &Entry<'_>, manifest: &Path) -> Option<InitialWeights> {
+fn read_init(value: &Entry<'_>, manifest: &Path) -> Option<InitialWeights> {
     let given = value.text("the path of a file of weights, relative to the manifest's folder")?;
     let path = manifest.parent().unwrap_or(Path::new("")).join(given);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
+    match fs::read(&path) {
+        Ok(bytes) => Some(InitialWeights { path, sha256: hex(&Sha256::digest(&bytes)) }),
         Err(error) => {
             let problem = format!("{} cannot be read: {error}", path.display());
-            return value.fail_with_hint(problem, "give a file of weights", nearest_file(&path));
-        }
-    };
-    let sha256 = hex(&Sha256::digest(&bytes));
-    if let Some(expected) = s.get(INIT_SHA256) {
-        let text = expected.text("the SHA-256 of the file of weights, in hex")?;
-        if text != sha256 {
-            let problem = format!("{} has the SHA-256 {sha256}", path.display());
-            return expected.fail(problem, "give the weights that the run began with");
+            value.fail_with_hint(problem, "give a file of weights", nearest_file(&path))
         }
     }
-    Some(InitialWeights { path, sha256 })
+}
+
+/// Checks that the file of weights has the hash that is given.
+fn check_hash(s: &Section<'_>, init: &InitialWeights) -> Option<()> {
+    let Some(expected) = s.get(INIT_SHA256) else { return Some(()) };
+    if expected.text(HASH)? == init.sha256 {
+        return Some(());
+    }
+    let problem = format!("{} has the SHA-256 {}", init.path.display(), init.sha256);
+    expected.fail(problem, "give the weights that the run began with")
 }

@@ -6,21 +6,23 @@
 //! ```
 
 use super::network::NetworkTask;
-use super::wire::load_document;
-use super::{Diagnostic, Diagnostics, Manifest, Overrides, Task, wire};
+use super::wire::{load_document, load_point};
+use super::{Diagnostic, Diagnostics, Manifest, Overrides, Task};
 use crate::document::{Entry, Section};
-use crate::space::{ArchFile, SearchSpace};
+use crate::space::{ArchFile, ArchSpec, SearchSpace, parse_space};
 use std::path::Path;
+use toml::Table;
 
 /// The name of the section.
 pub(super) const SECTION: &str = "table";
-/// The key that chooses the network of a run; set for each of them.
-pub(super) const NETWORK: &str = "network";
+/// The key that chooses one network.
+const NETWORK: &str = "network";
 
 /// More take too long to train.
-const MAX_NETWORKS: usize = 10_000;
+const MAX_NETWORKS: usize = 5_000;
 
-/// Reads a manifest with a table: one per network of its space, in the order of [`SearchSpace::networks`].
+/// Reads a manifest with a table: one per network of its space, in the order of [`SearchSpace::networks`], or only
+/// that of the network that it chooses.
 ///
 /// # Errors
 /// All problems of the manifest, or that the space is too large.
@@ -33,46 +35,55 @@ pub(super) fn load_networks(
         let problem = "has both [table] and [sweep]";
         return Err(Diagnostic::of_file(path, problem, "remove one of them").into());
     }
-    let of_network = |number: usize| {
+    let first = load_point(path, overrides)?;
+    let chooses = |text: &str| {
+        let table: Option<Table> = text.parse().ok();
+        table.is_some_and(|table| table[SECTION].get(NETWORK).is_some())
+    };
+    let text = match &first.task {
+        Task::Network(task) if !chooses(&first.text) => task.text.clone(),
+        _ => return Ok(vec![first]),
+    };
+    let space = parse_space(&text, path)?;
+    let networks = space.networks(MAX_NETWORKS).unwrap_or_default();
+    let manifests = networks.into_iter().enumerate().map(|(number, arch)| {
         let point = format!("{SECTION}.{NETWORK}={number}");
-        let sets = overrides.sets.iter().chain([&point]).cloned().collect();
-        let overrides = Overrides { sets, seeds: overrides.seeds.clone() };
-        Ok(Manifest { point: vec![point], ..wire::load_point(path, &overrides)? })
-    };
-    let first: Result<Manifest, Diagnostics> = of_network(0);
-    let first = first?;
-    let networks = match &first.task {
-        Task::Network(task) => task.of,
-        Task::Search(_) => 1,
-    };
-    [Ok(first)].into_iter().chain((1..networks).map(of_network)).collect()
+        let set = Overrides { sets: vec![point.clone()], seeds: Vec::new() };
+        let full_text = document.clone().with(&set)?.full_text()?;
+        let task = Task::Network(Box::new(task_of(&space, &text, number, arch)));
+        Ok(Manifest { text: full_text, task, point: vec![point], ..first.clone() })
+    });
+    manifests.collect()
 }
 
-/// Reads the section: the network of this run.
+/// Reads the section: the chosen network, or the first.
 pub(super) fn read_table(
     s: &Section<'_>,
     section: &Entry<'_>,
     space: Option<&(String, SearchSpace)>,
 ) -> Option<NetworkTask> {
-    let number = s.get(NETWORK);
-    let number = number.as_ref().map_or(Some(0), |value| value.whole(0..=MAX_NETWORKS as u64));
+    let number = s.optional(NETWORK, |value| value.whole(0..=MAX_NETWORKS as u64 - 1));
     let (text, space) = space?;
     let Some(networks) = space.networks(MAX_NETWORKS) else {
         let size = space.size().total;
         let problem = format!("the space \"{}\" has {} networks", space.name, size.grouped());
         return section.fail(problem, format!("give one of at most {MAX_NETWORKS}"));
     };
-    let (number, of) = (number?, networks.len());
+    let (number, of) = (number?.unwrap_or(0), networks.len());
     let Some(arch) = networks.into_iter().nth(number) else {
-        let problem = format!("there is no network {number} in \"{}\"", space.name);
+        let problem = format!("there is no network {number} in the space \"{}\"", space.name);
         return section.fail(problem, format!("give a number from 0 to {}", of - 1));
     };
+    Some(task_of(space, text, number, arch))
+}
+
+fn task_of(space: &SearchSpace, text: &str, number: usize, arch: ArchSpec) -> NetworkTask {
     let network = ArchFile {
         name: format!("{}_{number}", space.name),
-        description: format!("network {number} of the {of} of the space {}", space.name),
+        description: format!("network {number} of the space {}", space.name),
         arch,
         resize: None,
         published: None,
     };
-    Some(NetworkTask { network, of, text: text.clone(), init: None })
+    NetworkTask { network, text: text.to_owned(), init: None }
 }

@@ -1,10 +1,10 @@
 //! The section `[train]`: the recipe for the derived network.
 
+use super::NetworkInput;
 use super::keys::{MAX_EPOCHS, RECOMPUTES, optional_name, read_augment, read_batch};
 use super::optimizer::read_sgd;
 use crate::document::Section;
 use crate::recipe::{DatasetName, TrainConfig};
-use super::NetworkInput;
 
 const MAX_REPEATS: u64 = 1000;
 

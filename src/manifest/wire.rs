@@ -1,15 +1,13 @@
 //! Manifest files: TOML → [`Manifest`].
 
 use super::dataset::read_data;
-use super::network::{INIT_SHA256, InitialWeights, NetworkSources, RunNetworks, read_network};
 use super::keys::{PRECISIONS, optional_name, read_scale};
+use super::network::{INIT_SHA256, InitialWeights, NetworkSources, RunNetworks, read_network};
 use super::rank::read_rank;
 use super::search::{Search, read_search};
 use super::table::{self, read_table};
 use super::train::read_train;
-use super::{
-    Diagnostic, Diagnostics, Manifest, NetworkInput, Overrides, SearchTask, Task,
-};
+use super::{Diagnostic, Diagnostics, Manifest, NetworkInput, Overrides, SearchTask, Task};
 use crate::document::{self, Document, Entry, Key, Section, nearest_file};
 use crate::recipe::MethodName;
 use crate::space::{ArchFile, SearchSpace, parse_space};
@@ -79,10 +77,7 @@ fn no_runs(_: i64) -> Result<ArchFile, String> {
     Err("there is no database to look up a run in".to_owned())
 }
 
-fn manifest_of(
-    document: Document,
-    sources: &NetworkSources<'_>,
-) -> Result<Manifest, Diagnostics> {
+fn manifest_of(document: Document, sources: &NetworkSources<'_>) -> Result<Manifest, Diagnostics> {
     let path = document.path().to_owned();
     let manifest = document.read(|s| read(s, &path, sources))?;
     let document = match &manifest.task {
@@ -125,9 +120,8 @@ fn read(s: &Section<'_>, path: &Path, sources: &NetworkSources<'_>) -> Option<Ma
     // Where `arch` is wrong, it is still known that there is no space.
     let has_arch = s.get("arch").is_some();
     let space = if has_arch { None } else { read_named_space(s, path, sources.stored) };
-    let table = s.optional(table::SECTION, |value| {
-        value.section(|s| read_table(s, value, space.as_ref()))
-    });
+    let table =
+        s.optional(table::SECTION, |value| value.section(|s| read_table(s, value, space.as_ref())));
     let is_search = !has_arch && s.get(table::SECTION).is_none();
     if !is_search {
         forbid_search(s, has_arch);
@@ -191,7 +185,8 @@ fn read_named_space(
     path: &Path,
     stored: Option<&str>,
 ) -> Option<(String, SearchSpace)> {
-    let value = s.require("space", "the path of a space file, relative to the manifest's folder")?;
+    let value =
+        s.require("space", "the path of a space file, relative to the manifest's folder")?;
     match stored {
         Some(text) => s.adopt(parse_space(text, path)).map(|space| (text.to_owned(), space)),
         None => read_space(s, &value, path),

@@ -165,9 +165,9 @@ fn beside_step(manifest: &Manifest, step: Step, setting: StepSetting) -> u64 {
     let own = batch_bytes(images, setting.batch);
     let before = match step {
         Step::Search(_) => own,
-        Step::Training => manifest.search().map_or(own, |task| {
-            own.max(batch_bytes(images, task.config.batch_size))
-        }),
+        Step::Training => manifest
+            .search()
+            .map_or(own, |task| own.max(batch_bytes(images, task.config.batch_size))),
     };
     ahead * own + cost::upload_slots(before) - cost::upload_slots(own)
 }

@@ -1,7 +1,8 @@
 //! Whole runs, without a database.
 
 use super::images::Prepared;
-use super::plans;
+use super::plan::SearchRun;
+use super::{NetworkSource, plans};
 use crate::cost;
 use crate::data::Loader;
 use crate::manifest::{self, Manifest, Overrides};
@@ -96,7 +97,7 @@ fn all_methods_of_a_seed_share_the_splits() {
         let prepared = plan.prepare(Path::new("/nowhere")).unwrap();
         let Prepared { search, train, validation, .. } = prepared;
 
-        let (weights, held_out) = split(&search, &manifest.search);
+        let (weights, held_out) = split(&search, &manifest.search().unwrap().config);
         // 80 to 20, and every index once: no image is in two splits.
         assert_eq!((weights.len(), held_out.len()), (160, 40));
         assert_eq!((train.len(), validation.len()), (900, 100));
@@ -128,13 +129,20 @@ fn ranking_scores_and_trains_as_described() {
     let mut unused = Log::default();
     let (recorder, checkpoints) = (&mut unused, &mut Checkpoints::none());
     let mut monitor = Monitor { recorder, progress: &Quiet, stop: &stop, checkpoints };
-    let outcome = plan.search(&prepared, &Device::Cpu, &mut monitor).unwrap();
+    let NetworkSource::Search(task, method) = plan.source else { panic!("{plan:?}") };
+    let search = SearchRun { plan, task, method };
+    let outcome = search.search(&prepared, &Device::Cpu, &mut monitor).unwrap();
     let (weights, dataset) = (outcome.shared.unwrap(), &prepared.dataset);
-    let (config, split_at) = (&manifest.search, split(&prepared.search, &manifest.search));
-    let (size, calibrating) =
-        (config.batch_size, manifest.rank_correlation.unwrap().calibration_batches);
+    let (config, split_at) = (
+        &manifest.search().unwrap().config,
+        split(&prepared.search, &manifest.search().unwrap().config),
+    );
+    let (size, calibrating) = (
+        config.batch_size,
+        manifest.search().unwrap().rank_correlation.unwrap().calibration_batches,
+    );
     let calibrating = split_at.0[..calibrating * size].to_vec();
-    let networks = plan.networks_to_rank().unwrap().unwrap();
+    let networks = search.networks_to_rank().unwrap().unwrap();
     let (mut shared, mut alone) = (Vec::new(), Vec::new());
     for (i, decisions) in networks.iter().enumerate() {
         let mut cut = weights.extract(decisions).unwrap();
@@ -149,7 +157,7 @@ fn ranking_scores_and_trains_as_described() {
         };
         shared.push(of(&cut.net, &cut.params, split_at.1));
         let seed = Seed(plan.seed).child("rank").child(&format!("train/{i}"));
-        let arch = manifest.space.decide(decisions);
+        let arch = manifest.search().unwrap().space.decide(decisions);
         let (net, mut params) = Network::of_arch(&arch, seed, &Device::Cpu).unwrap();
         let (images, config) = (&prepared.train[..], &manifest.train);
         let training = TrainingRun {

@@ -168,7 +168,8 @@ impl RunPlan<'_> {
 
     /// Sets the weights to those that training starts from, if the manifest names some.
     fn set_initial_weights(&self, params: &mut Params) -> Result<()> {
-        let NetworkSource::Given(NetworkTask { network, init: Some(init), .. }) = self.source else {
+        let NetworkSource::Given(NetworkTask { network, init: Some(init), .. }) = self.source
+        else {
             return Ok(());
         };
         let InitialWeights { path, sha256 } = init;

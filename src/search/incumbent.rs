@@ -116,7 +116,8 @@ mod tests {
     /// The number of the best of networks with these accuracies; those of NaN diverged.
     fn best_of(top1s: &[f64]) -> (Result<usize>, Log) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
-        let space = manifest::load(&path, &Overrides::default()).unwrap().space;
+        let space = manifest::load(&path, &Overrides::default()).unwrap();
+        let space = space.search().unwrap().space.clone();
         let network = |i| draw(&space, None, &mut Seed(1).stream("draw", i as u64)).unwrap();
         let (mut log, stop) = (Log::default(), AtomicBool::new(false));
         let mut incumbent = Incumbent::continued(&space, IncumbentState::default());

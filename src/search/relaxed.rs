@@ -273,8 +273,8 @@ mod tests {
 
     /// The settings of a step of the masked supernet, and of α.
     fn settings(manifest: &Manifest) -> (StepConfig, GradientSearch) {
-        let method = &manifest.methods[0];
-        (manifest.search.step(method).unwrap(), method.gradient().unwrap())
+        let method = &manifest.search().unwrap().methods[0];
+        (manifest.search().unwrap().config.step(method).unwrap(), method.gradient().unwrap())
     }
 
     fn masked(space: &SearchSpace, config: &StepConfig) -> Relaxed<Supernet> {
@@ -316,11 +316,11 @@ mod tests {
     fn the_gradient_of_the_cost_follows_the_objective() {
         let manifest = load("smoke.toml");
         let (config, gradient) = settings(&manifest);
-        let (space, loss) = (manifest.space, gradient.alpha.loss);
+        let (space, loss) = (&manifest.search().unwrap().space, gradient.alpha.loss);
         let found = [Objective::Macs, Objective::Params].map(|objective| {
-            let found = cost_gradient(objective, loss, &config, &space);
+            let found = cost_gradient(objective, loss, &config, space);
             let cost = |p: &Probabilities<f64>| {
-                propagate(&space, p, &1.0).cost.of(objective) / loss.cost_unit
+                propagate(space, p, &1.0).cost.of(objective) / loss.cost_unit
             };
             assert!((found.cost - cost(&found.at)).abs() < 1e-9 * found.cost, "{objective:?}");
             for (i, slope) in found.by_widths.iter().enumerate() {
@@ -339,14 +339,14 @@ mod tests {
     fn straight_through_gates_run_the_drawn_network() {
         let manifest = load("smoke_resolutions.toml");
         let (config, _) = settings(&manifest);
-        let space = manifest.space;
-        let batch = batch(&space);
+        let space = &manifest.search().unwrap().space;
+        let batch = batch(space);
         let losses = [GateKind::StraightThrough, GateKind::Soft].map(|kind| {
             let supernet = SupernetKind::Masked(MaskPlace::AfterNorm);
             let kind = StepKind::Gated(supernet, GateRule::Gumbel(kind));
-            let mut search = masked(&space, &StepConfig { kind, ..config });
+            let mut search = masked(space, &StepConfig { kind, ..config });
             let (soft, _) = search.gates("gumbel/weights", 7, 2.0);
-            let shared = SharedWeights::of(&space, search.params().clone());
+            let shared = SharedWeights::of(space, search.params().clone());
             let mut cut = shared.extract(&decisions(&hardened(&soft))).unwrap();
             let mut pass = Pass::training(&mut cut.params);
             let logits = cut.net.forward(&mut pass, &batch.xs).unwrap();

@@ -68,8 +68,7 @@ mod tests {
 
     #[test]
     fn every_network_appears_once_and_in_order() {
-        let path =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/spaces/nats_size.toml");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/spaces/nats_size.toml");
         let space = load_space(&path).unwrap();
         assert!(space.networks(32_767).is_none());
         let networks = space.networks(32_768).unwrap();

@@ -1,9 +1,9 @@
 //! Manifests of memory studies: which supernets are measured as their space grows.
 
 use crate::document::{self, Diagnostics, Document, Entry, Key, Overrides, Section};
+use crate::manifest::NetworkInput;
 use crate::manifest::dataset::{DATASETS, MAX_SIDE, check_side};
 use crate::manifest::keys::{MAX_BATCH, RECOMPUTES, at_most};
-use crate::manifest::NetworkInput;
 use crate::manifest::wire::{SEEDS, load_document, read_seeds, read_space};
 use crate::recipe::{DataConfig, ImageSource, MethodName, Recompute};
 use crate::space::{BlockChoices, BlockType, Growth, SearchSpace};

@@ -61,7 +61,7 @@ impl Sandbox {
 fn all_methods_of_a_seed_come_before_the_next_seed() {
     let manifest = load("smoke_compare.toml", &["search.method=[\"rs_ws\", \"random\"]"]);
     let planned: Vec<(u64, &str)> =
-        plans(&manifest).map(|plan| (plan.seed, plan.method.name().as_str())).collect();
+        plans(&manifest).map(|plan| (plan.seed, plan.method())).collect();
     let expected = [(1, "rs_ws"), (1, "random"), (2, "rs_ws"), (2, "random")];
     assert_eq!(planned, expected);
 }
@@ -97,14 +97,14 @@ fn a_comparison_runs_from_the_manifest_to_its_report() {
     let sandbox = Sandbox::new();
     let runs = sandbox.run("smoke_compare.toml", &[]);
     let manifest = load("smoke_compare.toml", &[]);
-    assert_eq!(runs.len(), 2 * manifest.methods.len());
-    let band = manifest.search.budget.unwrap().band();
+    assert_eq!(runs.len(), 2 * manifest.search().unwrap().methods.len());
+    let band = manifest.search().unwrap().config.budget.unwrap().band();
     for run in &runs {
         assert_eq!(run["status"], "finished", "{run}");
         assert!(band.contains(&run["macs"].as_u64().unwrap()), "{run}");
     }
     let (out, page) = sandbox.report();
-    for method in manifest.methods.iter().map(|method| method.name().as_str()) {
+    for method in manifest.search().unwrap().methods.iter().map(|method| method.name().as_str()) {
         let rows = |title: &str, columns: usize| {
             let after = page.split(title).nth(1).unwrap_or_default();
             let row = after.lines().find(|line| line.starts_with(&format!("| {method} ")));
@@ -120,7 +120,7 @@ fn a_comparison_runs_from_the_manifest_to_its_report() {
     let picture = std::fs::read_to_string(out.join("smoke_compare-compute.svg")).unwrap();
     // One dot per run, one per method in the legend, and one where its search ended; a single draw
     // searches nothing.
-    let methods = manifest.methods.len();
+    let methods = manifest.search().unwrap().methods.len();
     assert_eq!(picture.matches("<circle").count(), runs.len() + methods + methods - 1);
     assert!(page.contains("(smoke_compare-compute.svg)"));
 }

@@ -71,7 +71,8 @@ const MODULES: &[(&str, &[&str])] = &[
             "monitor",
         ],
     ),
-    ("manifest", &["cost", "document", "recipe", "space"]),
+    ("trained", &["data", "net", "nn", "recipe", "space"]),
+    ("manifest", &["cost", "document", "hex", "recipe", "space", "zoo"]),
     ("store", &["artifacts", "checkpoint", "env", "hex", "record", "space", "text"]),
     ("compare", &["record", "store", "text"]),
     (
@@ -107,6 +108,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "tiling",
             "train",
             "monitor",
+            "trained",
         ],
     ),
     (
@@ -130,6 +132,7 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "cmd",
         &[
+            "trained",
             "zoo",
             "net",
             "nn",

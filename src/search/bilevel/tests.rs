@@ -79,21 +79,31 @@ fn calls(method: MethodName) -> (Vec<Call>, GradientSearch, SearchConfig) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke.toml");
     let sets = vec![format!("search.method={method}")];
     let manifest = manifest::load(&path, &Overrides { sets, seeds: Vec::new() }).unwrap();
-    let mut gradient = manifest.methods[0].gradient().unwrap();
+    let mut gradient = manifest.search().unwrap().methods[0].gradient().unwrap();
     gradient.alpha.warmup_epochs = 1;
-    let mut config = manifest.search;
+    let mut config = manifest.search().unwrap().config.clone();
     (config.weight_share, config.batch_size) = (2.0 / 3.0, 16);
     (config.epochs, config.augment) = (3, Augment::default());
     let mut dataset = data::load(&manifest.data, Path::new("/nowhere")).unwrap();
     number_images(&mut dataset);
-    let params = SharedWeights::new(&manifest.space, Seed(1), &Device::Cpu).unwrap();
-    let (alpha, params) = (ArchParams::new(&manifest.space), params.params().clone());
+    let params =
+        SharedWeights::new(&manifest.search().unwrap().space, Seed(1), &Device::Cpu).unwrap();
+    let (alpha, params) =
+        (ArchParams::new(&manifest.search().unwrap().space), params.params().clone());
     let mut fake = Fake { alpha, params, calls: Vec::new() };
     let (indices, stop) = ((0..96).collect::<Vec<_>>(), AtomicBool::new(false));
     let data = SearchData { dataset: &dataset, indices: &indices, device: &Device::Cpu };
     let (recorder, checkpoints) = (&mut NullRecorder(None), &mut Checkpoints::none());
     let mut monitor = Monitor { recorder, progress: &Quiet, stop: &stop, checkpoints };
-    learn(&mut fake, &manifest.space, data, (&gradient, &config), Seed(1), &mut monitor).unwrap();
+    learn(
+        &mut fake,
+        &manifest.search().unwrap().space,
+        data,
+        (&gradient, &config),
+        Seed(1),
+        &mut monitor,
+    )
+    .unwrap();
     (fake.calls, gradient, config)
 }
 

@@ -46,14 +46,17 @@ fn with_warmup(mut method: Method, epochs: usize) -> Method {
 fn short_search(method: MethodName) -> (SearchOutcome, Log) {
     let manifest = smoke(method);
     let dataset = data::load(&manifest.data, Path::new("/nowhere")).unwrap();
-    let config = SearchConfig { epochs: 2, batch_size: 16, ..manifest.search };
-    let method = with_warmup(manifest.methods[0], 1);
+    let config =
+        SearchConfig { epochs: 2, batch_size: 16, ..manifest.search().unwrap().config.clone() };
+    let method = with_warmup(manifest.search().unwrap().methods[0], 1);
     let (images, stop) = ((0..160).collect::<Vec<_>>(), AtomicBool::new(false));
     let mut log = Log::default();
     let checkpoints = &mut Checkpoints::none();
     let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop, checkpoints };
     let images = SearchData { dataset: &dataset, indices: &images, device: &Device::Cpu };
-    let outcome = search(&manifest.space, images, &method, &config, Seed(1), &mut monitor).unwrap();
+    let outcome =
+        search(&manifest.search().unwrap().space, images, &method, &config, Seed(1), &mut monitor)
+            .unwrap();
     (outcome, log)
 }
 
@@ -84,7 +87,9 @@ fn all_passes_of_the_explicit_supernet_count() {
     ] {
         let (outcome, _) = short_search(method);
         let images = 16 * (weights.0 + passes);
-        let macs = 16 * (weights.1 + macs) * cost::explicit_supernet(&smoke(method).space).macs;
+        let macs = 16
+            * (weights.1 + macs)
+            * cost::explicit_supernet(&smoke(method).search().unwrap().space).macs;
         assert_eq!(outcome.work, Work { images, macs, architectures: 0 }, "{method:?}");
         assert!(outcome.shared.is_none());
     }

@@ -68,10 +68,10 @@ fn smoke(method: MethodName) -> manifest::Manifest {
 /// A step of the weights, and how α learns by this loss.
 fn tiny_config(method: MethodName, form: LossForm) -> (StepConfig, AlphaConfig) {
     let manifest = smoke(method);
-    let method = &manifest.methods[0];
+    let method = &manifest.search().unwrap().methods[0];
     let mut alpha = method.gradient().unwrap().alpha;
     (alpha.loss.form, alpha.loss.cost_unit) = (form, UNIT);
-    (manifest.search.step(method).unwrap(), alpha)
+    (manifest.search().unwrap().config.step(method).unwrap(), alpha)
 }
 
 fn masked(space: &SearchSpace, config: &StepConfig, seed: u64) -> Relaxed<Supernet> {

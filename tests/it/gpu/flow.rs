@@ -27,8 +27,9 @@ fn loader(dataset: &Dataset) -> Loader<'_> {
 }
 
 fn supernet(manifest: &Manifest) -> Box<dyn Relaxation> {
-    let config = manifest.search.step(&manifest.methods[0]).unwrap();
-    relaxation(&manifest.space, &config, Seed(1), &Device::Cpu).unwrap()
+    let config =
+        manifest.search().unwrap().config.step(&manifest.search().unwrap().methods[0]).unwrap();
+    relaxation(&manifest.search().unwrap().space, &config, Seed(1), &Device::Cpu).unwrap()
 }
 
 fn weight_step(state: &mut dyn Relaxation, batch: &Batch) -> Step {
@@ -41,7 +42,7 @@ fn alpha_step(
     batch: &Batch,
     next: Option<NextBatch<'_>>,
 ) -> AlphaStep {
-    let gradient = manifest.methods[0].gradient().unwrap();
+    let gradient = manifest.search().unwrap().methods[0].gradient().unwrap();
     state.alpha_step(&gradient.alpha, batch, next, 0, 5.0).unwrap()
 }
 

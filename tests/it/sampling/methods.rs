@@ -3,7 +3,7 @@
 use super::*;
 use repro::cost;
 use repro::data;
-use repro::manifest::Manifest;
+use repro::manifest::{Manifest, SearchTask, Task};
 use repro::record::Metric;
 use repro::space::{BlockKind, BlockSpec, parse_space};
 
@@ -22,7 +22,7 @@ fn every_method_is_deterministic_and_meets_the_budget() {
     for (method, of_budget) in each.flat_map(|method| [(method, &macs[..]), (method, &params)]) {
         let method_set = format!("search.method={method}");
         let manifest = smoke(&[&[method_set.as_str()], of_budget].concat());
-        let budget = manifest.search.budget.unwrap();
+        let budget = manifest.search().unwrap().config.budget.unwrap();
         let [(a, log_a), (b, log_b), (other, log_other)] = [1, 1, 2].map(|s| run(&manifest, s));
         assert_eq!(a.decisions, b.decisions, "{method}");
         assert_eq!(results(&log_a), results(&log_b), "{method}");
@@ -32,7 +32,7 @@ fn every_method_is_deterministic_and_meets_the_budget() {
         for found in [&a, &other] {
             let cost = *cost::count(&found.arch).of(budget.objective);
             assert!(budget.band().contains(&cost), "{method}: {cost}");
-            assert_eq!(found.arch, manifest.space.decide(&found.decisions));
+            assert_eq!(found.arch, manifest.search().unwrap().space.decide(&found.decisions));
         }
         let recorded = log_a.contains_key(&Metric::SEARCH_BUDGET_CHANGED);
         assert_eq!(recorded, gradients.contains(method), "{method}");
@@ -106,8 +106,12 @@ fn every_method_searches_the_resolution() {
         let bound = ["search.budget.macs=2e5", "search.budget.tolerance=0.2", "search.epochs=2"];
         let manifest = smoke(&[&[method_set.as_str(), space_set], &bound[..]].concat());
         let (found, log) = run(&manifest, 1);
-        assert_eq!(found.arch, manifest.space.decide(&found.decisions), "{method}");
-        let macs = macs(&manifest.space, &found.decisions);
+        assert_eq!(
+            found.arch,
+            manifest.search().unwrap().space.decide(&found.decisions),
+            "{method}"
+        );
+        let macs = macs(&manifest.search().unwrap().space, &found.decisions);
         assert!((160_000..=200_000).contains(&macs), "{method}: {macs}");
         let learns = ["dmasking", "dnas", "darts", "darts2"].contains(&method);
         assert_eq!(found.resolutions.len(), if learns { 3 } else { 0 }, "{method}");
@@ -129,7 +133,9 @@ fn every_kind_of_search_handles_residual_blocks() {
         let short = ["search.epochs=1", "search.warmup_epochs=0", "search.batch_size=32"];
         let share = ["search.weight_share=0.65"];
         let manifest = smoke(&[&[method_set.as_str()], &short[..], &share].concat());
-        let manifest = Manifest { space: space.clone(), ..manifest };
+        let searched = manifest.search().unwrap().clone();
+        let searched = SearchTask { space: space.clone(), ..searched };
+        let manifest = Manifest { task: Task::Search(Box::new(searched)), ..manifest };
         let (found, log) = run_on_some(&dataset(), &manifest, 1, 100);
         let found = found.unwrap();
         assert_eq!(log[&Metric::SEARCH_STEP_LOSS].len(), 2, "{method}");

@@ -123,8 +123,10 @@ fn run_on_some(
     let images = SearchData { dataset, indices: &indices, device: &Device::Cpu };
     let checkpoints = &mut Checkpoints::none();
     let mut monitor = Monitor { recorder: &mut log, progress: &Quiet, stop: &stop, checkpoints };
-    let (method, config) = (&manifest.methods[0], &manifest.search);
-    let found = search(&manifest.space, images, method, config, Seed(seed), &mut monitor);
+    let (method, config) =
+        (&manifest.search().unwrap().methods[0], &manifest.search().unwrap().config);
+    let found =
+        search(&manifest.search().unwrap().space, images, method, config, Seed(seed), &mut monitor);
     (found, log.0)
 }
 

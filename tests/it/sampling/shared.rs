@@ -27,8 +27,9 @@ fn copies(params: &Params) -> Vec<(String, Tensor)> {
 #[test]
 fn a_path_step_changes_only_its_own_weights() {
     let manifest = smoke(&["search.method=rs_ws"]);
-    let space = &manifest.space;
-    let optimizer = (manifest.search.weights, manifest.search.recompute);
+    let space = &manifest.search().unwrap().space;
+    let optimizer =
+        (manifest.search().unwrap().config.weights, manifest.search().unwrap().config.recompute);
     let mut paths = Paths::new(space, optimizer, Seed(3), &Device::Cpu).unwrap();
     let path = |i| draw(space, None, &mut Seed(3).stream("draw", i)).unwrap();
     // Steps of other networks first, so that there are velocities that must not change.
@@ -65,8 +66,10 @@ fn a_path_step_changes_only_its_own_weights() {
     let mut fresh = Paths::new(space, optimizer, Seed(3), &Device::Cpu).unwrap();
     own = fresh.weights().extract(&chosen).unwrap();
     let images = batch(space, "images", 8);
-    let mut optimizer = SgdState::new(manifest.search.weights, &own.params).unwrap();
-    let (net, target, none) = (&own.net, (&images.labels, 0.0), manifest.search.recompute);
+    let mut optimizer =
+        SgdState::new(manifest.search().unwrap().config.weights, &own.params).unwrap();
+    let (net, target, none) =
+        (&own.net, (&images.labels, 0.0), manifest.search().unwrap().config.recompute);
     sgd_step(&mut own.params, &mut optimizer, 0.1, target, none, |pass| {
         net.forward(pass, &images.xs)
     })
@@ -104,19 +107,21 @@ fn calibration_averages_the_batch_statistics() {
 fn scores_use_calibrated_statistics() {
     let (manifest, dataset) = (smoke(&[]), dataset());
     let indices: Vec<usize> = (0..400).collect();
-    let (weights, held_out) = split(&indices, &manifest.search);
+    let (weights, held_out) = split(&indices, &manifest.search().unwrap().config);
     assert_eq!((weights.len(), held_out.len()), (320, 80));
     let scorer = Scorer::new(&dataset, (weights, held_out), 32, 2, &Device::Cpu).unwrap();
-    let shared = SharedWeights::new(&manifest.space, Seed(1), &Device::Cpu).unwrap();
-    let path = draw(&manifest.space, None, &mut Seed(1).stream("draw", 3)).unwrap();
+    let shared =
+        SharedWeights::new(&manifest.search().unwrap().space, Seed(1), &Device::Cpu).unwrap();
+    let path =
+        draw(&manifest.search().unwrap().space, None, &mut Seed(1).stream("draw", 3)).unwrap();
     let mut work = Work::default();
     let score = scorer.score(&shared, &path, &mut work, &AtomicBool::new(false)).unwrap();
-    let macs = macs(&manifest.space, &path);
+    let macs = macs(&manifest.search().unwrap().space, &path);
     let images = 2 * 32 + 80;
     assert_eq!(work, Work { images, macs: images * macs, architectures: 1 });
 
     // The same by hand.
-    let arch = manifest.space.decide(&path);
+    let arch = manifest.search().unwrap().space.decide(&path);
     let (net, mut params) = Network::of_arch(&arch, Seed(9), &Device::Cpu).unwrap();
     for (name, tensor) in shared.extract(&path).unwrap().params.named() {
         params.set(name, tensor).unwrap();

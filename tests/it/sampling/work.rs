@@ -22,7 +22,7 @@ fn scored(sets: &[&str]) -> (SearchOutcome, Metrics) {
     let best = &log[&Metric::SEARCH_CANDIDATE_TOP1];
     let top = best.iter().copied().fold(0.0, f64::max);
     assert_eq!(log[&Metric::SEARCH_BEST_TOP1].last(), Some(&top));
-    let own = macs(&manifest.space, &found.decisions) as f64;
+    let own = macs(&manifest.search().unwrap().space, &found.decisions) as f64;
     let is_best = |i: usize| best[i] == top && log[&Metric::SEARCH_CANDIDATE_MACS][i] == own;
     assert!((0..best.len()).any(is_best), "{sets:?}");
     (found, log)
@@ -71,9 +71,11 @@ fn paths_can_be_drawn_within_the_budget() {
     let within = ["search.method=rs_ws", "search.shared.paths=budget"];
     let manifest = smoke(&[&within[..], &bound].concat());
     let (_, log) = run(&manifest, 1);
-    let range = manifest.search.budget.as_ref();
-    let path = |step| draw(&manifest.space, range, &mut Seed(1).stream("paths/draw", step));
-    let costs = (0..40).map(|step| macs(&manifest.space, &path(step).unwrap()));
+    let range = manifest.search().unwrap().config.budget.as_ref();
+    let path = |step| {
+        draw(&manifest.search().unwrap().space, range, &mut Seed(1).stream("paths/draw", step))
+    };
+    let costs = (0..40).map(|step| macs(&manifest.search().unwrap().space, &path(step).unwrap()));
     assert!(costs.clone().all(|cost| (190_000..=200_000).contains(&cost)));
     let executed = costs.map(|cost| (96 * cost) as f64).sum::<f64>();
     assert_eq!(log[&Metric::SEARCH_EXECUTED_MACS][3], executed);

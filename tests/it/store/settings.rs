@@ -52,7 +52,9 @@ fn a_default_is_the_same_setting_as_no_key() {
         section.insert(name.to_owned(), value);
         let [with, without] = [&with, &without].map(|table| load(&folder, table));
         assert_ne!(with.text, without.text, "{key}");
-        let of = |manifest: &Manifest| Settings::of(&manifest.text, &manifest.space_text);
+        let of = |manifest: &Manifest| {
+            Settings::of(&manifest.text, &manifest.search().unwrap().space_text)
+        };
         assert_eq!(of(&with), of(&without), "{key}");
         assert_eq!(
             Manifest { text: String::new(), ..with },
@@ -122,8 +124,9 @@ fn a_written_default_of_a_space_or_study_changes_nothing() {
 fn the_stored_budget_is_the_validated_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/smoke_compare.toml");
     let manifest = manifest::load(&path, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
-    let budget = manifest.search.budget.unwrap();
-    let stored = Settings::of(&manifest.text, &manifest.space_text).budget.unwrap();
+    let budget = manifest.search().unwrap().config.budget.unwrap();
+    let stored =
+        Settings::of(&manifest.text, &manifest.search().unwrap().space_text).budget.unwrap();
     assert_eq!(stored.objective, budget.objective.name());
     assert_eq!(
         (stored.bound, stored.tolerance, stored.above),
