@@ -11,6 +11,7 @@ pub mod cost;
 pub mod data;
 pub mod document;
 pub mod env;
+pub mod evaluation;
 #[cfg(test)]
 #[path = "../tests/fuzz.rs"]
 mod fuzz;

@@ -27,7 +27,7 @@ pub enum WeightsError {
     Operator(#[from] candle_core::Error),
 }
 
-/// A network with trained weights, on the CPU.
+/// A network with trained weights.
 pub struct TrainedNetwork {
     pub file: ArchFile,
     pub net: Network,
@@ -43,21 +43,28 @@ pub struct TrainingImages {
     pub classes: Vec<String>,
     mean: Vec<f32>,
     sd: Vec<f32>,
+    /// The share of an image's shorter side that the network sees.
+    #[serde(default = "whole")]
+    seen_share: f64,
+}
+
+fn whole() -> f64 {
+    1.0
 }
 
 impl TrainedNetwork {
-    /// Reads a state dict into a network: `.safetensors` or PyTorch's `.pth`.
+    /// Reads a state dict into a network on `device`: `.safetensors` or PyTorch's `.pth`.
     ///
     /// # Errors
     /// When the file cannot be read, or does not have the weights of the network.
-    pub fn load(file: ArchFile, weights: &Path) -> Result<Self, WeightsError> {
+    pub fn load(file: ArchFile, weights: &Path, device: &Device) -> Result<Self, WeightsError> {
         let state = read_state_file(weights).map_err(WeightsError::File)?;
         let images = state.description.as_deref().map(serde_json::from_str).transpose();
         let images = images.map_err(|error| {
             let place = weights.display();
             WeightsError::File(format!("{place}: the description of the weights: {error}"))
         })?;
-        let mut params = Params::zeros(&Device::Cpu);
+        let mut params = Params::zeros(device);
         let net = Network::new(&mut params, &NetworkPlan::derived(&file.arch))?;
         set_weights(&file, &mut params, &state, weights)?;
         Ok(Self { file, net, params, images })
@@ -82,13 +89,13 @@ impl TrainedNetwork {
         }
     }
 
-    /// The share of an image's shorter side that the network sees. Published networks see the centre; images of a
-    /// run are seen whole.
+    /// The share of an image's shorter side that the network sees: that of its definition, that of its training, or
+    /// the usual one of ImageNet.
     #[must_use]
     pub fn seen_share(&self) -> f64 {
         match (self.file.resize, &self.images) {
             (Some(resize), _) => self.file.arch.resolution as f64 / resize as f64,
-            (None, Some(_)) => 1.0,
+            (None, Some(images)) => images.seen_share,
             (None, None) => CENTRE,
         }
     }

@@ -4,6 +4,7 @@ use super::database;
 use super::ending::Usage;
 use super::output::{message, stdout};
 use anyhow::{Context, Result, bail, ensure};
+use candle_core::Device;
 use repro::cost::{self, Cost};
 use repro::document;
 use repro::report;
@@ -119,6 +120,7 @@ pub fn load_trained(
     network: &str,
     weights: Option<&Path>,
     database: &Path,
+    device: &Device,
 ) -> Result<TrainedNetwork> {
     let file = load(network, database)?;
     let weights = match (weights, run_number(network)) {
@@ -128,7 +130,7 @@ pub fn load_trained(
             "--weights is needed: {network} comes without weights; give a state dict"
         ))),
     };
-    TrainedNetwork::load(file, &weights).map_err(|error| match error {
+    TrainedNetwork::load(file, &weights, device).map_err(|error| match error {
         WeightsError::Misfit(problem) => Usage(problem).into(),
         other => other.into(),
     })

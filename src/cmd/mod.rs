@@ -13,6 +13,7 @@ mod device;
 mod diff;
 mod doctor;
 mod ending;
+mod eval;
 mod list;
 mod output;
 mod panics;
@@ -114,6 +115,7 @@ enum Command {
     Arch(arch::Args),
     #[command(args = unused(["data"]))]
     Predict(predict::Args),
+    Eval(eval::Args),
     #[command(args = unused(["db"]))]
     Data(data::Args),
     Bench(bench::Args),
@@ -177,6 +179,7 @@ fn execute(cli: &Cli) -> Result<Ending> {
         Command::Space(args) => space::run(args)?,
         Command::Arch(args) => arch::run(args, &database)?,
         Command::Predict(args) => predict::run(args, &database)?,
+        Command::Eval(args) => return eval::run(args, &database),
         Command::Data(args) => data::run(args, &data.root()?)?,
         Command::Bench(args) => bench::run(args, &database, &data)?,
         Command::Doctor(args) => doctor::run(args)?,

@@ -73,7 +73,8 @@ pub fn run(args: &Args, database: &Path) -> Result<()> {
     if args.output.as_ref().is_some_and(|output| args.input.contains(output)) {
         bail!(Usage("--output would overwrite an input".to_owned()));
     }
-    let mut trained = arch::load_trained(&args.arch, args.weights.as_deref(), database)?;
+    let mut trained =
+        arch::load_trained(&args.arch, args.weights.as_deref(), database, &Device::Cpu)?;
     let (names, images) = read_inputs(args, &mut trained)?;
     let logits = logits(&trained.net.freeze(&trained.params)?, &images)?;
     check_finite(&names, &logits)?;

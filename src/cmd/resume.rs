@@ -6,6 +6,7 @@ use super::output::{message, say};
 use super::run::{ExecutionArgs, Executor, Which};
 use anyhow::{Context, Result, bail};
 use repro::env::Environment;
+use repro::evaluation;
 use repro::manifest::{self, Manifest, Overrides};
 use repro::runner;
 use repro::store::{ExperimentKind, RunRow, RunStatus, Store};
@@ -42,8 +43,10 @@ pub struct Args {
 /// When there is no such run, or it cannot be continued.
 pub fn run(args: &Args, store: &Store, database: &Path, data: &DataFolder) -> Result<Ending> {
     let runs = if args.all {
-        let is_left =
-            |run: &RunRow| matches!(run.status, RunStatus::Failed | RunStatus::Interrupted);
+        let is_left = |run: &RunRow| {
+            matches!(run.status, RunStatus::Failed | RunStatus::Interrupted)
+                && run.method != evaluation::METHOD
+        };
         store.runs()?.rows.into_iter().filter(is_left).collect()
     } else {
         let ids: BTreeSet<i64> = args.runs.iter().copied().collect();
@@ -87,10 +90,17 @@ pub fn run(args: &Args, store: &Store, database: &Path, data: &DataFolder) -> Re
 }
 
 /// The manifest of this run with its seed, and the run's method.
-fn stored_manifest(run: &RunRow) -> Result<(Manifest, &'static str)> {
+///
+/// # Errors
+/// When the run is a memory study or an evaluation.
+pub fn stored_manifest(run: &RunRow) -> Result<(Manifest, &'static str)> {
     if run.settings.kind == ExperimentKind::MemoryStudy {
         let problem = "is a memory study; `repro run MANIFEST` continues it";
         bail!(Usage(format!("run {} {problem}", run.id)));
+    }
+    if run.method == evaluation::METHOD {
+        let problem = format!("run {} is an evaluation; `repro eval` starts another", run.id);
+        bail!(Usage(problem));
     }
     let name = PathBuf::from(format!("the manifest of run {}", run.id));
     let overrides = Overrides { seeds: vec![run.seed], ..Overrides::default() };

@@ -4,7 +4,7 @@
 //! number of threads nor on earlier batches, so a later batch can be made without those before it.
 
 use super::source::Source;
-use super::{Dataset, Split};
+use super::{DataError, Dataset, Split};
 use crate::ops::gpu;
 use crate::ops::loss::Labels;
 use crate::recipe::{Augment, scaled};
@@ -34,6 +34,14 @@ pub fn prefetched<I: Send, T>(
     if !gpu::in_use(device).unwrap_or(false) {
         return user(&mut items);
     }
+    ahead(items, user)
+}
+
+/// Calls `user` with items that a thread makes, one ahead of the item in use.
+pub fn ahead<I: Send, T>(
+    mut items: impl Iterator<Item = I> + Send,
+    user: impl FnOnce(&mut dyn Iterator<Item = I>) -> T,
+) -> T {
     thread::scope(|scope| {
         // Without a buffer: at most one item is ahead.
         let (sender, receiver) = mpsc::sync_channel(0);
@@ -43,6 +51,13 @@ pub fn prefetched<I: Send, T>(
         });
         user(&mut receiver.into_iter())
     })
+}
+
+/// The images of a batch that can be read.
+pub struct ReadableBatch {
+    pub batch: Batch,
+    /// What is wrong with the others.
+    pub damaged: Vec<DataError>,
 }
 
 /// Serves the same images in every epoch, in batches.
@@ -126,6 +141,16 @@ impl<'a> Loader<'a> {
         Self { share, ..self }
     }
 
+    /// Shows the central square whose side is this share of the shorter side, where images are not augmented and come
+    /// from files.
+    #[must_use]
+    pub fn centred(mut self, share: f64) -> Self {
+        if let Source::Files(source) = &mut self.source {
+            source.centre = share;
+        }
+        self
+    }
+
     /// Puts the tensors on this device instead of the CPU.
     #[must_use]
     pub fn on(self, device: &Device) -> Self {
@@ -167,6 +192,34 @@ impl<'a> Loader<'a> {
         // An epoch has fewer than 2^32 images.
         let step = (epoch << 32) | position as u64;
         Some((*augment, seed.stream(augment_label, step)))
+    }
+
+    /// All batches without augmentation; images that cannot be read are left out of theirs.
+    pub fn readable(&self) -> impl Iterator<Item = candle_core::Result<ReadableBatch>> {
+        self.indices.chunks(self.batch_size).map(|indices| self.readable_batch(indices))
+    }
+
+    fn readable_batch(&self, indices: &[usize]) -> candle_core::Result<ReadableBatch> {
+        let (height, width, channels) = self.shape;
+        let len = height * width * channels;
+        let mut values = vec![0f32; indices.len() * len];
+        let images = values.par_chunks_exact_mut(len).zip(indices);
+        let read: Vec<Result<(), DataError>> =
+            images.map(|(output, &index)| self.source.write(index, None, output)).collect();
+        let (mut labels, mut damaged) = (Vec::new(), Vec::new());
+        for (i, (result, &index)) in read.into_iter().zip(indices).enumerate() {
+            match result {
+                Ok(()) => {
+                    values.copy_within(i * len..(i + 1) * len, labels.len() * len);
+                    labels.push(self.labels[index]);
+                }
+                Err(error) => damaged.push(error),
+            }
+        }
+        values.truncate(labels.len() * len);
+        let shape = (labels.len(), height, width, channels);
+        let xs = gpu::upload(values, shape, &self.device)?;
+        Ok(ReadableBatch { batch: Batch { xs, labels: labels.into() }, damaged })
     }
 
     fn batch(&self, epoch: u64, first: usize, indices: &[usize]) -> candle_core::Result<Batch> {

@@ -16,14 +16,14 @@ mod root;
 mod scale;
 mod source;
 
-pub use batch::{Batch, Epoch, Loader, prefetched};
+pub use batch::{Batch, Epoch, Loader, ReadableBatch, ahead, prefetched};
 pub use catalog::{
     ALL, Description, FolderCheck, Presence, check_folder, decoding_bytes, describe, fetch, label,
     load, presence,
 };
 pub use error::DataError;
 pub use fetch::{FetchMonitor, Origin};
-pub use folder::{CENTRE, Files, read_image};
+pub use folder::{CENTRE, Files, open_evaluation, read_image};
 pub use root::data_root;
 
 use crate::hex::hex;
@@ -109,6 +109,15 @@ impl Dataset {
     #[must_use]
     pub fn image_len(&self) -> usize {
         self.height * self.width * self.channels
+    }
+
+    /// The share of an image's shorter side that a network sees when it is evaluated.
+    #[must_use]
+    pub fn seen_share(&self) -> f64 {
+        match self.test.images {
+            Images::Memory(_) => 1.0,
+            Images::Files(_) => CENTRE,
+        }
     }
 
     /// The same images, scaled to `side` x `side` pixels when their batch is made.

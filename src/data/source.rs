@@ -1,8 +1,8 @@
 //! The images of a loader: from memory or from files to the normalised values that a network sees.
 
 use super::augment::{self, Change, Shape};
-use super::folder::View;
 use super::folder::picture::Picture;
+use super::folder::{CENTRE, View};
 use super::scale::{self, Axis};
 use super::{DataError, Dataset, Files, Images, Normalisation, Split};
 use crate::recipe::Augment;
@@ -10,7 +10,18 @@ use crate::rng::Stream;
 
 pub(super) enum Source<'a> {
     Memory(Memory<'a>),
-    Files { files: &'a Files, labels: &'a [u32], normalisation: &'a Normalisation, side: usize },
+    Files(FileSource<'a>),
+}
+
+/// Images in files, of any size.
+pub(super) struct FileSource<'a> {
+    files: &'a Files,
+    labels: &'a [u32],
+    normalisation: &'a Normalisation,
+    /// Side and channels, as a network sees them.
+    shape: (usize, usize),
+    /// The share of the shorter side that is seen without augmentation.
+    pub centre: f64,
 }
 
 /// Images in memory, all of one size.
@@ -29,7 +40,13 @@ impl<'a> Source<'a> {
         let pixels = match &split.images {
             Images::Memory(pixels) => pixels,
             Images::Files(files) => {
-                return Self::Files { files, labels: &split.labels, normalisation, side: *width };
+                return Self::Files(FileSource {
+                    files,
+                    labels: &split.labels,
+                    normalisation,
+                    shape: (*width, *channels),
+                    centre: CENTRE,
+                });
             }
         };
         let stored = Shape { height: pixels.height, width: pixels.width, channels: *channels };
@@ -56,14 +73,14 @@ impl<'a> Source<'a> {
                 let change = random.map(|(augment, mut stream)| Change::draw(augment, &mut stream));
                 memory.write(index, change.unwrap_or_default(), output);
             }
-            Self::Files { files, labels, normalisation, side } => {
-                let picture = Picture::read(&files.path(index, labels[index]))?;
+            Self::Files(source) => {
+                let picture = Picture::read(&source.files.path(index, source.labels[index]))?;
                 let size = (picture.height, picture.width);
                 let view = match random {
                     Some((augment, mut stream)) => View::draw(augment, size, &mut stream),
-                    None => View::centre(size),
+                    None => View::square(size, source.centre),
                 };
-                picture.write(view, *side, normalisation, output);
+                picture.write_channels(view, source.shape, source.normalisation, output);
             }
         }
         Ok(())

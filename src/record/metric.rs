@@ -169,8 +169,12 @@ registry! {
     SEARCH_TAU: "search.tau", Number, Epoch, "Temperature of the gates.";
     SEARCH_TOP1: "search.top1", Share, Epoch, "Accuracy of the supernet on the weight split.";
 
+    TEST_DAMAGED: "test.damaged", Number, Run,
+        "Test images that could not be read and were left out.";
     TEST_LOSS: "test.loss", Nats, TrainingRun, "Loss on the test images.";
     TEST_TOP1: "test.top1", Share, TrainingRun, "Accuracy on the test images.";
+    TEST_TOP5: "test.top5", Share, Run,
+        "Share of the test images whose class is among the five with the largest logits.";
 
     TRAIN_DIVERGED: "train.diverged", Nats, Run,
         "Loss at the end of a training run that diverged: far above that of a random guess.";

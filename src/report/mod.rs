@@ -26,6 +26,7 @@ mod warnings;
 
 pub use architecture::table as architecture_table;
 pub use export::{Format, export_tables};
+pub use stats::wilson_interval;
 
 use crate::document::nearest;
 use crate::record::Metric;

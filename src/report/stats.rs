@@ -51,6 +51,17 @@ impl PairedDifferences {
     }
 }
 
+/// The 95 % interval of a share: Wilson's score interval (1927), which stays within 0..=1.
+#[must_use]
+pub fn wilson_interval(hits: u64, of: u64) -> (f64, f64) {
+    // The 97.5 % quantile of the standard normal distribution.
+    const Z: f64 = 1.959_963_984_540_054;
+    let (n, p) = (of.max(1) as f64, hits as f64 / of.max(1) as f64);
+    let (shrink, centre) = (1.0 + Z * Z / n, p + Z * Z / (2.0 * n));
+    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    (((centre - half) / shrink).max(0.0), ((centre + half) / shrink).min(1.0))
+}
+
 /// A straight line through points, by least squares.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinearFit {
@@ -160,6 +171,20 @@ mod tests {
 
     fn close(a: f64, b: f64, tolerance: f64) {
         assert!((a - b).abs() < tolerance, "{a} is not {b}");
+    }
+
+    #[test]
+    fn shares_have_wilson_intervals() {
+        // The ends are the shares p whose standard error leaves the measured share 1.96 errors away.
+        for (hits, of) in [(7675, 10_000), (3, 40), (0, 10), (10, 10)] {
+            let (n, share) = (of as f64, hits as f64 / of as f64);
+            let (low, high) = wilson_interval(hits, of);
+            assert!((0.0..=share).contains(&low) && (share..=1.0).contains(&high), "{low} {high}");
+            for p in [low, high] {
+                let squared = (share - p).powi(2) - 1.959_964_f64.powi(2) * p * (1.0 - p) / n;
+                assert!(squared.abs() < 1e-8, "{hits}/{of}: {p}");
+            }
+        }
     }
 
     #[test]

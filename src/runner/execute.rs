@@ -31,6 +31,8 @@ pub struct RunOutcome {
     pub classes: Vec<String>,
     /// Of the images that the network was trained on.
     pub normalisation: Normalisation,
+    /// The share of an image's shorter side that the network sees.
+    pub seen_share: f64,
 }
 
 /// The name of the finished search in checkpoints.
@@ -71,7 +73,8 @@ impl RunPlan<'_> {
         }
         let Dataset { classes, normalisation, .. } = &prepared.dataset;
         let (classes, normalisation) = (classes.clone(), normalisation.clone());
-        Ok(RunOutcome { result, arch, weights, classes, normalisation })
+        let seen_share = prepared.dataset.seen_share();
+        Ok(RunOutcome { result, arch, weights, classes, normalisation, seen_share })
     }
 
     fn load_data(&self, data_root: &Path, monitor: &mut Monitor<'_>) -> Result<Prepared> {

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 
 /// Writes the weights of a run under the names of the published networks (see [`state_dict`]). The metadata
-/// have the architecture, the names of the classes and the normalisation of the images as JSON, so that the
+/// have the architecture, the names of the classes, the normalisation of the images and the share of an image that is seen as JSON, so that the
 /// file is of use without the database.
 ///
 /// # Errors
@@ -30,6 +30,7 @@ pub fn save_weights(
         "classes": outcome.classes,
         "mean": normalisation.mean,
         "sd": normalisation.sd,
+        "seen_share": outcome.seen_share,
         "run": run.id,
     });
     let metadata = [("format", "pt".to_owned()), ("repro", description.to_string())];

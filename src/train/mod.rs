@@ -228,6 +228,12 @@ impl Mean {
         self.images
     }
 
+    /// Images whose largest logit is that of their class.
+    #[must_use]
+    pub fn correct(&self) -> usize {
+        self.correct
+    }
+
     #[must_use]
     pub fn score(&self) -> Score {
         let images = self.images.max(1) as f64;

@@ -37,7 +37,7 @@ const SIZED: usize = 10_000;
 const END: u64 = 4 << 10;
 
 /// The images of one part by their names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
     /// One of each class.
     folders: Vec<PathBuf>,
@@ -107,17 +107,8 @@ pub fn read_image(
 ) -> Result<Vec<f32>, DataError> {
     let picture = Picture::read(path)?;
     let view = View::square((picture.height, picture.width), share);
-    let of_channel = |values: &[f32]| match values {
-        [only] => vec![*only; 3],
-        all => all.to_vec(),
-    };
-    let (mean, sd) = (of_channel(&normalisation.mean), of_channel(&normalisation.sd));
-    let mut pixels = vec![0.0; side * side * 3];
-    picture.write(view, side, &Normalisation { mean, sd }, &mut pixels);
-    if channels == 1 {
-        let pixels = pixels.as_chunks::<3>().0.iter();
-        return Ok(pixels.map(|rgb| rgb.iter().sum::<f32>() / 3.0).collect());
-    }
+    let mut pixels = vec![0.0; side * side * channels];
+    picture.write_channels(view, (side, channels), normalisation, &mut pixels);
     Ok(pixels)
 }
 
@@ -152,6 +143,60 @@ pub(super) fn open(folder: &ImageFolder, root: &Path) -> Result<Dataset, DataErr
         normalisation: Normalisation { mean: mean.to_vec(), sd: sd.to_vec() },
         train,
         test,
+    })
+}
+
+/// Lists images to evaluate a network on: `FOLDER/CLASS/*`, or `FOLDER/val/CLASS/*`. `names` are the classes of the
+/// network, in their order; where they are not known, the folders in the order of their names are.
+///
+/// # Errors
+/// When the folder has another layout, or other classes.
+pub fn open_evaluation(
+    folder: &Path,
+    (names, classes): (Option<&[String]>, usize),
+    (side, channels): (usize, usize),
+    normalisation: Normalisation,
+) -> Result<Dataset, DataError> {
+    let val = folder.join("val");
+    let part = if val.is_dir() { val } else { folder.to_owned() };
+    let found = class_names(&part)?;
+    let names = match names {
+        Some(names) => {
+            let unknown: Vec<String> =
+                found.iter().filter(|name| !names.contains(name)).cloned().collect();
+            if !unknown.is_empty() {
+                let reason = format!("the network has no class {}", first_names(&unknown));
+                return Err(wrong(&part, reason));
+            }
+            names.to_vec()
+        }
+        None if found.len() == classes => found.clone(),
+        None => {
+            let reason = format!("has {} class folders, the network {classes}", found.len());
+            return Err(wrong(&part, reason));
+        }
+    };
+    let Split { images, labels } = list(&part, &found)?;
+    let position = |label: u32| names.iter().position(|name| *name == found[label as usize]);
+    let labels = labels.iter().filter_map(|label| Some(position(*label)? as u32)).collect();
+    let images = match images {
+        // The folders of the network's classes; those of classes without images are never read.
+        Images::Files(files) => {
+            let folders = names.iter().map(|name| part.join(name)).collect();
+            Images::Files(Files { folders, ..files })
+        }
+        memory @ Images::Memory(_) => memory,
+    };
+    let none = Split { images: Images::Files(Files::default()), labels: Vec::new() };
+    Ok(Dataset {
+        name: DatasetName::ImageFolder,
+        classes: names,
+        height: side,
+        width: side,
+        channels,
+        normalisation,
+        train: none,
+        test: Split { images, labels },
     })
 }
 

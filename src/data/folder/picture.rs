@@ -77,6 +77,26 @@ impl Picture {
         Ok(self)
     }
 
+    /// [`Self::write`] for a network that takes so many channels: red, green and blue, or their mean.
+    pub(in crate::data) fn write_channels(
+        &self,
+        view: View,
+        (side, channels): (usize, usize),
+        normalisation: &Normalisation,
+        output: &mut [f32],
+    ) {
+        if channels == CHANNELS {
+            return self.write(view, side, normalisation, output);
+        }
+        let repeated = |values: &[f32]| values.iter().cycle().take(CHANNELS).copied().collect();
+        let (mean, sd) = (repeated(&normalisation.mean), repeated(&normalisation.sd));
+        let mut pixels = vec![0.0; side * side * CHANNELS];
+        self.write(view, side, &Normalisation { mean, sd }, &mut pixels);
+        for (output, rgb) in output.iter_mut().zip(pixels.as_chunks::<CHANNELS>().0) {
+            *output = rgb.iter().sum::<f32>() / CHANNELS as f32;
+        }
+    }
+
     /// Writes the view, normalised and scaled to `side` x `side` pixels, into `output`, which
     /// must be zero.
     pub(in crate::data) fn write(
