@@ -84,6 +84,12 @@ impl Environment {
     }
 }
 
+/// The program's version with its git revision, as in `0.1.0 (0123456789ab)`.
+#[must_use]
+pub fn program_version() -> &'static str {
+    env!("REPRO_VERSION")
+}
+
 /// A value that `build.rs` has set, unless it is empty.
 fn built_in(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())

@@ -12,6 +12,7 @@ pub mod data;
 pub mod document;
 pub mod env;
 pub mod evaluation;
+pub mod export;
 #[cfg(test)]
 #[path = "../tests/fuzz.rs"]
 mod fuzz;

@@ -14,6 +14,7 @@ mod diff;
 mod doctor;
 mod ending;
 mod eval;
+mod export;
 mod list;
 mod output;
 mod panics;
@@ -116,6 +117,8 @@ enum Command {
     #[command(args = unused(["data"]))]
     Predict(predict::Args),
     Eval(eval::Args),
+    #[command(args = unused(["data"]))]
+    Export(export::Args),
     #[command(args = unused(["db"]))]
     Data(data::Args),
     Bench(bench::Args),
@@ -180,6 +183,7 @@ fn execute(cli: &Cli) -> Result<Ending> {
         Command::Arch(args) => arch::run(args, &database)?,
         Command::Predict(args) => predict::run(args, &database)?,
         Command::Eval(args) => return eval::run(args, &database),
+        Command::Export(args) => export::run(args, &database)?,
         Command::Data(args) => data::run(args, &data.root()?)?,
         Command::Bench(args) => bench::run(args, &database, &data)?,
         Command::Doctor(args) => doctor::run(args)?,

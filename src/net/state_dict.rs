@@ -1,24 +1,14 @@
 //! The weights of a derived network under the names and in the layout of the published networks' state
-//! dicts (facebookresearch/mobile-vision), in both directions.
-//!
-//! | here | there |
-//! |---|---|
-//! | `stem` | `backbone.stages.xif0_0`, with a `conv.bias` of zeros |
-//! | `blocks.S.B.mbconv` `.expand` `.depthwise` `.project` | `backbone.stages.xifS_(B-1)` `.pw` `.dw` `.pwl` |
-//! | `.se.squeeze`, `.se.excite` | `.se.se.0.conv`, `.se.se.1` |
-//! | `blocks.S.B.skip` | the stage's `conv` |
-//! | `blocks.S.B.residual` `.first` `.second` | the stage's `conv1` `conv2`, names of our own |
-//! | `head` | the stage behind the last one, as `pw` where a 1x1 convolution follows the pooling |
-//! | `head.se` | its `pw_se` |
-//! | `classifier` | `head.conv` |
+//! dicts (facebookresearch/mobile-vision), in both directions. [`super::layer_names`] has the names.
 //!
 //! Filters `[k², c_in, c_out]`, `[c_in, c_out]` and `[k², c]` become `[c_out, c_in, k, k]`, `[c_out, c_in, 1, 1]`
 //! and `[c, 1, k, k]`. Where channels are shuffled there, the hidden channels keep their places here; see
 //! [`crate::ops::groups`].
 
+use super::layer_names::{LayerName, LayerNames, unshuffled};
 use crate::nn::Params;
 use crate::ops::gpu;
-use crate::space::{ArchSpec, BlockKind};
+use crate::space::ArchSpec;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use std::collections::BTreeMap;
 
@@ -109,12 +99,11 @@ struct Entry<'a> {
 /// All tensors of the network's state dict.
 fn entries<'a>(arch: &ArchSpec, params: &'a Params) -> Result<Vec<Entry<'a>>> {
     let named: Vec<(&str, &Tensor)> = params.named().collect();
-    let last_stage = named.iter().filter_map(|(name, _)| stage_of(name)).max().unwrap_or(0);
-    let pools_first = named.iter().any(|(name, _)| name.starts_with("head.after_pool."));
+    let names = LayerNames::of(arch);
     let mut entries = Vec::with_capacity(named.len() + 2);
     for (name, tensor) in named {
         let (layer, last) = name.rsplit_once('.').unwrap_or(("", name));
-        let Some(layer) = layer_name(layer, last_stage + 1, pools_first, arch) else {
+        let Some(layer) = names.get(layer) else {
             bail!("{name:?} is no weight of a derived network")
         };
         let (part, kind) = match last {
@@ -154,80 +143,6 @@ fn entries<'a>(arch: &ArchSpec, params: &'a Params) -> Result<Vec<Entry<'a>>> {
         }
     }
     Ok(entries)
-}
-
-/// The number in `blocks.S.B.…`.
-fn stage_of(name: &str) -> Option<usize> {
-    name.strip_prefix("blocks.")?.split('.').next()?.parse().ok()
-}
-
-/// What a layer is called there.
-struct LayerName {
-    conv: String,
-    norm: String,
-    is_depthwise: bool,
-    /// Whether the convolution there has a bias, which batch norm makes useless.
-    has_zero_bias: bool,
-    /// Groups of the shuffled channels that the layer reads, and of those that it makes; 1: not shuffled.
-    shuffled: (usize, usize),
-}
-
-impl LayerName {
-    /// The place here of output `o` of `outputs` there.
-    fn output(&self, o: usize, outputs: usize) -> usize {
-        unshuffled(o, outputs, self.shuffled.1)
-    }
-}
-
-/// The place before the shuffle of channel `place` of `channels`.
-fn unshuffled(place: usize, channels: usize, groups: usize) -> usize {
-    place % groups * (channels / groups) + place / groups
-}
-
-fn layer_name(layer: &str, head: usize, pools_first: bool, arch: &ArchSpec) -> Option<LayerName> {
-    let stage = |stage: usize, block: usize| format!("backbone.stages.xif{stage}_{block}");
-    let named = |base: String| LayerName {
-        conv: format!("{base}.conv"),
-        norm: format!("{base}.bn"),
-        is_depthwise: false,
-        has_zero_bias: false,
-        shuffled: (1, 1),
-    };
-    let se = |base: &str, part: &str| LayerName {
-        conv: format!("{base}.se.{part}"),
-        ..named(base.to_owned())
-    };
-    match layer {
-        "stem" => return Some(LayerName { has_zero_bias: true, ..named(stage(0, 0)) }),
-        "head" if pools_first => return Some(named(format!("{}.pw", stage(head, 0)))),
-        "head" => return Some(LayerName { has_zero_bias: true, ..named(stage(head, 0)) }),
-        "head.se.squeeze" => return Some(se(&format!("{}.pw_se", stage(head, 0)), "0.conv")),
-        "head.se.excite" => return Some(se(&format!("{}.pw_se", stage(head, 0)), "1")),
-        "head.after_pool" => return Some(named(format!("{}.pwl", stage(head, 0)))),
-        "classifier" => return Some(named("head".to_owned())),
-        _ => {}
-    }
-    let mut parts = layer.strip_prefix("blocks.")?.splitn(3, '.');
-    let (s, b): (usize, usize) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    let base = stage(s, b.checked_sub(1)?);
-    let label = format!("{s}.{b}");
-    let groups = arch.blocks.iter().find(|block| block.label == label).map_or(1, |block| {
-        if let BlockKind::MbConv { groups, .. } = block.kind { groups } else { 1 }
-    });
-    let se = |part: &str, shuffled| LayerName { shuffled, ..se(&format!("{base}.se"), part) };
-    Some(match parts.next()? {
-        "mbconv.expand" => named(format!("{base}.pw")),
-        "mbconv.depthwise" => {
-            LayerName { is_depthwise: true, shuffled: (1, groups), ..named(format!("{base}.dw")) }
-        }
-        "mbconv.project" => named(format!("{base}.pwl")),
-        "mbconv.se.squeeze" => se("0.conv", (groups, 1)),
-        "mbconv.se.excite" => se("1", (1, groups)),
-        "skip" => named(format!("{base}.conv")),
-        "residual.first" => named(format!("{base}.conv1")),
-        "residual.second" => named(format!("{base}.conv2")),
-        _ => return None,
-    })
 }
 
 /// The shape of a filter there, and for each of its values the place here.

@@ -2,16 +2,13 @@
 
 use super::RunOutcome;
 use crate::artifacts::StoredRun;
-use crate::checkpoint::{CheckpointError, tensors};
+use crate::checkpoint::CheckpointError;
+use crate::export::{Images, safetensors};
 use crate::net::state_dict;
-use candle_core::Tensor;
-use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
 
-/// Writes the weights of a run under the names of the published networks (see [`state_dict`]). The metadata
-/// have the architecture, the names of the classes, the normalisation of the images and the share of an image that is seen as JSON, so that the
-/// file is of use without the database.
+/// Writes the weights of a run, one file per repeat.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -25,20 +22,16 @@ pub fn save_weights(
             .map_err(|error| CheckpointError::Io { path: folder.to_owned(), error })?;
     }
     let normalisation = &outcome.normalisation;
-    let description = json!({
-        "architecture": outcome.arch,
-        "classes": outcome.classes,
-        "mean": normalisation.mean,
-        "sd": normalisation.sd,
-        "seen_share": outcome.seen_share,
-        "run": run.id,
-    });
-    let metadata = [("format", "pt".to_owned()), ("repro", description.to_string())];
+    let images = Images {
+        classes: outcome.classes.clone(),
+        mean: normalisation.mean.clone(),
+        sd: normalisation.sd.clone(),
+        side: None,
+        run: Some(run.id),
+    };
     for (file, params) in files.iter().zip(&outcome.weights) {
-        let entries = state_dict(&outcome.arch, params)?;
-        let entries: Vec<(String, &Tensor)> =
-            entries.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
-        tensors::write(file, &metadata, &entries, |_| Ok(()))?;
+        let state = state_dict(&outcome.arch, params)?;
+        safetensors::write(file, &outcome.arch, &state, Some(&images))?;
     }
     Ok(files)
 }

@@ -10,6 +10,7 @@ mod costs;
 mod darts;
 mod data;
 mod explicit;
+mod export;
 mod extents;
 mod folder;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,180 @@
+//! `repro export`: networks for other programs.
+
+use super::arch;
+use super::ending::Usage;
+use super::output::stdout;
+use super::weights;
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use repro::export::{Images, Model, onnx, pytorch, safetensors};
+use repro::space::ArchFile;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Write a network for other programs: ONNX, PyTorch, safetensors.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  repro export 12 --format onnx --fold
+  repro export 12 --format pytorch --output found.py
+  repro export --arch FBNetV2_F1 --weights fbnetv2_f1.pth --format onnx
+  repro export 12 --format toml > found.toml
+
+A network is the name of a published one (`repro arch --all` lists them), a network file, or the
+number of a run. Of a run, its own weights, classes and normalisation are used.
+
+  onnx         a graph of standard operators (opset 17): `input` [batch, channels, height, width],
+               normalised; `logits` [batch, classes]. Its metadata have the name, the classes, the
+               normalisation and the run. With --fold, batch norm is folded into the convolutions,
+               which is faster; without, the weights are those of the state dict.
+  pytorch      a Python file that builds the network, and a safetensors file beside it. The file
+               needs torch and safetensors only: `from found import load`.
+  safetensors  the state dict, with the names of the published networks
+               (facebookresearch/mobile-vision)
+  toml, json   the architecture, without weights, as `repro arch` and manifests read it; printed
+               unless --output is given
+
+Where the images of a run are larger than its network's resolution, the exported network subsamples
+them as in training. Equal networks give equal files. A file of the same name is replaced.
+
+Exit codes: 0 success, 1 a file cannot be read or written, 2 the command line is invalid, or the
+weights are those of another network.")]
+pub struct Args {
+    /// A name, a file, or the number of a run.
+    #[arg(value_name = "NETWORK", required_unless_present = "arch")]
+    network: Option<String>,
+    /// The same as NETWORK.
+    #[arg(long, value_name = "NETWORK", conflicts_with = "network")]
+    arch: Option<String>,
+    /// The trained weights, as safetensors or .pth; needed unless the network is a run.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// What to write.
+    #[arg(long, value_enum)]
+    format: Format,
+    /// The file to write [default: the network's name with the ending of the format].
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Fold batch norm into the convolutions (onnx).
+    #[arg(long)]
+    fold: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Onnx,
+    Pytorch,
+    Safetensors,
+    Toml,
+    Json,
+}
+
+impl Format {
+    fn ending(self) -> &'static str {
+        match self {
+            Self::Onnx => "onnx",
+            Self::Pytorch => "py",
+            Self::Safetensors => "safetensors",
+            Self::Toml => "toml",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// # Errors
+/// When there is no such network, its weights do not fit, or a file cannot be written.
+pub fn run(args: &Args, database: &Path) -> Result<()> {
+    if args.fold && args.format != Format::Onnx {
+        bail!(Usage("--fold is for --format onnx".to_owned()));
+    }
+    // The parser requires one of both.
+    let name = args.network.as_ref().or(args.arch.as_ref()).map_or("", String::as_str);
+    let network = arch::load(name, database)?;
+    match args.format {
+        Format::Toml => return write_text(args, &network.to_toml()),
+        Format::Json => return write_text(args, &format!("{}\n", network.arch.to_json())),
+        Format::Onnx | Format::Pytorch | Format::Safetensors => {}
+    }
+    let state = weights::read(name, args.weights.as_deref(), database)?;
+    let (_, params) = state.network(&network)?;
+    let images = state.images.unwrap_or_else(|| published_images(&network));
+    let model = Model::new(&network, &params, images)?;
+    for file in write(args, &model)? {
+        writeln!(stdout(), "{}", file.display())?;
+    }
+    Ok(())
+}
+
+/// The usual normalisation of ImageNet, for networks without a run.
+fn published_images(network: &ArchFile) -> Images {
+    let usual = weights::imagenet();
+    if network.arch.image_channels != usual.mean.len() {
+        return Images::default();
+    }
+    Images { mean: usual.mean, sd: usual.sd, ..Images::default() }
+}
+
+/// The architecture, to a file or to standard output.
+fn write_text(args: &Args, text: &str) -> Result<()> {
+    if args.weights.is_some() {
+        bail!(Usage(
+            "--weights is for formats with weights: onnx, pytorch, safetensors".to_owned()
+        ));
+    }
+    match &args.output {
+        Some(file) => {
+            write_file(file, text.as_bytes())?;
+            writeln!(stdout(), "{}", file.display())?;
+        }
+        None => write!(stdout(), "{text}")?,
+    }
+    Ok(())
+}
+
+/// Writes the network with its weights and returns the files.
+fn write(args: &Args, model: &Model<'_>) -> Result<Vec<PathBuf>> {
+    let default = || PathBuf::from(format!("{}.{}", model.network.name, args.format.ending()));
+    let file = args.output.clone().unwrap_or_else(default);
+    let tensors = file.with_extension("safetensors");
+    let files = match args.format {
+        Format::Pytorch if file == tensors => {
+            bail!(Usage("--output is the Python file; it ends in .py".to_owned()))
+        }
+        Format::Pytorch => vec![file, tensors],
+        _ => vec![file],
+    };
+    refuse_inputs(args, &files)?;
+    let write_tensors = |file: &Path| {
+        let images = Some(&model.images).filter(|images| images.run.is_some());
+        safetensors::write(file, &model.network.arch, &model.state, images)
+    };
+    match (args.format, &files[..]) {
+        (Format::Onnx, [file]) => write_file(file, &onnx::model(model, args.fold)?)?,
+        (Format::Pytorch, [file, tensors]) => {
+            write_tensors(tensors)?;
+            write_file(file, pytorch::source(model)?.as_bytes())?;
+        }
+        (_, files) => files.iter().try_for_each(|file| write_tensors(file))?,
+    }
+    Ok(files)
+}
+
+/// Refuses to overwrite what was read.
+fn refuse_inputs(args: &Args, files: &[PathBuf]) -> Result<()> {
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    let network = args.network.as_ref().or(args.arch.as_ref()).map(PathBuf::from);
+    for input in args.weights.iter().chain(&network) {
+        if files.iter().any(|file| same(file, input)) {
+            bail!(Usage(format!(
+                "it would overwrite {}; name another file with --output",
+                input.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn write_file(file: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(file, bytes).with_context(|| format!("{} cannot be written", file.display()))
+}
