@@ -6,7 +6,7 @@ use crate::nn::Params;
 use crate::recipe::ImageFolder;
 use crate::space::{ArchFile, NetworkPlan};
 use candle_core::Device;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::path::Path;
 use thiserror::Error;
@@ -37,15 +37,24 @@ pub struct TrainedNetwork {
 }
 
 /// What the weights of a run say about its images.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingImages {
     /// The names of the classes.
     pub classes: Vec<String>,
-    mean: Vec<f32>,
-    sd: Vec<f32>,
+    /// As in [`Normalisation`].
+    pub mean: Vec<f32>,
+    /// As in [`Normalisation`].
+    pub sd: Vec<f32>,
     /// The share of an image's shorter side that the network sees.
     #[serde(default = "whole")]
-    seen_share: f64,
+    pub seen_share: f64,
+    /// Their side in pixels, which may be larger than the network's resolution. Earlier versions did not
+    /// write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<usize>,
+    /// The number of the run. Files of other programs have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<i64>,
 }
 
 fn whole() -> f64 {
@@ -74,6 +83,14 @@ impl TrainedNetwork {
     pub fn set_resolution(&mut self, side: usize) {
         self.file.arch.resolution = side;
         self.net.set_resolution(side);
+    }
+
+    /// The side in pixels of the images that the network takes. It subsamples them to its own resolution
+    /// itself.
+    #[must_use]
+    pub fn side(&self) -> usize {
+        let side = self.images.as_ref().and_then(|images| images.side);
+        side.unwrap_or(self.file.arch.resolution)
     }
 
     /// Of the images that the network takes: that of its training, or the usual one of ImageNet.

@@ -3,11 +3,10 @@
 use super::arch;
 use super::ending::Usage;
 use super::output::stdout;
-use super::weights;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use repro::export::{Images, Model, onnx, pytorch, safetensors};
-use repro::space::ArchFile;
+use repro::export::{Model, onnx, pytorch, safetensors};
+use repro::trained::TrainedNetwork;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -90,29 +89,19 @@ pub fn run(args: &Args, database: &Path) -> Result<()> {
     }
     // The parser requires one of both.
     let name = args.network.as_ref().or(args.arch.as_ref()).map_or("", String::as_str);
-    let network = arch::load(name, database)?;
     match args.format {
-        Format::Toml => return write_text(args, &network.to_toml()),
-        Format::Json => return write_text(args, &format!("{}\n", network.arch.to_json())),
+        Format::Toml => return write_text(args, &arch::load(name, database)?.to_toml()),
+        Format::Json => {
+            let json = arch::load(name, database)?.arch.to_json();
+            return write_text(args, &format!("{json}\n"));
+        }
         Format::Onnx | Format::Pytorch | Format::Safetensors => {}
     }
-    let state = weights::read(name, args.weights.as_deref(), database)?;
-    let (_, params) = state.network(&network)?;
-    let images = state.images.unwrap_or_else(|| published_images(&network));
-    let model = Model::new(&network, &params, images)?;
-    for file in write(args, &model)? {
+    let trained = arch::load_trained(name, args.weights.as_deref(), database)?;
+    for file in write(args, &trained)? {
         writeln!(stdout(), "{}", file.display())?;
     }
     Ok(())
-}
-
-/// The usual normalisation of ImageNet, for networks without a run.
-fn published_images(network: &ArchFile) -> Images {
-    let usual = weights::imagenet();
-    if network.arch.image_channels != usual.mean.len() {
-        return Images::default();
-    }
-    Images { mean: usual.mean, sd: usual.sd, ..Images::default() }
 }
 
 /// The architecture, to a file or to standard output.
@@ -133,8 +122,9 @@ fn write_text(args: &Args, text: &str) -> Result<()> {
 }
 
 /// Writes the network with its weights and returns the files.
-fn write(args: &Args, model: &Model<'_>) -> Result<Vec<PathBuf>> {
-    let default = || PathBuf::from(format!("{}.{}", model.network.name, args.format.ending()));
+fn write(args: &Args, trained: &TrainedNetwork) -> Result<Vec<PathBuf>> {
+    let model = &Model::new(trained)?;
+    let default = || PathBuf::from(format!("{}.{}", trained.file.name, args.format.ending()));
     let file = args.output.clone().unwrap_or_else(default);
     let tensors = file.with_extension("safetensors");
     let files = match args.format {
@@ -146,8 +136,7 @@ fn write(args: &Args, model: &Model<'_>) -> Result<Vec<PathBuf>> {
     };
     refuse_inputs(args, &files)?;
     let write_tensors = |file: &Path| {
-        let images = Some(&model.images).filter(|images| images.run.is_some());
-        safetensors::write(file, &model.network.arch, &model.state, images)
+        safetensors::write(file, &trained.file.arch, &model.state, trained.images.as_ref())
     };
     match (args.format, &files[..]) {
         (Format::Onnx, [file]) => write_file(file, &onnx::model(model, args.fold)?)?,

@@ -116,7 +116,7 @@ fn read_inputs(args: &Args, trained: &mut TrainedNetwork) -> Result<(Vec<String>
     if args.input.iter().any(is_tensor) {
         bail!(Usage("--input takes images, or one safetensors file".to_owned()));
     }
-    let (side, channels) = (trained.file.arch.resolution, trained.file.arch.image_channels);
+    let (side, channels) = (trained.side(), trained.file.arch.image_channels);
     let (share, normalisation) = (trained.seen_share(), trained.normalisation());
     let mut values = Vec::new();
     for path in &args.input {

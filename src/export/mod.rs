@@ -4,54 +4,49 @@ pub mod onnx;
 pub mod pytorch;
 pub mod safetensors;
 
+use crate::data::Normalisation;
 use crate::net::state_dict;
-use crate::nn::Params;
 use crate::space::{ArchFile, ArchSpec};
+use crate::trained::{TrainedNetwork, TrainingImages};
 use candle_core::{Result, Tensor};
-use serde::{Deserialize, Serialize};
 
-/// A network with its weights.
+/// A trained network, to be exported.
 pub struct Model<'a> {
-    pub network: &'a ArchFile,
+    trained: &'a TrainedNetwork,
     /// Names and values as in [`state_dict`].
     pub state: Vec<(String, Tensor)>,
-    pub images: Images,
-}
-
-/// What is known about the images that a network was trained on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Images {
-    /// Names of the classes; empty where they are not known.
-    pub classes: Vec<String>,
-    /// The network sees (pixel / 255 - mean) / sd, per channel. Both are empty where they are not known.
-    pub mean: Vec<f32>,
-    pub sd: Vec<f32>,
-    /// Their side in pixels; `None`: that of the network's resolution.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub side: Option<usize>,
-    /// The run that trained the network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run: Option<i64>,
 }
 
 impl<'a> Model<'a> {
-    /// The network with the current weights.
+    /// The network with its current weights.
     ///
     /// # Errors
-    /// When the weights are not those of the network, or cannot be read from the device.
-    pub fn new(network: &'a ArchFile, params: &Params, images: Images) -> Result<Self> {
-        let state = state_dict(&network.arch, params)?;
-        Ok(Self { network, state, images })
+    /// When memory runs out.
+    pub fn new(trained: &'a TrainedNetwork) -> Result<Self> {
+        Ok(Self { trained, state: state_dict(&trained.file.arch, &trained.params)? })
+    }
+
+    fn network(&self) -> &ArchFile {
+        &self.trained.file
     }
 
     fn arch(&self) -> &ArchSpec {
-        &self.network.arch
+        &self.trained.file.arch
     }
 
-    /// The side of the input images in pixels. Where it is larger than the network's resolution, the
-    /// network subsamples them itself.
-    #[must_use]
-    pub fn side(&self) -> usize {
-        self.images.side.unwrap_or(self.arch().resolution)
+    /// The names of the classes; empty where they are not known.
+    fn classes(&self) -> &[String] {
+        self.trained.images.as_ref().map_or(&[], |images| &images.classes)
+    }
+
+    /// `None` where it is not known.
+    fn normalisation(&self) -> Option<Normalisation> {
+        let normalisation = self.trained.normalisation();
+        Some(normalisation).filter(|usual| usual.mean.len() == self.arch().image_channels)
+    }
+
+    /// The number of the run that has trained the network.
+    fn run(&self) -> Option<i64> {
+        self.trained.images.as_ref().and_then(|images: &TrainingImages| images.run)
     }
 }

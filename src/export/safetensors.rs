@@ -1,8 +1,8 @@
 //! State dicts as safetensors, with what a program needs to know about them as metadata.
 
-use super::Images;
 use crate::checkpoint::{CheckpointError, tensors};
 use crate::space::ArchSpec;
+use crate::trained::TrainingImages;
 use candle_core::Tensor;
 use serde::Serialize;
 use serde_json::json;
@@ -13,7 +13,7 @@ use std::path::Path;
 struct Description<'a> {
     architecture: &'a ArchSpec,
     #[serde(flatten)]
-    images: &'a Images,
+    images: &'a TrainingImages,
 }
 
 /// Writes the weights under the names of the published networks (see [`crate::net::state_dict`]). Where the
@@ -26,7 +26,7 @@ pub fn write(
     file: &Path,
     architecture: &ArchSpec,
     state: &[(String, Tensor)],
-    images: Option<&Images>,
+    images: Option<&TrainingImages>,
 ) -> Result<(), CheckpointError> {
     let mut metadata = vec![("format", "pt".to_owned())];
     if let Some(images) = images {

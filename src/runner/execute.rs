@@ -33,6 +33,8 @@ pub struct RunOutcome {
     pub normalisation: Normalisation,
     /// The share of an image's shorter side that the network sees.
     pub seen_share: f64,
+    /// The side of these images in pixels.
+    pub side: usize,
 }
 
 /// The name of the finished search in checkpoints.
@@ -71,10 +73,10 @@ impl RunPlan<'_> {
         if let Some(bytes) = memory::high_water_bytes() {
             monitor.recorder.measure(0, &[(Metric::MEMORY_HIGH_WATER_BYTES, bytes as f64)])?;
         }
-        let Dataset { classes, normalisation, .. } = &prepared.dataset;
+        let Dataset { classes, normalisation, height, .. } = &prepared.dataset;
         let (classes, normalisation) = (classes.clone(), normalisation.clone());
-        let seen_share = prepared.dataset.seen_share();
-        Ok(RunOutcome { result, arch, weights, classes, normalisation, seen_share })
+        let (seen_share, side) = (prepared.dataset.seen_share(), *height);
+        Ok(RunOutcome { result, arch, weights, classes, normalisation, seen_share, side })
     }
 
     fn load_data(&self, data_root: &Path, monitor: &mut Monitor<'_>) -> Result<Prepared> {

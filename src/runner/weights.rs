@@ -3,8 +3,9 @@
 use super::RunOutcome;
 use crate::artifacts::StoredRun;
 use crate::checkpoint::CheckpointError;
-use crate::export::{Images, safetensors};
+use crate::export::safetensors;
 use crate::net::state_dict;
+use crate::trained::TrainingImages;
 use std::fs;
 use std::path::PathBuf;
 
@@ -22,11 +23,11 @@ pub fn save_weights(
             .map_err(|error| CheckpointError::Io { path: folder.to_owned(), error })?;
     }
     let normalisation = &outcome.normalisation;
-    let images = Images {
+    let images = TrainingImages {
         classes: outcome.classes.clone(),
         mean: normalisation.mean.clone(),
         sd: normalisation.sd.clone(),
-        side: None,
+        side: Some(outcome.side),
         run: Some(run.id),
     };
     for (file, params) in files.iter().zip(&outcome.weights) {

@@ -23,7 +23,9 @@ const PYTHON: &str = "REPRO_PYTHON";
 fn python() -> Option<PathBuf> {
     let python = std::env::var_os(PYTHON).map(PathBuf::from);
     if python.is_none() {
-        eprintln!("LEFT OUT: set {PYTHON} to run exported networks, as `eval \"$(bash .ci/python)\"` does");
+        eprintln!(
+            "LEFT OUT: set {PYTHON} to run exported networks, as `eval \"$(bash .ci/python)\"` does"
+        );
     }
     python
 }

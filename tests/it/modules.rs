@@ -35,7 +35,6 @@ const MODULES: &[(&str, &[&str])] = &[
     ("tape", &["memory", "ops", "space"]),
     ("nn", &["hex", "ops", "recipe", "rng", "space", "tape"]),
     ("net", &["cost", "nn", "ops", "recipe", "rng", "space", "tape"]),
-    ("export", &["checkpoint", "env", "net", "nn", "ops", "space"]),
     ("data", &["child", "hex", "ops", "progress", "recipe", "rng"]),
     (
         "train",
@@ -73,6 +72,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("trained", &["data", "net", "nn", "recipe", "space"]),
+    ("export", &["checkpoint", "data", "env", "net", "ops", "space", "trained"]),
     ("manifest", &["cost", "document", "hex", "recipe", "space", "zoo"]),
     ("store", &["artifacts", "checkpoint", "env", "hex", "record", "space", "text"]),
     ("compare", &["record", "store", "text"]),

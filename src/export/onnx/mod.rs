@@ -11,6 +11,7 @@ pub mod proto;
 mod tests;
 
 use super::Model;
+use crate::data::Normalisation;
 use crate::env;
 use candle_core::Result;
 use prost::Message;
@@ -23,12 +24,12 @@ use serde_json::json;
 /// # Errors
 /// When the weights are not those of the network.
 pub fn model(model: &Model<'_>, fold: bool) -> Result<Vec<u8>> {
-    let graph = network::graph(model.arch(), model.side(), &model.state, fold)?;
+    let graph = network::graph(model.arch(), model.trained.side(), &model.state, fold)?;
     let file = ModelProto {
         ir_version: IR_VERSION,
         producer_name: "repro".to_owned(),
         producer_version: env::program_version().to_owned(),
-        doc_string: model.network.description.clone(),
+        doc_string: model.network().description.clone(),
         graph: Some(graph),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
         metadata_props: metadata(model),
@@ -38,17 +39,17 @@ pub fn model(model: &Model<'_>, fold: bool) -> Result<Vec<u8>> {
 
 /// What a program needs to know to use the network. Lists are JSON.
 fn metadata(model: &Model<'_>) -> Vec<StringStringEntryProto> {
-    let images = &model.images;
-    let mut entries = vec![("name", model.network.name.clone()), ("arch_id", model.arch().id())];
-    if !images.classes.is_empty() {
-        entries.push(("classes", json!(images.classes).to_string()));
+    let network = model.network();
+    let mut entries = vec![("name", network.name.clone()), ("arch_id", network.arch.id())];
+    if !model.classes().is_empty() {
+        entries.push(("classes", json!(model.classes()).to_string()));
     }
-    if !images.mean.is_empty() {
-        entries.push(("mean", format!("{:?}", images.mean)));
-        entries.push(("sd", format!("{:?}", images.sd)));
+    if let Some(Normalisation { mean, sd }) = model.normalisation() {
+        entries.push(("mean", format!("{mean:?}")));
+        entries.push(("sd", format!("{sd:?}")));
     }
-    entries.extend(model.network.resize.map(|resize| ("resize", resize.to_string())));
-    entries.extend(images.run.map(|run| ("run", run.to_string())));
+    entries.extend(network.resize.map(|resize| ("resize", resize.to_string())));
+    entries.extend(model.run().map(|run| ("run", run.to_string())));
     entries.push(("program", env::program_version().to_owned()));
     let entry =
         |(key, value): (&str, String)| StringStringEntryProto { key: key.to_owned(), value };

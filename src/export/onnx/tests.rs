@@ -1,20 +1,32 @@
 use super::proto::{DimensionValue, GraphProto};
 use super::*;
-use crate::export::{Images, Model};
 use crate::net::Network;
 use crate::rng::Seed;
 use crate::space::ArchFile;
+use crate::trained::{TrainedNetwork, TrainingImages};
 use crate::zoo;
 use candle_core::Device;
 use std::collections::BTreeSet;
 
-fn images() -> Images {
-    Images { classes: vec!["cat".to_owned(), "dog".to_owned()], ..Images::default() }
+fn images() -> TrainingImages {
+    TrainingImages {
+        classes: vec!["cat".to_owned(), "dog".to_owned()],
+        mean: vec![0.5; 3],
+        sd: vec![0.25; 3],
+        side: None,
+        run: Some(7),
+    }
 }
 
-fn exported(network: &ArchFile, images: Images, fold: bool) -> ModelProto {
-    let (_, params) = Network::of_arch(&network.arch, Seed(5), &Device::Cpu).unwrap();
-    let bytes = model(&Model::new(network, &params, images).unwrap(), fold).unwrap();
+/// The network with initial weights.
+fn trained(file: &ArchFile, images: Option<TrainingImages>) -> TrainedNetwork {
+    let (net, params) = Network::of_arch(&file.arch, Seed(5), &Device::Cpu).unwrap();
+    TrainedNetwork { file: file.clone(), net, params, images }
+}
+
+fn exported(network: &ArchFile, images: TrainingImages, fold: bool) -> ModelProto {
+    let trained = trained(network, Some(images));
+    let bytes = model(&Model::new(&trained).unwrap(), fold).unwrap();
     ModelProto::decode(&bytes[..]).unwrap()
 }
 
@@ -50,8 +62,8 @@ fn every_value_is_defined_once_before_it_is_read() {
 #[test]
 fn weights_are_those_of_the_state_dict() {
     let network = zoo::network("FBNetV2_F1").unwrap();
-    let (_, params) = Network::of_arch(&network.arch, Seed(5), &Device::Cpu).unwrap();
-    let given = Model::new(&network, &params, images()).unwrap();
+    let trained = trained(&network, None);
+    let given = Model::new(&trained).unwrap();
     let graph = graph(&network, false);
     assert_eq!(graph.initializer.len(), given.state.len());
     for (name, tensor) in &given.state {
@@ -78,7 +90,7 @@ fn a_folded_network_has_no_batch_norm() {
 fn larger_images_are_subsampled() {
     let mut network = zoo::network("mnv3_small").unwrap();
     network.arch.resolution = 3;
-    let file = exported(&network, Images { side: Some(7), ..images() }, true);
+    let file = exported(&network, TrainingImages { side: Some(7), ..images() }, true);
     let graph = file.graph.unwrap();
     let rows = graph.initializer.iter().find(|c| c.name == "input.rows.indices").unwrap();
     let expected: Vec<u8> = [0_i64, 2, 4].iter().flat_map(|i| i.to_le_bytes()).collect();
@@ -92,8 +104,7 @@ fn larger_images_are_subsampled() {
 #[test]
 fn the_metadata_say_what_the_network_is() {
     let network = zoo::network("eff_0").unwrap();
-    let images = Images { mean: vec![0.5; 3], sd: vec![0.25; 3], run: Some(7), ..images() };
-    let file = exported(&network, images, true);
+    let file = exported(&network, images(), true);
     let value = |key: &str| {
         file.metadata_props.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
     };

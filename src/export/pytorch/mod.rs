@@ -4,6 +4,7 @@
 //! Parameters have the names of the published networks' state dicts ([`crate::net::LayerNames`]).
 
 use super::Model;
+use crate::data::Normalisation;
 use crate::env;
 use crate::net::LayerNames;
 use crate::space::{Activation, BlockKind, BlockSpec, ConvSpec, Head, SqueezeFunctions};
@@ -23,7 +24,11 @@ pub fn source(model: &Model<'_>) -> Result<String> {
 }
 
 fn constants(model: &Model<'_>) -> Result<String> {
-    let (network, images, arch) = (model.network, &model.images, model.arch());
+    let (network, arch) = (model.network(), model.arch());
+    let (mean, sd) = match model.normalisation() {
+        Some(Normalisation { mean, sd }) => (format!("{mean:?}"), format!("{sd:?}")),
+        None => ("None".to_owned(), "None".to_owned()),
+    };
     let mut text = String::new();
     let mut line = |words: &str| {
         text.push_str(words);
@@ -33,22 +38,22 @@ fn constants(model: &Model<'_>) -> Result<String> {
     line(&format!("DESCRIPTION = {}", quoted(&network.description)));
     line(&format!("ARCH_ID = {}", quoted(&arch.id())));
     line(&format!("PROGRAM = {}", quoted(env::program_version())));
-    line(&format!("RUN = {}", images.run.map_or("None".to_owned(), |run| run.to_string())));
+    line(&format!("RUN = {}", model.run().map_or("None".to_owned(), |run| run.to_string())));
     line("");
     line("# The side of the input images in pixels. The network subsamples them to RESOLUTION.");
-    line(&format!("SIDE = {}", model.side()));
+    line(&format!("SIDE = {}", model.trained.side()));
     line(&format!("RESOLUTION = {}", arch.resolution));
     line(&format!("CHANNELS = {}", arch.image_channels));
     line("# The input is (pixel / 255 - MEAN) / SD, per channel; None: not known.");
-    line(&format!("MEAN = {}", numbers(&images.mean)));
-    line(&format!("SD = {}", numbers(&images.sd)));
+    line(&format!("MEAN = {}", mean));
+    line(&format!("SD = {}", sd));
     if let Some(resize) = network.resize {
         line("# The shorter side is resized to this many pixels before the centre is cropped.");
         line(&format!("RESIZE = {resize}"));
     }
     line(&format!("NUM_CLASSES = {}", arch.classes));
     line("# Their names, as far as they are known.");
-    line(&format!("CLASSES = {}", json!(images.classes)));
+    line(&format!("CLASSES = {}", json!(model.classes())));
     line("");
     let ConvSpec { kernel, stride, width, activation } = arch.stem;
     line(&format!(
@@ -131,8 +136,4 @@ fn head_entry(head: &Head) -> String {
 /// Text as a Python literal, which JSON's are too.
 fn quoted(text: &str) -> String {
     json!(text).to_string()
-}
-
-fn numbers(values: &[f32]) -> String {
-    if values.is_empty() { "None".to_owned() } else { format!("{values:?}") }
 }
