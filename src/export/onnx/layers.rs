@@ -127,7 +127,9 @@ impl<'a> Layers<'a> {
         let mut shifts = Vec::with_capacity(scale.len());
         for (o, filter) in values.chunks_exact_mut(each.max(1)).enumerate() {
             let factor = f64::from(scale[o]) / (f64::from(variance[o]) + EPSILON).sqrt();
-            filter.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
+            for w in filter {
+                *w = (f64::from(*w) * factor) as f32;
+            }
             let bias = bias.get(o).copied().map_or(0.0, f64::from);
             shifts.push((f64::from(shift[o]) + (bias - f64::from(mean[o])) * factor) as f32);
         }

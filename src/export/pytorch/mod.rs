@@ -45,8 +45,8 @@ fn constants(model: &Model<'_>) -> Result<String> {
     line(&format!("RESOLUTION = {}", arch.resolution));
     line(&format!("CHANNELS = {}", arch.image_channels));
     line("# The input is (pixel / 255 - MEAN) / SD, per channel; None: not known.");
-    line(&format!("MEAN = {}", mean));
-    line(&format!("SD = {}", sd));
+    line(&format!("MEAN = {mean}"));
+    line(&format!("SD = {sd}"));
     if let Some(resize) = network.resize {
         line("# The shorter side is resized to this many pixels before the centre is cropped.");
         line(&format!("RESIZE = {resize}"));
