@@ -4,6 +4,7 @@ use super::arch;
 use super::ending::Usage;
 use super::output::stdout;
 use anyhow::{Context, Result, bail};
+use candle_core::Device;
 use clap::ValueEnum;
 use repro::export::{Model, onnx, pytorch, safetensors};
 use repro::trained::TrainedNetwork;
@@ -97,7 +98,7 @@ pub fn run(args: &Args, database: &Path) -> Result<()> {
         }
         Format::Onnx | Format::Pytorch | Format::Safetensors => {}
     }
-    let trained = arch::load_trained(name, args.weights.as_deref(), database)?;
+    let trained = arch::load_trained(name, args.weights.as_deref(), database, &Device::Cpu)?;
     for file in write(args, &trained)? {
         writeln!(stdout(), "{}", file.display())?;
     }
