@@ -41,7 +41,7 @@ without --data the test images of its data set.
 
 --data is the name of a data set (`repro data list`), whose test images are evaluated, or a folder
 with one subfolder of images per class: FOLDER/CLASS/* or FOLDER/val/CLASS/*. For a run, the
-subfolders have the names of its classes. For other networks, classes are numbered in the order of
+subfolders have the names of its classes, with _ for /. For other networks, classes are numbered in the order of
 the subfolders' names, as usual for ImageNet.
 
 Images in files are resized and cropped as the network's definition says, or as in the training of a
@@ -298,10 +298,7 @@ fn print(
         format!("loss   {loss:.4}"),
     ];
     if !damaged.is_empty() {
-        lines.push(format!(
-            "{} could not be read and were left out:",
-            text::plural(damaged.len(), "image")
-        ));
+        lines.push(format!("damaged  {} left out:", text::plural(damaged.len(), "image")));
         lines.extend(damaged.iter().take(NAMED).map(|problem| format!("  {problem}")));
         let more = damaged.len().saturating_sub(NAMED);
         if more > 0 {

@@ -80,7 +80,7 @@ impl<'a> Source<'a> {
                     Some((augment, mut stream)) => View::draw(augment, size, &mut stream),
                     None => View::square(size, source.centre),
                 };
-                picture.write_channels(view, source.shape, source.normalisation, output);
+                picture.write(view, source.shape, source.normalisation, output);
             }
         }
         Ok(())

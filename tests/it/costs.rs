@@ -3,6 +3,7 @@
 mod counting;
 mod derivatives;
 mod expected;
+mod random_networks;
 mod range;
 
 use crate::spaces::{dense, parse, shipped, small, sparse, unexpanded};

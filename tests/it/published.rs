@@ -3,6 +3,7 @@
 
 mod parity;
 
+use repro::claim::{self, Mark};
 use repro::cost::{count, trainable};
 use repro::net::{Network, state_dict};
 use repro::rng::Seed;
@@ -216,4 +217,21 @@ fn state_dicts_have_the_published_names_and_shapes() {
             found.map(|(name, tensor)| (name, tensor.dims().to_vec())).collect();
         assert_eq!(found, expected.into_iter().collect(), "{name}");
     }
+}
+
+/// The numbers that claims mark as computed are those of the networks.
+#[test]
+fn claims_have_the_counted_costs() {
+    let cost = |name: &str| count(&zoo::network(name).unwrap().arch);
+    let flops = |name: &str| (cost(name).macs + cost(name).pooled) as f64;
+    let fewer = |ours: &str, theirs: &str| 100.0 * (1.0 - flops(ours) / flops(theirs));
+    let counted = |id: &str| {
+        let numbers = &claim::find(id).unwrap().published;
+        let last = numbers.iter().filter(|number| number.mark == Mark::Computed).next_back();
+        last.unwrap().value
+    };
+    let near = |a: f64, b: f64, unit: f64| assert!((a - b).abs() <= unit / 2.0, "{a} {b}");
+    near(counted("C5"), fewer("FBNetV2_F1", "mnv3_small"), 0.1);
+    near(counted("C6"), fewer("FBNetV2_L1", "eff_0"), 0.1);
+    near(counted("C7"), cost("mnv3").params as f64 / 1e6, 0.01);
 }

@@ -108,7 +108,7 @@ pub fn read_image(
     let picture = Picture::read(path)?;
     let view = View::square((picture.height, picture.width), share);
     let mut pixels = vec![0.0; side * side * channels];
-    picture.write_channels(view, (side, channels), normalisation, &mut pixels);
+    picture.write(view, (side, channels), normalisation, &mut pixels);
     Ok(pixels)
 }
 
@@ -147,7 +147,8 @@ pub(super) fn open(folder: &ImageFolder, root: &Path) -> Result<Dataset, DataErr
 }
 
 /// Lists images to evaluate a network on: `FOLDER/CLASS/*`, or `FOLDER/val/CLASS/*`. `names` are the classes of the
-/// network, in their order; where they are not known, the folders in the order of their names are.
+/// network, in their order, which folders have with `_` for `/`; where they are not known, the folders in the order of
+/// their names are the classes.
 ///
 /// # Errors
 /// When the folder has another layout, or other classes.
@@ -162,13 +163,14 @@ pub fn open_evaluation(
     let found = class_names(&part)?;
     let names = match names {
         Some(names) => {
+            let names: Vec<String> = names.iter().map(|name| name.replace('/', "_")).collect();
             let unknown: Vec<String> =
                 found.iter().filter(|name| !names.contains(name)).cloned().collect();
             if !unknown.is_empty() {
                 let reason = format!("the network has no class {}", first_names(&unknown));
                 return Err(wrong(&part, reason));
             }
-            names.to_vec()
+            names
         }
         None if found.len() == classes => found.clone(),
         None => {

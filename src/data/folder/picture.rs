@@ -77,53 +77,49 @@ impl Picture {
         Ok(self)
     }
 
-    /// [`Self::write`] for a network that takes so many channels: red, green and blue, or their mean.
-    pub(in crate::data) fn write_channels(
+    /// Writes the view, scaled to `side` x `side` pixels and normalised, into `output`, which must be zero. With one
+    /// channel instead of three, the mean of red, green and blue.
+    pub(in crate::data) fn write(
         &self,
         view: View,
         (side, channels): (usize, usize),
         normalisation: &Normalisation,
         output: &mut [f32],
     ) {
-        if channels == CHANNELS {
-            return self.write(view, side, normalisation, output);
-        }
-        let repeated = |values: &[f32]| values.iter().cycle().take(CHANNELS).copied().collect();
-        let (mean, sd) = (repeated(&normalisation.mean), repeated(&normalisation.sd));
-        let mut pixels = vec![0.0; side * side * CHANNELS];
-        self.write(view, side, &Normalisation { mean, sd }, &mut pixels);
-        for (output, rgb) in output.iter_mut().zip(pixels.as_chunks::<CHANNELS>().0) {
-            *output = rgb.iter().sum::<f32>() / CHANNELS as f32;
-        }
-    }
-
-    /// Writes the view, normalised and scaled to `side` x `side` pixels, into `output`, which
-    /// must be zero.
-    pub(in crate::data) fn write(
-        &self,
-        view: View,
-        side: usize,
-        normalisation: &Normalisation,
-        output: &mut [f32],
-    ) {
         let rows = Axis::new(self.height, (view.top, view.height), side);
         let columns = Axis::new(self.width, (view.left, view.width), side);
-        scale::scale(&self.pixels, (self.width, CHANNELS), (&rows, &columns), output);
+        let scale = |output: &mut [f32]| {
+            scale::scale(&self.pixels, (self.width, CHANNELS), (&rows, &columns), output);
+        };
+        if channels == CHANNELS {
+            scale(output);
+        } else {
+            let mut colours = vec![0.0; side * side * CHANNELS];
+            scale(&mut colours);
+            for (output, rgb) in output.iter_mut().zip(colours.as_chunks::<CHANNELS>().0) {
+                *output = rgb.iter().sum::<f32>() / CHANNELS as f32;
+            }
+        }
         let Normalisation { mean, sd } = normalisation;
-        for pixel in output.chunks_exact_mut(CHANNELS) {
+        for pixel in output.chunks_exact_mut(channels) {
             for (value, (mean, sd)) in pixel.iter_mut().zip(mean.iter().zip(sd)) {
                 *value = (*value / 255.0 - mean) / sd;
             }
         }
         if view.flip {
-            output.chunks_exact_mut(side * CHANNELS).for_each(mirror);
+            output.chunks_exact_mut(side * channels).for_each(|row| mirror(row, channels));
         }
     }
 }
 
-fn mirror(row: &mut [f32]) {
-    let pixels = row.as_chunks_mut::<CHANNELS>().0;
-    pixels.reverse();
+/// Reverses the pixels of a row.
+fn mirror(row: &mut [f32], channels: usize) {
+    let width = row.len() / channels;
+    for (left, right) in (0..width / 2).map(|x| (x, width - 1 - x)) {
+        for channel in 0..channels {
+            row.swap(left * channels + channel, right * channels + channel);
+        }
+    }
 }
 
 /// The first bytes of a regular file. Reading another kind of file may never end.

@@ -5,6 +5,7 @@ mod bench;
 #[cfg(unix)]
 mod environment;
 mod help;
+mod networks;
 mod output;
 mod refusals;
 mod report;

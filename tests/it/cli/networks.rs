@@ -1,0 +1,197 @@
+//! Given networks: trained by a manifest, from weights or not, all of a space, and evaluated.
+
+use super::*;
+use repro::data::{self, Dataset};
+use repro::recipe::DatasetName;
+use serde_json::json;
+use std::fs;
+use std::io::BufWriter;
+
+/// A short run of the smoke experiment's first network.
+const SHORT: [&str; 4] = ["--set", "train.epochs=2", "--set", "scale=0.4"];
+
+/// The sections `[data]` and `[train]` of the smoke experiment, short.
+fn recipe() -> String {
+    let text = fs::read_to_string(SMOKE).unwrap();
+    let (data, train) = (text.find("[data]").unwrap(), text.find("[train]").unwrap());
+    let search = text[data..].find("[search]").unwrap() + data;
+    format!("{}{}", &text[data..search], text[train..].replace("epochs = 5", "epochs = 2"))
+}
+
+impl Sandbox {
+    fn manifest(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn stdout(&self, arguments: &[&str]) -> String {
+        let output = self.repro(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn run(&self, manifest: &str, arguments: &[&str]) -> Vec<Value> {
+        json_lines(self.stdout(&[&["run", manifest, "--json"], arguments].concat()).as_bytes())
+    }
+
+    fn eval(&self, arguments: &[&str]) -> Value {
+        let text = self.stdout(&[&["eval", "--json", "--arch"], arguments].concat());
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.repro(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+#[test]
+fn a_found_network_is_trained_again_to_the_same_weights() {
+    let sandbox = Sandbox::new();
+    // Its resolution may be smaller than the images, which it then subsamples.
+    let found = sandbox.run(
+        "experiments/smoke_resolutions.toml",
+        &[&["--seed", "1", "--set", "search.method=random"][..], &SHORT].concat(),
+    );
+    let text = fs::read_to_string("experiments/smoke_resolutions.toml").unwrap();
+    let (data, train) = (text.find("[data]").unwrap(), text.find("[train]").unwrap());
+    let search = text[data..].find("[search]").unwrap() + data;
+    let recipe = format!("{}{}", &text[data..search], &text[train..]);
+    let given = format!("name = 'given'\narch = 1\nseeds = [1]\n{recipe}");
+    let again = sandbox.run(&sandbox.manifest("given.toml", &given), &SHORT);
+    assert_eq!(again[0]["method"], "given");
+    for key in ["weights_sha256", "test_top1", "arch_id", "macs"] {
+        assert_eq!(again[0][key], found[0][key], "{key}");
+    }
+    // Its file gives the same, and counts as the same run.
+    let network = sandbox.manifest("found.toml", &sandbox.stdout(&["arch", "1", "--toml"]));
+    let by_file = given.replace("arch = 1", &format!("arch = '{network}'"));
+    let third = sandbox.run(&sandbox.manifest("by_file.toml", &by_file), &SHORT);
+    assert_eq!(third[0]["run_id"], again[0]["run_id"]);
+}
+
+#[test]
+fn training_continues_from_weights() {
+    let sandbox = Sandbox::new();
+    sandbox.smoke(&[&["--set", "search.method=random"][..], &SHORT].concat());
+    let weights = sandbox.folder.path().join("results.db.weights/1.safetensors");
+    let given = format!("name = 'on'\narch = 1\ninit = '{}'\nseeds = [1]\n", weights.display());
+    let slow = recipe().replace("learning_rate = 0.1", "learning_rate = 1e-9");
+    let manifest = sandbox.manifest("on.toml", &format!("{given}{slow}"));
+    let run = sandbox.run(&manifest, &[]);
+    // Weights hardly move, running statistics do.
+    let (before, after) = (sandbox.show(&json!(1)), sandbox.show(&run[0]["run_id"]));
+    let top1 = |run: &Value| run["test_top1"].as_f64().unwrap();
+    assert!((top1(&before) - top1(&after)).abs() < 0.05, "{before} {after}");
+    assert_ne!(before["weights_sha256"], after["weights_sha256"]);
+    let stored = after["manifest"]["text"].as_str().unwrap_or_default();
+    assert!(stored.contains("init_sha256"), "{after}");
+
+    let pinned = format!("{given}init_sha256 = '{}'\n{slow}", "0".repeat(64));
+    let error = sandbox.refused(&["check", &sandbox.manifest("pinned.toml", &pinned)]);
+    assert!(error.contains("init_sha256") && error.contains("has the SHA-256"), "{error}");
+    let other = format!("{given}{slow}").replace("arch = 1", "arch = 'mnv2'");
+    let other = other.replace("seeds", "resolution = 28\nclasses = 10\nseeds");
+    let error = sandbox.refused(&["check", &sandbox.manifest("other.toml", &other)]);
+    assert!(error.contains("channel count of 1"), "{error}");
+}
+
+#[test]
+fn a_table_trains_every_network_of_a_space() {
+    let sandbox = Sandbox::new();
+    let space = fs::read_to_string("experiments/spaces/table_types.toml").unwrap();
+    let space =
+        space.replace("resolutions = [32]\nchannels = 3", "resolutions = [28]\nchannels = 1");
+    let space = space.replace("\"k5_hswish_se\", \"skip\"]", "\"skip\"]");
+    sandbox.manifest(
+        "space.toml",
+        &space.replace(
+            "blocks = 2\nstride = 2\nexpansion = 2\nwidth = 40",
+            "blocks = 1\nstride = 2\nexpansion = 2\nwidth = 40",
+        ),
+    );
+    let text = format!("name = 'tiny'\nspace = 'space.toml'\nseeds = [1]\n[table]\n{}", recipe());
+    let manifest = sandbox.manifest("table.toml", &text);
+    let runs = sandbox.run(&manifest, &SHORT);
+    assert_eq!(runs.len(), 16, "2 types of 4 blocks");
+    let ids: std::collections::BTreeSet<&str> =
+        runs.iter().map(|run| run["arch_id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 16);
+    // Finished runs are known; one network can be chosen.
+    let again = sandbox.run(&manifest, &SHORT);
+    assert_eq!(again, runs);
+    let one = sandbox.run(&manifest, &[&["--set", "table.network=5"][..], &SHORT].concat());
+    assert_eq!(one, runs[5..6]);
+    let error = sandbox.refused(&["check", &manifest, "--set", "table.network=16"]);
+    assert!(error.contains("give a number from 0 to 15"), "{error}");
+    let searched = format!("{text}[search]\nmethod = 'random'\n");
+    let error = sandbox.refused(&["check", &sandbox.manifest("searched.toml", &searched)]);
+    assert!(error.contains("search: does not apply to a table"), "{error}");
+}
+
+/// Writes the test images of a data set with grey pixels as PNG files, one folder per class.
+fn write_images(dataset: &Dataset, folder: &Path) {
+    let (width, height) = (dataset.width, dataset.height);
+    for (i, (pixels, label)) in
+        dataset.test.bytes().chunks_exact(width * height).zip(&dataset.test.labels).enumerate()
+    {
+        let class = folder.join(dataset.classes[*label as usize].replace('/', "_"));
+        fs::create_dir_all(&class).unwrap();
+        let file = fs::File::create(class.join(format!("{i}.png"))).unwrap();
+        let mut encoder = png::Encoder::new(BufWriter::new(file), width as u32, height as u32);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.write_header().unwrap().write_image_data(pixels).unwrap();
+    }
+}
+
+#[test]
+fn an_evaluation_agrees_with_the_test_of_the_run() {
+    let sandbox = Sandbox::new();
+    let run = &sandbox.smoke(&[&["--set", "search.method=random"][..], &SHORT].concat())[0];
+    let own = sandbox.eval(&["1"]);
+    assert_eq!(own["top1"], run["test_top1"]);
+    assert_eq!(own["images"], 200);
+    assert_eq!(own["weights_sha256"], run["weights_sha256"]);
+    assert!(own["top5"].as_f64() >= own["top1"].as_f64(), "{own}");
+    let [low, high] = [0, 1].map(|i| own["top1_interval"][i].as_f64().unwrap());
+    assert!((low..high).contains(&own["top1"].as_f64().unwrap()), "{own}");
+    assert_eq!(
+        sandbox.eval(&["1", "--data", "fashion-mnist-slice", "--batch", "7"])["top1"],
+        own["top1"]
+    );
+
+    // The same images in files, in any order of the classes.
+    let dataset = data::load(&DatasetName::FashionMnistSlice.into(), Path::new("")).unwrap();
+    let folder = sandbox.folder.path().join("images");
+    write_images(&dataset, &folder);
+    let folder = folder.to_str().unwrap();
+    let files = sandbox.eval(&["1", "--data", folder]);
+    for key in ["top1", "top5", "images", "arch_id"] {
+        assert_eq!(files[key], own[key], "{key}");
+    }
+
+    // Damaged images are named and left out.
+    let class = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    fs::write(class.join("broken.png"), b"\x89PNG\r\n\x1a\nnot an image").unwrap();
+    let damaged = sandbox.eval(&["1", "--data", folder]);
+    assert_eq!((&damaged["top1"], &damaged["images"]), (&own["top1"], &own["images"]));
+    assert!(damaged["damaged"][0].as_str().unwrap().contains("broken.png"), "{damaged}");
+    let text = sandbox.stdout(&["eval", "--arch", "1", "--data", folder]);
+    assert!(text.contains("damaged  1 image left out"), "{text}");
+
+    // Every evaluation is a run; a folder of another network's classes is refused.
+    let list = sandbox.stdout(&["list"]);
+    assert_eq!(list.matches(" eval ").count(), 5, "{list}");
+    let last = sandbox.show(&json!({ "run_id": 6 }));
+    assert_eq!(last["metrics"]["test.damaged"]["last"], 1.0, "{last}");
+    fs::create_dir(Path::new(folder).join("spaceship")).unwrap();
+    let output = sandbox.repro(&["eval", "--arch", "1", "--data", folder]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("the network has no class spaceship/"), "{error}");
+    let error = sandbox.refused(&["eval", "--arch", "1", "--data", "cifar10"]);
+    assert!(error.contains("the network 10 classes and 1 channel"), "{error}");
+    let error = sandbox.refused(&["resume", "6"]);
+    assert!(error.contains("is an evaluation"), "{error}");
+}
