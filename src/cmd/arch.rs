@@ -99,7 +99,7 @@ pub fn load(network: &str, database: &Path) -> Result<ArchFile> {
         return Ok(file);
     }
     let path = Path::new(network);
-    if path.is_file() {
+    if path.exists() {
         return load_file(path);
     }
     let Ok(run) = network.parse::<i64>() else {
@@ -138,7 +138,7 @@ pub fn load_trained(
 
 /// The number of the run, if this is one.
 pub fn run_number(network: &str) -> Option<i64> {
-    let is_other = zoo::network(network).is_some() || Path::new(network).is_file();
+    let is_other = zoo::network(network).is_some() || Path::new(network).exists();
     if is_other { None } else { network.parse().ok() }
 }
 

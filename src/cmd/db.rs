@@ -2,13 +2,17 @@
 
 use super::database;
 use super::ending::{Ending, Usage};
-use super::output::stdout;
+use super::output::{message, stdout};
 use anyhow::{Context, Result, bail};
+use candle_core::Device;
 use clap::{Subcommand, ValueEnum};
 use repro::artifacts::{self, StoredRun};
 use repro::report::{self, Format};
-use repro::store::{Merged, RunStatus, Store};
+use repro::runner;
+use repro::space::ArchFile;
+use repro::store::{Merged, RunRow, RunStatus, Store};
 use repro::text;
+use repro::trained::TrainedNetwork;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
@@ -100,6 +104,7 @@ fn check(store: &Store) -> Result<Ending> {
     for run in runs.rows.iter().filter(|run| run.status != RunStatus::Running) {
         let folder = store.files_of(run.id).checkpoints();
         problems.extend(folder.problems());
+        problems.extend(other_weights(store, run));
         if run.status == RunStatus::Finished && !folder.ids().is_empty() {
             let folder = folder.path().display();
             problems.push(format!("{folder}: checkpoints of a finished run; they can be removed"));
@@ -117,6 +122,31 @@ fn check(store: &Store) -> Result<Ending> {
         n => writeln!(out, "{what}: {}", text::plural(n, "problem"))?,
     }
     Ok(if problems.is_empty() { Ending::Done } else { Ending::Failed })
+}
+
+/// What is wrong with the kept weights of a finished run: their hash is in the database.
+fn other_weights(store: &Store, run: &RunRow) -> Option<String> {
+    let (result, found) = run.result.as_ref().zip(run.architecture.as_ref())?;
+    let files = store.files_of(run.id);
+    let repeats = (1..).take_while(|n| files.weights(*n).iter().all(|file| file.is_file()));
+    let files = files.weights(repeats.last()?);
+    let network = ArchFile {
+        name: format!("run {}", run.id),
+        description: String::new(),
+        arch: found.arch.clone(),
+        resize: None,
+        published: None,
+    };
+    let hash = |file: &PathBuf| -> Result<String> {
+        let trained = TrainedNetwork::load(network.clone(), file, &Device::Cpu)?;
+        Ok(trained.params.sha256()?)
+    };
+    let place = files[0].display().to_string();
+    match files.iter().map(hash).collect::<Result<Vec<_>>>().map(runner::combined_hash) {
+        Ok(hash) if hash == result.weights_sha256 => None,
+        Ok(_) => Some(format!("{place}: not the weights that run {} ended with", run.id)),
+        Err(error) => Some(message(&error)),
+    }
 }
 
 /// Copies the files of a merged run. Those of a run that was here already are copied if an earlier merge could not.

@@ -4,7 +4,11 @@ use super::say;
 use super::summary::Summary;
 use anyhow::Result;
 use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
 use repro::env;
+use repro::evaluation;
+use repro::recipe::MethodName;
+use repro::runner;
 use repro::store::{ArchitectureRow, RunRow, RunStatus, Store, StoredRuns};
 use repro::text::{self, Table, or_dash};
 use serde::Serialize;
@@ -22,7 +26,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     experiment: Option<String>,
     /// Only runs of this method.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(methods()))]
     method: Option<String>,
     /// Only runs with this status.
     #[arg(long, value_enum, value_name = "STATUS")]
@@ -34,6 +38,12 @@ pub struct Args {
     /// started_at and last_seen_at (seconds since 1970, UTC).
     #[arg(long)]
     json: bool,
+}
+
+/// Those of searches, of given networks and of evaluations.
+fn methods() -> impl Iterator<Item = &'static str> {
+    let searches = MethodName::ALL.into_iter().map(MethodName::as_str);
+    searches.chain([runner::GIVEN, evaluation::METHOD])
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

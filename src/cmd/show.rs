@@ -260,16 +260,18 @@ fn blocks(found: &ArchitectureRow) -> Table {
 fn kind(block: &BlockSpec) -> [String; 4] {
     let dash = || or_dash(None::<usize>);
     match &block.kind {
-        BlockKind::MbConv { kernel, activation, mid, squeeze, residual, .. } => {
-            let (kernel, activation, squeeze_excite) = (*kernel, *activation, squeeze.is_some());
+        BlockKind::MbConv { kernel, activation, mid, squeeze, residual, groups, .. } => {
+            let squeeze_excite = if squeeze.is_some() { "_se" } else { "" };
+            let groups = if *groups > 1 { format!("_g{groups}") } else { String::new() };
             [
-                BlockType::MbConv { kernel, activation, squeeze_excite }.to_string(),
+                // As space files name the types that they have.
+                format!("k{kernel}_{activation}{squeeze_excite}{groups}"),
                 mid.to_string(),
                 or_dash(*squeeze),
                 if *residual { "yes".to_owned() } else { dash() },
             ]
         }
-        BlockKind::Projection => ["1x1 projection".to_owned(), dash(), dash(), dash()],
+        BlockKind::Projection => ["skip (conv 1x1, relu)".to_owned(), dash(), dash(), dash()],
         BlockKind::Identity => ["skip".to_owned(), dash(), dash(), dash()],
         BlockKind::Residual => [BlockType::Residual.to_string(), dash(), dash(), "yes".to_owned()],
     }

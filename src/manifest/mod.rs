@@ -16,6 +16,7 @@ mod sampling;
 mod search;
 mod sweep;
 mod table;
+mod table_runs;
 mod temperature;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@
 //! ```
 
 use super::network::RunNetworks;
+use super::table_runs::load_networks;
 use super::wire::{load_document, load_single, load_without};
 use super::{Diagnostic, Diagnostics, Manifest, Overrides, table};
 use std::path::Path;
@@ -39,7 +40,7 @@ pub fn load_points(
 ) -> Result<Vec<Manifest>, Diagnostics> {
     let document = load_document(path, overrides)?;
     if document.has(table::SECTION) {
-        return table::load_networks(path, overrides);
+        return load_networks(path, overrides);
     }
     if !document.has(SECTION) {
         return Ok(vec![load_single(path, overrides, runs)?]);

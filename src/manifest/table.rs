@@ -6,55 +6,16 @@
 //! ```
 
 use super::network::NetworkTask;
-use super::wire::{load_document, load_point};
-use super::{Diagnostic, Diagnostics, Manifest, Overrides, Task};
 use crate::document::{Entry, Section};
-use crate::space::{ArchFile, ArchSpec, SearchSpace, parse_space};
-use std::path::Path;
-use toml::Table;
+use crate::space::{ArchFile, ArchSpec, SearchSpace};
 
 /// The name of the section.
 pub(super) const SECTION: &str = "table";
 /// The key that chooses one network.
-const NETWORK: &str = "network";
+pub(super) const NETWORK: &str = "network";
 
 /// More take too long to train.
-const MAX_NETWORKS: usize = 5_000;
-
-/// Reads a manifest with a table: one per network of its space, in the order of [`SearchSpace::networks`], or only
-/// that of the network that it chooses.
-///
-/// # Errors
-/// All problems of the manifest, or that the space is too large.
-pub(super) fn load_networks(
-    path: &Path,
-    overrides: &Overrides,
-) -> Result<Vec<Manifest>, Diagnostics> {
-    let document = load_document(path, overrides)?;
-    if document.has("sweep") {
-        let problem = "has both [table] and [sweep]";
-        return Err(Diagnostic::of_file(path, problem, "remove one of them").into());
-    }
-    let first = load_point(path, overrides)?;
-    let chooses = |text: &str| {
-        let table: Option<Table> = text.parse().ok();
-        table.is_some_and(|table| table[SECTION].get(NETWORK).is_some())
-    };
-    let text = match &first.task {
-        Task::Network(task) if !chooses(&first.text) => task.text.clone(),
-        _ => return Ok(vec![first]),
-    };
-    let space = parse_space(&text, path)?;
-    let networks = space.networks(MAX_NETWORKS).unwrap_or_default();
-    let manifests = networks.into_iter().enumerate().map(|(number, arch)| {
-        let point = format!("{SECTION}.{NETWORK}={number}");
-        let set = Overrides { sets: vec![point.clone()], seeds: Vec::new() };
-        let full_text = document.clone().with(&set)?.full_text()?;
-        let task = Task::Network(Box::new(task_of(&space, &text, number, arch)));
-        Ok(Manifest { text: full_text, task, point: vec![point], ..first.clone() })
-    });
-    manifests.collect()
-}
+pub(super) const MAX_NETWORKS: usize = 5_000;
 
 /// Reads the section: the chosen network, or the first.
 pub(super) fn read_table(
@@ -77,7 +38,13 @@ pub(super) fn read_table(
     Some(task_of(space, text, number, arch))
 }
 
-fn task_of(space: &SearchSpace, text: &str, number: usize, arch: ArchSpec) -> NetworkTask {
+/// The training of one network of a space, whose text is kept with the run.
+pub(super) fn task_of(
+    space: &SearchSpace,
+    text: &str,
+    number: usize,
+    arch: ArchSpec,
+) -> NetworkTask {
     let network = ArchFile {
         name: format!("{}_{number}", space.name),
         description: format!("network {number} of the space {}", space.name),

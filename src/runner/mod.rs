@@ -21,5 +21,6 @@ pub use need::{
     MemoryNeed, SmallerSetting, SpaceBottleneck, estimated_resident, estimated_taken, memory_need,
 };
 pub(crate) use plan::manifest_record;
-pub use plan::{NetworkSource, RunPlan, plans};
+pub use plan::{GIVEN, NetworkSource, RunPlan, plans};
+pub use training::combined_hash;
 pub use weights::save_weights;

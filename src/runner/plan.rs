@@ -33,7 +33,7 @@ pub(super) struct SearchRun<'a> {
 }
 
 /// The name of the method of runs whose network is given.
-const GIVEN: &str = "given";
+pub const GIVEN: &str = "given";
 
 /// The runs of a manifest, one per seed and method. All methods of a seed come before the next seed.
 /// So a change of the machine affects all methods equally, and a comparison that stops early has

@@ -216,7 +216,12 @@ fn repeat_seed(run: Seed, repeat: usize) -> Seed {
     if repeat == 0 { seed } else { seed.child(&format!("repeat/{repeat}")) }
 }
 
-/// The hash itself where there is one, otherwise the SHA-256 of all hashes joined as text.
-fn combined_hash(mut hashes: Vec<String>) -> String {
+/// The hash of the weights of all training runs of a run: the hash itself where there is one, otherwise the SHA-256 of
+/// all hashes joined as text.
+///
+/// # Panics
+/// Without hashes.
+#[must_use]
+pub fn combined_hash(mut hashes: Vec<String>) -> String {
     if hashes.len() > 1 { hex(&Sha256::digest(hashes.concat())) } else { hashes.remove(0) }
 }

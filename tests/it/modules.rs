@@ -114,6 +114,13 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "evaluation",
+        &[
+            "cost", "data", "monitor", "ops", "progress", "record", "runner", "space", "store",
+            "train", "trained",
+        ],
+    ),
+    (
         "selftest",
         &[
             "bench", "data", "document", "manifest", "memory", "monitor", "net", "nn", "ops",
@@ -134,6 +141,7 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "cmd",
         &[
+            "evaluation",
             "trained",
             "zoo",
             "net",

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn help_is_as_recorded() {
-    const COMMANDS: [&str; 19] = [
+    const COMMANDS: [&str; 20] = [
         "",
         "run",
         "resume",
@@ -19,6 +19,7 @@ fn help_is_as_recorded() {
         "space",
         "arch",
         "predict",
+        "eval",
         "export",
         "data",
         "bench",
