@@ -26,8 +26,8 @@ number of a run. Of a run, its own weights, classes and normalisation are used.
 
   onnx         a graph of standard operators (opset 17): `input` [batch, channels, height, width],
                normalised; `logits` [batch, classes]. Its metadata have the name, the classes, the
-               normalisation and the run. With --fold, batch norm is folded into the convolutions,
-               which is faster; without, the weights are those of the state dict.
+               normalisation and the run. With --fold, batch norm is folded into the convolutions;
+               without, the weights are those of the state dict.
   pytorch      a Python file that builds the network, and a safetensors file beside it. The file
                needs torch and safetensors only: `from found import load`.
   safetensors  the state dict, with the names of the published networks

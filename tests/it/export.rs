@@ -85,16 +85,18 @@ impl Exported {
             assert_eq!(printed.lines().next(), Some(path.as_str()));
         }
     }
+}
 
-    /// Compares the logits of every exported file.
-    fn check(&self, python: &Path) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export/check.py");
-        let output = Command::new(python).arg(script).arg(self.folder.path()).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        let passed = text.lines().filter(|line| line.starts_with("passed ")).count();
-        assert_eq!(passed, 3, "{text}");
-    }
+/// Compares the logits of every exported file of these networks with those of `repro predict`.
+fn check(networks: &[Exported]) {
+    let Some(python) = python() else { return };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export/check.py");
+    let folders = networks.iter().map(|exported| exported.folder.path());
+    let output = Command::new(python).arg(script).args(folders).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let passed = text.lines().filter(|line| line.starts_with("passed ")).count();
+    assert_eq!(passed, 3 * networks.len(), "{text}");
 }
 
 #[test]
@@ -102,9 +104,7 @@ fn a_published_network_gives_the_same_logits_elsewhere() {
     let arch = zoo::network("FBNetV2_F1").unwrap().arch;
     let exported = Exported::random("FBNetV2_F1", &arch);
     exported.write(arch.image_channels, arch.resolution);
-    if let Some(python) = python() {
-        exported.check(&python);
-    }
+    check(&[exported]);
 }
 
 #[test]
@@ -113,9 +113,7 @@ fn every_kind_of_layer_gives_the_same_logits_elsewhere() {
     let arch = ArchFile::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap().arch;
     let exported = Exported::random(file, &arch);
     exported.write(arch.image_channels, arch.resolution);
-    if let Some(python) = python() {
-        exported.check(&python);
-    }
+    check(&[exported]);
 }
 
 /// A run on images of 28x28 pixels whose network has a resolution of 20, a skip and no residual block.
@@ -145,9 +143,7 @@ fn a_searched_network_gives_the_same_logits_elsewhere() {
     for line in ["SIDE = 28", "RESOLUTION = 20", "RUN = 1", "MEAN = [0.286]"] {
         assert!(source.lines().any(|other| other == line), "{line}: {source}");
     }
-    if let Some(python) = python() {
-        exported.check(&python);
-    }
+    check(&[exported]);
 }
 
 #[test]
@@ -202,13 +198,19 @@ fn mistakes_are_refused() {
 }
 
 #[test]
-#[ignore = "takes minutes; it needs PyTorch and ONNX Runtime"]
 fn all_published_networks_give_the_same_logits_elsewhere() {
-    let python = python().unwrap();
-    for name in zoo::names() {
-        let arch = zoo::network(name).unwrap().arch;
-        let exported = Exported::random(name, &arch);
-        exported.write(arch.image_channels, arch.resolution);
-        exported.check(&python);
-    }
+    let networks: Vec<Exported> = zoo::names()
+        .map(|name| {
+            // Small images, for time.
+            let mut network = zoo::network(name).unwrap();
+            network.arch.resolution = 64;
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join(format!("{name}.toml"));
+            fs::write(&file, network.to_toml()).unwrap();
+            let exported = Exported::random(file.to_str().unwrap(), &network.arch);
+            exported.write(network.arch.image_channels, network.arch.resolution);
+            exported
+        })
+        .collect();
+    check(&networks);
 }

@@ -30,11 +30,11 @@ def conv_activation(c_in, c_out, activation, bias):
 class SqueezeExcite(nn.Module):
     """Multiplies each channel by a gate that depends on the means of all channels."""
 
-    def __init__(self, channels, squeeze, activation, gate):
+    def __init__(self, channels, width, activation, gate):
         super().__init__()
         self.se = nn.Sequential(
-            conv_activation(channels, squeeze, activation, bias=True),
-            nn.Conv2d(squeeze, channels, 1),
+            conv_activation(channels, width, activation, bias=True),
+            nn.Conv2d(width, channels, 1),
             ACTIVATIONS[gate](),
         )
 

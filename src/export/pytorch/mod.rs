@@ -53,7 +53,8 @@ fn constants(model: &Model<'_>) -> Result<String> {
     }
     line(&format!("NUM_CLASSES = {}", arch.classes));
     line("# Their names, as far as they are known.");
-    line(&format!("CLASSES = {}", json!(model.classes())));
+    let classes: Vec<String> = model.classes().iter().map(|class| quoted(class)).collect();
+    line(&format!("CLASSES = [{}]", classes.join(", ")));
     line("");
     let ConvSpec { kernel, stride, width, activation } = arch.stem;
     line(&format!(
@@ -113,7 +114,7 @@ fn block_entry(block: &BlockSpec) -> Result<String> {
 
 fn squeeze_argument(width: usize, functions: SqueezeFunctions, block: Activation) -> String {
     let (activation, gate) = (functions.activation.unwrap_or(block), functions.gate);
-    format!("squeeze=dict(squeeze={width}, activation=\"{activation}\", gate=\"{gate}\")")
+    format!("squeeze=dict(width={width}, activation=\"{activation}\", gate=\"{gate}\")")
 }
 
 fn head_entry(head: &Head) -> String {
