@@ -43,7 +43,7 @@ impl Exported {
     fn random(network: &str, arch: &ArchSpec) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (_, mut params) = Network::of_arch(arch, Seed(3), &Device::Cpu).unwrap();
-        scramble(&mut params, network);
+        scramble(&mut params, &arch.id());
         let state: HashMap<String, Tensor> =
             state_dict(arch, &params).unwrap().into_iter().collect();
         let weights = folder.path().join("given.safetensors");
