@@ -47,7 +47,7 @@ pub(super) fn read_search(
     let images = read_images(s, methods, available, space);
     let augment = read_augment(s, dataset);
     let recompute = optional_name(s, "recompute", RECOMPUTES);
-    let weights = s.section("weights", read_sgd);
+    let weights = s.section("weights", |s| read_sgd(s, epochs));
     let alpha = s.section("alpha", read_adam);
     let temperature = s.section("temperature", read_temperature);
     let gates = optional_name(s, "gates", GATES);

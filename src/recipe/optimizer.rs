@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sgd {
-    /// η at the start of the schedule.
+    /// η, the highest of the schedule.
     pub learning_rate: f64,
     pub momentum: f64,
     /// λ; not applied to batch norm and biases.
     pub weight_decay: f64,
     pub schedule: Schedule,
+    /// Epochs, or parts of them, in which η rises linearly from zero (Goyal et al. 2017, section 2.2).
+    /// The schedule takes the steps that are left.
+    pub warmup_epochs: f64,
     /// Gradients are scaled down to this global L2 norm when they exceed it.
     pub clip_norm: Option<f64>,
 }
@@ -28,6 +31,12 @@ pub enum Schedule {
     },
     /// Linear from zero over the first fifth, then linear to zero (a one-cycle triangle).
     Triangle,
+    /// Times `decay` after every `every_epochs` epochs, which may be fractions. They count from the first
+    /// step, also where there is a warm-up (as in the code of Tan & Le 2019).
+    Steps {
+        every_epochs: f64,
+        decay: f64,
+    },
 }
 
 /// Adam (Kingma & Ba 2015) with L2 weight decay in the gradient.

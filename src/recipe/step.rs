@@ -66,6 +66,7 @@ impl StepConfig {
             momentum: 0.9,
             weight_decay: 1e-4,
             schedule: Schedule::Constant,
+            warmup_epochs: 0.0,
             clip_norm: Some(5.0),
         };
         let augment = Augment { flip: true, crop_padding: 4, crop_area: None };

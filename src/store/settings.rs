@@ -71,9 +71,11 @@ pub const DEFAULTS: &[(&str, &str)] = &[
     ("search.shared.paths", r#""space""#),
     ("search.temperature.schedule", r#""exponential""#),
     ("search.weights.last", "0"),
+    ("search.weights.warmup_epochs", "0"),
     ("train.augment.crop_padding", "0"),
     ("train.augment.flip", "false"),
     ("train.optimizer.last", "0"),
+    ("train.optimizer.warmup_epochs", "0"),
     ("train.recompute", r#""none""#),
     ("train.repeats", "1"),
 ];

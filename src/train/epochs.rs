@@ -2,7 +2,7 @@
 //! be continued from a checkpoint after any step. The training of a network, the shared weights of a
 //! search and its candidates use it.
 
-use super::{LoopMetrics, Mean, Step, Steps};
+use super::{LoopLength, LoopMetrics, Mean, Step, Steps};
 use crate::checkpoint::Stage;
 use crate::data::{Batch, Loader, prefetched};
 use crate::monitor::{Interrupted, Monitor};
@@ -80,9 +80,9 @@ impl Epochs<'_> {
             }
         };
         let done = epoch.number * per_epoch + epoch.batches;
-        let all = self.epochs * per_epoch;
-        let mut steps = Steps::new(self.metrics, self.config, (done, all), monitor);
-        steps.show_start(self.task, all);
+        let length = LoopLength { epochs: self.epochs, per_epoch };
+        let mut steps = Steps::new(self.metrics, self.config, (done, length), monitor);
+        steps.show_start(self.task, length.steps());
         while epoch.number < self.epochs {
             self.rest_of(&mut epoch, learner, &mut steps)?;
             if let Err(error) = learner.epoch_ended(&epoch, steps.monitor) {

@@ -6,7 +6,7 @@ mod step;
 mod steps;
 
 pub use epochs::{Epoch, Epochs, Learner};
-pub use optimizer::{SgdState, learning_rate};
+pub use optimizer::{LoopLength, SgdState, learning_rate};
 pub use step::{Step, StepSeconds, sgd_step};
 pub use steps::{Diverged, LoopMetrics, Steps, ensure_finite};
 

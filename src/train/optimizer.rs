@@ -7,17 +7,39 @@ use crate::ops::update::{SgdOperands, SgdStep};
 use crate::recipe::{Schedule, Sgd};
 use candle_core::{Result, Tensor};
 
-/// The learning rate at `step` of `steps`.
+/// How many steps a loop has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoopLength {
+    pub epochs: u64,
+    /// Steps of an epoch.
+    pub per_epoch: u64,
+}
+
+impl LoopLength {
+    #[must_use]
+    pub fn steps(self) -> u64 {
+        self.epochs * self.per_epoch
+    }
+}
+
+/// The learning rate of `step` in a loop of this length, at the middle of the step.
 #[must_use]
-pub fn learning_rate(config: &Sgd, step: u64, steps: u64) -> f64 {
-    let at = (step as f64 + 0.5) / steps.max(1) as f64;
-    let first = config.learning_rate;
+pub fn learning_rate(config: &Sgd, step: u64, length: LoopLength) -> f64 {
+    let (now, per_epoch) = (step as f64 + 0.5, length.per_epoch as f64);
+    let (first, warmup) = (config.learning_rate, config.warmup_epochs * per_epoch);
+    if now < warmup {
+        return first * (now / warmup);
+    }
+    let at = (now - warmup) / (length.steps().max(1) as f64 - warmup);
     match config.schedule {
         Schedule::Constant => first,
         Schedule::Cosine { last } => {
             last + (first - last) * (0.5 * (1.0 + (std::f64::consts::PI * at).cos()))
         }
         Schedule::Triangle => first * (at / 0.2).min((1.0 - at) / 0.8),
+        Schedule::Steps { every_epochs, decay } => {
+            first * decay.powi((now / (every_epochs * per_epoch)).floor() as i32)
+        }
     }
 }
 
@@ -91,9 +113,10 @@ mod tests {
                 momentum: 0.0,
                 weight_decay: 0.0,
                 schedule,
+                warmup_epochs: 0.0,
                 clip_norm: None,
             };
-            learning_rate(&config, step, 1000)
+            learning_rate(&config, step, LoopLength { epochs: 10, per_epoch: 100 })
         };
         assert_eq!(at(Schedule::Constant, 999), 0.5);
         let cosine = |last, step| at(Schedule::Cosine { last }, step);

@@ -101,6 +101,7 @@ mod tests {
             momentum: 0.0,
             weight_decay: 0.0,
             schedule: Schedule::Constant,
+            warmup_epochs: 0.0,
             clip_norm: None,
         };
         let mut optimizer = SgdState::new(config, &params).unwrap();

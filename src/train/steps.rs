@@ -1,6 +1,6 @@
 //! Counts, times, checks and records the steps of SGD of a loop.
 
-use super::{Mean, Score, Step, learning_rate};
+use super::{LoopLength, Mean, Score, Step, learning_rate};
 use crate::monitor::Monitor;
 use crate::progress::Amount;
 use crate::recipe::Sgd;
@@ -41,8 +41,7 @@ impl LoopMetrics {
 pub struct Steps<'a, 'w> {
     pub names: LoopMetrics,
     pub config: &'a Sgd,
-    /// In the whole loop.
-    pub all: u64,
+    pub length: LoopLength,
     pub done: u64,
     pub monitor: &'a mut Monitor<'w>,
 }
@@ -70,15 +69,15 @@ pub fn ensure_finite(loss: f64, of: &'static str, step: u64) -> Result<(), Diver
 }
 
 impl<'a, 'w> Steps<'a, 'w> {
-    /// After `done` of `all` steps.
+    /// After `done` steps of a loop of this length.
     #[must_use]
     pub fn new(
         names: LoopMetrics,
         config: &'a Sgd,
-        (done, all): (u64, u64),
+        (done, length): (u64, LoopLength),
         monitor: &'a mut Monitor<'w>,
     ) -> Self {
-        Self { names, config, all, done, monitor }
+        Self { names, config, length, done, monitor }
     }
 
     /// Tells the display that a task of `all` steps starts, or is continued.
@@ -92,7 +91,7 @@ impl<'a, 'w> Steps<'a, 'w> {
     /// The learning rate of the next step.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        learning_rate(self.config, self.done, self.all)
+        learning_rate(self.config, self.done, self.length)
     }
 
     /// Takes the next step, on so many `images`, and adds it to `mean`. `step` gets the number of the

@@ -10,11 +10,12 @@ use repro::recipe::{Adam, Schedule, Sgd};
 use repro::rng::Seed;
 use repro::search::{ArchParams, hardened};
 use repro::space::{Dimension, NetworkPlan, SearchSpace};
-use repro::train::{SgdState, learning_rate};
+use repro::train::{LoopLength, SgdState, learning_rate};
 
 fn sgd(weight_decay: f64, clip_norm: Option<f64>) -> Sgd {
     let schedule = Schedule::Constant;
-    Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay, schedule, clip_norm }
+    let (learning_rate, momentum, warmup_epochs) = (0.1, 0.9, 0.0);
+    Sgd { learning_rate, momentum, weight_decay, schedule, warmup_epochs, clip_norm }
 }
 
 /// A filter, a bias and a filter that no loss depends on.
@@ -106,7 +107,8 @@ fn weight_decay_applies_to_filters_only() {
 #[test]
 fn schedules_match_their_formulas() {
     let at = |schedule, step| {
-        learning_rate(&Sgd { learning_rate: 0.4, schedule, ..sgd(0.0, None) }, step, 10)
+        let config = Sgd { learning_rate: 0.4, schedule, ..sgd(0.0, None) };
+        learning_rate(&config, step, LoopLength { epochs: 2, per_epoch: 5 })
     };
     for step in 0..10 {
         let t = (step as f64 + 0.5) / 10.0;
@@ -117,6 +119,45 @@ fn schedules_match_their_formulas() {
     // It rises over the first fifth and falls over the rest.
     for (step, expected) in [(0, 0.1), (1, 0.3), (2, 0.375), (5, 0.225), (9, 0.025)] {
         assert!((at(Schedule::Triangle, step) - expected).abs() < 1e-12, "{step}");
+    }
+    // Half an epoch is 2.5 steps: a step belongs to the stair that its middle is on.
+    let steps = Schedule::Steps { every_epochs: 0.5, decay: 0.9 };
+    for (step, stair) in [0, 0, 1, 1, 1, 2, 2, 3, 3, 3].into_iter().enumerate() {
+        let expected = 0.4 * 0.9f64.powi(stair);
+        assert!((at(steps, step as u64) - expected).abs() < 1e-12, "{step}");
+    }
+}
+
+#[test]
+fn a_warm_up_rises_to_the_learning_rate_and_leaves_the_rest_to_the_schedule() {
+    let length = LoopLength { epochs: 6, per_epoch: 5 };
+    let at = |schedule, step| {
+        let config = Sgd { learning_rate: 0.4, schedule, warmup_epochs: 1.6, ..sgd(0.0, None) };
+        learning_rate(&config, step, length)
+    };
+    let stairs = Schedule::Steps { every_epochs: 2.4, decay: 0.97 };
+    let cosine = Schedule::Cosine { last: 0.1 };
+    for schedule in [Schedule::Constant, cosine, Schedule::Triangle, stairs] {
+        for step in 0..8 {
+            let expected = 0.4 * (step as f64 + 0.5) / 8.0;
+            assert!((at(schedule, step) - expected).abs() < 1e-12, "{schedule:?} {step}");
+        }
+    }
+    // The 22 steps that are left are a loop of their own.
+    let plain = |schedule, step| {
+        let config = Sgd { learning_rate: 0.4, schedule, ..sgd(0.0, None) };
+        learning_rate(&config, step, LoopLength { epochs: 2, per_epoch: 11 })
+    };
+    for schedule in [Schedule::Constant, cosine, Schedule::Triangle] {
+        for step in 0..22 {
+            let (found, expected) = (at(schedule, 8 + step), plain(schedule, step));
+            assert!((found - expected).abs() < 1e-12, "{schedule:?} {step}");
+        }
+    }
+    // Stairs count from the first step: 2.4 epochs are 12 steps.
+    for step in 8..30 {
+        let expected = 0.4 * 0.97f64.powi((step / 12) as i32);
+        assert!((at(stairs, step) - expected).abs() < 1e-12, "{step}");
     }
 }
 

@@ -314,6 +314,7 @@ impl Optimizer {
             momentum: self.momentum,
             weight_decay: self.weight_decay,
             schedule: Schedule::Constant,
+            warmup_epochs: 0.0,
             clip_norm: Some(self.clip_norm),
         }
     }

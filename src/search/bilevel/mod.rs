@@ -22,7 +22,7 @@ use crate::recipe::{AlphaConfig, Alternation, GradientSearch, Method, SearchConf
 use crate::record::{Metric, Work};
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
-use crate::train::{LoopMetrics, Step, Steps};
+use crate::train::{LoopLength, LoopMetrics, Step, Steps};
 use anyhow::{Context, Result, ensure};
 use std::iter;
 use steps::{Alternating, EpochMeans, SearchEpoch};
@@ -150,20 +150,21 @@ fn learn(
 ) -> Result<SearchOutcome> {
     let splits = Splits::of(data, config, seed)?;
     let GradientSearch { alpha, temperature, alternation, order } = gradient;
-    let steps = (config.epochs * splits.weights.batches()) as u64;
+    let epochs = config.epochs as u64;
+    let length = LoopLength { epochs, per_epoch: splits.weights.batches() as u64 };
     let per_epoch = match alternation {
         Alternation::Epochs => splits.alpha.batches(),
         Alternation::Minibatches => splits.weights.batches(),
     };
     let alpha_steps = ((config.epochs - alpha.warmup_epochs) * per_epoch) as u64;
     let restored = monitor.restored(STAGE);
-    let steps = Steps::new(LoopMetrics::SEARCH, &config.weights, (0, steps), monitor);
+    let steps = Steps::new(LoopMetrics::SEARCH, &config.weights, (0, length), monitor);
     let (order, epoch, device) = (*order, SearchEpoch::default(), data.device);
     let mut state = Alternating { relaxation, alpha, order, steps, alpha_step: 0, epoch, device };
     if let Some(stage) = restored {
         state.restore(&stage)?;
     }
-    state.steps.show_start("searching", state.steps.all + alpha_steps);
+    state.steps.show_start("searching", length.steps() + alpha_steps);
     while state.epoch.number < config.epochs {
         let number = state.epoch.number;
         let tau = temperature.at(number, config.epochs);

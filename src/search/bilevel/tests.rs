@@ -136,12 +136,13 @@ fn each_step_gets_its_images_temperature_and_rate() {
         let (calls, gradient, config) = calls(method);
         let tau_of = |epoch| gradient.temperature.at(epoch, config.epochs);
         let (mut weight_batches, mut alpha_batches) = (Vec::new(), Vec::new());
+        let length = LoopLength { epochs: 3, per_epoch: 4 };
         let mut taus = Vec::new();
         for (i, one) in calls.iter().enumerate() {
             match one {
                 Call::Weights { images, step, tau, rate } => {
                     assert_eq!(*step, weight_batches.len() as u64, "{method:?}");
-                    assert_eq!(*rate, learning_rate(&config.weights, *step, 12), "{method:?}");
+                    assert_eq!(*rate, learning_rate(&config.weights, *step, length), "{method:?}");
                     taus.push(*tau);
                     weight_batches.push(images.clone());
                 }
