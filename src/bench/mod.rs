@@ -15,11 +15,11 @@ use crate::net::Network;
 use crate::nn::Pass;
 use crate::ops;
 use crate::ops::gpu::{self, Traffic};
-use crate::recipe::{Method, StepKind, SupernetKind};
+use crate::recipe::{Method, StepExtras, StepKind, SupernetKind};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::ArchSpec;
-use crate::train::{SgdState, StepSeconds, sgd_step};
+use crate::train::{OptimizerState, StepSeconds, training_step};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
@@ -198,12 +198,12 @@ fn training(
     let (net, mut params) = Network::of_arch(arch, seed, source.device)?;
     let fixed = held(&params, true)?;
     let config = &manifest.train;
-    let mut optimizer = SgdState::new(config.optimizer, &params)?;
-    let (rate, keep) = (config.optimizer.learning_rate, config.recompute);
+    let mut optimizer = OptimizerState::new(config.optimizer, &params)?;
+    let (rate, keep) = (config.optimizer.sgd.learning_rate, config.recompute);
     let samples = time_steps(source, length, |batch, _| {
         let target = (&batch.labels, config.label_smoothing);
         let forward = |pass: &mut Pass<'_>| net.forward(pass, &batch.xs);
-        let step = sgd_step(&mut params, &mut optimizer, rate, target, keep, forward)?;
+        let step = training_step(&mut params, &mut optimizer, rate, target, keep, forward)?;
         let mut work = Work::default();
         work.add_training(cost::count(arch).macs, batch.labels.len());
         Ok((step.seconds, work.macs))
@@ -253,19 +253,21 @@ pub fn predicted(
     device: &Device,
 ) -> Option<Footprint> {
     let backend = gpu::backend(device).ok()?;
-    let setting = |recompute| StepSetting {
+    let setting = |recompute, extras| StepSetting {
         batch,
         threads: rayon::current_num_threads(),
         recompute,
+        extras,
         backend,
     };
     match target {
         Subject::Network(arch) => {
-            Some(cost::network_step(arch, side, setting(manifest.train.recompute)))
+            let setting = setting(manifest.train.recompute, manifest.train.extras());
+            Some(cost::network_step(arch, side, setting))
         }
         Subject::Supernet(SearchTask { space, config, .. }, method) => {
             let config = config.step(method)?;
-            let setting = setting(config.recompute);
+            let setting = setting(config.recompute, StepExtras::default());
             match config.kind {
                 StepKind::Gated(SupernetKind::Masked(_), _) => {
                     Some(cost::masked_step(space, setting))

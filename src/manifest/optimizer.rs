@@ -1,8 +1,8 @@
-//! The sections of optimizers: SGD for weights, Adam for architecture parameters.
+//! The sections of optimizers: SGD or RMSProp for weights, Adam for architecture parameters.
 
-use super::keys::MAX_EPOCHS;
+use super::keys::{MAX_EPOCHS, optional_name};
 use crate::document::Section;
-use crate::recipe::{Adam, Schedule, Sgd};
+use crate::recipe::{Adam, Optimizer, RmsProp, Schedule, Sgd};
 use std::ops::Bound::{Excluded, Included};
 use std::ops::RangeInclusive;
 
@@ -43,6 +43,45 @@ pub(super) fn read_sgd(s: &Section<'_>, epochs: Option<usize>) -> Option<Sgd> {
         warmup_epochs: warmup_epochs?,
         clip_norm: clip_norm?,
     })
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum OptimizerKind {
+    #[default]
+    Sgd,
+    RmsProp,
+}
+
+const KINDS: &[(&str, OptimizerKind)] =
+    &[("sgd", OptimizerKind::Sgd), ("rmsprop", OptimizerKind::RmsProp)];
+
+/// SGD without the key `kind`.
+pub(super) fn read_optimizer(s: &Section<'_>, epochs: Option<usize>) -> Option<Optimizer> {
+    let kind = optional_name(s, "kind", KINDS);
+    let sgd = read_sgd(s, epochs);
+    let rmsprop = match kind {
+        Some(OptimizerKind::RmsProp) => {
+            let rho = s.real("rho", DECAYS);
+            let epsilon = s.real("epsilon", (Excluded(0.0), Included(1.0)));
+            Some(RmsProp { rho: rho?, epsilon: epsilon? })
+        }
+        Some(OptimizerKind::Sgd) => {
+            for key in ["rho", "epsilon"] {
+                let problem = "applies to RMSProp only";
+                s.forbid(key, problem, "remove it, or give kind = \"rmsprop\"");
+            }
+            None
+        }
+        // Without a kind it is unknown whether the keys belong.
+        None => {
+            for key in ["rho", "epsilon"] {
+                s.get(key);
+            }
+            None
+        }
+    };
+    kind?;
+    Some(Optimizer { sgd: sgd?, rmsprop })
 }
 
 /// Each schedule has its own keys; those of another one are refused.

@@ -2,7 +2,7 @@
 
 use super::NetworkInput;
 use super::keys::{MAX_EPOCHS, RECOMPUTES, optional_name, read_augment, read_batch};
-use super::optimizer::read_sgd;
+use super::optimizer::read_optimizer;
 use crate::document::Section;
 use crate::recipe::{DatasetName, TrainConfig};
 
@@ -17,7 +17,7 @@ pub(super) fn read_train(
 ) -> Option<TrainConfig> {
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
     let batch_size = read_batch(s, available, input);
-    let optimizer = s.section("optimizer", |s| read_sgd(s, epochs));
+    let optimizer = s.section("optimizer", |s| read_optimizer(s, epochs));
     let label_smoothing = s.real("label_smoothing", 0.0..1.0);
     let augment = read_augment(s, dataset);
     let recompute = optional_name(s, "recompute", RECOMPUTES);

@@ -1,6 +1,9 @@
-//! In-place arithmetic: sums of gradients and the step of SGD.
+//! In-place arithmetic: sums of gradients, and the steps of SGD and RMSProp.
 
 mod gpu;
+mod rmsprop;
+
+pub use rmsprop::{RmsPropOperands, RmsPropStep};
 
 use super::gpu::{Deferred, Gpu};
 use super::host::{Host, expect};
@@ -60,7 +63,8 @@ impl SgdStep {
         if let Some(gpu) = Gpu::of(first.weight.device())? {
             return gpu::sgd(&gpu, self, parameters);
         }
-        let gradient_scale = self.gradient_scale(parameters)?;
+        let gradients = parameters.iter().map(|parameter| parameter.gradient);
+        let gradient_scale = self.gradient_scale(gradients)?;
         for SgdOperands { weight, velocity, gradient, decays } in parameters {
             let weight_decay = if *decays { self.weight_decay } else { 0.0 };
             let step = VelocityStep { momentum: self.momentum, weight_decay, gradient_scale };
@@ -71,9 +75,9 @@ impl SgdStep {
     }
 
     /// s
-    fn gradient_scale(&self, parameters: &[SgdOperands<'_>]) -> Result<f64> {
+    fn gradient_scale<'a>(&self, gradients: impl Iterator<Item = &'a Tensor>) -> Result<f64> {
         let Some(bound) = self.clip_norm else { return Ok(1.0) };
-        let norm = host_squares(parameters.iter().map(|parameter| parameter.gradient))?.sqrt();
+        let norm = host_squares(gradients)?.sqrt();
         // A norm that is not finite does not clip: the check of the next loss reports it.
         Ok(if norm > bound { bound / norm } else { 1.0 })
     }

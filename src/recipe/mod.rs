@@ -18,8 +18,8 @@ pub use method::{
     AlphaConfig, Alternation, Evolution, GradientSearch, GumbelSoftmax, Method, MethodName, Order,
     PathRange, RandomSearch, RankCorrelation, SharedScores,
 };
-pub use optimizer::{Adam, Schedule, Sgd};
+pub use optimizer::{Adam, Optimizer, RmsProp, Schedule, Sgd};
 pub use search::{Budget, SearchConfig, for_weights, scaled};
 pub use step::{Augment, GateRule, Precision, Recompute, StepConfig, StepKind, SupernetKind};
 pub use temperature::{Temperature, TemperatureSchedule};
-pub use train::TrainConfig;
+pub use train::{StepExtras, TrainConfig};

@@ -1,4 +1,4 @@
-//! Settings of the optimizers: SGD for weights, Adam for architecture parameters.
+//! Settings of the optimizers: SGD and RMSProp for weights, Adam for architecture parameters.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,31 @@ pub struct Sgd {
     pub warmup_epochs: f64,
     /// Gradients are scaled down to this global L2 norm when they exceed it.
     pub clip_norm: Option<f64>,
+}
+
+/// The optimizer of a network's weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Optimizer {
+    /// What SGD and RMSProp share; all of SGD.
+    pub sgd: Sgd,
+    pub rmsprop: Option<RmsProp>,
+}
+
+impl From<Sgd> for Optimizer {
+    fn from(sgd: Sgd) -> Self {
+        Self { sgd, rmsprop: None }
+    }
+}
+
+/// RMSProp (Tieleman & Hinton 2012) in the form of TensorFlow, with momentum:
+/// s ← ρ s + (1 - ρ) g², v ← μ v + η g / √(s + ε), w ← w - v. The mean square s is one at first. Weight
+/// decay is added to the gradient g.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RmsProp {
+    /// ρ
+    pub rho: f64,
+    /// ε, below the root.
+    pub epsilon: f64,
 }
 
 /// How a learning rate changes over a phase.

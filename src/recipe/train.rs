@@ -1,6 +1,6 @@
 //! The recipe for the derived network.
 
-use super::{Augment, Recompute, Sgd};
+use super::{Augment, Optimizer, Recompute};
 
 /// The recipe for the derived network.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,10 +9,25 @@ pub struct TrainConfig {
     /// Share of its batches that an epoch has, in (0, 1].
     pub scale: f64,
     pub batch_size: usize,
-    pub optimizer: Sgd,
+    pub optimizer: Optimizer,
     pub label_smoothing: f64,
     pub augment: Augment,
     pub recompute: Recompute,
     /// How many times a run trains and tests its network, each time from a seed of its own.
     pub repeats: usize,
+}
+
+impl TrainConfig {
+    /// What a step of this recipe has besides those of plain SGD.
+    #[must_use]
+    pub fn extras(&self) -> StepExtras {
+        StepExtras { squares: self.optimizer.rmsprop.is_some() }
+    }
+}
+
+/// What a step has in memory that a step of plain SGD does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepExtras {
+    /// The mean squares of RMSProp, one for each weight.
+    pub squares: bool,
 }

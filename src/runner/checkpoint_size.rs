@@ -3,7 +3,7 @@
 use crate::cost::{self, Footprint, StepSetting};
 use crate::manifest::{Manifest, Task};
 
-/// Bytes of the largest checkpoint of all runs: weights, running statistics and velocities. The rest is a few
+/// Bytes of the largest checkpoint of all runs: weights, running statistics and the optimizer's state. The rest is a few
 /// kilobytes.
 #[must_use]
 pub fn largest_checkpoint(manifest: &Manifest) -> u64 {
@@ -11,11 +11,12 @@ pub fn largest_checkpoint(manifest: &Manifest) -> u64 {
     // Neither the batch nor the number of threads matters.
     let setting = StepSetting::on_cpu(1, 1, train.recompute);
     let state = |step: &Footprint| step.weights + step.optimizer;
+    let of_training = StepSetting { extras: train.extras(), ..setting };
     let training = match &manifest.task {
-        Task::Search(task) => cost::largest_network_step(&task.space, setting),
+        Task::Search(task) => cost::largest_network_step(&task.space, of_training),
         Task::Network(task) => {
             let arch = &task.network.arch;
-            cost::network_step(arch, manifest.image_side(), setting)
+            cost::network_step(arch, manifest.image_side(), of_training)
         }
     };
     let of_search = manifest.search().into_iter().flat_map(|task| {

@@ -3,7 +3,7 @@
 use crate::cost::{self, Backend, StepSetting};
 use crate::data;
 use crate::manifest::{Manifest, SearchTask, Task};
-use crate::recipe::{Alternation, Method, MethodName, Recompute};
+use crate::recipe::{Alternation, Method, MethodName, Recompute, StepExtras};
 use crate::space::Dimension;
 use crate::tiling::GPU_POOL_UNIT;
 
@@ -94,12 +94,13 @@ pub(super) fn need_of<'a>(
 ) -> Option<MemoryNeed<'a>> {
     let train = &manifest.train;
     let searches = manifest.search().into_iter().flat_map(|task| {
-        let setting = (task.config.batch_size, task.config.recompute);
+        let setting = (task.config.batch_size, task.config.recompute, StepExtras::default());
         methods.iter().map(move |method| (Step::Search(*method), setting))
     });
-    let steps = searches.chain([(Step::Training, (train.batch_size, train.recompute))]);
-    let needs = steps.map(|(step, (batch, recompute))| {
-        let setting = StepSetting { batch, threads, recompute, backend };
+    let training = (train.batch_size, train.recompute, train.extras());
+    let steps = searches.chain([(Step::Training, training)]);
+    let needs = steps.map(|(step, (batch, recompute, extras))| {
+        let setting = StepSetting { batch, threads, recompute, extras, backend };
         let bytes = bytes(manifest, step, setting);
         MemoryNeed { manifest, step, setting, bytes, decoding: 0 }
     });

@@ -28,7 +28,7 @@ use crate::record::{Metric, Work};
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
 use crate::train::{
-    Epoch, Epochs, Learner, LoopMetrics, SgdState, Step, restore_weights, save_weights, sgd_step,
+    Epoch, Epochs, Learner, LoopMetrics, OptimizerState, Step, restore_weights, save_weights, training_step,
 };
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -72,10 +72,10 @@ impl Paths {
     /// When an operator fails.
     pub fn step(&mut self, decisions: &Decisions, batch: &Batch, rate: f64) -> Result<Step> {
         let mut cut = self.weights.extract(decisions)?;
-        let mut optimizer = SgdState::resumed(self.config, cut.slices_of(&self.velocities)?);
+        let mut optimizer = OptimizerState::resumed(self.config, cut.slices_of(&self.velocities)?);
         let (net, target) = (&cut.net, (&batch.labels, 0.0));
         let step =
-            sgd_step(&mut cut.params, &mut optimizer, rate, target, self.recompute, |pass| {
+            training_step(&mut cut.params, &mut optimizer, rate, target, self.recompute, |pass| {
                 net.forward(pass, &batch.xs)
             })?;
         cut.write_into(&mut self.velocities, optimizer.velocities())?;
@@ -125,7 +125,10 @@ impl Learner for PathLearner<'_> {
 
     fn save(&self, stage: &mut Stage) -> Result<()> {
         stage.put("work", &self.work)?;
-        save_weights(stage, self.paths.weights.params(), &self.paths.velocities);
+        let params = self.paths.weights.params();
+        save_weights(stage, params);
+        let names = params.named().map(|(name, _)| name);
+        stage.put_tensors("velocities", names.zip(&self.paths.velocities));
         Ok(())
     }
 

@@ -38,7 +38,7 @@ pub(super) fn search(
         epochs: settings.epochs,
         scale: config.scale,
         batch_size: config.batch_size,
-        optimizer: config.weights,
+        optimizer: config.weights.into(),
         label_smoothing: 0.0,
         augment: config.augment,
         recompute: config.recompute,

@@ -17,7 +17,7 @@ use crate::recipe::{
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
-use crate::train::{SgdState, Step, restore_weights, save_weights, sgd_step};
+use crate::train::{OptimizerState, Step, restore_weights, save_weights, training_step};
 use anyhow::{Result, ensure};
 use candle_core::Device;
 
@@ -29,7 +29,7 @@ pub struct Relaxed<N> {
     supernet: N,
     params: Params,
     alpha: ArchParams,
-    optimizer: SgdState,
+    optimizer: OptimizerState,
     /// Multiply-accumulates of the supernet for one image.
     macs: u64,
     work: Work,
@@ -87,7 +87,7 @@ impl<N: GatedNetwork> Relaxed<N> {
         config: &StepConfig,
         seed: Seed,
     ) -> Result<Self> {
-        let optimizer = SgdState::new(config.weights, &params)?;
+        let optimizer = OptimizerState::new(config.weights, &params)?;
         let alpha = ArchParams::new(supernet.space());
         let (macs, work) = (supernet.cost().macs, Work::default());
         let recompute = config.recompute;
@@ -176,7 +176,7 @@ impl<N: GatedNetwork> Relaxation for Relaxed<N> {
         let gates = net_gates(&used, identities);
         let target = (&batch.labels, 0.0);
         work.add_training(*macs, batch.labels.len());
-        Ok(sgd_step(params, optimizer, rate, target, *recompute, |pass| {
+        Ok(training_step(params, optimizer, rate, target, *recompute, |pass| {
             Ok(supernet.forward(pass, &batch.xs, &gates, false)?.0)
         })?)
     }
@@ -209,7 +209,8 @@ impl<N: GatedNetwork> Relaxation for Relaxed<N> {
     fn save(&self, stage: &mut Stage) -> Result<()> {
         stage.put("alpha", &self.alpha)?;
         stage.put("work", &self.work)?;
-        save_weights(stage, &self.params, self.optimizer.velocities());
+        save_weights(stage, &self.params);
+        self.optimizer.save(stage, &self.params);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::{Check, Outputs, compare, random};
 use crate::ops::groups::{self, GroupOrder, Groups};
 use crate::ops::loss::{Labels, cross_entropy};
 use crate::ops::subsample::Grid;
-use crate::ops::update::{SgdOperands, SgdStep};
+use crate::ops::update::{RmsPropOperands, RmsPropStep, SgdOperands, SgdStep};
 use crate::ops::{bias, conv, matmul, norm, pad, pool, scale, subsample};
 use crate::space::Activation;
 use candle_core::{Device, Result};
@@ -38,6 +38,7 @@ const OPERATORS: &[(&str, Operator, f64)] = &[
     ("groups", grouped, EXACT),
     ("cross-entropy", loss, EXACT),
     ("SGD", sgd, SHORT),
+    ("RMSProp", rmsprop, SHORT),
 ];
 
 pub(super) fn run(device: &Device, add: &mut dyn FnMut(Check)) {
@@ -144,6 +145,24 @@ fn loss([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
     let numbers = vec![read.loss as f32, read.correct as f32];
     let numbers = crate::ops::gpu::upload(numbers, 2, device)?;
     Ok(vec![("dlogits", result.dlogits), ("loss and correct", numbers)])
+}
+
+fn rmsprop([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
+    let tensor = |label: &str| random(label, &[n * side, c], device);
+    let (weight, velocity, gradient) = (tensor("w")?, tensor("v")?, tensor("g")?);
+    let square = crate::ops::gpu::ones_like(&weight)?;
+    let sgd =
+        SgdStep { learning_rate: 0.1, momentum: 0.9, weight_decay: 1e-3, clip_norm: Some(1.0) };
+    let step = RmsPropStep { sgd, rho: 0.9, epsilon: 1e-3 };
+    let (weight_of, velocity_of, gradient_of) = (&weight, &velocity, &gradient);
+    let sgd = SgdOperands {
+        weight: weight_of,
+        velocity: velocity_of,
+        gradient: gradient_of,
+        decays: true,
+    };
+    step.apply(&[RmsPropOperands { sgd, square: &square }])?;
+    Ok(vec![("weight", weight), ("velocity", velocity), ("square", square)])
 }
 
 fn sgd([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {

@@ -74,6 +74,7 @@ pub const DEFAULTS: &[(&str, &str)] = &[
     ("search.weights.warmup_epochs", "0"),
     ("train.augment.crop_padding", "0"),
     ("train.augment.flip", "false"),
+    ("train.optimizer.kind", r#""sgd""#),
     ("train.optimizer.last", "0"),
     ("train.optimizer.warmup_epochs", "0"),
     ("train.recompute", r#""none""#),

@@ -6,8 +6,8 @@ mod step;
 mod steps;
 
 pub use epochs::{Epoch, Epochs, Learner};
-pub use optimizer::{LoopLength, SgdState, learning_rate};
-pub use step::{Step, StepSeconds, sgd_step};
+pub use optimizer::{LoopLength, OptimizerState, learning_rate};
+pub use step::{Step, StepSeconds, training_step};
 pub use steps::{Diverged, LoopMetrics, Steps, ensure_finite};
 
 use crate::checkpoint::Stage;
@@ -21,7 +21,6 @@ use crate::recipe::TrainConfig;
 use crate::record::Metric;
 use crate::rng::Seed;
 use anyhow::{Result, ensure};
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -91,11 +90,11 @@ pub fn train(
     let (device, size) = (params.device().clone(), config.batch_size);
     let loader = Loader::training(dataset, images.to_vec(), size, config.augment, seed, label);
     let loader = &loader.share(config.scale).on(&device);
-    let optimizer = SgdState::new(config.optimizer, params)?;
+    let optimizer = OptimizerState::new(config.optimizer, params)?;
     let epochs = Epochs {
         epochs: config.epochs as u64,
         loader,
-        config: &config.optimizer,
+        config: &config.optimizer.sgd,
         metrics: LoopMetrics::TRAINING,
         task: "training",
         stage,
@@ -106,11 +105,11 @@ pub fn train(
     Ok((config.epochs * loader.images()) as u64)
 }
 
-/// A network that is trained with SGD.
+/// A network that is trained.
 struct NetworkLearner<'a> {
     training: &'a TrainingRun<'a>,
     params: &'a mut Params,
-    optimizer: SgdState,
+    optimizer: OptimizerState,
 }
 
 impl Learner for NetworkLearner<'_> {
@@ -118,7 +117,7 @@ impl Learner for NetworkLearner<'_> {
         let TrainingRun { net, config, .. } = *self.training;
         let target = (&batch.labels, config.label_smoothing);
         let (params, optimizer) = (&mut *self.params, &mut self.optimizer);
-        Ok(sgd_step(params, optimizer, rate, target, config.recompute, |pass| {
+        Ok(training_step(params, optimizer, rate, target, config.recompute, |pass| {
             net.forward(pass, &batch.xs)
         })?)
     }
@@ -143,7 +142,8 @@ impl Learner for NetworkLearner<'_> {
     }
 
     fn save(&self, stage: &mut Stage) -> Result<()> {
-        save_weights(stage, self.params, self.optimizer.velocities());
+        save_weights(stage, self.params);
+        self.optimizer.save(stage, self.params);
         Ok(())
     }
 
@@ -154,12 +154,10 @@ impl Learner for NetworkLearner<'_> {
     }
 }
 
-/// Adds weights, running statistics and velocities to a state. A state with these is to be written at
-/// once, since steps change them in place.
-pub fn save_weights(stage: &mut Stage, params: &Params, velocities: &[Tensor]) {
+/// Adds weights and running statistics to a state. A state with these is to be written at once, since
+/// steps change them in place.
+pub fn save_weights(stage: &mut Stage, params: &Params) {
     stage.put_tensors("weights", params.named());
-    let names = params.named().map(|(name, _)| name);
-    stage.put_tensors("velocities", names.zip(velocities));
 }
 
 /// Sets weights and running statistics to those of a state.

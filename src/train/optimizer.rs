@@ -1,10 +1,10 @@
-//! SGD with momentum over all parameters of a network.
+//! SGD and RMSProp over all parameters of a network, and the schedules of learning rates.
 
 use crate::checkpoint::Stage;
 use crate::nn::Params;
 use crate::ops::gpu;
-use crate::ops::update::{SgdOperands, SgdStep};
-use crate::recipe::{Schedule, Sgd};
+use crate::ops::update::{RmsPropOperands, RmsPropStep, SgdOperands, SgdStep};
+use crate::recipe::{Optimizer, RmsProp, Schedule, Sgd};
 use candle_core::{Result, Tensor};
 
 /// How many steps a loop has.
@@ -43,35 +43,58 @@ pub fn learning_rate(config: &Sgd, step: u64, length: LoopLength) -> f64 {
     }
 }
 
-/// The velocities of SGD with momentum.
-pub struct SgdState {
-    config: Sgd,
+/// What an optimizer keeps from step to step.
+pub struct OptimizerState {
+    config: Optimizer,
     velocities: Vec<Tensor>,
+    /// The mean squares of RMSProp; empty for SGD.
+    squares: Vec<Tensor>,
 }
 
-impl SgdState {
-    /// Velocities of zero for all parameters.
+impl OptimizerState {
+    /// Velocities of zero for all parameters, and mean squares of one where the optimizer has them.
     ///
     /// # Errors
     /// When the device is out of memory.
-    pub fn new(config: Sgd, params: &Params) -> Result<Self> {
-        let velocities = params.tensors().map(|(tensor, _)| gpu::zeros_like(tensor));
-        Ok(Self { config, velocities: velocities.collect::<Result<_>>()? })
+    pub fn new(config: impl Into<Optimizer>, params: &Params) -> Result<Self> {
+        let config = config.into();
+        let tensors = || params.tensors().map(|(tensor, _)| tensor);
+        let velocities = tensors().map(gpu::zeros_like).collect::<Result<_>>()?;
+        let squares = match config.rmsprop {
+            Some(_) => tensors().map(gpu::ones_like).collect::<Result<_>>()?,
+            None => Vec::new(),
+        };
+        Ok(Self { config, velocities, squares })
     }
 
-    /// Continues from these velocities, which are in the parameters' order and change in place.
+    /// SGD that continues from these velocities, which are in the parameters' order and change in place.
     #[must_use]
     pub fn resumed(config: Sgd, velocities: Vec<Tensor>) -> Self {
-        Self { config, velocities }
+        Self { config: config.into(), velocities, squares: Vec::new() }
     }
 
-    /// The same with the velocities of a state that [`super::save_weights`] has written.
+    /// The same with the tensors that [`OptimizerState::save`] has added to a state.
     ///
     /// # Errors
     /// When they are of another network.
     pub fn continued(&self, stage: &Stage, params: &Params) -> anyhow::Result<Self> {
         let like: Vec<&Tensor> = params.tensors().map(|(tensor, _)| tensor).collect();
-        Ok(Self::resumed(self.config, stage.tensors_like("velocities", like.into_iter())?))
+        let velocities = stage.tensors_like("velocities", like.iter().copied())?;
+        let squares = match self.config.rmsprop {
+            Some(_) => stage.tensors_like("squares", like.into_iter())?,
+            None => Vec::new(),
+        };
+        Ok(Self { config: self.config, velocities, squares })
+    }
+
+    /// Adds all that later steps depend on to a state, which is to be written at once, since steps change it
+    /// in place.
+    pub fn save(&self, stage: &mut Stage, params: &Params) {
+        let names = || params.named().map(|(name, _)| name);
+        stage.put_tensors("velocities", names().zip(&self.velocities));
+        if self.config.rmsprop.is_some() {
+            stage.put_tensors("squares", names().zip(&self.squares));
+        }
     }
 
     /// The velocities, in the parameters' order.
@@ -80,8 +103,8 @@ impl SgdState {
         &self.velocities
     }
 
-    /// One step along `gradients`, which are in the parameters' order. Parameters without a gradient
-    /// stay as they are.
+    /// One step along `gradients`, which are in the parameters' order and may be overwritten. Parameters
+    /// without a gradient stay as they are.
     ///
     /// # Errors
     /// When an operator fails.
@@ -91,13 +114,18 @@ impl SgdState {
         gradients: &[Option<Tensor>],
         learning_rate: f64,
     ) -> Result<()> {
-        let Sgd { momentum, weight_decay, clip_norm, .. } = self.config;
+        let Sgd { momentum, weight_decay, clip_norm, .. } = self.config.sgd;
         let all = params.tensors().zip(&self.velocities).zip(gradients);
-        let moved = all.filter_map(|(((weight, decays), velocity), gradient)| {
+        let moved = all.map(|(((weight, decays), velocity), gradient)| {
             Some(SgdOperands { weight, velocity, gradient: gradient.as_ref()?, decays })
         });
-        let step = SgdStep { learning_rate, momentum, weight_decay, clip_norm };
-        step.apply(&moved.collect::<Vec<_>>())
+        let sgd = SgdStep { learning_rate, momentum, weight_decay, clip_norm };
+        let Some(RmsProp { rho, epsilon }) = self.config.rmsprop else {
+            return sgd.apply(&moved.flatten().collect::<Vec<_>>());
+        };
+        let moved = moved.zip(&self.squares);
+        let moved = moved.filter_map(|(sgd, square)| Some(RmsPropOperands { sgd: sgd?, square }));
+        RmsPropStep { sgd, rho, epsilon }.apply(&moved.collect::<Vec<_>>())
     }
 }
 

@@ -1,6 +1,6 @@
-//! One step of SGD: forward pass, loss, backward pass, update. Search and training share it.
+//! One step of the weights: forward pass, loss, backward pass, update. Search and training share it.
 
-use super::SgdState;
+use super::OptimizerState;
 use crate::nn::{Params, Pass};
 use crate::ops::loss::{BatchLoss, Labels, cross_entropy};
 use crate::recipe::Recompute;
@@ -26,13 +26,13 @@ pub struct StepSeconds {
     pub optimizer: f64,
 }
 
-/// One step of SGD on the mean cross-entropy of the logits that `forward` returns.
+/// One step of the optimizer on the mean cross-entropy of the logits that `forward` returns.
 ///
 /// # Errors
 /// When an operator fails.
-pub fn sgd_step(
+pub fn training_step(
     params: &mut Params,
-    optimizer: &mut SgdState,
+    optimizer: &mut OptimizerState,
     learning_rate: f64,
     (labels, smoothing): (&Labels, f64),
     recompute: Recompute,
@@ -104,11 +104,11 @@ mod tests {
             warmup_epochs: 0.0,
             clip_norm: None,
         };
-        let mut optimizer = SgdState::new(config, &params).unwrap();
+        let mut optimizer = OptimizerState::new(config, &params).unwrap();
         let xs = Tensor::new(&[inputs], &Device::Cpu).unwrap();
         let labels: Labels = vec![0].into();
         let none = Recompute::None;
-        let step = sgd_step(&mut params, &mut optimizer, 0.1, (&labels, 0.0), none, |pass| {
+        let step = training_step(&mut params, &mut optimizer, 0.1, (&labels, 0.0), none, |pass| {
             let (first, second) = (pass.param(first), pass.param(second));
             let hidden = pass.tape.matmul(&Value::constant(xs.clone()), &first)?;
             pass.tape.matmul(&hidden, &second)

@@ -1,5 +1,8 @@
 //! Optimizers, schedules and gates against plain formulas.
 
+mod average;
+mod rmsprop;
+
 use crate::numbers::{assert_close, random, row, values};
 use crate::spaces::{shipped, small};
 use candle_core::{Device, Tensor};
@@ -10,7 +13,7 @@ use repro::recipe::{Adam, Schedule, Sgd};
 use repro::rng::Seed;
 use repro::search::{ArchParams, hardened};
 use repro::space::{Dimension, NetworkPlan, SearchSpace};
-use repro::train::{LoopLength, SgdState, learning_rate};
+use repro::train::{LoopLength, OptimizerState, learning_rate};
 
 fn sgd(weight_decay: f64, clip_norm: Option<f64>) -> Sgd {
     let schedule = Schedule::Constant;
@@ -31,7 +34,7 @@ fn three_params() -> Params {
 fn sgd_matches_its_formula() {
     for clip_norm in [None, Some(1.5), Some(1e6)] {
         let params = three_params();
-        let mut state = SgdState::new(sgd(0.01, clip_norm), &params).unwrap();
+        let mut state = OptimizerState::new(sgd(0.01, clip_norm), &params).unwrap();
         let mut expected: Vec<Vec<f64>> = params.tensors().map(|(t, _)| values(t)).collect();
         let unused = expected[2].clone();
         let mut velocity: Vec<Vec<f64>> = expected.iter().map(|w| vec![0.0; w.len()]).collect();
@@ -81,7 +84,7 @@ fn moved_parameters_are_independent_copies() {
     // Steps are taken in place, so the copy must share no tensor.
     let ones: Vec<Option<Tensor>> =
         moved.tensors().map(|(t, _)| Some(t.ones_like().unwrap())).collect();
-    SgdState::new(sgd(0.0, None), &moved).unwrap().step(&moved, &ones, 0.5).unwrap();
+    OptimizerState::new(sgd(0.0, None), &moved).unwrap().step(&moved, &ones, 0.5).unwrap();
     assert_eq!(params.sha256().unwrap(), before);
     assert!(params.moved(&along[..2], 1.0).is_err());
 }
@@ -97,7 +100,7 @@ fn weight_decay_applies_to_filters_only() {
     let before: Vec<Vec<f64>> = params.tensors().map(|(t, _)| values(t)).collect();
     let zeros: Vec<Option<Tensor>> =
         params.tensors().map(|(t, _)| Some(t.zeros_like().unwrap())).collect();
-    SgdState::new(sgd(0.1, Some(1.0)), &params).unwrap().step(&params, &zeros, 0.5).unwrap();
+    OptimizerState::new(sgd(0.1, Some(1.0)), &params).unwrap().step(&params, &zeros, 0.5).unwrap();
     for ((tensor, decays), before) in params.tensors().zip(&before) {
         let shrunk: Vec<f64> = before.iter().map(|w| w * if decays { 0.95 } else { 1.0 }).collect();
         assert_close("after decay", &values(tensor), &shrunk, 1e-6);

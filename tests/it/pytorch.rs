@@ -13,7 +13,7 @@ use repro::nn::{Params, Pass};
 use repro::recipe::{Schedule, Sgd};
 use repro::rng::Seed;
 use repro::space::{ArchSpec, BlockDecision, Decisions, SearchSpace, parse_space};
-use repro::train::SgdState;
+use repro::train::OptimizerState;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -249,7 +249,7 @@ fn training_steps_match_pytorch() {
     for case in &fixture.cases {
         let (net, mut params) = Network::of_arch(&case.arch, Seed(0), &Device::Cpu).unwrap();
         fill(&mut params);
-        let mut optimizer = SgdState::new(fixture.sgd.config(), &params).unwrap();
+        let mut optimizer = OptimizerState::new(fixture.sgd.config(), &params).unwrap();
         for (step, expected) in case.losses.iter().enumerate() {
             let mut pass = Pass::training(&mut params);
             let logits = net.forward(&mut pass, &images).unwrap();

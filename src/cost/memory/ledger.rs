@@ -9,7 +9,7 @@ use std::rc::Rc;
 pub struct Footprint {
     /// Parameters and running statistics.
     pub weights: u64,
-    /// The velocities of SGD with momentum.
+    /// Velocities, and the mean squares of RMSProp.
     pub optimizer: u64,
     /// Images, and what the forward pass keeps for the backward pass.
     pub activations: u64,

@@ -21,7 +21,7 @@ mod tape;
 pub use ledger::Footprint;
 pub use state::upload_slots;
 
-use crate::recipe::{MethodName, Recompute};
+use crate::recipe::{MethodName, Recompute, StepExtras};
 use crate::space::{ArchSpec, BlockDecision, Decisions, NetworkPlan, SearchSpace};
 use crate::tiling::Backend;
 use operators::{PassKind, SupernetGates};
@@ -33,6 +33,7 @@ pub struct StepSetting {
     pub batch: usize,
     pub threads: usize,
     pub recompute: Recompute,
+    pub extras: StepExtras,
     pub backend: Backend,
 }
 
@@ -40,7 +41,8 @@ impl StepSetting {
     /// A step by the kernels of the CPU.
     #[must_use]
     pub fn on_cpu(batch: usize, threads: usize, recompute: Recompute) -> Self {
-        Self { batch, threads, recompute, backend: Backend::Cpu }
+        let extras = StepExtras::default();
+        Self { batch, threads, recompute, extras, backend: Backend::Cpu }
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) const F64: u64 = 8;
 /// The overhead of a tensor on the CPU: shape, layout, reference counts and a lock.
 const TENSOR: u64 = 256;
 
-/// What a step leaves for the next one: parameters, their velocities, the tiles of each thread, or the buffers
+/// What a step leaves for the next one: parameters, the states of their optimizer, the tiles of each thread, or the buffers
 /// of a GPU's uploads.
 pub(super) struct StepState {
     pub setting: StepSetting,
@@ -67,7 +67,9 @@ impl StepState {
         let mut weights = self.weights.borrow_mut();
         let next = weights.len();
         *weights.entry(name).or_insert_with(|| {
-            for owner in [Owner::Weights, Owner::Optimizer] {
+            let extras = self.setting.extras;
+            let squares = extras.squares.then_some(Owner::Optimizer);
+            for owner in [Owner::Weights, Owner::Optimizer].into_iter().chain(squares) {
                 self.keep(owner, self.tensors(lens));
             }
             let blocks = lens.iter().map(|len| len.div_ceil(GPU_TENSOR_VALUES)).sum::<usize>();

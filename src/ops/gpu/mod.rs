@@ -41,7 +41,7 @@ pub use scratch::limit_scratch;
 pub use self_test::self_test;
 pub(super) use sums::{ImageParts, Parts, divided, sum_columns, total};
 pub(super) use tensors::{Operands, TensorList, appended};
-pub use tensors::{copy, ones, zeros_like};
+pub use tensors::{copy, ones, ones_like, zeros_like};
 pub use traffic::Traffic;
 pub use transfer::{Deferred, download, in_use, read, upload, upload_rows};
 

@@ -123,6 +123,17 @@ pub fn zeros_like(tensor: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// Ones in the shape of a tensor.
+///
+/// # Errors
+/// When the device is out of memory.
+pub fn ones_like(tensor: &Tensor) -> Result<Tensor> {
+    match Gpu::of(tensor.device())? {
+        None => tensor.ones_like(),
+        Some(gpu) => filled(&gpu, tensor.shape(), 1.0),
+    }
+}
+
 fn filled(gpu: &Gpu, shape: impl Into<Shape>, value: f32) -> Result<Tensor> {
     let tensor = gpu.output(shape)?;
     let len = tensor.elem_count();

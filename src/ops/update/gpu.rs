@@ -1,6 +1,6 @@
-//! Updates on a GPU. SGD, norms and copies take one launch for up to a thousand tensors.
+//! Updates on a GPU. Optimizers, norms and copies take one or two launches for up to a thousand tensors.
 
-use super::{SgdOperands, SgdStep};
+use super::{RmsPropOperands, RmsPropStep, SgdOperands, SgdStep};
 use crate::ops::gpu::{Arg, Deferred, Gpu, Launch, Operands, Source, TensorList, source};
 use candle_core::{Result, Tensor, bail};
 
@@ -53,6 +53,43 @@ pub(super) fn sgd(gpu: &Gpu, step: &SgdStep, parameters: &[SgdOperands<'_>]) -> 
             Arg::Float(step.weight_decay as f32),
         ];
         list.launch(gpu, SOURCE, "sgd_step", args)?;
+    }
+    Ok(())
+}
+
+/// First the mean squares, while gradients become those divided by their roots; then velocities and
+/// weights.
+pub(super) fn rmsprop(
+    gpu: &Gpu,
+    step: &RmsPropStep,
+    parameters: &[RmsPropOperands<'_>],
+) -> Result<()> {
+    let RmsPropStep { sgd, rho, epsilon } = *step;
+    let gradients: Vec<&Tensor> = parameters.iter().map(|p| p.sgd.gradient).collect();
+    let scale = sgd.clip_norm.map(|bound| gradient_scale(gpu, &gradients, bound)).transpose()?;
+    // Those that decay come first.
+    let (decaying, others): (Vec<&RmsPropOperands<'_>>, Vec<_>) =
+        parameters.iter().partition(|p| p.sgd.decays);
+    let squares: Vec<Operands<'_>> = (decaying.iter().chain(&others))
+        .map(|p| [Some((p.sgd.gradient, true)), Some((p.square, true)), Some((p.sgd.weight, false))])
+        .collect();
+    for list in TensorList::of(&squares)? {
+        let decaying = decaying.len().saturating_sub(list.first).min(list.count);
+        let args = [
+            Arg::maybe(scale.as_ref()),
+            Arg::Unsigned(decaying as u32),
+            Arg::Float((1.0 - rho) as f32),
+            Arg::Float(epsilon as f32),
+            Arg::Float(sgd.weight_decay as f32),
+        ];
+        list.launch(gpu, SOURCE, "rmsprop_scale", args)?;
+    }
+    let moves: Vec<Operands<'_>> = (parameters.iter().map(|p| p.sgd))
+        .map(|p| [Some((p.gradient, false)), Some((p.velocity, true)), Some((p.weight, true))])
+        .collect();
+    for list in TensorList::of(&moves)? {
+        let args = [Arg::Float(sgd.momentum as f32), Arg::Float(sgd.learning_rate as f32)];
+        list.launch(gpu, SOURCE, "rmsprop_move", args)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-// Updates in place: sums of gradients, and SGD over all parameters at once.
+// Updates in place: sums of gradients, and optimizers over all parameters at once.
 
 // total += part.
 extern "C" __global__ void accumulate(float* total, const float* part, unsigned int count) {
@@ -33,6 +33,38 @@ extern "C" __global__ void sgd_step(
         float v = fmaf(momentum, tensor.y[i], fmaf(s, tensor.x[i], decay * w));
         tensor.y[i] = v;
         tensor.z[i] = fmaf(-rate, v, w);
+    }
+}
+
+// g = scale g + decay w, q += share (g^2 - q), then g /= sqrt(q + epsilon). x is g, y is q, z is w. Weight
+// decay applies to the first `decaying` tensors. Without a scale it is one.
+extern "C" __global__ void rmsprop_scale(
+    BY_VALUE(TensorList) list, const float* scale, unsigned int decaying, float share, float epsilon,
+    float weight_decay) {
+    unsigned int number = tensor_of_block(list);
+    const TensorEntry& tensor = list.entries[number];
+    float s = scale ? scale[0] : 1.0f;
+    float decay = number < decaying ? weight_decay : 0.0f;
+    unsigned int first, end;
+    tensor_part(tensor, first, end);
+    for (unsigned int i = first + threadIdx.x; i < end; i += blockDim.x) {
+        float g = fmaf(s, tensor.x[i], decay * tensor.z[i]);
+        float q = tensor.y[i];
+        q = fmaf(share, fmaf(g, g, -q), q);
+        tensor.y[i] = q;
+        tensor.x[i] = g / sqrtf(q + epsilon);
+    }
+}
+
+// v = momentum v + rate g, then w -= v. x is g, y is v, z is w.
+extern "C" __global__ void rmsprop_move(BY_VALUE(TensorList) list, float momentum, float rate) {
+    const TensorEntry& tensor = list.entries[tensor_of_block(list)];
+    unsigned int first, end;
+    tensor_part(tensor, first, end);
+    for (unsigned int i = first + threadIdx.x; i < end; i += blockDim.x) {
+        float v = fmaf(momentum, tensor.y[i], rate * tensor.x[i]);
+        tensor.y[i] = v;
+        tensor.z[i] -= v;
     }
 }
 

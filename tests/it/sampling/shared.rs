@@ -10,7 +10,7 @@ use repro::record::Work;
 use repro::rng::Seed;
 use repro::search::{Paths, Scorer, draw, split};
 use repro::space::SearchSpace;
-use repro::train::{self, SgdState, sgd_step};
+use repro::train::{self, OptimizerState, training_step};
 use std::sync::atomic::AtomicBool;
 
 fn batch(space: &SearchSpace, label: &str, n: usize) -> Batch {
@@ -67,10 +67,10 @@ fn a_path_step_changes_only_its_own_weights() {
     own = fresh.weights().extract(&chosen).unwrap();
     let images = batch(space, "images", 8);
     let mut optimizer =
-        SgdState::new(manifest.search().unwrap().config.weights, &own.params).unwrap();
+        OptimizerState::new(manifest.search().unwrap().config.weights, &own.params).unwrap();
     let (net, target, none) =
         (&own.net, (&images.labels, 0.0), manifest.search().unwrap().config.recompute);
-    sgd_step(&mut own.params, &mut optimizer, 0.1, target, none, |pass| {
+    training_step(&mut own.params, &mut optimizer, 0.1, target, none, |pass| {
         net.forward(pass, &images.xs)
     })
     .unwrap();
