@@ -12,14 +12,13 @@ use crate::data::Dataset;
 use crate::manifest::{Manifest, SearchTask};
 use crate::memory;
 use crate::net::Network;
-use crate::nn::Pass;
 use crate::ops;
 use crate::ops::gpu::{self, Traffic};
 use crate::recipe::{Method, StepExtras, StepKind, SupernetKind};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::ArchSpec;
-use crate::train::{OptimizerState, StepSeconds, training_step};
+use crate::train::{NetworkTraining, StepSeconds};
 use anyhow::{Context, Result};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
@@ -196,14 +195,12 @@ fn training(
     length: Length,
 ) -> Result<(Samples, Footprint)> {
     let (net, mut params) = Network::of_arch(arch, seed, source.device)?;
-    let fixed = held(&params, true)?;
     let config = &manifest.train;
-    let mut optimizer = OptimizerState::new(config.optimizer, &params)?;
-    let (rate, keep) = (config.optimizer.sgd.learning_rate, config.recompute);
-    let samples = time_steps(source, length, |batch, _| {
-        let target = (&batch.labels, config.label_smoothing);
-        let forward = |pass: &mut Pass<'_>| net.forward(pass, &batch.xs);
-        let step = training_step(&mut params, &mut optimizer, rate, target, keep, forward)?;
+    let fixed = held(&params, Some(config.extras()))?;
+    let rate = config.optimizer.sgd.learning_rate;
+    let mut network = NetworkTraining::new(&net, &mut params, config)?;
+    let samples = time_steps(source, length, |batch, number| {
+        let step = network.step(batch, number, rate)?;
         let mut work = Work::default();
         work.add_training(cost::count(arch).macs, batch.labels.len());
         Ok((step.seconds, work.macs))
@@ -219,7 +216,7 @@ fn evaluation(
     length: Length,
 ) -> Result<(Samples, Footprint)> {
     let (net, params) = Network::of_arch(arch, seed, source.device)?;
-    let fixed = held(&params, false)?;
+    let fixed = held(&params, None)?;
     let device = source.device;
     let on_gpu = gpu::in_use(device)?;
     let before = live_bytes(device)?;

@@ -3,7 +3,7 @@
 use super::timing::{Idle, Length, Samples, Source, all_images, held, median, owners, time_steps};
 use crate::cost::{self, Footprint};
 use crate::data::Dataset;
-use crate::recipe::{StepConfig, StepKind};
+use crate::recipe::{StepConfig, StepExtras, StepKind};
 use crate::record::{StepUsage, Work};
 use crate::rng::Seed;
 use crate::search::{Paths, draw, relaxation};
@@ -73,7 +73,7 @@ fn gated(
     length: Length,
 ) -> Result<(Samples, Footprint)> {
     let mut state = relaxation(space, config, seed, source.device)?;
-    let fixed = held(state.params(), true)?;
+    let fixed = held(state.params(), Some(StepExtras::default()))?;
     let samples = time_steps(source, length, |batch, step| {
         let before = state.work().macs;
         let seconds = state.weight_step(batch, step, TAU, config.weights.learning_rate)?.seconds;
@@ -91,7 +91,7 @@ fn paths(
     length: Length,
 ) -> Result<(Samples, Footprint)> {
     let mut paths = Paths::new(space, (config.weights, config.recompute), seed, source.device)?;
-    let fixed = held(paths.weights().params(), true)?;
+    let fixed = held(paths.weights().params(), Some(StepExtras::default()))?;
     let samples = time_steps(source, length, |batch, step| {
         let path = draw(space, None, &mut seed.stream("paths/draw", step))?;
         let seconds = paths.step(&path, batch, config.weights.learning_rate)?.seconds;

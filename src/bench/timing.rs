@@ -5,7 +5,7 @@ use crate::data::{Batch, Dataset, Loader};
 use crate::memory::{self, Peak, Peaks};
 use crate::nn::Params;
 use crate::ops::gpu::{self, GpuMemory, Traffic};
-use crate::recipe::Augment;
+use crate::recipe::{Augment, StepExtras};
 use crate::rng::Seed;
 use crate::tiling::GPU_POOL_UNIT;
 use crate::train::StepSeconds;
@@ -91,15 +91,17 @@ pub(super) fn all_images(
 }
 
 /// What a network and its optimizer always hold.
-pub(super) fn held(params: &Params, trains: bool) -> Result<Footprint> {
+pub(super) fn held(params: &Params, trains: Option<StepExtras>) -> Result<Footprint> {
     let unit = match gpu::backend(params.device())? {
         Backend::Cpu => 1,
         Backend::EmulatedGpu | Backend::Gpu => GPU_POOL_UNIT,
     };
     let bytes = |tensor: &Tensor| (4 * tensor.elem_count()).next_multiple_of(unit) as u64;
-    let weights = params.named().map(|(_, tensor)| bytes(tensor)).sum();
-    let trained = params.tensors().map(|(tensor, _)| bytes(tensor)).sum();
-    let optimizer = if trains { trained } else { 0 };
+    let all: u64 = params.named().map(|(_, tensor)| bytes(tensor)).sum();
+    let trained: u64 = params.tensors().map(|(tensor, _)| bytes(tensor)).sum();
+    let StepExtras { squares, average, .. } = trains.unwrap_or_default();
+    let weights = if average { 2 * all } else { all };
+    let optimizer = u64::from(trains.is_some()) * trained * if squares { 2 } else { 1 };
     Ok(Footprint { weights, optimizer, ..Footprint::default() })
 }
 

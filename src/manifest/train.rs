@@ -18,6 +18,7 @@ pub(super) fn read_train(
     let epochs = s.whole("epochs", 1..=MAX_EPOCHS);
     let batch_size = read_batch(s, available, input);
     let optimizer = s.section("optimizer", |s| read_optimizer(s, epochs));
+    let ema_decay = s.optional("ema", |value| value.section(|s| s.real("decay", 0.0..1.0)));
     let label_smoothing = s.real("label_smoothing", 0.0..1.0);
     let augment = read_augment(s, dataset);
     let recompute = optional_name(s, "recompute", RECOMPUTES);
@@ -27,6 +28,7 @@ pub(super) fn read_train(
         scale,
         batch_size: batch_size?,
         optimizer: optimizer?,
+        ema_decay: ema_decay?,
         label_smoothing: label_smoothing?,
         augment: augment?,
         recompute: recompute?,

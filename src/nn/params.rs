@@ -130,6 +130,19 @@ impl Params {
         Ok(Self { seed: self.seed, device, prefix, params, buffers })
     }
 
+    /// A copy that shares no tensor.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn copied(&self) -> Result<Self> {
+        let mut copied = self.clone();
+        let params = copied.params.iter_mut().map(|param| &mut param.tensor);
+        for tensor in params.chain(copied.buffers.iter_mut().map(|(_, tensor)| tensor)) {
+            *tensor = copy(tensor)?;
+        }
+        Ok(copied)
+    }
+
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device

@@ -1,9 +1,6 @@
-//! In-place arithmetic: sums of gradients, and the steps of SGD and RMSProp.
+//! In-place arithmetic: sums of gradients, the steps of SGD and RMSProp, running averages.
 
 mod gpu;
-mod rmsprop;
-
-pub use rmsprop::{RmsPropOperands, RmsPropStep};
 
 use super::gpu::{Deferred, Gpu};
 use super::host::{Host, expect};
@@ -83,6 +80,96 @@ impl SgdStep {
     }
 }
 
+/// One step of RMSProp, in place: g ← s g + λ w, q ← ρ q + (1 - ρ) g², v ← μ v + η g / √(q + ε),
+/// w ← w - v. The factor s clips the norm of all gradients together.
+#[derive(Clone, Copy, Debug)]
+pub struct RmsPropStep {
+    /// η, μ, λ and the largest norm.
+    pub sgd: SgdStep,
+    /// ρ
+    pub rho: f64,
+    /// ε
+    pub epsilon: f64,
+}
+
+/// A parameter with its velocity, gradient and mean square q.
+#[derive(Clone, Copy, Debug)]
+pub struct RmsPropOperands<'a> {
+    pub sgd: SgdOperands<'a>,
+    pub square: &'a Tensor,
+}
+
+impl RmsPropStep {
+    /// Moves all weights, velocities and mean squares. Overwrites the gradients.
+    ///
+    /// # Errors
+    /// When the shapes differ or the device has no kernel.
+    pub fn apply(&self, parameters: &[RmsPropOperands<'_>]) -> Result<()> {
+        let Some(first) = parameters.first() else { return Ok(()) };
+        if let Some(gpu) = Gpu::of(first.sgd.weight.device())? {
+            return gpu::rmsprop(&gpu, self, parameters);
+        }
+        let Self { sgd, rho, epsilon } = *self;
+        let gradients = parameters.iter().map(|parameter| parameter.sgd.gradient);
+        let scale = sgd.gradient_scale(gradients)?;
+        for RmsPropOperands { sgd: SgdOperands { weight, velocity, gradient, decays }, square } in
+            parameters
+        {
+            let decay = if *decays { sgd.weight_decay } else { 0.0 };
+            gradient.inplace_op2(weight, &Axpby { a: scale, b: decay })?;
+            square.inplace_op2(gradient, &FollowSquare { share: 1.0 - rho })?;
+            gradient.inplace_op2(square, &DivideByRoot { epsilon })?;
+            velocity.inplace_op2(gradient, &Axpby { a: sgd.momentum, b: sgd.learning_rate })?;
+            weight.inplace_op2(velocity, &Axpby { a: 1.0, b: -1.0 })?;
+        }
+        Ok(())
+    }
+}
+
+/// q ← q + `share` · (g² - q).
+struct FollowSquare {
+    share: f64,
+}
+
+impl InplaceOp2 for FollowSquare {
+    fn name(&self) -> &'static str {
+        "rmsprop"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &mut CpuStorage,
+        q_layout: &Layout,
+        g: &CpuStorage,
+        g_layout: &Layout,
+    ) -> Result<()> {
+        let share = self.share as f32;
+        pairs(self.name(), (q, q_layout), (g, g_layout), |q, g| *q += share * (g * g - *q))
+    }
+}
+
+/// g ← g / √(q + ε).
+struct DivideByRoot {
+    epsilon: f64,
+}
+
+impl InplaceOp2 for DivideByRoot {
+    fn name(&self) -> &'static str {
+        "rmsprop"
+    }
+
+    fn cpu_fwd(
+        &self,
+        g: &mut CpuStorage,
+        g_layout: &Layout,
+        q: &CpuStorage,
+        q_layout: &Layout,
+    ) -> Result<()> {
+        let epsilon = self.epsilon as f32;
+        pairs(self.name(), (g, g_layout), (q, q_layout), |g, q| *g /= (q + epsilon).sqrt())
+    }
+}
+
 /// v ← μ v + s g + λ w.
 struct VelocityStep {
     momentum: f64,
@@ -147,6 +234,40 @@ pub fn moved(pairs: &[(&Tensor, Option<&Tensor>)], factor: f64) -> Result<Vec<Te
     moved.collect()
 }
 
+/// One step of running averages, in place: a ← a + `share` · (x - a) for each pair (a, x).
+///
+/// # Errors
+/// When the shapes differ or the device has no kernel.
+pub fn average(averages: &[(&Tensor, &Tensor)], share: f64) -> Result<()> {
+    let Some((first, _)) = averages.first() else { return Ok(()) };
+    if let Some(gpu) = Gpu::of(first.device())? {
+        return gpu::average(&gpu, averages, share);
+    }
+    averages.iter().try_for_each(|(average, x)| average.inplace_op2(x, &Follow { share }))
+}
+
+/// a ← a + `share` · (x - a).
+struct Follow {
+    share: f64,
+}
+
+impl InplaceOp2 for Follow {
+    fn name(&self) -> &'static str {
+        "average"
+    }
+
+    fn cpu_fwd(
+        &self,
+        a: &mut CpuStorage,
+        a_layout: &Layout,
+        x: &CpuStorage,
+        x_layout: &Layout,
+    ) -> Result<()> {
+        let share = self.share as f32;
+        pairs(self.name(), (a, a_layout), (x, x_layout), |a, x| *a += share * (x - *a))
+    }
+}
+
 /// Σ x² over all tensors, one number.
 ///
 /// # Errors
@@ -187,14 +308,22 @@ impl InplaceOp2 for Axpby {
         y: &CpuStorage,
         y_layout: &Layout,
     ) -> Result<()> {
-        let (x, y) = (slice_mut(x, x_layout)?, slice(y, y_layout)?);
-        if x.len() != y.len() {
-            bail!("axpby: {x_layout:?} and {y_layout:?} do not match");
-        }
         let (a, b) = (self.a as f32, self.b as f32);
-        for (x, y) in x.iter_mut().zip(y) {
-            *x = a * *x + b * y;
-        }
-        Ok(())
+        pairs(self.name(), (x, x_layout), (y, y_layout), |x, y| *x = a * *x + b * y)
     }
+}
+
+/// Calls `update` with every value of the first tensor and the one at its place in the second.
+fn pairs(
+    operator: &str,
+    (to, to_layout): (&mut CpuStorage, &Layout),
+    (from, from_layout): (&CpuStorage, &Layout),
+    update: impl Fn(&mut f32, f32),
+) -> Result<()> {
+    let (to, from) = (slice_mut(to, to_layout)?, slice(from, from_layout)?);
+    if to.len() != from.len() {
+        bail!("{operator}: {to_layout:?} and {from_layout:?} do not match");
+    }
+    to.iter_mut().zip(from).for_each(|(to, from)| update(to, *from));
+    Ok(())
 }

@@ -10,6 +10,9 @@ pub struct TrainConfig {
     pub scale: f64,
     pub batch_size: usize,
     pub optimizer: Optimizer,
+    /// The decay of the exponential moving average of the weights, which is evaluated and stored instead of
+    /// them. `None`: the weights themselves.
+    pub ema_decay: Option<f64>,
     pub label_smoothing: f64,
     pub augment: Augment,
     pub recompute: Recompute,
@@ -21,7 +24,10 @@ impl TrainConfig {
     /// What a step of this recipe has besides those of plain SGD.
     #[must_use]
     pub fn extras(&self) -> StepExtras {
-        StepExtras { squares: self.optimizer.rmsprop.is_some() }
+        StepExtras {
+            squares: self.optimizer.rmsprop.is_some(),
+            average: self.ema_decay.is_some(),
+        }
     }
 }
 
@@ -30,4 +36,6 @@ impl TrainConfig {
 pub struct StepExtras {
     /// The mean squares of RMSProp, one for each weight.
     pub squares: bool,
+    /// The average of all weights and running statistics.
+    pub average: bool,
 }

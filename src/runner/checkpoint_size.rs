@@ -3,8 +3,8 @@
 use crate::cost::{self, Footprint, StepSetting};
 use crate::manifest::{Manifest, Task};
 
-/// Bytes of the largest checkpoint of all runs: weights, running statistics and the optimizer's state. The rest is a few
-/// kilobytes.
+/// Bytes of the largest checkpoint of all runs: weights, running statistics, their average and the optimizer's
+/// state. The rest is a few kilobytes.
 #[must_use]
 pub fn largest_checkpoint(manifest: &Manifest) -> u64 {
     let train = &manifest.train;
@@ -12,11 +12,15 @@ pub fn largest_checkpoint(manifest: &Manifest) -> u64 {
     let setting = StepSetting::on_cpu(1, 1, train.recompute);
     let state = |step: &Footprint| step.weights + step.optimizer;
     let of_training = StepSetting { extras: train.extras(), ..setting };
-    let training = match &manifest.task {
-        Task::Search(task) => cost::largest_network_step(&task.space, of_training),
+    let (training, weights) = match &manifest.task {
+        Task::Search(task) => (
+            cost::largest_network_step(&task.space, of_training),
+            cost::largest_network_weights(&task.space, of_training),
+        ),
         Task::Network(task) => {
-            let arch = &task.network.arch;
-            cost::network_step(arch, manifest.image_side(), of_training)
+            let (arch, side) = (&task.network.arch, manifest.image_side());
+            let weights = cost::network_weights(arch, side, of_training);
+            (cost::network_step(arch, side, of_training), weights)
         }
     };
     let of_search = manifest.search().into_iter().flat_map(|task| {
@@ -26,7 +30,8 @@ pub fn largest_checkpoint(manifest: &Manifest) -> u64 {
             search.max(task.rank_correlation.map_or(0, |_| state(&training)))
         })
     });
-    let earlier = (train.repeats as u64).saturating_sub(1) * training.weights;
+    let finished = (train.repeats as u64).saturating_sub(1);
+    let earlier = finished * weights;
     let training = state(&training) + earlier;
     of_search.max().unwrap_or(0).max(training)
 }

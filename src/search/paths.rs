@@ -86,7 +86,7 @@ impl Paths {
     /// Continues from the weights and velocities of a state.
     fn restore(&mut self, stage: &Stage) -> Result<()> {
         let params = self.weights.params_mut();
-        restore_weights(stage, params)?;
+        restore_weights(stage, "weights", params)?;
         let like: Vec<&Tensor> = params.tensors().map(|(tensor, _)| tensor).collect();
         self.velocities = stage.tensors_like("velocities", like.into_iter())?;
         Ok(())

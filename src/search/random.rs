@@ -39,6 +39,7 @@ pub(super) fn search(
         scale: config.scale,
         batch_size: config.batch_size,
         optimizer: config.weights.into(),
+        ema_decay: None,
         label_smoothing: 0.0,
         augment: config.augment,
         recompute: config.recompute,

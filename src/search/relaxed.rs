@@ -217,7 +217,7 @@ impl<N: GatedNetwork> Relaxation for Relaxed<N> {
     fn restore(&mut self, stage: &Stage) -> Result<()> {
         let alpha: ArchParams = stage.get("alpha")?;
         ensure!(alpha.has_choices_of(&self.alpha), "the architecture parameters of another space");
-        restore_weights(stage, &mut self.params)?;
+        restore_weights(stage, "weights", &mut self.params)?;
         self.optimizer = self.optimizer.continued(stage, &self.params)?;
         (self.alpha, self.work) = (alpha, stage.get("work")?);
         Ok(())

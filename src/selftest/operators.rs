@@ -4,7 +4,7 @@ use super::{Check, Outputs, compare, random};
 use crate::ops::groups::{self, GroupOrder, Groups};
 use crate::ops::loss::{Labels, cross_entropy};
 use crate::ops::subsample::Grid;
-use crate::ops::update::{RmsPropOperands, RmsPropStep, SgdOperands, SgdStep};
+use crate::ops::update::{self, RmsPropOperands, RmsPropStep, SgdOperands, SgdStep};
 use crate::ops::{bias, conv, matmul, norm, pad, pool, scale, subsample};
 use crate::space::Activation;
 use candle_core::{Device, Result};
@@ -38,7 +38,7 @@ const OPERATORS: &[(&str, Operator, f64)] = &[
     ("groups", grouped, EXACT),
     ("cross-entropy", loss, EXACT),
     ("SGD", sgd, SHORT),
-    ("RMSProp", rmsprop, SHORT),
+    ("RMSProp and an average", rmsprop, SHORT),
 ];
 
 pub(super) fn run(device: &Device, add: &mut dyn FnMut(Check)) {
@@ -162,7 +162,8 @@ fn rmsprop([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
         decays: true,
     };
     step.apply(&[RmsPropOperands { sgd, square: &square }])?;
-    Ok(vec![("weight", weight), ("velocity", velocity), ("square", square)])
+    update::average(&[(&square, &weight)], 0.3)?;
+    Ok(vec![("weight", weight), ("velocity", velocity), ("square and average", square)])
 }
 
 fn sgd([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {

@@ -1,11 +1,15 @@
 //! Trains a network from scratch and evaluates it.
 
+mod average;
 mod epochs;
+mod network;
 mod optimizer;
 mod step;
 mod steps;
 
+pub use average::{WeightAverage, decay_after};
 pub use epochs::{Epoch, Epochs, Learner};
+pub use network::NetworkTraining;
 pub use optimizer::{LoopLength, OptimizerState, learning_rate};
 pub use step::{Step, StepSeconds, training_step};
 pub use steps::{Diverged, LoopMetrics, Steps, ensure_finite};
@@ -76,7 +80,8 @@ pub struct TrainingRun<'a> {
     pub stage: &'a str,
 }
 
-/// Trains the network whose weights are `params`; returns the number of images processed.
+/// Trains the network whose weights are `params`; returns the number of images processed. With `ema_decay` the
+/// weights are their average in the end.
 ///
 /// # Errors
 /// When an operator fails, the loss is no longer a number ([`Diverged`]), the recorder fails, or the
@@ -90,7 +95,7 @@ pub fn train(
     let (device, size) = (params.device().clone(), config.batch_size);
     let loader = Loader::training(dataset, images.to_vec(), size, config.augment, seed, label);
     let loader = &loader.share(config.scale).on(&device);
-    let optimizer = OptimizerState::new(config.optimizer, params)?;
+    let network = NetworkTraining::new(training.net, params, config)?;
     let epochs = Epochs {
         epochs: config.epochs as u64,
         loader,
@@ -101,25 +106,21 @@ pub fn train(
         classes: dataset.classes.len(),
         device: &device,
     };
-    epochs.run(&mut NetworkLearner { training, params, optimizer }, monitor)?;
+    let mut learner = NetworkLearner { training, network };
+    epochs.run(&mut learner, monitor)?;
+    learner.network.finish();
     Ok((config.epochs * loader.images()) as u64)
 }
 
 /// A network that is trained.
 struct NetworkLearner<'a> {
     training: &'a TrainingRun<'a>,
-    params: &'a mut Params,
-    optimizer: OptimizerState,
+    network: NetworkTraining<'a>,
 }
 
 impl Learner for NetworkLearner<'_> {
-    fn step(&mut self, batch: &Batch, _: u64, rate: f64) -> Result<Step> {
-        let TrainingRun { net, config, .. } = *self.training;
-        let target = (&batch.labels, config.label_smoothing);
-        let (params, optimizer) = (&mut *self.params, &mut self.optimizer);
-        Ok(training_step(params, optimizer, rate, target, config.recompute, |pass| {
-            net.forward(pass, &batch.xs)
-        })?)
+    fn step(&mut self, batch: &Batch, number: u64, rate: f64) -> Result<Step> {
+        Ok(self.network.step(batch, number, rate)?)
     }
 
     fn epoch_ended(&mut self, epoch: &Epoch, monitor: &mut Monitor<'_>) -> Result<()> {
@@ -134,7 +135,7 @@ impl Learner for NetworkLearner<'_> {
             let (split, images) = (&dataset.train, validation.to_vec());
             let of_images = (split, images);
             let size = self.training.config.batch_size;
-            let score = evaluate(net, self.params, dataset, of_images, size, monitor.stop)?;
+            let score = evaluate(net, self.network.weights(), dataset, of_images, size, monitor.stop)?;
             metrics.push((Metric::VALIDATION_LOSS, score.loss));
             metrics.push((Metric::VALIDATION_TOP1, score.top1));
         }
@@ -142,15 +143,12 @@ impl Learner for NetworkLearner<'_> {
     }
 
     fn save(&self, stage: &mut Stage) -> Result<()> {
-        save_weights(stage, self.params);
-        self.optimizer.save(stage, self.params);
+        self.network.save(stage);
         Ok(())
     }
 
     fn restore(&mut self, stage: &Stage) -> Result<()> {
-        restore_weights(stage, self.params)?;
-        self.optimizer = self.optimizer.continued(stage, self.params)?;
-        Ok(())
+        self.network.restore(stage)
     }
 }
 
@@ -160,12 +158,13 @@ pub fn save_weights(stage: &mut Stage, params: &Params) {
     stage.put_tensors("weights", params.named());
 }
 
-/// Sets weights and running statistics to those of a state.
+/// Sets weights and running statistics to those of a group of tensors of a state: `weights`, or their
+/// average.
 ///
 /// # Errors
 /// When they are of another network.
-pub fn restore_weights(stage: &Stage, params: &mut Params) -> Result<()> {
-    let tensors = stage.tensors("weights")?;
+pub fn restore_weights(stage: &Stage, group: &str, params: &mut Params) -> Result<()> {
+    let tensors = stage.tensors(group)?;
     ensure!(tensors.len() == params.named().count(), "the weights of another network");
     for (name, tensor) in tensors {
         params.set(name, tensor)?;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 /// The bytes of a training step, by owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Footprint {
-    /// Parameters and running statistics.
+    /// Parameters and running statistics, and their average if there is one.
     pub weights: u64,
     /// Velocities, and the mean squares of RMSProp.
     pub optimizer: u64,

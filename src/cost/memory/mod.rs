@@ -75,9 +75,10 @@ pub fn network_step(arch: &ArchSpec, side: usize, setting: StepSetting) -> Footp
     derived(arch, side, setting).peak
 }
 
-/// Bytes of the weights and running statistics of a decided network.
+/// Bytes of the weights and running statistics of a decided network, once.
 #[must_use]
 pub fn network_weights(arch: &ArchSpec, side: usize, setting: StepSetting) -> u64 {
+    let setting = StepSetting { extras: StepExtras::default(), ..setting };
     derived(arch, side, setting).between.weights
 }
 
@@ -165,9 +166,10 @@ pub fn largest_network_step(space: &SearchSpace, setting: StepSetting) -> Footpr
     largest_network(space, setting).peak
 }
 
-/// Bytes of the weights and running statistics of such a network.
+/// Bytes of the weights and running statistics of such a network, once.
 #[must_use]
 pub fn largest_network_weights(space: &SearchSpace, setting: StepSetting) -> u64 {
+    let setting = StepSetting { extras: StepExtras::default(), ..setting };
     largest_network(space, setting).between.weights
 }
 

@@ -69,7 +69,9 @@ impl StepState {
         *weights.entry(name).or_insert_with(|| {
             let extras = self.setting.extras;
             let squares = extras.squares.then_some(Owner::Optimizer);
-            for owner in [Owner::Weights, Owner::Optimizer].into_iter().chain(squares) {
+            let average = extras.average.then_some(Owner::Weights);
+            let owners = [Owner::Weights, Owner::Optimizer].into_iter();
+            for owner in owners.chain(squares).chain(average) {
                 self.keep(owner, self.tensors(lens));
             }
             let blocks = lens.iter().map(|len| len.div_ceil(GPU_TENSOR_VALUES)).sum::<usize>();
@@ -86,7 +88,8 @@ impl StepState {
         let mut weights = self.weights.borrow_mut();
         let next = weights.len();
         weights.entry(name).or_insert_with(|| {
-            self.keep(Owner::Weights, self.tensors(lens));
+            let copies = 1 + u64::from(self.setting.extras.average);
+            self.keep(Owner::Weights, copies * self.tensors(lens));
             next
         });
     }

@@ -94,6 +94,16 @@ pub(super) fn rmsprop(
     Ok(())
 }
 
+pub(super) fn average(gpu: &Gpu, averages: &[(&Tensor, &Tensor)], share: f64) -> Result<()> {
+    let operands: Vec<Operands<'_>> = (averages.iter())
+        .map(|(average, x)| [Some((*x, false)), Some((*average, true)), None])
+        .collect();
+    for list in TensorList::of(&operands)? {
+        list.launch(gpu, SOURCE, "average_tensors", [Arg::Float(share as f32)])?;
+    }
+    Ok(())
+}
+
 pub(super) fn moved(
     gpu: &Gpu,
     pairs: &[(&Tensor, Option<&Tensor>)],

@@ -68,6 +68,17 @@ extern "C" __global__ void rmsprop_move(BY_VALUE(TensorList) list, float momentu
     }
 }
 
+// y += share (x - y).
+extern "C" __global__ void average_tensors(BY_VALUE(TensorList) list, float share) {
+    const TensorEntry& tensor = list.entries[tensor_of_block(list)];
+    unsigned int first, end;
+    tensor_part(tensor, first, end);
+    for (unsigned int i = first + threadIdx.x; i < end; i += blockDim.x) {
+        float y = tensor.y[i];
+        tensor.y[i] = fmaf(share, tensor.x[i] - y, y);
+    }
+}
+
 // z = x + factor y, or x where there is no y.
 extern "C" __global__ void moved_tensors(BY_VALUE(TensorList) list, float factor) {
     const TensorEntry& tensor = list.entries[tensor_of_block(list)];

@@ -82,6 +82,8 @@ pub const IN_MANIFEST: &[Slip] = &[
     ("a misspelt schedule", "\"triangle\"", "\"triangel\""),
     ("a final rate without a cosine", "\"triangle\"", "\"triangle\"\nlast = 0.001"),
     ("a final rate above the initial one", "\"cosine\"", "\"cosine\"\nlast = 0.3"),
+    ("an average of no memory", "epochs = 7", "epochs = 7\nema = { decay = 1.0 }"),
+    ("a number for an average", "epochs = 7", "epochs = 7\nema = 0.9999"),
     ("RMSProp without its keys", "\"triangle\"", "\"triangle\"\nkind = \"rmsprop\""),
     ("a key of RMSProp for SGD", "\"triangle\"", "\"triangle\"\nrho = 0.9"),
     ("a misspelt optimizer", "\"triangle\"", "\"triangle\"\nkind = \"rmsporp\""),
