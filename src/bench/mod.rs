@@ -198,7 +198,7 @@ fn training(
     let config = &manifest.train;
     let fixed = held(&params, Some(config.extras()))?;
     let rate = config.optimizer.sgd.learning_rate;
-    let mut network = NetworkTraining::new(&net, &mut params, config)?;
+    let mut network = NetworkTraining::new(&net, &mut params, config, (seed, "bench"))?;
     let samples = time_steps(source, length, |batch, number| {
         let step = network.step(batch, number, rate)?;
         let mut work = Work::default();

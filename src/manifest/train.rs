@@ -4,9 +4,10 @@ use super::NetworkInput;
 use super::keys::{MAX_EPOCHS, RECOMPUTES, optional_name, read_augment, read_batch};
 use super::optimizer::read_optimizer;
 use crate::document::Section;
-use crate::recipe::{DatasetName, TrainConfig};
+use crate::recipe::{DatasetName, DropRates, TrainConfig};
 
 const MAX_REPEATS: u64 = 1000;
+const DROP_RATES: std::ops::Range<f64> = 0.0..1.0;
 
 pub(super) fn read_train(
     s: &Section<'_>,
@@ -19,6 +20,8 @@ pub(super) fn read_train(
     let batch_size = read_batch(s, available, input);
     let optimizer = s.section("optimizer", |s| read_optimizer(s, epochs));
     let ema_decay = s.optional("ema", |value| value.section(|s| s.real("decay", 0.0..1.0)));
+    let dropout = s.optional("dropout", |value| value.real(DROP_RATES));
+    let drop_connect = s.optional("drop_connect", |value| value.real(DROP_RATES));
     let label_smoothing = s.real("label_smoothing", 0.0..1.0);
     let augment = read_augment(s, dataset);
     let recompute = optional_name(s, "recompute", RECOMPUTES);
@@ -30,6 +33,10 @@ pub(super) fn read_train(
         optimizer: optimizer?,
         ema_decay: ema_decay?,
         label_smoothing: label_smoothing?,
+        drops: DropRates {
+            dropout: dropout?.unwrap_or_default(),
+            drop_connect: drop_connect?.unwrap_or_default(),
+        },
         augment: augment?,
         recompute: recompute?,
         repeats: repeats?.unwrap_or(1),

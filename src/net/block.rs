@@ -34,6 +34,8 @@ pub struct BlockGates {
     pub inner: Option<Value>,
     /// Masks before batch norm instead of behind it.
     pub filters: FilterMasks,
+    /// Factors of the branches for each image `[n]`, where the input is added (see [`super::drops`]).
+    pub kept: Option<Value>,
 }
 
 /// Masks before a batch norm, applied to the filters of the convolution before it. Batch statistics
@@ -101,6 +103,11 @@ impl Block {
         Ok(Self { branches, identity: plan.identity, stride: plan.stride, width: plan.width })
     }
 
+    /// Whether it has branches beside its input, so that it can be left out for an image.
+    pub(super) fn is_droppable(&self) -> bool {
+        self.identity && !self.branches.is_empty()
+    }
+
     /// x `[n, h, w, c_in]` → `[n, ⌈h/s⌉, ⌈w/s⌉, width]`.
     ///
     /// # Errors
@@ -124,6 +131,12 @@ impl Block {
         }
         for branch in &self.branches {
             sum.branches.push(branch.forward(pass, x, gram, gates)?);
+        }
+        if let Some(kept) = gates.kept.as_ref().filter(|_| self.is_droppable()) {
+            let branch = pass.tape.gated_sum(&sum)?;
+            let branch = pass.tape.scale_rows(&branch, kept)?;
+            let input = shortcut(pass, x, self.stride, self.width)?;
+            return pass.tape.add(&branch, &input);
         }
         if self.identity {
             let rho = match &gates.identity {

@@ -33,6 +33,8 @@ pub(super) struct Classifier {
     /// The 1x1 convolution behind the pooling, in the released networks.
     after_pool: Option<(Conv1x1, Activation)>,
     dense: Linear,
+    /// Features that the last layer reads.
+    features: usize,
 }
 
 impl Stem {
@@ -88,8 +90,9 @@ impl HeadLayers {
             None => None,
         };
         let head = Self::alone(params, plan)?;
-        let dense = Linear::new(params, "classifier", width.unwrap_or(mid), plan.classes)?;
-        Ok((head, Classifier { squeeze_excite, after_pool, dense }))
+        let features = width.unwrap_or(mid);
+        let dense = Linear::new(params, "classifier", features, plan.classes)?;
+        Ok((head, Classifier { squeeze_excite, after_pool, dense, features }))
     }
 
     /// The head without a classifier.
@@ -124,14 +127,27 @@ impl HeadLayers {
 }
 
 impl Classifier {
-    /// Features `[n, mid]` → logits `[n, classes]`.
-    pub(super) fn forward(&self, pass: &mut Pass<'_>, mut x: Value) -> Result<Value> {
+    pub(super) fn features(&self) -> usize {
+        self.features
+    }
+
+    /// Features `[n, mid]` → logits `[n, classes]`. What the last layer reads is multiplied by `kept`
+    /// `[n, features]`.
+    pub(super) fn forward(
+        &self,
+        pass: &mut Pass<'_>,
+        mut x: Value,
+        kept: Option<&Value>,
+    ) -> Result<Value> {
         if let Some(layers) = &self.squeeze_excite {
             x = layers.forward(pass, &x)?;
         }
         if let Some((conv, activation)) = &self.after_pool {
             let z = conv.forward(pass, &x)?;
             x = pass.tape.bias(&z, None, *activation)?;
+        }
+        if let Some(kept) = kept {
+            x = pass.tape.multiply(&x, kept)?;
         }
         self.dense.forward(pass, &x, Activation::Identity)
     }

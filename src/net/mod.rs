@@ -1,6 +1,7 @@
 //! Networks on the tape: one builder for the supernets and the derived network.
 
 mod block;
+mod drops;
 mod ends;
 mod explicit;
 mod freeze;
@@ -16,6 +17,7 @@ mod state_file;
 mod supernet;
 
 pub use block::{Block, BlockGates, FilterMasks};
+pub use drops::DropNoise;
 pub use explicit::{ExplicitSupernet, ExplicitTapeGates};
 pub use freeze::FrozenNetwork;
 pub use gated::GatedNetwork;
@@ -32,6 +34,7 @@ use crate::rng::Seed;
 use crate::space::{ArchSpec, NetworkPlan};
 use crate::tape::Value;
 use candle_core::{Device, Result, Tensor};
+use drops::Drops;
 use ends::{Classifier, HeadLayers, Stem};
 use resolution::StageMaps;
 use std::rc::Rc;
@@ -86,12 +89,40 @@ impl Network {
         self.forward_gated(pass, &resolution::subsampled(images, self.resolution)?, &only)
     }
 
+    /// [`Network::forward`] of a training step that leaves out parts of the network.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub fn forward_dropping(
+        &self,
+        pass: &mut Pass<'_>,
+        images: &Tensor,
+        noise: &DropNoise<'_>,
+    ) -> Result<Value> {
+        let Drops { blocks, features } = Drops::draw(noise, self, pass, images.dim(0)?)?;
+        let only = [Rc::new(ResolutionPath::only(blocks))];
+        let images = resolution::subsampled(images, self.resolution)?;
+        let pooled = self.pooled(pass, &images, &only)?;
+        self.classifier.forward(pass, pooled, features.as_ref())
+    }
+
     /// [`Network::forward`] with the gates of each resolution, the largest first. The images have the
     /// size of the first resolution.
     ///
     /// # Errors
     /// When an operator fails.
     pub fn forward_gated(
+        &self,
+        pass: &mut Pass<'_>,
+        images: &Tensor,
+        paths: &[Rc<ResolutionPath>],
+    ) -> Result<Value> {
+        let features = self.pooled(pass, images, paths)?;
+        self.classifier.forward(pass, features, None)
+    }
+
+    /// The features behind the pooling `[n, mid]`.
+    fn pooled(
         &self,
         pass: &mut Pass<'_>,
         images: &Tensor,
@@ -105,8 +136,6 @@ impl Network {
             flow.stage(pass, true, move |pass, x, path| block.forward(pass, x, &path.block(i)))?;
         }
         let head = self.head.clone();
-        let features =
-            flow.pool(pass, move |pass, x, path| head.forward(pass, x, path.head.clone()))?;
-        self.classifier.forward(pass, features)
+        flow.pool(pass, move |pass, x, path| head.forward(pass, x, path.head.clone()))
     }
 }

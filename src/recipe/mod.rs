@@ -22,4 +22,4 @@ pub use optimizer::{Adam, Optimizer, RmsProp, Schedule, Sgd};
 pub use search::{Budget, SearchConfig, for_weights, scaled};
 pub use step::{Augment, GateRule, Precision, Recompute, StepConfig, StepKind, SupernetKind};
 pub use temperature::{Temperature, TemperatureSchedule};
-pub use train::{StepExtras, TrainConfig};
+pub use train::{DropRates, StepExtras, TrainConfig};

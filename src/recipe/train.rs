@@ -14,6 +14,7 @@ pub struct TrainConfig {
     /// them. `None`: the weights themselves.
     pub ema_decay: Option<f64>,
     pub label_smoothing: f64,
+    pub drops: DropRates,
     pub augment: Augment,
     pub recompute: Recompute,
     /// How many times a run trains and tests its network, each time from a seed of its own.
@@ -27,15 +28,31 @@ impl TrainConfig {
         StepExtras {
             squares: self.optimizer.rmsprop.is_some(),
             average: self.ema_decay.is_some(),
+            dropout: self.drops.dropout > 0.0,
+            drop_connect: self.drops.drop_connect > 0.0,
         }
     }
 }
 
+/// The probabilities with which a training step leaves out what; zero: never.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DropRates {
+    /// Of each feature that the classifier reads, for each image.
+    pub dropout: f64,
+    /// Of the last block, for each image; it grows linearly with depth.
+    pub drop_connect: f64,
+}
+
 /// What a step has in memory that a step of plain SGD does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct StepExtras {
     /// The mean squares of RMSProp, one for each weight.
     pub squares: bool,
     /// The average of all weights and running statistics.
     pub average: bool,
+    /// The factors of dropout, and the features that they multiply.
+    pub dropout: bool,
+    /// The maps of blocks before their input is added.
+    pub drop_connect: bool,
 }

@@ -8,7 +8,7 @@ use super::{Scorer, SearchData, SearchOutcome, Trial};
 use crate::checkpoint::Stage;
 use crate::monitor::Monitor;
 use crate::progress::Amount;
-use crate::recipe::{RandomSearch, SearchConfig, TrainConfig};
+use crate::recipe::{DropRates, RandomSearch, SearchConfig, TrainConfig};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::SearchSpace;
@@ -41,6 +41,7 @@ pub(super) fn search(
         optimizer: config.weights.into(),
         ema_decay: None,
         label_smoothing: 0.0,
+        drops: DropRates::default(),
         augment: config.augment,
         recompute: config.recompute,
         repeats: 1,

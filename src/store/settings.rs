@@ -74,6 +74,8 @@ pub const DEFAULTS: &[(&str, &str)] = &[
     ("search.weights.warmup_epochs", "0"),
     ("train.augment.crop_padding", "0"),
     ("train.augment.flip", "false"),
+    ("train.drop_connect", "0"),
+    ("train.dropout", "0"),
     ("train.optimizer.kind", r#""sgd""#),
     ("train.optimizer.last", "0"),
     ("train.optimizer.warmup_epochs", "0"),

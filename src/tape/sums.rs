@@ -72,6 +72,16 @@ impl Tape {
         }))
     }
 
+    /// [`scale::rows`]: x `[n, …]` times constant factors `[n]`.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn scale_rows(&mut self, x: &Value, factors: &Value) -> Result<Value> {
+        let y = scale::rows(&x.tensor, &factors.tensor)?;
+        let factors = factors.tensor.clone();
+        Ok(self.push("rows", y, [x], move |[x], dy| Ok(vec![(x, scale::rows(&dy, &factors)?)])))
+    }
+
     /// [`groups::dense`]: grouped weights w `[c_in / groups, c_out]` as dense ones `[c_in, c_out]`.
     ///
     /// # Errors

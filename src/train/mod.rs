@@ -95,7 +95,7 @@ pub fn train(
     let (device, size) = (params.device().clone(), config.batch_size);
     let loader = Loader::training(dataset, images.to_vec(), size, config.augment, seed, label);
     let loader = &loader.share(config.scale).on(&device);
-    let network = NetworkTraining::new(training.net, params, config)?;
+    let network = NetworkTraining::new(training.net, params, config, (seed, label))?;
     let epochs = Epochs {
         epochs: config.epochs as u64,
         loader,

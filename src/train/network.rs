@@ -3,22 +3,25 @@
 use super::{OptimizerState, Step, WeightAverage, restore_weights, save_weights, training_step};
 use crate::checkpoint::Stage;
 use crate::data::Batch;
-use crate::net::Network;
+use crate::net::{DropNoise, Network};
 use crate::nn::Params;
-use crate::recipe::TrainConfig;
+use crate::recipe::{DropRates, TrainConfig};
+use crate::rng::Seed;
 use anyhow::Result;
 
 /// The weights of a network with all that its recipe keeps from step to step.
 pub struct NetworkTraining<'a> {
     net: &'a Network,
     config: &'a TrainConfig,
+    /// Seed and label of what steps leave out.
+    noise: (Seed, &'a str),
     params: &'a mut Params,
     optimizer: OptimizerState,
     average: Option<WeightAverage>,
 }
 
 impl<'a> NetworkTraining<'a> {
-    /// Starts with the weights `params`.
+    /// Starts with the weights `params`. `noise` is the seed of the random streams, and their label.
     ///
     /// # Errors
     /// When the device is out of memory.
@@ -26,10 +29,11 @@ impl<'a> NetworkTraining<'a> {
         net: &'a Network,
         params: &'a mut Params,
         config: &'a TrainConfig,
+        noise: (Seed, &'a str),
     ) -> candle_core::Result<Self> {
         let optimizer = OptimizerState::new(config.optimizer, params)?;
         let average = config.ema_decay.map(|decay| WeightAverage::new(decay, params));
-        Ok(Self { net, config, params, optimizer, average: average.transpose()? })
+        Ok(Self { net, config, noise, params, optimizer, average: average.transpose()? })
     }
 
     /// One step, whose number counts from zero.
@@ -37,10 +41,14 @@ impl<'a> NetworkTraining<'a> {
     /// # Errors
     /// When an operator fails.
     pub fn step(&mut self, batch: &Batch, number: u64, rate: f64) -> candle_core::Result<Step> {
-        let Self { net, config, params, optimizer, average } = self;
+        let Self { net, config, noise: (seed, label), params, optimizer, average } = self;
+        let noise = DropNoise { rates: config.drops, seed: *seed, label, step: number };
         let target = (&batch.labels, config.label_smoothing);
         let step = training_step(params, optimizer, rate, target, config.recompute, |pass| {
-            net.forward(pass, &batch.xs)
+            if config.drops == DropRates::default() {
+                return net.forward(pass, &batch.xs);
+            }
+            net.forward_dropping(pass, &batch.xs, &noise)
         })?;
         if let Some(average) = average {
             average.follow(params, number)?;

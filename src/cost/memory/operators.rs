@@ -46,6 +46,8 @@ pub(super) struct SimulatedPass<'a> {
     pub tape: SizeTape<'a>,
     /// The beginning of all parameter names.
     pub prefix: String,
+    /// Those of dropout, or of blocks on a GPU.
+    pub factors: Option<Rc<Allocation>>,
 }
 
 /// Working memory of a depthwise convolution: of the forward pass, and while gradients exist up to that of the
@@ -463,10 +465,25 @@ impl SimulatedPass<'_> {
         self.call((first.side, first.channels), 0, &[], back)
     }
 
-    /// The sum of two feature rows.
+    /// `ops::scale`: the features before the classifier times the factors of dropout, whose gradient is
+    /// computed too.
+    pub(super) fn multiply(&mut self, x: &SizedMap, factors: &Rc<Allocation>) -> SizedMap {
+        let to = [GradientTarget::Map(x.slot()), GradientTarget::Nothing];
+        let parts = to.map(|to| made(to, x.held.bytes(), 0)).into();
+        let keeps = vec![x.held.clone(), factors.clone()];
+        self.call_keeping((x.side, x.channels), 0, keeps, parts)
+    }
+
+    /// `ops::scale`: each image times a factor.
+    pub(super) fn scale_rows(&mut self, x: &SizedMap) -> SizedMap {
+        let parts = vec![made(GradientTarget::Map(x.slot()), x.held.bytes(), 0)];
+        self.call((x.side, x.channels), 0, &[], parts)
+    }
+
+    /// The sum of two maps, or of two feature rows.
     pub(super) fn add(&mut self, a: &SizedMap, b: &SizedMap) -> SizedMap {
         let copied = made(GradientTarget::Map(a.slot()), a.held.bytes(), 0);
         let parts = vec![copied, GradientPart::Passed { to: GradientTarget::Map(b.slot()) }];
-        self.call((1, a.channels), 0, &[], parts)
+        self.call((a.side, a.channels), 0, &[], parts)
     }
 }

@@ -36,7 +36,25 @@ impl StepSimulation {
             kind,
             tape: SizeTape::new(&self.state.ledger),
             prefix: String::new(),
+            factors: None,
         }
+    }
+
+    /// The factors of dropout, in one upload with those of the blocks. The CPU's of blocks are too few to
+    /// count.
+    fn factors(&self, plan: &NetworkPlan) -> Option<Allocation> {
+        let StepSetting { batch, extras, .. } = self.state.setting;
+        let (Head::Conv { width, .. } | Head::IrPool { width, .. }) = plan.head;
+        let dropout = if extras.dropout { batch * width } else { 0 };
+        let droppable = |block: &&BlockPlan| block.identity && !block.branches.is_empty();
+        let blocks = plan.blocks.iter().filter(droppable).count();
+        let blocks = if extras.drop_connect { blocks } else { 0 };
+        let rows: Vec<usize> = (0..blocks).map(|_| batch).chain([dropout]).collect();
+        let len = gates::buffer_len(&rows);
+        self.state.uploaded(len);
+        let len = if self.state.is_on_gpu() { len } else { dropout };
+        let held = || self.state.ledger.hold(Owner::Activations, self.state.tensors(&[len]));
+        (len > 0).then(held)
     }
 
     /// Gates and masks in one upload. The CPU's are too few to count.
@@ -79,6 +97,7 @@ impl StepSimulation {
     pub(super) fn derived(&self, plan: &NetworkPlan, side: usize) {
         let mut pass = self.pass(PassKind::training(SupernetGates::Absent));
         let images = pass.images(side, plan.image_channels);
+        pass.factors = self.factors(plan).map(Rc::new);
         let seen = pass.subsample(&images, plan.resolution);
         let logits = pass.network(plan, seen, &[plan.resolution]);
         self.back(pass, &logits);
@@ -204,11 +223,17 @@ impl<'a> SimulatedPass<'a> {
         let (state, x, prefix) = (self.state.clone(), x.clone(), self.prefix.clone());
         let kind = self.kind;
         self.tape.forget(mark, move |tape| {
-            let mut pass = SimulatedPass { state, kind, tape, prefix };
+            let mut pass = SimulatedPass { state, kind, tape, prefix, factors: None };
             run(&mut pass, &x);
             pass.tape
         });
         y
+    }
+
+    /// Whether blocks are left out for single images.
+    fn drops_blocks(&self) -> bool {
+        let trains = self.kind.gates == SupernetGates::Absent && self.kind.weights_wanted;
+        trains && self.state.setting.extras.drop_connect
     }
 
     fn stem(&mut self, plan: &NetworkPlan, images: &SizedMap) -> SizedMap {
@@ -235,6 +260,9 @@ impl<'a> SimulatedPass<'a> {
     fn classifier(&mut self, plan: &NetworkPlan, mut x: SizedMap) -> SizedMap {
         if let Head::IrPool { width, .. } = plan.head {
             x = self.matmul(&x, "head.after_pool", width);
+        }
+        if let Some(factors) = self.factors.clone() {
+            x = self.multiply(&x, &factors);
         }
         let z = self.matmul(&x, "classifier", plan.classes);
         self.bias(&z, "classifier")
@@ -267,6 +295,12 @@ impl<'a> SimulatedPass<'a> {
             plan.branches.iter().map(|(name, _)| format!("{}.{name}", plan.label)).collect();
         for ((_, branch), name) in plan.branches.iter().zip(&names) {
             candidates.push((self.branch((plan, is_masked), (branch, name), x, gram), &name[..]));
+        }
+        if self.drops_blocks() && plan.identity && !candidates.is_empty() {
+            let branch = self.norm(&candidates, None, true);
+            let branch = self.scale_rows(&branch);
+            let input = self.shortcut(plan, x);
+            return self.add(&branch, &input);
         }
         let identity = plan.identity.then(|| self.shortcut(plan, x));
         self.norm(&candidates, identity.as_ref(), true)

@@ -1,4 +1,4 @@
-//! Masks of filters and their gradients on a GPU; `scale.cu` has the kernel.
+//! Factors of columns and rows on a GPU, and the gradients of masks; `scale.cu` has the kernel.
 
 use crate::ops::gpu::{Arg, Gpu, Launch, Source, source};
 use crate::ops::host::rows_of;
@@ -14,6 +14,14 @@ pub(super) fn times(gpu: &Gpu, w: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let y = gpu.output(w.shape())?;
     let args = [Arg::In(w), Arg::In(mask), Arg::Out(&y), Arg::size(rows), Arg::size(c)];
     gpu.launch(&Launch::map(SOURCE, "scale_columns", rows, c), &args)?;
+    Ok(y)
+}
+
+pub(super) fn rows(gpu: &Gpu, x: &Tensor, factors: &Tensor) -> Result<Tensor> {
+    let (n, y) = (x.dim(0)?, gpu.output(x.shape())?);
+    let len = x.elem_count() / n.max(1);
+    let args = [Arg::In(x), Arg::In(factors), Arg::Out(&y), Arg::size(n), Arg::size(len)];
+    gpu.launch(&Launch::map(SOURCE, "scale_rows", n, len), &args)?;
     Ok(y)
 }
 

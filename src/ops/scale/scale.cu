@@ -10,6 +10,17 @@ extern "C" __global__ void scale_columns(
     }
 }
 
+// The rows of x [rows, c] times factors [rows].
+extern "C" __global__ void scale_rows(
+    const float* x, const float* factors, float* y, int rows, int c) {
+    int j = blockIdx.x * WARP + COLUMN;
+    if (j >= c) return;
+    for (int row = blockIdx.y * ROWS + ROW; row < rows; row += gridDim.y * ROWS) {
+        size_t i = (size_t)row * c + j;
+        y[i] = x[i] * factors[row];
+    }
+}
+
 // dmask [c] = sum over the rows of w dy, both [rows, c]. A block takes 32 columns; its rows of threads
 // take every ROWS-th row. Filters have few rows, so that one stage suffices.
 extern "C" __global__ void scale_mask_gradient(
