@@ -85,6 +85,29 @@ impl Stream {
         -(-(u / (1u64 << 53) as f64).ln()).ln()
     }
 
+    /// Beta with both parameters `alpha`: a ratio of two Gamma numbers. Their logarithms keep it a number where
+    /// a small `alpha` makes both numbers tiny.
+    pub fn symmetric_beta(&mut self, alpha: f64) -> f64 {
+        let (a, b) = (self.log_gamma(alpha), self.log_gamma(alpha));
+        1.0 / (1.0 + (b - a).exp())
+    }
+
+    /// The logarithm of a Gamma number (Marsaglia & Tsang 2000), from one of `shape` + 1 times a power of a
+    /// uniform number.
+    fn log_gamma(&mut self, shape: f64) -> f64 {
+        let power = (1.0 - self.uniform()).ln() / shape;
+        let d = shape + 2.0 / 3.0;
+        let c = 1.0 / (9.0 * d).sqrt();
+        loop {
+            let x = self.normal();
+            let v = (1.0 + c * x).powi(3);
+            let u = 1.0 - self.uniform();
+            if v > 0.0 && u.ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+                return (d * v).ln() + power;
+            }
+        }
+    }
+
     /// A uniformly random order of `0..n` (Fisher-Yates).
     #[must_use]
     pub fn permutation(&mut self, n: usize) -> Vec<usize> {
@@ -125,6 +148,26 @@ mod tests {
         assert!((mean(&mut || stream.normal().powi(2)) - 1.0).abs() < 2e-2);
         // The mean of a standard Gumbel is Euler's constant.
         assert!((mean(&mut || stream.gumbel()) - 0.577_215_66).abs() < 1e-2);
+    }
+
+    #[test]
+    fn beta_numbers_have_the_moments_of_their_distribution() {
+        for (step, alpha) in [0.01, 0.2, 0.5, 1.0, 2.5].into_iter().enumerate() {
+            let mut stream = Seed(1).stream("beta", step as u64);
+            let numbers: Vec<f64> = (0..50_000).map(|_| stream.symmetric_beta(alpha)).collect();
+            assert!(numbers.iter().all(|number| (0.0..=1.0).contains(number)), "{alpha}");
+            let mean_of = |f: &dyn Fn(f64) -> f64| {
+                numbers.iter().map(|number| f(*number)).sum::<f64>() / numbers.len() as f64
+            };
+            let (mean, variance) = (mean_of(&|x| x), mean_of(&|x| (x - 0.5).powi(2)));
+            assert!((mean - 0.5).abs() < 0.01, "{alpha}: {mean}");
+            let expected = 1.0 / (4.0 * (2.0 * alpha + 1.0));
+            assert!((variance / expected - 1.0).abs() < 0.02, "{alpha}: {variance} {expected}");
+            // The fourth moment tells distributions of one variance apart.
+            let fourth = mean_of(&|x| (x - 0.5).powi(4));
+            let expected = 3.0 / (16.0 * (2.0 * alpha + 1.0) * (2.0 * alpha + 3.0));
+            assert!((fourth / expected - 1.0).abs() < 0.03, "{alpha}: {fourth} {expected}");
+        }
     }
 
     #[test]

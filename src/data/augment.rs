@@ -2,7 +2,25 @@
 //! section 4.2, for CIFAR). Zeros are padded after normalisation, so they mean the average colour.
 
 use crate::recipe::Augment;
-use crate::rng::Stream;
+use crate::rng::{Seed, Stream};
+
+/// What decides how one image is changed. Each kind of change has random numbers of its own, so that one
+/// setting does not affect another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Random<'a> {
+    pub augment: Augment,
+    pub seed: Seed,
+    /// The beginning of the labels of the streams.
+    pub label: &'a str,
+    pub step: u64,
+}
+
+impl Random<'_> {
+    /// The numbers of one kind of change.
+    pub(super) fn stream(&self, kind: &str) -> Stream {
+        self.seed.stream(&format!("{}/{kind}", self.label), self.step)
+    }
+}
 
 /// The augmentation of one image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +94,6 @@ fn write_row(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::Seed;
 
     const SHAPE: Shape = Shape { height: 2, width: 3, channels: 2 };
     const IMAGE: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
@@ -111,7 +128,7 @@ mod tests {
 
     #[test]
     fn changes_are_uniform() {
-        let augment = Augment { flip: true, crop_padding: 1, crop_area: None };
+        let augment = Augment { flip: true, crop_padding: 1, ..Augment::default() };
         let mut counts = std::collections::BTreeMap::new();
         for step in 0..18_000 {
             let change = Change::draw(augment, &mut Seed(1).stream("test", step));

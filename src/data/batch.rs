@@ -3,12 +3,13 @@
 //! Order and augmentation are functions of (seed, label, epoch, position). They depend neither on the
 //! number of threads nor on earlier batches, so a later batch can be made without those before it.
 
+use super::augment::Random;
 use super::source::Source;
 use super::{DataError, Dataset, Split};
 use crate::ops::gpu;
 use crate::ops::loss::Labels;
 use crate::recipe::{Augment, scaled};
-use crate::rng::{Seed, Stream};
+use crate::rng::Seed;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use std::sync::mpsc;
@@ -78,8 +79,9 @@ pub struct Loader<'a> {
 struct Training {
     augment: Augment,
     seed: Seed,
-    order_label: String,
-    augment_label: String,
+    label: String,
+    /// See [`Loader::mixing`].
+    mixup: Option<f64>,
 }
 
 impl<'a> Loader<'a> {
@@ -98,12 +100,7 @@ impl<'a> Loader<'a> {
         seed: Seed,
         label: &str,
     ) -> Self {
-        let training = Training {
-            augment,
-            seed,
-            order_label: format!("{label}/order"),
-            augment_label: format!("{label}/augment"),
-        };
+        let training = Training { augment, seed, label: label.to_owned(), mixup: None };
         let loader = Self::evaluation(dataset, &dataset.train, indices, batch_size);
         Self { training: Some(training), ..loader }
     }
@@ -151,6 +148,16 @@ impl<'a> Loader<'a> {
         self
     }
 
+    /// Mixes the images of each training batch in pairs (mixup, Zhang et al. 2018): the first with the last, and
+    /// so on. Their order is random. The share of one image is drawn for each batch, Beta(`alpha`, `alpha`).
+    #[must_use]
+    pub fn mixing(mut self, alpha: Option<f64>) -> Self {
+        if let Some(training) = &mut self.training {
+            training.mixup = alpha;
+        }
+        self
+    }
+
     /// Puts the tensors on this device instead of the CPU.
     #[must_use]
     pub fn on(self, device: &Device) -> Self {
@@ -178,20 +185,26 @@ impl<'a> Loader<'a> {
     pub fn epoch(&self, epoch: u64) -> Epoch<'_> {
         let order = match &self.training {
             None => self.indices.clone(),
-            Some(Training { seed, order_label, .. }) => {
-                let order = seed.stream(order_label, epoch).permutation(self.indices.len());
+            Some(Training { seed, label, .. }) => {
+                let order =
+                    seed.stream(&format!("{label}/order"), epoch).permutation(self.indices.len());
                 order.into_iter().map(|position| self.indices[position]).collect()
             }
         };
         Epoch { loader: self, epoch, order, next: 0 }
     }
 
-    /// The augmentation of the image at `position` in the order of `epoch`.
-    fn random(&self, epoch: u64, position: usize) -> Option<(Augment, Stream)> {
-        let Training { augment, seed, augment_label, .. } = self.training.as_ref()?;
-        // An epoch has fewer than 2^32 images.
-        let step = (epoch << 32) | position as u64;
-        Some((*augment, seed.stream(augment_label, step)))
+    /// What decides how the image at `position` in the order of `epoch` is changed.
+    fn random(&self, epoch: u64, position: usize) -> Option<Random<'_>> {
+        let Training { augment, seed, label, .. } = self.training.as_ref()?;
+        Some(Random { augment: *augment, seed: *seed, label, step: step(epoch, position) })
+    }
+
+    /// The share of an image in the batch that begins at `position`; `None` where images are not mixed.
+    fn share_of_mix(&self, epoch: u64, position: usize) -> Option<f64> {
+        let Training { seed, label, mixup, .. } = self.training.as_ref()?;
+        let mut stream = seed.stream(&format!("{label}/mixup"), step(epoch, position));
+        mixup.map(|alpha| stream.symmetric_beta(alpha))
     }
 
     /// All batches without augmentation; images that cannot be read are left out of theirs.
@@ -238,20 +251,45 @@ impl<'a> Loader<'a> {
             .zip(indices)
             .enumerate()
             .try_for_each(|(i, (output, &index))| {
-                self.source.write(index, self.random(epoch, first + i), output)
+                self.source.write(index, self.random(epoch, first + i).as_ref(), output)
             })
             .map_err(candle_core::Error::msg)?;
+        let mix = self.share_of_mix(epoch, first);
+        if let Some(share) = mix {
+            mix_pairs(&mut values[..images], len, share);
+        }
         let shape = (indices.len(), height, width, channels);
         if !on_gpu {
             let xs = gpu::upload(values, shape, &self.device)?;
-            return Ok(Batch { xs, labels: labels.into() });
+            return Ok(Batch { xs, labels: Labels::from(labels).mixed(mix) });
         }
         let all = values.len();
         let values = gpu::upload(values, all, &self.device)?;
         let xs = values.narrow(0, 0, images)?.reshape(shape)?;
         let on_gpu = values.narrow(0, images, labels.len())?;
-        Ok(Batch { xs, labels: Labels::on_gpu(labels, on_gpu) })
+        Ok(Batch { xs, labels: Labels::on_gpu(labels, on_gpu).mixed(mix) })
     }
+}
+
+/// The step of random streams for the image at `position` in the order of `epoch`, which has fewer than 2^32
+/// images.
+fn step(epoch: u64, position: usize) -> u64 {
+    (epoch << 32) | position as u64
+}
+
+/// `share` of each image of `len` values plus the rest of the image at its place from the end.
+fn mix_pairs(values: &mut [f32], len: usize, share: f64) {
+    let (own, other) = (share as f32, (1.0 - share) as f32);
+    // The one in the middle is its own partner.
+    let pairs = values.len() / len / 2;
+    let (front, back) = values.split_at_mut(values.len() / 2);
+    let front = front.par_chunks_exact_mut(len).take(pairs);
+    let back = back.par_rchunks_exact_mut(len).take(pairs);
+    front.zip(back).for_each(|(a, b)| {
+        for (a, b) in a.iter_mut().zip(b) {
+            (*a, *b) = (own * *a + other * *b, own * *b + other * *a);
+        }
+    });
 }
 
 /// Iterates over the batches of one epoch.
@@ -290,189 +328,4 @@ impl Iterator for Epoch<'_> {
 impl ExactSizeIterator for Epoch<'_> {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::{Images, Normalisation, Pixels};
-    use crate::recipe::DatasetName;
-
-    const AUGMENT: Augment = Augment { flip: true, crop_padding: 4, crop_area: None };
-
-    /// 200 images of 2x2, each filled with its index; the label is index mod 7.
-    fn numbered() -> Dataset {
-        let bytes = (0..200u8).flat_map(|i| [i; 12]).collect();
-        let images = Images::Memory(Pixels { height: 2, width: 2, bytes });
-        let train = Split { images, labels: (0..200).map(|i| i % 7).collect() };
-        Dataset {
-            name: DatasetName::Cifar10,
-            classes: Vec::new(),
-            height: 2,
-            width: 2,
-            channels: 3,
-            normalisation: Normalisation { mean: vec![0.0; 3], sd: vec![1.0 / 255.0; 3] },
-            test: Split { labels: Vec::new(), ..train.clone() },
-            train,
-        }
-    }
-
-    fn slice() -> Dataset {
-        crate::data::load(&DatasetName::FashionMnistSlice.into(), "/nowhere".as_ref()).unwrap()
-    }
-
-    /// The index of every image, in order of appearance.
-    fn seen(loader: &Loader, epoch: u64) -> Vec<usize> {
-        let mut seen = Vec::new();
-        for batch in loader.epoch(epoch) {
-            let batch = batch.unwrap();
-            let values = batch.xs.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
-            for (image, label) in values.iter().zip(batch.labels.iter()) {
-                assert_eq!(image[0].round() as u32 % 7, *label);
-                seen.push(image[0].round() as usize);
-            }
-        }
-        seen
-    }
-
-    fn bits(batch: &Batch) -> Vec<u32> {
-        let values = batch.xs.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        values.into_iter().map(f32::to_bits).collect()
-    }
-
-    #[test]
-    fn every_epoch_is_another_permutation() {
-        let data = numbered();
-        let some: Vec<usize> = (0..200).step_by(2).collect();
-        let loader = Loader::training(&data, some.clone(), 20, Augment::default(), Seed(1), "test");
-        let (one, two) = (seen(&loader, 0), seen(&loader, 1));
-        assert_ne!(one, two);
-        assert_eq!(one, seen(&loader, 0));
-        for mut order in [one, two] {
-            order.sort_unstable();
-            assert_eq!(order, some);
-        }
-    }
-
-    #[test]
-    fn only_evaluation_keeps_a_partial_batch() {
-        let data = numbered();
-        let training =
-            Loader::training(&data, (0..70).collect(), 32, Augment::default(), Seed(1), "test");
-        assert_eq!((training.batches(), training.images()), (2, 64));
-        assert_eq!(seen(&training, 0).len(), 64);
-        let evaluation = Loader::evaluation(&data, &data.train, (0..70).rev().collect(), 32);
-        assert_eq!((evaluation.batches(), evaluation.images()), (3, 70));
-        assert_eq!(seen(&evaluation, 5), (0..70).rev().collect::<Vec<_>>());
-        assert_eq!(Loader::evaluation(&data, &data.test, Vec::new(), 32).epoch(0).count(), 0);
-    }
-
-    #[test]
-    fn pixels_are_normalised_per_channel() {
-        let mut data = numbered();
-        data.normalisation = Normalisation { mean: vec![0.5, 0.0, 0.2], sd: vec![0.5, 1.0, 0.25] };
-        let batch = Loader::evaluation(&data, &data.train, vec![51], 1).epoch(0).next();
-        let batch = batch.unwrap().unwrap();
-        assert_eq!(batch.xs.dims(), [1, 2, 2, 3]);
-        let values = batch.xs.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        for (value, expected) in values.iter().zip([-0.6, 0.2, 0.0]) {
-            assert!((value - expected).abs() < 1e-6, "{values:?}");
-        }
-    }
-
-    #[test]
-    fn seed_label_and_epoch_determine_the_bits() {
-        let data = slice();
-        let first = |seed, label, epoch| {
-            let loader =
-                Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(seed), label);
-            bits(&loader.epoch(epoch).next().unwrap().unwrap())
-        };
-        let one = first(1, "train", 0);
-        assert_eq!(one, first(1, "train", 0));
-        for other in [first(2, "train", 0), first(1, "search", 0), first(1, "train", 1)] {
-            assert_ne!(one, other);
-        }
-    }
-
-    #[test]
-    fn threads_do_not_change_images() {
-        let data = slice();
-        let loader = Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
-        let with = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| bits(&loader.epoch(0).next().unwrap().unwrap()))
-        };
-        assert_eq!(with(1), with(5));
-    }
-
-    #[test]
-    fn epochs_augment_an_image_differently() {
-        let data = slice();
-        let loader = Loader::training(&data, vec![7], 1, AUGMENT, Seed(1), "train");
-        let of = |epoch| bits(&loader.epoch(epoch).next().unwrap().unwrap());
-        let distinct: std::collections::BTreeSet<_> = (0..8).map(of).collect();
-        assert!(distinct.len() > 4, "162 changes are possible");
-    }
-
-    #[test]
-    fn images_are_augmented_before_scaling() {
-        let own = slice();
-        let scaled = own.clone().scaled(56);
-        let of = |data| Loader::training(data, (0..64).collect(), 64, AUGMENT, Seed(1), "train");
-        let small = of(&own).epoch(2).next().unwrap().unwrap();
-        let large = of(&scaled).epoch(2).next().unwrap().unwrap();
-        assert_eq!((large.xs.dims(), &large.labels[..]), (&[64, 56, 56, 1][..], &small.labels[..]));
-        // The mean of the four pixels that came from one is a weighted mean of the nine pixels around
-        // it, with the weights (1/8, 6/8, 1/8) along each axis.
-        let values = |xs: &Tensor| xs.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
-        for (small, large) in values(&small.xs).iter().zip(values(&large.xs)) {
-            let at = |y: usize, x: usize| small[y.min(27) * 28 + x.min(27)];
-            for (y, x) in (0..28 * 28).map(|i| (i / 28, i % 28)) {
-                let four = [(0, 0), (0, 1), (1, 0), (1, 1)];
-                let four = four.map(|(down, right)| large[(2 * y + down) * 56 + 2 * x + right]);
-                let along =
-                    |y: usize| (at(y, x.saturating_sub(1)) + 6.0 * at(y, x) + at(y, x + 1)) / 8.0;
-                let expected = (along(y.saturating_sub(1)) + 6.0 * along(y) + along(y + 1)) / 8.0;
-                assert!((four.iter().sum::<f32>() / 4.0 - expected).abs() < 1e-5);
-            }
-        }
-    }
-
-    #[test]
-    fn threads_do_not_change_scaled_images() {
-        let data = slice().scaled(40);
-        let loader = Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
-        let with = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| bits(&loader.epoch(0).next().unwrap().unwrap()))
-        };
-        assert_eq!(with(1), with(5));
-    }
-
-    #[test]
-    fn a_share_is_the_beginning_of_an_epoch() {
-        let data = slice();
-        let loader = || Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
-        let (all, part) = (loader(), loader().share(0.2));
-        assert_eq!((all.batches(), part.batches(), part.images()), (15, 3, 192));
-        let labels = |epoch: Epoch<'_>| -> Vec<Vec<u32>> {
-            epoch.map(|batch| batch.unwrap().labels.to_vec()).collect()
-        };
-        for epoch in [0, 5] {
-            assert_eq!(labels(part.epoch(epoch)), labels(all.epoch(epoch))[..3]);
-        }
-        assert_ne!(labels(part.epoch(0)), labels(part.epoch(5)));
-        assert_eq!(loader().share(1e-9).batches(), 1);
-        let none = Loader::training(&data, vec![1], 2, AUGMENT, Seed(1), "train").share(0.5);
-        assert_eq!(none.batches(), 0);
-    }
-
-    #[test]
-    fn skipping_keeps_the_other_batches() {
-        let data = slice();
-        let loader = Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
-        let all: Vec<_> = loader.epoch(3).map(|batch| bits(&batch.unwrap())).collect();
-        assert_eq!(all.len(), loader.batches());
-        let rest: Vec<_> = loader.epoch(3).skip(10).map(|batch| bits(&batch.unwrap())).collect();
-        assert_eq!(rest, all[10..]);
-        assert!(loader.epoch(3).nth(loader.batches()).is_none());
-    }
-}
+mod tests;

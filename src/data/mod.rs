@@ -7,6 +7,8 @@ mod augment;
 mod batch;
 mod catalog;
 mod cifar;
+mod colour;
+mod erase;
 mod error;
 mod fashion_mnist;
 mod fetch;

@@ -1,12 +1,11 @@
 //! The images of a loader: from memory or from files to the normalised values that a network sees.
 
-use super::augment::{self, Change, Shape};
+use super::augment::{self, Change, Random, Shape};
 use super::folder::picture::Picture;
 use super::folder::{CENTRE, View};
 use super::scale::{self, Axis};
-use super::{DataError, Dataset, Files, Images, Normalisation, Split};
-use crate::recipe::Augment;
-use crate::rng::Stream;
+use super::{DataError, Dataset, Files, Images, Normalisation, Split, colour, erase};
+use std::borrow::Cow;
 
 pub(super) enum Source<'a> {
     Memory(Memory<'a>),
@@ -65,22 +64,29 @@ impl<'a> Source<'a> {
     pub(super) fn write(
         &self,
         index: usize,
-        random: Option<(Augment, Stream)>,
+        random: Option<&Random<'_>>,
         output: &mut [f32],
     ) -> Result<(), DataError> {
         match self {
-            Self::Memory(memory) => {
-                let change = random.map(|(augment, mut stream)| Change::draw(augment, &mut stream));
-                memory.write(index, change.unwrap_or_default(), output);
-            }
+            Self::Memory(memory) => memory.write(index, random, output),
             Self::Files(source) => {
                 let picture = Picture::read(&source.files.path(index, source.labels[index]))?;
                 let size = (picture.height, picture.width);
                 let view = match random {
-                    Some((augment, mut stream)) => View::draw(augment, size, &mut stream),
+                    Some(random) => View::draw(random.augment, size, &mut random.stream("augment")),
                     None => View::square(size, source.centre),
                 };
-                picture.write(view, source.shape, source.normalisation, output);
+                let (side, channels) = source.shape;
+                let shape = Shape { height: side, width: side, channels };
+                picture.write(view, source.shape, source.normalisation, output, |pixels| {
+                    if let Some((random, config)) =
+                        random.and_then(|random| Some((random, random.augment.colour?)))
+                    {
+                        let stream = &mut random.stream("colour");
+                        colour::change_scaled(pixels, shape, config, stream);
+                    }
+                });
+                erase_part(output, shape, random);
             }
         }
         Ok(())
@@ -90,16 +96,32 @@ impl<'a> Source<'a> {
 impl Memory<'_> {
     /// Augments the image, then scales it. So a crop of 4 pixels moves the same part of the image at
     /// every scale.
-    fn write(&self, index: usize, change: Change, output: &mut [f32]) {
+    fn write(&self, index: usize, random: Option<&Random<'_>>, output: &mut [f32]) {
         let Self { stored, tables, .. } = self;
         let len = stored.height * stored.width * stored.channels;
-        let image = &self.bytes[index * len..][..len];
+        let mut image = Cow::Borrowed(&self.bytes[index * len..][..len]);
+        let mut change = Change::default();
+        if let Some(random) = random {
+            if let Some(config) = random.augment.colour {
+                colour::change(image.to_mut(), *stored, config, &mut random.stream("colour"));
+            }
+            change = Change::draw(random.augment, &mut random.stream("augment"));
+        }
         let Some((rows, columns)) = &self.scaling else {
-            return augment::write(image, output, *stored, tables, change);
+            augment::write(&image, output, *stored, tables, change);
+            return erase_part(output, *stored, random);
         };
         let mut changed = vec![0f32; len];
-        augment::write(image, &mut changed, *stored, tables, change);
+        augment::write(&image, &mut changed, *stored, tables, change);
+        erase_part(&mut changed, *stored, random);
         scale::scale(&changed, (stored.width, stored.channels), (rows, columns), output);
+    }
+}
+
+fn erase_part(image: &mut [f32], shape: Shape, random: Option<&Random<'_>>) {
+    if let Some((random, config)) = random.and_then(|random| Some((random, random.augment.erase?)))
+    {
+        erase::erase(image, shape, config, &mut random.stream("erase"));
     }
 }
 

@@ -1,9 +1,8 @@
-//! Keys that several sections share: batches, augmentation, and limits that depend on other keys.
+//! Keys that several sections share: batches, and limits that depend on other keys.
 
 use super::NetworkInput;
 use crate::document::{Entry, Section};
-use crate::recipe::{Augment, DatasetName, Precision, Recompute};
-use std::ops::Bound::{Excluded, Included};
+use crate::recipe::{Precision, Recompute};
 use std::ops::RangeInclusive;
 
 pub(super) const MAX_EPOCHS: u64 = 100_000;
@@ -74,39 +73,5 @@ pub(crate) fn at_most(
             value.fail(format!("{number} is more than the {most} {what}"), expected)
         }
         None => Some(number),
-    }
-}
-
-/// No augmentation where the key or one of its parts is absent.
-pub(super) fn read_augment(s: &Section<'_>, dataset: Option<DatasetName>) -> Option<Augment> {
-    let augment = s.optional("augment", |value| {
-        value.section(|s| {
-            let flip = s.optional("flip", Entry::flag);
-            let crop_padding = s.optional("crop_padding", |value| value.whole(0..=16));
-            let areas = (Excluded(0.0), Included(1.0));
-            let crop_area = s.optional("crop_area", |value| value.real(areas));
-            forbid_other_crop(s, dataset);
-            Some(Augment {
-                flip: flip?.unwrap_or_default(),
-                crop_padding: crop_padding?.unwrap_or_default(),
-                crop_area: crop_area?,
-            })
-        })
-    });
-    augment.map(Option::unwrap_or_default)
-}
-
-/// Padded crops are for images of one size, crops by area for image folders.
-fn forbid_other_crop(s: &Section<'_>, dataset: Option<DatasetName>) {
-    match dataset {
-        None => {}
-        Some(DatasetName::ImageFolder) => {
-            let problem = "does not apply to image folders, whose images have any size";
-            s.forbid("crop_padding", problem, "remove it, or give crop_area = 0.08");
-        }
-        Some(_) => {
-            let problem = "applies to image folders only";
-            s.forbid("crop_area", problem, "remove it, or give crop_padding = 4");
-        }
     }
 }

@@ -4,6 +4,7 @@
 //! A [`Manifest`] is validated and needs no further checks. `wire` reads the file, with one file per
 //! section beside it. [`crate::document`] has the strict reading and the messages.
 
+mod augment;
 pub(crate) mod dataset;
 mod folder;
 mod input;

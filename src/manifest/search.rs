@@ -1,9 +1,8 @@
 //! The section `[search]`, and which of its keys conflict with a method or the space.
 
 use super::NetworkInput;
-use super::keys::{
-    MAX_EPOCHS, MAX_IMAGES, RECOMPUTES, at_most, optional_name, read_augment, read_batch,
-};
+use super::augment::read_augment;
+use super::keys::{MAX_EPOCHS, MAX_IMAGES, RECOMPUTES, at_most, optional_name, read_batch};
 use super::loss::read_loss;
 use super::optimizer::{read_adam, read_sgd};
 use super::sampling::{read_budget, read_evolution, read_random, read_shared};

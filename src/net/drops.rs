@@ -67,7 +67,10 @@ impl Drops {
         })?;
         let features = features.map(|row| row.tensor().reshape((images, width)));
         Ok(Self {
-            blocks: blocks.into_iter().map(|kept| BlockGates { kept, ..Default::default() }).collect(),
+            blocks: blocks
+                .into_iter()
+                .map(|kept| BlockGates { kept, ..Default::default() })
+                .collect(),
             features: features.transpose()?.map(Value::constant),
         })
     }
@@ -77,4 +80,47 @@ impl Drops {
 fn factors(rate: f64, count: usize, mut stream: Stream) -> Vec<f64> {
     let kept = 1.0 / (1.0 - rate);
     (0..count).map(|_| if stream.uniform() < rate { 0.0 } else { kept }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::Params;
+    use crate::space::{NetworkPlan, parse_space};
+    use candle_core::Device;
+    use std::path::Path;
+
+    #[test]
+    fn factors_have_a_mean_of_one() {
+        for rate in [0.05, 0.2, 0.8] {
+            let factors = factors(rate, 100_000, Seed(1).stream("factors", 0));
+            assert!(factors.iter().all(|f| *f == 0.0 || (f * (1.0 - rate) - 1.0).abs() < 1e-12));
+            let mean = factors.iter().sum::<f64>() / 1e5;
+            let error = (rate / (1.0 - rate) / 1e5).sqrt();
+            assert!((mean - 1.0).abs() < 5.0 * error, "{rate}: {mean}");
+        }
+    }
+
+    #[test]
+    fn deeper_blocks_are_left_out_more_often_and_those_without_their_input_never() {
+        let text = include_str!("../../experiments/spaces/smoke.toml");
+        let space = parse_space(text, Path::new("smoke.toml")).unwrap();
+        let plan = NetworkPlan::supernet(&space);
+        let net = Network::new(&mut Params::new(Seed(1), &Device::Cpu), &plan).unwrap();
+        let rates = DropRates { dropout: 0.0, drop_connect: 0.6 };
+        let noise = DropNoise { rates, seed: Seed(1), label: "test", step: 0 };
+        let factors = noise.of_blocks(&net, 20_000);
+        let mut droppable = 0;
+        for (i, (factors, block)) in factors.iter().zip(&plan.blocks).enumerate() {
+            assert_eq!(factors.is_some(), block.identity && !block.branches.is_empty());
+            let Some(factors) = factors else { continue };
+            let dropped = factors.iter().filter(|factor| **factor == 0.0).count() as f64 / 2e4;
+            let rate = 0.6 * (i + 1) as f64 / plan.blocks.len() as f64;
+            assert!((dropped - rate).abs() < 0.02, "block {i}: {dropped}");
+            droppable += 1;
+        }
+        assert!(droppable > 0 && droppable < factors.len(), "{droppable}");
+        let again = DropNoise { step: 1, ..noise }.of_blocks(&net, 20_000);
+        assert_ne!(again, factors);
+    }
 }

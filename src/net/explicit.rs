@@ -287,7 +287,7 @@ impl GatedNetwork for ExplicitSupernet {
             });
         }
         let Some(features) = features else { bail!("a supernet needs a resolution") };
-        let logits = self.classifier.forward(pass, features)?;
+        let logits = self.classifier.forward(pass, features, None)?;
         let values = gates.blocks.clone();
         Ok((logits, ExplicitTapeGates { blocks: bound, heads, values, inputs }))
     }

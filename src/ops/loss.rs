@@ -13,19 +13,34 @@ pub struct Labels {
     indices: Vec<u32>,
     /// The indices as f32 `[n]`, where the batch is on a GPU.
     on_gpu: Option<Tensor>,
+    /// See [`Labels::mixed`].
+    share: Option<f64>,
 }
 
 impl Labels {
     /// Labels that were copied to the GPU with their batch, as f32 `[n]`.
     #[must_use]
     pub fn on_gpu(indices: Vec<u32>, tensor: Tensor) -> Self {
-        Self { indices, on_gpu: Some(tensor) }
+        Self { indices, on_gpu: Some(tensor), share: None }
+    }
+
+    /// Each image counts by this share for its own label, and by the rest for the label at its place from the
+    /// end of the batch, as mixed images do. `None`: for its own label only.
+    #[must_use]
+    pub fn mixed(self, share: Option<f64>) -> Self {
+        Self { share, ..self }
+    }
+
+    /// See [`Labels::mixed`].
+    #[must_use]
+    pub fn share(&self) -> Option<f64> {
+        self.share
     }
 }
 
 impl From<Vec<u32>> for Labels {
     fn from(indices: Vec<u32>) -> Self {
-        Self { indices, on_gpu: None }
+        Self { indices, on_gpu: None, share: None }
     }
 }
 
@@ -42,8 +57,9 @@ impl Deref for Labels {
 pub struct BatchLoss {
     /// Mean over the batch, in nats.
     pub loss: f64,
-    /// Images whose largest logit is at the label; of equal logits the first counts.
-    pub correct: usize,
+    /// Images whose largest logit is at the label; of equal logits the first counts. Of mixed images each label
+    /// counts by its share.
+    pub correct: f64,
 }
 
 impl BatchLoss {
@@ -51,7 +67,7 @@ impl BatchLoss {
     #[must_use]
     pub fn of(numbers: &[f64]) -> Self {
         let number = |i: usize| numbers.get(i).copied().unwrap_or(f64::NAN);
-        Self { loss: number(0), correct: number(1) as usize }
+        Self { loss: number(0), correct: number(1) }
     }
 }
 
@@ -74,7 +90,8 @@ impl CrossEntropy {
 }
 
 /// Mean over the batch of -Σ_k q_k ln p_k, p = softmax(logits), q = 1 - s at the label plus
-/// s / classes everywhere.
+/// s / classes everywhere. Of mixed images 1 - s is divided between two labels by their shares (Zhang et al. 2018,
+/// equation 1).
 ///
 /// # Errors
 /// When a label is no class or the device has no kernel.
@@ -88,18 +105,29 @@ pub fn cross_entropy(logits: &Tensor, labels: &Labels, smoothing: f64) -> Result
     }
     let xs = Host::of(logits)?;
     let mut dlogits = vec![0f32; n * classes];
-    let (mut loss, mut correct) = (0.0, 0);
+    let (mut loss, mut correct) = (0.0, 0.0);
+    let share = labels.share.unwrap_or(1.0);
     for (i, (x, d)) in xs.chunks_exact(classes).zip(dlogits.chunks_exact_mut(classes)).enumerate() {
-        let label = labels[i] as usize;
-        let (value, hit) = one_image(x, label, smoothing, n, d);
+        let shares = [(labels[i] as usize, share), (labels[n - 1 - i] as usize, 1.0 - share)];
+        let (value, hit) = one_image(x, shares, smoothing, n, d);
         loss += value / n as f64;
-        correct += usize::from(hit);
+        correct += hit;
     }
-    let numbers = Deferred::known(vec![loss, correct as f64]);
+    let numbers = Deferred::known(vec![loss, correct]);
     Ok(CrossEntropy { numbers, dlogits: tensor(dlogits, (n, classes))? })
 }
 
-fn one_image(x: &[f32], label: usize, smoothing: f64, n: usize, d: &mut [f32]) -> (f64, bool) {
+/// The loss of an image, and the share of its labels that the largest logit is at.
+fn one_image(
+    x: &[f32],
+    shares: [(usize, f64); 2],
+    smoothing: f64,
+    n: usize,
+    d: &mut [f32],
+) -> (f64, f64) {
+    let at = |k: usize| -> f64 {
+        shares.iter().map(|(label, share)| if *label == k { *share } else { 0.0 }).sum()
+    };
     let best = x.iter().enumerate().fold(0, |best, (k, v)| if *v > x[best] { k } else { best });
     let max = f64::from(x[best]);
     let log_sum = x.iter().map(|v| (f64::from(*v) - max).exp()).sum::<f64>().ln() + max;
@@ -107,9 +135,9 @@ fn one_image(x: &[f32], label: usize, smoothing: f64, n: usize, d: &mut [f32]) -
     let mut loss = 0.0;
     for (k, (x, d)) in x.iter().zip(d).enumerate() {
         let log_p = f64::from(*x) - log_sum;
-        let q = uniform + if k == label { 1.0 - smoothing } else { 0.0 };
+        let q = uniform + at(k) * (1.0 - smoothing);
         loss -= q * log_p;
         *d = ((log_p.exp() - q) / n as f64) as f32;
     }
-    (loss, best == label)
+    (loss, at(best))
 }

@@ -1,6 +1,7 @@
 //! The settings of a run as plain data: which images, how the search goes, how the derived network
 //! is trained. Manifests are read into these; data, training and search use them.
 
+mod augment;
 mod data;
 mod gates;
 mod loss;
@@ -11,6 +12,7 @@ mod step;
 mod temperature;
 mod train;
 
+pub use augment::{Augment, Colour, Erase};
 pub use data::{DataConfig, DatasetName, ImageFolder, ImageSource};
 pub use gates::{GateKind, MaskPlace};
 pub use loss::{InputChannels, LossForm, Objective, SearchLoss};
@@ -20,6 +22,6 @@ pub use method::{
 };
 pub use optimizer::{Adam, Optimizer, RmsProp, Schedule, Sgd};
 pub use search::{Budget, SearchConfig, for_weights, scaled};
-pub use step::{Augment, GateRule, Precision, Recompute, StepConfig, StepKind, SupernetKind};
+pub use step::{GateRule, Precision, Recompute, StepConfig, StepKind, SupernetKind};
 pub use temperature::{Temperature, TemperatureSchedule};
 pub use train::{DropRates, StepExtras, TrainConfig};

@@ -1,7 +1,7 @@
 //! One step of shared weights: all that its time and memory depend on, besides the space and the
 //! images.
 
-use super::{GateKind, MaskPlace, MethodName, Schedule, Sgd};
+use super::{Augment, GateKind, MaskPlace, MethodName, Schedule, Sgd};
 use serde::{Deserialize, Serialize};
 
 /// One step of the weights of a supernet.
@@ -69,7 +69,7 @@ impl StepConfig {
             warmup_epochs: 0.0,
             clip_norm: Some(5.0),
         };
-        let augment = Augment { flip: true, crop_padding: 4, crop_area: None };
+        let augment = Augment { flip: true, crop_padding: 4, ..Augment::default() };
         Some(Self { kind, batch_size, augment, recompute, weights })
     }
 }
@@ -94,20 +94,6 @@ impl Recompute {
             Self::Block => "block",
         }
     }
-}
-
-/// Random changes to training images.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Augment {
-    /// Mirror left-right with probability one half.
-    pub flip: bool,
-    /// Pad with this many zero pixels (after normalisation, before scaling) and crop back at a
-    /// random offset. Zero for images of a folder.
-    pub crop_padding: usize,
-    /// Cut out a random part of at least this share of the area; the centre when `None`. Only for
-    /// images of a folder.
-    pub crop_area: Option<f64>,
 }
 
 /// How the matrix products of a GPU round their operands.

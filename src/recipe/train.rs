@@ -16,6 +16,8 @@ pub struct TrainConfig {
     pub label_smoothing: f64,
     pub drops: DropRates,
     pub augment: Augment,
+    /// α of the Beta distribution of mixup's shares; `None`: images stay as they are.
+    pub mixup: Option<f64>,
     pub recompute: Recompute,
     /// How many times a run trains and tests its network, each time from a seed of its own.
     pub repeats: usize,

@@ -28,7 +28,8 @@ use crate::record::{Metric, Work};
 use crate::rng::Seed;
 use crate::space::{Decisions, SearchSpace};
 use crate::train::{
-    Epoch, Epochs, Learner, LoopMetrics, OptimizerState, Step, restore_weights, save_weights, training_step,
+    Epoch, Epochs, Learner, LoopMetrics, OptimizerState, Step, restore_weights, save_weights,
+    training_step,
 };
 use anyhow::Result;
 use candle_core::{Device, Tensor};

@@ -43,6 +43,7 @@ pub(super) fn search(
         label_smoothing: 0.0,
         drops: DropRates::default(),
         augment: config.augment,
+        mixup: None,
         recompute: config.recompute,
         repeats: 1,
     };

@@ -140,7 +140,7 @@ fn loss([n, side, c]: [usize; 3], device: &Device) -> Result<Outputs> {
     } else {
         Labels::from(classes)
     };
-    let result = cross_entropy(&logits, &labels, 0.1)?;
+    let result = cross_entropy(&logits, &labels.mixed(Some(0.3)), 0.1)?;
     let read = result.read()?;
     let numbers = vec![read.loss as f32, read.correct as f32];
     let numbers = crate::ops::gpu::upload(numbers, 2, device)?;

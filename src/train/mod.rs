@@ -94,7 +94,7 @@ pub fn train(
     let TrainingRun { dataset, images, config, seed, label, stage, .. } = *training;
     let (device, size) = (params.device().clone(), config.batch_size);
     let loader = Loader::training(dataset, images.to_vec(), size, config.augment, seed, label);
-    let loader = &loader.share(config.scale).on(&device);
+    let loader = &loader.share(config.scale).mixing(config.mixup).on(&device);
     let network = NetworkTraining::new(training.net, params, config, (seed, label))?;
     let epochs = Epochs {
         epochs: config.epochs as u64,
@@ -135,7 +135,8 @@ impl Learner for NetworkLearner<'_> {
             let (split, images) = (&dataset.train, validation.to_vec());
             let of_images = (split, images);
             let size = self.training.config.batch_size;
-            let score = evaluate(net, self.network.weights(), dataset, of_images, size, monitor.stop)?;
+            let score =
+                evaluate(net, self.network.weights(), dataset, of_images, size, monitor.stop)?;
             metrics.push((Metric::VALIDATION_LOSS, score.loss));
             metrics.push((Metric::VALIDATION_TOP1, score.top1));
         }
@@ -208,7 +209,7 @@ pub fn evaluate(
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Mean {
     loss: f64,
-    correct: usize,
+    correct: f64,
     images: usize,
 }
 
@@ -225,16 +226,16 @@ impl Mean {
         self.images
     }
 
-    /// Images whose largest logit is that of their class.
+    /// Images whose largest logit is that of their class, where none are mixed.
     #[must_use]
     pub fn correct(&self) -> usize {
-        self.correct
+        self.correct as usize
     }
 
     #[must_use]
     pub fn score(&self) -> Score {
         let images = self.images.max(1) as f64;
-        Score { loss: self.loss / images, top1: self.correct as f64 / images }
+        Score { loss: self.loss / images, top1: self.correct / images }
     }
 
     /// A short text for the progress display.

@@ -48,9 +48,16 @@ fn assert_pass(build: Build, order: u64, filters: &[&str]) {
     assert!(passed.is_some_and(|n| n > 20), "{build:?}, order {order}: {said}");
 }
 
-/// Operators, blocks, inference, recomputation, updates and large shapes.
-const NUMERIC: [&str; 6] =
-    ["operators::", "blocks::", "inference::", "recompute::", "optimizers::", "extents::"];
+/// Operators, blocks, drops, inference, recomputation, updates and large shapes.
+const NUMERIC: [&str; 7] = [
+    "operators::",
+    "blocks::",
+    "drops::",
+    "inference::",
+    "recompute::",
+    "optimizers::",
+    "extents::",
+];
 
 #[test]
 fn numeric_tests_pass_for_every_order_of_threads() {

@@ -58,6 +58,7 @@ pub fn run_block(
     let mut monitor =
         |values: &Option<Vec<f64>>| values.as_ref().map(|values| pass.tape.watch(&row(values)));
     let bound = net::BlockGates {
+        kept: None,
         branches: monitor(&gates.branches),
         identity: monitor(&gates.identity.map(|rho| vec![rho])),
         mid: monitor(&gates.mid),

@@ -9,6 +9,7 @@ mod comparison;
 mod costs;
 mod darts;
 mod data;
+mod drops;
 mod explicit;
 mod export;
 mod extents;

@@ -80,14 +80,25 @@ fn derived_network_steps_match_the_memory_model() {
         Decisions { resolution: space.resolutions.len() - 1, blocks: largest.collect() };
     let file = folder.path().join("network.json");
     fs::write(&file, space.decide(&decisions).to_json()).unwrap();
-    for recompute in ["none", "block"] {
-        let set = format!("train.recompute={recompute}");
-        let network = ["--what", "network", "--arch", file.to_str().unwrap()];
-        let arguments = [&network[..], &["--batch", "64", "--set", &set]].concat();
+    let rmsprop = ["optimizer.kind=rmsprop", "optimizer.rho=0.9", "optimizer.epsilon=0.001"];
+    let recipes: [&[&str]; 5] = [
+        &["recompute=none"],
+        &["recompute=block"],
+        &[&rmsprop[..], &["ema.decay=0.99"]].concat(),
+        &["dropout=0.2", "drop_connect=0.2"],
+        &["dropout=0.2", "drop_connect=0.2", "recompute=block"],
+    ];
+    for recipe in recipes {
+        let sets = recipe.iter().flat_map(|set| ["--set".to_owned(), format!("train.{set}")]);
+        let sets: Vec<String> = sets.collect();
+        let mut arguments = vec!["--what", "network", "--arch", file.to_str().unwrap()];
+        arguments.extend(["--batch", "64"]);
+        arguments.extend(sets.iter().map(String::as_str));
         let step = step("experiments/smoke.toml", &arguments);
-        assert_close(&step, recompute, CLOSE);
-        if recompute == "none" {
-            assert_owners_close(&step, recompute);
+        let what = recipe.join(" ");
+        assert_close(&step, &what, CLOSE);
+        if !recipe.contains(&"recompute=block") {
+            assert_owners_close(&step, &what);
         }
     }
 }

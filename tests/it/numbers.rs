@@ -82,7 +82,7 @@ pub struct Loss {
 pub fn loss_of(logits: &Tensor, labels: &[u32], smoothing: f64) -> candle_core::Result<Loss> {
     let found = ops::loss::cross_entropy(logits, &labels.to_vec().into(), smoothing)?;
     let BatchLoss { loss, correct } = found.read()?;
-    Ok(Loss { loss, correct, dlogits: found.dlogits })
+    Ok(Loss { loss, correct: correct as usize, dlogits: found.dlogits })
 }
 
 /// All parameters and buffers in f64.

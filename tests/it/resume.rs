@@ -15,6 +15,25 @@ const SMOKE: &str = "experiments/smoke.toml";
 const SHORT: [&str; 5] =
     ["search.epochs=2", "search.images=120", "search.batch_size=16", "train.epochs=1", "scale=0.5"];
 
+/// Every key of training that keeps something from step to step, or draws random numbers.
+pub const EVERY_KEY: [&str; 15] = [
+    "train.optimizer.kind=rmsprop",
+    "train.optimizer.rho=0.9",
+    "train.optimizer.epsilon=0.001",
+    "train.optimizer.learning_rate=0.01",
+    "train.optimizer.schedule=steps",
+    "train.optimizer.every_epochs=0.7",
+    "train.optimizer.decay=0.9",
+    "train.optimizer.warmup_epochs=0.5",
+    "train.ema.decay=0.99",
+    "train.dropout=0.2",
+    "train.drop_connect=0.3",
+    "train.mixup=0.2",
+    "train.augment.colour={ operations = 2, magnitude = 9 }",
+    "train.augment.erase={ probability = 0.5, area = [0.02, 0.4], ratio = [0.3, 3.3] }",
+    "train.epochs=3",
+];
+
 /// Checks a manifest with a few kills.
 fn verify(manifest: &str, sets: &[&str]) {
     let mut command = repro(&["verify-resume", manifest, "--kills", "4", "--threads", "1"]);
@@ -57,6 +76,11 @@ fn darts2_is_resumed() {
 #[test]
 fn random_is_resumed() {
     verify_method("random", &["train.epochs=3"]);
+}
+
+#[test]
+fn a_run_with_every_key_of_training_is_resumed() {
+    verify_method("random", &[&EVERY_KEY[..], &["train.recompute=block"]].concat());
 }
 
 #[test]

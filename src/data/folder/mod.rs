@@ -108,7 +108,7 @@ pub fn read_image(
     let picture = Picture::read(path)?;
     let view = View::square((picture.height, picture.width), share);
     let mut pixels = vec![0.0; side * side * channels];
-    picture.write(view, (side, channels), normalisation, &mut pixels);
+    picture.write(view, (side, channels), normalisation, &mut pixels, |_| {});
     Ok(pixels)
 }
 

@@ -78,13 +78,15 @@ impl Picture {
     }
 
     /// Writes the view, scaled to `side` x `side` pixels and normalised, into `output`, which must be zero. With one
-    /// channel instead of three, the mean of red, green and blue.
+    /// channel instead of three, the mean of red, green and blue. `change` gets the pixels before they are normalised and
+    /// mirrored.
     pub(in crate::data) fn write(
         &self,
         view: View,
         (side, channels): (usize, usize),
         normalisation: &Normalisation,
         output: &mut [f32],
+        change: impl FnOnce(&mut [f32]),
     ) {
         let rows = Axis::new(self.height, (view.top, view.height), side);
         let columns = Axis::new(self.width, (view.left, view.width), side);
@@ -100,6 +102,7 @@ impl Picture {
                 *output = rgb.iter().sum::<f32>() / CHANNELS as f32;
             }
         }
+        change(output);
         let Normalisation { mean, sd } = normalisation;
         for pixel in output.chunks_exact_mut(channels) {
             for (value, (mean, sd)) in pixel.iter_mut().zip(mean.iter().zip(sd)) {

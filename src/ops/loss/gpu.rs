@@ -16,6 +16,7 @@ pub(super) fn cross_entropy(
     smoothing: f64,
 ) -> Result<CrossEntropy> {
     let (n, classes) = logits.dims2()?;
+    let share = labels.share.unwrap_or(1.0);
     let labels = match &labels.on_gpu {
         Some(labels) => labels.clone(),
         None => upload(labels.iter().map(|label| *label as f32).collect(), n, logits.device())?,
@@ -29,10 +30,10 @@ pub(super) fn cross_entropy(
         block: IMAGES * WARP,
         shared: 0,
     };
-    let high = smoothing as f32;
+    let pair = |value: f64| [value as f32, (value - f64::from(value as f32)) as f32];
     let mut args = vec![Arg::In(logits), Arg::In(&labels), Arg::Out(&dlogits), Arg::Out(&parts)];
-    args.extend([Arg::size(n), Arg::size(classes), Arg::Float(high)]);
-    args.push(Arg::Float((smoothing - f64::from(high)) as f32));
+    args.extend([Arg::size(n), Arg::size(classes)]);
+    args.extend([pair(smoothing), pair(share)].concat().into_iter().map(Arg::Float));
     gpu.launch(&launch, &args)?;
     let args = [Arg::In(&parts), Arg::Out(&numbers), Arg::size(n)];
     gpu.launch(&Launch::one(SOURCE, "cross_entropy_total"), &args)?;

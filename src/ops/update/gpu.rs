@@ -71,7 +71,9 @@ pub(super) fn rmsprop(
     let (decaying, others): (Vec<&RmsPropOperands<'_>>, Vec<_>) =
         parameters.iter().partition(|p| p.sgd.decays);
     let squares: Vec<Operands<'_>> = (decaying.iter().chain(&others))
-        .map(|p| [Some((p.sgd.gradient, true)), Some((p.square, true)), Some((p.sgd.weight, false))])
+        .map(|p| {
+            [Some((p.sgd.gradient, true)), Some((p.square, true)), Some((p.sgd.weight, false))]
+        })
         .collect();
     for list in TensorList::of(&squares)? {
         let decaying = decaying.len().saturating_sub(list.first).min(list.count);

@@ -129,7 +129,7 @@ fn classes_and_images_are_sorted_by_name() {
 fn crops_depend_on_epoch_and_seed_only() {
     let sandbox = Sandbox::of_pets(8, 1);
     let data = sandbox.open(24).unwrap();
-    let augment = Augment { flip: true, crop_padding: 0, crop_area: Some(0.08) };
+    let augment = Augment { flip: true, crop_area: Some(0.08), ..Augment::default() };
     let first = |seed, epoch, threads| {
         let loader = Loader::training(&data, (0..24).collect(), 24, augment, Seed(seed), "train");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -149,6 +149,38 @@ fn crops_depend_on_epoch_and_seed_only() {
         let reddest = (0..3).max_by(|&a, &b| sums[a].total_cmp(&sums[b])).unwrap();
         assert_eq!(reddest, label as usize, "{sums:?}");
     }
+}
+
+#[test]
+fn colours_and_erased_parts_depend_on_epoch_and_seed_only() {
+    let sandbox = Sandbox::of_pets(8, 1);
+    let data = sandbox.open(24).unwrap();
+    let crop = Augment { flip: true, crop_area: Some(0.5), ..Augment::default() };
+    let colour = Some(Colour { operations: 2, magnitude: 9 });
+    let erase = Some(Erase::Square { side: 8 });
+    let first = |augment, threads| {
+        let loader = Loader::training(&data, (0..24).collect(), 24, augment, Seed(1), "train");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let batch = loader.epoch(1).next().unwrap().unwrap();
+            batch.xs.flatten_from(1).unwrap().to_vec2::<f32>().unwrap()
+        })
+    };
+    let both = first(Augment { colour, erase, ..crop }, 1);
+    assert_eq!(both, first(Augment { colour, erase, ..crop }, 5));
+    let [plain, coloured, erased] = [(None, None), (colour, None), (None, erase)]
+        .map(|(colour, erase)| first(Augment { colour, erase, ..crop }, 2));
+    for i in 0..24 {
+        // The mean is 0 and the standard deviation 1 / 255, so that values are those of pixels.
+        assert!(coloured[i].iter().all(|value| (value - value.round()).abs() < 1e-3));
+        let only = |one: &[f32], other: &[f32]| {
+            one.iter().zip(other).all(|(one, other)| one == other || *other == 0.0)
+        };
+        assert!(only(&plain[i], &erased[i]) && only(&coloured[i], &both[i]));
+        let zeros = erased[i].iter().filter(|value| **value == 0.0).count();
+        assert!((3 * 16..=3 * 64).contains(&zeros), "{zeros}");
+    }
+    assert_ne!(plain, coloured);
 }
 
 #[test]

@@ -6,11 +6,12 @@ mod kinds;
 mod runs;
 
 use crate::cli::repro;
+use crate::resume::EVERY_KEY;
 use jpeg_encoder::{ColorType as JpegKind, Encoder};
 use png::{BitDepth, ColorType};
 use repro::data::{self, DataError, Dataset, Loader};
 use repro::progress::Quiet;
-use repro::recipe::{Augment, DataConfig, ImageFolder, ImageSource};
+use repro::recipe::{Augment, Colour, DataConfig, Erase, ImageFolder, ImageSource};
 use repro::rng::Seed;
 use std::fmt::Write;
 use std::fs;

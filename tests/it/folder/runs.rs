@@ -20,6 +20,21 @@ fn threads_do_not_change_a_run() {
 }
 
 #[test]
+fn a_run_with_every_key_of_training_is_resumed() {
+    let sandbox = Sandbox::of_pets(20, 4);
+    let manifest = sandbox.manifest(|text| text);
+    let mut command = sandbox.repro(&["verify-resume", manifest.to_str().unwrap()]);
+    command.args(["--kills", "3", "--threads", "1", "--set", "search.method=random"]);
+    for set in EVERY_KEY {
+        command.args(["--set", set]);
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.ends_with("verdict: identical to the bit\n"), "{said}");
+}
+
+#[test]
 fn other_methods_and_few_classes_work() {
     let sandbox = Sandbox::of_pets(40, 2);
     let manifest = sandbox.manifest(|text| text.replace("epochs = 5", "epochs = 1"));

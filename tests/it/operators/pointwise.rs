@@ -7,6 +7,7 @@ use crate::numbers::{
 use crate::reference::{self, Map};
 use candle_core::Device;
 use repro::ops::gpu::Deferred;
+use repro::ops::loss::{Labels, cross_entropy};
 use repro::ops::{bias, gpu, scale, update};
 
 #[test]
@@ -90,6 +91,33 @@ fn cross_entropy_matches_the_reference() {
             .zip(&labels)
             .filter(|(row, label)| row.iter().all(|v| *v <= row[**label as usize]));
         assert_eq!(found.correct, hits.count(), "{what}");
+    }
+}
+
+#[test]
+fn mixed_labels_count_by_their_shares() {
+    for (n, classes, smoothing, share) in [(1, 2, 0.0, 0.3), (5, 3, 0.1, 0.25), (6, 40, 0.2, 0.9)] {
+        let what = format!("mixed cross-entropy of {n} in {classes}");
+        let logits: Vec<f64> = random("mixed", n * classes).iter().map(|v| 4.0 * v).collect();
+        let own: Vec<u32> = (0..n).map(|i| ((i * 7 + 1) % classes) as u32).collect();
+        let other: Vec<u32> = own.iter().rev().copied().collect();
+        let labels = Labels::from(own.clone()).mixed(Some(share));
+        let found = cross_entropy(&tensor(&logits, &[n, classes]), &labels, smoothing).unwrap();
+        let loss = |logits: &[f64]| {
+            share * reference::cross_entropy(logits, &own, smoothing)
+                + (1.0 - share) * reference::cross_entropy(logits, &other, smoothing)
+        };
+        let read = found.read().unwrap();
+        assert!((read.loss - loss(&logits)).abs() < 1e-9, "{what}: {}", read.loss);
+        assert_gradient(&what, &values(&found.dlogits), &logits, 5, SLOPE, loss);
+        let hits = |labels: &[u32]| {
+            let rows = logits.chunks(classes).zip(labels);
+            let hit =
+                |(row, label): &(&[f64], &u32)| row.iter().all(|v| *v <= row[**label as usize]);
+            rows.filter(hit).count() as f64
+        };
+        let expected = share * hits(&own) + (1.0 - share) * hits(&other);
+        assert!((read.correct - expected).abs() < 1e-9, "{what}: {}", read.correct);
     }
 }
 
