@@ -45,9 +45,9 @@ pub struct TrainingImages {
     pub mean: Vec<f32>,
     /// As in [`Normalisation`].
     pub sd: Vec<f32>,
-    /// The share of an image's shorter side that the network sees.
-    #[serde(default = "whole")]
-    pub seen_share: f64,
+    /// The share of an image's shorter side that the network sees. Earlier versions did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_share: Option<f64>,
     /// Their side in pixels, which may be larger than the network's resolution. Earlier versions did not
     /// write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,10 +55,6 @@ pub struct TrainingImages {
     /// The number of the run. Files of other programs have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<i64>,
-}
-
-fn whole() -> f64 {
-    1.0
 }
 
 impl TrainedNetwork {
@@ -112,9 +108,17 @@ impl TrainedNetwork {
     pub fn seen_share(&self) -> f64 {
         match (self.file.resize, &self.images) {
             (Some(resize), _) => self.file.arch.resolution as f64 / resize as f64,
-            (None, Some(images)) => images.seen_share,
+            (None, Some(TrainingImages { seen_share: Some(share), .. })) => *share,
+            // Of earlier versions; most runs were on data sets whose images are seen whole.
+            (None, Some(_)) => 1.0,
             (None, None) => CENTRE,
         }
+    }
+
+    /// The shorter side of an image in pixels, before the centre is cropped: that of [`Self::seen_share`].
+    #[must_use]
+    pub fn resize(&self) -> usize {
+        (self.side() as f64 / self.seen_share()).round() as usize
     }
 
     /// The name of a class, or its number where no name is known.
@@ -140,7 +144,7 @@ pub fn set_weights(
         return Ok(());
     }
     let mut text = format!(
-        "{} has not the weights of {}: {} entries differ",
+        "{} does not have the weights of {}: {} entries differ",
         path.display(),
         network.name,
         problems.len()

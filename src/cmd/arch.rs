@@ -3,12 +3,15 @@
 use super::database;
 use super::ending::Usage;
 use super::output::{message, stdout};
+use super::stored::stored_manifest;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use repro::cost::{self, Cost};
+use repro::data;
 use repro::document;
 use repro::report;
 use repro::space::{ArchFile, ArchSpec, Published};
+use repro::store::RunRow;
 use repro::text::{self, NOTHING, Table};
 use repro::trained::{TrainedNetwork, WeightsError};
 use repro::zoo;
@@ -123,17 +126,29 @@ pub fn load_trained(
     device: &Device,
 ) -> Result<TrainedNetwork> {
     let file = load(network, database)?;
-    let weights = match (weights, run_number(network)) {
+    let run = run_number(network);
+    let weights = match (weights, run) {
         (Some(weights), _) => weights.to_owned(),
         (None, Some(run)) => weights_of(run, database)?,
         (None, None) => bail!(Usage(format!(
             "--weights is needed: {network} comes without weights; give a state dict"
         ))),
     };
-    TrainedNetwork::load(file, &weights, device).map_err(|error| match error {
-        WeightsError::Misfit(problem) => Usage(problem).into(),
+    let loaded = TrainedNetwork::load(file, &weights, device);
+    let mut trained = loaded.map_err(|error| match error {
+        WeightsError::Misfit(problem) => anyhow::Error::from(Usage(problem)),
         other => other.into(),
-    })
+    })?;
+    if let (Some(run), Some(images)) = (run, &mut trained.images)
+        && (images.side.is_none() || images.seen_share.is_none())
+    {
+        // Weights of earlier versions do not say it.
+        let (manifest, _) = stored_manifest(&database::existing(database)?.run(run)?)?;
+        images.side.get_or_insert(manifest.image_side());
+        let is_folder = manifest.data.folder().is_some();
+        images.seen_share.get_or_insert(if is_folder { data::CENTRE } else { 1.0 });
+    }
+    Ok(trained)
 }
 
 /// The number of the run, if this is one.
@@ -163,14 +178,20 @@ pub fn of_run(run: i64, database: &Path) -> Result<ArchFile, String> {
 
 fn searched(run: i64, database: &Path) -> Result<ArchFile> {
     let run = database::existing(database)?.run(run)?;
-    let found = run.architecture.context(format!("run {} has no architecture yet", run.id))?;
-    Ok(ArchFile {
+    let found = run.architecture.as_ref();
+    let found = found.with_context(|| format!("run {} has no architecture yet", run.id))?;
+    Ok(network_of(&run, found.arch.clone()))
+}
+
+/// A searched architecture as a network.
+pub fn network_of(run: &RunRow, arch: ArchSpec) -> ArchFile {
+    ArchFile {
         name: format!("run_{}", run.id),
         description: format!("{}: {}, seed {}", run.experiment, run.method, run.seed),
-        arch: found.arch,
+        arch,
         resize: None,
         published: None,
-    })
+    }
 }
 
 /// A network file, or the JSON of `repro show --json`.

@@ -141,7 +141,8 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<()> {
              takes the manifest of a search"
         )));
     }
-    let manifest = manifest::load(&args.manifest, &overrides)?;
+    let runs = |run| arch::of_run(run, database);
+    let manifest = manifest::load_of_runs(&args.manifest, &overrides, &runs)?;
     let arch = architecture(args, &manifest, database)?;
     if let Some(arch) = &arch {
         refuse_unfitting(arch, manifest.image_side(), &manifest.input())

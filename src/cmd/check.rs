@@ -70,10 +70,11 @@ fn check_runs(
     let manifests = manifest::load_points(path, overrides, runs)?;
     let mut notes = Vec::new();
     for manifest in &manifests {
-        match (runner::check_budget(manifest), check_folder(manifest, data)) {
+        let weights = runner::check_initial_weights(manifest);
+        match (runner::check_budget(manifest).and(weights), check_folder(manifest, data)) {
             (Ok(()), Ok(note)) => notes.push(note),
-            (budget, folder) => {
-                let found = budget.err().into_iter().chain(folder.err());
+            (other, folder) => {
+                let found = other.err().into_iter().chain(folder.err());
                 return Err(Diagnostics(found.flat_map(|found| found.0).collect()));
             }
         }
@@ -88,9 +89,11 @@ pub fn overviews(manifests: &[Manifest]) -> String {
     let sweep = (manifests.len() > 1).then(|| {
         let runs = manifests.iter().flat_map(runner::plans).count();
         let points = manifests.len();
-        let what = match first.task {
-            Task::Network(_) => format!("\n  table   {points} networks"),
-            Task::Search(_) => format!("\n  sweep   {points} settings"),
+        let is_table = first.point.iter().any(|set| set.starts_with("table.network="));
+        let what = if is_table {
+            format!("\n  table   {points} networks")
+        } else {
+            format!("\n  sweep   {points} settings")
         };
         format!("{what}, {runs} runs in all; the first is shown")
     });

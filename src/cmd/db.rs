@@ -1,5 +1,6 @@
 //! `repro db`: care of the results database.
 
+use super::arch::network_of;
 use super::database;
 use super::ending::{Ending, Usage};
 use super::output::{message, stdout};
@@ -9,7 +10,6 @@ use clap::{Subcommand, ValueEnum};
 use repro::artifacts::{self, StoredRun};
 use repro::report::{self, Format};
 use repro::runner;
-use repro::space::ArchFile;
 use repro::store::{Merged, RunRow, RunStatus, Store};
 use repro::text;
 use repro::trained::TrainedNetwork;
@@ -130,13 +130,7 @@ fn other_weights(store: &Store, run: &RunRow) -> Option<String> {
     let files = store.files_of(run.id);
     let repeats = (1..).take_while(|n| files.weights(*n).iter().all(|file| file.is_file()));
     let files = files.weights(repeats.last()?);
-    let network = ArchFile {
-        name: format!("run {}", run.id),
-        description: String::new(),
-        arch: found.arch.clone(),
-        resize: None,
-        published: None,
-    };
+    let network = network_of(run, found.arch.clone());
     let hash = |file: &PathBuf| -> Result<String> {
         let trained = TrainedNetwork::load(network.clone(), file, &Device::Cpu)?;
         Ok(trained.params.sha256()?)
@@ -144,7 +138,7 @@ fn other_weights(store: &Store, run: &RunRow) -> Option<String> {
     let place = files[0].display().to_string();
     match files.iter().map(hash).collect::<Result<Vec<_>>>().map(runner::combined_hash) {
         Ok(hash) if hash == result.weights_sha256 => None,
-        Ok(_) => Some(format!("{place}: not the weights that run {} ended with", run.id)),
+        Ok(_) => Some(format!("{place}: not all the weights that run {} ended with", run.id)),
         Err(error) => Some(message(&error)),
     }
 }

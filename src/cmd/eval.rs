@@ -9,14 +9,14 @@ use super::device::DeviceChoice;
 use super::ending::{Ending, Usage};
 use super::output::{Output, say, stdout};
 use super::progress::Display;
-use super::resume::stored_manifest;
+
 use super::signals::{self, StopFlag};
+use super::stored::stored_manifest;
 use super::threads::start_threads;
 use anyhow::{Context, Result, bail};
 use repro::data::{self, Dataset};
 use repro::document::nearest;
 use repro::evaluation::{self, Accuracy, Evaluation};
-use repro::manifest::Manifest;
 use repro::monitor::{Checkpoints, Monitor};
 use repro::recipe::{DataConfig, DatasetName, ImageSource};
 use repro::report::wilson_interval;
@@ -36,8 +36,8 @@ Examples:
   repro eval --arch 12 --data my_images --json
 
 --arch takes the name of a published network, a network file, or the number of a run, like
-`repro arch`; --weights a state dict, like `repro predict`. Of a run, its own weights are used, and
-without --data the test images of its data set.
+`repro arch`; --weights a state dict, like `repro predict`. For a run, the weights of its first
+training run are used, and without --data the test images of its data set.
 
 --data is the name of a data set (`repro data list`), whose test images are evaluated, or a folder
 with one subfolder of images per class: FOLDER/CLASS/* or FOLDER/val/CLASS/*. For a run, the
@@ -115,19 +115,33 @@ pub fn run(args: &Args, database: &Path) -> Result<Ending> {
         device: &device,
     };
     let store = open(database)?.stopped_by(stop.shared());
-    let (run_id, ending, accuracy) = execute(&run, &evaluation, &store, &stop)?;
-    let Some((accuracy, result)) = accuracy else { return Ok(ending) };
-    print(args, &trained, run_id, &accuracy, &result)?;
-    Ok(ending)
+    match execute(&run, &evaluation, &store, &stop)? {
+        Evaluated::Finished { run, accuracy, result } => {
+            print(args, &trained, run, &accuracy, &result)?;
+            Ok(Ending::Done)
+        }
+        Evaluated::Ended(ending) => Ok(ending),
+    }
 }
 
-/// Evaluates and stores the result; returns the run's number.
+/// What became of an evaluation.
+enum Evaluated {
+    /// Stored as this run.
+    Finished {
+        run: i64,
+        accuracy: Accuracy,
+        result: FinalResult,
+    },
+    Ended(Ending),
+}
+
+/// Evaluates and stores the result.
 fn execute(
     run: &NewRun,
     evaluation: &Evaluation<'_>,
     store: &Store,
     stop: &StopFlag,
-) -> Result<(i64, Ending, Option<(Accuracy, FinalResult)>)> {
+) -> Result<Evaluated> {
     // Every evaluation is a run of its own.
     let last = store.last_run()?;
     let rules = AcquireRules { again_up_to: last, fresh_up_to: last, ..AcquireRules::default() };
@@ -149,8 +163,10 @@ fn execute(
         kept = Some((accuracy, result));
         Ok(())
     })?;
-    let ending = concluded.map_or(Ending::Failed, |(_, ending)| ending);
-    Ok((key.run, ending, kept))
+    Ok(match kept {
+        Some((accuracy, result)) => Evaluated::Finished { run: key.run, accuracy, result },
+        None => Evaluated::Ended(concluded.map_or(Ending::Failed, |(_, ending)| ending)),
+    })
 }
 
 /// The images to evaluate, and their name in the database.
@@ -160,25 +176,16 @@ fn images(
     database: &Path,
     stop: &StopFlag,
 ) -> Result<(Dataset, String)> {
-    let manifest = match arch::run_number(&args.arch) {
-        Some(run) => {
-            let run = database::existing(database)?.run(run)?;
-            // An evaluation has no manifest of a run.
-            stored_manifest(&run).ok().map(|(manifest, _)| manifest)
-        }
-        None => None,
-    };
-    let named = match (&args.data, &manifest) {
-        (None, Some(manifest)) => Some(manifest.data.clone()),
+    let config = match (&args.data, arch::run_number(&args.arch)) {
+        (None, Some(run)) => stored_manifest(&database::existing(database)?.run(run)?)?.0.data,
         (None, None) => {
             let problem = format!("--data is needed: {} comes without images", args.arch);
             bail!(Usage(problem))
         }
-        (Some(given), manifest) => named(given, manifest.as_ref(), trained),
-    };
-    let Some(config) = named else {
-        let folder = args.data.as_deref().unwrap_or(Path::new(""));
-        return Ok((folder_images(folder, manifest.as_ref(), trained)?, folder_label(folder)));
+        (Some(given), _) => match named(given, trained) {
+            Some(config) => config,
+            None => return Ok((folder_images(given, trained)?, folder_label(given))),
+        },
     };
     let root = DataFolder::new(None).fetch_if_absent(&config, &Display::new(), stop)?;
     let mut dataset = data::load(&config, &root)?;
@@ -196,29 +203,18 @@ fn images(
     Ok((dataset, data::label(&config)))
 }
 
-/// The data set of this name: as a run has seen it, or scaled to the network's input. `None`: a folder is meant.
-fn named(
-    given: &Path,
-    manifest: Option<&Manifest>,
-    trained: &TrainedNetwork,
-) -> Option<DataConfig> {
+/// The data set of this name, scaled to the images that the network takes. `None`: a folder is meant.
+fn named(given: &Path, trained: &TrainedNetwork) -> Option<DataConfig> {
     let found = data::ALL.iter().find(|described| given == Path::new(described.name))?;
     let name = found.dataset;
     if name == DatasetName::ImageFolder {
         return None;
     }
-    let own = manifest.map(|manifest| &manifest.data).filter(|data| data.dataset() == name);
-    let side = Some(manifest.map_or(trained.file.arch.resolution, Manifest::image_side));
-    let scaled =
-        || DataConfig { source: ImageSource::Dataset { name, side }, validation_images: 0 };
-    Some(own.cloned().unwrap_or_else(scaled))
+    let source = ImageSource::Dataset { name, side: Some(trained.side()) };
+    Some(DataConfig { source, validation_images: 0 })
 }
 
-fn folder_images(
-    folder: &Path,
-    manifest: Option<&Manifest>,
-    trained: &TrainedNetwork,
-) -> Result<Dataset> {
+fn folder_images(folder: &Path, trained: &TrainedNetwork) -> Result<Dataset> {
     if !folder.is_dir() {
         let names = data::ALL.iter().map(|described| described.name);
         let hint = nearest(&folder.to_string_lossy(), names);
@@ -229,10 +225,8 @@ fn folder_images(
         )));
     }
     let arch = &trained.file.arch;
-    // A run's network may see fewer pixels than its images have.
-    let side = manifest.map_or(arch.resolution, Manifest::image_side);
     let names = trained.images.as_ref().map(|images| &images.classes[..]);
-    let shape = (side, arch.image_channels);
+    let shape = (trained.side(), arch.image_channels);
     let classes = (names, arch.classes);
     let dataset = data::open_evaluation(folder, classes, shape, trained.normalisation())?;
     if let Some(left_out) = dataset.left_out() {
@@ -241,10 +235,8 @@ fn folder_images(
     Ok(dataset)
 }
 
-/// Not the whole path, which is in the command line.
 fn folder_label(folder: &Path) -> String {
-    let name = folder.file_name().unwrap_or(folder.as_os_str());
-    format!("folder {}", name.to_string_lossy())
+    format!("folder {}", folder.display())
 }
 
 fn print(

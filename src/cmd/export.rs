@@ -22,7 +22,8 @@ Examples:
   repro export 12 --format toml > found.toml
 
 A network is the name of a published one (`repro arch --all` lists them), a network file, or the
-number of a run. Of a run, its own weights, classes and normalisation are used.
+number of a run. For a run, the weights of its first training run, its classes and its
+normalisation are used.
 
   onnx         a graph of standard operators (opset 17): `input` [batch, channels, height, width],
                normalised; `logits` [batch, classes]. Its metadata have the name, the classes, the

@@ -30,6 +30,7 @@ mod selftest;
 mod show;
 mod signals;
 mod space;
+mod stored;
 mod study;
 mod summary;
 mod threads;

@@ -25,7 +25,8 @@ Examples:
       --output logits.safetensors
 
 --arch takes the name of a published network, a network file, or the number of a run, like
-`repro arch`. Of a run, its own weights, classes and normalisation are used.
+`repro arch`. For a run, the weights of its first training run, its classes and its normalisation
+are used.
 
 --weights is a state dict with the names of the published networks
 (facebookresearch/mobile-vision), as safetensors or as PyTorch's .pth, of which only tensors are
@@ -33,7 +34,8 @@ read.
 
 --input is image files, or one safetensors file with a tensor `input` [n, channels, height, width]
 that is normalised already. Images of a published network or a network file are resized, cropped
-and normalised as usual for ImageNet. Images of a run are resized to those of its data set.
+and normalised as usual for ImageNet. For a run, images are resized to those of its data set; where
+that is an image folder, the centre is taken as in its test.
 
 Prints the five most probable classes of each input. --output writes a safetensors file with the
 tensor `logits` [n, classes] instead.

@@ -4,14 +4,13 @@ use super::dataset::DataFolder;
 use super::ending::{Ending, Usage};
 use super::output::{message, say};
 use super::run::{ExecutionArgs, Executor, Which};
-use anyhow::{Context, Result, bail};
+use super::stored::stored_manifest;
+use anyhow::{Result, bail};
 use repro::env::Environment;
 use repro::evaluation;
-use repro::manifest::{self, Manifest, Overrides};
-use repro::runner;
-use repro::store::{ExperimentKind, RunRow, RunStatus, Store};
+use repro::store::{RunRow, RunStatus, Store};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Continue interrupted or failed runs from their last checkpoints.
 #[derive(Debug, clap::Args)]
@@ -87,28 +86,6 @@ pub fn run(args: &Args, store: &Store, database: &Path, data: &DataFolder) -> Re
         }
     }
     Ok(ending)
-}
-
-/// The manifest of this run with its seed, and the run's method.
-///
-/// # Errors
-/// When the run is a memory study or an evaluation.
-pub fn stored_manifest(run: &RunRow) -> Result<(Manifest, &'static str)> {
-    if run.settings.kind == ExperimentKind::MemoryStudy {
-        let problem = "is a memory study; `repro run MANIFEST` continues it";
-        bail!(Usage(format!("run {} {problem}", run.id)));
-    }
-    if run.method == evaluation::METHOD {
-        let problem = format!("run {} is an evaluation; `repro eval` starts another", run.id);
-        bail!(Usage(problem));
-    }
-    let name = PathBuf::from(format!("the manifest of run {}", run.id));
-    let overrides = Overrides { seeds: vec![run.seed], ..Overrides::default() };
-    let texts = (&run.manifest.text[..], &run.manifest.space_text[..]);
-    let manifest = manifest::parse(&name, texts, &overrides)?;
-    let method = runner::plans(&manifest).map(|plan| plan.method()).find(|m| *m == run.method);
-    let method = method.with_context(|| format!("{} has no {}", name.display(), run.method))?;
-    Ok((manifest, method))
 }
 
 /// Warns of another program or processor, which may compute other bits.

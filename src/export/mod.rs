@@ -39,7 +39,7 @@ impl<'a> Model<'a> {
         self.trained.images.as_ref().map_or(&[], |images| &images.classes)
     }
 
-    /// `None` where it is not known.
+    /// That of the training, or the usual one of ImageNet; `None` where neither has the network's channels.
     fn normalisation(&self) -> Option<Normalisation> {
         let normalisation = self.trained.normalisation();
         Some(normalisation).filter(|usual| usual.mean.len() == self.arch().image_channels)

@@ -28,7 +28,7 @@ pub use crate::document::{Diagnostic, Diagnostics, Key, Overrides};
 pub use input::NetworkInput;
 pub use network::{InitialWeights, NetworkTask, RunNetworks};
 pub use sweep::load_points;
-pub use wire::{keys, load, parse};
+pub use wire::{keys, load, load_of_runs, parse};
 
 use crate::recipe::{DataConfig, Method, Precision, RankCorrelation, SearchConfig, TrainConfig};
 use crate::space::SearchSpace;

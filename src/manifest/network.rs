@@ -54,10 +54,15 @@ pub(super) fn read_network(
     });
     let resolution = s.optional("resolution", |value| value.whole(8..=4096));
     let classes = s.optional("classes", |value| value.whole(2..=65_536));
-    let init = s.optional("init", |value| read_init(value, path));
-    s.optional(INIT_SHA256, |value| value.text(HASH))?;
+    let hash = s.optional(INIT_SHA256, |value| value.text(HASH));
+    // Of a stored manifest, the file is opened when it is used: it may be gone when only the manifest is needed.
+    let stored = sources.stored.and(hash.flatten());
+    let init = s.optional("init", |value| read_init(value, path, stored));
+    if s.get("init").is_none() {
+        s.forbid(INIT_SHA256, "belongs to init", "remove it, or give init");
+    }
     let Some(mut network) = network? else {
-        for key in ["resolution", "classes", "init", "init_sha256"] {
+        for key in ["resolution", "classes", "init"] {
             let expected = "remove it, or name a network with arch";
             s.forbid(key, "applies to a given network only", expected);
         }
@@ -84,7 +89,7 @@ fn find_network(
         let run = value.whole_u64(1..=i64::MAX as u64)?;
         return match runs(run as i64) {
             Ok(network) => Some(network),
-            Err(problem) => value.fail(problem, "give a run that has found a network"),
+            Err(problem) => value.fail(problem, "give a run that has an architecture"),
         };
     }
     let given = value.text(NETWORK)?;
@@ -101,9 +106,13 @@ fn find_network(
     value.fail_with_hint(problem, format!("give {NETWORK}"), hint)
 }
 
-fn read_init(value: &Entry<'_>, manifest: &Path) -> Option<InitialWeights> {
+/// The file of weights with its hash, which is `stored` or read from the file.
+fn read_init(value: &Entry<'_>, manifest: &Path, stored: Option<&str>) -> Option<InitialWeights> {
     let given = value.text("the path of a file of weights, relative to the manifest's folder")?;
     let path = manifest.parent().unwrap_or(Path::new("")).join(given);
+    if let Some(sha256) = stored {
+        return Some(InitialWeights { path, sha256: sha256.to_owned() });
+    }
     match fs::read(&path) {
         Ok(bytes) => Some(InitialWeights { path, sha256: hex(&Sha256::digest(&bytes)) }),
         Err(error) => {

@@ -10,9 +10,10 @@ use super::temperature::read_temperature;
 use crate::document::{Entry, Section};
 use crate::recipe::{
     AlphaConfig, DatasetName, Evolution, GateKind, GumbelSoftmax, MaskPlace, Method, MethodName,
-    Order, RandomSearch, SearchConfig, SharedScores, for_weights,
+    Order, RandomSearch, SearchConfig, Sgd, SharedScores, for_weights,
 };
 use crate::space::SearchSpace;
+use crate::text;
 use std::ops::Bound::Excluded;
 
 const MAX_CLASSES: u64 = 100_000;
@@ -59,6 +60,7 @@ pub(super) fn read_search(
     let has_budget = s.get("budget").is_some();
     let batches = images.weight_batches();
     let (shared, random, evolution) = read_scoring(s, methods, batches, has_budget);
+    check_candidate_warmup(s, weights.as_ref(), random.flatten());
     let own = MethodSettings {
         alpha: AlphaConfig { warmup_epochs: warmup_epochs?, optimizer: alpha?, loss: loss? },
         gumbel: GumbelSoftmax { kind: gates?, temperature: temperature? },
@@ -127,6 +129,21 @@ fn read_images(
         check_share(&value, share, seen, batch_size)
     });
     ImageKeys { images, classes, seen, batch_size, weight_share }
+}
+
+/// The warm-up of the weights' learning rate must end within the training of a candidate.
+fn check_candidate_warmup(s: &Section<'_>, weights: Option<&Sgd>, random: Option<RandomSearch>) {
+    let (Some(weights), Some(random)) = (weights, random) else { return };
+    let (warmup, epochs) = (weights.warmup_epochs, random.epochs);
+    if warmup >= epochs as f64
+        && let Some(value) = s.get("random")
+    {
+        let problem = format!(
+            "trains candidates for {}, and the warm-up of [search.weights] takes {warmup}",
+            text::plural(epochs, "epoch")
+        );
+        value.fail::<()>(problem, "give more epochs, or a shorter warm-up");
+    }
 }
 
 /// The sections of methods that score networks; `batches` is the number of batches of the weight split.

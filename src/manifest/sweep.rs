@@ -11,7 +11,7 @@
 
 use super::network::RunNetworks;
 use super::table_runs::load_networks;
-use super::wire::{load_document, load_single, load_without};
+use super::wire::{load_document, load_of_runs, load_without};
 use super::{Diagnostic, Diagnostics, Manifest, Overrides, table};
 use std::path::Path;
 use toml::{Table, Value};
@@ -43,7 +43,7 @@ pub fn load_points(
         return load_networks(path, overrides);
     }
     if !document.has(SECTION) {
-        return Ok(vec![load_single(path, overrides, runs)?]);
+        return Ok(vec![load_of_runs(path, overrides, runs)?]);
     }
     let text = document.full_text()?;
     let table: Table = text.parse().map_err(|error: toml::de::Error| {

@@ -19,11 +19,14 @@ use std::path::Path;
 /// All problems of both, or that the manifest is a memory study, has several settings, or names a network by the
 /// number of a run.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Manifest, Diagnostics> {
-    load_single(path, overrides, &no_runs)
+    load_of_runs(path, overrides, &no_runs)
 }
 
 /// The same with networks of these runs.
-pub(super) fn load_single(
+///
+/// # Errors
+/// As [`load`].
+pub fn load_of_runs(
     path: &Path,
     overrides: &Overrides,
     runs: RunNetworks<'_>,

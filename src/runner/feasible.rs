@@ -1,8 +1,17 @@
 //! Problems of a manifest that only show together with the whole space or the data.
 
-use crate::manifest::{Diagnostic, Diagnostics, Manifest};
+use crate::hex::hex;
+use crate::manifest::{Diagnostic, Diagnostics, InitialWeights, Manifest, Task};
+use crate::net::{Network, read_state_file};
+use crate::nn::Params;
 use crate::recipe::Budget;
 use crate::search;
+use crate::space::{ArchFile, NetworkPlan};
+use crate::trained::set_weights;
+use anyhow::{Context, Result, ensure};
+use candle_core::Device;
+use sha2::{Digest, Sha256};
+use std::fs;
 
 /// Checks that the space has a network within the budget. Without this check, a search would fail
 /// only at its end.
@@ -18,6 +27,40 @@ pub fn check_budget(manifest: &Manifest) -> Result<(), Diagnostics> {
         let given = format!("{of} = {bound:?}, tolerance = {tolerance:?}, above = {above:?}");
         diagnostic(manifest, "search.budget", format!("{given}: {error:#}"), "").into()
     })
+}
+
+/// Checks that the initial weights, if the manifest names some, are those of its network.
+///
+/// # Errors
+/// When the file is gone or another, or has other entries.
+pub fn check_initial_weights(manifest: &Manifest) -> Result<(), Diagnostics> {
+    let Task::Network(task) = &manifest.task else { return Ok(()) };
+    let Some(init) = &task.init else { return Ok(()) };
+    let mut params = Params::zeros(&Device::Cpu);
+    let loaded = Network::new(&mut params, &NetworkPlan::derived(&task.network.arch))
+        .map_err(anyhow::Error::from)
+        .and_then(|_| set_initial_weights(&task.network, init, &mut params));
+    loaded.map_err(|error| diagnostic(manifest, "init", format!("{error:#}"), "").into())
+}
+
+/// Sets the weights to those that training starts from.
+///
+/// # Errors
+/// When the file is not the one that the run began with, or has the weights of another network.
+pub(super) fn set_initial_weights(
+    network: &ArchFile,
+    init: &InitialWeights,
+    params: &mut Params,
+) -> Result<()> {
+    let InitialWeights { path, sha256 } = init;
+    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    ensure!(
+        hex(&Sha256::digest(&bytes)) == *sha256,
+        "{} is not the file that this run began with, whose SHA-256 is {sha256}",
+        path.display()
+    );
+    let state = read_state_file(path).map_err(anyhow::Error::msg)?;
+    Ok(set_weights(network, params, &state, path)?)
 }
 
 /// A problem with a key of the manifest that shows only together with the data or the space.

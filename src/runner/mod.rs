@@ -15,7 +15,7 @@ mod weights;
 
 pub use checkpoint_size::largest_checkpoint;
 pub use execute::RunOutcome;
-pub use feasible::check_budget;
+pub use feasible::{check_budget, check_initial_weights};
 pub use images::check_images;
 pub use need::{
     MemoryNeed, SmallerSetting, SpaceBottleneck, estimated_resident, estimated_taken, memory_need,

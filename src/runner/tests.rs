@@ -187,3 +187,18 @@ fn a_run_stopped_during_search_never_trains() {
     assert!(error.is::<Interrupted>(), "{error:#}");
     assert_eq!(log.phases.len(), 1);
 }
+
+#[test]
+fn the_average_of_the_weights_is_what_is_tested_and_stored() {
+    let result = |sets: &[&str]| {
+        let short = ["search.method=random", "train.epochs=2", "scale=0.3"];
+        let (mut log, stop) = (Log::default(), AtomicBool::new(false));
+        execute(&smoke_with(&[&short[..], sets].concat()), &mut log, &stop).unwrap()
+    };
+    let without = result(&[]);
+    // An average that forgets at once is the weights themselves.
+    assert_eq!(result(&["train.ema.decay=0.0"]), without);
+    let slow = result(&["train.ema.decay=0.99"]);
+    assert_ne!(slow.weights_sha256, without.weights_sha256);
+    assert_ne!(slow.test_loss, without.test_loss);
+}

@@ -5,14 +5,15 @@
 //! are named `repeat.1.train.loss` and so on. Those of repeat 0 have no prefix, so that a run with a
 //! single training run has plain names.
 
+use super::feasible::set_initial_weights;
 use super::images::Prepared;
 use super::plan::{NetworkSource, RunPlan};
 use crate::checkpoint::Stage;
 use crate::cost;
 use crate::hex::hex;
-use crate::manifest::{InitialWeights, NetworkTask};
+use crate::manifest::NetworkTask;
 use crate::monitor::Monitor;
-use crate::net::{Network, read_state_file};
+use crate::net::Network;
 use crate::nn::Params;
 use crate::record::{
     CheckpointId, Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture, Work,
@@ -21,11 +22,9 @@ use crate::rng::Seed;
 use crate::space::ArchSpec;
 use crate::store::FinalResult;
 use crate::train::{self, Score, TrainingRun};
-use crate::trained::set_weights;
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use candle_core::Device;
 use sha2::{Digest, Sha256};
-use std::fs;
 use std::sync::atomic::AtomicBool;
 
 /// The name of the phase in checkpoints.
@@ -139,7 +138,9 @@ impl RunPlan<'_> {
     ) -> Result<Trained> {
         let seed = repeat_seed(Seed(self.seed), repeat);
         let (net, mut params) = Network::of_arch(arch, seed, device)?;
-        self.set_initial_weights(&mut params)?;
+        if let NetworkSource::Given(NetworkTask { network, init: Some(init), .. }) = self.source {
+            set_initial_weights(network, init, &mut params)?;
+        }
         let mut recorder =
             RepeatRecorder { repeat: repeat as u32, recorder: &mut *monitor.recorder };
         let mut monitor = Monitor {
@@ -164,23 +165,6 @@ impl RunPlan<'_> {
         // The validation images are evaluated after every epoch.
         work.add_inference(macs, self.manifest.train.epochs * prepared.validation.len());
         Ok(Trained { net, params })
-    }
-
-    /// Sets the weights to those that training starts from, if the manifest names some.
-    fn set_initial_weights(&self, params: &mut Params) -> Result<()> {
-        let NetworkSource::Given(NetworkTask { network, init: Some(init), .. }) = self.source
-        else {
-            return Ok(());
-        };
-        let InitialWeights { path, sha256 } = init;
-        let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-        ensure!(
-            hex(&Sha256::digest(&bytes)) == *sha256,
-            "{} is not the file that this run began with, whose SHA-256 is {sha256}",
-            path.display()
-        );
-        let state = read_state_file(path).map_err(anyhow::Error::msg)?;
-        Ok(set_weights(network, params, &state, path)?)
     }
 
     fn test(

@@ -27,7 +27,7 @@ pub fn save_weights(
         classes: outcome.classes.clone(),
         mean: normalisation.mean.clone(),
         sd: normalisation.sd.clone(),
-        seen_share: outcome.seen_share,
+        seen_share: Some(outcome.seen_share),
         side: Some(outcome.side),
         run: Some(run.id),
     };

@@ -62,7 +62,7 @@ fn advance(digits: &mut [usize], radixes: &[usize]) {
 
 #[cfg(test)]
 mod tests {
-    use crate::space::load_space;
+    use crate::space::{ArchSpec, load_space};
     use std::collections::BTreeSet;
     use std::path::Path;
 
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(widths(0), [8; 5]);
         assert_eq!(widths(1), [8, 8, 8, 8, 16]);
         assert_eq!(widths(32_767), [64; 5]);
-        let ids: BTreeSet<String> = networks.iter().map(|arch| arch.id()).collect();
+        let ids: BTreeSet<String> = networks.iter().map(ArchSpec::id).collect();
         assert_eq!(ids.len(), 32_768);
     }
 

@@ -61,13 +61,6 @@ fn a_block_is_left_out_for_some_images_and_scaled_for_the_others() {
             loss(&weights, &x)
         });
     }
-    // The image that the block is left out for has the gradient of its output.
-    let len = dy.len() / 3;
-    let middle: Vec<f64> = dy[len..2 * len].to_vec();
-    assert_ne!(dx[..len], dy[..len]);
-    let own: Vec<f64> = dx[len..2 * len].to_vec();
-    // Batch norm lets the other images see it, so it is not the same gradient.
-    assert_ne!(own, middle);
 }
 
 /// A network with one branch per block, and images for it.

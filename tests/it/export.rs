@@ -117,16 +117,37 @@ fn every_kind_of_layer_gives_the_same_logits_elsewhere() {
 }
 
 /// A run on images of 28x28 pixels whose network has a resolution of 20, a skip and no residual block.
+/// A network that a run has found: with squeeze-excite, a skip, a residual block, and a resolution below that of the
+/// images.
 fn searched() -> Exported {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("results.db").to_str().unwrap().to_owned();
-    let sets = ["search.method=random", "seeds=[2]", "train.epochs=1", "scale=0.2"];
+    let space = fs::read_to_string("experiments/spaces/smoke_resolutions.toml").unwrap();
+    let types = "[\"k3_hswish\", \"k5_hswish_se\", \"skip\"]";
+    assert!(space.contains(types));
+    let space = space.replace(types, "[\"k5_hswish_se\", \"skip\", \"res3x3\"]");
+    let file = folder.path().join("space.toml");
+    fs::write(&file, space.replace("blocks = 2", "blocks = 4").replace("[14, 20, 28]", "[20, 28]"))
+        .unwrap();
+    let space = format!("space={:?}", file.to_str().unwrap());
+    let sets = ["search.method=random", "train.epochs=1", "scale=0.2", &space];
     let sets = sets.map(|set| ["--set", set]).concat();
-    let run = ["run", "experiments/smoke_resolutions.toml", "--db", &database];
-    let output = repro(&[&run[..], &sets].concat()).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let network = ["--arch", "1", "--db", &database].map(str::to_owned).to_vec();
-    Exported { folder, network }
+    // Runs have the numbers of their seeds.
+    for seed in 1..40_u32 {
+        let seed = seed.to_string();
+        let run = ["run", "experiments/smoke_resolutions.toml", "--db", &database, "--seed", &seed];
+        let output = repro(&[&run[..], &sets].concat()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let network = ["--arch", &seed, "--db", &database].map(str::to_owned).to_vec();
+        let json = repro(&["arch", &seed, "--db", &database, "--json"]).output().unwrap();
+        let json = String::from_utf8(json.stdout).unwrap();
+        let wanted = ["\"resolution\":20", "\"op\":\"identity\"", "\"op\":\"residual\""];
+        let squeezes = json.split("\"squeeze\":").skip(1).any(|rest| !rest.starts_with("null"));
+        if squeezes && wanted.iter().all(|wanted| json.contains(wanted)) {
+            return Exported { folder, network };
+        }
+    }
+    panic!("no network with every kind of block")
 }
 
 #[test]
@@ -137,10 +158,11 @@ fn a_searched_network_gives_the_same_logits_elsewhere() {
     // The exported network subsamples the images itself.
     exported.write(1, 28);
     let weights = exported.path("network.safetensors");
-    let own = exported.path("results.db.weights/1.safetensors");
+    let run = &exported.network[1];
+    let own = exported.path(&format!("results.db.weights/{run}.safetensors"));
     assert!(fs::read(weights).unwrap() == fs::read(own).unwrap(), "the weights differ");
     let source = fs::read_to_string(exported.path("network.py")).unwrap();
-    for line in ["SIDE = 28", "RESOLUTION = 20", "RUN = 1", "MEAN = [0.286]"] {
+    for line in ["SIDE = 28", "RESOLUTION = 20", &format!("RUN = {run}"), "MEAN = [0.286]"] {
         assert!(source.lines().any(|other| other == line), "{line}: {source}");
     }
     check(&[exported]);
@@ -183,7 +205,7 @@ fn mistakes_are_refused() {
             &["mnv2", "--format", "json", "--weights", &given],
             "--weights is for formats with weights",
         ),
-        (&["mnv2", "--format", "onnx", "--weights", &given], "has not the weights of mnv2"),
+        (&["mnv2", "--format", "onnx", "--weights", &given], "does not have the weights of mnv2"),
         (
             &["mnv3_small", "--format", "pytorch", "--weights", &given, "--output", &python],
             "it would overwrite",

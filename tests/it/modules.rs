@@ -73,7 +73,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     ("trained", &["data", "net", "nn", "recipe", "space"]),
     ("export", &["checkpoint", "data", "env", "net", "ops", "space", "trained"]),
-    ("manifest", &["cost", "document", "hex", "recipe", "space", "zoo"]),
+    ("manifest", &["cost", "document", "hex", "recipe", "space", "text", "zoo"]),
     ("store", &["artifacts", "checkpoint", "env", "hex", "record", "space", "text"]),
     ("compare", &["record", "store", "text"]),
     (

@@ -227,7 +227,7 @@ fn claims_have_the_counted_costs() {
     let fewer = |ours: &str, theirs: &str| 100.0 * (1.0 - flops(ours) / flops(theirs));
     let counted = |id: &str| {
         let numbers = &claim::find(id).unwrap().published;
-        let last = numbers.iter().filter(|number| number.mark == Mark::Computed).next_back();
+        let last = numbers.iter().rfind(|number| number.mark == Mark::Computed);
         last.unwrap().value
     };
     let near = |a: f64, b: f64, unit: f64| assert!((a - b).abs() <= unit / 2.0, "{a} {b}");

@@ -16,7 +16,7 @@ const SHORT: [&str; 5] =
     ["search.epochs=2", "search.images=120", "search.batch_size=16", "train.epochs=1", "scale=0.5"];
 
 /// Every key of training that keeps something from step to step, or draws random numbers.
-pub const EVERY_KEY: [&str; 15] = [
+pub const EVERY_KEY: [&str; 16] = [
     "train.optimizer.kind=rmsprop",
     "train.optimizer.rho=0.9",
     "train.optimizer.epsilon=0.001",
@@ -32,6 +32,7 @@ pub const EVERY_KEY: [&str; 15] = [
     "train.augment.colour={ operations = 2, magnitude = 9 }",
     "train.augment.erase={ probability = 0.5, area = [0.02, 0.4], ratio = [0.3, 3.3] }",
     "train.epochs=3",
+    "train.repeats=2",
 ];
 
 /// Checks a manifest with a few kills.

@@ -362,6 +362,7 @@ fn check_memory(
     (threads, processes): (usize, usize),
 ) -> Result<String> {
     runner::check_budget(manifest)?;
+    runner::check_initial_weights(manifest)?;
     let decoding = match data.root_for(&manifest.data) {
         Ok(root) => repro::data::decoding_bytes(&manifest.data, &root, threads),
         Err(_) => 0,

@@ -48,7 +48,7 @@ fn metadata(model: &Model<'_>) -> Vec<StringStringEntryProto> {
         entries.push(("mean", format!("{mean:?}")));
         entries.push(("sd", format!("{sd:?}")));
     }
-    entries.extend(network.resize.map(|resize| ("resize", resize.to_string())));
+    entries.push(("resize", model.trained.resize().to_string()));
     entries.extend(model.run().map(|run| ("run", run.to_string())));
     entries.push(("program", env::program_version().to_owned()));
     let entry =

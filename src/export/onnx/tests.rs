@@ -13,7 +13,7 @@ fn images() -> TrainingImages {
         classes: vec!["cat".to_owned(), "dog".to_owned()],
         mean: vec![0.5; 3],
         sd: vec![0.25; 3],
-        seen_share: 1.0,
+        seen_share: Some(1.0),
         side: None,
         run: Some(7),
     }

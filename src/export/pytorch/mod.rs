@@ -44,13 +44,14 @@ fn constants(model: &Model<'_>) -> Result<String> {
     line(&format!("SIDE = {}", model.trained.side()));
     line(&format!("RESOLUTION = {}", arch.resolution));
     line(&format!("CHANNELS = {}", arch.image_channels));
-    line("# The input is (pixel / 255 - MEAN) / SD, per channel; None: not known.");
+    line(
+        "# The input is (pixel / 255 - MEAN) / SD, per channel: as in training, or the usual numbers of",
+    );
+    line("# ImageNet where the weights do not say how they were trained; None for other channels.");
     line(&format!("MEAN = {mean}"));
     line(&format!("SD = {sd}"));
-    if let Some(resize) = network.resize {
-        line("# The shorter side is resized to this many pixels before the centre is cropped.");
-        line(&format!("RESIZE = {resize}"));
-    }
+    line("# The shorter side is resized to this many pixels before the centre is cropped.");
+    line(&format!("RESIZE = {}", model.trained.resize()));
     line(&format!("NUM_CLASSES = {}", arch.classes));
     line("# Their names, as far as they are known.");
     let classes: Vec<String> = model.classes().iter().map(|class| quoted(class)).collect();

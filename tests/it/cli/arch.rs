@@ -77,7 +77,7 @@ fn a_run_classifies_images_by_its_own_weights() {
     assert!(none.contains("--weights is needed"), "{none}");
     let weights = format!("{db}.weights/1.safetensors");
     let other = error(&["predict", "--arch", "mnv2", "--weights", &weights, "--input", image]);
-    assert!(other.contains("has not the weights of mnv2"), "{other}");
+    assert!(other.contains("does not have the weights of mnv2"), "{other}");
     let first = "backbone.stages.xif0_0.conv.weight is [8, 1, 3, 3], not [32, 3, 3, 3]";
     assert!(other.contains(first), "{other}");
 }

@@ -125,17 +125,21 @@ fn a_table_trains_every_network_of_a_space() {
     assert!(error.contains("search: does not apply to a table"), "{error}");
 }
 
-/// Writes the test images of a data set with grey pixels as PNG files, one folder per class.
+/// Writes the test images of a data set as PNG files, one folder per class.
 fn write_images(dataset: &Dataset, folder: &Path) {
     let (width, height) = (dataset.width, dataset.height);
     for (i, (pixels, label)) in
-        dataset.test.bytes().chunks_exact(width * height).zip(&dataset.test.labels).enumerate()
+        dataset.test.bytes().chunks_exact(dataset.image_len()).zip(&dataset.test.labels).enumerate()
     {
         let class = folder.join(dataset.classes[*label as usize].replace('/', "_"));
         fs::create_dir_all(&class).unwrap();
         let file = fs::File::create(class.join(format!("{i}.png"))).unwrap();
         let mut encoder = png::Encoder::new(BufWriter::new(file), width as u32, height as u32);
-        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_color(if dataset.channels == 1 {
+            png::ColorType::Grayscale
+        } else {
+            png::ColorType::Rgb
+        });
         encoder.write_header().unwrap().write_image_data(pixels).unwrap();
     }
 }
@@ -186,4 +190,143 @@ fn an_evaluation_agrees_with_the_test_of_the_run() {
     assert!(error.contains("the network has no class spaceship/"), "{error}");
     let error = sandbox.refused(&["eval", "--arch", "1", "--data", "cifar10"]);
     assert!(error.contains("the network 10 classes and 1 channel"), "{error}");
+}
+
+#[test]
+fn a_subsampling_network_is_evaluated_at_the_side_of_its_images() {
+    let sandbox = Sandbox::new();
+    let smaller = (1..20).find_map(|seed| {
+        let seed = seed.to_string();
+        let sets = ["--seed", &seed, "--set", "search.method=random"];
+        let run = sandbox.run("experiments/smoke_resolutions.toml", &[&sets[..], &SHORT].concat());
+        let network = sandbox.show(&run[0])["architecture"].clone();
+        (network["resolution"] != 28).then(|| run[0].clone())
+    });
+    let run = smaller.unwrap();
+    let id = run["run_id"].to_string();
+    let own = sandbox.eval(&[&id]);
+    assert_eq!(own["top1"], run["test_top1"]);
+    assert_eq!(sandbox.eval(&[&id, "--data", "fashion-mnist-slice"])["top1"], own["top1"]);
+    let dataset = data::load(&DatasetName::FashionMnistSlice.into(), Path::new("")).unwrap();
+    let folder = sandbox.folder.path().join("images");
+    write_images(&dataset, &folder);
+    let folder = folder.to_str().unwrap();
+    assert_eq!(sandbox.eval(&[&id, "--data", folder])["top1"], own["top1"]);
+    // By its files, without the database's knowledge of the run.
+    let network = sandbox.manifest("found.toml", &sandbox.stdout(&["arch", &id, "--toml"]));
+    let weights = sandbox.folder.path().join(format!("results.db.weights/{id}.safetensors"));
+    let files = [&network, "--weights", weights.to_str().unwrap(), "--data", folder];
+    assert_eq!(sandbox.eval(&files)["top1"], own["top1"]);
+}
+
+#[test]
+fn a_definition_says_how_images_are_cropped() {
+    // A network that averages its input: its logits show which part of an image it sees.
+    let sandbox = Sandbox::new();
+    let run = &sandbox.smoke(&[&["--set", "search.method=random"][..], &SHORT].concat())[0];
+    let text = sandbox.stdout(&["arch", &run["run_id"].to_string(), "--toml"]);
+    let resized = text.replace("classes = 10", "classes = 10\nresize = 40");
+    let (whole, part) =
+        (sandbox.manifest("whole.toml", &text), sandbox.manifest("part.toml", &resized));
+    let weights = sandbox.folder.path().join("results.db.weights/1.safetensors");
+    // The centre of 28 of 40 pixels: an image with other pixels around it gives the same.
+    let dataset = data::load(&DatasetName::FashionMnistSlice.into(), Path::new("")).unwrap();
+    let class = sandbox.folder.path().join("framed/0");
+    fs::create_dir_all(&class).unwrap();
+    for other in 1..10 {
+        fs::create_dir(sandbox.folder.path().join(format!("framed/{other}"))).unwrap();
+    }
+    let mut framed = vec![200; 40 * 60];
+    for (y, row) in dataset.test.bytes()[..28 * 28].chunks_exact(28).enumerate() {
+        framed[(y + 6) * 60 + 16..][..28].copy_from_slice(row);
+    }
+    let write = |name: &str, pixels: &[u8], (width, height)| {
+        let path = sandbox.folder.path().join(name);
+        let mut encoder = png::Encoder::new(fs::File::create(&path).unwrap(), width, height);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.write_header().unwrap().write_image_data(pixels).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let plain = write("plain.png", &dataset.test.bytes()[..28 * 28], (28, 28));
+    let framed = write("framed.png", &framed, (60, 40));
+    let predict = |network: &str, image: &str| {
+        let arguments = ["predict", "--weights", weights.to_str().unwrap(), "--json"];
+        let text =
+            sandbox.stdout(&[&arguments[..], &["--arch", network, "--input", image]].concat());
+        let line: Value = serde_json::from_str(&text).unwrap();
+        line["top"].clone()
+    };
+    assert_eq!(predict(&part, &framed), predict(&whole, &plain));
+    assert_ne!(predict(&whole, &framed), predict(&whole, &plain));
+}
+
+#[test]
+fn wrong_keys_of_a_given_network_are_refused() {
+    let sandbox = Sandbox::new();
+    let good = format!("name = 'given'\narch = 'dmasking_f1'\nseeds = [1]\n{}", recipe());
+    for (from, to, said) in [
+        ("'dmasking_f1'", "'dmasking_f9'", "did you mean \"dmasking_f"),
+        ("'dmasking_f1'", "'lost.toml'", "is neither a published network nor a file"),
+        ("'dmasking_f1'", "99", "there is no database"),
+        ("'dmasking_f1'", "1.5", "give the name of a published network"),
+        ("seeds", "space = 'a.toml'\nseeds", "space: does not apply to a given network"),
+        ("[train]", "[table]\n[train]", "table: does not apply to a given network"),
+        ("[train]", "[search]\nmethod = 'random'\n[train]", "search: does not apply to a given"),
+        ("seeds", "init = 'lost.safetensors'\nseeds", "cannot be read"),
+        ("seeds", "init_sha256 = 'ab'\nseeds", "init_sha256: belongs to init"),
+        ("seeds", "classes = 1\nseeds", "give a whole number from 2"),
+        ("seeds", "resolution = 28\nclasses = 7\nseeds", "channel count of 1"),
+    ] {
+        let manifest = sandbox.manifest("wrong.toml", &good.replacen(from, to, 1));
+        let error = sandbox.refused(&["check", &manifest]);
+        assert!(error.contains(said), "{to}: {error}");
+    }
+    let searched = "name = 's'\nresolution = 28\n";
+    let smoke = fs::read_to_string(SMOKE).unwrap();
+    let smoke = smoke.replacen("name = \"smoke\"\n", searched, 1);
+    let smoke = smoke.replace(
+        "spaces/smoke.toml",
+        &format!("{}/experiments/spaces/smoke.toml", env!("CARGO_MANIFEST_DIR")),
+    );
+    let error = sandbox.refused(&["check", &sandbox.manifest("s.toml", &smoke)]);
+    assert!(error.contains("resolution: applies to a given network only"), "{error}");
+}
+
+#[test]
+fn initial_weights_of_another_network_are_refused_before_any_work() {
+    let sandbox = Sandbox::new();
+    sandbox.smoke(&[&["--set", "search.method=random"][..], &SHORT].concat());
+    let weights = sandbox.folder.path().join("results.db.weights/1.safetensors");
+    let text = sandbox.stdout(&["arch", "1", "--toml"]);
+    let other = sandbox.manifest("other.toml", &text.replacen("width = ", "width = 1", 1));
+    let given = format!(
+        "name = 'on'\narch = '{other}'\ninit = '{}'\nseeds = [1]\n{}",
+        weights.display(),
+        recipe()
+    );
+    let manifest = sandbox.manifest("on.toml", &given);
+    for command in ["check", "run"] {
+        let error = sandbox.refused(&[command, &manifest]);
+        assert!(error.contains("init: ") && error.contains("does not have the weights"), "{error}");
+    }
+    assert_eq!(sandbox.stdout(&["list", "--json"]).lines().count(), 1);
+}
+
+/// Needs CIFAR-10, as `repro data fetch cifar10` puts it into the cache folder.
+#[test]
+fn cifar10_in_files_gives_the_accuracy_of_the_data_set() {
+    let sandbox = Sandbox::new();
+    let sets = ["table.network=80", "train.epochs=1", "scale=0.03"];
+    let sets = sets.map(|set| ["--set", set]).concat();
+    let run = sandbox.run("experiments/table_types.toml", &[&sets[..], &["--seed", "1"]].concat());
+    let top1 = &run[0]["test_top1"];
+    assert!(top1.as_f64().unwrap() > 0.12, "better than chance: {top1}");
+    let root = data::data_root(None).unwrap();
+    let dataset = data::load(&DatasetName::Cifar10.into(), &root).unwrap();
+    let folder = sandbox.folder.path().join("images");
+    write_images(&dataset, &folder);
+    for data in ["cifar10", folder.to_str().unwrap()] {
+        let found = sandbox.eval(&["1", "--data", data]);
+        assert_eq!((&found["top1"], &found["images"]), (top1, &json!(10_000)), "{data}");
+    }
 }

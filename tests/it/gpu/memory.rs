@@ -4,6 +4,7 @@
 use super::library::{Build, library};
 use crate::cli::repro;
 use crate::memory_model::{assert_close, step_by};
+use crate::resume::EVERY_KEY;
 use repro::cost::Backend;
 use repro::manifest::{self, Overrides};
 use repro::runner::memory_need;
@@ -116,4 +117,10 @@ fn a_search_under_shared_weights_fits_into_its_need() {
 #[test]
 fn repeated_training_fits_into_its_need() {
     assert_need_is_enough(&["search.method=random", "train.repeats=3"]);
+}
+
+#[test]
+fn training_with_every_key_fits_into_its_need() {
+    // The recipe has its own epochs.
+    assert_need_is_enough(&[&["search.method=random"], &EVERY_KEY[..]].concat());
 }
