@@ -45,13 +45,18 @@ pub fn results(a: &RunRow, b: &RunRow) -> Vec<Difference> {
     });
     compare("probabilities", &|run| {
         let found = run.architecture.as_ref();
-        or_dash(found.map(|found| format!("{:?} {:?}", found.probabilities, found.resolutions)))
+        or_dash(found.and_then(|found| {
+            serde_json::to_string(&(&found.probabilities, &found.resolutions)).ok()
+        }))
     });
     for phase in Phase::ALL {
         let what = format!("work of phase {}", phase.name());
         compare(&what, &|run| {
             let usage = run.usage(phase);
-            or_dash(usage.map(|u| format!("{} {:?} {:?}", u.images, u.macs, u.architectures)))
+            or_dash(usage.map(|u| {
+                let (macs, networks) = (or_dash(u.macs), or_dash(u.architectures));
+                format!("{} images, {macs} MACs, {networks} networks", u.images)
+            }))
         });
     }
     let result = |run: &RunRow| run.result.clone();

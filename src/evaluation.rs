@@ -1,7 +1,7 @@
 //! Evaluates a network with trained weights on labelled images. The result is stored like that of a run.
 
 use crate::cost;
-use crate::data::{DataError, Dataset, Loader, ReadableBatch, ahead};
+use crate::data::{DataError, Dataset, Loader, Normalisation, ReadableBatch, ahead};
 use crate::monitor::{Interrupted, Monitor};
 use crate::ops::loss::cross_entropy;
 use crate::progress::Amount;
@@ -56,7 +56,11 @@ impl Accuracy {
 
 /// What the database stores of an evaluation: `name`, the network, its weights and the data as TOML.
 #[must_use]
-pub fn record(network: &ArchFile, weights_sha256: &str, data: &str) -> ManifestRecord {
+pub fn record(
+    network: &ArchFile,
+    weights_sha256: &str,
+    (data, dataset): (&str, &Dataset),
+) -> ManifestRecord {
     let name = format!("eval_{}", network.name);
     let mut text = String::new();
     for (key, value) in [
@@ -68,6 +72,11 @@ pub fn record(network: &ArchFile, weights_sha256: &str, data: &str) -> ManifestR
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{key} = {}", toml::Value::String(value.to_owned()));
     }
+    let Normalisation { mean, sd } = &dataset.normalisation;
+    let classes = dataset.classes.iter().map(|name| toml::Value::String(name.clone()));
+    let classes = toml::Value::Array(classes.collect());
+    let _ = writeln!(text, "evaluation.mean = {mean:?}\nevaluation.sd = {sd:?}");
+    let _ = writeln!(text, "evaluation.classes = {classes}");
     let unpublished = ArchFile { published: None, ..network.clone() };
     let texts = (&text[..], &unpublished.to_toml()[..]);
     manifest_record(&name, texts, &network.name, &Count::one())

@@ -144,7 +144,7 @@ pub fn set_weights(
         return Ok(());
     }
     let mut text = format!(
-        "{} does not have the weights of {}: {} entries differ",
+        "{} does not have the weights of {}; entries that differ: {}",
         path.display(),
         network.name,
         problems.len()

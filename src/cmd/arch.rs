@@ -9,6 +9,8 @@ use candle_core::Device;
 use repro::cost::{self, Cost};
 use repro::data;
 use repro::document;
+use repro::evaluation;
+use repro::net::read_state_file;
 use repro::report;
 use repro::space::{ArchFile, ArchSpec, Published};
 use repro::store::RunRow;
@@ -139,6 +141,20 @@ pub fn load_trained(
         WeightsError::Misfit(problem) => anyhow::Error::from(Usage(problem)),
         other => other.into(),
     })?;
+    if let Some(run) = run
+        && trained.images.is_none()
+    {
+        // These weights do not say what the run's own say of its images.
+        let own = read_state_file(&weights_of(run, database)?).map_err(anyhow::Error::msg)?;
+        let problem = || {
+            format!(
+                "{} does not say classes and normalisation of run {run}, and neither do its own weights",
+                weights.display()
+            )
+        };
+        let description = own.description.with_context(problem)?;
+        trained.images = Some(serde_json::from_str(&description).with_context(problem)?);
+    }
     if let (Some(run), Some(images)) = (run, &mut trained.images)
         && (images.side.is_none() || images.seen_share.is_none())
     {
@@ -160,6 +176,11 @@ pub fn run_number(network: &str) -> Option<i64> {
 /// The weights of the first training run.
 fn weights_of(run: i64, database: &Path) -> Result<PathBuf> {
     let store = database::existing(database)?;
+    if store.run(run)?.method == evaluation::METHOD {
+        bail!(Usage(format!(
+            "run {run} is an evaluation, which has no weights; give that of the network"
+        )));
+    }
     let file = store.files_of(run).weights(1).remove(0);
     ensure!(
         file.is_file(),

@@ -14,16 +14,17 @@ use super::signals::{self, StopFlag};
 use super::stored::stored_manifest;
 use super::threads::start_threads;
 use anyhow::{Context, Result, bail};
-use repro::data::{self, Dataset};
+use repro::data::{self, DataError, Dataset};
 use repro::document::nearest;
 use repro::evaluation::{self, Accuracy, Evaluation};
-use repro::monitor::{Checkpoints, Monitor};
+use repro::monitor::{Checkpoints, Interrupted, Monitor};
 use repro::recipe::{DataConfig, DatasetName, ImageSource};
 use repro::report::wilson_interval;
 use repro::store::{AcquireRules, Acquired, FinalResult, NewRun, Store};
 use repro::text::{self, printable};
 use repro::trained::TrainedNetwork;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -41,8 +42,9 @@ training run are used, and without --data the test images of its data set.
 
 --data is the name of a data set (`repro data list`), whose test images are evaluated, or a folder
 with one subfolder of images per class: FOLDER/CLASS/* or FOLDER/val/CLASS/*. For a run, the
-subfolders have the names of its classes, with _ for /. For other networks, classes are numbered in the order of
-the subfolders' names, as usual for ImageNet.
+subfolders have the names of its classes, with _ for /. For other networks, classes are numbered
+in the order of the subfolders' names, as usual for ImageNet. Images are normalised as the weights
+say, otherwise like the data set, or as usual for ImageNet in a folder.
 
 Images in files are resized and cropped as the network's definition says, or as in the training of a
 run. Images that cannot be read are listed and left out. Intervals are Wilson's, at 95 %.
@@ -50,6 +52,7 @@ run. Images that cannot be read are listed and left out. Intervals are Wilson's,
 The result is stored in the database as a run with the method \"eval\", which `repro list` shows.
 
 Keys of --json:
+  status            finished, failed or interrupted; the other keys only where it is finished
   run_id            of the stored result, as in `repro show RUN`
   network           name of the network
   arch_id           as in `repro list`
@@ -100,7 +103,7 @@ pub fn run(args: &Args, database: &Path) -> Result<Ending> {
     let (dataset, label) = images(args, &trained, database, &stop)?;
     let weights_sha256 = trained.params.sha256()?;
     let run = NewRun {
-        manifest: evaluation::record(&trained.file, &weights_sha256, &label),
+        manifest: evaluation::record(&trained.file, &weights_sha256, (&label, &dataset)),
         method: evaluation::METHOD.to_owned(),
         dataset: label,
         seed: 0,
@@ -120,7 +123,17 @@ pub fn run(args: &Args, database: &Path) -> Result<Ending> {
             print(args, &trained, run, &accuracy, &result)?;
             Ok(Ending::Done)
         }
-        Evaluated::Ended(ending) => Ok(ending),
+        Evaluated::Ended(ending) => {
+            if args.json {
+                let status = if ending == Ending::Interrupted { "interrupted" } else { "failed" };
+                writeln!(
+                    stdout(),
+                    "{}",
+                    json!({ "network": trained.file.name, "status": status })
+                )?;
+            }
+            Ok(ending)
+        }
     }
 }
 
@@ -156,6 +169,14 @@ fn execute(
         evaluation.execute(monitor)
     };
     display.clear();
+    if evaluated.as_ref().is_err_and(anyhow::Error::is::<Interrupted>) {
+        recorder.interrupt()?;
+        say(format_args!(
+            "run {}: interrupted; the same command evaluates all images again",
+            key.run
+        ));
+        return Ok(Evaluated::Ended(Ending::Interrupted));
+    }
     let (mut kept, output) = (None, Output::new(false));
     let ends = Ends { store, output: &output };
     let concluded = ends.conclude(run, recorder, evaluated, |recorder, (accuracy, result)| {
@@ -192,14 +213,16 @@ fn images(
     let classes = trained.file.arch.classes;
     if dataset.classes.len() != classes || dataset.channels != trained.file.arch.image_channels {
         bail!(Usage(format!(
-            "{} has {} and {}, the network {classes} classes and {}",
+            "{} has {} classes and {}, the network {classes} classes and {}",
             data::label(&config),
-            text::plural(dataset.classes.len(), "class"),
+            dataset.classes.len(),
             text::plural(dataset.channels, "channel"),
             text::plural(trained.file.arch.image_channels, "channel")
         )));
     }
-    dataset.normalisation = trained.normalisation();
+    if trained.images.is_some() {
+        dataset.normalisation = trained.normalisation();
+    }
     Ok((dataset, data::label(&config)))
 }
 
@@ -228,7 +251,17 @@ fn folder_images(folder: &Path, trained: &TrainedNetwork) -> Result<Dataset> {
     let names = trained.images.as_ref().map(|images| &images.classes[..]);
     let shape = (trained.side(), arch.image_channels);
     let classes = (names, arch.classes);
-    let dataset = data::open_evaluation(folder, classes, shape, trained.normalisation())?;
+    let opened = data::open_evaluation(folder, classes, shape, trained.normalisation());
+    let dataset = opened.map_err(|error| match error {
+        DataError::NotTheData { .. } => anyhow::Error::from(Usage(error.to_string())),
+        other => other.into(),
+    })?;
+    let seen: BTreeSet<u32> = dataset.test.labels.iter().copied().collect();
+    let unseen = (0..).zip(&dataset.classes).filter(|(label, _)| !seen.contains(label));
+    let unseen: Vec<&str> = unseen.map(|(_, name)| name.as_str()).collect();
+    if !unseen.is_empty() {
+        say(format_args!("warning: there are no images of {}", text::list(unseen)));
+    }
     if let Some(left_out) = dataset.left_out() {
         say(left_out);
     }
@@ -253,6 +286,7 @@ fn print(
     if args.json {
         let damaged: Vec<String> = damaged.iter().map(ToString::to_string).collect();
         let value = json!({
+            "status": "finished",
             "run_id": run_id,
             "network": trained.file.name,
             "arch_id": arch.id(),

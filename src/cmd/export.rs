@@ -3,12 +3,12 @@
 use super::arch;
 use super::ending::Usage;
 use super::output::stdout;
-use anyhow::{Context, Result, bail};
+use super::output_file;
+use anyhow::{Result, bail};
 use candle_core::Device;
 use clap::ValueEnum;
 use repro::export::{Model, onnx, pytorch, safetensors};
 use repro::trained::TrainedNetwork;
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -92,22 +92,22 @@ pub fn run(args: &Args, database: &Path) -> Result<()> {
     // The parser requires one of both.
     let name = args.network.as_ref().or(args.arch.as_ref()).map_or("", String::as_str);
     match args.format {
-        Format::Toml => return write_text(args, &arch::load(name, database)?.to_toml()),
+        Format::Toml => return write_text(args, &arch::load(name, database)?.to_toml(), database),
         Format::Json => {
             let json = arch::load(name, database)?.arch.to_json();
-            return write_text(args, &format!("{json}\n"));
+            return write_text(args, &format!("{json}\n"), database);
         }
         Format::Onnx | Format::Pytorch | Format::Safetensors => {}
     }
     let trained = arch::load_trained(name, args.weights.as_deref(), database, &Device::Cpu)?;
-    for file in write(args, &trained)? {
+    for file in write(args, &trained, database)? {
         writeln!(stdout(), "{}", file.display())?;
     }
     Ok(())
 }
 
 /// The architecture, to a file or to standard output.
-fn write_text(args: &Args, text: &str) -> Result<()> {
+fn write_text(args: &Args, text: &str, database: &Path) -> Result<()> {
     if args.weights.is_some() {
         bail!(Usage(
             "--weights is for formats with weights: onnx, pytorch, safetensors".to_owned()
@@ -115,7 +115,10 @@ fn write_text(args: &Args, text: &str) -> Result<()> {
     }
     match &args.output {
         Some(file) => {
-            write_file(file, text.as_bytes())?;
+            output_file::write(
+                &output_file::target(file, &inputs(args), database)?,
+                text.as_bytes(),
+            )?;
             writeln!(stdout(), "{}", file.display())?;
         }
         None => write!(stdout(), "{text}")?,
@@ -124,48 +127,36 @@ fn write_text(args: &Args, text: &str) -> Result<()> {
 }
 
 /// Writes the network with its weights and returns the files.
-fn write(args: &Args, trained: &TrainedNetwork) -> Result<Vec<PathBuf>> {
+fn write(args: &Args, trained: &TrainedNetwork, database: &Path) -> Result<Vec<PathBuf>> {
     let model = &Model::new(trained)?;
     let default = || PathBuf::from(format!("{}.{}", trained.file.name, args.format.ending()));
     let file = args.output.clone().unwrap_or_else(default);
     let tensors = file.with_extension("safetensors");
     let files = match args.format {
-        Format::Pytorch if file == tensors => {
+        Format::Pytorch if file.extension().is_none_or(|ending| ending != "py") => {
             bail!(Usage("--output is the Python file; it ends in .py".to_owned()))
         }
         Format::Pytorch => vec![file, tensors],
         _ => vec![file],
     };
-    refuse_inputs(args, &files)?;
+    let target = |file: &PathBuf| output_file::target(file, &inputs(args), database);
+    let targets = files.iter().map(target).collect::<Result<Vec<_>>>()?;
     let write_tensors = |file: &Path| {
         safetensors::write(file, &trained.file.arch, &model.state, trained.images.as_ref())
     };
-    match (args.format, &files[..]) {
-        (Format::Onnx, [file]) => write_file(file, &onnx::model(model, args.fold)?)?,
+    match (args.format, &targets[..]) {
+        (Format::Onnx, [file]) => output_file::write(file, &onnx::model(model, args.fold)?)?,
         (Format::Pytorch, [file, tensors]) => {
             write_tensors(tensors)?;
-            write_file(file, pytorch::source(model)?.as_bytes())?;
+            output_file::write(file, pytorch::source(model)?.as_bytes())?;
         }
-        (_, files) => files.iter().try_for_each(|file| write_tensors(file))?,
+        (_, targets) => targets.iter().try_for_each(|file| write_tensors(file))?,
     }
     Ok(files)
 }
 
-/// Refuses to overwrite what was read.
-fn refuse_inputs(args: &Args, files: &[PathBuf]) -> Result<()> {
-    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    let network = args.network.as_ref().or(args.arch.as_ref()).map(PathBuf::from);
-    for input in args.weights.iter().chain(&network) {
-        if files.iter().any(|file| same(file, input)) {
-            bail!(Usage(format!(
-                "it would overwrite {}; name another file with --output",
-                input.display()
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn write_file(file: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(file, bytes).with_context(|| format!("{} cannot be written", file.display()))
+/// What was read, as far as it is files.
+fn inputs(args: &Args) -> Vec<&Path> {
+    let network = args.network.as_ref().or(args.arch.as_ref()).map(Path::new);
+    args.weights.as_deref().into_iter().chain(network).collect()
 }

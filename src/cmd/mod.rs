@@ -17,6 +17,7 @@ mod eval;
 mod export;
 mod list;
 mod output;
+mod output_file;
 mod panics;
 mod predict;
 mod program;
@@ -97,7 +98,6 @@ enum Command {
     Resume(resume::Args),
     #[command(args = unused(["db"]))]
     VerifyResume(verify_resume::Args),
-    #[command(args = unused(["db"]))]
     Check(check::Args),
     #[command(args = unused(["data"]))]
     List(list::Args),

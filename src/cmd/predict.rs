@@ -3,6 +3,7 @@
 use super::arch;
 use super::ending::Usage;
 use super::output::stdout;
+use super::output_file;
 use super::threads::start_threads;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Device, Tensor, safetensors};
@@ -72,15 +73,16 @@ const SHOWN: usize = 5;
 /// When there is no such network, its weights do not fit, or an input cannot be read.
 pub fn run(args: &Args, database: &Path) -> Result<()> {
     start_threads(args.threads)?;
-    if args.output.as_ref().is_some_and(|output| args.input.contains(output)) {
-        bail!(Usage("--output would overwrite an input".to_owned()));
-    }
+    let read = args.input.iter().chain(&args.weights).map(PathBuf::as_path);
+    let read: Vec<&Path> = read.chain([Path::new(&args.arch)]).collect();
+    let target = |output: &PathBuf| output_file::target(output, &read, database);
+    let output = args.output.as_ref().map(target).transpose()?;
     let mut trained =
         arch::load_trained(&args.arch, args.weights.as_deref(), database, &Device::Cpu)?;
     let (names, images) = read_inputs(args, &mut trained)?;
     let logits = logits(&trained.net.freeze(&trained.params)?, &images)?;
     check_finite(&names, &logits)?;
-    if let Some(output) = &args.output {
+    if let Some(output) = &output {
         tensors::write(output, &[], &[("logits".to_owned(), &logits)], |_| Ok(()))?;
         return Ok(());
     }
@@ -95,6 +97,7 @@ fn read_inputs(args: &Args, trained: &mut TrainedNetwork) -> Result<(Vec<String>
         && is_tensor(path)
     {
         let wrong = |problem: String| format!("{}: {problem}", path.display());
+        ensure!(!path.exists() || path.is_file(), wrong("is not a regular file".to_owned()));
         let mut all = safetensors::load(path, &Device::Cpu)
             .map_err(|e| anyhow::anyhow!(wrong(e.to_string())))?;
         let input =
@@ -122,6 +125,9 @@ fn read_inputs(args: &Args, trained: &mut TrainedNetwork) -> Result<(Vec<String>
     let (share, normalisation) = (trained.seen_share(), trained.normalisation());
     let mut values = Vec::new();
     for path in &args.input {
+        if path.is_dir() {
+            bail!(Usage(format!("--input: {} is a folder; give its images", path.display())));
+        }
         values.extend(data::read_image(path, (side, channels), share, &normalisation)?);
     }
     let names = args.input.iter().map(|path| path.display().to_string()).collect();

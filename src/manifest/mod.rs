@@ -26,7 +26,7 @@ pub(crate) mod wire;
 
 pub use crate::document::{Diagnostic, Diagnostics, Key, Overrides};
 pub use input::NetworkInput;
-pub use network::{InitialWeights, NetworkTask, RunNetworks};
+pub use network::{InitialWeights, NetworkTask, RunNetworks, sha256_of};
 pub use sweep::load_points;
 pub use wire::{keys, load, load_of_runs, parse};
 

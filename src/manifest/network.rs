@@ -5,7 +5,8 @@ use crate::hex::hex;
 use crate::space::{ArchFile, ArchSpec};
 use crate::zoo;
 use sha2::{Digest, Sha256};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
@@ -89,7 +90,7 @@ fn find_network(
         let run = value.whole_u64(1..=i64::MAX as u64)?;
         return match runs(run as i64) {
             Ok(network) => Some(network),
-            Err(problem) => value.fail(problem, "give a run that has an architecture"),
+            Err(problem) => value.fail(problem, ""),
         };
     }
     let given = value.text(NETWORK)?;
@@ -113,11 +114,31 @@ fn read_init(value: &Entry<'_>, manifest: &Path, stored: Option<&str>) -> Option
     if let Some(sha256) = stored {
         return Some(InitialWeights { path, sha256: sha256.to_owned() });
     }
-    match fs::read(&path) {
-        Ok(bytes) => Some(InitialWeights { path, sha256: hex(&Sha256::digest(&bytes)) }),
+    match sha256_of(&path) {
+        Ok(sha256) => Some(InitialWeights { path, sha256 }),
         Err(error) => {
             let problem = format!("{} cannot be read: {error}", path.display());
-            value.fail_with_hint(problem, "give a file of weights", nearest_file(&path))
+            let hint = if path.exists() { None } else { nearest_file(&path) };
+            value.fail_with_hint(problem, "give a file of weights", hint)
+        }
+    }
+}
+
+/// The SHA-256 of a regular file, in hex.
+///
+/// # Errors
+/// When it cannot be read, or is another kind of file, which may never end.
+pub fn sha256_of(path: &Path) -> io::Result<String> {
+    // Opening a FIFO waits.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut file = File::open(path)?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex(&hash.finalize())),
+            n => hash.update(&buffer[..n]),
         }
     }
 }

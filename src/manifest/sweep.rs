@@ -40,7 +40,7 @@ pub fn load_points(
 ) -> Result<Vec<Manifest>, Diagnostics> {
     let document = load_document(path, overrides)?;
     if document.has(table::SECTION) {
-        return load_networks(path, overrides);
+        return load_networks(path, overrides, runs);
     }
     if !document.has(SECTION) {
         return Ok(vec![load_of_runs(path, overrides, runs)?]);

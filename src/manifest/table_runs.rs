@@ -1,5 +1,6 @@
 //! A manifest with `[table]` as one manifest per network.
 
+use super::network::RunNetworks;
 use super::table::{MAX_NETWORKS, NETWORK, SECTION, task_of};
 use super::wire::{load_document, load_point};
 use super::{Diagnostic, Diagnostics, Manifest, Overrides, Task};
@@ -15,13 +16,14 @@ use toml::Table;
 pub(super) fn load_networks(
     path: &Path,
     overrides: &Overrides,
+    runs: RunNetworks<'_>,
 ) -> Result<Vec<Manifest>, Diagnostics> {
     let document = load_document(path, overrides)?;
     if document.has("sweep") {
         let problem = "has both [table] and [sweep]";
         return Err(Diagnostic::of_file(path, problem, "remove one of them").into());
     }
-    let first = load_point(path, overrides)?;
+    let first = load_point(path, overrides, runs)?;
     let chooses = |text: &str| {
         let table: Option<Table> = text.parse().ok();
         table.is_some_and(|table| table[SECTION].get(NETWORK).is_some())

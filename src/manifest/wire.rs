@@ -58,8 +58,12 @@ pub(super) fn load_without(
 }
 
 /// Reads a manifest of runs, whatever its sections.
-pub(super) fn load_point(path: &Path, overrides: &Overrides) -> Result<Manifest, Diagnostics> {
-    let sources = NetworkSources { stored: None, runs: &no_runs };
+pub(super) fn load_point(
+    path: &Path,
+    overrides: &Overrides,
+    runs: RunNetworks<'_>,
+) -> Result<Manifest, Diagnostics> {
+    let sources = NetworkSources { stored: None, runs };
     manifest_of(load_document(path, overrides)?, &sources)
 }
 

@@ -21,8 +21,9 @@ pub struct StateFile {
 /// What is wrong with the file, in one sentence.
 pub fn read_state_file(path: &Path) -> Result<StateFile, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    if path.is_dir() {
-        return Err(wrong(&"is a folder"));
+    // Reading anything else may never end.
+    if path.exists() && !path.is_file() {
+        return Err(wrong(&"is not a regular file"));
     }
     if path.extension().is_some_and(|extension| extension == "safetensors") {
         let bytes = fs::read(path).map_err(|e| wrong(&e))?;

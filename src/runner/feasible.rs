@@ -1,17 +1,14 @@
 //! Problems of a manifest that only show together with the whole space or the data.
 
-use crate::hex::hex;
-use crate::manifest::{Diagnostic, Diagnostics, InitialWeights, Manifest, Task};
+use crate::manifest::{Diagnostic, Diagnostics, InitialWeights, Manifest, Task, sha256_of};
 use crate::net::{Network, read_state_file};
 use crate::nn::Params;
 use crate::recipe::Budget;
 use crate::search;
 use crate::space::{ArchFile, NetworkPlan};
 use crate::trained::set_weights;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
-use sha2::{Digest, Sha256};
-use std::fs;
 
 /// Checks that the space has a network within the budget. Without this check, a search would fail
 /// only at its end.
@@ -53,14 +50,18 @@ pub(super) fn set_initial_weights(
     params: &mut Params,
 ) -> Result<()> {
     let InitialWeights { path, sha256 } = init;
-    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    let found = sha256_of(path).with_context(|| path.display().to_string())?;
     ensure!(
-        hex(&Sha256::digest(&bytes)) == *sha256,
+        found == *sha256,
         "{} is not the file that this run began with, whose SHA-256 is {sha256}",
         path.display()
     );
     let state = read_state_file(path).map_err(anyhow::Error::msg)?;
-    Ok(set_weights(network, params, &state, path)?)
+    set_weights(network, params, &state, path)?;
+    if let Some(name) = params.first_not_finite()? {
+        bail!("{}: {name} is not finite", path.display());
+    }
+    Ok(())
 }
 
 /// A problem with a key of the manifest that shows only together with the data or the space.

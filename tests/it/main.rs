@@ -28,6 +28,7 @@ mod numbers;
 mod operators;
 mod optimizers;
 #[cfg(unix)]
+mod planted;
 mod processes;
 mod published;
 mod pytorch;

@@ -145,7 +145,6 @@ const MODULES: &[(&str, &[&str])] = &[
             "trained",
             "zoo",
             "net",
-            "nn",
             "artifacts",
             "bench",
             "checkpoint",

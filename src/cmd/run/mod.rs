@@ -230,16 +230,12 @@ fn run_jobs(
     let threads = args.execution.threads.map_or_else(repro::env::cores, usize::from);
     let each = (threads / jobs).max(1);
     let device = args.execution.device.open()?;
-    let memory = |manifest| check_memory(manifest, &args.execution, data, &device, (each, jobs));
-    let mut memory = manifests.iter().map(memory).collect::<Result<Vec<_>>>()?;
-    memory.dedup();
+    let memory = check_memory(manifests, &args.execution, data, &device, (each, jobs))?;
     let store = open(database)?;
     let output = Output::new(args.execution.json);
     output.text(check::overviews(manifests));
     output.text(format_args!("  jobs    {jobs}, with {} each", text::plural(each, "thread")));
-    for memory in memory {
-        output.text(format_args!("  memory  {memory}"));
-    }
+    output.text(format_args!("  memory  {memory}"));
     output.text(format_args!("  into    {}\n", database.display()));
     let stop = signals::stop_flag().context("cannot handle signals")?;
     let images = manifests.iter().map(|manifest| &manifest.data);
@@ -289,11 +285,8 @@ impl<'a> Executor<'a> {
         manifests: &[Manifest],
         which: &dyn Fn(&Store) -> Result<Which>,
     ) -> Result<Ending> {
-        let mut memory = Vec::new();
-        for manifest in manifests {
-            let machine = (self.threads, 1);
-            memory.push(check_memory(manifest, self.args, self.data, &self.device, machine)?);
-        }
+        let machine = (self.threads, 1);
+        let memory = check_memory(manifests, self.args, self.data, &self.device, machine)?;
         let store = open(self.database)?;
         let output = Output::new(self.args.json);
         self.describe(manifests, &memory, &output);
@@ -328,7 +321,7 @@ impl<'a> Executor<'a> {
         Ok(if ending == Ending::Done && output.failed() { Ending::Failed } else { ending })
     }
 
-    fn describe(&self, manifests: &[Manifest], memory: &[String], output: &Output) {
+    fn describe(&self, manifests: &[Manifest], memory: &str, output: &Output) {
         let Some(manifest) = manifests.first() else { return };
         output.text(check::overviews(manifests));
         let rounding = match (self.args.device, manifest.precision) {
@@ -340,11 +333,7 @@ impl<'a> Executor<'a> {
         let device = self.args.device.environment(self.threads).device_with_model();
         let threads = text::plural(self.threads, "thread");
         output.text(format_args!("  device  {device}, {threads}{rounding}"));
-        let mut memory = memory.to_vec();
-        memory.dedup();
-        for memory in memory {
-            output.text(format_args!("  memory  {memory}"));
-        }
+        output.text(format_args!("  memory  {memory}"));
         let largest = manifests.iter().map(runner::largest_checkpoint).max().unwrap_or(0);
         let largest = text::bytes(largest);
         output
@@ -353,22 +342,27 @@ impl<'a> Executor<'a> {
     }
 }
 
-/// Describes the memory that the runs need in so many processes, each with so many threads.
+/// Checks what shows only together with the space, weights and memory, and describes the memory that the largest runs
+/// need in so many processes, each with so many threads.
 fn check_memory(
-    manifest: &Manifest,
+    manifests: &[Manifest],
     args: &ExecutionArgs,
     data: &DataFolder,
     device: &Device,
     (threads, processes): (usize, usize),
 ) -> Result<String> {
-    runner::check_budget(manifest)?;
-    runner::check_initial_weights(manifest)?;
-    let decoding = match data.root_for(&manifest.data) {
-        Ok(root) => repro::data::decoding_bytes(&manifest.data, &root, threads),
-        Err(_) => 0,
+    let of_one = |manifest: &Manifest| {
+        runner::check_budget(manifest)?;
+        runner::check_initial_weights(manifest)?;
+        let decoding = match data.root_for(&manifest.data) {
+            Ok(root) => repro::data::decoding_bytes(&manifest.data, &root, threads),
+            Err(_) => 0,
+        };
+        let (force, processes) = (args.force, processes as u64);
+        preflight::check(manifest, Machine { threads, device, force, decoding, processes })
     };
-    let (force, processes) = (args.force, processes as u64);
-    preflight::check(manifest, Machine { threads, device, force, decoding, processes })
+    let all = manifests.iter().map(of_one).collect::<Result<Vec<_>>>()?;
+    Ok(all.into_iter().max_by_key(|(bytes, _)| *bytes).unwrap_or_default().1)
 }
 
 /// The table of results, with warnings and the next commands.

@@ -23,14 +23,14 @@ pub struct Machine<'a> {
     pub processes: u64,
 }
 
-/// Describes the memory that the runs need.
+/// The bytes of memory that the runs need, with a description.
 ///
 /// # Errors
 /// When less is free and the check is not skipped, or when the GPU cannot tell.
-pub fn check(manifest: &Manifest, machine: Machine<'_>) -> Result<String> {
+pub fn check(manifest: &Manifest, machine: Machine<'_>) -> Result<(u64, String)> {
     let backend = gpu::backend(machine.device)?;
     let Some(need) = runner::memory_need(manifest, machine.threads, backend) else {
-        return Ok("nothing".to_owned());
+        return Ok((0, "nothing".to_owned()));
     };
     let need = match backend {
         Backend::Cpu => need.with_decoding(machine.decoding),
@@ -43,7 +43,7 @@ pub fn check(manifest: &Manifest, machine: Machine<'_>) -> Result<String> {
         processes => format!(" in each of {processes} processes"),
     };
     let about = format!("about {} for {}{each}", text::bytes(taken), need.subject());
-    let Some(free) = free else { return Ok(about) };
+    let Some(free) = free else { return Ok((taken, about)) };
     let fits = taken.saturating_mul(machine.processes) <= free;
     if !fits && !machine.force {
         let refusal = match free / taken {
@@ -57,7 +57,7 @@ pub fn check(manifest: &Manifest, machine: Machine<'_>) -> Result<String> {
         bail!("{}: {refusal}", manifest.path.display());
     }
     let warning = if fits { "" } else { ": the runs may fail" };
-    Ok(format!("{about}, {} are free{warning}", text::bytes(free)))
+    Ok((taken, format!("{about}, {} are free{warning}", text::bytes(free))))
 }
 
 /// Why the runs do not start, and what needs less memory.

@@ -81,11 +81,20 @@ fn training_continues_from_weights() {
     let slow = recipe().replace("learning_rate = 0.1", "learning_rate = 1e-9");
     let manifest = sandbox.manifest("on.toml", &format!("{given}{slow}"));
     let run = sandbox.run(&manifest, &[]);
-    // Weights hardly move, running statistics do.
-    let (before, after) = (sandbox.show(&json!({ "run_id": 1 })), sandbox.show(&run[0]));
-    let top1 = |run: &Value| run["test_top1"].as_f64().unwrap();
-    assert!((top1(&before) - top1(&after)).abs() < 0.05, "{before} {after}");
-    assert_ne!(before["weights_sha256"], after["weights_sha256"]);
+    // At this rate weights hardly move; running statistics do.
+    let after = sandbox.show(&run[0]);
+    let tensors = |id: &Value| {
+        let file = format!("results.db.weights/{id}.safetensors");
+        let file = sandbox.folder.path().join(file);
+        let all = candle_core::safetensors::load(file, &candle_core::Device::Cpu).unwrap();
+        all.into_iter().collect::<BTreeMap<_, _>>()
+    };
+    let (before, now) = (tensors(&json!(1)), tensors(&run[0]["run_id"]));
+    for (name, tensor) in &before {
+        let difference = (tensor - &now[name]).unwrap().abs().unwrap().flatten_all().unwrap();
+        let most = difference.max(0).unwrap().to_scalar::<f32>().unwrap();
+        assert!(most < 1e-5 || name.contains(".running_"), "{name}: {most}");
+    }
     let stored = after["manifest"]["text"].as_str().unwrap_or_default();
     assert!(stored.contains("init_sha256"), "{after}");
 
