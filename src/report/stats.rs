@@ -59,7 +59,10 @@ pub fn wilson_interval(hits: u64, of: u64) -> (f64, f64) {
     let (n, p) = (of.max(1) as f64, hits as f64 / of.max(1) as f64);
     let (shrink, centre) = (1.0 + Z * Z / n, p + Z * Z / (2.0 * n));
     let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    (((centre - half) / shrink).max(0.0), ((centre + half) / shrink).min(1.0))
+    // Exact at the ends, which rounding would miss.
+    let low = if hits == 0 { 0.0 } else { (centre - half) / shrink };
+    let high = if hits == of { 1.0 } else { (centre + half) / shrink };
+    (low, high)
 }
 
 /// A straight line through points, by least squares.
