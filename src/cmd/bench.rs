@@ -145,8 +145,9 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<()> {
     let manifest = manifest::load_of_runs(&args.manifest, &overrides, &runs)?;
     let arch = architecture(args, &manifest, database)?;
     if let Some(arch) = &arch {
+        let name = args.arch.as_deref().unwrap_or("arch");
         refuse_unfitting(arch, manifest.image_side(), &manifest.input())
-            .map_err(|problem| Usage(format!("the network to time: {problem}")))?;
+            .map_err(|problem| Usage(format!("{name}: {problem}")))?;
     }
     let target = target(args.what, &manifest, arch.as_ref())?;
     start_threads(args.threads)?;

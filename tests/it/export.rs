@@ -175,7 +175,8 @@ fn equal_networks_give_equal_files() {
     let (one, other) = (Exported::random(file, &arch), Exported::random(file, &arch));
     for format in ["onnx", "pytorch", "safetensors", "toml", "json"] {
         let files = [&one, &other].map(|exported| {
-            let path = exported.path(&format!("network.{format}"));
+            let ending = if format == "pytorch" { "py" } else { format };
+            let path = exported.path(&format!("network.{ending}"));
             let arguments = ["--format", format, "--output", &path];
             if matches!(format, "toml" | "json") {
                 let mut command = repro(&["export", file]);
@@ -208,7 +209,7 @@ fn mistakes_are_refused() {
         (&["mnv2", "--format", "onnx", "--weights", &given], "does not have the weights of mnv2"),
         (
             &["mnv3_small", "--format", "pytorch", "--weights", &given, "--output", &python],
-            "it would overwrite",
+            "would overwrite",
         ),
     ];
     for (arguments, expected) in cases {
