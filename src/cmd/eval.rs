@@ -9,7 +9,6 @@ use super::device::DeviceChoice;
 use super::ending::{Ending, Usage};
 use super::output::{Output, say, stdout};
 use super::progress::Display;
-
 use super::signals::{self, StopFlag};
 use super::stored::stored_manifest;
 use super::threads::start_threads;

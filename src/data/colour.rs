@@ -30,7 +30,8 @@ impl Operation {
     fn draw(magnitude: usize, stream: &mut Stream) -> Self {
         let strength = magnitude as f64 / Colour::STRONGEST as f64;
         let (operation, above) = (stream.below(OPERATIONS), stream.below(2) == 1);
-        let factor = (1.0 + if above { 0.9 } else { -0.9 } * strength) as f32;
+        let change = if above { 0.9 } else { -0.9 };
+        let factor = (1.0 + change * strength) as f32;
         match operation {
             0 => Self::Brightness(factor),
             1 => Self::Contrast(factor),

@@ -2,7 +2,7 @@
 //! none does when α moves along its gradient instead of against it.
 //!
 //! All cases share the settings of `experiments/smoke.toml` with those of [`SETTINGS`]. Each has tiny images that this
-//! test draws, one or two blocks, and options of which one is right.
+//! test draws, one block, and options of which one is right.
 
 mod images;
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::fs;
 use std::io::BufWriter;
 
-/// A short run of the smoke experiment's first network.
+/// Settings that shorten a run.
 const SHORT: [&str; 4] = ["--set", "train.epochs=2", "--set", "scale=0.4"];
 
 /// The sections `[data]` and `[train]` of the smoke experiment, short.
@@ -230,7 +230,6 @@ fn a_subsampling_network_is_evaluated_at_the_side_of_its_images() {
 
 #[test]
 fn a_definition_says_how_images_are_cropped() {
-    // A network that averages its input: its logits show which part of an image it sees.
     let sandbox = Sandbox::new();
     let run = &sandbox.smoke(&[&["--set", "search.method=random"][..], &SHORT].concat())[0];
     let text = sandbox.stdout(&["arch", &run["run_id"].to_string(), "--toml"]);
