@@ -5,14 +5,14 @@ use crate::data::{DataError, Dataset, Loader, Normalisation, ReadableBatch, ahea
 use crate::monitor::{Interrupted, Monitor};
 use crate::ops::loss::cross_entropy;
 use crate::progress::Amount;
-use crate::record::{DataFingerprint, Metric, Phase, SearchedArchitecture, Work};
-use crate::runner::manifest_record;
+use crate::record::{Metric, Phase, Work};
+use crate::runner::{manifest_record, record_data, record_given};
 use crate::space::{ArchFile, Count};
 use crate::store::{FinalResult, ManifestRecord};
 use crate::train::Mean;
 use crate::trained::TrainedNetwork;
 use anyhow::{Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
@@ -24,11 +24,10 @@ pub struct Evaluation<'a> {
     pub trained: &'a TrainedNetwork,
     /// Its test images are evaluated.
     pub dataset: &'a Dataset,
-    /// The share of an image's shorter side that the network sees, for images in files.
-    pub seen_share: f64,
     /// Images of a batch.
     pub batch_size: usize,
-    pub device: &'a Device,
+    /// Of the weights, in hex.
+    pub weights_sha256: &'a str,
 }
 
 /// How well a network does.
@@ -89,29 +88,14 @@ impl Evaluation<'_> {
     /// When no image can be read, an operator or the recorder fails, or with [`Interrupted`].
     pub fn execute(&self, monitor: &mut Monitor<'_>) -> Result<(Accuracy, FinalResult)> {
         let Self { trained, dataset, .. } = *self;
-        monitor.phase(Phase::Data, |monitor| {
-            let fingerprint = DataFingerprint {
-                train_images: dataset.train.len() as u64,
-                test_images: dataset.test.len() as u64,
-                sha256: dataset.fingerprint(),
-            };
-            Ok((monitor.recorder.data(&fingerprint)?, Work::default()))
-        })?;
-        let cost = cost::count(&trained.file.arch);
-        monitor.phase(Phase::Derive, |monitor| {
-            let network = SearchedArchitecture {
-                arch: trained.file.arch.clone(),
-                macs: cost.macs,
-                params: cost.params,
-                probabilities: Vec::new(),
-                resolutions: Vec::new(),
-            };
-            Ok((monitor.recorder.architecture(&network)?, Work::default()))
-        })?;
+        monitor
+            .phase(Phase::Data, |monitor| Ok((record_data(dataset, monitor)?, Work::default())))?;
+        let arch = &trained.file.arch;
+        record_given(arch, monitor)?;
         let accuracy = monitor.phase(Phase::Test, |monitor| {
             let accuracy = self.accuracy(monitor)?;
             let mut work = Work::default();
-            work.add_inference(cost.macs, accuracy.images);
+            work.add_inference(cost::count(arch).macs, accuracy.images);
             Ok((accuracy, work))
         })?;
         let [top1, top5] = [accuracy.top1, accuracy.top5].map(|images| accuracy.share(images));
@@ -128,18 +112,18 @@ impl Evaluation<'_> {
             test_top1: top1,
             test_loss: accuracy.loss,
             test_images: accuracy.images as u64,
-            weights_sha256: trained.params.sha256()?,
+            weights_sha256: self.weights_sha256.to_owned(),
         };
         Ok((accuracy, result))
     }
 
     /// While the network sees a batch, the next one is decoded.
     fn accuracy(&self, monitor: &Monitor<'_>) -> Result<Accuracy> {
-        let Self { trained, dataset, seen_share, batch_size, device } = *self;
+        let Self { trained, dataset, batch_size, .. } = *self;
         let network = trained.net.freeze(&trained.params)?;
         let test = (0..dataset.test.len()).collect();
         let loader = Loader::evaluation(dataset, &dataset.test, test, batch_size);
-        let loader = loader.centred(seen_share).on(device);
+        let loader = loader.centred(trained.seen_share()).on(trained.params.device());
         let progress = monitor.progress;
         progress.started("evaluating", Amount::Steps(loader.batches() as u64));
         let (mut mean, mut top5, mut damaged) = (Mean::default(), 0, Vec::new());
@@ -184,6 +168,7 @@ fn among_first(logits: &Tensor, labels: &[u32], n: usize) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
 
     #[test]
     fn equal_logits_count_in_order() {

@@ -1,6 +1,6 @@
 //! Networks with trained weights from files: what prediction, evaluation, export and further training start from.
 
-use crate::data::{CENTRE, Normalisation};
+use crate::data::{CENTRE, Dataset, Normalisation};
 use crate::net::{Network, StateFile, load_state_dict, read_state_file};
 use crate::nn::Params;
 use crate::recipe::ImageFolder;
@@ -55,6 +55,22 @@ pub struct TrainingImages {
     /// The number of the run. Files of other programs have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<i64>,
+}
+
+impl TrainingImages {
+    /// Of the images of this data set.
+    #[must_use]
+    pub fn of(dataset: &Dataset) -> Self {
+        let Normalisation { mean, sd } = dataset.normalisation.clone();
+        Self {
+            classes: dataset.classes.clone(),
+            mean,
+            sd,
+            seen_share: Some(dataset.seen_share()),
+            side: Some(dataset.height),
+            run: None,
+        }
+    }
 }
 
 impl TrainedNetwork {

@@ -112,9 +112,8 @@ pub fn run(args: &Args, database: &Path) -> Result<Ending> {
     let evaluation = Evaluation {
         trained: &trained,
         dataset: &dataset,
-        seen_share: trained.seen_share(),
         batch_size: args.batch as usize,
-        device: &device,
+        weights_sha256: &weights_sha256,
     };
     let store = open(database)?.stopped_by(stop.shared());
     match execute(&run, &evaluation, &store, &stop)? {

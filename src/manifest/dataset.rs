@@ -103,7 +103,7 @@ pub(super) fn read_data(
 fn check_shape(value: &Entry<'_>, dataset: &DatasetFacts, input: &NetworkInput) -> Option<()> {
     let name = value.given();
     let mut fits = Some(());
-    let fit = format!("give a data set and a {} that fit each other", input.noun);
+    let fit = format!("give a data set and a {} that fit each other", input.noun());
     let mut complain = |what: &str, has: usize, takes: usize, expected: &str| {
         if has != takes {
             let problem = format!("{name} has {what} of {has}, {} takes {takes}", input.of);
@@ -112,9 +112,10 @@ fn check_shape(value: &Entry<'_>, dataset: &DatasetFacts, input: &NetworkInput) 
     };
     complain("a channel count", dataset.channels, input.channels, &fit);
     if let Some(known) = dataset.known {
-        let advice = match input.noun {
-            "network" => format!("give classes = {}", known.classes),
-            _ => fit.clone(),
+        let advice = if input.is_network {
+            format!("give classes = {}", known.classes)
+        } else {
+            fit.clone()
         };
         complain("a class count", known.classes, input.classes, &advice);
     }
@@ -135,15 +136,14 @@ pub(crate) fn check_side(
         None if input.takes(own) => Some(()),
         Some((value, side)) => value.fail(
             format!("images scaled to {side}x{side} do not fit {of}"),
-            format!("give {takes}, which it takes, or another {}", input.noun),
+            format!("give {takes}, which it takes, or another {}", input.noun()),
         ),
         None => value.fail(
             format!("{} has an image side of {own}, {of} takes {takes}", value.given()),
-            match input.noun {
-                "network" => {
-                    format!("give side = {takes} to have the images scaled, or resolution = {own}")
-                }
-                noun => format!("give side = {takes} to have the images scaled, or another {noun}"),
+            if input.is_network {
+                format!("give side = {takes} to have the images scaled, or resolution = {own}")
+            } else {
+                format!("give side = {takes} to have the images scaled, or another space")
             },
         ),
     }

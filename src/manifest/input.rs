@@ -5,14 +5,12 @@ use crate::space::{ArchFile, SearchSpace};
 /// The input of a network, or of all networks of a space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkInput {
-    /// For messages: `space` or `network`.
-    pub noun: &'static str,
+    /// Whether it is one network, and not a space.
+    pub is_network: bool,
     /// For messages: `the space "fbnetv2_f"`.
     pub of: String,
     /// The largest side, in pixels.
     pub resolution: usize,
-    /// Whether images may be larger: a network takes every so many pixels of them.
-    pub subsamples: bool,
     pub channels: usize,
     pub classes: usize,
     /// The side of the smallest map, in pixels.
@@ -24,10 +22,9 @@ impl NetworkInput {
     #[must_use]
     pub fn of_space(space: &SearchSpace) -> Self {
         Self {
-            noun: "space",
+            is_network: false,
             of: format!("the space \"{}\"", space.name),
             resolution: space.max_resolution(),
-            subsamples: false,
             channels: space.image_channels,
             classes: space.classes,
             smallest_map: space.smallest_map_side(),
@@ -39,20 +36,25 @@ impl NetworkInput {
     pub fn of_network(network: &ArchFile) -> Self {
         let ArchFile { name, arch, .. } = network;
         Self {
-            noun: "network",
+            is_network: true,
             of: format!("the network \"{name}\""),
             resolution: arch.resolution,
-            subsamples: true,
             channels: arch.image_channels,
             classes: arch.classes,
             smallest_map: arch.smallest_map_side(),
         }
     }
 
-    /// Whether images of this side fit.
+    /// For messages.
+    #[must_use]
+    pub fn noun(&self) -> &'static str {
+        if self.is_network { "network" } else { "space" }
+    }
+
+    /// Whether images of this side fit. One network takes every so many pixels of larger ones.
     #[must_use]
     pub fn takes(&self, side: usize) -> bool {
-        side == self.resolution || self.subsamples && side > self.resolution
+        side == self.resolution || self.is_network && side > self.resolution
     }
 
     /// Whether a batch norm gets a single value per channel in a batch of `batch` images. The variance

@@ -6,17 +6,21 @@ use super::images::Prepared;
 use super::plan::{NetworkSource, RunPlan, SearchRun};
 use crate::checkpoint::Stage;
 use crate::cost;
-use crate::data::{Dataset, Normalisation};
+use crate::data::Dataset;
 use crate::memory;
 use crate::monitor::Monitor;
 use crate::net::SharedWeights;
 use crate::nn::Params;
 use crate::ops::gpu;
-use crate::record::{DataFingerprint, Metric, Phase, SearchedArchitecture, Work};
+use crate::record::{
+    ChoiceProbabilities, DataFingerprint, Metric, Phase, ResolutionProbability,
+    SearchedArchitecture, Work,
+};
 use crate::rng::Seed;
 use crate::search::{self, SearchData, SearchOutcome};
 use crate::space::{ArchSpec, Decisions};
 use crate::store::FinalResult;
+use crate::trained::TrainingImages;
 use anyhow::{Result, ensure};
 use candle_core::Device;
 use std::path::Path;
@@ -27,14 +31,8 @@ pub struct RunOutcome {
     pub arch: ArchSpec,
     /// The trained weights, one set per repeat.
     pub weights: Vec<Params>,
-    /// Names of the classes.
-    pub classes: Vec<String>,
-    /// Of the images that the network was trained on.
-    pub normalisation: Normalisation,
-    /// The share of an image's shorter side that the network sees.
-    pub seen_share: f64,
-    /// The side of these images in pixels.
-    pub side: usize,
+    /// What the network was trained on.
+    pub images: TrainingImages,
 }
 
 /// The name of the finished search in checkpoints.
@@ -66,23 +64,22 @@ impl RunPlan<'_> {
             }
             NetworkSource::Given(task) => {
                 let prepared = self.load_data(data_root, monitor)?;
-                (prepared, given(&task.network.arch, monitor)?)
+                record_given(&task.network.arch, monitor)?;
+                (prepared, task.network.arch.clone())
             }
         };
         let (result, weights) = self.train_and_test(&arch, &prepared, device, monitor)?;
         if let Some(bytes) = memory::high_water_bytes() {
             monitor.recorder.measure(0, &[(Metric::MEMORY_HIGH_WATER_BYTES, bytes as f64)])?;
         }
-        let Dataset { classes, normalisation, height, .. } = &prepared.dataset;
-        let (classes, normalisation) = (classes.clone(), normalisation.clone());
-        let (seen_share, side) = (prepared.dataset.seen_share(), *height);
-        Ok(RunOutcome { result, arch, weights, classes, normalisation, seen_share, side })
+        let images = TrainingImages::of(&prepared.dataset);
+        Ok(RunOutcome { result, arch, weights, images })
     }
 
     fn load_data(&self, data_root: &Path, monitor: &mut Monitor<'_>) -> Result<Prepared> {
         monitor.phase(Phase::Data, |monitor| {
             let prepared = self.prepare(data_root)?;
-            check_data(&prepared, monitor)?;
+            record_data(&prepared.dataset, monitor)?;
             Ok((prepared, Work::default()))
         })
     }
@@ -145,8 +142,7 @@ impl SearchRun<'_> {
 }
 
 /// Records the fingerprint of the images. It must be that of the attempt that is continued.
-fn check_data(prepared: &Prepared, monitor: &mut Monitor<'_>) -> Result<()> {
-    let dataset = &prepared.dataset;
+pub(crate) fn record_data(dataset: &Dataset, monitor: &mut Monitor<'_>) -> Result<()> {
     let sha256 = dataset.fingerprint();
     if let Some(before) = monitor.checkpoints.data_sha256() {
         ensure!(
@@ -175,32 +171,33 @@ fn kept(outcome: &SearchOutcome, with_weights: bool) -> Result<Stage> {
     Ok(stage)
 }
 
-/// Records a given network like a searched one.
-fn given(arch: &ArchSpec, monitor: &mut Monitor<'_>) -> Result<ArchSpec> {
-    let outcome = SearchOutcome {
-        arch: arch.clone(),
-        decisions: Decisions { resolution: 0, blocks: Vec::new() },
-        probabilities: Vec::new(),
-        resolutions: Vec::new(),
-        work: Work::default(),
-        shared: None,
-    };
-    monitor.phase(Phase::Derive, |monitor| Ok((derive(outcome, monitor)?, Work::default())))
+/// Records a given network like a searched one, in a phase of its own.
+pub(crate) fn record_given(arch: &ArchSpec, monitor: &mut Monitor<'_>) -> Result<()> {
+    monitor.phase(Phase::Derive, |monitor| {
+        record_network(arch.clone(), Default::default(), monitor)?;
+        Ok(((), Work::default()))
+    })
 }
 
 /// Counts the cost of the searched architecture and records both.
 fn derive(outcome: SearchOutcome, monitor: &mut Monitor<'_>) -> Result<ArchSpec> {
-    let cost = cost::count(&outcome.arch);
-    let found = SearchedArchitecture {
-        arch: outcome.arch,
-        macs: cost.macs,
-        params: cost.params,
-        probabilities: outcome.probabilities,
-        resolutions: outcome.resolutions,
-    };
-    if !monitor.checkpoints.has_architecture() {
-        monitor.recorder.architecture(&found)?;
-        monitor.checkpoints.set_has_architecture();
+    let probabilities = (outcome.probabilities, outcome.resolutions);
+    record_network(outcome.arch.clone(), probabilities, monitor)?;
+    Ok(outcome.arch)
+}
+
+fn record_network(
+    arch: ArchSpec,
+    (probabilities, resolutions): (Vec<ChoiceProbabilities>, Vec<ResolutionProbability>),
+    monitor: &mut Monitor<'_>,
+) -> Result<()> {
+    if monitor.checkpoints.has_architecture() {
+        return Ok(());
     }
-    Ok(found.arch)
+    let cost = cost::count(&arch);
+    let (macs, params) = (cost.macs, cost.params);
+    let found = SearchedArchitecture { arch, macs, params, probabilities, resolutions };
+    monitor.recorder.architecture(&found)?;
+    monitor.checkpoints.set_has_architecture();
+    Ok(())
 }

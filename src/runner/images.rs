@@ -90,7 +90,7 @@ pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<Option<Stri
 /// The checks that the manifest's reader makes for data sets of known size.
 fn check_folder(manifest: &Manifest, dataset: &Dataset) -> Result<(), Diagnostics> {
     let (Manifest { data, train, .. }, input) = (manifest, manifest.input());
-    let expected = format!("give a folder and a {} with the same number of classes", input.noun);
+    let expected = format!("give a folder and a {} with the same number of classes", input.noun());
     let mut diagnostics = Vec::new();
     let mut complain = |key, problem, expected| {
         diagnostics.push(diagnostic(manifest, key, problem, expected));

@@ -15,6 +15,7 @@ mod weights;
 
 pub use checkpoint_size::largest_checkpoint;
 pub use execute::RunOutcome;
+pub(crate) use execute::{record_data, record_given};
 pub use feasible::{check_budget, check_initial_weights};
 pub use images::check_images;
 pub use need::{

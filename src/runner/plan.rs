@@ -72,9 +72,7 @@ impl RunPlan<'_> {
             environment: environment.clone(),
         }
     }
-}
 
-impl RunPlan<'_> {
     fn manifest_record(&self) -> ManifestRecord {
         let Manifest { name, text, task, .. } = self.manifest;
         match task {

@@ -22,15 +22,7 @@ pub fn save_weights(
         fs::create_dir_all(folder)
             .map_err(|error| CheckpointError::Io { path: folder.to_owned(), error })?;
     }
-    let normalisation = &outcome.normalisation;
-    let images = TrainingImages {
-        classes: outcome.classes.clone(),
-        mean: normalisation.mean.clone(),
-        sd: normalisation.sd.clone(),
-        seen_share: Some(outcome.seen_share),
-        side: Some(outcome.side),
-        run: Some(run.id),
-    };
+    let images = TrainingImages { run: Some(run.id), ..outcome.images.clone() };
     for (file, params) in files.iter().zip(&outcome.weights) {
         let state = state_dict(&outcome.arch, params)?;
         safetensors::write(file, &outcome.arch, &state, Some(&images))?;

@@ -101,15 +101,19 @@ fn seed_label_and_epoch_determine_the_bits() {
     }
 }
 
-#[test]
-fn threads_do_not_change_images() {
-    let data = slice();
-    let loader = Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
+/// The first batch has the same bits with one thread and with five.
+fn assert_threads_change_nothing(data: &Dataset) {
+    let loader = Loader::training(data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
     let with = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| bits(&loader.epoch(0).next().unwrap().unwrap()))
     };
     assert_eq!(with(1), with(5));
+}
+
+#[test]
+fn threads_do_not_change_images() {
+    assert_threads_change_nothing(&slice());
 }
 
 #[test]
@@ -147,13 +151,7 @@ fn images_are_augmented_before_scaling() {
 
 #[test]
 fn threads_do_not_change_scaled_images() {
-    let data = slice().scaled(40);
-    let loader = Loader::training(&data, (0..1000).collect(), 64, AUGMENT, Seed(1), "train");
-    let with = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| bits(&loader.epoch(0).next().unwrap().unwrap()))
-    };
-    assert_eq!(with(1), with(5));
+    assert_threads_change_nothing(&slice().scaled(40));
 }
 
 #[test]
