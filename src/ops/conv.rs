@@ -9,7 +9,7 @@ pub(super) use gpu::GpuConv;
 
 use super::gpu::Gpu;
 use super::host::{Host, Scratch, check_stride, expect, nhwc, tensor, to_fill};
-use super::lanes::{self, Kernel, Layout, Mode, blocks, dispatch, multiply};
+use super::lanes::{self, Instructions, Kernel, Layout, Mode, blocks, dispatch, multiply};
 use super::sums::{ChannelSums, Moments, sum_parts};
 use crate::space::conv_out;
 use crate::tiling::chunk_images;
@@ -179,17 +179,17 @@ struct ConvForward<'a> {
 
 impl Kernel for ConvForward<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(mut self) {
+    fn run<I: Instructions>(mut self) {
         let (g, pixels, depth) = (self.g, self.g.oh * self.g.ow, self.g.window());
         let mut windows = Scratch::new(pixels * depth);
         let images = self.x.chunks_exact(g.image());
         for (x, y) in images.zip(self.y.chunks_exact_mut(pixels * self.c_out)) {
             g.fill(x, &mut windows);
             let shape = (pixels, depth, self.c_out);
-            multiply::<FUSED>(shape, &windows, Layout::Rows(depth), self.w, y, Mode::Store);
+            multiply::<I>(shape, &windows, Layout::Rows(depth), self.w, y, Mode::Store);
             if let Some(sums) = &mut self.sums {
                 for block in blocks(self.c_out) {
-                    sums.gather::<FUSED>(y, block);
+                    sums.gather::<I>(y, block);
                 }
             }
         }
@@ -206,7 +206,7 @@ struct ConvBackwardWeights<'a> {
 
 impl Kernel for ConvBackwardWeights<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<I: Instructions>(self) {
         let (g, pixels, depth) = (self.g, self.g.oh * self.g.ow, self.g.window());
         let mut windows = Scratch::new(pixels * depth);
         let images = self.x.chunks_exact(g.image());
@@ -214,7 +214,7 @@ impl Kernel for ConvBackwardWeights<'_> {
             g.fill(x, &mut windows);
             let packed = lanes::pack(dy, pixels, self.c_out);
             let (shape, layout) = ((depth, pixels, self.c_out), Layout::Columns(depth));
-            multiply::<FUSED>(shape, &windows, layout, &packed, self.dw, Mode::Add);
+            multiply::<I>(shape, &windows, layout, &packed, self.dw, Mode::Add);
         }
     }
 }
@@ -229,13 +229,13 @@ struct ConvBackwardInput<'a> {
 
 impl Kernel for ConvBackwardInput<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<I: Instructions>(self) {
         let (g, pixels, depth) = (self.g, self.g.oh * self.g.ow, self.g.window());
         let mut windows = Scratch::new(pixels * depth);
         let gradients = self.dy.chunks_exact(pixels * self.c_out);
         for (dx, dy) in self.dx.chunks_exact_mut(g.image()).zip(gradients) {
             let (shape, layout) = ((pixels, self.c_out, depth), Layout::Rows(self.c_out));
-            multiply::<FUSED>(shape, dy, layout, self.w, &mut windows, Mode::Store);
+            multiply::<I>(shape, dy, layout, self.w, &mut windows, Mode::Store);
             g.runs(|window, image, len| {
                 for (dx, d) in dx[image..image + len].iter_mut().zip(&windows[window..]) {
                     *dx += d;

@@ -29,8 +29,8 @@ use super::gpu::Gpu;
 use super::gram::Gram;
 use super::host::{Host, Scratch, check_stride, expect, nhwc, tensor, to_fill};
 use super::lanes::{
-    self, Kernel, L, Lanes, Layout, Mode, blocks, dispatch, load, load_some, multiply,
-    multiply_add, one_row_at_a_time, store, store_some,
+    self, Instructions, Kernel, L, Lanes, Layout, Mode, blocks, dispatch, load, load_some,
+    multiply, multiply_add, one_row_at_a_time, store, store_some,
 };
 use super::norm::{HostNorm, Norm};
 use super::sums::{ChannelSums, Moments};
@@ -176,7 +176,7 @@ impl<'a> Front<'a> {
     }
 }
 
-pub(super) fn block_taps<T>(filter: &[f32], c: usize, of: impl Fn(&BlockWeights) -> T) -> Vec<T> {
+fn block_taps<T>(filter: &[f32], c: usize, of: impl Fn(&BlockWeights) -> T) -> Vec<T> {
     blocks(c).map(|block| of(&BlockWeights::new(filter, c, block))).collect()
 }
 
@@ -193,7 +193,7 @@ struct DepthwiseForward<'a> {
 
 impl Kernel for DepthwiseForward<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(mut self) {
+    fn run<I: Instructions>(mut self) {
         let g = self.g;
         let mut tile = Scratch::new(g.in_tile());
         g.clear_in_border(&mut tile);
@@ -201,13 +201,13 @@ impl Kernel for DepthwiseForward<'_> {
         let images = self.x.chunks_exact(g.in_pixels() * self.front.c_in);
         for (x, y) in images.zip(self.y.chunks_exact_mut(g.out_pixels() * g.c)) {
             for ((at, valid), taps) in blocks(g.c).zip(self.taps) {
-                self.front.fill::<FUSED>(g, x, (at, valid), &mut tile, &mut raw);
+                self.front.fill::<I>(g, x, (at, valid), &mut tile, &mut raw);
                 match valid {
-                    L => convolve::<FUSED, true>(g, taps, &tile, y, (at, valid)),
-                    _ => convolve::<FUSED, false>(g, taps, &tile, y, (at, valid)),
+                    L => convolve::<I, true>(g, taps, &tile, y, (at, valid)),
+                    _ => convolve::<I, false>(g, taps, &tile, y, (at, valid)),
                 }
                 if let Some(sums) = &mut self.sums {
-                    sums.gather::<FUSED>(y, (at, valid));
+                    sums.gather::<I>(y, (at, valid));
                 }
             }
         }
@@ -218,7 +218,7 @@ impl Front<'_> {
     /// Computes the tile of one image and one block of channels. An expansion writes x W to `raw`, pixel
     /// by pixel.
     #[inline(always)]
-    fn fill<const FUSED: bool>(
+    fn fill<I: Instructions>(
         &self,
         g: &TileGeometry,
         x: &[f32],
@@ -233,14 +233,14 @@ impl Front<'_> {
             };
         };
         by_activation!(expand.norm.activation, A => {
-            expand.fill::<FUSED, A>(g, x, block, tile, raw);
+            expand.fill::<I, A>(g, x, block, tile, raw);
         });
     }
 }
 
 /// Copies one block of the channels of x into its tile.
 #[inline(always)]
-pub(super) fn copy<const FULL: bool>(
+fn copy<const FULL: bool>(
     g: &TileGeometry,
     x: &[f32],
     (at, valid): (usize, usize),
@@ -257,7 +257,7 @@ pub(super) fn copy<const FULL: bool>(
 
 impl HostExpand<'_> {
     #[inline(always)]
-    fn fill<const FUSED: bool, A: ActivationFn>(
+    fn fill<I: Instructions, A: ActivationFn>(
         &self,
         g: &TileGeometry,
         x: &[f32],
@@ -271,14 +271,14 @@ impl HostExpand<'_> {
         // Row by row, so that the raw values are still in the cache when they are activated.
         let rows = x.chunks_exact(g.w * c_in).zip(raw.chunks_exact_mut(g.w * L));
         for (row, (x, raw)) in rows.enumerate() {
-            multiply::<FUSED>((g.w, c_in, L), x, Layout::Rows(c_in), w, raw, Mode::Store);
+            multiply::<I>((g.w, c_in, L), x, Layout::Rows(c_in), w, raw, Mode::Store);
             let tile = &mut tile[g.in_at(row, 0)..][..g.w * L];
             for (z, to) in raw.chunks_exact(L).zip(tile.chunks_exact_mut(L)) {
                 one_row_at_a_time();
                 let z = load(z, 0);
                 let mut a = [0f32; L];
                 for l in 0..L {
-                    a[l] = A::value(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
+                    a[l] = A::value(multiply_add::<I>(z[l], scale[l], shift[l]));
                 }
                 store(&a, to, 0);
             }
@@ -287,14 +287,14 @@ impl HostExpand<'_> {
 }
 
 #[inline(always)]
-fn convolve<const FUSED: bool, const FULL: bool>(
+fn convolve<I: Instructions, const FULL: bool>(
     g: &TileGeometry,
     taps: &TileTaps,
     tile: &[f32],
     y: &mut [f32],
     (at, valid): (usize, usize),
 ) {
-    taps.convolve::<FUSED>(g, tile, Channels::<FULL> { y, c: g.c, at, valid });
+    taps.convolve::<I>(g, tile, Channels::<FULL> { y, c: g.c, at, valid });
 }
 
 /// A block of the channels of one image `[h, w, c]`.

@@ -6,7 +6,8 @@ mod gpu;
 use super::gpu::Gpu;
 use super::host::{Host, Scratch, rows_of};
 use super::lanes::{
-    Kernel, L, Layout, ROWS, blocks, dispatch, load, load_some, one_row_at_a_time, product, store,
+    Instructions, Kernel, L, Layout, blocks, dispatch, in_groups, load, load_some,
+    one_row_at_a_time, product, store,
 };
 use super::sums::Moments;
 use crate::tiling::{COVARIANCE_ROWS, covariance_chunk_rows};
@@ -172,7 +173,7 @@ struct Combination<'a> {
 
 impl Kernel for Combination<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<I: Instructions>(self) {
         for (factor, row) in self.factors.iter().zip(self.rows.chunks_exact(self.to.len())) {
             for (to, value) in self.to.iter_mut().zip(row) {
                 *to += factor * f64::from(*value);
@@ -191,7 +192,7 @@ struct Products<'a> {
 
 impl Kernel for Products<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<I: Instructions>(self) {
         let c = self.c;
         let mut columns = Scratch::new(COVARIANCE_ROWS * L);
         for x in self.x.chunks(COVARIANCE_ROWS * c) {
@@ -212,25 +213,15 @@ impl Kernel for Products<'_> {
                 for l in 0..valid {
                     self.sums[at + l] += f64::from(sum[l]);
                 }
-                let mut i = at;
-                while i < c {
-                    if i + ROWS <= c {
-                        let acc =
-                            product::<FUSED, ROWS>(rows, &x[i..], Layout::Columns(c), &columns);
-                        for (m, acc) in acc.iter().enumerate() {
-                            for l in 0..valid {
-                                self.sums[(i + m + 1) * c + at + l] += f64::from(acc[l]);
-                            }
-                        }
-                        i += ROWS;
-                    } else {
-                        let acc = product::<FUSED, 1>(rows, &x[i..], Layout::Columns(c), &columns);
+                in_groups!(I, c - at, (i, M) => {
+                    let i = at + i;
+                    let acc = product::<I, M>(rows, &x[i..], Layout::Columns(c), &columns);
+                    for (m, acc) in acc.iter().enumerate() {
                         for l in 0..valid {
-                            self.sums[(i + 1) * c + at + l] += f64::from(acc[0][l]);
+                            self.sums[(i + m + 1) * c + at + l] += f64::from(acc[l]);
                         }
-                        i += 1;
                     }
-                }
+                });
             }
         }
     }

@@ -135,26 +135,33 @@ thread_local! {
 }
 
 /// Working memory of one task, borrowed from its thread: initialised, with arbitrary content.
-pub(super) struct Scratch(Vec<f32>);
+pub(super) struct Scratch {
+    /// At least `len`.
+    values: Vec<f32>,
+    len: usize,
+}
 
 impl Scratch {
     pub(super) fn new(len: usize) -> Self {
         let mut values = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
         let before = values.capacity();
-        // No more than is asked for, since the thread keeps the largest size of each buffer.
-        values.reserve_exact(len.saturating_sub(values.len()));
-        values.resize(len, 0.0);
-        memory::add_scratch(size_of::<f32>() * (values.capacity() - before));
-        if POISON.load(Ordering::Relaxed) {
-            values.fill(f32::NAN);
+        if values.len() < len {
+            // No more than is asked for, since the thread keeps the largest size of each buffer.
+            values.reserve_exact(len - values.len());
+            values.resize(len, 0.0);
         }
-        Self(values)
+        memory::add_scratch(size_of::<f32>() * (values.capacity() - before));
+        let mut scratch = Self { values, len };
+        if POISON.load(Ordering::Relaxed) {
+            scratch.fill(f32::NAN);
+        }
+        scratch
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        SCRATCH.with_borrow_mut(|pool| pool.push(std::mem::take(&mut self.0)));
+        SCRATCH.with_borrow_mut(|pool| pool.push(std::mem::take(&mut self.values)));
     }
 }
 
@@ -162,12 +169,12 @@ impl Deref for Scratch {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        &self.0
+        &self.values[..self.len]
     }
 }
 
 impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.0
+        &mut self.values[..self.len]
     }
 }

@@ -1,29 +1,26 @@
 //! Inference with fixed weights: batch norm is folded into the convolutions. No map is kept.
 //!
-//! On the CPU, weights are packed for the kernels once, and a few images at a time pass through all
+//! On the CPU, weights are packed for the kernels once, and a few images at a time pass through several
 //! layers while their maps are in the cache. On a GPU a batch passes layer by layer.
 
+mod conv;
 mod gpu;
 mod inverted_residual;
+mod map;
 mod matrix;
-mod residual;
+mod network;
 mod shape;
+mod squeeze_excite;
 
 use super::depthwise::Expand;
 use super::gpu::Gpu;
-use super::host::{Host, Scratch, nhwc, tensor, to_fill};
-use super::lanes::{Kernel, dispatch};
+use super::host::nhwc;
 use super::norm::Norm;
-use super::pool::mean_of_rows;
-use super::project::{HostSqueezeExcite, SqueezeExciteWeights};
+use super::project::SqueezeExciteWeights;
 use crate::space::Activation;
-use crate::tiling::chunk_images;
 use candle_core::{Device, Result, Tensor, bail};
 use gpu::GpuNetwork;
-use inverted_residual::HostInvertedResidual;
-use matrix::{HostConv, HostConv1x1, Matrix};
-use rayon::prelude::*;
-use residual::HostResidual;
+use network::{HostLayer, HostNetwork};
 use shape::{LayerShape, MapShape};
 
 /// One layer with the batch norm behind it.
@@ -83,9 +80,6 @@ pub struct InferenceInvertedResidual {
     pub residual: bool,
 }
 
-/// The most bytes that the two maps of a task may take together, so that they stay in a core's cache.
-const CACHE: usize = 1 << 20;
-
 /// Dense k x k convolution.
 pub struct InferenceConv {
     /// `[k·k, c_in, c_out]`
@@ -113,12 +107,6 @@ enum DeviceLayers {
     Gpu(GpuNetwork),
 }
 
-/// A layer in host memory.
-pub(super) trait HostLayer: Send + Sync {
-    /// Runs on the images of `shape` in x; writes every value of `y`.
-    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]);
-}
-
 impl InferenceNetwork {
     /// Folds and packs `layers`, which are on one device.
     ///
@@ -131,9 +119,7 @@ impl InferenceNetwork {
         let shapes = layers.iter().map(LayerShape::of).collect::<Result<_>>()?;
         let layers = match Gpu::of(device)? {
             Some(gpu) => DeviceLayers::Gpu(GpuNetwork::new(gpu, layers)?),
-            None => DeviceLayers::Host(HostNetwork {
-                layers: layers.iter().map(host_layer).collect::<Result<_>>()?,
-            }),
+            None => DeviceLayers::Host(HostNetwork::new(layers)?),
         };
         Ok(Self { shapes, layers })
     }
@@ -157,112 +143,6 @@ impl InferenceNetwork {
         match last.pixels() {
             1 => y.reshape((n, last.c)),
             _ => Ok(y),
-        }
-    }
-}
-
-/// The layers in host memory.
-struct HostNetwork {
-    layers: Vec<Box<dyn HostLayer>>,
-}
-
-impl HostNetwork {
-    /// The output for images of the first of `shapes`; the others are the shapes behind each layer.
-    fn forward(&self, shapes: &[MapShape], images: &Tensor) -> Result<Tensor> {
-        let n = images.dim(0)?;
-        let (first, last) = (shapes[0], shapes[shapes.len() - 1]);
-        let xs = Host::of(images)?;
-        // SAFETY: `run` writes all of y, and scratch is initialised.
-        #[allow(unsafe_code)]
-        let mut y = unsafe { to_fill(n * last.len()) };
-        let chunk = chunk_images(n).min((CACHE / (2 * size_of::<f32>() * largest(shapes))).max(1));
-        y.par_chunks_mut(chunk * last.len())
-            .zip(xs.par_chunks(chunk * first.len()))
-            .for_each(|(y, x)| self.run(shapes, x, y));
-        tensor(y, (n, last.h, last.w, last.c))
-    }
-
-    /// Passes a few images through all layers.
-    fn run(&self, shapes: &[MapShape], x: &[f32], y: &mut [f32]) {
-        let images = x.len() / shapes[0].len();
-        let len = images * largest(shapes);
-        let mut maps = [Scratch::new(len), Scratch::new(len)];
-        maps[0][..x.len()].copy_from_slice(x);
-        for (layer, pair) in self.layers.iter().zip(shapes.windows(2)) {
-            let [from, to] = &mut maps;
-            layer.run(pair[0], &from[..images * pair[0].len()], &mut to[..images * pair[1].len()]);
-            maps.swap(0, 1);
-        }
-        y.copy_from_slice(&maps[0][..y.len()]);
-    }
-}
-
-/// Values in the largest map, at least one.
-fn largest(shapes: &[MapShape]) -> usize {
-    shapes.iter().map(|shape| shape.len()).fold(1, usize::max)
-}
-
-fn host_layer(layer: &InferenceLayer) -> Result<Box<dyn HostLayer>> {
-    Ok(match layer {
-        InferenceLayer::Conv(conv) => Box::new(HostConv::new(conv)?),
-        InferenceLayer::Conv1x1 { w, stride, norm } => {
-            Box::new(HostConv1x1 { matrix: Matrix::folded(w, norm)?, stride: *stride })
-        }
-        InferenceLayer::InvertedResidual(block) => Box::new(HostInvertedResidual::new(block)?),
-        InferenceLayer::Residual(block) => Box::new(HostResidual::new(block)?),
-        InferenceLayer::Cut { width } => Box::new(HostCut { width: *width }),
-        InferenceLayer::Pool => Box::new(HostPool),
-        InferenceLayer::SqueezeExcite(layers) => Box::new(HostSqueezeExcite::of(layers)?),
-        InferenceLayer::Linear { w, bias, activation } => {
-            let matrix = Matrix::with_bias(w, bias.as_ref(), *activation)?;
-            Box::new(HostConv1x1 { matrix, stride: 1 })
-        }
-    })
-}
-
-struct HostCut {
-    width: usize,
-}
-
-impl HostLayer for HostCut {
-    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
-        for (x, y) in x.chunks_exact(shape.c).zip(y.chunks_exact_mut(self.width)) {
-            y.copy_from_slice(&x[..self.width]);
-        }
-    }
-}
-
-/// On pooled features.
-impl HostLayer for HostSqueezeExcite {
-    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
-        for (x, y) in x.chunks_exact(shape.c).zip(y.chunks_exact_mut(shape.c)) {
-            let gates = self.gates_of(x.to_vec()).gates;
-            y.iter_mut().zip(x).zip(gates).for_each(|((y, x), gate)| *y = x * gate);
-        }
-    }
-}
-
-struct HostPool;
-
-impl HostLayer for HostPool {
-    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
-        dispatch(Pool { shape, x, y });
-    }
-}
-
-struct Pool<'a> {
-    shape: MapShape,
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Kernel for Pool<'_> {
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        for (x, y) in
-            self.x.chunks_exact(self.shape.len()).zip(self.y.chunks_exact_mut(self.shape.c))
-        {
-            mean_of_rows(x, y);
         }
     }
 }

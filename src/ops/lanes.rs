@@ -13,10 +13,67 @@ pub(super) const L: usize = tiling::LANES;
 /// One block of channels.
 pub(super) type Lanes = [f32; L];
 
-/// A computation that is compiled for every instruction set. `FUSED` tells whether it has a fused
-/// multiply-add. Everything that `run` calls must be `#[inline(always)]`.
+/// What the processor computes with: blocks in registers. Inner loops use them rather than arrays, for
+/// which the compiler too often finds vectors of its own, across rows.
+pub(super) trait Instructions {
+    /// Whether it has a fused multiply-add.
+    const FUSED: bool;
+    /// Whether a block is one of 32 registers.
+    const WIDE: bool;
+    /// A block of channels.
+    type Block: Copy;
+
+    fn splat(value: f32) -> Self::Block;
+    fn load(from: &[f32], at: usize) -> Self::Block;
+    fn store(block: Self::Block, to: &mut [f32], at: usize);
+    /// `a · b + c`, rounded once where it is one instruction.
+    fn multiply_add(a: Self::Block, b: Self::Block, c: Self::Block) -> Self::Block;
+
+    #[inline(always)]
+    fn lanes(block: Self::Block) -> Lanes {
+        let mut lanes = [0.0; L];
+        Self::store(block, &mut lanes, 0);
+        lanes
+    }
+}
+
+/// What the compiler makes of arrays, with a fused multiply-add or without one.
+struct Arrays<const FUSED: bool>;
+
+impl<const FUSED: bool> Instructions for Arrays<FUSED> {
+    const FUSED: bool = FUSED;
+    const WIDE: bool = false;
+    type Block = Lanes;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Lanes {
+        [value; L]
+    }
+
+    #[inline(always)]
+    fn load(from: &[f32], at: usize) -> Lanes {
+        load(from, at)
+    }
+
+    #[inline(always)]
+    fn store(block: Lanes, to: &mut [f32], at: usize) {
+        store(&block, to, at);
+    }
+
+    #[inline(always)]
+    fn multiply_add(a: Lanes, b: Lanes, c: Lanes) -> Lanes {
+        let mut sum = c;
+        for l in 0..L {
+            sum[l] = multiply_add::<Self>(a[l], b[l], c[l]);
+        }
+        sum
+    }
+}
+
+/// A computation that is compiled for every instruction set. Everything that `run` calls must be
+/// `#[inline(always)]`.
 pub(super) trait Kernel {
-    fn run<const FUSED: bool>(self);
+    fn run<I: Instructions>(self);
 }
 
 /// What the kernels are compiled for, from worst to best.
@@ -106,23 +163,102 @@ pub(super) fn dispatch(kernel: impl Kernel) {
                 x86::avx2(kernel);
             }
         }
-        InstructionSet::Neon => kernel.run::<true>(),
-        _ => kernel.run::<false>(),
+        InstructionSet::Neon => kernel.run::<Arrays<true>>(),
+        _ => kernel.run::<Arrays<false>>(),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Kernel;
+    use super::{Instructions, Kernel, L};
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    };
 
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
     pub(super) fn avx512(kernel: impl Kernel) {
-        kernel.run::<true>();
+        kernel.run::<Avx512>();
     }
 
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn avx2(kernel: impl Kernel) {
-        kernel.run::<true>();
+        kernel.run::<Avx2>();
+    }
+
+    /// Only [`avx512`] uses it.
+    struct Avx512;
+
+    #[allow(unsafe_code)]
+    impl Instructions for Avx512 {
+        const FUSED: bool = true;
+        const WIDE: bool = true;
+        type Block = __m512;
+
+        #[inline(always)]
+        fn splat(value: f32) -> __m512 {
+            // SAFETY: the processor has the instruction.
+            unsafe { _mm512_set1_ps(value) }
+        }
+
+        #[inline(always)]
+        fn load(from: &[f32], at: usize) -> __m512 {
+            let from = &from[at..at + L];
+            // SAFETY: as above, and the slice has `L` values.
+            unsafe { _mm512_loadu_ps(from.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn store(block: __m512, to: &mut [f32], at: usize) {
+            let to = &mut to[at..at + L];
+            // SAFETY: as above, and the slice has `L` values.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), block) }
+        }
+
+        #[inline(always)]
+        fn multiply_add(a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: the processor has the instruction.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+    }
+
+    /// Only [`avx2`] uses it.
+    struct Avx2;
+
+    #[allow(unsafe_code)]
+    impl Instructions for Avx2 {
+        const FUSED: bool = true;
+        const WIDE: bool = false;
+        type Block = [__m256; 2];
+
+        #[inline(always)]
+        fn splat(value: f32) -> [__m256; 2] {
+            // SAFETY: the processor has the instruction.
+            [unsafe { _mm256_set1_ps(value) }; 2]
+        }
+
+        #[inline(always)]
+        fn load(from: &[f32], at: usize) -> [__m256; 2] {
+            let from = &from[at..at + L];
+            // SAFETY: as above, and the slice has `L` values.
+            unsafe { [_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from[L / 2..].as_ptr())] }
+        }
+
+        #[inline(always)]
+        fn store(block: [__m256; 2], to: &mut [f32], at: usize) {
+            let to = &mut to[at..at + L];
+            // SAFETY: as above, and the slice has `L` values.
+            unsafe {
+                _mm256_storeu_ps(to.as_mut_ptr(), block[0]);
+                _mm256_storeu_ps(to[L / 2..].as_mut_ptr(), block[1]);
+            }
+        }
+
+        #[inline(always)]
+        fn multiply_add(a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: the processor has the instruction.
+            unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        }
     }
 }
 
@@ -140,8 +276,8 @@ pub(super) fn one_row_at_a_time() {
 
 /// `a · b + c`, rounded once where it is one instruction.
 #[inline(always)]
-pub(super) fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
+pub(super) fn multiply_add<I: Instructions>(a: f32, b: f32, c: f32) -> f32 {
+    if I::FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 #[inline(always)]
@@ -261,13 +397,13 @@ impl Layout {
 
 /// Σ_k a(m, k) · b(k): `M` rows of a product and one block of its columns. b(k) begins at `k · L`.
 #[inline(always)]
-pub(super) fn product<const FUSED: bool, const M: usize>(
+pub(super) fn product<I: Instructions, const M: usize>(
     depth: usize,
     a: &[f32],
     layout: Layout,
     b: &[f32],
 ) -> [Lanes; M] {
-    let mut sums = [[0f32; L]; M];
+    let mut sums = [I::splat(0.0); M];
     let b = b[..depth * L].chunks_exact(L);
     match layout {
         Layout::Rows(pitch) => {
@@ -276,32 +412,57 @@ pub(super) fn product<const FUSED: bool, const M: usize>(
                 *row = &a[m * pitch..][..depth];
             }
             for (k, b) in b.enumerate() {
-                one_row_at_a_time();
+                let b = I::load(b, 0);
                 for m in 0..M {
-                    for l in 0..L {
-                        sums[m][l] = multiply_add::<FUSED>(rows[m][k], b[l], sums[m][l]);
-                    }
+                    sums[m] = I::multiply_add(I::splat(rows[m][k]), b, sums[m]);
                 }
             }
         }
         Layout::Columns(pitch) => {
             for (k, b) in b.enumerate() {
-                one_row_at_a_time();
                 let column = &a[k * pitch..][..M];
+                let b = I::load(b, 0);
                 for m in 0..M {
-                    for l in 0..L {
-                        sums[m][l] = multiply_add::<FUSED>(column[m], b[l], sums[m][l]);
-                    }
+                    sums[m] = I::multiply_add(I::splat(column[m]), b, sums[m]);
                 }
             }
         }
     }
-    sums
+    sums.map(I::lanes)
 }
 
 /// Rows that [`product`] takes at once where there are enough. With 4 there are fewer loads than
 /// multiplications, and the sums fit the registers of every instruction set.
 pub(super) const ROWS: usize = 4;
+
+/// The same where registers are [`WIDE`](Instructions::WIDE): a processor that begins two operations in
+/// a cycle and ends each after four has no pause between eight.
+pub(super) const WIDE_ROWS: usize = 8;
+
+/// Runs `$body` for groups of adjacent rows: `$M` of them from `$row` on, as many as the registers of the
+/// instruction set `$I` hold, then fewer.
+macro_rules! in_groups {
+    ($I:ident, $rows:expr, ($row:ident, $M:ident) => $body:expr) => {{
+        let (rows, mut $row) = ($rows, 0);
+        while $I::WIDE && $row + $crate::ops::lanes::WIDE_ROWS <= rows {
+            const $M: usize = $crate::ops::lanes::WIDE_ROWS;
+            $body;
+            $row += $M;
+        }
+        while $row + $crate::ops::lanes::ROWS <= rows {
+            const $M: usize = $crate::ops::lanes::ROWS;
+            $body;
+            $row += $M;
+        }
+        while $row < rows {
+            const $M: usize = 1;
+            $body;
+            $row += $M;
+        }
+    }};
+}
+
+pub(super) use in_groups;
 
 /// What [`multiply`] does with its result.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -312,7 +473,7 @@ pub(super) enum Mode {
 
 /// c\[rows, columns\] = a · b, or += with [`Mode::Add`]; b is packed ([`pack`]), c row-major.
 #[inline(always)]
-pub(super) fn multiply<const FUSED: bool>(
+pub(super) fn multiply<I: Instructions>(
     (rows, depth, columns): (usize, usize, usize),
     a: &[f32],
     layout: Layout,
@@ -323,19 +484,15 @@ pub(super) fn multiply<const FUSED: bool>(
     for (i, (at, valid)) in blocks(columns).enumerate() {
         let b = &b[i * depth * L..];
         let (shape, block) = ((depth, columns), (at, valid));
-        let grouped = rows - rows % ROWS;
-        for row in (0..grouped).step_by(ROWS) {
-            write::<FUSED, ROWS>(c, row, shape, a, layout, b, block, how);
-        }
-        for row in grouped..rows {
-            write::<FUSED, 1>(c, row, shape, a, layout, b, block, how);
-        }
+        in_groups!(I, rows, (row, M) => {
+            write::<I, M>(c, row, shape, a, layout, b, block, how);
+        });
     }
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn write<const FUSED: bool, const M: usize>(
+fn write<I: Instructions, const M: usize>(
     c: &mut [f32],
     row: usize,
     (depth, columns): (usize, usize),
@@ -345,7 +502,7 @@ fn write<const FUSED: bool, const M: usize>(
     (at, valid): (usize, usize),
     how: Mode,
 ) {
-    let sums = product::<FUSED, M>(depth, &a[layout.row(row)..], layout, b);
+    let sums = product::<I, M>(depth, &a[layout.row(row)..], layout, b);
     for m in 0..M {
         let (sum, to) = (&sums[m], (row + m) * columns + at);
         match how {

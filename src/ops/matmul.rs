@@ -6,7 +6,7 @@
 
 use super::gpu::{Gpu, Matrix};
 use super::host::{Host, expect, ordered_sum, rows_of, tensor, to_fill};
-use super::lanes::{self, Kernel, Layout, Mode, dispatch, multiply};
+use super::lanes::{self, Instructions, Kernel, Layout, Mode, dispatch, multiply};
 use crate::tiling::{MATMUL_ROWS, outer_chunk_rows};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -124,7 +124,7 @@ pub(super) struct Product<'a> {
 
 impl Kernel for Product<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        multiply::<FUSED>(self.shape, self.a, self.layout, self.b, self.c, self.how);
+    fn run<I: Instructions>(self) {
+        multiply::<I>(self.shape, self.a, self.layout, self.b, self.c, self.how);
     }
 }

@@ -22,8 +22,8 @@ use super::activation::{ActivationFn, by_activation};
 use super::gpu::Gpu;
 use super::host::{Host, expect, rows_of, tensor, to_fill};
 use super::lanes::{
-    Kernel, L, Lanes, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time,
-    store_some,
+    Instructions, Kernel, L, Lanes, blocks, dispatch, load, load_some, multiply_add,
+    one_row_at_a_time, store_some,
 };
 use super::sums::{ChannelSums, Moments};
 use crate::space::Activation;
@@ -293,9 +293,9 @@ struct MomentSums<'a> {
 
 impl Kernel for MomentSums<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<I: Instructions>(self) {
         for block in blocks(self.c) {
-            self.sums.gather::<FUSED>(self.z, block);
+            self.sums.gather::<I>(self.z, block);
         }
     }
 }
@@ -309,12 +309,12 @@ struct NormForward<'a> {
 
 impl Kernel for NormForward<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(mut self) {
+    fn run<I: Instructions>(mut self) {
         let c = self.host.c;
         for block in blocks(c) {
             match block.1 {
-                L => self.block::<FUSED, true>(block),
-                _ => self.block::<FUSED, false>(block),
+                L => self.block::<I, true>(block),
+                _ => self.block::<I, false>(block),
             }
         }
     }
@@ -322,12 +322,12 @@ impl Kernel for NormForward<'_> {
 
 impl NormForward<'_> {
     #[inline(always)]
-    fn block<const FUSED: bool, const FULL: bool>(&mut self, block: (usize, usize)) {
+    fn block<I: Instructions, const FULL: bool>(&mut self, block: (usize, usize)) {
         let c = self.host.c;
         let (at, valid) = block;
         for (t, branch) in self.host.branches.iter().enumerate() {
             by_activation!(branch.norm.activation, A => {
-                self.add::<FUSED, FULL, A>(branch, block, t > 0);
+                self.add::<I, FULL, A>(branch, block, t > 0);
             });
         }
         let Some((x, rho)) = &self.host.identity else { return };
@@ -339,7 +339,7 @@ impl NormForward<'_> {
             let x = load_some::<FULL>(x_row, at, valid);
             let mut y = if first { [0.0; L] } else { load_some::<FULL>(y_row, at, valid) };
             for l in 0..L {
-                y[l] = multiply_add::<FUSED>(rho * mask[l], x[l], y[l]);
+                y[l] = multiply_add::<I>(rho * mask[l], x[l], y[l]);
             }
             store_some::<FULL>(&y, y_row, at, valid);
         }
@@ -347,7 +347,7 @@ impl NormForward<'_> {
 
     /// y = g · m · act(γ ẑ + β) for one branch, or += where `accumulate`.
     #[inline(always)]
-    fn add<const FUSED: bool, const FULL: bool, A: ActivationFn>(
+    fn add<I: Instructions, const FULL: bool, A: ActivationFn>(
         &mut self,
         branch: &HostBranch<'_>,
         (at, valid): (usize, usize),
@@ -365,8 +365,8 @@ impl NormForward<'_> {
             let z = load_some::<FULL>(z_row, at, valid);
             let mut y = if accumulate { load_some::<FULL>(y_row, at, valid) } else { [0.0; L] };
             for l in 0..L {
-                let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
-                y[l] = multiply_add::<FUSED>(factor[l], A::value(u), y[l]);
+                let u = multiply_add::<I>(z[l], scale[l], shift[l]);
+                y[l] = multiply_add::<I>(factor[l], A::value(u), y[l]);
             }
             store_some::<FULL>(&y, y_row, at, valid);
         }

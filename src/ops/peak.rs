@@ -1,7 +1,7 @@
 //! The processor's peak rates with the instruction set that the operators use. The operators' own
 //! rates are reported as shares of them.
 
-use super::lanes::{Kernel, L, Lanes, dispatch, multiply_add, one_row_at_a_time};
+use super::lanes::{Instructions, Kernel, L, Lanes, dispatch};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
@@ -68,18 +68,15 @@ struct MultiplyAdd<'a, const M: usize> {
 
 impl<const M: usize> Kernel for MultiplyAdd<'_, M> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        let (half, one) = ([0.5f32; L], [1f32; L]);
-        let mut sums = *self.sums;
+    fn run<I: Instructions>(self) {
+        let (half, one) = (I::splat(0.5), I::splat(1.0));
+        let mut sums = self.sums.map(|sum| I::load(&sum, 0));
         for _ in 0..self.rounds {
-            one_row_at_a_time();
             for sum in &mut sums {
-                for l in 0..L {
-                    sum[l] = multiply_add::<FUSED>(sum[l], half[l], one[l]);
-                }
+                *sum = I::multiply_add(*sum, half, one);
             }
         }
-        *self.sums = sums;
+        *self.sums = sums.map(I::lanes);
     }
 }
 
@@ -90,7 +87,7 @@ struct Negate<'a> {
 
 impl Kernel for Negate<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<I: Instructions>(self) {
         for _ in 0..self.passes {
             for value in &mut *self.values {
                 *value = -*value;

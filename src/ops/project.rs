@@ -16,8 +16,8 @@ use super::activation::{ActivationFn, by_activation, evaluate};
 use super::gpu::Gpu;
 use super::host::{Host, Scratch, expect, nhwc, tensor, to_fill};
 use super::lanes::{
-    self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
-    one_row_at_a_time, store_some,
+    self, Instructions, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply,
+    multiply_add, one_row_at_a_time, store_some,
 };
 use super::norm::{self, HostNorm, PreActivation, padded};
 use super::pool::mean_of_rows;
@@ -240,22 +240,22 @@ impl Reader {
 
     /// a for some rows.
     #[inline(always)]
-    fn read<const FUSED: bool>(&self, z: &[f32], a: &mut [f32]) {
-        by_activation!(self.norm.activation, A => self.read_by::<FUSED, A>(z, a));
+    fn read<I: Instructions>(&self, z: &[f32], a: &mut [f32]) {
+        by_activation!(self.norm.activation, A => self.read_by::<I, A>(z, a));
     }
 
     #[inline(always)]
-    fn read_by<const FUSED: bool, A: ActivationFn>(&self, z: &[f32], a: &mut [f32]) {
+    fn read_by<I: Instructions, A: ActivationFn>(&self, z: &[f32], a: &mut [f32]) {
         for block in blocks(self.c) {
             match block.1 {
-                L => self.read_block::<FUSED, true, A>(z, a, block),
-                _ => self.read_block::<FUSED, false, A>(z, a, block),
+                L => self.read_block::<I, true, A>(z, a, block),
+                _ => self.read_block::<I, false, A>(z, a, block),
             }
         }
     }
 
     #[inline(always)]
-    fn read_block<const FUSED: bool, const FULL: bool, A: ActivationFn>(
+    fn read_block<I: Instructions, const FULL: bool, A: ActivationFn>(
         &self,
         z: &[f32],
         a: &mut [f32],
@@ -268,7 +268,7 @@ impl Reader {
             let z = load_some::<FULL>(z, at, valid);
             let mut out = [0f32; L];
             for l in 0..L {
-                let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
+                let u = multiply_add::<I>(z[l], scale[l], shift[l]);
                 out[l] = A::value(u) * mask[l];
             }
             store_some::<FULL>(&out, a, at, valid);
@@ -300,12 +300,6 @@ impl HostSqueezeExcite {
     fn gates(&self, a: &[f32], c: usize) -> SqueezeExciteGates {
         let mut pooled = vec![0f32; c];
         mean_of_rows(a, &mut pooled);
-        self.gates_of(pooled)
-    }
-
-    /// The gates of one image, from its mean over pixels.
-    #[inline(always)]
-    pub(super) fn gates_of(&self, pooled: Vec<f32>) -> SqueezeExciteGates {
         let mut hidden = self.squeeze_bias.clone();
         add_vector_matrix(&pooled, &self.squeeze, &mut hidden);
         let mut masked = vec![0f32; self.squeezed];
@@ -356,24 +350,24 @@ struct ProjectForward<'a> {
 
 impl Kernel for ProjectForward<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(mut self) {
+    fn run<I: Instructions>(mut self) {
         let (c, c_out) = (self.reader.c, self.c_out);
         let group = projection_rows(self.pixels);
         let mut tile = Scratch::new(group * c);
         let groups = self.y.chunks_mut(group * c_out).zip(self.z.chunks(group * c));
         for (y, z) in groups {
             let a = &mut tile[..z.len()];
-            self.reader.read::<FUSED>(z, a);
+            self.reader.read::<I>(z, a);
             if let Some(squeeze_excite) = &self.reader.squeeze_excite {
                 for a in a.chunks_exact_mut(self.pixels * c) {
                     let gates = squeeze_excite.gates(a, c);
                     scale_rows(a, c, &gates.gates);
                 }
             }
-            multiply::<FUSED>((a.len() / c, c, c_out), a, Layout::Rows(c), self.w, y, Mode::Store);
+            multiply::<I>((a.len() / c, c, c_out), a, Layout::Rows(c), self.w, y, Mode::Store);
             if let Some(sums) = &mut self.sums {
                 for block in blocks(c_out) {
-                    sums.gather::<FUSED>(y, block);
+                    sums.gather::<I>(y, block);
                 }
             }
         }

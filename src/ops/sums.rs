@@ -1,7 +1,7 @@
 //! Sums over a batch: taken chunk by chunk, then added up in the order of the chunks.
 
 use super::host::tensor;
-use super::lanes::{L, Lanes, load_some, multiply_add, one_row_at_a_time};
+use super::lanes::{Instructions, L, Lanes, load_some, multiply_add, one_row_at_a_time};
 use candle_core::{Result, Tensor};
 
 /// Mean and biased variance per channel, two rows `[c]`.
@@ -38,12 +38,12 @@ impl ChannelSums {
 
     /// Adds Σ z and Σ z² of one block of channels over the rows of `z` `[rows, c]`.
     #[inline(always)]
-    pub(super) fn gather<const FUSED: bool>(&mut self, z: &[f32], (at, valid): (usize, usize)) {
+    pub(super) fn gather<I: Instructions>(&mut self, z: &[f32], (at, valid): (usize, usize)) {
         // f32 only for a few rows: the variance is a difference of large numbers.
         for z in z.chunks(FLUSH * self.c) {
             let (sum, squares) = match valid {
-                L => sums_of::<FUSED, true>(z, self.c, (at, valid)),
-                _ => sums_of::<FUSED, false>(z, self.c, (at, valid)),
+                L => sums_of::<I, true>(z, self.c, (at, valid)),
+                _ => sums_of::<I, false>(z, self.c, (at, valid)),
             };
             self.add(at, valid, &sum, &squares);
         }
@@ -93,7 +93,7 @@ pub(super) fn sum_parts(parts: &[Vec<f32>]) -> Vec<f32> {
 }
 
 #[inline(always)]
-fn sums_of<const FUSED: bool, const FULL: bool>(
+fn sums_of<I: Instructions, const FULL: bool>(
     z: &[f32],
     c: usize,
     (at, valid): (usize, usize),
@@ -104,7 +104,7 @@ fn sums_of<const FUSED: bool, const FULL: bool>(
         let z = load_some::<FULL>(row, at, valid);
         for l in 0..L {
             sum[l] += z[l];
-            squares[l] = multiply_add::<FUSED>(z[l], z[l], squares[l]);
+            squares[l] = multiply_add::<I>(z[l], z[l], squares[l]);
         }
     }
     (sum, squares)

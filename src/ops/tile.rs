@@ -1,7 +1,7 @@
 //! Padded tiles: one block of channels of one image, with a border of zeros. A depthwise convolution
 //! over a tile needs no bounds checks, and the tile fits the processor's cache.
 
-use super::lanes::{L, Lanes, ROWS, load, multiply_add, one_row_at_a_time};
+use super::lanes::{Instructions, L, Lanes, in_groups};
 use crate::space::conv_out;
 use crate::tiling::{tile_len, tile_pitch};
 
@@ -144,48 +144,40 @@ impl TileTaps {
 
     /// The convolution's outputs of one image and one block of channels, pixel by pixel.
     #[inline(always)]
-    pub(super) fn convolve<const FUSED: bool>(
+    pub(super) fn convolve<I: Instructions>(
         &self,
         g: &TileGeometry,
         tile: &[f32],
         mut to: impl PixelSink,
     ) {
-        let (step, grouped) = (g.stride * L, g.ow - g.ow % ROWS);
         for row in 0..g.oh {
-            let (base, first) = (row * g.in_pitch() * g.stride, row * g.ow);
-            for column in (0..grouped).step_by(ROWS) {
-                let outputs = self.correlate::<FUSED, ROWS>(tile, base + column * step, step);
+            in_groups!(I, g.ow, (column, M) => {
+                let base = (row * g.in_pitch() + column * L) * g.stride;
+                let outputs = self.correlate::<I, M>(tile, base, g.stride * L);
                 for (m, z) in outputs.iter().enumerate() {
-                    to.put(first + column + m, z);
+                    to.put(row * g.ow + column + m, z);
                 }
-            }
-            for column in grouped..g.ow {
-                let [z] = self.correlate::<FUSED, 1>(tile, base + column * step, step);
-                to.put(first + column, &z);
-            }
+            });
         }
     }
 
     /// `M` adjacent outputs, the first at `base`, `step` values apart.
     #[inline(always)]
-    pub(super) fn correlate<const FUSED: bool, const M: usize>(
+    pub(super) fn correlate<I: Instructions, const M: usize>(
         &self,
         tile: &[f32],
         base: usize,
         step: usize,
     ) -> [Lanes; M] {
-        let mut sums = [[0f32; L]; M];
+        let mut sums = [I::splat(0.0); M];
         for (offset, weights) in self.offsets.iter().zip(self.weights.chunks_exact(L)) {
-            one_row_at_a_time();
             let tile = &tile[base + offset..][..(M - 1) * step + L];
+            let weights = I::load(weights, 0);
             for m in 0..M {
-                let x = load(tile, m * step);
-                for l in 0..L {
-                    sums[m][l] = multiply_add::<FUSED>(x[l], weights[l], sums[m][l]);
-                }
+                sums[m] = I::multiply_add(I::load(tile, m * step), weights, sums[m]);
             }
         }
-        sums
+        sums.map(I::lanes)
     }
 }
 

@@ -119,10 +119,18 @@ fn both_devices_agree() {
     let mut without_expand = block();
     without_expand.expand = None;
     without_expand.filter = weight("filter", &[25, 24]);
-    for (what, block, c) in
-        [("without squeeze", without_squeeze, 8), ("without expand", without_expand, 24)]
-    {
+    let strided = InferenceInvertedResidual { stride: 3, residual: false, ..block() };
+    for (what, block, c) in [
+        ("without squeeze", without_squeeze, 8),
+        ("without expand", without_expand, 24),
+        ("stride 3", strided, 8),
+    ] {
         check(what, &[InferenceLayer::InvertedResidual(Box::new(block))], (3, 9, 6, c));
+    }
+    // Rows of 7 and of 16 pixels, which the CPU's kernels take in groups, and an image that threads share.
+    for (n, h, w) in [(2, 14, 7), (1, 40, 16)] {
+        let block = InferenceLayer::InvertedResidual(Box::new(block()));
+        check(&format!("{h}x{w}"), &[block], (n, h, w, 8));
     }
     // More channels than a block has threads, and a shortcut that has fewer than the output.
     let wide = InferenceResidual { first: conv(3, 2, 1), second: conv(2, 1030, 1) };

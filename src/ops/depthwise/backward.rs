@@ -4,7 +4,7 @@ use super::batch_sums::{BatchSums, ExpandGradients};
 use super::tile_gradients::{filter, hidden, outer, plain, spread, through_norm};
 use super::{Expand, Front, block_taps};
 use crate::ops::host::{Host, Scratch, tensor, to_fill};
-use crate::ops::lanes::{self, Kernel, L, Layout, Mode, blocks, dispatch, multiply};
+use crate::ops::lanes::{self, Instructions, Kernel, L, Layout, Mode, blocks, dispatch, multiply};
 use crate::ops::sums::{ChannelSums, sum_parts};
 use crate::ops::tile::{TileGeometry, TileTaps};
 use crate::tiling::chunk_images;
@@ -167,7 +167,7 @@ struct DepthwiseBackward<'a> {
 
 impl Kernel for DepthwiseBackward<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<I: Instructions>(self) {
         let DepthwiseShared { g, front, wanted, taps, back } = self.shared;
         let in_len = g.in_pixels() * front.c_in;
         let mut tile = Scratch::new(g.in_tile());
@@ -186,33 +186,33 @@ impl Kernel for DepthwiseBackward<'_> {
             let dx = &mut self.dx[i * dx_len..][..dx_len];
             for (b, (at, valid)) in blocks(g.c).enumerate() {
                 if expanded || wanted.weights {
-                    front.fill::<FUSED>(g, x, (at, valid), &mut tile, &mut q);
+                    front.fill::<I>(g, x, (at, valid), &mut tile, &mut q);
                 }
                 spread(g, dy, (at, valid), &mut dy_tile);
                 if wanted.weights {
-                    filter::<FUSED>(g, &tile, &dy_tile, &mut self.parts.filter, (at, valid));
+                    filter::<I>(g, &tile, &dy_tile, &mut self.parts.filter, (at, valid));
                 }
                 let Some(expand) = &front.expand else {
                     if wanted.input {
                         for (phase, taps) in &taps[b] {
-                            plain::<FUSED>(g, taps, *phase, &dy_tile, dx, (at, valid));
+                            plain::<I>(g, taps, *phase, &dy_tile, dx, (at, valid));
                         }
                     }
                     continue;
                 };
                 for (phase, taps) in &taps[b] {
-                    hidden::<FUSED>(g, taps, *phase, &dy_tile, &mut da);
+                    hidden::<I>(g, taps, *phase, &dy_tile, &mut da);
                 }
-                through_norm::<FUSED>(&expand.norm, (at, valid), &da, &mut q, &mut self.parts.sums);
+                through_norm::<I>(&expand.norm, (at, valid), &da, &mut q, &mut self.parts.sums);
                 if wanted.weights {
                     let part = &mut self.parts.products;
-                    outer::<FUSED>(x, front.c_in, &q, part, g.c, (at, valid));
+                    outer::<I>(x, front.c_in, &q, part, g.c, (at, valid));
                 }
                 if wanted.input {
                     let how = if b == 0 { Mode::Store } else { Mode::Add };
                     let shape = (g.in_pixels(), L, padded);
                     let layout = Layout::Rows(L);
-                    multiply::<FUSED>(shape, &q, layout, &back[b], &mut dx_tile, how);
+                    multiply::<I>(shape, &q, layout, &back[b], &mut dx_tile, how);
                 }
             }
             if wanted.input && expanded {

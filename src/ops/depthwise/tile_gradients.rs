@@ -3,8 +3,8 @@
 
 use crate::ops::activation::{ActivationFn, by_activation};
 use crate::ops::lanes::{
-    L, Lanes, Layout, ROWS, add_some, load, load_some, multiply_add, one_row_at_a_time, product,
-    store, store_some,
+    Instructions, L, Lanes, Layout, add_some, in_groups, load, load_some, multiply_add,
+    one_row_at_a_time, product, store, store_some,
 };
 use crate::ops::norm::HostNorm;
 use crate::ops::sums::ChannelSums;
@@ -37,7 +37,7 @@ fn spread_block<const FULL: bool>(
 
 /// Adds Σ dy · tile to the gradient of every tap.
 #[inline(always)]
-pub(super) fn filter<const FUSED: bool>(
+pub(super) fn filter<I: Instructions>(
     g: &TileGeometry,
     tile: &[f32],
     dy_tile: &[f32],
@@ -45,13 +45,13 @@ pub(super) fn filter<const FUSED: bool>(
     block: (usize, usize),
 ) {
     match g.k {
-        3 => filter_of::<FUSED, 3>(g, tile, dy_tile, sums, block),
-        _ => filter_of::<FUSED, 5>(g, tile, dy_tile, sums, block),
+        3 => filter_of::<I, 3>(g, tile, dy_tile, sums, block),
+        _ => filter_of::<I, 5>(g, tile, dy_tile, sums, block),
     }
 }
 
 #[inline(always)]
-fn filter_of<const FUSED: bool, const K: usize>(
+fn filter_of<I: Instructions, const K: usize>(
     g: &TileGeometry,
     tile: &[f32],
     dy_tile: &[f32],
@@ -59,7 +59,7 @@ fn filter_of<const FUSED: bool, const K: usize>(
     (at, valid): (usize, usize),
 ) {
     for kh in 0..K {
-        let sums = filter_row::<FUSED, K>(g, tile, dy_tile, kh);
+        let sums = filter_row::<I, K>(g, tile, dy_tile, kh);
         for kw in 0..K {
             add_some(&sums[kw], total, (kh * K + kw) * g.c + at, valid);
         }
@@ -68,7 +68,7 @@ fn filter_of<const FUSED: bool, const K: usize>(
 
 /// Σ dy · tile for the taps of one row of the filter.
 #[inline(always)]
-fn filter_row<const FUSED: bool, const K: usize>(
+fn filter_row<I: Instructions, const K: usize>(
     g: &TileGeometry,
     tile: &[f32],
     dy_tile: &[f32],
@@ -85,7 +85,7 @@ fn filter_row<const FUSED: bool, const K: usize>(
             for kw in 0..K {
                 let x = load(window, kw * L);
                 for l in 0..L {
-                    sums[kw][l] = multiply_add::<FUSED>(x[l], dy[l], sums[kw][l]);
+                    sums[kw][l] = multiply_add::<I>(x[l], dy[l], sums[kw][l]);
                 }
             }
         }
@@ -95,7 +95,7 @@ fn filter_row<const FUSED: bool, const K: usize>(
 
 /// dx for the inputs of one phase, without an expansion.
 #[inline(always)]
-pub(super) fn plain<const FUSED: bool>(
+pub(super) fn plain<I: Instructions>(
     g: &TileGeometry,
     taps: &TileTaps,
     phase: (usize, usize),
@@ -105,7 +105,7 @@ pub(super) fn plain<const FUSED: bool>(
 ) {
     for (i, row) in (phase.0..g.h).step_by(g.stride).enumerate() {
         for (j, column) in (phase.1..g.w).step_by(g.stride).enumerate() {
-            let [d] = taps.correlate::<FUSED, 1>(dy_tile, i * g.out_pitch() + j * L, L);
+            let [d] = taps.correlate::<I, 1>(dy_tile, i * g.out_pitch() + j * L, L);
             store_some::<false>(&d, dx, (row * g.w + column) * g.c + at, valid);
         }
     }
@@ -113,7 +113,7 @@ pub(super) fn plain<const FUSED: bool>(
 
 /// dL/da for the hidden inputs of one phase, pixel by pixel.
 #[inline(always)]
-pub(super) fn hidden<const FUSED: bool>(
+pub(super) fn hidden<I: Instructions>(
     g: &TileGeometry,
     taps: &TileTaps,
     phase: (usize, usize),
@@ -122,26 +122,21 @@ pub(super) fn hidden<const FUSED: bool>(
 ) {
     let s = g.stride;
     let columns = g.w.saturating_sub(phase.1).div_ceil(s);
-    let grouped = columns - columns % ROWS;
     for (i, row) in (phase.0..g.h).step_by(s).enumerate() {
         let base = i * g.out_pitch();
         let first = row * g.w + phase.1;
-        for j in (0..grouped).step_by(ROWS) {
-            let d = taps.correlate::<FUSED, ROWS>(dy_tile, base + j * L, L);
+        in_groups!(I, columns, (j, M) => {
+            let d = taps.correlate::<I, M>(dy_tile, base + j * L, L);
             for (m, d) in d.iter().enumerate() {
                 store(d, da, (first + (j + m) * s) * L);
             }
-        }
-        for j in grouped..columns {
-            let [d] = taps.correlate::<FUSED, 1>(dy_tile, base + j * L, L);
-            store(&d, da, (first + j * s) * L);
-        }
+        });
     }
 }
 
 /// Turns the raw x W in `q` into q = dL/da · act'(u), and adds to the sums Σq and Σq(z - μ).
 #[inline(always)]
-pub(super) fn through_norm<const FUSED: bool>(
+pub(super) fn through_norm<I: Instructions>(
     norm: &HostNorm,
     (at, valid): (usize, usize),
     da: &[f32],
@@ -149,12 +144,12 @@ pub(super) fn through_norm<const FUSED: bool>(
     sums: &mut ChannelSums,
 ) {
     let (sum, sum_z) =
-        by_activation!(norm.activation, A => through_norm_of::<FUSED, A>(norm, at, da, q));
+        by_activation!(norm.activation, A => through_norm_of::<I, A>(norm, at, da, q));
     sums.add(at, valid, &sum, &sum_z);
 }
 
 #[inline(always)]
-fn through_norm_of<const FUSED: bool, A: ActivationFn>(
+fn through_norm_of<I: Instructions, A: ActivationFn>(
     norm: &HostNorm,
     at: usize,
     da: &[f32],
@@ -168,9 +163,9 @@ fn through_norm_of<const FUSED: bool, A: ActivationFn>(
         let (d, z) = (load(d, 0), load(q, 0));
         let mut slope = [0f32; L];
         for l in 0..L {
-            slope[l] = d[l] * A::derivative(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
+            slope[l] = d[l] * A::derivative(multiply_add::<I>(z[l], scale[l], shift[l]));
             sum[l] += slope[l];
-            sum_z[l] = multiply_add::<FUSED>(slope[l], z[l] - mean[l], sum_z[l]);
+            sum_z[l] = multiply_add::<I>(slope[l], z[l] - mean[l], sum_z[l]);
         }
         store(&slope, q, 0);
     }
@@ -179,7 +174,7 @@ fn through_norm_of<const FUSED: bool, A: ActivationFn>(
 
 /// Adds xᵀq for one block of channels to `products`.
 #[inline(always)]
-pub(super) fn outer<const FUSED: bool>(
+pub(super) fn outer<I: Instructions>(
     x: &[f32],
     c_in: usize,
     q: &[f32],
@@ -188,15 +183,10 @@ pub(super) fn outer<const FUSED: bool>(
     (at, valid): (usize, usize),
 ) {
     let pixels = q.len() / L;
-    let grouped = c_in - c_in % ROWS;
-    for i in (0..grouped).step_by(ROWS) {
-        let sums = product::<FUSED, ROWS>(pixels, &x[i..], Layout::Columns(c_in), q);
+    in_groups!(I, c_in, (i, M) => {
+        let sums = product::<I, M>(pixels, &x[i..], Layout::Columns(c_in), q);
         for (m, sum) in sums.iter().enumerate() {
             add_some(sum, products, (i + m) * c + at, valid);
         }
-    }
-    for i in grouped..c_in {
-        let sums = product::<FUSED, 1>(pixels, &x[i..], Layout::Columns(c_in), q);
-        add_some(&sums[0], products, i * c + at, valid);
-    }
+    });
 }

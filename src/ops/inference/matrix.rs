@@ -1,42 +1,72 @@
 //! y = act(x W + b): what a convolution with folded batch norm amounts to.
 
-use super::{HostLayer, InferenceConv, MapShape};
+use super::map::{HostMap, PANEL, PART_ROWS, Part, Threads, parts};
+use super::{HostLayer, MapShape};
 use crate::ops::activation::{ActivationFn, by_activation};
-use crate::ops::conv::ConvGeometry;
-use crate::ops::host::{Host, Scratch};
+use crate::ops::host::Host;
 use crate::ops::lanes::{
-    self, Kernel, L, Layout, ROWS, blocks, dispatch, load, load_some, product, store_some,
+    Instructions, Kernel, L, Lanes, blocks, dispatch, load, one_row_at_a_time, store,
 };
 use crate::ops::norm::{HostNorm, Norm, padded};
 use crate::ops::project::scale_rows;
 use crate::space::Activation;
 use candle_core::{Result, Tensor};
 
-/// W `[c_in, c_out]`, packed; b `[c_out]`, padded; the activation.
+/// W `[c_in, c_out]`, b `[c_out]` and the activation.
 pub(super) struct Matrix {
-    pub c_in: usize,
-    pub c_out: usize,
-    weights: Vec<f32>,
-    bias: Vec<f32>,
-    activation: Activation,
+    c_in: usize,
+    c_out: usize,
+    /// Panel by panel `[c_in, blocks of the panel, 16]`, columns padded with zeros.
+    panels: Vec<f32>,
+    bias: Bias,
 }
 
-/// Values from one row to the next, in x and in y.
+/// act(z + b)
+pub(super) struct Bias {
+    /// Padded to full blocks.
+    pub values: Vec<f32>,
+    pub activation: Activation,
+}
+
+/// The rows of a matrix that [`Matrix`] multiplies. A row consists of `runs` runs of `depth` values, and
+/// those of blocks of 16 values. The pitches say how far apart two neighbours begin.
 #[derive(Clone, Copy)]
-pub(super) struct Pitch {
-    pub x: usize,
-    pub y: usize,
+pub(super) struct Rows<'a> {
+    pub values: &'a [f32],
+    pub runs: usize,
+    pub depth: usize,
+    pub row_pitch: usize,
+    pub run_pitch: usize,
+    pub block_pitch: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Every `stride`-th pixel of a map.
+    pub(super) fn of(x: HostMap<'a>, stride: usize) -> Self {
+        Self {
+            values: x.values,
+            runs: 1,
+            depth: x.shape.c,
+            row_pitch: stride * L,
+            run_pitch: 0,
+            block_pitch: x.block_len(),
+        }
+    }
+
+    /// From the row whose values begin at `at`.
+    #[inline(always)]
+    pub(super) fn from(self, at: usize) -> Self {
+        Self { values: &self.values[at..], ..self }
+    }
 }
 
 impl Matrix {
     /// γ (x w - μ) / σ + β as one matrix and one bias.
     pub(super) fn folded(w: &Tensor, norm: &Norm) -> Result<Self> {
-        let (c_in, c_out) = w.dims2()?;
         let HostNorm { scale, shift, activation, .. } = HostNorm::of(norm)?;
         let mut scaled = Host::of(w)?.to_vec();
-        scale_rows(&mut scaled, c_out, &scale);
-        let weights = lanes::pack(&scaled, c_in, c_out);
-        Ok(Self { c_in, c_out, weights, bias: shift, activation })
+        scale_rows(&mut scaled, w.dim(1)?, &scale);
+        Ok(Self::new(w.dims2()?, &scaled, Bias { values: shift, activation }))
     }
 
     pub(super) fn with_bias(
@@ -45,93 +75,191 @@ impl Matrix {
         activation: Activation,
     ) -> Result<Self> {
         let (c_in, c_out) = w.dims2()?;
-        let bias = match bias {
+        let values = match bias {
             Some(bias) => padded(bias)?,
             None => vec![0.0; c_out.next_multiple_of(L)],
         };
-        let weights = lanes::pack(&Host::of(w)?, c_in, c_out);
-        Ok(Self { c_in, c_out, weights, bias, activation })
+        Ok(Self::new((c_in, c_out), &Host::of(w)?, Bias { values, activation }))
     }
 
-    /// Writes `rows` rows of y. `added`, a matrix and its pitch, is added to them: the first c_out values
-    /// of each of its rows.
-    #[inline(always)]
-    pub(super) fn apply<const FUSED: bool>(
-        &self,
-        rows: usize,
-        x: &[f32],
-        y: &mut [f32],
-        pitch: Pitch,
-        added: Option<(&[f32], usize)>,
-    ) {
-        for (at, valid) in blocks(self.c_out) {
-            let y = &mut y[at..];
-            let added = added.map(|(x, pitch)| (&x[at..], pitch));
-            by_activation!(self.activation, A => match valid {
-                L => self.block::<FUSED, true, A>((at, valid), rows, x, y, pitch, added),
-                _ => self.block::<FUSED, false, A>((at, valid), rows, x, y, pitch, added),
-            });
+    fn new((c_in, c_out): (usize, usize), w: &[f32], bias: Bias) -> Self {
+        let mut panels = vec![0f32; c_in * c_out.next_multiple_of(L)];
+        for (at, valid) in (0..c_out).step_by(PANEL * L).map(|at| (at, c_out - at)) {
+            let width = (PANEL * L).min(valid.next_multiple_of(L));
+            for (row, w) in w.chunks_exact(c_out).enumerate() {
+                let valid = valid.min(width);
+                panels[at * c_in + row * width..][..valid].copy_from_slice(&w[at..at + valid]);
+            }
         }
+        Self { c_in, c_out, panels, bias }
     }
 
-    /// Writes one block of columns of `rows` rows, including lanes beyond the channels: rows of y are at
-    /// least `L` values apart.
-    #[inline(always)]
-    pub(super) fn apply_block<const FUSED: bool>(
+    pub(super) fn c_out(&self) -> usize {
+        self.c_out
+    }
+
+    /// Writes a map of `rows` pixels in parts of at most `most`. `at` tells where the values of a row of x
+    /// begin. The first channels of `added` are added.
+    pub(super) fn apply(
         &self,
-        at: usize,
-        rows: usize,
-        x: &[f32],
+        (x, at): (Rows<'_>, impl Fn(usize) -> usize + Sync),
         y: &mut [f32],
-        pitch: Pitch,
+        (rows, most): (usize, usize),
+        added: Option<HostMap<'_>>,
+        threads: Threads,
     ) {
-        by_activation!(self.activation, A => {
-            self.block::<FUSED, true, A>((at, L), rows, x, y, pitch, None);
+        threads.each(parts(y, rows, most), |part| {
+            dispatch(Product { matrix: self, x: x.from(at(part.row)), part, added });
         });
     }
 
-    #[inline(always)]
-    fn block<const FUSED: bool, const FULL: bool, A: ActivationFn>(
+    /// Of all pixels of a map.
+    pub(super) fn apply_to(
         &self,
-        block: (usize, usize),
-        rows: usize,
-        x: &[f32],
+        x: HostMap<'_>,
         y: &mut [f32],
-        pitch: Pitch,
-        added: Option<(&[f32], usize)>,
+        added: Option<HostMap<'_>>,
+        threads: Threads,
     ) {
-        let grouped = rows - rows % ROWS;
-        for row in (0..grouped).step_by(ROWS) {
-            self.rows::<FUSED, FULL, A, ROWS>(block, row, x, y, pitch, added);
-        }
-        for row in grouped..rows {
-            self.rows::<FUSED, FULL, A, 1>(block, row, x, y, pitch, added);
+        let size = (x.rows(), PART_ROWS);
+        self.apply((Rows::of(x, 1), |row| row * L), y, size, added, threads);
+    }
+
+    /// Writes some rows of a panel, without bias and activation.
+    #[inline(always)]
+    pub(super) fn multiply<I: Instructions>(
+        &self,
+        block: usize,
+        x: Rows<'_>,
+        y: &mut [&mut [f32]; PANEL],
+    ) {
+        let w = &self.panels[block * L * self.c_in..];
+        if y[1].is_empty() {
+            let [y, _] = y;
+            multiply_panel::<I, 1>(x, w, &mut [y]);
+        } else {
+            let [first, second] = y;
+            multiply_panel::<I, 2>(x, w, &mut [first, second]);
         }
     }
 
     #[inline(always)]
-    fn rows<const FUSED: bool, const FULL: bool, A: ActivationFn, const M: usize>(
-        &self,
-        (at, valid): (usize, usize),
-        row: usize,
-        x: &[f32],
-        y: &mut [f32],
-        pitch: Pitch,
-        added: Option<(&[f32], usize)>,
-    ) {
-        let w = &self.weights[at * self.c_in..];
-        let layout = Layout::Rows(pitch.x);
-        let sums = product::<FUSED, M>(self.c_in, &x[row * pitch.x..], layout, w);
-        let bias = load(&self.bias, at);
-        for (m, sum) in sums.iter().enumerate() {
-            let mut out = match added {
-                Some((x, pitch)) => load_some::<FULL>(x, (row + m) * pitch, valid),
-                None => [0f32; L],
-            };
-            for l in 0..L {
-                out[l] += A::value(sum[l] + bias[l]);
+    pub(super) fn bias(&self) -> &Bias {
+        &self.bias
+    }
+}
+
+/// As many rows at once as the registers hold, and the last rows again where they are no multiple.
+#[inline(always)]
+fn multiply_panel<I: Instructions, const N: usize>(
+    x: Rows<'_>,
+    w: &[f32],
+    y: &mut [&mut [f32]; N],
+) {
+    match (I::WIDE, N) {
+        // Most maps have sides of 7 or 8 times a power of two.
+        (true, _) if (y[0].len() / L).is_multiple_of(7) => multiply_groups::<I, 7, N>(x, w, y),
+        (true, _) => multiply_groups::<I, 8, N>(x, w, y),
+        (false, 1) => multiply_groups::<I, 4, N>(x, w, y),
+        (false, _) => multiply_groups::<I, 2, N>(x, w, y),
+    }
+}
+
+#[inline(always)]
+fn multiply_groups<I: Instructions, const M: usize, const N: usize>(
+    x: Rows<'_>,
+    w: &[f32],
+    y: &mut [&mut [f32]; N],
+) {
+    let rows = y[0].len() / L;
+    if rows >= M {
+        for row in (0..rows).step_by(M) {
+            multiply_rows::<I, M, N>(row.min(rows - M), x, w, y);
+        }
+    } else if rows >= 4 {
+        for row in [0, rows - 4] {
+            multiply_rows::<I, 4, N>(row, x, w, y);
+        }
+    } else {
+        for row in 0..rows {
+            multiply_rows::<I, 1, N>(row, x, w, y);
+        }
+    }
+}
+
+#[inline(always)]
+fn multiply_rows<I: Instructions, const M: usize, const N: usize>(
+    row: usize,
+    x: Rows<'_>,
+    w: &[f32],
+    y: &mut [&mut [f32]; N],
+) {
+    let mut sums = [[I::splat(0.0); N]; M];
+    for run in 0..x.runs {
+        let w = &w[run * x.depth * N * L..][..x.depth * N * L];
+        let x_of_run = &x.values[row * x.row_pitch + run * x.run_pitch..];
+        for (block, w) in w.chunks(L * N * L).enumerate() {
+            let x_of_block = &x_of_run[block * x.block_pitch..];
+            let depth = w.len() / (N * L);
+            let mut rows = [&x_of_block[..0]; M];
+            for (m, row) in rows.iter_mut().enumerate() {
+                *row = &x_of_block[m * x.row_pitch..][..depth];
             }
-            store_some::<FULL>(&out, y, (row + m) * pitch.y, valid);
+            for (k, w) in w.chunks_exact(N * L).enumerate() {
+                let w: [I::Block; N] = std::array::from_fn(|n| I::load(w, n * L));
+                for m in 0..M {
+                    let x = I::splat(rows[m][k]);
+                    for n in 0..N {
+                        sums[m][n] = I::multiply_add(x, w[n], sums[m][n]);
+                    }
+                }
+            }
+        }
+    }
+    for n in 0..N {
+        for m in 0..M {
+            I::store(sums[m][n], y[n], (row + m) * L);
+        }
+    }
+}
+
+impl Bias {
+    /// Adds the bias to some pixels of a block, and applies the activation.
+    #[inline(always)]
+    pub(super) fn finish(&self, block: usize, y: &mut [f32]) {
+        let bias: Lanes = load(&self.values, block * L);
+        by_activation!(self.activation, A => {
+            for y in y.chunks_exact_mut(L) {
+                one_row_at_a_time();
+                let z = load(y, 0);
+                let mut a = [0f32; L];
+                for l in 0..L {
+                    a[l] = A::value(z[l] + bias[l]);
+                }
+                store(&a, y, 0);
+            }
+        });
+    }
+}
+
+struct Product<'a> {
+    matrix: &'a Matrix,
+    x: Rows<'a>,
+    part: Part<'a>,
+    added: Option<HostMap<'a>>,
+}
+
+impl Kernel for Product<'_> {
+    #[inline(always)]
+    fn run<I: Instructions>(self) {
+        let Self { matrix, x, part: Part { block, row, mut blocks }, added } = self;
+        matrix.multiply::<I>(block, x, &mut blocks);
+        for (block, y) in (block..).zip(blocks).filter(|(_, y)| !y.is_empty()) {
+            matrix.bias.finish(block, y);
+            if let Some(added) = added {
+                let x = &added.block(block)[row * L..];
+                y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+            }
         }
     }
 }
@@ -143,86 +271,31 @@ pub(super) struct HostConv1x1 {
 }
 
 impl HostLayer for HostConv1x1 {
-    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
-        dispatch(Conv1x1Kernel { layer: self, shape, x, y });
+    fn run(&self, x: HostMap<'_>, y: &mut [f32], threads: Threads) {
+        if self.stride == 1 {
+            return self.matrix.apply_to(x, y, None, threads);
+        }
+        let MapShape { h, w, .. } = x.shape;
+        let [oh, ow] = [h, w].map(|side| side.div_ceil(self.stride));
+        // Every part is a row of pixels.
+        let at = |row: usize| {
+            let (image, row) = (row / (oh * ow), row / ow % oh);
+            (image * h + row * self.stride) * w * L
+        };
+        let size = (x.images * oh * ow, ow);
+        self.matrix.apply((Rows::of(x, self.stride), at), y, size, None, threads);
     }
 }
 
-struct Conv1x1Kernel<'a> {
-    layer: &'a HostConv1x1,
-    shape: MapShape,
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Kernel for Conv1x1Kernel<'_> {
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        let HostConv1x1 { matrix, stride } = self.layer;
-        let (c, c_out) = (matrix.c_in, matrix.c_out);
-        if *stride == 1 {
-            let rows = self.x.len() / c;
-            return matrix.apply::<FUSED>(rows, self.x, self.y, Pitch { x: c, y: c_out }, None);
-        }
-        let (w, pitch) = (self.shape.w.div_ceil(*stride), Pitch { x: stride * c, y: c_out });
-        // Every stride-th row of pixels of every image.
-        let images = self.x.chunks_exact(self.shape.len());
-        let kept = images.flat_map(|x| x.chunks_exact(self.shape.w * c).step_by(*stride));
-        for (x, y) in kept.zip(self.y.chunks_exact_mut(w * c_out)) {
-            matrix.apply::<FUSED>(w, x, y, pitch, None);
+/// A filter of every block of channels: `[blocks, taps, 16]`, padded with zeros.
+pub(super) fn filter_blocks(filter: &[f32], c: usize) -> Vec<f32> {
+    let mut packed = Vec::new();
+    for (at, valid) in blocks(c) {
+        for tap in filter.chunks_exact(c) {
+            let mut lanes = [0f32; L];
+            lanes[..valid].copy_from_slice(&tap[at..at + valid]);
+            packed.extend(lanes);
         }
     }
-}
-
-/// A dense convolution by im2col.
-pub(super) struct HostConv {
-    matrix: Matrix,
-    kernel: usize,
-    pub stride: usize,
-}
-
-impl HostConv {
-    pub(super) fn new(conv: &InferenceConv) -> Result<Self> {
-        let InferenceConv { kernel, stride, .. } = *conv;
-        let matrix = Matrix::folded(&conv.w.flatten_to(1)?, &conv.norm)?;
-        Ok(Self { matrix, kernel, stride })
-    }
-
-    fn geometry(&self, shape: MapShape) -> ConvGeometry {
-        ConvGeometry::new((shape.h, shape.w, shape.c), self.kernel, self.stride)
-    }
-
-    /// The shape of the output for an input of this shape, which must fit.
-    pub(super) fn behind(&self, shape: MapShape) -> MapShape {
-        let g = self.geometry(shape);
-        MapShape { h: g.oh, w: g.ow, c: self.matrix.c_out }
-    }
-}
-
-impl HostLayer for HostConv {
-    fn run(&self, shape: MapShape, x: &[f32], y: &mut [f32]) {
-        dispatch(Convolve { layer: self, g: self.geometry(shape), x, y });
-    }
-}
-
-struct Convolve<'a> {
-    layer: &'a HostConv,
-    g: ConvGeometry,
-    x: &'a [f32],
-    y: &'a mut [f32],
-}
-
-impl Kernel for Convolve<'_> {
-    #[inline(always)]
-    fn run<const FUSED: bool>(self) {
-        let (g, matrix) = (self.g, &self.layer.matrix);
-        let (pixels, window) = (g.oh * g.ow, g.window());
-        let mut windows = Scratch::new(pixels * window);
-        let images = self.x.chunks_exact(g.image());
-        for (x, y) in images.zip(self.y.chunks_exact_mut(pixels * matrix.c_out)) {
-            g.fill(x, &mut windows);
-            let pitch = Pitch { x: window, y: matrix.c_out };
-            matrix.apply::<FUSED>(pixels, &windows, y, pitch, None);
-        }
-    }
+    packed
 }

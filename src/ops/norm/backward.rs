@@ -4,7 +4,7 @@ use super::{GatedSum, HostBranch, HostGatedSum, HostNorm, InputGradientRows};
 use crate::ops::activation::{ActivationFn, by_activation};
 use crate::ops::host::{Host, tensor, to_fill};
 use crate::ops::lanes::{
-    Kernel, L, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time,
+    Instructions, Kernel, L, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time,
 };
 use crate::ops::sums::ChannelSums;
 use crate::tiling::elementwise_rows;
@@ -138,24 +138,24 @@ struct BranchSums<'a> {
 
 impl Kernel for BranchSums<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(mut self) {
-        by_activation!(self.norm.activation, A => self.gather::<FUSED, A>());
+    fn run<I: Instructions>(mut self) {
+        by_activation!(self.norm.activation, A => self.gather::<I, A>());
     }
 }
 
 impl BranchSums<'_> {
     #[inline(always)]
-    fn gather<const FUSED: bool, A: ActivationFn>(&mut self) {
+    fn gather<I: Instructions, A: ActivationFn>(&mut self) {
         for block in blocks(self.c) {
             match block.1 {
-                L => self.gather_block::<FUSED, true, A>(block),
-                _ => self.gather_block::<FUSED, false, A>(block),
+                L => self.gather_block::<I, true, A>(block),
+                _ => self.gather_block::<I, false, A>(block),
             }
         }
     }
 
     #[inline(always)]
-    fn gather_block<const FUSED: bool, const FULL: bool, A: ActivationFn>(
+    fn gather_block<I: Instructions, const FULL: bool, A: ActivationFn>(
         &mut self,
         (at, valid): (usize, usize),
     ) {
@@ -168,11 +168,11 @@ impl BranchSums<'_> {
             let (dy, z) =
                 (load_some::<FULL>(dy_row, at, valid), load_some::<FULL>(z_row, at, valid));
             for l in 0..L {
-                let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
+                let u = multiply_add::<I>(z[l], scale[l], shift[l]);
                 let q = dy[l] * A::derivative(u);
-                value[l] = multiply_add::<FUSED>(dy[l], A::value(u), value[l]);
+                value[l] = multiply_add::<I>(dy[l], A::value(u), value[l]);
                 slope[l] += q;
-                slope_z[l] = multiply_add::<FUSED>(q, z[l] - mean[l], slope_z[l]);
+                slope_z[l] = multiply_add::<I>(q, z[l] - mean[l], slope_z[l]);
             }
         }
         let none = [0f32; L];
@@ -239,7 +239,7 @@ struct ScaledGradient<'a> {
 
 impl Kernel for ScaledGradient<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(self) {
+    fn run<I: Instructions>(self) {
         for (dx, dy) in self.dx.chunks_exact_mut(self.c).zip(self.dy.chunks_exact(self.c)) {
             for ((dx, dy), mask) in dx.iter_mut().zip(dy).zip(self.mask) {
                 *dx = self.rho * mask * dy;
@@ -257,11 +257,11 @@ struct Dots<'a> {
 
 impl Kernel for Dots<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(mut self) {
+    fn run<I: Instructions>(mut self) {
         for block in blocks(self.c) {
             match block.1 {
-                L => self.block::<FUSED, true>(block),
-                _ => self.block::<FUSED, false>(block),
+                L => self.block::<I, true>(block),
+                _ => self.block::<I, false>(block),
             }
         }
     }
@@ -269,13 +269,13 @@ impl Kernel for Dots<'_> {
 
 impl Dots<'_> {
     #[inline(always)]
-    fn block<const FUSED: bool, const FULL: bool>(&mut self, (at, valid): (usize, usize)) {
+    fn block<I: Instructions, const FULL: bool>(&mut self, (at, valid): (usize, usize)) {
         let (mut sum, none) = ([0f32; L], [0f32; L]);
         for (dy, x) in self.dy.chunks_exact(self.c).zip(self.x.chunks_exact(self.c)) {
             one_row_at_a_time();
             let (dy, x) = (load_some::<FULL>(dy, at, valid), load_some::<FULL>(x, at, valid));
             for l in 0..L {
-                sum[l] = multiply_add::<FUSED>(dy[l], x[l], sum[l]);
+                sum[l] = multiply_add::<I>(dy[l], x[l], sum[l]);
             }
         }
         self.sums.add(at, valid, &sum, &none);

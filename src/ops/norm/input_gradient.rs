@@ -8,7 +8,8 @@
 use super::HostNorm;
 use crate::ops::activation::{ActivationFn, by_activation};
 use crate::ops::lanes::{
-    Kernel, L, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time, store_some,
+    Instructions, Kernel, L, blocks, dispatch, load, load_some, multiply_add, one_row_at_a_time,
+    store_some,
 };
 use crate::tiling::elementwise_rows;
 use rayon::prelude::*;
@@ -67,24 +68,24 @@ struct WriteInputGradient<'a> {
 
 impl Kernel for WriteInputGradient<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(mut self) {
-        by_activation!(self.norm.activation, A => self.write::<FUSED, A>());
+    fn run<I: Instructions>(mut self) {
+        by_activation!(self.norm.activation, A => self.write::<I, A>());
     }
 }
 
 impl WriteInputGradient<'_> {
     #[inline(always)]
-    fn write<const FUSED: bool, A: ActivationFn>(&mut self) {
+    fn write<I: Instructions, A: ActivationFn>(&mut self) {
         for block in blocks(self.c) {
             match block.1 {
-                L => self.write_block::<FUSED, true, A>(block),
-                _ => self.write_block::<FUSED, false, A>(block),
+                L => self.write_block::<I, true, A>(block),
+                _ => self.write_block::<I, false, A>(block),
             }
         }
     }
 
     #[inline(always)]
-    fn write_block<const FUSED: bool, const FULL: bool, A: ActivationFn>(
+    fn write_block<I: Instructions, const FULL: bool, A: ActivationFn>(
         &mut self,
         (at, valid): (usize, usize),
     ) {
@@ -98,8 +99,8 @@ impl WriteInputGradient<'_> {
                 (load_some::<FULL>(dy_row, at, valid), load_some::<FULL>(z_row, at, valid));
             let mut dz = [0f32; L];
             for l in 0..L {
-                let q = dy[l] * A::derivative(multiply_add::<FUSED>(z[l], scale[l], shift[l]));
-                dz[l] = factor[l] * (q - multiply_add::<FUSED>(z[l], linear[l], constant[l]));
+                let q = dy[l] * A::derivative(multiply_add::<I>(z[l], scale[l], shift[l]));
+                dz[l] = factor[l] * (q - multiply_add::<I>(z[l], linear[l], constant[l]));
             }
             store_some::<FULL>(&dz, dz_row, at, valid);
         }
@@ -115,11 +116,11 @@ struct FinishInputGradient<'a> {
 
 impl Kernel for FinishInputGradient<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(mut self) {
+    fn run<I: Instructions>(mut self) {
         for block in blocks(self.c) {
             match block.1 {
-                L => self.block::<FUSED, true>(block),
-                _ => self.block::<FUSED, false>(block),
+                L => self.block::<I, true>(block),
+                _ => self.block::<I, false>(block),
             }
         }
     }
@@ -127,14 +128,14 @@ impl Kernel for FinishInputGradient<'_> {
 
 impl FinishInputGradient<'_> {
     #[inline(always)]
-    fn block<const FUSED: bool, const FULL: bool>(&mut self, (at, valid): (usize, usize)) {
+    fn block<I: Instructions, const FULL: bool>(&mut self, (at, valid): (usize, usize)) {
         let factor = load(&self.rows.factor, at);
         let (constant, linear) = (load(&self.rows.constant, at), load(&self.rows.linear, at));
         for (q, z) in self.q.chunks_exact_mut(self.c).zip(self.z.chunks_exact(self.c)) {
             one_row_at_a_time();
             let (mut d, z) = (load_some::<FULL>(q, at, valid), load_some::<FULL>(z, at, valid));
             for l in 0..L {
-                let fixed = multiply_add::<FUSED>(z[l], linear[l], constant[l]);
+                let fixed = multiply_add::<I>(z[l], linear[l], constant[l]);
                 d[l] = factor[l] * (d[l] - fixed);
             }
             store_some::<FULL>(&d, q, at, valid);

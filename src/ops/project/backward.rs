@@ -6,8 +6,8 @@ use super::{
 use crate::ops::activation::{ActivationFn, by_activation, differentiate, evaluate};
 use crate::ops::host::{Host, Scratch, tensor, to_fill};
 use crate::ops::lanes::{
-    self, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply, multiply_add,
-    one_row_at_a_time, store_some,
+    self, Instructions, Kernel, L, Layout, Mode, blocks, dispatch, load, load_some, multiply,
+    multiply_add, one_row_at_a_time, store_some,
 };
 use crate::ops::matmul::outer;
 use crate::ops::norm::InputGradientRows;
@@ -216,7 +216,7 @@ struct ProjectBackward<'a> {
 
 impl Kernel for ProjectBackward<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool>(mut self) {
+    fn run<I: Instructions>(mut self) {
         let ProjectShared { reader, back, pixels, c_out, w } = self.shared;
         let (c, c_out, pixels) = (reader.c, *c_out, *pixels);
         let group = projection_rows(pixels);
@@ -226,8 +226,8 @@ impl Kernel for ProjectBackward<'_> {
         for (q, (z, dy)) in q_all.chunks_mut(group * c).zip(groups) {
             let a = &mut tile[..z.len()];
             let rows = z.len() / c;
-            reader.read::<FUSED>(z, a);
-            multiply::<FUSED>((rows, c_out, c), dy, Layout::Rows(c_out), w, q, Mode::Store);
+            reader.read::<I>(z, a);
+            multiply::<I>((rows, c_out, c), dy, Layout::Rows(c_out), w, q, Mode::Store);
             if let (Some(layers), Some(back)) = (&reader.squeeze_excite, back) {
                 let images = a.chunks_exact_mut(pixels * c).zip(q.chunks_exact_mut(pixels * c));
                 for (a, da) in images {
@@ -237,23 +237,23 @@ impl Kernel for ProjectBackward<'_> {
                 }
             }
             if !self.parts.w.is_empty() {
-                accumulate_outer::<FUSED>(a, dy, (rows, c, c_out), &mut self.parts.w);
+                accumulate_outer::<I>(a, dy, (rows, c, c_out), &mut self.parts.w);
             }
-            self.through_norm::<FUSED>(z, q);
+            self.through_norm::<I>(z, q);
         }
     }
 }
 
 /// aᵀ · dy, added to `to`.
 #[inline(always)]
-fn accumulate_outer<const FUSED: bool>(
+fn accumulate_outer<I: Instructions>(
     a: &[f32],
     dy: &[f32],
     (rows, c, c_out): (usize, usize, usize),
     to: &mut [f32],
 ) {
     let packed = lanes::pack(dy, rows, c_out);
-    multiply::<FUSED>((c, rows, c_out), a, Layout::Columns(c), &packed, to, Mode::Add);
+    multiply::<I>((c, rows, c_out), a, Layout::Columns(c), &packed, to, Mode::Add);
 }
 
 /// Turns the gradient of a ∘ s(a) into the gradient of a, and appends the factors of the weights'
@@ -302,22 +302,22 @@ fn through_gates(
 impl ProjectBackward<'_> {
     /// Turns dL/da in `q` into q = dL/da · m · act'(u), and adds to the sums.
     #[inline(always)]
-    fn through_norm<const FUSED: bool>(&mut self, z: &[f32], q: &mut [f32]) {
-        by_activation!(self.shared.reader.norm.activation, A => self.through_norm_by::<FUSED, A>(z, q));
+    fn through_norm<I: Instructions>(&mut self, z: &[f32], q: &mut [f32]) {
+        by_activation!(self.shared.reader.norm.activation, A => self.through_norm_by::<I, A>(z, q));
     }
 
     #[inline(always)]
-    fn through_norm_by<const FUSED: bool, A: ActivationFn>(&mut self, z: &[f32], q: &mut [f32]) {
+    fn through_norm_by<I: Instructions, A: ActivationFn>(&mut self, z: &[f32], q: &mut [f32]) {
         for block in blocks(self.shared.reader.c) {
             match block.1 {
-                L => self.through_norm_block::<FUSED, true, A>(z, q, block),
-                _ => self.through_norm_block::<FUSED, false, A>(z, q, block),
+                L => self.through_norm_block::<I, true, A>(z, q, block),
+                _ => self.through_norm_block::<I, false, A>(z, q, block),
             }
         }
     }
 
     #[inline(always)]
-    fn through_norm_block<const FUSED: bool, const FULL: bool, A: ActivationFn>(
+    fn through_norm_block<I: Instructions, const FULL: bool, A: ActivationFn>(
         &mut self,
         z: &[f32],
         q: &mut [f32],
@@ -333,11 +333,11 @@ impl ProjectBackward<'_> {
             let (da, z) = (load_some::<FULL>(q, at, valid), load_some::<FULL>(z, at, valid));
             let mut out = [0f32; L];
             for l in 0..L {
-                let u = multiply_add::<FUSED>(z[l], scale[l], shift[l]);
+                let u = multiply_add::<I>(z[l], scale[l], shift[l]);
                 out[l] = da[l] * mask[l] * A::derivative(u);
-                value[l] = multiply_add::<FUSED>(da[l], A::value(u), value[l]);
+                value[l] = multiply_add::<I>(da[l], A::value(u), value[l]);
                 slope[l] += out[l];
-                slope_z[l] = multiply_add::<FUSED>(out[l], z[l] - mean[l], slope_z[l]);
+                slope_z[l] = multiply_add::<I>(out[l], z[l] - mean[l], slope_z[l]);
             }
             store_some::<FULL>(&out, q, at, valid);
         }
