@@ -8,8 +8,8 @@
 //! before new ones are mapped. So the resident size follows the bytes in use, which the memory study
 //! is about.
 //!
-//! Blocks that hold vectors begin at a cache line. A kernel loads a line at a time; a load that crosses
-//! two lines takes twice as long, which more than halved the speed of a depthwise convolution.
+//! Blocks of at least 512 bytes begin at a cache line. A load that crosses two lines takes twice as long; a
+//! depthwise convolution ran at less than half its speed.
 //!
 //! Why it is not mimalloc (0.1.52) or jemalloc (0.6.1): the sequence of blocks of a masked step of the F
 //! space on CIFAR-10, from the memory model, replayed 20 times on one thread, every page touched. CPU
@@ -61,7 +61,7 @@ pub(super) fn release() {
 
 struct Counting;
 
-/// Smaller blocks are no operands of a kernel's inner loop.
+/// Smaller blocks, in bytes, are not read in a kernel's inner loop.
 const VECTORS: usize = 512;
 
 /// Bytes of a cache line, and of a vector of 16 channels.
@@ -132,6 +132,7 @@ unsafe impl GlobalAlloc for Counting {
             }
             return moved;
         }
+        // `System` would not keep the alignment of a block that it moves.
         // SAFETY: upheld by the caller; both blocks hold at least as many bytes as are copied.
         unsafe {
             let moved = self.alloc(wanted);

@@ -13,8 +13,8 @@ pub(super) const L: usize = tiling::LANES;
 /// One block of channels.
 pub(super) type Lanes = [f32; L];
 
-/// What the processor computes with: blocks in registers. Inner loops use them rather than arrays, for
-/// which the compiler too often finds vectors of its own, across rows.
+/// What the processor computes with: blocks in registers. With its own instructions the compiler cannot
+/// find vectors across rows instead; [`Arrays`] is for processors whose instructions are not here.
 pub(super) trait Instructions {
     /// Whether it has a fused multiply-add.
     const FUSED: bool;
@@ -52,6 +52,7 @@ impl<const FUSED: bool> Instructions for Arrays<FUSED> {
 
     #[inline(always)]
     fn load(from: &[f32], at: usize) -> Lanes {
+        one_row_at_a_time();
         load(from, at)
     }
 
@@ -435,8 +436,8 @@ pub(super) fn product<I: Instructions, const M: usize>(
 /// multiplications, and the sums fit the registers of every instruction set.
 pub(super) const ROWS: usize = 4;
 
-/// The same where registers are [`WIDE`](Instructions::WIDE): a processor that begins two operations in
-/// a cycle and ends each after four has no pause between eight.
+/// The same where registers are [`WIDE`](Instructions::WIDE). Such a processor starts two multiply-adds
+/// in a cycle and each takes four cycles, so eight independent sums keep it busy.
 pub(super) const WIDE_ROWS: usize = 8;
 
 /// Runs `$body` for groups of adjacent rows: `$M` of them from `$row` on, as many as the registers of the

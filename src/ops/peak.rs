@@ -1,7 +1,7 @@
 //! The processor's peak rates with the instruction set that the operators use. The operators' own
 //! rates are reported as shares of them.
 
-use super::lanes::{Instructions, Kernel, L, Lanes, dispatch};
+use super::lanes::{Instructions, Kernel, L, Lanes, dispatch, one_row_at_a_time};
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::time::Instant;
@@ -72,6 +72,7 @@ impl<const M: usize> Kernel for MultiplyAdd<'_, M> {
         let (half, one) = (I::splat(0.5), I::splat(1.0));
         let mut sums = self.sums.map(|sum| I::load(&sum, 0));
         for _ in 0..self.rounds {
+            one_row_at_a_time();
             for sum in &mut sums {
                 *sum = I::multiply_add(*sum, half, one);
             }

@@ -201,7 +201,7 @@ struct Reader {
     squeeze_excite: Option<HostSqueezeExcite>,
 }
 
-pub(super) struct HostSqueezeExcite {
+struct HostSqueezeExcite {
     squeezed: usize,
     squeeze: Vec<f32>,
     squeeze_bias: Vec<f32>,
@@ -214,7 +214,7 @@ pub(super) struct HostSqueezeExcite {
 
 /// The intermediate values of a squeeze-excite for one image.
 #[derive(Clone, Default)]
-pub(super) struct SqueezeExciteGates {
+struct SqueezeExciteGates {
     /// mean(a) `[c]`
     pooled: Vec<f32>,
     /// Before the activation `[squeezed]`.
@@ -224,7 +224,7 @@ pub(super) struct SqueezeExciteGates {
     /// Before the gates' function `[c]`.
     raw: Vec<f32>,
     /// s `[c]`
-    pub gates: Vec<f32>,
+    gates: Vec<f32>,
 }
 
 impl Reader {
@@ -277,7 +277,7 @@ impl Reader {
 }
 
 impl HostSqueezeExcite {
-    pub(super) fn of(layers: &SqueezeExciteWeights) -> Result<Self> {
+    fn of(layers: &SqueezeExciteWeights) -> Result<Self> {
         let squeezed = layers.squeeze.dim(1)?;
         let values = |tensor| Ok::<_, candle_core::Error>(Host::of(tensor)?.to_vec());
         Ok(Self {

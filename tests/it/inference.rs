@@ -84,6 +84,42 @@ fn all_layers() -> Vec<InferenceLayer> {
     vec![layer(3, 8), first, second, dense, narrow, cut, pool, last]
 }
 
+/// 8 channels → `hidden` ones → 8 channels, with a 5x5 filter of this stride.
+fn wider_block(hidden: usize, stride: usize) -> InferenceLayer {
+    InferenceLayer::InvertedResidual(Box::new(InferenceInvertedResidual {
+        expand: Some(Expand { w: weight("expand", &[8, hidden]), norm: norm(hidden), gram: None }),
+        filter: weight("filter", &[25, hidden]),
+        stride,
+        norm: norm(hidden),
+        squeeze_excite: None,
+        project: weight("project", &[hidden, 8]),
+        project_norm: norm(8),
+        residual: stride == 1,
+    }))
+}
+
+/// Threads share an image where there are fewer images than threads.
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            on_host(|| {
+                let layers = [layer(3, 8), wider_block(72, 1), block_layer(), wider_block(40, 2)];
+                let images = random_map("images", (1, 40, 31, 3)).tensor();
+                values(&network(&layers).unwrap().forward(&images).unwrap())
+            })
+        })
+    };
+    let alone = with(1);
+    assert_eq!(with(2), alone);
+    assert_eq!(with(4), alone);
+}
+
+fn block_layer() -> InferenceLayer {
+    InferenceLayer::InvertedResidual(Box::new(block()))
+}
+
 /// On a GPU, the parts of the sums over pixels depend on the number of images.
 #[test]
 fn a_batch_equals_its_images_bit_for_bit_on_the_cpu() {
@@ -129,8 +165,11 @@ fn both_devices_agree() {
     }
     // Rows of 7 and of 16 pixels, which the CPU's kernels take in groups, and an image that threads share.
     for (n, h, w) in [(2, 14, 7), (1, 40, 16)] {
-        let block = InferenceLayer::InvertedResidual(Box::new(block()));
-        check(&format!("{h}x{w}"), &[block], (n, h, w, 8));
+        check(&format!("{h}x{w}"), &[block_layer()], (n, h, w, 8));
+    }
+    // One block of hidden channels beyond whole panels, and two.
+    for (hidden, stride) in [(40, 2), (72, 1), (56, 1)] {
+        check(&format!("{hidden} hidden channels"), &[wider_block(hidden, stride)], (2, 9, 11, 8));
     }
     // More channels than a block has threads, and a shortcut that has fewer than the output.
     let wide = InferenceResidual { first: conv(3, 2, 1), second: conv(2, 1030, 1) };
@@ -221,6 +260,9 @@ fn malformed_layers_are_refused() {
     let taps = InferenceConv { w: weight("w", &[10, 3, 4]), ..conv(3, 4, 1) };
     refused(InferenceLayer::Conv(taps), &["10 taps at stride 1 are no 3x3 filter"]);
     refused(InferenceLayer::Conv(conv(3, 4, 0)), &["inference", "stride of 0"]);
+    let even = InferenceConv { w: weight("w", &[4, 3, 4]), kernel: 2, ..conv(3, 4, 1) };
+    let even = InferenceResidual { first: even, second: conv(4, 3, 1) };
+    refused(InferenceLayer::Residual(Box::new(even)), &["a kernel of a residual block is even"]);
     refused(linear(6, 9), &["inference: a bias", "9", "10"]);
     let residual = |spoil: &dyn Fn(&mut InferenceInvertedResidual), words: &[&str]| {
         let mut block = block();
@@ -259,6 +301,7 @@ fn images_of_other_shapes_are_refused() {
     refused(&[block(&|_| ())], (2, 4, 4, 7), &["a map has 7 channels", "reads 8"]);
     refused(&[block(&|b| b.stride = 2)], (2, 4, 4, 8), &["8 channels at stride 2 cannot add"]);
     refused(&[InferenceLayer::Cut { width: 5 }], (2, 4, 4, 4), &["5 of 4 channels cannot be kept"]);
+    refused(&[InferenceLayer::Cut { width: 0 }], (2, 4, 4, 4), &["0 of 4 channels cannot be kept"]);
     let network = network(&[layer(3, 8)]).unwrap();
     assert_refused(network.forward(&row(&[0.0; 9])), &[]);
 }

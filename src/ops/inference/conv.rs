@@ -63,6 +63,11 @@ impl HostConv {
 }
 
 impl HostLayer for HostConv {
+    fn inner_len(&self, MapShape { h, w, c }: MapShape) -> usize {
+        let border = 2 * (self.kernel / 2);
+        (h + border) * (w + border) * c
+    }
+
     fn run(&self, x: HostMap<'_>, y: &mut [f32], threads: Threads) {
         let MapShape { w, c, .. } = x.shape;
         let fill = |row: usize, to: &mut [f32]| {
@@ -95,6 +100,11 @@ impl HostResidual {
 }
 
 impl HostLayer for HostResidual {
+    fn inner_len(&self, shape: MapShape) -> usize {
+        let between = self.first.behind(shape);
+        between.map_len(1) + self.first.inner_len(shape).max(self.second.inner_len(between))
+    }
+
     fn run(&self, x: HostMap<'_>, y: &mut [f32], threads: Threads) {
         let shape = self.first.behind(x.shape);
         let mut values = Scratch::new(shape.map_len(x.images));

@@ -1,4 +1,4 @@
-//! An inverted residual at inference. Its expansion and its filter take turns, row by row, so that the
+//! An inverted residual at inference. Its expansion and its filter alternate, row by row, so that the
 //! filter reads what is still in the cache.
 
 use super::map::{HostMap, PANEL, Part, Threads, parts};
@@ -95,7 +95,7 @@ impl HostLayer for HostInvertedResidual {
     }
 }
 
-/// Computes a panel of one image's hidden map.
+/// Computes some rows of a panel of the hidden map.
 struct Hidden<'a> {
     layer: &'a HostInvertedResidual,
     x: HostMap<'a>,
@@ -184,7 +184,7 @@ fn fill<I: Instructions, const K: usize>(
     };
     let second = if alone { &mut [] } else { second };
     let mut panel = [first, second];
-    expand.multiply::<I>(block, Rows::of(x, 1).from(at), &mut panel);
+    expand.multiply::<I>(block, Rows::of(x, 1).starting_at(at), &mut panel);
     for (block, row) in (block..).zip(panel) {
         if !row.is_empty() {
             expand.bias().finish(block, row);
@@ -200,7 +200,7 @@ fn filter<I: Instructions, const K: usize, const S: usize>(
     taps: &[f32],
     y: &mut [f32],
 ) {
-    // Row by row of the filter: all at once would need more registers than there are.
+    // `black_box` keeps the compiler from unrolling the filter's rows: all at once need too many registers.
     let rows = black_box(&rows[..]);
     if I::WIDE && (y.len() / L).is_multiple_of(7) {
         filter_groups::<I, K, S, 7>(rows, stride, taps, y);

@@ -61,7 +61,7 @@ pub(super) fn blocks_of_rows(c: usize, rows: &[f32], map: &mut [f32]) {
     }
 }
 
-/// [`blocks_of_rows`] backwards.
+/// The inverse of [`blocks_of_rows`].
 pub(super) fn rows_of_blocks(c: usize, map: &[f32], rows: &mut [f32]) {
     let block_len = rows.len() / c * L;
     for (row, values) in rows.chunks_exact_mut(c).enumerate() {
@@ -81,8 +81,8 @@ pub(super) struct Part<'a> {
     pub blocks: [&'a mut [f32]; PANEL],
 }
 
-/// Cuts a map into parts of at most `most` of its rows, panel by panel.
-pub(super) fn parts(map: &mut [f32], rows: usize, most: usize) -> Vec<Part<'_>> {
+/// Cuts a map into parts of at most `part_rows` of its rows, panel by panel.
+pub(super) fn parts(map: &mut [f32], rows: usize, part_rows: usize) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     if map.is_empty() {
         return parts;
@@ -90,16 +90,16 @@ pub(super) fn parts(map: &mut [f32], rows: usize, most: usize) -> Vec<Part<'_>> 
     let mut blocks = map.chunks_exact_mut(rows * L).enumerate();
     while let Some((block, first)) = blocks.next() {
         let second = blocks.next().map_or(&mut [][..], |(_, second)| second);
-        let mut seconds = second.chunks_mut(most * L);
-        for (i, first) in first.chunks_mut(most * L).enumerate() {
+        let mut seconds = second.chunks_mut(part_rows * L);
+        for (i, first) in first.chunks_mut(part_rows * L).enumerate() {
             let blocks = [first, seconds.next().unwrap_or_default()];
-            parts.push(Part { block, row: i * most, blocks });
+            parts.push(Part { block, row: i * part_rows, blocks });
         }
     }
     parts
 }
 
-/// Who does the parts of a layer's work. The result has the same bits.
+/// Which threads compute the parts of a layer. Both give the same bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Threads {
     /// The calling thread: the others have other images.

@@ -28,8 +28,8 @@ pub(super) struct Bias {
     pub activation: Activation,
 }
 
-/// The rows of a matrix that [`Matrix`] multiplies. A row consists of `runs` runs of `depth` values, and
-/// those of blocks of 16 values. The pitches say how far apart two neighbours begin.
+/// The rows of a matrix that [`Matrix`] multiplies. A row is `runs` runs of `depth` values. A run is blocks
+/// of 16 values, of which the last may be shorter. The pitches say how far apart two neighbours begin.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub values: &'a [f32],
@@ -55,7 +55,7 @@ impl<'a> Rows<'a> {
 
     /// From the row whose values begin at `at`.
     #[inline(always)]
-    pub(super) fn from(self, at: usize) -> Self {
+    pub(super) fn starting_at(self, at: usize) -> Self {
         Self { values: &self.values[at..], ..self }
     }
 }
@@ -98,18 +98,18 @@ impl Matrix {
         self.c_out
     }
 
-    /// Writes a map of `rows` pixels in parts of at most `most`. `at` tells where the values of a row of x
-    /// begin. The first channels of `added` are added.
+    /// Writes a map of `rows` pixels in parts of at most `part_rows`. `at` tells where the values of a row of
+    /// x begin; the rows of a part are a `row_pitch` apart. The first channels of `added` are added.
     pub(super) fn apply(
         &self,
         (x, at): (Rows<'_>, impl Fn(usize) -> usize + Sync),
         y: &mut [f32],
-        (rows, most): (usize, usize),
+        (rows, part_rows): (usize, usize),
         added: Option<HostMap<'_>>,
         threads: Threads,
     ) {
-        threads.each(parts(y, rows, most), |part| {
-            dispatch(Product { matrix: self, x: x.from(at(part.row)), part, added });
+        threads.each(parts(y, rows, part_rows), |part| {
+            dispatch(Product { matrix: self, x: x.starting_at(at(part.row)), part, added });
         });
     }
 

@@ -74,11 +74,13 @@ impl HostNetwork {
 
     /// Between two segments every image has a map of its own.
     fn run(&self, shapes: &[MapShape], rows: &[f32], n: usize, y: &mut [f32]) {
-        let mut maps = Scratch::new(0);
+        let mut maps = Vec::new();
         for segment in self.segments(shapes, n) {
             let shapes = &shapes[segment.layers.start..=segment.layers.end];
             let (first, last) = (shapes[0], shapes[shapes.len() - 1].map_len(1));
-            let mut outputs = Scratch::new(n * last);
+            // SAFETY: `pass` writes the maps of all images. A thread would keep scratch of that size forever.
+            #[allow(unsafe_code)]
+            let mut outputs = unsafe { to_fill(n * last) };
             let tasks: Vec<_> = outputs.chunks_mut(segment.images * last).enumerate().collect();
             let few = tasks.len() < rayon::current_num_threads();
             let [tasks_by, layers_by] =

@@ -62,6 +62,11 @@ impl LayerShape {
                 if block.second.stride != 1 {
                     bail!("inference: the second convolution of a residual block has a stride");
                 }
+                if [&block.first, &block.second].iter().any(|conv| conv.kernel.is_multiple_of(2)) {
+                    bail!(
+                        "inference: a kernel of a residual block is even, its map has another size"
+                    );
+                }
                 Self::Convs(vec![ConvShape::of(&block.first)?, ConvShape::of(&block.second)?])
             }
             InferenceLayer::Cut { width } => Self::Cut { width: *width },
@@ -98,7 +103,7 @@ impl LayerShape {
                 }
                 Ok(behind)
             }
-            Self::Cut { width } if *width > shape.c => {
+            Self::Cut { width } if *width > shape.c || *width == 0 => {
                 bail!("inference: {width} of {} channels cannot be kept", shape.c)
             }
             Self::Cut { width } => Ok(MapShape { c: *width, ..shape }),
