@@ -183,7 +183,7 @@ pub(super) fn product<I: Instructions, const M: usize>(
             }
         }
     }
-    sums.map(I::lanes)
+    I::lanes(sums)
 }
 
 /// Rows that [`product`] takes at once where there are enough. With 4 there are fewer loads than

@@ -70,14 +70,17 @@ impl<const M: usize> Kernel for MultiplyAdd<'_, M> {
     #[inline(always)]
     fn run<I: Instructions>(self) {
         let (half, one) = (I::splat(0.5), I::splat(1.0));
-        let mut sums = self.sums.map(|sum| I::load(&sum, 0));
+        let mut sums = [I::splat(0.0); M];
+        for m in 0..M {
+            sums[m] = I::load(&self.sums[m], 0);
+        }
         for _ in 0..self.rounds {
             one_row_at_a_time();
             for sum in &mut sums {
                 *sum = I::multiply_add(*sum, half, one);
             }
         }
-        *self.sums = sums.map(I::lanes);
+        *self.sums = I::lanes(sums);
     }
 }
 

@@ -177,7 +177,7 @@ impl TileTaps {
                 sums[m] = I::multiply_add(I::load(tile, m * step), weights, sums[m]);
             }
         }
-        sums.map(I::lanes)
+        I::lanes(sums)
     }
 }
 

@@ -206,11 +206,14 @@ fn multiply_rows<I: Instructions, const M: usize, const N: usize>(
                 *row = &x_of_block[m * x.row_pitch..][..depth];
             }
             for (k, w) in w.chunks_exact(N * L).enumerate() {
-                let w: [I::Block; N] = std::array::from_fn(|n| I::load(w, n * L));
+                let mut columns = [I::splat(0.0); N];
+                for n in 0..N {
+                    columns[n] = I::load(w, n * L);
+                }
                 for m in 0..M {
                     let x = I::splat(rows[m][k]);
                     for n in 0..N {
-                        sums[m][n] = I::multiply_add(x, w[n], sums[m][n]);
+                        sums[m][n] = I::multiply_add(x, columns[n], sums[m][n]);
                     }
                 }
             }

@@ -19,10 +19,13 @@ pub(in crate::ops) trait Instructions {
     /// `a · b + c`, rounded once where it is one instruction.
     fn multiply_add(a: Self::Block, b: Self::Block, c: Self::Block) -> Self::Block;
 
+    /// The values of some blocks. Not by `map`: its closures are not always compiled into the kernel.
     #[inline(always)]
-    fn lanes(block: Self::Block) -> Lanes {
-        let mut lanes = [0.0; L];
-        Self::store(block, &mut lanes, 0);
+    fn lanes<const M: usize>(blocks: [Self::Block; M]) -> [Lanes; M] {
+        let mut lanes = [[0.0; L]; M];
+        for m in 0..M {
+            Self::store(blocks[m], &mut lanes[m], 0);
+        }
         lanes
     }
 }
