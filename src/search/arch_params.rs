@@ -7,7 +7,7 @@ use crate::cost::{BlockProbabilities, Probabilities};
 use crate::net::NetGates;
 use crate::recipe::Adam;
 use crate::record::{ChoiceProbabilities, Metric, ResolutionProbability};
-use crate::rng::Seed;
+use crate::rng::{Seed, Stream};
 use crate::space::{BlockDecision, Decisions, SearchSpace};
 use serde::{Deserialize, Serialize};
 
@@ -47,9 +47,9 @@ impl Logits {
         self.values.len() > 1
     }
 
-    /// The most probable option; the first of equals.
-    fn argmax(&self) -> usize {
-        largest(&self.values, 0..self.values.len())
+    /// The most probable option; among equals a random one.
+    fn argmax(&self, ties: &mut Stream) -> usize {
+        largest(&self.values, ties.permutation(self.values.len()).into_iter())
     }
 }
 
@@ -128,18 +128,18 @@ impl ArchParams {
         Probabilities { resolutions: of(&self.resolution), blocks }
     }
 
-    /// The most probable option of every choice; among equals the first, and for the resolution the
-    /// largest.
+    /// The most probable option of every choice; among equals a random one.
     #[must_use]
-    pub fn decide(&self) -> Decisions {
+    pub fn decide(&self, seed: Seed) -> Decisions {
+        let mut ties = seed.stream("search/ties", 0);
+        let types: Vec<usize> = self.types.iter().map(|choice| choice.argmax(&mut ties)).collect();
         let blocks = self.blocks.iter().map(|block| BlockDecision {
-            block_type: self.types[block.group].argmax(),
-            expansion: block.expansion.argmax(),
-            width: block.width.argmax(),
+            block_type: types[block.group],
+            expansion: block.expansion.argmax(&mut ties),
+            width: block.width.argmax(&mut ties),
         });
-        let logits = &self.resolution.values;
-        let resolution = largest(logits, (0..logits.len()).rev());
-        Decisions { resolution, blocks: blocks.collect() }
+        let blocks = blocks.collect();
+        Decisions { resolution: self.resolution.argmax(&mut ties), blocks }
     }
 
     /// One step of Adam, given d loss / d gate at the soft `gates` of temperature τ. A choice that several
@@ -260,10 +260,15 @@ impl Logits {
     }
 }
 
-/// dα_i = g_i / τ · (dg_i - Σ_j g_j dg_j).
+/// dα_i = g_i / τ · Σ_j g_j (dg_i - dg_j). Equal gradients of the gates give exactly zero: Adam would turn
+/// what rounding leaves of them into whole steps.
 fn logit_gradients(gates: &[f64], gate_gradients: &[f64], tau: f64) -> Vec<f64> {
-    let mean: f64 = gates.iter().zip(gate_gradients).map(|(g, d)| g * d).sum();
-    gates.iter().zip(gate_gradients).map(|(g, d)| g / tau * (d - mean)).collect()
+    let pairs = || gates.iter().zip(gate_gradients);
+    pairs()
+        .map(|(g, d)| {
+            g / tau * pairs().map(|(other, of_other)| other * (d - of_other)).sum::<f64>()
+        })
+        .collect()
 }
 
 fn softmax(logits: &[f64]) -> Vec<f64> {

@@ -250,7 +250,7 @@ fn adam_matches_its_formula() {
             }
         }
     }
-    let decided = alpha.decide();
+    let decided = alpha.decide(Seed(1));
     for (block, plain) in decided.blocks.iter().zip(&plain) {
         let best = |choice: &PlainAdam| {
             let largest = choice.logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -343,7 +343,7 @@ fn blocks_of_a_stage_can_share_one_choice() {
         assert_ne!(p.blocks[1].types, p.blocks[0].types);
         assert_ne!(p.blocks[1].widths, p.blocks[2].widths);
     }
-    let decided = alpha.decide().blocks;
+    let decided = alpha.decide(Seed(1)).blocks;
     assert_eq!(decided[1].block_type, decided[2].block_type);
 }
 
@@ -369,10 +369,17 @@ fn shared_choices_sum_their_gradients() {
 }
 
 #[test]
-fn equal_resolutions_decide_for_the_largest() {
+fn equal_options_are_decided_at_random() {
     let space = small();
-    let decided = ArchParams::new(&space).decide();
-    assert_eq!(space.resolutions[decided.resolution], space.max_resolution());
+    let alpha = ArchParams::new(&space);
+    let decide = |seed| alpha.decide(Seed(seed));
+    assert_eq!(decide(1), decide(1));
+    for option in 0..space.resolutions.len() {
+        assert!((0..50).any(|seed| decide(seed).resolution == option));
+    }
+    for option in 0..space.blocks[0].widths.len() {
+        assert!((0..50).any(|seed| decide(seed).blocks[0].width == option));
+    }
 }
 
 #[test]

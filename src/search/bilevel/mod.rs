@@ -193,7 +193,7 @@ fn learn(
         state.epoch = SearchEpoch { number: number + 1, ..SearchEpoch::default() };
     }
     let alpha = state.relaxation.alpha();
-    let decisions = decide(space, alpha, config, state.steps.monitor)?;
+    let decisions = decide(space, alpha, (config, seed), state.steps.monitor)?;
     let arch = space.decide(&decisions);
     let probabilities = alpha.named_probabilities(space);
     let resolutions = alpha.resolution_probabilities(space);
@@ -205,10 +205,10 @@ fn learn(
 fn decide(
     space: &SearchSpace,
     alpha: &ArchParams,
-    config: &SearchConfig,
+    (config, seed): (&SearchConfig, Seed),
     monitor: &mut Monitor<'_>,
 ) -> Result<Decisions> {
-    let argmax = alpha.decide();
+    let argmax = alpha.decide(seed);
     let Some(budget) = &config.budget else { return Ok(argmax) };
     let within = most_probable(space, &preferences(&alpha.probabilities()), budget)?;
     monitor.measure(0, &budget_metrics(space, &argmax, &within))?;

@@ -5,8 +5,6 @@ use repro::data::{Dataset, Images, Normalisation, Pixels, Split};
 use repro::recipe::DatasetName;
 use repro::rng::{Seed, Stream};
 
-const CLASSES: usize = 2;
-
 /// What tells the two classes apart.
 #[derive(Clone, Copy, Debug)]
 pub enum Pattern {
@@ -16,6 +14,9 @@ pub enum Pattern {
     Distant,
     /// 6x6: dark or bright.
     Brightness,
+    /// 16x16, four classes and channels: the channel of the class is the brightest, on average over so many
+    /// pixels that a filter does not see it.
+    Brightest,
 }
 
 impl Pattern {
@@ -25,22 +26,43 @@ impl Pattern {
             Self::Stripes => 8,
             Self::Distant => 12,
             Self::Brightness => 6,
+            Self::Brightest => 16,
         }
     }
 
-    /// Values around zero, `[side, side]`.
+    fn classes(self) -> usize {
+        match self {
+            Self::Brightest => 4,
+            Self::Stripes | Self::Distant | Self::Brightness => 2,
+        }
+    }
+
+    fn channels(self) -> usize {
+        match self {
+            Self::Brightest => 4,
+            Self::Stripes | Self::Distant | Self::Brightness => 1,
+        }
+    }
+
+    /// Values around zero, `[side, side, channels]`.
     fn draw(self, class: usize, stream: &mut Stream) -> Vec<f64> {
         let side = self.side();
         let sign = |bit: usize| if bit.is_multiple_of(2) { 1.0 } else { -1.0 };
         let phase = stream.below(2);
         // One period of four random columns for each row.
         let period: Vec<f64> = (0..4 * side).map(|_| sign(stream.below(2))).collect();
+        let levels: Vec<f64> = (0..self.channels())
+            .map(|channel| if channel == class { 0.6 } else { 0.8 * stream.uniform() - 0.4 })
+            .collect();
         let mut values = Vec::new();
-        for (y, x) in (0..side * side).map(|i| (i / side, i % side)) {
+        for i in 0..side * side * self.channels() {
+            let (pixel, channel) = (i / self.channels(), i % self.channels());
+            let (y, x) = (pixel / side, pixel % side);
             let (signal, noise) = match self {
                 Self::Stripes => (sign(phase + if class == 0 { x } else { y }), 0.3),
                 Self::Distant => (period[4 * y + x % 4] * sign(class * (x / 4)), 0.2),
                 Self::Brightness => (0.5 * sign(class), 0.5),
+                Self::Brightest => (levels[channel], 1.6),
             };
             values.push(signal + noise * stream.normal());
         }
@@ -55,7 +77,7 @@ pub fn dataset(pattern: Pattern) -> Dataset {
         let (mut bytes, mut labels) = (Vec::new(), Vec::new());
         for i in 0..images {
             let mut stream = Seed(7).stream(label, i as u64);
-            let class = stream.below(CLASSES);
+            let class = stream.below(pattern.classes());
             let values = pattern.draw(class, &mut stream);
             // Four standard deviations of the largest noise fit.
             bytes.extend(values.iter().map(|v| (127.5 + 16.0 * v).round().clamp(0.0, 255.0) as u8));
@@ -65,12 +87,15 @@ pub fn dataset(pattern: Pattern) -> Dataset {
     };
     Dataset {
         name: DatasetName::FashionMnistSlice,
-        classes: (0..CLASSES).map(|class| class.to_string()).collect(),
+        classes: (0..pattern.classes()).map(|class| class.to_string()).collect(),
         height: side,
         width: side,
-        channels: 1,
+        channels: pattern.channels(),
         // The values as they were drawn.
-        normalisation: Normalisation { mean: vec![0.5], sd: vec![16.0 / 255.0] },
+        normalisation: Normalisation {
+            mean: vec![0.5; pattern.channels()],
+            sd: vec![16.0 / 255.0; pattern.channels()],
+        },
         train: split("train", IMAGES),
         test: split("test", IMAGES / 2),
     }
