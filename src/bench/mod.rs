@@ -14,7 +14,7 @@ use crate::memory;
 use crate::net::Network;
 use crate::ops;
 use crate::ops::gpu::{self, Traffic};
-use crate::recipe::{Method, StepExtras, StepKind, SupernetKind};
+use crate::recipe::{Method, StepExtras, StepKind, SupernetKind, TrainConfig};
 use crate::record::Work;
 use crate::rng::Seed;
 use crate::space::ArchSpec;
@@ -160,7 +160,7 @@ pub fn measure(
     let seed = Seed(manifest.seeds[0]);
     let augment = match target {
         Subject::Supernet(task, _) => task.config.augment,
-        Subject::Network(_) | Subject::Eval(_) => manifest.train.augment,
+        Subject::Network(_) | Subject::Eval(_) => recipe(manifest)?.augment,
     };
     let loader = all_images(dataset, batch, augment, seed)?.on(device);
     let length = Length { warm_up: WARM_UP, timed: steps, seconds: 0.0 };
@@ -186,6 +186,11 @@ pub fn measure(
     Ok(Measured { method, predicted, resident_bytes, ..summary })
 }
 
+/// How the manifest trains networks.
+fn recipe(manifest: &Manifest) -> Result<&TrainConfig> {
+    manifest.train().context("the manifest trains no network: it has [search.table]")
+}
+
 /// Training steps of a network, and the bytes that its weights and their optimizer always hold.
 fn training(
     manifest: &Manifest,
@@ -195,7 +200,7 @@ fn training(
     length: Length,
 ) -> Result<(Samples, Footprint)> {
     let (net, mut params) = Network::of_arch(arch, seed, source.device)?;
-    let config = &manifest.train;
+    let config = recipe(manifest)?;
     let fixed = held(&params, Some(config.extras()))?;
     let rate = config.optimizer.sgd.learning_rate;
     let mut network = NetworkTraining::new(&net, &mut params, config, (seed, "bench"))?;
@@ -259,7 +264,8 @@ pub fn predicted(
     };
     match target {
         Subject::Network(arch) => {
-            let setting = setting(manifest.train.recompute, manifest.train.extras());
+            let train = manifest.train()?;
+            let setting = setting(train.recompute, train.extras());
             Some(cost::network_step(arch, side, setting))
         }
         Subject::Supernet(SearchTask { space, config, .. }, method) => {

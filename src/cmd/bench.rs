@@ -212,7 +212,9 @@ fn preflight(
     }
     let (section, recompute) = match target {
         Subject::Supernet(task, _) => ("search", task.config.recompute),
-        Subject::Network(_) | Subject::Eval(_) => ("train", manifest.train.recompute),
+        Subject::Network(_) | Subject::Eval(_) => {
+            ("train", manifest.train().map(|train| train.recompute).unwrap_or_default())
+        }
     };
     let advice = match recompute {
         Recompute::None => format!("a smaller --batch or --set {section}.recompute=block"),
@@ -245,10 +247,15 @@ fn refuse_unfitting(arch: &ArchSpec, side: usize, input: &NetworkInput) -> Resul
     Ok(())
 }
 
+/// Images per step of a manifest that trains no network.
+const DEFAULT_BATCH: usize = 64;
+
 fn default_batch(manifest: &Manifest, target: Subject<'_>) -> usize {
     match target {
         Subject::Supernet(task, _) => task.config.batch_size,
-        Subject::Network(_) | Subject::Eval(_) => manifest.train.batch_size,
+        Subject::Network(_) | Subject::Eval(_) => {
+            manifest.train().map_or(DEFAULT_BATCH, |train| train.batch_size)
+        }
     }
 }
 

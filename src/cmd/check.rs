@@ -7,8 +7,10 @@ use anyhow::Result;
 use repro::cost;
 use repro::data::{describe, label};
 use repro::document::{Diagnostic, Diagnostics};
-use repro::manifest::{self, Manifest, NetworkTask, Overrides, RunNetworks, SearchTask, Task};
-use repro::recipe::{Precision, SearchConfig, for_weights, scaled};
+use repro::manifest::{
+    self, Assessment, Manifest, NetworkTask, Overrides, RunNetworks, SearchTask, Task,
+};
+use repro::recipe::{Precision, SearchConfig, TrainConfig, for_weights, scaled};
 use repro::runner;
 use repro::study::{self, is_study};
 use repro::text;
@@ -120,7 +122,7 @@ fn check_folder(manifest: &Manifest, data: &DataFolder) -> Result<String, Diagno
 
 /// The experiment in a few lines.
 fn overview(manifest: &Manifest) -> String {
-    let Manifest { data, train, seeds, .. } = manifest;
+    let Manifest { data, seeds, .. } = manifest;
     let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
     let mut methods: Vec<&str> = Vec::new();
     for plan in runner::plans(manifest) {
@@ -144,20 +146,19 @@ fn overview(manifest: &Manifest) -> String {
         Task::Search(task) => lines.extend(search_lines(task)),
         Task::Network(task) => lines.extend(network_lines(task)),
     }
-    let repeats = match train.repeats {
-        1 => String::new(),
-        repeats => format!(", {repeats} training runs with different seeds"),
-    };
-    lines.push(format!(
-        "  train   {}, batch size {}{repeats}",
-        text::plural(train.epochs, "epoch"),
-        train.batch_size
-    ));
-    if train.scale < 1.0 {
+    lines.push(match &manifest.assessment {
+        Assessment::Training(train) => train_line(train),
+        Assessment::Table(experiment) => {
+            format!("  lookup  of the derived network in the table {experiment}, no training")
+        }
+    });
+    let scale = manifest.search().map(|task| task.config.scale);
+    let scale = manifest.train().map(|train| train.scale).or(scale).unwrap_or(1.0);
+    if scale < 1.0 {
         let search = manifest.search().map(|task| &task.config);
         let batches = search.and_then(|config| Some(scaled_search(config, config.images?)));
         let batches = batches.unwrap_or_default();
-        lines.push(format!("  scale   {} of the batches of every epoch{batches}", train.scale));
+        lines.push(format!("  scale   {scale} of the batches of every epoch{batches}"));
     }
     if let Some(budget) = manifest.search().and_then(|task| task.config.budget) {
         let (band, of) = (budget.band(), budget.objective.name());
@@ -168,6 +169,15 @@ fn overview(manifest: &Manifest) -> String {
         lines.push("  tf32    for matrix products on a GPU".to_owned());
     }
     lines.join("\n")
+}
+
+fn train_line(train: &TrainConfig) -> String {
+    let repeats = match train.repeats {
+        1 => String::new(),
+        repeats => format!(", {repeats} training runs with different seeds"),
+    };
+    let epochs = text::plural(train.epochs, "epoch");
+    format!("  train   {epochs}, batch size {}{repeats}", train.batch_size)
 }
 
 fn search_lines(task: &SearchTask) -> [String; 2] {

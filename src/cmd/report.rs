@@ -43,6 +43,7 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
     for run in &damaged {
         say(run);
     }
+    let tables = report::table_runs(&rows);
     let runs = report::select(rows, &args.experiment, &args.run)?;
     let mut out = io::stdout().lock();
     if runs.is_empty() {
@@ -73,7 +74,7 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
     }
     let command = command_line();
     let (mut written, others) = write_studies(&runs, &points_of, &args.out, &command)?;
-    written.extend(report::write(&others, &measurements_of, &args.out, &command)?);
+    written.extend(report::write(&others, &tables, &measurements_of, &args.out, &command)?);
     for path in written {
         writeln!(out, "wrote {}", text::printable(&path.display().to_string()))?;
     }

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use repro::env::{self, Environment};
 use repro::record::{ChoiceProbabilities, PhaseUsage, ScalingPoint};
 use repro::report;
-use repro::space::{BlockKind, BlockSpec, BlockType};
+use repro::space::{BlockKind, BlockSpec};
 use repro::store::{ArchitectureRow, AttemptRow, Measurement, RunRow, RunStatus, Store};
 use repro::study::report::points_table;
 use repro::text::{self, Table, or_dash};
@@ -68,6 +68,7 @@ fn weights(run: &RunRow, store: &Store) -> Result<Vec<PathBuf>> {
     files.retain(|file| run.status == RunStatus::Finished && file.is_file());
     if files.is_empty() {
         let why = match run.status {
+            RunStatus::Finished if run.result.is_none() => "it trained no network",
             RunStatus::Finished => "they were discarded, or removed",
             _ => "it is not finished",
         };
@@ -260,20 +261,15 @@ fn blocks(found: &ArchitectureRow) -> Table {
 fn kind(block: &BlockSpec) -> [String; 4] {
     let dash = || or_dash(None::<usize>);
     match &block.kind {
-        BlockKind::MbConv { kernel, activation, mid, squeeze, residual, groups, .. } => {
-            let squeeze_excite = if squeeze.is_some() { "_se" } else { "" };
-            let groups = if *groups > 1 { format!("_g{groups}") } else { String::new() };
-            [
-                // As space files name the types that they have.
-                format!("k{kernel}_{activation}{squeeze_excite}{groups}"),
-                mid.to_string(),
-                or_dash(*squeeze),
-                if *residual { "yes".to_owned() } else { dash() },
-            ]
-        }
+        BlockKind::MbConv { mid, squeeze, residual, .. } => [
+            block.kind.type_name(),
+            mid.to_string(),
+            or_dash(*squeeze),
+            if *residual { "yes".to_owned() } else { dash() },
+        ],
         BlockKind::Projection => ["skip (conv 1x1, relu)".to_owned(), dash(), dash(), dash()],
-        BlockKind::Identity => ["skip".to_owned(), dash(), dash(), dash()],
-        BlockKind::Residual => [BlockType::Residual.to_string(), dash(), dash(), "yes".to_owned()],
+        BlockKind::Identity => [block.kind.type_name(), dash(), dash(), dash()],
+        BlockKind::Residual => [block.kind.type_name(), dash(), dash(), "yes".to_owned()],
     }
 }
 

@@ -123,7 +123,7 @@ fn execute(study: &Study, session: &Session<'_>) -> Result<(Option<RunRow>, Endi
         });
         let ends = Ends { store: session.store, output: session.output };
         let concluded =
-            ends.conclude(&run, recorder, swept, |recorder, ()| recorder.finish_study())?;
+            ends.conclude(&run, recorder, swept, |recorder, ()| recorder.finish_untested())?;
         let Some((row, ended)) = concluded else { continue };
         last = Some(row);
         match ended {

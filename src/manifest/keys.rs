@@ -1,9 +1,10 @@
 //! Keys that several sections share: batches, and limits that depend on other keys.
 
 use super::NetworkInput;
-use crate::document::{Entry, Section};
+use crate::document::{Entry, Section, nearest_file};
 use crate::recipe::{Precision, Recompute};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 pub(super) const MAX_EPOCHS: u64 = 100_000;
 pub(super) const MAX_IMAGES: u64 = 100_000_000;
@@ -74,4 +75,22 @@ pub(crate) fn at_most(
         }
         None => Some(number),
     }
+}
+
+/// The path of an existing file, which is given relative to the folder of `manifest`.
+pub(super) fn file_of(value: &Entry<'_>, manifest: &Path, expected: &str) -> Option<PathBuf> {
+    let given = value.text(expected)?;
+    let path = manifest.parent().unwrap_or(Path::new("")).join(given);
+    if !given.is_empty() && path.is_file() {
+        return Some(path);
+    }
+    let expected = format!("give {expected}");
+    if given.is_empty() || path.exists() {
+        return value.fail(format!("{} is not a regular file", value.given()), expected);
+    }
+    // As seen from the manifest again.
+    let hint = nearest_file(&path)
+        .and_then(|near| Some(Path::new(&near).file_name()?.to_owned()))
+        .map(|name| Path::new(given).with_file_name(name).display().to_string());
+    value.fail_with_hint(format!("there is no file {}", path.display()), expected, hint)
 }

@@ -17,6 +17,7 @@ mod sampling;
 mod search;
 mod sweep;
 mod table;
+mod table_lookup;
 mod table_runs;
 mod temperature;
 #[cfg(test)]
@@ -48,7 +49,7 @@ pub struct Manifest {
     pub precision: Precision,
     pub data: DataConfig,
     pub task: Task,
-    pub train: TrainConfig,
+    pub assessment: Assessment,
     /// The values of this point of a sweep or table, as `key=value`; empty without one.
     pub point: Vec<String>,
 }
@@ -60,6 +61,15 @@ pub enum Task {
     Search(Box<SearchTask>),
     /// One network is given, and trained once per seed.
     Network(Box<NetworkTask>),
+}
+
+/// How good the network of a run is found to be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Assessment {
+    /// It is trained from scratch and tested.
+    Training(TrainConfig),
+    /// Reports look it up among the runs of this experiment, which trains every network of the space.
+    Table(String),
 }
 
 /// A space and the methods that search it.
@@ -83,6 +93,24 @@ impl Manifest {
         match &self.task {
             Task::Search(search) => Some(search),
             Task::Network(_) => None,
+        }
+    }
+
+    /// How the network of a run is trained, unless it is looked up in a table.
+    #[must_use]
+    pub fn train(&self) -> Option<&TrainConfig> {
+        match &self.assessment {
+            Assessment::Training(train) => Some(train),
+            Assessment::Table(_) => None,
+        }
+    }
+
+    /// The text that is kept with a run beside the manifest: that of the space or of the network.
+    #[must_use]
+    pub fn space_text(&self) -> &str {
+        match &self.task {
+            Task::Search(search) => &search.space_text,
+            Task::Network(network) => &network.text,
         }
     }
 

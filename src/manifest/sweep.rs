@@ -180,7 +180,7 @@ mod tests {
         let sets = vec!["sweep.grid.train.epochs=[1, 2]".to_owned()];
         let overrides = Overrides { sets, seeds: vec![7] };
         let points = load_points(&path, &overrides, &|_| Err(String::new())).unwrap();
-        let epochs: Vec<usize> = points.iter().map(|point| point.train.epochs).collect();
+        let epochs: Vec<usize> = points.iter().map(|point| point.train().unwrap().epochs).collect();
         assert_eq!(epochs, [1, 2]);
         for point in &points {
             assert_eq!(point.seeds, [7]);

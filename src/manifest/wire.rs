@@ -1,14 +1,17 @@
 //! Manifest files: TOML → [`Manifest`].
 
 use super::dataset::read_data;
-use super::keys::{PRECISIONS, optional_name, read_scale};
+use super::keys::{PRECISIONS, file_of, optional_name, read_scale};
 use super::network::{INIT_SHA256, InitialWeights, NetworkSources, RunNetworks, read_network};
 use super::rank::read_rank;
 use super::search::{Search, read_search};
 use super::table::{self, read_table};
+use super::table_lookup::{self, LoadTable, Searched, read_lookup};
 use super::train::read_train;
-use super::{Diagnostic, Diagnostics, Manifest, NetworkInput, Overrides, SearchTask, Task};
-use crate::document::{self, Document, Entry, Key, Section, nearest_file};
+use super::{
+    Assessment, Diagnostic, Diagnostics, Manifest, NetworkInput, Overrides, SearchTask, Task,
+};
+use crate::document::{self, Document, Entry, Key, Section};
 use crate::recipe::MethodName;
 use crate::space::{ArchFile, SearchSpace, parse_space};
 use std::path::Path;
@@ -87,9 +90,14 @@ fn no_runs(_: i64) -> Result<ArchFile, String> {
 fn manifest_of(document: Document, sources: &NetworkSources<'_>) -> Result<Manifest, Diagnostics> {
     let path = document.path().to_owned();
     let manifest = document.read(|s| read(s, &path, sources))?;
-    let document = match &manifest.task {
-        Task::Network(task) => pinned(document, task.init.as_ref())?,
-        Task::Search(_) => document,
+    let document = match (&manifest.task, &manifest.assessment) {
+        (Task::Network(task), _) => pinned(document, task.init.as_ref())?,
+        (Task::Search(_), Assessment::Table(experiment)) => {
+            let (section, key) = (table_lookup::SECTION, table_lookup::EXPERIMENT);
+            let sets = vec![format!("search.{section}.{key}=\"{experiment}\"")];
+            document.with(&Overrides { sets, seeds: Vec::new() })?
+        }
+        (Task::Search(_), Assessment::Training(_)) => document,
     };
     Ok(Manifest { text: document.full_text()?, ..manifest })
 }
@@ -101,6 +109,16 @@ fn pinned(document: Document, init: Option<&InitialWeights>) -> Result<Document,
     let path = toml::Value::String(path.display().to_string());
     let sets = vec![format!("init={path}"), format!("{INIT_SHA256}=\"{sha256}\"")];
     document.with(&Overrides { sets, seeds: Vec::new() })
+}
+
+/// Reads the manifest of a table.
+fn load_table(path: &Path) -> Result<Manifest, Diagnostics> {
+    let document = Document::load(path)?;
+    if !document.has(table::SECTION) {
+        let expected = "give a manifest that trains every network of a space";
+        return Err(Diagnostic::of_file(path, "has no section [table]", expected).into());
+    }
+    manifest_of(document, &NetworkSources { stored: None, runs: &no_runs })
 }
 
 /// Every key of a manifest of runs, as its reader asks for them.
@@ -150,18 +168,35 @@ fn read(s: &Section<'_>, path: &Path, sources: &NetworkSources<'_>) -> Option<Ma
     let searched = space.as_ref().map(|(_, space)| space);
     let scale = read_scale(s);
     let precision = optional_name(s, "precision", PRECISIONS);
+    let mut has_lookup = false;
+    let mut lookup = None;
     let search = is_search.then(|| {
         let search = s.section("search", |s| {
             let names = MethodName::ALL.map(|method| (method.as_str(), method));
             let methods = s.names("method", &names).unwrap_or_default();
+            has_lookup = s.get(table_lookup::SECTION).is_some();
+            lookup = s.optional(table_lookup::SECTION, |value| {
+                let searched = Searched { path, data: data.as_ref(), space: searched };
+                let load: Option<LoadTable<'_>> =
+                    if sources.stored.is_none() { Some(&load_table) } else { None };
+                value.section(|s| read_lookup(s, &searched, load))
+            });
             read_search(s, &methods, (available, dataset), searched, scale)
         });
+        if has_lookup {
+            forbid_training(s);
+        }
         let rank_correlation = s.optional("rank_correlation", |value| {
             value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), searched))
         });
         (search, rank_correlation)
     });
-    let train = s.section("train", |s| read_train(s, available, dataset, input.as_ref(), scale));
+    let assessment = if has_lookup {
+        lookup.flatten().map(Assessment::Table)
+    } else {
+        let read = |s: &Section<'_>| read_train(s, available, dataset, input.as_ref(), scale);
+        s.section("train", read).map(Assessment::Training)
+    };
     let task = match (given?, table?, search) {
         (Some(network), ..) | (None, Some(network), _) => Task::Network(Box::new(network)),
         (None, None, search) => {
@@ -181,7 +216,7 @@ fn read(s: &Section<'_>, path: &Path, sources: &NetworkSources<'_>) -> Option<Ma
         precision: precision?,
         data: data?,
         task,
-        train: train?,
+        assessment: assessment?,
         point: Vec::new(),
     })
 }
@@ -215,6 +250,14 @@ fn forbid_search(s: &Section<'_>, has_arch: bool) {
     }
 }
 
+/// Refuses the sections that train networks where they are looked up.
+fn forbid_training(s: &Section<'_>) {
+    for key in ["train", "rank_correlation"] {
+        let problem = "trains networks, and [search.table] looks them up";
+        s.forbid(key, problem, "remove this section, or [search.table]");
+    }
+}
+
 pub(crate) const SEEDS: &str = "a list of 1 to 1000 seeds, all different";
 
 /// A seed is at most what an `SQLite` integer holds.
@@ -236,20 +279,8 @@ pub(crate) fn read_space(
     value: &Entry<'_>,
     manifest: &Path,
 ) -> Option<(String, SearchSpace)> {
-    let given = value.text("the path of a space file, relative to the manifest's folder")?;
-    let path = manifest.parent().unwrap_or(Path::new("")).join(given);
-    if given.is_empty() || !path.is_file() {
-        let expected = "give the path of a space file, relative to the manifest's folder";
-        if given.is_empty() || path.exists() {
-            return value.fail(format!("{} is not a regular file", value.given()), expected);
-        }
-        let problem = format!("there is no file {}", path.display());
-        // As seen from the manifest again.
-        let hint = nearest_file(&path)
-            .and_then(|near| Some(Path::new(&near).file_name()?.to_owned()))
-            .map(|name| Path::new(given).with_file_name(name).display().to_string());
-        return value.fail_with_hint(problem, expected, hint);
-    }
+    let expected = "the path of a space file, relative to the manifest's folder";
+    let path = file_of(value, manifest, expected)?;
     let document = s.adopt(Document::load(&path))?;
     let space = s.adopt(parse_space(document.text(), &path))?;
     Some((document.text().to_owned(), space))

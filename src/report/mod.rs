@@ -9,12 +9,14 @@ mod comparison;
 mod compute;
 mod curves;
 pub(crate) mod drawing;
+mod exhaustive;
 mod export;
 pub(crate) mod figure;
 pub(crate) mod files;
 mod finished;
 pub(crate) mod frame;
 mod groups;
+mod kendall;
 mod measured;
 pub(crate) mod page;
 mod rank;
@@ -35,6 +37,7 @@ use crate::text::Table;
 use anyhow::{Context, Result, bail};
 use comparison::Comparison;
 use drawing::Drawing;
+use exhaustive::{ExhaustiveTable, is_of_table};
 use measured::MeasuredRun;
 use rank::Ranking;
 use settings::SettingsKeys;
@@ -49,7 +52,7 @@ pub type MeasurementsOf<'a> = &'a dyn Fn(i64) -> Result<Vec<Measurement>>;
 pub struct Report {
     pub experiment: String,
     pub markdown: String,
-    /// One row per run, every number at full precision.
+    /// One row per run, every number at full precision; of an exhaustive table one per network and seed.
     pub csv: String,
     /// Search curves, rank correlation, and accuracy over compute, of those there are.
     pub figures: Vec<ReportFigure>,
@@ -75,6 +78,10 @@ pub(crate) struct Analysis<'a> {
     settings: SettingsKeys,
     rankings: Vec<Ranking<'a>>,
     comparisons: Vec<Comparison<'a>>,
+    /// The exhaustive table, where all runs are of one.
+    table: Option<ExhaustiveTable<'a>>,
+    /// Sections about derived networks that are looked up in a table.
+    judged: Vec<String>,
 }
 
 /// The results table for a terminal: finished runs with their means, then the others with their errors.
@@ -124,12 +131,20 @@ pub fn select(runs: Vec<RunRow>, experiments: &[String], ids: &[i64]) -> Result<
     Ok(runs.into_iter().filter(wanted).collect())
 }
 
-/// One report per experiment, by name.
+/// The runs that train every network of a space.
+#[must_use]
+pub fn table_runs(runs: &[RunRow]) -> Vec<RunRow> {
+    runs.iter().filter(|run| is_of_table(run)).cloned().collect()
+}
+
+/// One report per experiment, by name. `tables` has the runs of the tables that networks are looked up in, see
+/// [`table_runs`].
 ///
 /// # Errors
 /// When measurements cannot be read.
 pub fn build(
     runs: &[RunRow],
+    tables: &[RunRow],
     measurements_of: MeasurementsOf<'_>,
     command_line: &str,
 ) -> Result<Vec<Report>> {
@@ -139,14 +154,18 @@ pub fn build(
     }
     let reports = experiments.into_iter().map(|(experiment, mut runs)| {
         runs.sort_by_key(|run| run.id);
-        let analysis = Analysis::of(&runs, measurements_of)?;
+        let analysis = Analysis::of(&runs, tables, measurements_of)?;
         let figures = analysis.figures(experiment);
         let test_top1s: Vec<Vec<f64>> =
             analysis.measured.iter().map(MeasuredRun::test_top1s).collect();
+        let csv = match &analysis.table {
+            Some(table) => exhaustive::csv(table),
+            None => frame::csv(&runs, &test_top1s),
+        };
         Ok(Report {
             experiment: experiment.to_owned(),
             markdown: page::markdown(&analysis, &figures, command_line),
-            csv: frame::csv(&runs, &test_top1s).context("cannot write the runs as CSV")?,
+            csv: csv.context("cannot write the runs as CSV")?,
             figures,
         })
     });
@@ -154,7 +173,11 @@ pub fn build(
 }
 
 impl<'a> Analysis<'a> {
-    fn of(runs: &'a [RunRow], measurements_of: MeasurementsOf<'_>) -> Result<Self> {
+    fn of(
+        runs: &'a [RunRow],
+        tables: &[RunRow],
+        measurements_of: MeasurementsOf<'_>,
+    ) -> Result<Self> {
         let measured = runs.iter().map(|run| {
             let measurements = measurements_of(run.id)
                 .with_context(|| format!("cannot read the measurements of run {}", run.id))?;
@@ -164,7 +187,11 @@ impl<'a> Analysis<'a> {
         let settings = SettingsKeys::of(runs);
         let rankings = rank::rankings(&measured);
         let comparisons = comparison::comparisons(&measured, &settings);
-        Ok(Self { runs, measured, settings, rankings, comparisons })
+        let experiment = runs.first().map_or("", |run| &run.experiment);
+        let is_table = runs.iter().all(is_of_table);
+        let table = ExhaustiveTable::of(experiment, runs).filter(|_| is_table);
+        let judged = exhaustive::judged(runs, &settings, tables);
+        Ok(Self { runs, measured, settings, rankings, comparisons, table, judged })
     }
 
     fn figures(&self, experiment: &str) -> Vec<ReportFigure> {
@@ -202,11 +229,12 @@ impl<'a> Analysis<'a> {
 /// When measurements cannot be read, or a file cannot be written.
 pub fn write(
     runs: &[RunRow],
+    tables: &[RunRow],
     measurements_of: MeasurementsOf<'_>,
     folder: &Path,
     command_line: &str,
 ) -> Result<Vec<PathBuf>> {
-    let reports = build(runs, measurements_of, command_line)?;
+    let reports = build(runs, tables, measurements_of, command_line)?;
     files::make_folder(folder)?;
     let mut written = Vec::new();
     for report in reports {

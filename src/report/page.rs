@@ -4,7 +4,7 @@ use super::comparison::Comparison;
 use super::finished::finished;
 use super::results::environment;
 use super::warnings::warnings;
-use super::{Analysis, ReportFigure, architecture, claims, rank, results, settings};
+use super::{Analysis, ReportFigure, architecture, claims, exhaustive, rank, results, settings};
 use crate::cost;
 use crate::env::utc;
 use crate::store::{ArchitectureRow, RunRow, RunStatus};
@@ -19,16 +19,20 @@ pub(super) fn markdown(
     let runs = analysis.runs;
     let experiment = runs.first().map_or("", |run| run.experiment.as_str());
     let mut page = vec![format!("# {}\n", escape(experiment)), origin(runs, command_line)];
+    if let Some(table) = &analysis.table {
+        page.push(exhaustive::facts(table));
+        page.push(analysis.measured.iter().flat_map(warnings).map(note).collect());
+        page.extend(unfinished_section(runs));
+        return page.join("\n");
+    }
+    page.extend(analysis.judged.iter().cloned());
     page.push(results_section(analysis));
     let mut compute = figures.iter().filter(|figure| figure.comparison.is_some());
     for (i, comparison) in analysis.comparisons.iter().enumerate() {
         let figure = compute.find(|figure| figure.comparison == Some(i));
         page.push(comparison_section(comparison, figure));
     }
-    let unfinished = results::unfinished(runs);
-    if !unfinished.is_empty() {
-        page.push(format!("## Runs that did not finish\n\n{}", unfinished.markdown()));
-    }
+    page.extend(unfinished_section(runs));
     if finished(runs).next().is_some() {
         page.push(claims_section(runs));
     }
@@ -42,6 +46,17 @@ pub(super) fn markdown(
     }
     page.extend(architectures(runs));
     page.join("\n")
+}
+
+/// The runs without a result, if there are any.
+fn unfinished_section(runs: &[RunRow]) -> Option<String> {
+    let table = results::unfinished(runs);
+    (!table.is_empty()).then(|| format!("## Runs that did not finish\n\n{}", table.markdown()))
+}
+
+/// A paragraph of its own.
+fn note(note: String) -> String {
+    format!("\n{}\n", escape(&note))
 }
 
 /// What it takes to make the page and its runs again.
@@ -60,6 +75,9 @@ pub(crate) fn origin(runs: &[RunRow], command_line: &str) -> String {
         shared_facts(runs, |run| format!("command: {}", code(&run.command))),
         shared_facts(runs, |run| {
             let manifest = &run.manifest;
+            if exhaustive::is_of_table(run) {
+                return "manifest: one per network, its sha256 is in the CSV file".to_owned();
+            }
             format!(
                 "manifest: sha256 {}, space {} of {} networks",
                 code(&manifest.sha256),
@@ -130,7 +148,7 @@ fn results_section(analysis: &Analysis<'_>) -> String {
     let notes =
         results::notes(runs, settings).into_iter().chain(settings::notes(finished(runs), settings));
     let notes = notes.chain(analysis.measured.iter().flat_map(warnings));
-    let notes: String = notes.map(|note| format!("\n{}\n", escape(&note))).collect();
+    let notes: String = notes.map(note).collect();
     format!(
         "## Results\n\n{}\nTop-1 is the accuracy on the test images, which are evaluated once per \
          training run; a run with several training runs shows their mean. MACs and params are those \

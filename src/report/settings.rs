@@ -128,7 +128,7 @@ fn difference(run: &RunRow, other: &RunRow) -> String {
 
 /// A setting as it is written. A key outside of sections always has a value, its default; a section
 /// may be absent.
-fn value(run: &RunRow, key: &str) -> Option<String> {
+pub fn value(run: &RunRow, key: &str) -> Option<String> {
     let given = run.settings.values.get(key).map(ToString::to_string);
     given.or_else(|| {
         let default = DEFAULTS.iter().find(|(name, _)| *name == key && !name.contains('.'));

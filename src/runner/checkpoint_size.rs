@@ -1,16 +1,25 @@
 //! How large the checkpoints of a manifest's runs become.
 
 use crate::cost::{self, Footprint, StepSetting};
-use crate::manifest::{Manifest, Task};
+use crate::manifest::{Manifest, SearchTask, Task};
+use crate::recipe::{Method, Recompute};
 
 /// Bytes of the largest checkpoint of all runs: weights, running statistics, their average and the optimizer's
 /// state. The rest is a few kilobytes.
 #[must_use]
 pub fn largest_checkpoint(manifest: &Manifest) -> u64 {
-    let train = &manifest.train;
-    // Neither the batch nor the number of threads matters.
-    let setting = StepSetting::on_cpu(1, 1, train.recompute);
     let state = |step: &Footprint| step.weights + step.optimizer;
+    let of_search = |task: &SearchTask, setting| {
+        let methods = task.methods.iter();
+        let of = |method: &Method| state(&cost::search_step(&task.space, method.name(), setting));
+        methods.map(of).max().unwrap_or(0)
+    };
+    // Neither the batch nor the number of threads matters.
+    let Some(train) = manifest.train() else {
+        let setting = StepSetting::on_cpu(1, 1, Recompute::None);
+        return manifest.search().map_or(0, |task| of_search(task, setting));
+    };
+    let setting = StepSetting::on_cpu(1, 1, train.recompute);
     let of_training = StepSetting { extras: train.extras(), ..setting };
     let (training, weights) = match &manifest.task {
         Task::Search(task) => (
@@ -23,15 +32,12 @@ pub fn largest_checkpoint(manifest: &Manifest) -> u64 {
             (cost::network_step(arch, side, of_training), weights)
         }
     };
-    let of_search = manifest.search().into_iter().flat_map(|task| {
-        task.methods.iter().map(|method| {
-            let search = state(&cost::search_step(&task.space, method.name(), setting));
-            // Ranked networks are trained after the shared weights are dropped.
-            search.max(task.rank_correlation.map_or(0, |_| state(&training)))
-        })
+    let of_search = manifest.search().map_or(0, |task| {
+        // Ranked networks are trained after the shared weights are dropped.
+        of_search(task, setting).max(task.rank_correlation.map_or(0, |_| state(&training)))
     });
     let finished = (train.repeats as u64).saturating_sub(1);
     let earlier = finished * weights;
     let training = state(&training) + earlier;
-    of_search.max().unwrap_or(0).max(training)
+    of_search.max(training)
 }

@@ -1,9 +1,11 @@
 //! One run from start to end: load the data, search, derive a network, rank networks where the manifest
-//! asks for it, train from scratch, test. A run whose network is given only trains and tests it.
+//! asks for it, train from scratch, test. A run whose network is given only trains and tests it, and one
+//! whose network is looked up in a table does neither.
 
 use super::feasible::check_budget;
 use super::images::Prepared;
 use super::plan::{NetworkSource, RunPlan, SearchRun};
+use super::training::Training;
 use crate::checkpoint::Stage;
 use crate::cost;
 use crate::data::Dataset;
@@ -27,7 +29,8 @@ use std::path::Path;
 
 /// What a run ends with.
 pub struct RunOutcome {
-    pub result: FinalResult,
+    /// `None` where the network is looked up in a table.
+    pub result: Option<FinalResult>,
     pub arch: ArchSpec,
     /// The trained weights, one set per repeat.
     pub weights: Vec<Params>,
@@ -68,7 +71,14 @@ impl RunPlan<'_> {
                 (prepared, task.network.arch.clone())
             }
         };
-        let (result, weights) = self.train_and_test(&arch, &prepared, device, monitor)?;
+        let (result, weights) = match self.manifest.train() {
+            Some(config) => {
+                let training = Training { plan: self, config, arch: &arch, prepared: &prepared };
+                let (result, weights) = training.train_and_test(device, monitor)?;
+                (Some(result), weights)
+            }
+            None => (None, Vec::new()),
+        };
         if let Some(bytes) = memory::high_water_bytes() {
             monitor.recorder.measure(0, &[(Metric::MEMORY_HIGH_WATER_BYTES, bytes as f64)])?;
         }

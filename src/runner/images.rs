@@ -89,7 +89,7 @@ pub fn check_images(manifest: &Manifest, data_root: &Path) -> Result<Option<Stri
 
 /// The checks that the manifest's reader makes for data sets of known size.
 fn check_folder(manifest: &Manifest, dataset: &Dataset) -> Result<(), Diagnostics> {
-    let (Manifest { data, train, .. }, input) = (manifest, manifest.input());
+    let (data, input) = (&manifest.data, manifest.input());
     let expected = format!("give a folder and a {} with the same number of classes", input.noun());
     let mut diagnostics = Vec::new();
     let mut complain = |key, problem, expected| {
@@ -106,7 +106,7 @@ fn check_folder(manifest: &Manifest, dataset: &Dataset) -> Result<(), Diagnostic
         let problem =
             format!("{} leaves none of the {images} training images", data.validation_images);
         complain("data.validation_images", problem, "give fewer");
-    } else if train.batch_size > available {
+    } else if let Some(train) = manifest.train().filter(|train| train.batch_size > available) {
         let problem = format!("{} is more than the {available} images", train.batch_size);
         complain("train.batch_size", problem, "give fewer");
     }

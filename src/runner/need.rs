@@ -92,13 +92,14 @@ pub(super) fn need_of<'a>(
     threads: usize,
     backend: Backend,
 ) -> Option<MemoryNeed<'a>> {
-    let train = &manifest.train;
     let searches = manifest.search().into_iter().flat_map(|task| {
         let setting = (task.config.batch_size, task.config.recompute, StepExtras::default());
         methods.iter().map(move |method| (Step::Search(*method), setting))
     });
-    let training = (train.batch_size, train.recompute, train.extras());
-    let steps = searches.chain([(Step::Training, training)]);
+    let training = manifest
+        .train()
+        .map(|train| (Step::Training, (train.batch_size, train.recompute, train.extras())));
+    let steps = searches.chain(training);
     let needs = steps.map(|(step, (batch, recompute, extras))| {
         let setting = StepSetting { batch, threads, recompute, extras, backend };
         let bytes = bytes(manifest, step, setting);
@@ -109,7 +110,7 @@ pub(super) fn need_of<'a>(
 
 fn bytes(manifest: &Manifest, step: Step, setting: StepSetting) -> u64 {
     // The weights of repeats that are finished stay until the test.
-    let finished = manifest.train.repeats.saturating_sub(1) as u64;
+    let finished = manifest.train().map_or(0, |train| train.repeats.saturating_sub(1)) as u64;
     let bytes = match (&manifest.task, step) {
         (Task::Search(task), Step::Search(method)) => search_bytes(task, method, setting),
         (Task::Search(task), Step::Training) => {

@@ -108,13 +108,15 @@ impl SearchRun<'_> {
         let seed = Seed(self.plan.seed).child("rank");
         // With running statistics, like the derived network of the run.
         let (dataset, images) = (&prepared.dataset, (&[][..], &prepared.validation[..]));
-        let size = self.plan.manifest.train.batch_size;
+        let config = self.plan.manifest.train();
+        let config = config.context("ranking trains networks by [train]")?;
+        let size = config.batch_size;
         let scorer = &Scorer::new(dataset, images, size, 0, device)?;
         let trial = Trial {
             dataset,
             images: &prepared.train,
             scorer,
-            config: &self.plan.manifest.train,
+            config,
             label: "train",
             stage: "rank/training",
             device,

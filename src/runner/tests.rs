@@ -63,7 +63,7 @@ fn execute(manifest: &Manifest, log: &mut Log<'_>, stop: &AtomicBool) -> Result<
     let plan = plans(manifest).next().unwrap();
     let checkpoints = &mut Checkpoints::none();
     let mut monitor = Monitor { recorder: log, progress: &Quiet, stop, checkpoints };
-    Ok(plan.execute(Path::new("/nowhere"), &Device::Cpu, &mut monitor)?.result)
+    Ok(plan.execute(Path::new("/nowhere"), &Device::Cpu, &mut monitor)?.result.unwrap())
 }
 
 #[test]
@@ -73,9 +73,10 @@ fn a_run_records_phases_architecture_and_test() {
     let phases: Vec<Phase> = log.phases.iter().map(|(phase, _)| *phase).collect();
     assert_eq!(phases, Phase::ALL.into_iter().filter(|p| *p != Phase::Rank).collect::<Vec<_>>());
     let train_images = log.phases[3].1 as usize;
-    let batches = (1000 - manifest.data.validation_images) / manifest.train.batch_size;
-    let epoch = batches * manifest.train.batch_size + manifest.data.validation_images;
-    assert_eq!(train_images, epoch * manifest.train.epochs);
+    let train = manifest.train().unwrap();
+    let batches = (1000 - manifest.data.validation_images) / train.batch_size;
+    let epoch = batches * train.batch_size + manifest.data.validation_images;
+    assert_eq!(train_images, epoch * train.epochs);
     let found = log.found.unwrap();
     assert_eq!(found.macs, cost::count(&found.arch).macs);
     let tested: Vec<_> = log.metrics.iter().filter(|(m, _)| *m == Metric::TEST_TOP1).collect();
@@ -159,7 +160,7 @@ fn ranking_scores_and_trains_as_described() {
         let seed = Seed(plan.seed).child("rank").child(&format!("train/{i}"));
         let arch = manifest.search().unwrap().space.decide(decisions);
         let (net, mut params) = Network::of_arch(&arch, seed, &Device::Cpu).unwrap();
-        let (images, config) = (&prepared.train[..], &manifest.train);
+        let (images, config) = (&prepared.train[..], manifest.train().unwrap());
         let training = TrainingRun {
             net: &net,
             dataset,

@@ -15,6 +15,7 @@ use crate::manifest::NetworkTask;
 use crate::monitor::Monitor;
 use crate::net::Network;
 use crate::nn::Params;
+use crate::recipe::TrainConfig;
 use crate::record::{
     CheckpointId, Metric, Phase, PhaseUsage, Recorder, SearchedArchitecture, Work,
 };
@@ -34,6 +35,14 @@ const STAGE: &str = "train";
 struct Trained {
     net: Network,
     params: Params,
+}
+
+/// The training of a run's network.
+pub(super) struct Training<'a> {
+    pub plan: &'a RunPlan<'a>,
+    pub config: &'a TrainConfig,
+    pub arch: &'a ArchSpec,
+    pub prepared: &'a Prepared,
 }
 
 /// Adds the prefix of a repeat to the names of its metrics.
@@ -61,31 +70,27 @@ impl Recorder for RepeatRecorder<'_> {
     }
 }
 
-impl RunPlan<'_> {
+impl Training<'_> {
     /// Executes all training runs, then evaluates all networks. Returns the weights too. They stay in memory until the
     /// tests, so they count towards the peak of the training phase.
     pub(super) fn train_and_test(
         &self,
-        arch: &ArchSpec,
-        prepared: &Prepared,
         device: &Device,
         monitor: &mut Monitor<'_>,
     ) -> Result<(FinalResult, Vec<Params>)> {
         let all = monitor.phase(Phase::Train, |monitor| {
-            let (mut all, mut work) = self.trained_before(arch, device, monitor)?;
-            for repeat in all.len()..self.manifest.train.repeats {
+            let (mut all, mut work) = self.trained_before(device, monitor)?;
+            for repeat in all.len()..self.config.repeats {
                 keep(&all, &work, monitor)?;
-                all.push(self.train(repeat, arch, prepared, device, monitor, &mut work)?);
+                all.push(self.train(repeat, device, monitor, &mut work)?);
             }
             keep(&all, &work, monitor)?;
             Ok((all, work))
         })?;
         let scores = monitor.phase(Phase::Test, |monitor| {
             let mut work = Work::default();
-            let scores: Result<Vec<Score>> = all
-                .iter()
-                .map(|trained| self.test(trained, arch, prepared, &mut work, monitor.stop))
-                .collect();
+            let scores: Result<Vec<Score>> =
+                all.iter().map(|trained| self.test(trained, &mut work, monitor.stop)).collect();
             if scores.is_err() && monitor.check_stop().is_err() {
                 monitor.checkpoint_between()?;
             }
@@ -102,7 +107,7 @@ impl RunPlan<'_> {
         let result = FinalResult {
             test_top1: mean(|score| score.top1),
             test_loss: mean(|score| score.loss),
-            test_images: prepared.dataset.test.len() as u64,
+            test_images: self.prepared.dataset.test.len() as u64,
             weights_sha256: combined_hash(hashes),
         };
         Ok((result, all.into_iter().map(|trained| trained.params).collect()))
@@ -111,14 +116,13 @@ impl RunPlan<'_> {
     /// The networks that an earlier attempt has trained, and the work.
     fn trained_before(
         &self,
-        arch: &ArchSpec,
         device: &Device,
         monitor: &mut Monitor<'_>,
     ) -> Result<(Vec<Trained>, Work)> {
         let Some(stage) = monitor.restored(STAGE) else { return Ok(Default::default()) };
         let repeats: usize = stage.get("repeats")?;
         let trained = (0..repeats).map(|repeat| {
-            let (net, mut params) = Network::of_arch(arch, Seed(self.seed), device)?;
+            let (net, mut params) = Network::of_arch(self.arch, Seed(self.plan.seed), device)?;
             for (name, tensor) in stage.tensors(&repeat.to_string())? {
                 params.set(name, tensor)?;
             }
@@ -130,15 +134,14 @@ impl RunPlan<'_> {
     fn train(
         &self,
         repeat: usize,
-        arch: &ArchSpec,
-        prepared: &Prepared,
         device: &Device,
         monitor: &mut Monitor<'_>,
         work: &mut Work,
     ) -> Result<Trained> {
-        let seed = repeat_seed(Seed(self.seed), repeat);
+        let Self { plan, config, arch, prepared } = self;
+        let seed = repeat_seed(Seed(plan.seed), repeat);
         let (net, mut params) = Network::of_arch(arch, seed, device)?;
-        if let NetworkSource::Given(NetworkTask { network, init: Some(init), .. }) = self.source {
+        if let NetworkSource::Given(NetworkTask { network, init: Some(init), .. }) = plan.source {
             set_initial_weights(network, init, &mut params)?;
         }
         let mut recorder =
@@ -154,7 +157,7 @@ impl RunPlan<'_> {
             dataset: &prepared.dataset,
             images: &prepared.train,
             validation: &prepared.validation,
-            config: &self.manifest.train,
+            config,
             seed,
             label: "train",
             stage: "train/repeat",
@@ -163,22 +166,16 @@ impl RunPlan<'_> {
         let macs = cost::count(arch).macs;
         work.add_training(macs, processed as usize);
         // The validation images are evaluated after every epoch.
-        work.add_inference(macs, self.manifest.train.epochs * prepared.validation.len());
+        work.add_inference(macs, config.epochs * prepared.validation.len());
         Ok(Trained { net, params })
     }
 
-    fn test(
-        &self,
-        trained: &Trained,
-        arch: &ArchSpec,
-        prepared: &Prepared,
-        work: &mut Work,
-        stop: &AtomicBool,
-    ) -> Result<Score> {
-        let (dataset, test) = (&prepared.dataset, &prepared.dataset.test);
+    fn test(&self, trained: &Trained, work: &mut Work, stop: &AtomicBool) -> Result<Score> {
+        let dataset = &self.prepared.dataset;
+        let test = &dataset.test;
         let images: Vec<usize> = (0..test.len()).collect();
-        work.add_inference(cost::count(arch).macs, images.len());
-        let size = self.manifest.train.batch_size;
+        work.add_inference(cost::count(self.arch).macs, images.len());
+        let size = self.config.batch_size;
         train::evaluate(&trained.net, &trained.params, dataset, (test, images), size, stop)
     }
 }

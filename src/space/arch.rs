@@ -136,6 +136,22 @@ pub struct BlockDecision {
     pub width: usize,
 }
 
+impl BlockKind {
+    /// As space files name the types that they have.
+    #[must_use]
+    pub fn type_name(&self) -> String {
+        match self {
+            Self::MbConv { kernel, activation, squeeze, groups, .. } => {
+                let squeeze_excite = if squeeze.is_some() { "_se" } else { "" };
+                let groups = if *groups > 1 { format!("_g{groups}") } else { String::new() };
+                format!("k{kernel}_{activation}{squeeze_excite}{groups}")
+            }
+            Self::Projection | Self::Identity => BlockType::Skip.to_string(),
+            Self::Residual => BlockType::Residual.to_string(),
+        }
+    }
+}
+
 impl ArchSpec {
     /// A short name, the same for equal architectures: the first 12 hex digits of the SHA-256 of the
     /// canonical JSON.

@@ -91,11 +91,11 @@ impl RunRecorder {
         self.end(AttemptEnd::Finished(Some(result.clone())))
     }
 
-    /// The memory study is complete. It has no network that was tested.
+    /// The run is complete, and no network was tested: a memory study, or a search without training.
     ///
     /// # Errors
     /// As [`RunRecorder::finish`].
-    pub fn finish_study(mut self) -> Result<(), StoreError> {
+    pub fn finish_untested(mut self) -> Result<(), StoreError> {
         self.end(AttemptEnd::Finished(None))
     }
 

@@ -40,9 +40,9 @@ pub struct Settings {
     pub sha256: String,
 }
 
-/// Keys that name something, choose among the runs of an experiment, or are part of the network that is stored
-/// beside the manifest.
-const LEFT_OUT: [&str; 9] = [
+/// Keys that name something, choose among the runs of an experiment, are part of the network that is stored
+/// beside the manifest, or give the path of a file whose name or hash is stored.
+const LEFT_OUT: [&str; 10] = [
     "name",
     "description",
     "seeds",
@@ -52,6 +52,7 @@ const LEFT_OUT: [&str; 9] = [
     "resolution",
     "classes",
     "init",
+    "search.table.manifest",
 ];
 
 /// Optional keys with their defaults. Written or left out, they are the same settings.

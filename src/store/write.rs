@@ -32,7 +32,7 @@ pub struct MeasurementRow {
 /// How an attempt ends.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttemptEnd {
-    /// With the result, unless it was a memory study.
+    /// With the result, if a network was tested.
     Finished(Option<FinalResult>),
     Failed(String),
     Interrupted,

@@ -145,7 +145,7 @@ impl Planted {
             dataset: &self.dataset,
             images: &images,
             validation: &[],
-            config: &manifest.train,
+            config: manifest.train().unwrap(),
             seed: Seed(1),
             label: "train",
             stage: "train",

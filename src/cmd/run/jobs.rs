@@ -8,7 +8,7 @@ use crate::cmd::rules::acquire_rules;
 use crate::cmd::signals::StopFlag;
 use anyhow::{Context, Result};
 use repro::child::ChildGuard;
-use repro::store::{RunRow, Store};
+use repro::store::{RunRow, RunStatus, Store};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
@@ -112,7 +112,7 @@ pub fn execute(
     }
     let runs = rows(&seen, store)?;
     if ending == Ending::Done
-        && (runs.len() < planned || runs.iter().any(|run| run.result.is_none()))
+        && (runs.len() < planned || runs.iter().any(|run| run.status != RunStatus::Finished))
     {
         ending = Ending::Failed;
     }

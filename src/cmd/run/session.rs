@@ -210,8 +210,10 @@ impl Session<'_> {
             Ok(outcome.result)
         });
         let ends = Ends { store: self.store, output: self.output };
-        let concluded =
-            ends.conclude(&run, recorder, result, |recorder, result| recorder.finish(&result))?;
+        let concluded = ends.conclude(&run, recorder, result, |recorder, result| match result {
+            Some(result) => recorder.finish(&result),
+            None => recorder.finish_untested(),
+        })?;
         let Some((row, ending)) = concluded else { return Ok(Executed::Elsewhere) };
         if ending == Ending::Done
             && let Err(error) = folder.remove()

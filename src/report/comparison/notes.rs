@@ -34,7 +34,8 @@ impl Comparison<'_> {
 
     /// Methods that found the same network with the same seed, which also trains it.
     fn same_networks(&self) -> Vec<String> {
-        let found = self.rows().filter_map(|run| Some((&run.architecture.as_ref()?.id, run)));
+        let trained = self.rows().filter(|run| run.result.is_some());
+        let found = trained.filter_map(|run| Some((&run.architecture.as_ref()?.id, run)));
         let trained =
             |(id, run): &(&String, &RunRow)| ((*id).clone(), run.seed, top1(run).map(f64::to_bits));
         let mut notes = Vec::new();

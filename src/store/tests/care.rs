@@ -81,7 +81,7 @@ fn a_merged_run_is_updated_when_it_was_continued_elsewhere() {
     let Acquired::Ours(key) = other.acquire_run(1, &new_run()).unwrap() else { panic!() };
     let mut recorder = other.record(key, None).unwrap();
     recorder.measure(0, &[(Metric::SEARCH_LOSS, 4.0)]).unwrap();
-    recorder.finish_study().unwrap();
+    recorder.finish_untested().unwrap();
     assert_eq!(merge("copy-2"), [Merged::Updated { there: 1, here: 2 }]);
     assert_eq!(losses(&store), [9.0, 4.0]);
     let (here, there) = (store.run(2).unwrap(), other.run(1).unwrap());

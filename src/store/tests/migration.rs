@@ -49,7 +49,7 @@ fn reports_of_a_migrated_database_have_the_same_numbers() {
     let (of_study, of_runs): (Vec<_>, Vec<_>) =
         runs.rows.into_iter().partition(|run| run.settings.kind == ExperimentKind::MemoryStudy);
     let measurements_of = |id| Ok(store.measurements(id)?);
-    let reports = report::build(&of_runs, &measurements_of, "repro report").unwrap();
+    let reports = report::build(&of_runs, &[], &measurements_of, "repro report").unwrap();
     assert_same_numbers(&reports[0].csv, REPORT_4);
     let points_of = |id| Ok(store.scaling_points(id)?);
     let (files, others) =

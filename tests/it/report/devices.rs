@@ -90,7 +90,7 @@ fn methods_are_compared_on_one_device() {
     ];
     let tests = tests_of(&[(1, &[0.70]), (2, &[0.75]), (3, &[0.95]), (4, &[0.90])]);
     let sections = |runs: &[RunRow]| -> Vec<String> {
-        let page = build(runs, &tests, COMMAND).unwrap()[0].markdown.clone();
+        let page = build(runs, &[], &tests, COMMAND).unwrap()[0].markdown.clone();
         page.split("## Comparison of methods").skip(1).map(str::to_owned).collect()
     };
     let [section] = &sections(&runs)[..] else { panic!("not one comparison") };
@@ -113,13 +113,13 @@ fn curves_of_many_runs_are_means_over_one_device() {
         let loss = if id <= 40 { 1.0 } else { 3.0 };
         Ok(vec![value(Metric::SEARCH_LOSS, 0, loss), value(Metric::SEARCH_LOSS, 1, loss)])
     };
-    let report = &build(&runs, &loss, COMMAND).unwrap()[0];
+    let report = &build(&runs, &[], &loss, COMMAND).unwrap()[0];
     let figure = svg(report, "search");
     for label in
         ["dmasking, mean of 40 runs, first run 1<", "dmasking, mean of 30 runs, first run 41<"]
     {
         assert!(figure.contains(label), "{figure}");
     }
-    let report = &build(&runs[..40], &measurements, COMMAND).unwrap()[0];
+    let report = &build(&runs[..40], &[], &measurements, COMMAND).unwrap()[0];
     assert!(!svg(report, "search").contains("first run"));
 }

@@ -4,6 +4,7 @@
 mod comparison;
 mod csv;
 mod devices;
+mod exhaustive;
 mod files;
 mod page;
 mod results;
@@ -238,7 +239,7 @@ pub fn measurements(id: i64) -> anyhow::Result<Vec<Measurement>> {
 }
 
 pub fn report_of(runs: &[RunRow]) -> report::Report {
-    let mut reports = build(runs, &measurements, COMMAND).unwrap();
+    let mut reports = build(runs, &[], &measurements, COMMAND).unwrap();
     assert_eq!(reports.len(), 1);
     reports.remove(0)
 }

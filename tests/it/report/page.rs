@@ -76,7 +76,7 @@ fn diverged_networks_are_noted() {
         Ok(if id == 2 { vec![diverged(3), diverged(7)] } else { vec![] })
     };
     let runs = [finished(1, 1, 0.8), finished(2, 2, 0.8)];
-    let page = &build(&runs, &measured, COMMAND).unwrap()[0].markdown;
+    let page = &build(&runs, &[], &measured, COMMAND).unwrap()[0].markdown;
     assert_eq!(page.matches(" diverged").count(), 1);
     let note = "2 networks that run 2 evaluated diverged; each was scored at chance accuracy.";
     assert!(page.contains(note), "{page}");
@@ -103,7 +103,7 @@ fn equal_rankings_are_one_measurement() {
         };
         Ok(pairs.flat_map(pair).collect())
     };
-    let report = &build(&runs, &ranked, COMMAND).unwrap()[0];
+    let report = &build(&runs, &[], &ranked, COMMAND).unwrap()[0];
     let (_, section) = report.markdown.split_once("## Rank correlation").unwrap();
     let rows: Vec<Vec<&str>> = section
         .lines()
@@ -136,7 +136,7 @@ fn a_diverged_search_is_noted() {
         Ok(if id == 2 { vec![search, training] } else { vec![] })
     };
     let runs = [finished(1, 1, 0.8), finished(2, 2, 0.8)];
-    let page = &build(&runs, &measured, COMMAND).unwrap()[0].markdown;
+    let page = &build(&runs, &[], &measured, COMMAND).unwrap()[0].markdown;
     assert_eq!(page.matches(" diverged").count(), 2, "{page}");
     for part in ["The search of run 2 diverged", "1.000e12", "A training run of run 2 diverged"] {
         assert!(page.contains(part), "{page}");
