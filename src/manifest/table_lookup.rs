@@ -28,8 +28,8 @@ pub(super) struct Searched<'a> {
     pub space: Option<&'a SearchSpace>,
 }
 
-/// Reads the manifest of a table.
-pub(super) type LoadTable<'a> = &'a dyn Fn(&Path) -> Result<Manifest, Diagnostics>;
+/// Reads the manifest of a table; `None` where the file has no section `[table]`.
+pub(super) type LoadTable<'a> = &'a dyn Fn(&Path) -> Result<Option<Manifest>, Diagnostics>;
 
 /// The name of the table's experiment. `load` is `None` for a stored manifest: the table's may be gone.
 pub(super) fn read_lookup(
@@ -46,7 +46,10 @@ pub(super) fn read_lookup(
     let name = experiment.as_ref().map_or(Some(None), |value| value.text(NAME).map(Some));
     let manifest = manifest?;
     let path = file_of(&manifest, searched.path, MANIFEST)?;
-    let table = s.adopt(load(&path))?;
+    let Some(table) = s.adopt(load(&path))? else {
+        let problem = format!("{} has no section [table]", path.display());
+        return manifest.fail(problem, "give a manifest that trains every network of a space");
+    };
     if let (Some(given), Some(Some(name))) = (experiment, name)
         && name != table.name
     {

@@ -111,14 +111,11 @@ fn pinned(document: Document, init: Option<&InitialWeights>) -> Result<Document,
     document.with(&Overrides { sets, seeds: Vec::new() })
 }
 
-/// Reads the manifest of a table.
-fn load_table(path: &Path) -> Result<Manifest, Diagnostics> {
+/// Reads the manifest of a table; `None` where it has no such section.
+fn load_table(path: &Path) -> Result<Option<Manifest>, Diagnostics> {
     let document = Document::load(path)?;
-    if !document.has(table::SECTION) {
-        let expected = "give a manifest that trains every network of a space";
-        return Err(Diagnostic::of_file(path, "has no section [table]", expected).into());
-    }
-    manifest_of(document, &NetworkSources { stored: None, runs: &no_runs })
+    let sources = NetworkSources { stored: None, runs: &no_runs };
+    document.has(table::SECTION).then(|| manifest_of(document, &sources)).transpose()
 }
 
 /// Every key of a manifest of runs, as its reader asks for them.

@@ -253,13 +253,14 @@ fn rank_section(rankings: &[rank::Ranking<'_>], figure: &str) -> String {
     )
 }
 
-/// A section and its parts; nothing where no run has derived a network.
+/// A section and its parts; nothing where no run has derived a network. Those of a table are in its CSV file.
 fn architectures(runs: &[RunRow]) -> Vec<String> {
     let title = "## Architectures\n\nhidden is the number of hidden channels and its ratio to the \
                  input's; side is in pixels; p is the final probability of the argmax option, which \
                  was chosen unless the projection onto the budget changed it, with the number of \
                  options in brackets.\n";
-    let derived = finished(runs).filter_map(|run| Some((run, run.architecture.as_ref()?)));
+    let own = finished(runs).filter(|run| exhaustive::lookup_of(run).is_none());
+    let derived = own.filter_map(|run| Some((run, run.architecture.as_ref()?)));
     let mut parts: Vec<String> = derived
         .map(|(run, derived)| {
             let table = architecture::table(&derived.arch, &derived.probabilities).markdown();

@@ -6,7 +6,7 @@ mod mutations;
 mod slips;
 
 use repro::document;
-use repro::manifest::{self, Diagnostic, Diagnostics, Overrides};
+use repro::manifest::{self, Assessment, Diagnostic, Diagnostics, Overrides};
 use repro::space::parse_space;
 use repro::study;
 use std::fmt::Write;
@@ -110,7 +110,9 @@ fn shipped_manifests_are_accepted() {
             let text = text.unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
             let file = fs::read_to_string(path).unwrap();
             // The points of a table name their network.
-            assert!(text == file || file.contains("\n[table]\n"), "{text}");
+            // Those of a lookup name the table's experiment, and those of a sweep have no such section.
+            let is_changed = ["\n[table]\n", "\n[search.table]\n", "\n[sweep."];
+            assert!(text == file || is_changed.iter().any(|it| file.contains(it)), "{text}");
             manifests += 1;
         }
     }
@@ -228,6 +230,73 @@ fn a_batch_of_one_needs_maps_of_several_pixels() {
     };
     assert_eq!(keys(1, 2), ["search.batch_size"]);
     assert_eq!(keys(2, 1), ["train.batch_size"]);
+}
+
+/// A manifest with `[search.table]`, and the messages when it does not fit its table.
+#[test]
+fn a_lookup_fits_its_table() {
+    let sandbox = Sandbox::new();
+    let space = "name = \"few\"\nchannel_divisor = 8\ntypes = [\"k3_hswish\", \"skip\"]\n\
+                 [input]\nresolutions = [32]\nchannels = 3\nclasses = 10\n\
+                 [stem]\nkernel = 3\nstride = 2\nwidth = 16\nactivation = \"hswish\"\n\
+                 [[stage]]\nblocks = 2\nstride = 2\nexpansion = 2\nwidth = 16\n\
+                 [head]\nwidth = 64\nactivation = \"hswish\"\n";
+    fs::write(sandbox.path("space.toml"), space).unwrap();
+    fs::write(
+        sandbox.path("other.toml"),
+        edited(space, "stride = 2\nexpansion", "stride = 1\nexpansion"),
+    )
+    .unwrap();
+    let (head, rest) = MANIFEST.split_once("[search]").unwrap();
+    let (search, train) = rest.split_once("[train]").unwrap();
+    let (train, rank) = train.split_once("[rank_correlation]").unwrap();
+    let head = edited(head, "\"tiny\"", "\"every_one\"");
+    let table = format!("{head}[table]\n\n[train]{train}");
+    fs::write(sandbox.path("table.toml"), &table).unwrap();
+    fs::write(sandbox.path("smaller.toml"), edited(&table, "\"space.toml\"", "\"other.toml\""))
+        .unwrap();
+    let scaled = edited(&table, "\"cifar10\"", "\"fashion-mnist\"");
+    fs::write(sandbox.path("scaled.toml"), edited(&scaled, "[data]", "[data]\nside = 32")).unwrap();
+    let (search, _) = search.split_once("[search.budget]").unwrap();
+    let lookup = format!("{head}[search]{search}[search.table]\nmanifest = \"table.toml\"\n");
+    let load = |text: &str| {
+        fs::write(sandbox.path("edited.toml"), text).unwrap();
+        manifest::load(&sandbox.path("edited.toml"), &Overrides::default())
+    };
+
+    let good = load(&lookup).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
+    assert_eq!(good.assessment, Assessment::Table("every_one".to_owned()));
+    assert_eq!(good.train(), None);
+    // What is stored with a run needs no other file.
+    let stored = (&good.text[..], space);
+    let again = manifest::parse(Path::new("gone/manifest.toml"), stored, &Overrides::default());
+    assert_eq!(again.unwrap().assessment, good.assessment);
+
+    let mut out = String::new();
+    let mut refuse = |what: &str, text: String| {
+        let diagnostics = refused(what, load(&text));
+        assert_says_what(&diagnostics);
+        enter(&mut out, what, "", &sandbox.redact(&diagnostics));
+    };
+    let other = |name: &str| edited(&lookup, "\"table.toml\"", &format!("\"{name}\""));
+    refuse("training beside a lookup", format!("{lookup}[train]{train}"));
+    refuse("a rank correlation beside a lookup", format!("{lookup}[rank_correlation]{rank}"));
+    refuse("a table of another space", other("smaller.toml"));
+    refuse("a misspelt table", other("tabel.toml"));
+    refuse("a manifest without a table", other("manifest.toml"));
+    refuse("a folder for a table", other("folder"));
+    refuse("a number for a table", edited(&lookup, "\"table.toml\"", "3"));
+    refuse("another experiment", format!("{lookup}experiment = \"another\"\n"));
+    refuse(
+        "neither training nor a lookup",
+        edited(&lookup, "[search.table]\nmanifest = \"table.toml\"\n", ""),
+    );
+    refuse("a lookup without a table", edited(&lookup, "manifest = \"table.toml\"\n", ""));
+    refuse("a mistake in the table", other("scaled.toml"));
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!("lookups", out));
 }
 
 /// Files that do not exist, are not text, or hold something else.

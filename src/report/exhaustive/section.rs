@@ -235,8 +235,9 @@ fn conclusions(pool: &Pool, methods: &[MethodLookup<'_>]) -> Vec<String> {
 
 fn ranking(pool: &Pool, methods: &[MethodLookup<'_>]) -> Vec<String> {
     let Some(draw) = pool.best_of(1) else { return Vec::new() };
-    let regret = |method: &MethodLookup<'_>| Some((method.name, method.mean(|s| s.regret)?));
-    let mut means: Vec<_> = methods.iter().filter_map(regret).collect();
+    let all = methods.iter();
+    let mut means: Vec<_> =
+        all.filter_map(|method| Some((method.name, method.mean(|s| s.regret)?))).collect();
     means.sort_by(|a, b| a.1.0.total_cmp(&b.1.0));
     let mut sentences = Vec::new();
     if means.len() > 1 {

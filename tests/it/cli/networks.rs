@@ -134,6 +134,67 @@ fn a_table_trains_every_network_of_a_space() {
     assert!(error.contains("search: does not apply to a table"), "{error}");
 }
 
+/// A table, then searches whose networks are looked up in it, from the manifest to the report.
+#[test]
+fn searches_are_looked_up_in_a_table() {
+    let sandbox = Sandbox::new();
+    let space = fs::read_to_string("experiments/spaces/table_types.toml").unwrap();
+    let space =
+        space.replace("resolutions = [32]\nchannels = 3", "resolutions = [28]\nchannels = 1");
+    let space = space.replace("\"k5_hswish_se\", \"skip\"]", "\"skip\"]");
+    sandbox.manifest("space.toml", &space.replace("blocks = 3", "blocks = 1"));
+    let head = "space = 'space.toml'\nseeds = [1, 2]\n";
+    sandbox.manifest("table.toml", &format!("name = 'tiny'\n{head}[table]\n{}", recipe()));
+    let smoke = fs::read_to_string("experiments/smoke_compare.toml").unwrap();
+    let (start, end) = (smoke.find("[data]").unwrap(), smoke.find("[train]").unwrap());
+    let budget = smoke.find("[search.budget]").unwrap()..smoke.find("[search.random]").unwrap();
+    let search = smoke[start..end].replace(&smoke[budget], "");
+    let judge = sandbox.manifest(
+        "judge.toml",
+        &format!("name = 'judge'\n{head}{search}[search.table]\nmanifest = 'table.toml'\n"),
+    );
+    let methods = ["--set", "search.method=['random', 'dmasking', 'rs_ws']"];
+    let check = sandbox.stdout(&[&["check", &judge][..], &methods].concat());
+    assert!(check.contains("lookup  of the derived network in the table tiny"), "{check}");
+    let runs = sandbox.run(&judge, &methods);
+    assert_eq!(runs.len(), 6);
+    for run in &runs {
+        assert_eq!(
+            (&run["status"], &run["test_top1"]),
+            (&json!("finished"), &Value::Null),
+            "{run}"
+        );
+        assert!(run["macs"].as_u64() > Some(0) && run["weights_sha256"].is_null(), "{run}");
+        let phases = sandbox.show(run)["phases"].as_array().unwrap().clone();
+        assert!(phases.iter().all(|phase| phase["phase"] != "train"), "{phases:?}");
+    }
+    // They are done, also for several processes.
+    assert_eq!(sandbox.run(&judge, &[&methods[..], &["--jobs", "2"]].concat()), runs);
+
+    let out = sandbox.folder.path().join("reports");
+    let report = |experiment: &str, file: &str| {
+        let out = out.to_str().unwrap();
+        sandbox.stdout(&["report", "--experiment", experiment, "--out", out]);
+        fs::read_to_string(Path::new(out).join(file)).unwrap()
+    };
+    let page = report("judge", "judge.md");
+    assert!(page.contains("The database has no finished run of this table"), "{page}");
+    let table = sandbox.folder.path().join("table.toml");
+    let trained = sandbox.run(table.to_str().unwrap(), &SHORT);
+    assert_eq!(trained.len(), 2 * 8);
+    let page = report("judge", "judge.md");
+    let lookups = page.lines().filter(|line| {
+        ["| random ", "| dmasking ", "| rs_ws "].iter().any(|name| line.starts_with(name))
+            && line.contains(" of 2 |")
+    });
+    assert_eq!(lookups.count(), 3, "{page}");
+    assert!(!page.contains("are not in the table"), "{page}");
+    let csv = report("tiny", "tiny.csv");
+    let head = "network,arch_id,type_1.1,type_2.1,type_3.1,macs,params,seed,test_top1,run_id,";
+    assert!(csv.starts_with(head), "{csv}");
+    assert_eq!(csv.lines().count(), 1 + 16);
+}
+
 /// Writes the test images of a data set as PNG files, one folder per class.
 fn write_images(dataset: &Dataset, folder: &Path) {
     let (width, height) = (dataset.width, dataset.height);

@@ -73,8 +73,13 @@ fn documented_defaults() -> Vec<(String, String)> {
         Some((key, *cells.get(3)?))
     });
     // Of image folders, of the images, or of another key.
-    let computed =
-        ["the images' own side", "all", "as `search.shared`, else 10", "the space's `types`"];
+    let computed = [
+        "the images' own side",
+        "all",
+        "as `search.shared`, else 10",
+        "the space's `types`",
+        "the table's `name`",
+    ];
     let has_none = |default: &str| {
         ["none", "empty", "one of the two is required"].contains(&default)
             || computed.contains(&default)
