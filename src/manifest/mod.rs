@@ -67,7 +67,7 @@ pub enum Task {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Assessment {
     /// It is trained from scratch and tested.
-    Training(TrainConfig),
+    Training(Box<TrainConfig>),
     /// Reports look it up among the runs of this experiment, which trains every network of the space.
     Table(String),
 }

@@ -182,6 +182,7 @@ fn read(s: &Section<'_>, path: &Path, sources: &NetworkSources<'_>) -> Option<Ma
         });
         if has_lookup {
             forbid_training(s);
+            return (search, Some(None));
         }
         let rank_correlation = s.optional("rank_correlation", |value| {
             value.section(|s| read_rank(s, value, data.as_ref(), search.as_ref(), searched))
@@ -192,7 +193,7 @@ fn read(s: &Section<'_>, path: &Path, sources: &NetworkSources<'_>) -> Option<Ma
         lookup.flatten().map(Assessment::Table)
     } else {
         let read = |s: &Section<'_>| read_train(s, available, dataset, input.as_ref(), scale);
-        s.section("train", read).map(Assessment::Training)
+        s.section("train", read).map(|train| Assessment::Training(Box::new(train)))
     };
     let task = match (given?, table?, search) {
         (Some(network), ..) | (None, Some(network), _) => Task::Network(Box::new(network)),

@@ -21,7 +21,7 @@ pub(super) fn markdown(
     let mut page = vec![format!("# {}\n", escape(experiment)), origin(runs, command_line)];
     if let Some(table) = &analysis.table {
         page.push(exhaustive::facts(table));
-        page.push(analysis.measured.iter().flat_map(warnings).map(note).collect());
+        page.push(analysis.measured.iter().flat_map(warnings).map(|w| note(&w)).collect());
         page.extend(unfinished_section(runs));
         return page.join("\n");
     }
@@ -55,8 +55,8 @@ fn unfinished_section(runs: &[RunRow]) -> Option<String> {
 }
 
 /// A paragraph of its own.
-fn note(note: String) -> String {
-    format!("\n{}\n", escape(&note))
+fn note(note: &str) -> String {
+    format!("\n{}\n", escape(note))
 }
 
 /// What it takes to make the page and its runs again.
@@ -148,7 +148,7 @@ fn results_section(analysis: &Analysis<'_>) -> String {
     let notes =
         results::notes(runs, settings).into_iter().chain(settings::notes(finished(runs), settings));
     let notes = notes.chain(analysis.measured.iter().flat_map(warnings));
-    let notes: String = notes.map(note).collect();
+    let notes: String = notes.map(|n| note(&n)).collect();
     format!(
         "## Results\n\n{}\nTop-1 is the accuracy on the test images, which are evaluated once per \
          training run; a run with several training runs shows their mean. MACs and params are those \

@@ -21,24 +21,7 @@ const COMPARED_DRAWS: [u32; 3] = [1, 10, 50];
 /// What a table says about itself.
 pub fn facts(table: &ExhaustiveTable<'_>) -> String {
     let pool = Pool::of(table, None);
-    let missing = table.missing().into_iter().map(|(seed, numbers)| {
-        let networks = if numbers.len() == 1 { "network" } else { "networks" };
-        format!("seed {seed}: {networks} {}", ranges(&numbers))
-    });
-    let missing: Vec<String> = missing.collect();
-    let rows: usize = table.missing().iter().map(|(_, numbers)| numbers.len()).sum();
-    let mut notes = String::new();
-    if rows > 0 {
-        notes = format!(
-            "\n{} missing ({}). Networks without a run of every seed are left out of all statistics.\n",
-            if rows == 1 { "1 run is".to_owned() } else { format!("{rows} runs are") },
-            missing.join("; ")
-        );
-    }
-    if !table.left_out.is_empty() {
-        let ids = run_ids(table.left_out.iter().copied());
-        notes += &format!("\nOther settings, data or device, left out: {ids}.\n");
-    }
+    let notes: String = [missing_runs(table), left_out(table)].into_iter().flatten().collect();
     let mut own = Table::new(["networks", "training seeds", ">with every seed"]);
     own.row([
         table.networks.len().to_string(),
@@ -62,6 +45,32 @@ pub fn facts(table: &ExhaustiveTable<'_>) -> String {
         pool_table("all networks", &pool).markdown(),
         draws(&pool).markdown(),
     )
+}
+
+/// The networks that lack a run, if any do.
+fn missing_runs(table: &ExhaustiveTable<'_>) -> Option<String> {
+    let missing = table.missing();
+    let of_seed = |(seed, numbers): &(u64, Vec<i64>)| {
+        let networks = if numbers.len() == 1 { "network" } else { "networks" };
+        format!("seed {seed}: {networks} {}", ranges(numbers))
+    };
+    let places: Vec<String> = missing.iter().map(of_seed).collect();
+    let are = match missing.iter().map(|(_, numbers)| numbers.len()).sum() {
+        0 => return None,
+        1 => "1 run is".to_owned(),
+        runs => format!("{runs} runs are"),
+    };
+    Some(format!(
+        "\n{are} missing ({}). Networks without a run of every seed are left out of all statistics.\n",
+        places.join("; ")
+    ))
+}
+
+/// The runs that belong to another table of the experiment, if there are any.
+fn left_out(table: &ExhaustiveTable<'_>) -> Option<String> {
+    let ids = run_ids(table.left_out.iter().copied());
+    (!table.left_out.is_empty())
+        .then(|| format!("\nOther settings, data or device, left out: {ids}.\n"))
 }
 
 fn pool_table(name: &str, pool: &Pool) -> Table {
