@@ -174,7 +174,7 @@ mod tests {
     fn pool(top1s: &[[f64; 2]]) -> Pool {
         let network = |(number, top1s): (usize, &[f64; 2])| PooledNetwork {
             number,
-            top1: (top1s[0] + top1s[1]) / 2.0,
+            top1: f64::midpoint(top1s[0], top1s[1]),
             macs: number as u64,
             params: 1,
             top1s: top1s.to_vec(),

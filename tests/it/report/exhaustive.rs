@@ -74,7 +74,7 @@ fn of_table(number: usize, seed: u64, top1: f64) -> RunRow {
     let id = 100 * seed as i64 + number as i64;
     let text = format!("name = 'table'\n[table]\nnetwork = {number}\n[train]\nepochs = 3\n");
     let mut run = row("table", text, &networks()[number], id, seed);
-    run.method = "given".to_owned();
+    "given".clone_into(&mut run.method);
     run.result.as_mut().unwrap().test_top1 = top1;
     run
 }
@@ -97,7 +97,7 @@ fn search(id: i64, method: &str, seed: u64, epochs: usize, number: usize) -> Run
         "name = 'judge'\n[search]\nepochs = {epochs}\n[search.table]\nexperiment = 'table'\n"
     );
     let mut run = row("judge", text, &networks()[number], id, seed);
-    run.method = method.to_owned();
+    method.clone_into(&mut run.method);
     run.phases = phases(Some(10.0), 1.0);
     run.phases.pop();
     run.result = None;
