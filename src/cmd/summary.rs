@@ -1,7 +1,7 @@
 //! A run as one JSON object.
 
 use repro::record::Phase;
-use repro::store::{NewRun, RunRow, RunStatus, Settings};
+use repro::store::{ArchitectureRow, NewRun, RunRow, RunStatus, Settings};
 use serde::Serialize;
 
 /// The keys, in this order. Values that the run has not reached are null.
@@ -31,6 +31,9 @@ pub struct Summary<'a> {
     search_macs: Option<u64>,
     /// Networks that the search evaluated.
     search_architectures: Option<u64>,
+    /// Choices whose probabilities were learned.
+    choices: Option<usize>,
+    undecided_choices: Option<usize>,
     device: &'a str,
     /// The model.
     gpu: Option<&'a str>,
@@ -41,6 +44,7 @@ impl<'a> Summary<'a> {
     pub fn of(run: &'a RunRow) -> Self {
         let (found, result) = (run.architecture.as_ref(), run.result.as_ref());
         let search = run.usage(Phase::Search);
+        let choices = found.map(ArchitectureRow::choices).filter(|choices| choices.all > 0);
         Self {
             run_id: run.id,
             method: &run.method,
@@ -61,6 +65,8 @@ impl<'a> Summary<'a> {
             search_images: search.map(|usage| usage.images),
             search_macs: search.and_then(|usage| usage.macs),
             search_architectures: search.and_then(|usage| usage.architectures),
+            choices: choices.map(|choices| choices.all),
+            undecided_choices: choices.map(|choices| choices.undecided),
             device: &run.environment.device,
             gpu: run.environment.gpu.as_deref(),
             precision: run.precision().to_owned(),
@@ -91,6 +97,8 @@ impl<'a> Summary<'a> {
             search_images: None,
             search_macs: None,
             search_architectures: None,
+            choices: None,
+            undecided_choices: None,
             device,
             gpu: run.environment.gpu.as_deref(),
             precision: settings.precision_on(device).to_owned(),

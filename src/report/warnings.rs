@@ -1,10 +1,10 @@
-//! What went wrong in a run that finished: a search, a training run or networks that diverged, or a search that
-//! chose mostly skips.
+//! What went wrong in a run that finished: a search, a training run or networks that diverged, a search that chose
+//! mostly skips, or one that left choices undecided.
 
 use super::measured::MeasuredRun;
 use crate::record::Metric;
 use crate::space::{BlockKind, BlockSpec};
-use crate::store::RunRow;
+use crate::store::{Choices, RunRow};
 use crate::text::plural;
 
 /// The metrics that warn, in any training run of the network.
@@ -36,7 +36,8 @@ pub fn warnings(measured: &MeasuredRun<'_>) -> Vec<String> {
     });
     let search = diverged("The search", Metric::SEARCH_DIVERGED);
     let training = diverged("A training run", Metric::TRAIN_DIVERGED);
-    [search, training, networks, skips(measured.run)].into_iter().flatten().collect()
+    let found = [skips(measured.run), undecided(measured.run)];
+    [search, training, networks].into_iter().chain(found).flatten().collect()
 }
 
 /// Most blocks became skips.
@@ -54,6 +55,19 @@ fn skips(run: &RunRow) -> Option<String> {
         format!(
             "The search of run {} chose a skip in {skips} of {all} blocks: it may have collapsed to skips, \
              as DARTS does (Zela et al. 2020).",
+            run.id
+        )
+    })
+}
+
+/// A search that ended before its probabilities preferred one option of each choice.
+fn undecided(run: &RunRow) -> Option<String> {
+    let Choices { all, undecided } = run.architecture.as_ref()?.choices();
+    (undecided > 0).then(|| {
+        format!(
+            "{undecided} of {} of run {} are undecided: the probability of their most probable option is below \
+             2 / options (of two options, below 0.75). There the derived network is close to a random draw.",
+            plural(all, "choice"),
             run.id
         )
     })

@@ -37,8 +37,8 @@ pub use keep_alive::KeepAlive;
 pub use merge::Merged;
 pub use recorder::RunRecorder;
 pub use rows::{
-    ArchitectureRow, AttemptRow, DamagedRun, FinalResult, ManifestRecord, Measurement, NewRun,
-    PhaseRow, RunRow, RunStatus, StoredRuns,
+    ArchitectureRow, AttemptRow, Choices, DamagedRun, FinalResult, ManifestRecord, Measurement,
+    NewRun, PhaseRow, RunRow, RunStatus, StoredRuns,
 };
 pub use settings::{DEFAULTS, ExperimentKind, SPACE_DEFAULTS, Settings, StoredBudget};
 pub use tables::{Cell, StoredTable};

@@ -150,6 +150,31 @@ pub struct ArchitectureRow {
     pub resolutions: Vec<ResolutionProbability>,
 }
 
+/// Choices of several options whose probabilities were learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choices {
+    pub all: usize,
+    pub undecided: usize,
+}
+
+impl ArchitectureRow {
+    /// A choice is undecided where no option is twice as probable as at the beginning; of two options,
+    /// where none has 0.75.
+    #[must_use]
+    pub fn choices(&self) -> Choices {
+        let resolutions = self.resolutions.iter().map(|r| r.probability).collect();
+        let of_blocks =
+            self.probabilities.iter().flat_map(|p| [&p.types, &p.expansions, &p.widths]).cloned();
+        let mut choices = Choices::default();
+        for p in of_blocks.chain([resolutions]).filter(|p: &Vec<f64>| p.len() > 1) {
+            let largest = p.iter().copied().fold(0.0, f64::max);
+            choices.all += 1;
+            choices.undecided += usize::from(largest < (2.0 / p.len() as f64).min(0.75));
+        }
+        choices
+    }
+}
+
 /// One number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measurement {

@@ -79,6 +79,8 @@ Keys of --json, null where a run did not get that far:
   search_images         images that the search processed
   search_macs           multiply-accumulates that the search executed
   search_architectures  networks that the search evaluated individually
+  choices               choices whose probabilities the search learned, or null
+  undecided_choices     those whose p is below 2 / options, or 0.75 of two options
   device                cpu or cuda:N
   gpu                   the GPU's model, or null
   precision             of matrix products, f32 or tf32; always f32 on the CPU")]

@@ -30,6 +30,8 @@ fn a_run_prints_one_json_line() {
             "search_images",
             "search_macs",
             "search_architectures",
+            "choices",
+            "undecided_choices",
             "device",
             "gpu",
             "precision",

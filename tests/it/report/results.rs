@@ -101,3 +101,27 @@ fn runs_on_other_data_are_not_averaged() {
     let page = report_of(&[on(1, 1, "a"), on(2, 2, "a"), finished(3, 3, 0.8)]).markdown;
     assert!(!page.contains("The data of") && page.contains("n = 3 |"), "{page}");
 }
+
+#[test]
+fn undecided_choices_are_counted() {
+    let with = |types: &[f64], widths: &[f64]| {
+        let mut run = finished(1, 1, 0.8);
+        let found = run.architecture.as_mut().unwrap();
+        found.probabilities.truncate(1);
+        found.probabilities[0].types = types.to_vec();
+        found.probabilities[0].widths = widths.to_vec();
+        found.probabilities[0].expansions = vec![1.0];
+        let warnings = report::warnings(&run, &[]);
+        (found_choices(&run), warnings.iter().any(|warning| warning.contains("undecided")))
+    };
+    // Two options need 0.75, and five 0.4.
+    assert_eq!(with(&[0.76, 0.24], &[0.41, 0.2, 0.2, 0.1, 0.09]), ((2, 0), false));
+    assert_eq!(with(&[0.74, 0.26], &[0.41, 0.2, 0.2, 0.1, 0.09]), ((2, 1), true));
+    assert_eq!(with(&[0.74, 0.26], &[0.39, 0.2, 0.2, 0.11, 0.1]), ((2, 2), true));
+}
+
+/// All choices, and the undecided ones.
+fn found_choices(run: &RunRow) -> (usize, usize) {
+    let choices = run.architecture.as_ref().unwrap().choices();
+    (choices.all, choices.undecided)
+}
