@@ -10,7 +10,7 @@ use clap::{Subcommand, ValueEnum};
 use repro::artifacts::{self, StoredRun};
 use repro::report::{self, Format};
 use repro::runner;
-use repro::store::{Merged, RunRow, RunStatus, Store};
+use repro::store::{Kept, Merged, RunRow, RunStatus, Store};
 use repro::text;
 use repro::trained::TrainedNetwork;
 use std::collections::BTreeSet;
@@ -43,6 +43,10 @@ enum Command {
     Backup {
         /// The new file.
         file: PathBuf,
+        /// Leave out what was measured at every step of an optimizer: most of the file, but no table
+        /// and no figure of a report needs it.
+        #[arg(long)]
+        without_steps: bool,
     },
     /// Write every table to a file of its own.
     Export {
@@ -71,8 +75,9 @@ enum ExportFormat {
 pub fn run(args: &Args, path: &Path) -> Result<Ending> {
     match &args.command {
         Command::Check => check(&database::existing(path)?),
-        Command::Backup { file } => {
-            database::existing(path)?.backup(file)?;
+        Command::Backup { file, without_steps } => {
+            let kept = if *without_steps { Kept::WithoutSteps } else { Kept::All };
+            database::existing(path)?.backup(file, kept)?;
             writeln!(stdout(), "{}", file.display())?;
             Ok(Ending::Done)
         }

@@ -3,13 +3,22 @@
 use super::database::Database;
 use super::error::StoreError;
 use super::transactor::Transactor;
-use sqlx::query;
+use crate::record::{Metric, Per};
+use sqlx::{query, query_scalar};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+/// Which measurements a copy has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    All,
+    /// Not those of single steps of an optimizer.
+    WithoutSteps,
+}
+
 /// Writes a copy to the new file `to`. It gets its name once it is complete.
-pub fn copy(database: &Database, to: &Path) -> Result<(), StoreError> {
+pub fn copy(database: &Database, to: &Path, kept: Kept) -> Result<(), StoreError> {
     if to.exists() {
         return Err(StoreError::Exists(to.to_owned()));
     }
@@ -21,7 +30,18 @@ pub fn copy(database: &Database, to: &Path) -> Result<(), StoreError> {
     let _ = fs::remove_file(&part);
     let name = part.to_str().ok_or_else(|| StoreError::NotUtf8(to.to_owned()))?.to_owned();
     let copied = Transactor::new(database.clone())?.outside_transaction(async |connection| {
-        query("VACUUM INTO ?1").bind(&name).execute(connection).await?;
+        query("VACUUM INTO ?1").bind(&name).execute(&mut *connection).await?;
+        if kept == Kept::WithoutSteps {
+            query("ATTACH ?1 AS copy").bind(&name).execute(&mut *connection).await?;
+            let metrics = query_scalar("SELECT DISTINCT metric FROM copy.measurements");
+            let metrics: Vec<String> = metrics.fetch_all(&mut *connection).await?;
+            for metric in metrics.iter().filter(|metric| is_of_steps(metric)) {
+                let delete = query("DELETE FROM copy.measurements WHERE metric = ?1").bind(metric);
+                delete.execute(&mut *connection).await?;
+            }
+            query("VACUUM copy").execute(&mut *connection).await?;
+            query("DETACH copy").execute(&mut *connection).await?;
+        }
         Ok(())
     });
     // It is the copy that cannot be written or needs space.
@@ -42,6 +62,10 @@ pub fn copy(database: &Database, to: &Path) -> Result<(), StoreError> {
         let _ = fs::remove_file(&part);
     }
     finished
+}
+
+fn is_of_steps(metric: &str) -> bool {
+    Metric::parse(metric).is_some_and(|metric| metric.per() == Per::Update)
 }
 
 /// The file that keeps a database as it was before the migration of this number.

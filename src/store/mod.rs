@@ -32,6 +32,7 @@ mod write;
 mod writer;
 
 pub use acquire::{AcquireRules, Acquired};
+pub use backup::Kept;
 pub use error::StoreError;
 pub use keep_alive::KeepAlive;
 pub use merge::Merged;
@@ -214,8 +215,8 @@ impl Store {
     ///
     /// # Errors
     /// When `to` exists, or see [`StoreError`].
-    pub fn backup(&self, to: &Path) -> Result<(), StoreError> {
-        backup::copy(&self.database, to)
+    pub fn backup(&self, to: &Path, kept: Kept) -> Result<(), StoreError> {
+        backup::copy(&self.database, to, kept)
     }
 
     /// Takes over the runs of another database of this program: those that are not here yet under new numbers, and
@@ -228,7 +229,7 @@ impl Store {
     pub fn merge(&self, other: &Path, copy: &Path) -> Result<(Vec<Merged>, PathBuf), StoreError> {
         let other = schema::open_unchanged(other)?;
         let file = other.file().to_owned();
-        backup::copy(&other, copy)?;
+        backup::copy(&other, copy, Kept::All)?;
         // Its tables are brought up to date.
         drop(schema::open(copy)?);
         let name = copy.to_str().ok_or_else(|| StoreError::NotUtf8(copy.to_owned()))?;

@@ -1,9 +1,10 @@
 //! Is it our database, and are its tables up to date?
 
+use super::backup::{self, Kept};
 use super::database::Database;
 use super::error::{Fault, StoreError};
 use super::transactor::Transactor;
-use super::{backup, manifests, place};
+use super::{manifests, place};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnection, SqliteLockingMode};
 use sqlx::{SqlSafeStr, query, query_as, query_scalar};
@@ -52,7 +53,7 @@ pub fn prepare(database: Database) -> Result<Database, StoreError> {
         let backup = backup::before_migration(database.file(), MIGRATIONS[MIGRATIONS.len() - 1].0);
         // One that is there is of a migration that was not completed.
         if !backup.exists() {
-            backup::copy(&database, &backup)?;
+            backup::copy(&database, &backup, Kept::All)?;
         }
     }
     if state != State::UpToDate {

@@ -25,12 +25,33 @@ fn a_backup_is_the_database_while_runs_are_recorded() {
     finished(&store, 1);
     let running = store.begin(&new_run()).unwrap();
     let copy = folder.path().join("copy.db");
-    store.backup(&copy).unwrap();
+    store.backup(&copy, Kept::All).unwrap();
     drop(running);
     let copied = Store::open(&copy).unwrap();
     assert_eq!(copied.run(1).unwrap(), store.run(1).unwrap());
     assert_eq!(copied.problems().unwrap(), Vec::<String>::new());
-    assert_eq!(store.backup(&copy).unwrap_err(), StoreError::Exists(copy));
+    assert_eq!(store.backup(&copy, Kept::All).unwrap_err(), StoreError::Exists(copy));
+}
+
+#[test]
+fn a_backup_without_steps_has_everything_else() {
+    let (folder, path) = folder();
+    let store = Store::open(&path).unwrap();
+    let mut recorder = store.begin(&new_run()).unwrap();
+    let (mean, step) = (Metric::TRAIN_LOSS, Metric::TRAIN_STEP_LOSS);
+    let values = [mean, step, mean.of_repeat(1), step.of_repeat(1)].map(|metric| (metric, 0.5));
+    recorder.measure(0, &values).unwrap();
+    drop(recorder);
+    let copy = folder.path().join("copy.db");
+    store.backup(&copy, Kept::WithoutSteps).unwrap();
+    let copied = Store::open(&copy).unwrap();
+    let metrics = |store: &Store| -> Vec<Metric> {
+        store.measurements(1).unwrap().iter().map(|measurement| measurement.metric).collect()
+    };
+    assert_eq!(metrics(&copied), [mean.of_repeat(1), mean]);
+    assert_eq!(metrics(&store).len(), 4);
+    assert_eq!(copied.run(1).unwrap(), store.run(1).unwrap());
+    assert_eq!(copied.problems().unwrap(), Vec::<String>::new());
 }
 
 #[test]
