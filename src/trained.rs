@@ -1,18 +1,19 @@
 //! Networks with trained weights from files: what prediction, evaluation, export and further training start from.
 
 use crate::data::{CENTRE, Dataset, Normalisation};
-use crate::net::{Network, StateFile, load_state_dict, read_state_file};
+use crate::net::{Mismatch, Network, StateFile, load_state_dict, read_state_file};
 use crate::nn::Params;
 use crate::recipe::ImageFolder;
 use crate::space::{ArchFile, NetworkPlan};
-use candle_core::Device;
+use crate::text::printable_name;
+use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::path::Path;
 use thiserror::Error;
 
-/// Problems of a state dict that a message lists.
-const PROBLEMS: usize = 20;
+/// Tensors that a message lists: of other shapes or missing, and those that the network does not have.
+const LISTED: [usize; 2] = [15, 5];
 
 /// Why there is no trained network.
 #[derive(Debug, Error)]
@@ -85,7 +86,7 @@ impl TrainedNetwork {
             let place = weights.display();
             WeightsError::File(format!("{place}: the description of the weights: {error}"))
         })?;
-        let mut params = Params::zeros(device);
+        let mut params = Params::shapes(device);
         let net = Network::new(&mut params, &NetworkPlan::derived(&file.arch))?;
         set_weights(&file, &mut params, &state, weights)?;
         Ok(Self { file, net, params, images })
@@ -155,19 +156,66 @@ pub fn set_weights(
     state: &StateFile,
     path: &Path,
 ) -> Result<(), WeightsError> {
-    let problems = load_state_dict(&network.arch, params, &state.tensors)?;
-    if problems.is_empty() {
-        return Ok(());
+    let mismatch = load_state_dict(&network.arch, params, &state.tensors)?;
+    if mismatch.is_empty() {
+        return check_values(state, path);
     }
     let mut text = format!(
-        "{} does not have the weights of {}; entries that differ: {}",
+        "{} does not have the weights of {}; tensors that differ: {}",
         path.display(),
         network.name,
-        problems.len()
+        mismatch.len()
     );
-    for problem in problems.iter().take(PROBLEMS) {
+    let Mismatch { reshaped, missing, unexpected } = &mismatch;
+    let missing = missing.iter().map(|tensor| format!("{tensor} is missing"));
+    let wrong = reshaped.iter().cloned().chain(missing).take(LISTED[0]);
+    let unexpected =
+        unexpected.iter().take(LISTED[1]).map(|name| format!("{name} is not one of the network's"));
+    let listed: Vec<String> = wrong.chain(unexpected).collect();
+    for tensor in &listed {
         // Writing to a string cannot fail.
-        let _ = write!(text, "\n  {problem}");
+        let _ = write!(text, "\n  {tensor}");
+    }
+    let more = mismatch.len() - listed.len();
+    if more > 0 {
+        let _ = write!(text, "\n  … and {more} more");
+    }
+    if let Some(found) = classes_of(network, state, &mismatch) {
+        let _ = write!(
+            text,
+            "\nOnly the number of classes differs: these weights fit the same network with {found} classes."
+        );
+    } else {
+        let _ = write!(text, "\n`repro arch NETWORK --tensors` lists the tensors of a network.");
     }
     Err(WeightsError::Misfit(text))
+}
+
+/// Refuses values that no training gives.
+fn check_values(state: &StateFile, path: &Path) -> Result<(), WeightsError> {
+    for (name, tensor) in &state.tensors {
+        let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        let problem = if values.iter().any(|value| !value.is_finite()) {
+            "has values that are not finite"
+        } else if name.ends_with(".running_var") && values.iter().any(|value| *value < 0.0) {
+            "has negative variances"
+        } else {
+            continue;
+        };
+        let (path, name) = (path.display(), printable_name(name));
+        return Err(WeightsError::File(format!("{path}: {name} {problem}")));
+    }
+    Ok(())
+}
+
+/// The number of classes of the weights, if nothing else differs.
+fn classes_of(network: &ArchFile, state: &StateFile, mismatch: &Mismatch) -> Option<usize> {
+    let classifier = state.tensors.get("head.conv.weight")?;
+    let found = *classifier.dims().first()?;
+    let is_classifier = |problem: &String| problem.starts_with("head.conv.");
+    (found != network.arch.classes
+        && mismatch.len() == mismatch.reshaped.len()
+        && mismatch.reshaped.iter().all(is_classifier)
+        && classifier.dims().len() == 4)
+        .then_some(found)
 }

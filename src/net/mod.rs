@@ -9,6 +9,7 @@ mod gated;
 mod gates;
 mod layer_names;
 mod masked_norm;
+mod pth;
 mod residual;
 mod resolution;
 mod shared;
@@ -25,7 +26,7 @@ pub use gates::{GateGradients, GateValues, NetGates};
 pub use layer_names::{LayerName, LayerNames, unshuffled};
 pub use resolution::ResolutionPath;
 pub use shared::{SharedWeights, Subnetwork};
-pub use state_dict::{load_state_dict, state_dict};
+pub use state_dict::{Mismatch, load_state_dict, state_dict, state_dict_shapes};
 pub use state_file::{StateFile, read_state_file};
 pub use supernet::{Supernet, SupernetTapeGates};
 

@@ -5,10 +5,12 @@
 //! and `[c, 1, k, k]`. Where channels are shuffled there, the hidden channels keep their places here; see
 //! [`crate::ops::groups`].
 
+use super::Network;
 use super::layer_names::{LayerName, LayerNames, unshuffled};
 use crate::nn::Params;
 use crate::ops::gpu;
-use crate::space::ArchSpec;
+use crate::space::{ArchSpec, NetworkPlan};
+use crate::text::printable_name;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use std::collections::BTreeMap;
 
@@ -25,15 +27,26 @@ pub fn state_dict(arch: &ArchSpec, params: &Params) -> Result<Vec<(String, Tenso
             continue;
         };
         let values = gpu::download(own)?;
-        let turned = entry.places.iter().map(|place| values[*place]).collect();
+        let turned = entry.places()?.into_iter().map(|place| values[place]).collect();
         all.push((entry.name, Tensor::from_vec(turned, entry.dims, &Device::Cpu)?));
     }
     Ok(all)
 }
 
+/// Names and shapes of the network's state dict.
+///
+/// # Errors
+/// When the network cannot be built.
+pub fn state_dict_shapes(arch: &ArchSpec) -> Result<Vec<(String, Vec<usize>)>> {
+    let mut params = Params::shapes(&Device::Cpu);
+    Network::new(&mut params, &NetworkPlan::derived(arch))?;
+    let entries = entries(arch, &params)?;
+    Ok(entries.into_iter().map(|entry| (entry.name, entry.dims)).collect())
+}
+
 /// Sets the weights of a derived network to those of a state dict. Biases of convolutions before a batch norm
-/// are taken into its running means. Returns what is wrong with the state dict, one sentence each; the
-/// weights are then not all set.
+/// are taken into its running means. Returns what is wrong with the state dict; no weights are set then, and
+/// no memory is taken for them.
 ///
 /// # Errors
 /// When the weights are not those of the network, or memory runs out.
@@ -41,43 +54,82 @@ pub fn load_state_dict(
     arch: &ArchSpec,
     params: &mut Params,
     state: &BTreeMap<String, Tensor>,
-) -> Result<Vec<String>> {
-    let mut problems = Vec::new();
+) -> Result<Mismatch> {
+    let entries = entries(arch, params)?;
+    let mismatch = Mismatch::of(&entries, state);
+    if !mismatch.is_empty() {
+        return Ok(mismatch);
+    }
     let mut values: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
-    let mut left: BTreeMap<&str, &Tensor> =
-        state.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-    left.retain(|name, _| !name.ends_with(".num_batches_tracked"));
-    for entry in entries(arch, params)? {
-        let Entry { own_name: Some(own), dims, places, .. } = &entry else { continue };
-        let Some(given) = left.remove(entry.name.as_str()) else {
-            problems.push(format!("{} {dims:?} is missing", entry.name));
-            continue;
-        };
-        if given.dims() != dims {
-            problems.push(format!("{} is {:?}, not {dims:?}", entry.name, given.dims()));
-            continue;
-        }
-        let given = host_values(given)?;
-        let mut turned = vec![0_f32; given.len()];
-        for (value, place) in given.iter().zip(places) {
+    for entry in entries.iter().filter(|entry| entry.own.is_some()) {
+        let given = host_values(&state[&entry.name])?;
+        let (mut turned, places) = (vec![0_f32; given.len()], entry.places()?);
+        for (value, place) in given.iter().zip(&places) {
             turned[*place] = *value;
         }
         // The mean of x + b is that of x, plus b.
-        let bias = entry.name.strip_suffix(".bn.running_mean");
-        let bias = bias.and_then(|layer| left.remove(format!("{layer}.conv.bias").as_str()));
-        if let Some(bias) = bias.filter(|bias| bias.elem_count() == turned.len()) {
-            for (value, place) in host_values(bias)?.iter().zip(places) {
+        if let Some(bias) = entry.folded_bias().and_then(|bias| state.get(&bias)) {
+            for (value, place) in host_values(bias)?.iter().zip(&places) {
                 turned[*place] -= *value;
             }
         }
-        values.push((own.clone(), entry.own_dims.clone(), turned));
+        values.push((entry.own_name.clone(), entry.own_dims.clone(), turned));
     }
-    problems.extend(left.keys().map(|name| format!("{name} is of no layer of the network")));
     let device = params.device().clone();
     for (name, dims, turned) in values {
         params.set(&name, &gpu::upload(turned, dims, &device)?)?;
     }
-    Ok(problems)
+    Ok(mismatch)
+}
+
+/// How a state dict differs from that of a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mismatch {
+    /// One sentence for each tensor that has another shape.
+    pub reshaped: Vec<String>,
+    /// Those that are missing, with their shapes.
+    pub missing: Vec<String>,
+    /// The printable names of those that the network does not have.
+    pub unexpected: Vec<String>,
+}
+
+impl Mismatch {
+    fn of(entries: &[Entry<'_>], state: &BTreeMap<String, Tensor>) -> Self {
+        let mut mismatch = Self::default();
+        let mut left: BTreeMap<&str, &Tensor> =
+            state.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        left.retain(|name, _| !name.ends_with(".num_batches_tracked"));
+        // Where the network has no tensor, its state dict has a bias of zeros, which may be missing.
+        for entry in entries.iter().filter(|entry| entry.own.is_some()) {
+            let Entry { name, dims, .. } = entry;
+            match left.remove(name.as_str()) {
+                None => mismatch.missing.push(format!("{name} {dims:?}")),
+                Some(given) if given.dims() != dims => {
+                    mismatch.reshaped.push(format!("{name} is {:?}, not {dims:?}", given.dims()));
+                }
+                Some(_) => {}
+            }
+            if let Some(bias) = entry.folded_bias()
+                && let Some(given) = left.remove(bias.as_str())
+                && given.elem_count() != dims[0]
+            {
+                mismatch.reshaped.push(format!("{bias} is {:?}, not {dims:?}", given.dims()));
+            }
+        }
+        mismatch.unexpected = left.keys().map(|name| printable_name(name)).collect();
+        mismatch
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of tensors that differ.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.reshaped.len() + self.missing.len() + self.unexpected.len()
+    }
 }
 
 fn host_values(tensor: &Tensor) -> Result<Vec<f32>> {
@@ -90,10 +142,25 @@ struct Entry<'a> {
     dims: Vec<usize>,
     /// The tensor here; `None`: zeros.
     own: Option<&'a Tensor>,
-    own_name: Option<String>,
+    own_name: String,
     own_dims: Vec<usize>,
+    layer: LayerName,
+}
+
+impl Entry<'_> {
     /// For each of its values, the place of the value here.
-    places: Vec<usize>,
+    fn places(&self) -> Result<Vec<usize>> {
+        match self.own_dims[..] {
+            [outputs] => Ok((0..outputs).map(|o| self.layer.output(o, outputs)).collect()),
+            _ => filter_places(&self.own_dims, &self.layer),
+        }
+    }
+
+    /// The name of a bias that a state dict may have, and that is part of these running means here.
+    fn folded_bias(&self) -> Option<String> {
+        let layer = self.name.strip_suffix(".bn.running_mean")?;
+        Some(format!("{layer}.conv.bias"))
+    }
 }
 
 /// All tensors of the network's state dict.
@@ -115,45 +182,44 @@ fn entries<'a>(arch: &ArchSpec, params: &'a Params) -> Result<Vec<Entry<'a>>> {
             _ => bail!("{name:?} is no weight of a derived network"),
         };
         let own_dims = tensor.dims().to_vec();
-        let (dims, places) = match last {
-            "weight" => filter(&own_dims, &layer)?,
-            _ => {
-                (own_dims.clone(), (0..own_dims[0]).map(|o| layer.output(o, own_dims[0])).collect())
-            }
-        };
-        let outputs = dims[0];
-        let (own, own_name) = (Some(tensor), Some(name.to_owned()));
-        entries.push(Entry {
-            name: format!("{part}.{kind}"),
-            dims,
-            own,
-            own_name,
-            own_dims,
-            places,
+        let dims =
+            if last == "weight" { filter_dims(&own_dims, &layer)? } else { own_dims.clone() };
+        let (name_there, own_name) = (format!("{part}.{kind}"), name.to_owned());
+        let zero_bias = (last == "weight" && layer.has_zero_bias).then(|| Entry {
+            name: format!("{part}.bias"),
+            dims: vec![dims[0]],
+            own: None,
+            own_name: String::new(),
+            own_dims: Vec::new(),
+            layer: layer.clone(),
         });
-        if last == "weight" && layer.has_zero_bias {
-            entries.push(Entry {
-                name: format!("{part}.bias"),
-                dims: vec![outputs],
-                own: None,
-                own_name: None,
-                own_dims: Vec::new(),
-                places: Vec::new(),
-            });
-        }
+        let own = Some(tensor);
+        entries.push(Entry { name: name_there, dims, own, own_name, own_dims, layer });
+        entries.extend(zero_bias);
     }
     Ok(entries)
 }
 
-/// The shape of a filter there, and for each of its values the place here.
-fn filter(dims: &[usize], layer: &LayerName) -> Result<(Vec<usize>, Vec<usize>)> {
-    let (taps, c_in, c_out) = match (dims, layer.is_depthwise) {
+/// Taps, inputs and outputs of a filter.
+fn filter_sizes(dims: &[usize], layer: &LayerName) -> Result<(usize, usize, usize)> {
+    Ok(match (dims, layer.is_depthwise) {
         (&[taps, c], true) => (taps, 1, c),
         (&[c_in, c_out], false) => (1, c_in, c_out),
         (&[taps, c_in, c_out], false) => (taps, c_in, c_out),
         (dims, _) => bail!("{dims:?} is no filter"),
-    };
+    })
+}
+
+/// The shape of a filter there.
+fn filter_dims(dims: &[usize], layer: &LayerName) -> Result<Vec<usize>> {
+    let (taps, c_in, c_out) = filter_sizes(dims, layer)?;
     let kernel = taps.isqrt();
+    Ok(vec![c_out, c_in, kernel, kernel])
+}
+
+/// For each value of a filter there, the place here.
+fn filter_places(dims: &[usize], layer: &LayerName) -> Result<Vec<usize>> {
+    let (taps, c_in, c_out) = filter_sizes(dims, layer)?;
     let mut places = Vec::with_capacity(taps * c_in * c_out);
     for o in 0..c_out {
         let output = layer.output(o, c_out);
@@ -162,13 +228,12 @@ fn filter(dims: &[usize], layer: &LayerName) -> Result<(Vec<usize>, Vec<usize>)>
             places.extend((0..taps).map(|tap| (tap * c_in + input) * c_out + output));
         }
     }
-    Ok((vec![c_out, c_in, kernel, kernel], places))
+    Ok(places)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::Network;
     use crate::rng::Seed;
     use crate::zoo;
 
@@ -187,7 +252,7 @@ mod tests {
                 state_dict(&arch, &params).unwrap().into_iter().collect();
             let (_, mut other) = Network::of_arch(&arch, Seed(4), &Device::Cpu).unwrap();
             assert_ne!(other.sha256().unwrap(), params.sha256().unwrap());
-            assert_eq!(load_state_dict(&arch, &mut other, &state).unwrap(), Vec::<String>::new());
+            assert!(load_state_dict(&arch, &mut other, &state).unwrap().is_empty());
             assert_eq!(other.sha256().unwrap(), params.sha256().unwrap(), "{name}");
         }
     }
@@ -202,13 +267,15 @@ mod tests {
         state.insert("head.conv.weight".into(), zeros(&[10, 1600, 1, 1]));
         state.insert("head.fc.weight".into(), zeros(&[1]));
         state.insert("backbone.stages.xif0_0.bn.num_batches_tracked".into(), zeros(&[1]));
-        let problems = load_state_dict(&arch, &mut params, &state).unwrap();
-        let expected = [
-            "head.conv.weight is [10, 1600, 1, 1], not [1000, 1600, 1, 1]",
-            "head.conv.bias [1000] is missing",
-            "head.fc.weight is of no layer of the network",
-        ];
-        assert_eq!(problems, expected);
+        let before = params.sha256().unwrap();
+        let mismatch = load_state_dict(&arch, &mut params, &state).unwrap();
+        assert_eq!(
+            mismatch.reshaped,
+            ["head.conv.weight is [10, 1600, 1, 1], not [1000, 1600, 1, 1]"]
+        );
+        assert_eq!(mismatch.missing, ["head.conv.bias [1000]"]);
+        assert_eq!(mismatch.unexpected, ["head.fc.weight"]);
+        assert_eq!(params.sha256().unwrap(), before);
     }
 
     #[test]
@@ -218,7 +285,7 @@ mod tests {
             state_dict(&arch, &params).unwrap().into_iter().collect();
         let bias = Tensor::arange(0_f32, 8.0, &Device::Cpu).unwrap();
         state.insert("backbone.stages.xif0_0.conv.bias".into(), bias);
-        assert_eq!(load_state_dict(&arch, &mut params, &state).unwrap(), Vec::<String>::new());
+        assert!(load_state_dict(&arch, &mut params, &state).unwrap().is_empty());
         let mean = params.named().find(|(name, _)| *name == "stem.running_mean").unwrap().1;
         let expected: Vec<f32> = (0..8).map(|i| -(i as f32)).collect();
         assert_eq!(mean.to_vec1::<f32>().unwrap(), expected);

@@ -2,7 +2,7 @@
 //! is executed.
 
 use ::safetensors::SafeTensors;
-use candle_core::{Device, Tensor, pickle, safetensors};
+use candle_core::{Device, Tensor, safetensors};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -34,13 +34,9 @@ pub fn read_state_file(path: &Path) -> Result<StateFile, String> {
         let tensors = safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| damaged(&e))?;
         return Ok(StateFile { tensors: tensors.into_iter().collect(), description });
     }
-    // candle's own error does not name the file.
-    fs::metadata(path).map_err(|e| wrong(&e))?;
-    let tensors = pickle::read_all(path).map_err(|e| {
-        wrong(&format!("is neither a .pth file of PyTorch 1.6 or later nor safetensors ({e})"))
-    })?;
+    let tensors = super::pth::read(path).map_err(|problem| wrong(&problem))?;
     if tensors.is_empty() {
         return Err(wrong(&"it has no tensors at its top level; save `model.state_dict()` itself"));
     }
-    Ok(StateFile { tensors: tensors.into_iter().collect(), description: None })
+    Ok(StateFile { tensors, description: None })
 }

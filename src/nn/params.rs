@@ -56,6 +56,8 @@ struct Param {
 pub struct Params {
     /// `None`: all parameters are initially zero.
     seed: Option<Seed>,
+    /// Whether what is added takes no memory until it is set.
+    only_shapes: bool,
     device: Device,
     /// Prefix of the names of what is added next.
     prefix: String,
@@ -74,7 +76,13 @@ impl Params {
     #[must_use]
     pub fn zeros(device: &Device) -> Self {
         let (prefix, params, buffers) = Default::default();
-        Self { seed: None, device: device.clone(), prefix, params, buffers }
+        Self { seed: None, only_shapes: false, device: device.clone(), prefix, params, buffers }
+    }
+
+    /// No parameters yet; those added later have a shape, but take no memory until they are set.
+    #[must_use]
+    pub fn shapes(device: &Device) -> Self {
+        Self { only_shapes: true, ..Self::zeros(device) }
     }
 
     /// From now on, names of added parameters and buffers begin with `prefix`.
@@ -88,9 +96,14 @@ impl Params {
     /// When the device has no memory left.
     pub fn add(&mut self, mut name: String, shape: &[usize], init: Init) -> Result<ParamId> {
         name.insert_str(0, &self.prefix);
-        let count = shape.iter().product();
-        let data = self.seed.map_or(vec![0.0; count], |seed| init.draw(seed, &name, count));
-        let tensor = upload(data, shape, &self.device)?;
+        let tensor = if self.only_shapes {
+            placeholder(shape)?
+        } else {
+            let count = shape.iter().product();
+            let data =
+                self.seed.map_or_else(|| vec![0.0; count], |seed| init.draw(seed, &name, count));
+            upload(data, shape, &self.device)?
+        };
         self.params.push(Param { name, tensor, decays: !matches!(init, Init::Constant(_)) });
         Ok(ParamId(self.params.len() - 1))
     }
@@ -100,7 +113,11 @@ impl Params {
     /// # Errors
     /// When the device has no memory left.
     pub fn add_buffer(&mut self, mut name: String, len: usize, value: f32) -> Result<BufferId> {
-        let tensor = upload(vec![value; len], len, &self.device)?;
+        let tensor = if self.only_shapes {
+            placeholder(&[len])?
+        } else {
+            upload(vec![value; len], len, &self.device)?
+        };
         name.insert_str(0, &self.prefix);
         self.buffers.push((name, tensor));
         Ok(BufferId(self.buffers.len() - 1))
@@ -127,7 +144,8 @@ impl Params {
         // Buffers can be shared: they are replaced, never changed in place.
         let buffers = self.buffers.clone();
         let (prefix, device) = (self.prefix.clone(), self.device.clone());
-        Ok(Self { seed: self.seed, device, prefix, params, buffers })
+        let (seed, only_shapes) = (self.seed, self.only_shapes);
+        Ok(Self { seed, only_shapes, device, prefix, params, buffers })
     }
 
     /// A copy that shares no tensor.
@@ -243,6 +261,11 @@ impl Params {
         }
         Ok(hex(&hash.finalize()))
     }
+}
+
+/// A tensor of this shape whose values are all one zero in memory.
+fn placeholder(shape: &[usize]) -> Result<Tensor> {
+    Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)
 }
 
 /// Hands out the rows of a pass, see [`Pass::rows`].

@@ -22,6 +22,12 @@ pub fn printable(text: &str) -> String {
     escaped(text, |c| matches!(c, '\n' | '\t'))
 }
 
+/// A name with everything escaped that controls a terminal or begins a line.
+#[must_use]
+pub fn printable_name(name: &str) -> String {
+    escaped(name, |_| false)
+}
+
 /// The text on one line, otherwise as [`printable`].
 #[must_use]
 pub fn one_line(text: &str) -> String {

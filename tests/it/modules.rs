@@ -34,7 +34,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("monitor", &["checkpoint", "env", "memory", "progress", "record"]),
     ("tape", &["memory", "ops", "space"]),
     ("nn", &["hex", "ops", "recipe", "rng", "space", "tape"]),
-    ("net", &["cost", "nn", "ops", "recipe", "rng", "space", "tape"]),
+    ("net", &["cost", "nn", "ops", "recipe", "rng", "space", "tape", "text"]),
     ("data", &["child", "hex", "ops", "progress", "recipe", "rng"]),
     (
         "train",
@@ -71,7 +71,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "monitor",
         ],
     ),
-    ("trained", &["data", "net", "nn", "recipe", "space"]),
+    ("trained", &["data", "net", "nn", "recipe", "space", "text"]),
     ("export", &["checkpoint", "data", "env", "net", "ops", "space", "trained"]),
     ("manifest", &["cost", "document", "hex", "recipe", "space", "text", "zoo"]),
     ("store", &["artifacts", "checkpoint", "env", "hex", "record", "space", "text"]),

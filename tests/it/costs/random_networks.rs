@@ -158,7 +158,7 @@ fn random_networks_survive_their_file_and_their_state_dict() {
         let (_, mut other): (_, Params) =
             Network::of_arch(arch, Seed(seed + 1), &Device::Cpu).unwrap();
         assert_ne!(other.sha256().unwrap(), params.sha256().unwrap());
-        assert_eq!(load_state_dict(arch, &mut other, &state).unwrap(), [""; 0]);
+        assert!(load_state_dict(arch, &mut other, &state).unwrap().is_empty());
         assert_eq!(other.sha256().unwrap(), params.sha256().unwrap(), "{arch:?}");
     }
 }
