@@ -28,7 +28,7 @@ pub fn write(
         let path = path.to_owned();
         move |error| CheckpointError::Io { path, error }
     };
-    let result = write_part(&part, metadata, tensors).and_then(|hash| {
+    let result = write_part((&part, path), metadata, tensors).and_then(|hash| {
         before(&hash)?;
         fs::rename(&part, path).map_err(at(path))?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -47,14 +47,14 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-/// Writes the file and returns its SHA-256.
+/// Writes the file `part` and returns its SHA-256. Errors name `path`, which it becomes.
 fn write_part(
-    path: &Path,
+    (part, path): (&Path, &Path),
     metadata: &[(&str, String)],
     tensors: &[(String, &Tensor)],
 ) -> Result<String, CheckpointError> {
     let at = |error| CheckpointError::Io { path: path.to_owned(), error };
-    let file = BufWriter::new(File::create(path).map_err(at)?);
+    let file = BufWriter::new(File::create(part).map_err(at)?);
     let mut output = Hashed { file, hash: Sha256::new() };
     let header = header(metadata, tensors);
     output.write(&(header.len() as u64).to_le_bytes()).map_err(at)?;

@@ -2,18 +2,18 @@
 
 use super::database;
 use super::ending::Usage;
+use super::inference;
 use super::output::{message, stdout};
 use super::stored::stored_manifest;
-use anyhow::{Context, Result, bail, ensure};
+use super::weights::{network_of, stored_weights};
+use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use repro::cost::{self, Cost};
 use repro::data;
 use repro::document;
-use repro::evaluation;
-use repro::net::read_state_file;
+use repro::net::{read_state_file, state_dict_shapes};
 use repro::report;
 use repro::space::{ArchFile, ArchSpec, Published};
-use repro::store::RunRow;
 use repro::text::{self, NOTHING, Table};
 use repro::trained::{TrainedNetwork, WeightsError};
 use repro::zoo;
@@ -29,6 +29,7 @@ Examples:
   repro arch --all
   repro arch 12 --toml > found.toml
   repro arch found.toml --input 160
+  repro arch FBNetV2_F1 --tensors
 
 A network is the name of a published one (`repro arch --all` lists them), a file as in
 experiments/archs/, or the number of a run, whose searched architecture is shown.
@@ -64,6 +65,9 @@ pub struct Args {
     /// Print the file of the network.
     #[arg(long, conflicts_with = "all")]
     toml: bool,
+    /// Print the names and shapes of the tensors of its state dict.
+    #[arg(long, conflicts_with_all = ["all", "json", "toml"])]
+    tensors: bool,
 }
 
 /// # Errors
@@ -89,7 +93,11 @@ pub fn run(args: &Args, database: &Path) -> Result<()> {
     } else if args.all {
         write!(out, "{}", comparison(&files).text())?;
     } else if let [file] = &files[..] {
-        let text = if args.toml { file.to_toml() } else { as_text(file) };
+        let text = match (args.toml, args.tensors) {
+            (true, _) => file.to_toml(),
+            (_, true) => tensors(file)?,
+            _ => as_text(file),
+        };
         write!(out, "{}", text::printable(&text))?;
     }
     Ok(())
@@ -136,6 +144,7 @@ pub fn load_trained(
             "--weights is needed: {network} comes without weights; give a state dict"
         ))),
     };
+    inference::check_loading(&weights)?;
     let loaded = TrainedNetwork::load(file, &weights, device);
     let mut trained = loaded.map_err(|error| match error {
         WeightsError::Misfit(problem) => anyhow::Error::from(Usage(problem)),
@@ -164,6 +173,15 @@ pub fn load_trained(
         let is_folder = manifest.data.folder().is_some();
         images.seen_share.get_or_insert(if is_folder { data::CENTRE } else { 1.0 });
     }
+    let (side, resolution) = (trained.side(), trained.file.arch.resolution);
+    if side < resolution {
+        bail!(Usage(format!(
+            "{} takes images of {resolution}x{resolution} pixels, but {} was trained on {side}x{side}; give a \
+             network with a resolution of {side} or less",
+            trained.file.name,
+            weights.display()
+        )));
+    }
     Ok(trained)
 }
 
@@ -173,20 +191,10 @@ pub fn run_number(network: &str) -> Option<i64> {
     if is_other { None } else { network.parse().ok() }
 }
 
-/// The weights of the first training run.
+/// The stored weights of a run.
 fn weights_of(run: i64, database: &Path) -> Result<PathBuf> {
     let store = database::existing(database)?;
-    if store.run(run)?.method == evaluation::METHOD {
-        bail!(Usage(format!(
-            "run {run} is an evaluation, which has no weights; give that of the network"
-        )));
-    }
-    let file = store.files_of(run).weights(1).remove(0);
-    ensure!(
-        file.is_file(),
-        "there are no weights of run {run}: it is not finished, or they were discarded or removed"
-    );
-    Ok(file)
+    stored_weights(&store, &store.run(run)?)
 }
 
 /// The searched architecture of a run, for manifests that train it.
@@ -202,17 +210,6 @@ fn searched(run: i64, database: &Path) -> Result<ArchFile> {
     let found = run.architecture.as_ref();
     let found = found.with_context(|| format!("run {} has no architecture yet", run.id))?;
     Ok(network_of(&run, found.arch.clone()))
-}
-
-/// A searched architecture as a network.
-pub fn network_of(run: &RunRow, arch: ArchSpec) -> ArchFile {
-    ArchFile {
-        name: format!("run_{}", run.id),
-        description: format!("{}: {}, seed {}", run.experiment, run.method, run.seed),
-        arch,
-        resize: None,
-        published: None,
-    }
 }
 
 /// A network file, or the JSON of `repro show --json`.
@@ -270,10 +267,22 @@ fn as_json(file: &ArchFile) -> Value {
     })
 }
 
+/// The tensors that a file of its weights has.
+fn tensors(file: &ArchFile) -> Result<String> {
+    let mut table = Table::new(["tensor", "shape"]);
+    for (name, dims) in state_dict_shapes(&file.arch)? {
+        table.row([name, format!("{dims:?}")]);
+    }
+    Ok(table.text())
+}
+
 fn as_text(file: &ArchFile) -> String {
     let (arch, totals) = (&file.arch, Totals::of(&file.arch));
     let side = arch.resolution;
-    let mut lines = vec![format!("{}: {}", file.name, file.description)];
+    let mut lines = vec![match file.description.as_str() {
+        "" => file.name.clone(),
+        description => format!("{}: {description}", file.name),
+    }];
     lines.push(format!(
         "  input       {side}x{side}, {}; {} classes",
         text::plural(arch.image_channels, "channel"),

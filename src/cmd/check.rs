@@ -132,8 +132,12 @@ fn overview(manifest: &Manifest) -> String {
     }
     let runs = text::plural(seeds.len() * methods.len(), "run");
     let set = describe(data.dataset());
+    let title = match manifest.description.as_str() {
+        "" => manifest.name.clone(),
+        description => format!("{}: {description}", manifest.name),
+    };
     let mut lines = vec![
-        format!("  {}: {}", manifest.name, manifest.description),
+        format!("  {title}"),
         format!("  runs    {runs}: {}, seed {}", methods.join(", "), seeds.join(", ")),
         format!(
             "  data    {} ({}), {} for validation",

@@ -5,6 +5,7 @@ use super::output::say;
 use anyhow::{Error, Result, bail};
 use repro::store::{Store, StoreError};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// The database's path: the flag, else `REPRO_DB`, else `results.db`.
 pub fn path(flag: Option<PathBuf>) -> PathBuf {
@@ -35,9 +36,19 @@ fn opened(store: Result<Store, StoreError>) -> Result<Store> {
         _ => Error::from(error),
     })?;
     if let Some(note) = store.note() {
-        say(note);
+        say_once(note);
     }
     Ok(store)
+}
+
+/// A command may open the database several times.
+fn say_once(note: String) {
+    static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if !said.contains(&note) {
+        say(&note);
+        said.push(note);
+    }
 }
 
 /// Opens an existing database to read it.
@@ -60,10 +71,10 @@ pub fn open_existing(path: &Path) -> Result<Store> {
 
 fn check_exists(path: &Path) -> Result<()> {
     if !path.exists() {
-        bail!(
+        bail!(Usage(format!(
             "there is no database at {}; `repro run MANIFEST` creates one, --db PATH names another",
             path.display()
-        );
+        )));
     }
     Ok(())
 }

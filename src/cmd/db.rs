@@ -1,18 +1,15 @@
 //! `repro db`: care of the results database.
 
-use super::arch::network_of;
 use super::database;
 use super::ending::{Ending, Usage};
-use super::output::{message, stdout};
+use super::output::stdout;
+use super::weights::other_weights;
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
 use clap::{Subcommand, ValueEnum};
 use repro::artifacts::{self, StoredRun};
 use repro::report::{self, Format};
-use repro::runner;
-use repro::store::{Kept, Merged, RunRow, RunStatus, Store};
+use repro::store::{Kept, Merged, RunStatus, Store};
 use repro::text;
-use repro::trained::TrainedNetwork;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
@@ -127,25 +124,6 @@ fn check(store: &Store) -> Result<Ending> {
         n => writeln!(out, "{what}: {}", text::plural(n, "problem"))?,
     }
     Ok(if problems.is_empty() { Ending::Done } else { Ending::Failed })
-}
-
-/// What is wrong with the kept weights of a finished run: their hash is in the database.
-fn other_weights(store: &Store, run: &RunRow) -> Option<String> {
-    let (result, found) = run.result.as_ref().zip(run.architecture.as_ref())?;
-    let files = store.files_of(run.id);
-    let repeats = (1..).take_while(|n| files.weights(*n).iter().all(|file| file.is_file()));
-    let files = files.weights(repeats.last()?);
-    let network = network_of(run, found.arch.clone());
-    let hash = |file: &PathBuf| -> Result<String> {
-        let trained = TrainedNetwork::load(network.clone(), file, &Device::Cpu)?;
-        Ok(trained.params.sha256()?)
-    };
-    let place = files[0].display().to_string();
-    match files.iter().map(hash).collect::<Result<Vec<_>>>().map(runner::combined_hash) {
-        Ok(hash) if hash == result.weights_sha256 => None,
-        Ok(_) => Some(format!("{place}: not all the weights that run {} ended with", run.id)),
-        Err(error) => Some(message(&error)),
-    }
 }
 
 /// Copies the files of a merged run. Those of a run that was here already are copied if an earlier merge could not.

@@ -7,7 +7,8 @@ use super::database::{self, open};
 use super::dataset::DataFolder;
 use super::device::DeviceChoice;
 use super::ending::{Ending, Usage};
-use super::output::{Output, say, stdout};
+use super::inference::Inference;
+use super::output::{Output, message, say, stdout};
 use super::progress::Display;
 use super::signals::{self, StopFlag};
 use super::stored::stored_manifest;
@@ -19,7 +20,7 @@ use repro::evaluation::{self, Accuracy, Evaluation};
 use repro::monitor::{Checkpoints, Interrupted, Monitor};
 use repro::recipe::{DataConfig, DatasetName, ImageSource};
 use repro::report::wilson_interval;
-use repro::store::{AcquireRules, Acquired, FinalResult, NewRun, Store};
+use repro::store::{FinalResult, NewRun, Store};
 use repro::text::{self, printable};
 use repro::trained::TrainedNetwork;
 use serde_json::json;
@@ -37,7 +38,8 @@ Examples:
 
 --arch takes the name of a published network, a network file, or the number of a run, like
 `repro arch`; --weights a state dict, like `repro predict`. For a run, the weights of its first
-training run are used, and without --data the test images of its data set.
+training run are used, and without --data the test images of its data set. That data set, or image
+folder, is looked for in the folder that REPRO_DATA names, as by `repro run`.
 
 --data is the name of a data set (`repro data list`), whose test images are evaluated, or a folder
 with one subfolder of images per class: FOLDER/CLASS/* or FOLDER/val/CLASS/*. For a run, the
@@ -51,9 +53,10 @@ run. Images that cannot be read are listed and left out. Intervals are Wilson's,
 The result is stored in the database as a run with the method \"eval\", which `repro list` shows.
 
 Keys of --json:
-  status            finished, failed or interrupted; the other keys only where it is finished
+  status            finished, failed or interrupted
   run_id            of the stored result, as in `repro show RUN`
   network           name of the network
+  error             why it failed or was interrupted; the keys below only where it is finished
   arch_id           as in `repro list`
   images            images that were evaluated
   top1, top5        shares of these, 0 to 1
@@ -63,8 +66,9 @@ Keys of --json:
   damaged           why each of the other images could not be read
   weights_sha256    of the weights
 
-Exit codes: 0 success, 1 a file or the database cannot be used, 2 the command line is invalid, or
-the weights or classes are those of another network, 130 interrupted.")]
+Exit codes: 0 success, 1 a file or the database cannot be used, or memory is too small, 2 the
+command line is invalid, there is no such run, or the weights or classes are those of another
+network, 130 interrupted.")]
 pub struct Args {
     /// A name, a file, or the number of a run.
     #[arg(long, value_name = "NETWORK")]
@@ -115,20 +119,27 @@ pub fn run(args: &Args, database: &Path) -> Result<Ending> {
         batch_size: args.batch as usize,
         weights_sha256: &weights_sha256,
     };
+    let inference = Inference {
+        arch: &trained.file.arch,
+        side: dataset.height,
+        threads,
+        device: &device,
+        beside: dataset.decoding_bytes() * threads as u64,
+    };
+    inference.check(evaluation.batch_size.min(dataset.test.len()).max(1))?;
     let store = open(database)?.stopped_by(stop.shared());
     match execute(&run, &evaluation, &store, &stop)? {
         Evaluated::Finished { run, accuracy, result } => {
             print(args, &trained, run, &accuracy, &result)?;
             Ok(Ending::Done)
         }
-        Evaluated::Ended(ending) => {
+        Evaluated::Ended { run, ending, error } => {
             if args.json {
                 let status = if ending == Ending::Interrupted { "interrupted" } else { "failed" };
-                writeln!(
-                    stdout(),
-                    "{}",
-                    json!({ "network": trained.file.name, "status": status })
-                )?;
+                let network = &trained.file.name;
+                let line =
+                    json!({ "status": status, "run_id": run, "network": network, "error": error });
+                writeln!(stdout(), "{line}")?;
             }
             Ok(ending)
         }
@@ -143,7 +154,11 @@ enum Evaluated {
         accuracy: Accuracy,
         result: FinalResult,
     },
-    Ended(Ending),
+    Ended {
+        run: i64,
+        ending: Ending,
+        error: String,
+    },
 }
 
 /// Evaluates and stores the result.
@@ -154,12 +169,8 @@ fn execute(
     stop: &StopFlag,
 ) -> Result<Evaluated> {
     // Every evaluation is a run of its own.
-    let last = store.last_run()?;
-    let rules = AcquireRules { again_up_to: last, fresh_up_to: last, ..AcquireRules::default() };
-    let Acquired::Ours(key) = store.acquire(run, rules)? else {
-        bail!("another process began the same evaluation at this moment; try again")
-    };
-    let mut recorder = store.record(key, None)?;
+    let mut recorder = store.begin(run)?;
+    let id = recorder.run_id();
     let display = Display::new();
     let evaluated = {
         let (recorder, checkpoints) = (&mut recorder, &mut Checkpoints::none());
@@ -169,22 +180,25 @@ fn execute(
     display.clear();
     if evaluated.as_ref().is_err_and(anyhow::Error::is::<Interrupted>) {
         recorder.interrupt()?;
-        say(format_args!(
-            "run {}: interrupted; the same command evaluates all images again",
-            key.run
-        ));
-        return Ok(Evaluated::Ended(Ending::Interrupted));
+        say(format_args!("run {id}: interrupted; the same command evaluates all images again"));
+        let (ending, error) = (Ending::Interrupted, Interrupted.to_string());
+        return Ok(Evaluated::Ended { run: id, ending, error });
     }
     let (mut kept, output) = (None, Output::new(false));
     let ends = Ends { store, output: &output };
+    let failure = evaluated.as_ref().err().map(message);
     let concluded = ends.conclude(run, recorder, evaluated, |recorder, (accuracy, result)| {
         recorder.finish(&result)?;
         kept = Some((accuracy, result));
         Ok(())
     })?;
     Ok(match kept {
-        Some((accuracy, result)) => Evaluated::Finished { run: key.run, accuracy, result },
-        None => Evaluated::Ended(concluded.map_or(Ending::Failed, |(_, ending)| ending)),
+        Some((accuracy, result)) => Evaluated::Finished { run: id, accuracy, result },
+        None => Evaluated::Ended {
+            run: id,
+            ending: concluded.map_or(Ending::Failed, |(_, ending)| ending),
+            error: failure.unwrap_or_else(|| "another process continued the run".to_owned()),
+        },
     })
 }
 
@@ -207,6 +221,17 @@ fn images(
         },
     };
     let root = DataFolder::new(None).fetch_if_absent(&config, &Display::new(), stop)?;
+    if let Some(folder) = config.folder().map(|folder| root.join(&folder.path))
+        && !folder.is_dir()
+    {
+        // Not the message of data sets: --data of this command is something else.
+        bail!(
+            "{} does not exist, where the images of {} are expected; set REPRO_DATA to the folder that \
+             holds them, or give the test images with --data FOLDER",
+            folder.display(),
+            args.arch
+        );
+    }
     let mut dataset = data::load(&config, &root)?;
     let classes = trained.file.arch.classes;
     if dataset.classes.len() != classes || dataset.channels != trained.file.arch.image_channels {

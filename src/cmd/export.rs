@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use candle_core::Device;
 use clap::ValueEnum;
 use repro::export::{Model, onnx, pytorch, safetensors};
+use repro::text::printable_name;
 use repro::trained::TrainedNetwork;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -37,10 +38,11 @@ normalisation are used.
                unless --output is given
 
 Where the images of a run are larger than its network's resolution, the exported network subsamples
-them as in training. Equal networks give equal files. A file of the same name is replaced.
+them as in training. Other networks see every pixel: a Python file takes images of any side, an ONNX
+graph those of the network's resolution. Equal networks give equal files. A file of the same name is replaced.
 
-Exit codes: 0 success, 1 a file cannot be read or written, 2 the command line is invalid, or the
-weights are those of another network.")]
+Exit codes: 0 success, 1 a file cannot be read or written, or memory is too small, 2 the command
+line is invalid, there is no such run, or the weights are those of another network.")]
 pub struct Args {
     /// A name, a file, or the number of a run.
     #[arg(value_name = "NETWORK", required_unless_present = "arch")]
@@ -101,7 +103,7 @@ pub fn run(args: &Args, database: &Path) -> Result<()> {
     }
     let trained = arch::load_trained(name, args.weights.as_deref(), database, &Device::Cpu)?;
     for file in write(args, &trained, database)? {
-        writeln!(stdout(), "{}", file.display())?;
+        writeln!(stdout(), "{}", printable_name(&file.display().to_string()))?;
     }
     Ok(())
 }
@@ -119,7 +121,7 @@ fn write_text(args: &Args, text: &str, database: &Path) -> Result<()> {
                 &output_file::target(file, &inputs(args), database)?,
                 text.as_bytes(),
             )?;
-            writeln!(stdout(), "{}", file.display())?;
+            writeln!(stdout(), "{}", printable_name(&file.display().to_string()))?;
         }
         None => write!(stdout(), "{text}")?,
     }

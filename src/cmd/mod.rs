@@ -15,6 +15,7 @@ mod doctor;
 mod ending;
 mod eval;
 mod export;
+mod inference;
 mod list;
 mod output;
 mod output_file;
@@ -36,9 +37,10 @@ mod study;
 mod summary;
 mod threads;
 mod verify_resume;
+mod weights;
 mod worker;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use clap::{Arg, Parser, Subcommand};
 use dataset::DataFolder;
 use ending::{Ending, Usage};
@@ -84,7 +86,8 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0    success
   1    a run failed, or the database, the data or the disk cannot be used
-  2    the command line, a manifest or a space is invalid; nothing was done
+  2    the command line is invalid, or a manifest, a space, a run or a database that it names;
+       nothing was done
   130  interrupted; measurements made so far are in the database
 
 First steps:
@@ -157,9 +160,15 @@ pub fn main() -> ExitCode {
         }
         Err(error) => {
             say(format_args!("error: {}", message(&error)));
-            ExitCode::from(if error.is::<Diagnostics>() || error.is::<Usage>() { 2 } else { 1 })
+            ExitCode::from(if is_invalid(&error) { 2 } else { 1 })
         }
     }
+}
+
+/// Whether the command line or a file that it names is invalid.
+fn is_invalid(error: &Error) -> bool {
+    let names_no_run = matches!(error.downcast_ref(), Some(StoreError::NoSuchRun { .. }));
+    error.is::<Diagnostics>() || error.is::<Usage>() || names_no_run
 }
 
 fn execute(cli: &Cli) -> Result<Ending> {
@@ -182,7 +191,7 @@ fn execute(cli: &Cli) -> Result<Ending> {
         Command::Report(args) => report::run(args, &database::existing(&database)?)?,
         Command::Space(args) => space::run(args)?,
         Command::Arch(args) => arch::run(args, &database)?,
-        Command::Predict(args) => predict::run(args, &database)?,
+        Command::Predict(args) => return predict::run(args, &database),
         Command::Eval(args) => return eval::run(args, &database),
         Command::Export(args) => export::run(args, &database)?,
         Command::Data(args) => data::run(args, &data.root()?)?,

@@ -3,6 +3,7 @@
 use super::ending::Usage;
 use anyhow::{Context, Result};
 use repro::artifacts::StoredRun;
+use repro::text::printable_name;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,13 +14,17 @@ use std::path::{Path, PathBuf};
 /// When that is no regular file, one of the `inputs` of the command, the database, or a file of its runs.
 pub fn target(path: &Path, inputs: &[&Path], database: &Path) -> Result<PathBuf> {
     let refuse = |problem: String| {
-        Err(Usage(format!("{} {problem}; name another file with --output", path.display())).into())
+        let path = printable_name(&path.display().to_string());
+        Err(Usage(format!("{path} {problem}; name another file with --output")).into())
     };
     let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
     let target = match fs::metadata(path) {
         Ok(found) if !found.is_file() => return refuse("is not a regular file".to_owned()),
         Ok(_) => path.canonicalize().with_context(|| path.display().to_string())?,
         Err(_) if is_link => return refuse("is a link to nothing".to_owned()),
+        Err(_) if !has_folder(path) => {
+            return refuse("lies in a folder that does not exist".to_owned());
+        }
         Err(_) => path.to_owned(),
     };
     let same = |other: &Path| other.canonicalize().is_ok_and(|other| other == target);
@@ -47,6 +52,10 @@ pub fn target(path: &Path, inputs: &[&Path], database: &Path) -> Result<PathBuf>
         return refuse("is among the files of the database's runs".to_owned());
     }
     Ok(target)
+}
+
+fn has_folder(path: &Path) -> bool {
+    path.parent().is_none_or(|folder| folder.as_os_str().is_empty() || folder.is_dir())
 }
 
 /// Writes a file at once: under another name first.
@@ -86,6 +95,7 @@ mod tests {
         assert!(refused(&at("weights.pth")).contains("which is read"));
         assert!(refused(&database).contains("is the results database"));
         assert!(refused(&stored).contains("files of the database's runs"));
+        assert!(refused(&at("lost/new.onnx")).contains("lies in a folder that does not exist"));
         assert_eq!(target(&at("new.onnx"), &inputs, &database).unwrap(), at("new.onnx"));
         let old = target(&at("old.onnx"), &inputs, &database).unwrap();
         write(&old, b"new").unwrap();

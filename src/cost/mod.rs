@@ -12,8 +12,9 @@ pub use effective::{
 };
 pub use formula::Cost;
 pub use memory::{
-    Footprint, StepSetting, explicit_step, largest_network_step, largest_network_weights,
-    masked_step, network_step, network_weights, scoring_step, search_step, upload_slots,
+    Footprint, StepSetting, explicit_step, inference_step, largest_network_step,
+    largest_network_weights, masked_step, network_step, network_weights, scoring_step, search_step,
+    upload_slots,
 };
 pub use number::{CostNumber, Derivatives, Graph, Traced};
 

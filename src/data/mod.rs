@@ -25,7 +25,7 @@ pub use catalog::{
 };
 pub use error::DataError;
 pub use fetch::{FetchMonitor, Origin};
-pub use folder::{CENTRE, Files, open_evaluation, read_image};
+pub use folder::{CENTRE, Files, image_bytes, open_evaluation, read_image};
 pub use root::data_root;
 
 use crate::hex::hex;
@@ -164,6 +164,12 @@ impl Dataset {
             }
         }
         hex(&hash.finalize())
+    }
+
+    /// Bytes that decoding the largest image takes; 0 for images in memory.
+    #[must_use]
+    pub fn decoding_bytes(&self) -> u64 {
+        folder::decoding_bytes(self)
     }
 
     /// Which files beside the images of a folder are not read, as text; `None` if there are none.

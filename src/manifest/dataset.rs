@@ -140,7 +140,14 @@ pub(crate) fn check_side(
         ),
         None => value.fail(
             format!("{} has an image side of {own}, {of} takes {takes}", value.given()),
-            if input.is_network {
+            if takes as u64 > MAX_SIDE {
+                let other = if input.is_network {
+                    format!("resolution = {own}")
+                } else {
+                    "another space".to_owned()
+                };
+                format!("give {other}; images are scaled to at most {MAX_SIDE}")
+            } else if input.is_network {
                 format!("give side = {takes} to have the images scaled, or resolution = {own}")
             } else {
                 format!("give side = {takes} to have the images scaled, or another space")

@@ -1,16 +1,19 @@
 //! `repro predict`: classifies images by a network with trained weights.
 
+mod inputs;
+
 use super::arch;
-use super::ending::Usage;
-use super::output::stdout;
+use super::ending::Ending;
+use super::inference::Inference;
+use super::output::{say, stdout};
 use super::output_file;
 use super::threads::start_threads;
-use anyhow::{Context, Result, bail, ensure};
-use candle_core::{Device, Tensor, safetensors};
+use anyhow::{Result, ensure};
+use candle_core::{Device, Tensor};
+use inputs::Inputs;
 use repro::checkpoint::tensors;
-use repro::data;
-use repro::net::FrozenNetwork;
-use repro::text::{Table, printable};
+use repro::data::DataError;
+use repro::text::{self, Table, printable};
 use repro::trained::TrainedNetwork;
 use serde_json::json;
 use std::io::Write;
@@ -38,11 +41,21 @@ that is normalised already. Images of a published network or a network file are 
 and normalised as usual for ImageNet. For a run, images are resized to those of its data set; where
 that is an image folder, the centre is taken as in its test.
 
-Prints the five most probable classes of each input. --output writes a safetensors file with the
-tensor `logits` [n, classes] instead.
+Tensors of a run may be larger than the images of its training: the network subsamples them, as in
+training. Other networks see every pixel of a tensor, whatever its side. A Python file of
+`repro export` does the same.
 
-Exit codes: 0 success, 1 a file cannot be read or written, 2 the command line is invalid, or the
-weights are those of another network.")]
+Prints the five most probable classes of each input. --output writes a safetensors file with the
+tensor `logits` [n, classes] instead. Images that cannot be read are named and left out; the exit
+code is then 1, and --output writes nothing.
+
+Keys of --json, one object per input:
+  input     its file, or its number in the tensor
+  top       class (number), name and probability of the five most probable classes
+  damaged   instead of top: why the image cannot be read
+
+Exit codes: 0 success, 1 a file cannot be read or written, or memory is too small, 2 the command
+line is invalid, there is no such run, or the weights are those of another network.")]
 pub struct Args {
     /// A name, a file, or the number of a run.
     #[arg(long, value_name = "NETWORK")]
@@ -64,85 +77,58 @@ pub struct Args {
     json: bool,
 }
 
-/// Images of a pass.
+/// Images of a pass, if memory allows.
 const BATCH: usize = 32;
 /// Classes that are printed.
 const SHOWN: usize = 5;
 
 /// # Errors
-/// When there is no such network, its weights do not fit, or an input cannot be read.
-pub fn run(args: &Args, database: &Path) -> Result<()> {
-    start_threads(args.threads)?;
+/// When there is no such network, its weights do not fit, or no input can be read.
+pub fn run(args: &Args, database: &Path) -> Result<Ending> {
+    let threads = start_threads(args.threads)?;
     let read = args.input.iter().chain(&args.weights).map(PathBuf::as_path);
     let read: Vec<&Path> = read.chain([Path::new(&args.arch)]).collect();
     let target = |output: &PathBuf| output_file::target(output, &read, database);
     let output = args.output.as_ref().map(target).transpose()?;
-    let mut trained =
-        arch::load_trained(&args.arch, args.weights.as_deref(), database, &Device::Cpu)?;
-    let (names, images) = read_inputs(args, &mut trained)?;
-    let logits = logits(&trained.net.freeze(&trained.params)?, &images)?;
-    check_finite(&names, &logits)?;
+    let device = &Device::Cpu;
+    let mut trained = arch::load_trained(&args.arch, args.weights.as_deref(), database, device)?;
+    let inputs = Inputs::open(&args.input, &mut trained)?;
+    let arch = &trained.file.arch;
+    let (side, beside) = (inputs.side(), inputs.reading_bytes());
+    let inference = Inference { arch, side, threads, device, beside };
+    let batch = inference.fitting_batch(inputs.len().min(BATCH))?;
+    let network = trained.net.freeze(&trained.params)?;
+    let mut shown = Shown { args, trained: &trained, table: new_table() };
+    let (mut all, mut damaged) = (Vec::new(), 0);
+    for from in (0..inputs.len()).step_by(batch) {
+        let batch = inputs.read(from..inputs.len().min(from + batch))?;
+        for (name, error) in &batch.damaged {
+            say(error);
+            damaged += 1;
+            shown.damaged(name, error)?;
+        }
+        if batch.names.is_empty() {
+            continue;
+        }
+        let logits = network.forward(&batch.images)?;
+        check_finite(&batch.names, &logits)?;
+        match &output {
+            Some(_) => all.push(logits),
+            None => shown.add(&batch.names, &logits)?,
+        }
+    }
+    shown.finish()?;
+    if damaged > 0 {
+        let of = text::plural(inputs.len(), "image");
+        let written = if output.is_some() { "; nothing was written" } else { "" };
+        say(format_args!("{damaged} of {of} cannot be read{written}"));
+        return Ok(Ending::Failed);
+    }
     if let Some(output) = &output {
+        let logits = Tensor::cat(&all, 0)?;
         tensors::write(output, &[], &[("logits".to_owned(), &logits)], |_| Ok(()))?;
-        return Ok(());
     }
-    print(args, &names, &logits, &trained)
-}
-
-/// Names of the inputs, and normalised images `[n, h, w, channels]`. A network that no run has trained takes
-/// tensors of any size.
-fn read_inputs(args: &Args, trained: &mut TrainedNetwork) -> Result<(Vec<String>, Tensor)> {
-    let is_tensor = |path: &PathBuf| path.extension().is_some_and(|e| e == "safetensors");
-    if let [path] = &args.input[..]
-        && is_tensor(path)
-    {
-        let wrong = |problem: String| format!("{}: {problem}", path.display());
-        ensure!(!path.exists() || path.is_file(), wrong("is not a regular file".to_owned()));
-        let mut all = safetensors::load(path, &Device::Cpu)
-            .map_err(|e| anyhow::anyhow!(wrong(e.to_string())))?;
-        let input =
-            all.remove("input").with_context(|| wrong("has no tensor `input`".to_owned()))?;
-        let (n, channels, h, w) = input.dims4().with_context(|| wrong("`input`".to_owned()))?;
-        ensure!(
-            channels == trained.file.arch.image_channels && h == w && n > 0,
-            wrong(format!(
-                "`input` is {:?}, not [n, {}, side, side]",
-                input.dims(),
-                trained.file.arch.image_channels
-            ))
-        );
-        if trained.images.is_none() {
-            trained.set_resolution(h);
-        }
-        let images =
-            input.to_dtype(candle_core::DType::F32)?.permute((0, 2, 3, 1))?.contiguous()?;
-        return Ok(((1..=n).map(|i| format!("input {i}")).collect(), images));
-    }
-    if args.input.iter().any(is_tensor) {
-        bail!(Usage("--input takes images, or one safetensors file".to_owned()));
-    }
-    let (side, channels) = (trained.side(), trained.file.arch.image_channels);
-    let (share, normalisation) = (trained.seen_share(), trained.normalisation());
-    let mut values = Vec::new();
-    for path in &args.input {
-        if path.is_dir() {
-            bail!(Usage(format!("--input: {} is a folder; give its images", path.display())));
-        }
-        values.extend(data::read_image(path, (side, channels), share, &normalisation)?);
-    }
-    let names = args.input.iter().map(|path| path.display().to_string()).collect();
-    let shape = (args.input.len(), side, side, channels);
-    Ok((names, Tensor::from_vec(values, shape, &Device::Cpu)?))
-}
-
-fn logits(network: &FrozenNetwork, images: &Tensor) -> Result<Tensor> {
-    let n = images.dim(0)?;
-    let batches = (0..n).step_by(BATCH).map(|from| {
-        let batch = images.narrow(0, from, BATCH.min(n - from))?.contiguous()?;
-        Ok(network.forward(&batch)?)
-    });
-    let batches: Vec<Tensor> = batches.collect::<Result<_>>()?;
-    Ok(Tensor::cat(&batches, 0)?)
+    Ok(Ending::Done)
 }
 
 /// Refuses outputs that are no numbers: the input has such values, or the weights have.
@@ -156,27 +142,50 @@ fn check_finite(names: &[String], logits: &Tensor) -> Result<()> {
     Ok(())
 }
 
-fn print(args: &Args, names: &[String], logits: &Tensor, trained: &TrainedNetwork) -> Result<()> {
-    let mut out = stdout();
-    let mut table = Table::new(["input", "class", ">probability %"]);
-    for (name, row) in names.iter().zip(logits.to_vec2::<f32>()?) {
-        let best = most_probable(&row);
-        if args.json {
-            let top: Vec<_> = best
-                .iter()
-                .map(|(i, p)| json!({ "class": i, "name": trained.class_name(*i), "probability": p }))
-                .collect();
-            writeln!(out, "{}", json!({ "input": name, "top": top }))?;
+fn new_table() -> Table {
+    Table::new(["input", "class", ">probability %"])
+}
+
+/// What is printed: a table at the end, or JSON as it comes.
+struct Shown<'a> {
+    args: &'a Args,
+    trained: &'a TrainedNetwork,
+    table: Table,
+}
+
+impl Shown<'_> {
+    fn add(&mut self, names: &[String], logits: &Tensor) -> Result<()> {
+        let Self { args, trained, table } = self;
+        for (name, row) in names.iter().zip(logits.to_vec2::<f32>()?) {
+            let best = most_probable(&row);
+            if args.json {
+                let class = |(i, p): &(usize, f64)| json!({ "class": i, "name": trained.class_name(*i), "probability": p });
+                let top: Vec<_> = best.iter().map(class).collect();
+                writeln!(stdout(), "{}", json!({ "input": name, "top": top }))?;
+                continue;
+            }
+            for (at, (i, p)) in best.into_iter().enumerate() {
+                let name = if at == 0 { name.clone() } else { String::new() };
+                table.row([name, trained.class_name(i), format!("{:.2}", 100.0 * p)]);
+            }
         }
-        for (at, (i, p)) in best.into_iter().enumerate() {
-            let name = if at == 0 { name.clone() } else { String::new() };
-            table.row([name, trained.class_name(i), format!("{:.2}", 100.0 * p)]);
+        Ok(())
+    }
+
+    fn damaged(&self, name: &str, error: &DataError) -> Result<()> {
+        if self.args.json && self.args.output.is_none() {
+            let line = json!({ "input": name, "damaged": error.to_string() });
+            writeln!(stdout(), "{line}")?;
         }
+        Ok(())
     }
-    if !args.json {
-        write!(out, "{}", printable(&table.text()))?;
+
+    fn finish(&self) -> Result<()> {
+        if !self.args.json && self.args.output.is_none() && !self.table.is_empty() {
+            write!(stdout(), "{}", printable(&self.table.text()))?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Classes with their probabilities, the most probable first.

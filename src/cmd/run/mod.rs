@@ -217,7 +217,8 @@ pub fn run(args: &Args, database: &Path, data: &DataFolder) -> Result<Ending> {
             ..own
         }))
     };
-    Executor::new(&args.execution, database, data)?.execute(&manifests, &which)
+    let executor = Executor::new(&args.execution, database, data)?;
+    executor.worker(args.failed_before.is_some()).execute(&manifests, &which)
 }
 
 /// Executes all runs in several processes.
@@ -257,6 +258,8 @@ pub struct Executor<'a> {
     device: Device,
     /// Set once runs are about to start: before that, a signal ends the program as usual.
     stop: OnceCell<StopFlag>,
+    /// Whether another process prints the results.
+    is_worker: bool,
 }
 
 impl<'a> Executor<'a> {
@@ -267,7 +270,13 @@ impl<'a> Executor<'a> {
     pub fn new(args: &'a ExecutionArgs, database: &'a Path, data: &'a DataFolder) -> Result<Self> {
         let threads = start_threads(args.threads)?;
         let device = args.device.open()?;
-        Ok(Self { args, database, data, threads, device, stop: OnceCell::new() })
+        let (stop, is_worker) = (OnceCell::new(), false);
+        Ok(Self { args, database, data, threads, device, stop, is_worker })
+    }
+
+    /// For one of several processes.
+    fn worker(self, is_worker: bool) -> Self {
+        Self { is_worker, ..self }
     }
 
     fn stop(&self) -> Result<&StopFlag> {
@@ -318,7 +327,9 @@ impl<'a> Executor<'a> {
             },
         };
         let runs = session.execute(manifests)?;
-        print_results(&runs.rows, &store, &output, self.database);
+        if !self.is_worker {
+            print_results(&runs.rows, &store, &output, self.database);
+        }
         let ending = runs.ending;
         Ok(if ending == Ending::Done && output.failed() { Ending::Failed } else { ending })
     }
@@ -355,15 +366,18 @@ fn check_memory(
 ) -> Result<String> {
     let of_one = |manifest: &Manifest| {
         runner::check_budget(manifest)?;
-        runner::check_initial_weights(manifest)?;
         let decoding = match data.root_for(&manifest.data) {
             Ok(root) => repro::data::decoding_bytes(&manifest.data, &root, threads),
             Err(_) => 0,
         };
         let (force, processes) = (args.force, processes as u64);
-        preflight::check(manifest, Machine { threads, device, force, decoding, processes })
+        let machine = Machine { threads, device, force, decoding, processes };
+        let memory = preflight::check(manifest, machine)?;
+        // Only now, since it takes the memory of the network.
+        runner::check_initial_weights(manifest)?;
+        Ok(memory)
     };
-    let all = manifests.iter().map(of_one).collect::<Result<Vec<_>>>()?;
+    let all: Vec<(u64, String)> = manifests.iter().map(of_one).collect::<Result<_>>()?;
     Ok(all.into_iter().max_by_key(|(bytes, _)| *bytes).unwrap_or_default().1)
 }
 

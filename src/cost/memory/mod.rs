@@ -82,6 +82,17 @@ pub fn network_weights(arch: &ArchSpec, side: usize, setting: StepSetting) -> u6
     derived(arch, side, setting).between.weights
 }
 
+/// The peak of a forward pass of a decided network at inference, on images of side `side`, in pixels. An upper
+/// bound: on the CPU, few images at a time pass through several layers.
+#[must_use]
+pub fn inference_step(arch: &ArchSpec, side: usize, setting: StepSetting) -> Footprint {
+    let plan = NetworkPlan::derived(arch);
+    let Simulated { peak, between } =
+        simulated(setting, |simulation| simulation.forward(&plan, side));
+    // The weights are folded and packed beside the parameters.
+    Footprint { weights: peak.weights + between.weights, optimizer: 0, ..peak }
+}
+
 fn derived(arch: &ArchSpec, side: usize, setting: StepSetting) -> Simulated {
     let plan = NetworkPlan::derived(arch);
     simulated(setting, |simulation| simulation.derived(&plan, side))

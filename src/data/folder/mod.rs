@@ -112,6 +112,12 @@ pub fn read_image(
     Ok(pixels)
 }
 
+/// Bytes that [`read_image`] takes in memory; 0 where it fails.
+#[must_use]
+pub fn image_bytes(path: &Path) -> u64 {
+    Picture::decoding_bytes(path).unwrap_or(0)
+}
+
 /// Where the folder lies: as it says, from the data folder.
 pub(super) fn place(folder: &ImageFolder, root: &Path) -> PathBuf {
     root.join(&folder.path)

@@ -128,7 +128,7 @@ fn mirror(row: &mut [f32], channels: usize) {
 /// The first bytes of a regular file. Reading another kind of file may never end.
 fn read_start(path: &Path, limit: u64) -> Result<Vec<u8>, DataError> {
     if !fs::metadata(path).map_err(DataError::reading(path))?.is_file() {
-        let reason = "is not a regular file; remove it".to_owned();
+        let reason = "is not a regular file".to_owned();
         return Err(DataError::NotTheData { path: path.to_owned(), reason });
     }
     let mut bytes = Vec::new();

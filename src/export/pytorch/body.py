@@ -152,9 +152,14 @@ class Network(nn.Module):
         )
 
     def forward(self, images):
+        shape = tuple(images.shape)
+        if len(shape) != 4 or shape[1] != CHANNELS or shape[2] != shape[3]:
+            raise ValueError(f"{NAME} takes images [n, {CHANNELS}, side, side], not {list(shape)}")
+        side = shape[-1]
+        if SUBSAMPLES and side < RESOLUTION:
+            raise ValueError(f"{NAME} takes {RESOLUTION} or more pixels per side, not {side}")
         # Larger images are subsampled on a uniform grid, as in training.
-        side = images.shape[-1]
-        if side > RESOLUTION:
+        if SUBSAMPLES and side > RESOLUTION:
             pixels = torch.arange(RESOLUTION, device=images.device) * side // RESOLUTION
             images = images[:, :, pixels][:, :, :, pixels]
         return self.head(self.backbone(images))

@@ -40,14 +40,21 @@ fn constants(model: &Model<'_>) -> Result<String> {
     line(&format!("PROGRAM = {}", quoted(env::program_version())));
     line(&format!("RUN = {}", model.run().map_or("None".to_owned(), |run| run.to_string())));
     line("");
-    line("# The side of the input images in pixels. The network subsamples them to RESOLUTION.");
+    line("# The side of the input images in pixels.");
     line(&format!("SIDE = {}", model.trained.side()));
+    line(
+        "# Larger images are subsampled to RESOLUTION if the network was trained so; otherwise the network",
+    );
+    line("# sees every pixel of images of any side.");
     line(&format!("RESOLUTION = {}", arch.resolution));
+    line(&format!("SUBSAMPLES = {}", python_bool(model.trained.images.is_some())));
     line(&format!("CHANNELS = {}", arch.image_channels));
     line(
-        "# The input is (pixel / 255 - MEAN) / SD, per channel: as in training, or the usual numbers of",
+        "# The input is (pixel / 255 - MEAN) / SD, per channel: as in training, or ImageNet's mean and standard",
     );
-    line("# ImageNet where the weights do not say how they were trained; None for other channels.");
+    line(
+        "# deviation where the weights do not say how they were trained; None for other channels.",
+    );
     line(&format!("MEAN = {mean}"));
     line(&format!("SD = {sd}"));
     line("# The shorter side is resized to this many pixels before the centre is cropped.");
@@ -133,6 +140,10 @@ fn head_entry(head: &Head) -> String {
             )
         }
     }
+}
+
+fn python_bool(value: bool) -> &'static str {
+    if value { "True" } else { "False" }
 }
 
 /// Text as a Python literal, which JSON's are too.

@@ -13,6 +13,8 @@ mod run;
 #[cfg(unix)]
 mod signals;
 mod space;
+#[cfg(unix)]
+mod trained;
 
 use assert_cmd::Command;
 use serde_json::Value;
