@@ -14,6 +14,7 @@ use repro::document;
 use repro::net::{read_state_file, state_dict_shapes};
 use repro::report;
 use repro::space::{ArchFile, ArchSpec, Published};
+use repro::store::RunStatus;
 use repro::text::{self, NOTHING, Table};
 use repro::trained::{TrainedNetwork, WeightsError};
 use repro::zoo;
@@ -207,8 +208,18 @@ pub fn of_run(run: i64, database: &Path) -> Result<ArchFile, String> {
 
 fn searched(run: i64, database: &Path) -> Result<ArchFile> {
     let run = database::existing(database)?.run(run)?;
-    let found = run.architecture.as_ref();
-    let found = found.with_context(|| format!("run {} has no architecture yet", run.id))?;
+    let Some(found) = &run.architecture else {
+        let id = run.id;
+        match run.status {
+            RunStatus::Running | RunStatus::Finished => bail!("run {id} has no network yet"),
+            RunStatus::Failed => {
+                bail!("run {id} failed before it had a network; `repro resume {id}` tries again")
+            }
+            RunStatus::Interrupted => bail!(
+                "run {id} was interrupted before it had a network; `repro resume {id}` continues it"
+            ),
+        }
+    };
     Ok(network_of(&run, found.arch.clone()))
 }
 

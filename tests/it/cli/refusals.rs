@@ -132,7 +132,7 @@ fn reading_creates_no_database() {
     let sandbox = Sandbox::new();
     for arguments in [&["list"][..], &["show", "1"]] {
         let mut command = sandbox.repro(arguments);
-        assert_eq!(exit_code(&mut command), 1);
+        assert_eq!(exit_code(&mut command), 2);
         let said = stderr(&mut command);
         assert!(said.contains("there is no database") && said.contains("`repro run"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
@@ -141,6 +141,6 @@ fn reading_creates_no_database() {
 
     sandbox.smoke(&["--set", "train.epochs=1"]);
     let mut command = sandbox.repro(&["show", "12"]);
-    assert_eq!(exit_code(&mut command), 1);
+    assert_eq!(exit_code(&mut command), 2);
     assert!(stderr(&mut command).contains("12"));
 }
