@@ -50,6 +50,7 @@ Keys of --json:
   published     params, flops, the unit to which both are rounded, top1 and top5 in percent,
                 source; null where nothing was published
   architecture  every layer")]
+#[allow(clippy::struct_excessive_bools)]
 pub struct Args {
     /// A name, a file, or the number of a run.
     #[arg(value_name = "NETWORK", required_unless_present = "all")]
