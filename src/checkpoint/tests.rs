@@ -151,7 +151,7 @@ fn what_cannot_be_written_leaves_the_one_before() {
     let part = format!("1-000002.part-{}", std::process::id());
     fs::create_dir(folder.path().join(&part)).unwrap();
     let error = folder.save(&checkpoint(2), id(1)).unwrap_err().to_string();
-    assert!(error.contains(&part), "{error}");
+    assert!(error.contains("1-000002.safetensors"), "{error}");
     assert_eq!(folder.ids(), [id(1)]);
     assert_eq!(load(&folder).checkpoint.unwrap().id, id(1));
 }
