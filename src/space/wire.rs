@@ -210,10 +210,21 @@ mod tests {
         assert_eq!(space.blocks.len(), 18);
         let size = space.size();
         assert_eq!(size.along(Dimension::Width).to_string(), "442136281481216");
-        assert_eq!(size.along(Dimension::BlockType).to_string(), "150094635296999121"); // 9^18
+        assert_eq!(size.along(Dimension::BlockType).to_string(), "531441"); // 9^6
         assert_eq!(size.along(Dimension::Resolution).to_string(), "1");
+        assert_eq!(format!("{:.1}", size.total.log10()), "34.2");
         let log10 = size.total.log10() - size.along(Dimension::BlockType).log10();
         assert!((size.over_block_types.log10() - log10).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_type_per_block_is_the_only_difference_of_the_variant() {
+        let (shared, variant) = (shipped("fbnetv2_f.toml"), shipped("fbnetv2_f_per_block.toml"));
+        let size = variant.size();
+        assert_eq!(size.along(Dimension::BlockType).to_string(), "150094635296999121"); // 9^18
+        assert_eq!(format!("{:.1}", size.total.log10()), "45.7");
+        assert!(!variant.share_types);
+        assert_eq!(SearchSpace { share_types: true, name: shared.name.clone(), ..variant }, shared);
     }
 
     #[test]
