@@ -141,6 +141,8 @@ registry! {
         "Size of the candidate.";
     SEARCH_CANDIDATE_TOP1: "search.candidate.top1", Share, Candidate,
         "Accuracy of the candidate on the architecture split.";
+    SEARCH_CANDIDATE_WEIGHT_STEPS: "search.candidate.weight_steps", Number, Candidate,
+        "Optimizer steps that trained the candidate alone.";
     SEARCH_DIVERGED: "search.diverged", Nats, Run,
         "Loss at the end of a search that diverged: far above that of a random guess.";
     SEARCH_ENTROPY_EXPANSION: "search.entropy.expansion", Share, Epoch,

@@ -168,7 +168,9 @@ fn comparison_section(comparison: &Comparison<'_>, figure: Option<&ReportFigure>
          memory and is the same for all methods (the peak of reading it is `data_peak_bytes` in the \
          CSV file); train MiB includes the weights of all training runs. MACs count a forward pass \
          once and each kind of gradient once more; activations that are recomputed to save memory are \
-         not counted.\n",
+         not counted. Weight steps are the optimizer steps of shared weights or of all candidates that \
+         were trained alone, α steps those of the architecture parameters; – where none were \
+         recorded.\n",
         comparison.methods_table().markdown(),
         escape(&comparison.device_and_precision())
     )];

@@ -113,12 +113,18 @@ pub fn results(runs: &[RunRow], settings: &SettingsKeys) -> Table {
 
 /// Mean ± sd, with the number of runs where some lack the number.
 pub fn mean_cell(column: &NumberColumn, runs: &[&RunRow]) -> Option<String> {
-    let values: Vec<f64> = runs.iter().filter_map(|run| (column.of)(run)).collect();
+    spread_cell(column.unit, runs.iter().map(|run| (column.of)(run)))
+}
+
+/// Mean ± sd of the numbers of several runs, with how many there are where some lack it.
+pub fn spread_cell(unit: Unit, numbers: impl Iterator<Item = Option<f64>>) -> Option<String> {
+    let numbers: Vec<Option<f64>> = numbers.collect();
+    let values: Vec<f64> = numbers.iter().copied().flatten().collect();
     let cell = match mean_and_sd(&values)? {
-        (mean, Some(sd)) => column.unit.spread(mean, sd),
-        (mean, None) => column.unit.cell(mean),
+        (mean, Some(sd)) => unit.spread(mean, sd),
+        (mean, None) => unit.cell(mean),
     };
-    let all = values.len() == runs.len();
+    let all = values.len() == numbers.len();
     Some(if all { cell } else { format!("{cell} (n = {})", values.len()) })
 }
 

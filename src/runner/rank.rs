@@ -126,7 +126,7 @@ impl SearchRun<'_> {
             monitor.keep(STAGE, Stage::with("ranking", ranking)?);
             let arch = space.decide(decisions);
             let own = seed.child(&format!("train/{i}"));
-            let trained = trial.score(&arch, own, &mut ranking.work, monitor)?;
+            let trained = trial.score(&arch, own, &mut ranking.work, monitor)?.score;
             let shared_is_finite = ranking.shared_is_finite[ranking.trained];
             record_alone(space, i, &trained, shared_is_finite, monitor)?;
             ranking.trained += 1;

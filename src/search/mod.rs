@@ -23,7 +23,7 @@ pub use loss::{LossGradient, loss_gradient};
 pub use paths::Paths;
 pub use relaxed::{AlphaGradient, Relaxed};
 pub use score::{Scorer, split};
-pub use trial::Trial;
+pub use trial::{Trial, TrialResult};
 
 use crate::data::Dataset;
 use crate::monitor::Monitor;

@@ -9,7 +9,7 @@ use crate::checkpoint::Stage;
 use crate::monitor::Monitor;
 use crate::progress::Amount;
 use crate::recipe::{DropRates, RandomSearch, SearchConfig, TrainConfig};
-use crate::record::Work;
+use crate::record::{Metric, Work};
 use crate::rng::Seed;
 use crate::space::SearchSpace;
 use anyhow::Result;
@@ -74,8 +74,10 @@ pub(super) fn search(
         // Not the stream of `one`, whose draw would be the first candidate.
         let own = seed.child(&format!("random/candidate/{i}"));
         let decisions = draw(space, config.budget.as_ref(), &mut own.stream("draw", 0))?;
-        let score = trial.score(&space.decide(&decisions), own, &mut work, monitor)?;
-        incumbent.offer(&decisions, score, &work, monitor)?;
+        let trained = trial.score(&space.decide(&decisions), own, &mut work, monitor)?;
+        let steps = (Metric::SEARCH_CANDIDATE_WEIGHT_STEPS, trained.weight_steps as f64);
+        monitor.measure(i, &[steps])?;
+        incumbent.offer(&decisions, trained.score, &work, monitor)?;
     }
     monitor.forget(STAGE);
     monitor.progress.finished();

@@ -29,6 +29,14 @@ pub struct Trial<'a> {
     pub device: &'a Device,
 }
 
+/// The score of a network that was trained for it.
+#[derive(Clone, Copy, Debug)]
+pub struct TrialResult {
+    pub score: Score,
+    /// Steps of the network's weights, the one that diverged included.
+    pub weight_steps: u64,
+}
+
 impl Trial<'_> {
     /// Trains the network from scratch and scores it; adds its compute to `work`. Nothing is recorded or
     /// shown.
@@ -42,7 +50,7 @@ impl Trial<'_> {
         seed: Seed,
         work: &mut Work,
         monitor: &mut Monitor<'_>,
-    ) -> Result<Score> {
+    ) -> Result<TrialResult> {
         let Self { dataset, images, scorer, config, label, stage, device } = *self;
         let (net, mut params) = Network::of_arch(arch, seed, device)?;
         let training =
@@ -56,14 +64,22 @@ impl Trial<'_> {
         };
         let macs = cost::count(arch).macs;
         work.architectures += 1;
-        match train::train(&training, &mut params, &mut quiet) {
-            Ok(processed) => work.add_training(macs, processed as usize),
+        let weight_steps = match train::train(&training, &mut params, &mut quiet) {
+            Ok(processed) => {
+                work.add_training(macs, processed as usize);
+                // Without validation images; incomplete batches are left out.
+                processed / config.batch_size as u64
+            }
             Err(error) => {
                 let Diverged { loss, step, .. } = error.downcast()?;
                 work.add_training(macs, (step as usize + 1) * config.batch_size);
-                return Ok(Score { loss, top1: 0.0 });
+                return Ok(TrialResult {
+                    score: Score { loss, top1: 0.0 },
+                    weight_steps: step + 1,
+                });
             }
-        }
-        scorer.evaluate(&net, &mut params, macs, work, monitor.stop)
+        };
+        let score = scorer.evaluate(&net, &mut params, macs, work, monitor.stop)?;
+        Ok(TrialResult { score, weight_steps })
     }
 }

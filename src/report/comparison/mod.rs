@@ -3,6 +3,7 @@
 
 mod difference;
 mod notes;
+mod steps;
 mod tables;
 
 use super::frame::mean_and_sd;
@@ -14,6 +15,7 @@ use crate::record::Metric;
 use crate::store::{RunRow, RunStatus};
 use difference::Difference;
 use std::collections::BTreeMap;
+use steps::SearchSteps;
 
 /// What a search had executed until a step, and the held-out accuracy that it selects by. The first
 /// pair is of methods that score networks, the second of those that learn α.
@@ -25,7 +27,8 @@ const SEARCH_CURVES: [(Metric, Metric); 2] = [
 /// The metrics that comparisons use.
 pub fn metrics() -> impl Iterator<Item = Metric> {
     let curves = SEARCH_CURVES.into_iter().flat_map(|(macs, top1)| [macs, top1]);
-    curves.chain([Metric::SEARCH_BUDGET_CHANGED, Metric::SEARCH_BUDGET_MACS_UNCONSTRAINED])
+    let budget = [Metric::SEARCH_BUDGET_CHANGED, Metric::SEARCH_BUDGET_MACS_UNCONSTRAINED];
+    curves.chain(budget).chain(steps::METRICS)
 }
 
 /// A finished run in a comparison.
@@ -36,6 +39,7 @@ pub struct ComparedRun<'a> {
     pub top1s: Vec<f64>,
     /// `None` where no budget was set, and where a method draws within the budget.
     projection: Option<Projection>,
+    steps: SearchSteps,
     /// Multiply-accumulates executed so far, and held-out accuracy in 0..=1: of the best network so
     /// far, or of the supernet on the architecture split. Empty where nothing was searched, and in
     /// runs of versions that did not record it.
@@ -78,6 +82,7 @@ impl<'a> ComparedRun<'a> {
             run: measured.run,
             top1s: measured.test_top1s(),
             projection,
+            steps: SearchSteps::of(measured),
             search_curve: curves.collect(),
         }
     }

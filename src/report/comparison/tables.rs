@@ -2,8 +2,9 @@
 
 use super::Comparison;
 use super::difference::Difference;
+use super::steps::SearchSteps;
 use crate::record::Phase;
-use crate::report::results::{self, NumberColumn, mean_cell, top1};
+use crate::report::results::{self, NumberColumn, mean_cell, spread_cell, top1};
 use crate::text::{Table, Unit, list, or_dash, points};
 
 const COLUMNS: [NumberColumn; 8] = [
@@ -35,7 +36,8 @@ impl Comparison<'_> {
     pub fn methods_table(&self) -> Table {
         let first = ["method", ">seeds", ">training runs", ">top-1 %", ">sd between training runs"];
         let numbers = COLUMNS.iter().map(|column| column.heading);
-        let mut table = Table::new(first.into_iter().chain(numbers).chain(["runs"]));
+        let steps = [">weight steps", ">α steps"];
+        let mut table = Table::new(first.into_iter().chain(numbers).chain(steps).chain(["runs"]));
         let accuracy = NumberColumn { heading: "", unit: Unit::Percent, of: top1 };
         for method in &self.methods {
             let rows = method.rows();
@@ -49,8 +51,12 @@ impl Comparison<'_> {
                 or_dash(method.sd_between_training_runs().map(|sd| Unit::Percent.cell(sd))),
             ];
             let numbers = COLUMNS.iter().map(|column| or_dash(mean_cell(column, &rows)));
+            let steps = [|s: &SearchSteps| s.weights, |s: &SearchSteps| s.alpha].map(|of| {
+                let numbers = method.runs.iter().map(|compared| of(&compared.steps));
+                or_dash(spread_cell(Unit::Count, numbers))
+            });
             let ids = list(rows.iter().map(|run| run.id));
-            table.row(cells.into_iter().chain(numbers).chain([ids]));
+            table.row(cells.into_iter().chain(numbers).chain(steps).chain([ids]));
         }
         table
     }

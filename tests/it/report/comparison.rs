@@ -44,6 +44,57 @@ fn the_comparison_section_of_four_methods() {
 }
 
 #[test]
+fn steps_of_weights_and_alpha_are_counted() {
+    let random_search = (1..)
+        .zip([0.7, 0.71, 0.72])
+        .map(|(seed, top1)| by("random_search", 40 + seed, seed as u64, top1));
+    let runs: Vec<RunRow> = compared().into_iter().chain(random_search).collect();
+    let measured = |id: i64| {
+        let steps =
+            |metric, n: u64| (0..n).map(move |step| Measurement { metric, step, value: 2.0 });
+        let candidates = |steps: &[f64], scored: u64| {
+            let metric = Metric::SEARCH_CANDIDATE_WEIGHT_STEPS;
+            let of = |(step, value): (u64, &f64)| Measurement { metric, step, value: *value };
+            let trained: Vec<Measurement> = (0..).zip(steps).map(of).collect();
+            let best = (0..scored).map(|step| Measurement {
+                metric: Metric::SEARCH_BEST_TOP1,
+                step,
+                value: 0.5,
+            });
+            trained.into_iter().chain(best).collect()
+        };
+        Ok(match id {
+            // dmasking, one seed after a shorter search.
+            11 | 12 => steps(Metric::SEARCH_ALPHA_STEP_LOSS, 75)
+                .chain(steps(Metric::SEARCH_STEP_LOSS, 360))
+                .collect(),
+            13 => steps(Metric::SEARCH_ALPHA_STEP_LOSS, 45)
+                .chain(steps(Metric::SEARCH_STEP_LOSS, 300))
+                .collect(),
+            // rs_ws; the others are of a version that recorded nothing.
+            31 => steps(Metric::SEARCH_STEP_LOSS, 360).collect(),
+            41 => candidates(&[60.0, 60.0, 7.0], 3),
+            42 => candidates(&[60.0, 60.0], 2),
+            // Continued by a version that records steps: the first candidate has none.
+            43 => candidates(&[60.0], 2),
+            _ => Vec::new(),
+        })
+    };
+    let page = &build(&runs, &[], &measured, COMMAND).unwrap()[0].markdown;
+    let (_, section) = page.split_once("## Comparison of methods").unwrap();
+    let cells = |method: &str| -> Vec<String> {
+        let row = section.lines().find(|line| line.starts_with(&format!("| {method} "))).unwrap();
+        let cells: Vec<_> = row.split('|').map(|cell| cell.trim().to_owned()).collect();
+        // The last cell names the runs.
+        cells[cells.len() - 4..cells.len() - 2].to_vec()
+    };
+    assert_eq!(cells("dmasking"), ["340 ± 35", "65 ± 17"]);
+    assert_eq!(cells("rs_ws"), ["360 (n = 1)", "–"]);
+    assert_eq!(cells("random_search"), ["124 ± 5 (n = 2)", "–"]);
+    assert_eq!(cells("random"), ["–", "–"]);
+}
+
+#[test]
 fn significance_needs_an_interval_without_zero() {
     let section = comparison_of(&compared());
     let verdict = |method: &str| {

@@ -41,6 +41,8 @@ fn random_search_returns_its_best_candidate() {
     assert_eq!(found.work, Work { images, macs, architectures: 4 });
     let each = candidates.iter().map(|macs| macs * of_one);
     assert_eq!(log[&Metric::SEARCH_CANDIDATE_EXECUTED_MACS], sums(0.0, each));
+    // Two epochs of ten batches.
+    assert_eq!(log[&Metric::SEARCH_CANDIDATE_WEIGHT_STEPS], [20.0; 4]);
 }
 
 #[test]
@@ -114,4 +116,7 @@ fn a_search_reports_that_all_networks_diverged() {
     assert!(error.to_string().starts_with("all 4 candidates diverged"), "{error:#}");
     assert_eq!(log[&Metric::SEARCH_CANDIDATE_DIVERGED], [1.0; 4]);
     assert_eq!(log[&Metric::SEARCH_CANDIDATE_TOP1], [0.1; 4]);
+    // 30 steps were planned.
+    let steps = &log[&Metric::SEARCH_CANDIDATE_WEIGHT_STEPS];
+    assert!(steps.len() == 4 && steps.iter().all(|n| (1.0..=30.0).contains(n)), "{steps:?}");
 }

@@ -1,0 +1,38 @@
+//! How many optimizer steps a search took. Methods differ in it at equal compute: DARTS takes one step of α
+//! before each step of the weights, the methods that alternate by epochs take fewer steps of α.
+
+use crate::record::Metric;
+use crate::report::measured::MeasuredRun;
+
+/// What [`SearchSteps`] is read from.
+pub const METRICS: [Metric; 3] = [
+    Metric::SEARCH_STEP_LOSS,
+    Metric::SEARCH_ALPHA_STEP_LOSS,
+    Metric::SEARCH_CANDIDATE_WEIGHT_STEPS,
+];
+
+/// Optimizer steps of a search; `None` where the run recorded none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SearchSteps {
+    /// Steps of shared weights, or of all candidates that were trained alone.
+    pub weights: Option<f64>,
+    /// Steps of the architecture parameters.
+    pub alpha: Option<f64>,
+}
+
+impl SearchSteps {
+    /// Steps are counted from 0, so the last one gives their number. Versions that did not record the
+    /// steps of candidates leave them out, also of a run that a later version continued.
+    pub fn of(measured: &MeasuredRun<'_>) -> Self {
+        let steps = |metric| measured.series(metric).iter().map(|(step, _)| step + 1).max();
+        let steps = |metric| steps(metric).map(|steps| steps as f64);
+        let of_candidates = measured.values(Metric::SEARCH_CANDIDATE_WEIGHT_STEPS);
+        let evaluated = measured.series(Metric::SEARCH_BEST_TOP1).len();
+        let alone = !of_candidates.is_empty() && of_candidates.len() == evaluated;
+        let of_candidates = alone.then(|| of_candidates.iter().sum());
+        Self {
+            weights: steps(Metric::SEARCH_STEP_LOSS).or(of_candidates),
+            alpha: steps(Metric::SEARCH_ALPHA_STEP_LOSS),
+        }
+    }
+}
