@@ -10,7 +10,7 @@ use super::temperature::read_temperature;
 use crate::document::{Entry, Section};
 use crate::recipe::{
     AlphaConfig, DatasetName, Evolution, GateKind, GumbelSoftmax, MaskPlace, Method, MethodName,
-    Order, RandomSearch, SearchConfig, Sgd, SharedScores, for_weights,
+    Order, RandomSearch, ResidualRule, SearchConfig, Sgd, SharedScores, for_weights,
 };
 use crate::space::SearchSpace;
 use crate::text;
@@ -22,6 +22,8 @@ const GATES: &[(&str, GateKind)] =
     &[("soft", GateKind::Soft), ("straight_through", GateKind::StraightThrough)];
 const MASKS: &[(&str, MaskPlace)] =
     &[("after_norm", MaskPlace::AfterNorm), ("before_norm", MaskPlace::BeforeNorm)];
+const RESIDUALS: &[(&str, ResidualRule)] =
+    &[("expected", ResidualRule::Expected), ("full", ResidualRule::Full)];
 
 /// The settings that all methods share, and the methods with their own.
 pub(super) struct Search {
@@ -52,9 +54,11 @@ pub(super) fn read_search(
     let temperature = s.section("temperature", read_temperature);
     let gates = optional_name(s, "gates", GATES);
     let masks = optional_name(s, "masks", MASKS);
+    let residual = optional_name(s, "residual", RESIDUALS);
     if let (Some(gates), Some(masks)) = (gates, masks) {
         check_methods(s, methods, gates, masks);
     }
+    check_residual(s, methods, residual);
     let loss = s.section("loss", |s| read_loss(s, space));
     let budget = s.optional("budget", |value| value.section(|s| read_budget(s, value, space)));
     let has_budget = s.get("budget").is_some();
@@ -64,6 +68,7 @@ pub(super) fn read_search(
     let own = MethodSettings {
         alpha: AlphaConfig { warmup_epochs: warmup_epochs?, optimizer: alpha?, loss: loss? },
         gumbel: GumbelSoftmax { kind: gates?, temperature: temperature? },
+        residual: residual?,
         masks: masks?,
         random: random?,
         scores: shared?,
@@ -171,6 +176,7 @@ fn read_scoring(
 struct MethodSettings {
     alpha: AlphaConfig,
     gumbel: GumbelSoftmax,
+    residual: ResidualRule,
     masks: MaskPlace,
     random: Option<RandomSearch>,
     scores: Option<SharedScores>,
@@ -180,12 +186,12 @@ struct MethodSettings {
 impl MethodSettings {
     /// `None` where a section that the method needs is missing.
     fn of(&self, method: MethodName) -> Option<Method> {
-        let Self { alpha, gumbel, masks, .. } = *self;
+        let Self { alpha, gumbel, residual, masks, .. } = *self;
         Some(match method {
-            MethodName::Dmasking => Method::Dmasking { alpha, gumbel, masks },
-            MethodName::Dnas => Method::Dnas { alpha, gumbel },
-            MethodName::Darts => Method::Darts { alpha, order: Order::First },
-            MethodName::Darts2 => Method::Darts { alpha, order: Order::Second },
+            MethodName::Dmasking => Method::Dmasking { alpha, gumbel, residual, masks },
+            MethodName::Dnas => Method::Dnas { alpha, gumbel, residual },
+            MethodName::Darts => Method::Darts { alpha, residual, order: Order::First },
+            MethodName::Darts2 => Method::Darts { alpha, residual, order: Order::Second },
             MethodName::Random => Method::Random,
             MethodName::RandomSearch => Method::RandomSearch(self.random?),
             MethodName::RsWs => Method::RsWs(self.scores?),
@@ -210,6 +216,18 @@ fn check_methods(s: &Section<'_>, methods: &[MethodName], gates: GateKind, masks
     if let (Some(method), GateKind::StraightThrough) = (darts, gates) {
         let problem = format!("needs gates with noise, and \"{method}\" has none");
         complain(s.get("gates"), &problem, "remove it, or give another method");
+    }
+}
+
+/// Only supernets under gates have a factor of their inputs.
+fn check_residual(s: &Section<'_>, methods: &[MethodName], residual: Option<ResidualRule>) {
+    let gated = methods.iter().any(|method| method.has_arch_params());
+    if let (Some(ResidualRule::Full), Some(method), false, Some(value)) =
+        (residual, methods.first(), gated, s.get("residual"))
+    {
+        let problem =
+            format!("{} needs a supernet with gates, and \"{method}\" has none", value.given());
+        value.fail::<()>(problem, "remove it, or give dmasking, dnas, darts or darts2");
     }
 }
 

@@ -23,7 +23,8 @@ pub struct GateValues {
     pub types: Vec<f64>,
     pub expansions: Vec<f64>,
     pub widths: Vec<f64>,
-    /// ρ, the factor of the input, from [`crate::cost::propagate`].
+    /// ρ, the factor of the input, from [`crate::cost::propagate`]; 1 by
+    /// [`ResidualRule::Full`](crate::recipe::ResidualRule::Full).
     pub identity: f64,
 }
 

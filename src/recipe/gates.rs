@@ -20,3 +20,14 @@ pub enum MaskPlace {
     /// Before batch norm, which divides the mask out again, like any factor of a channel.
     BeforeNorm,
 }
+
+/// With which factor a block of a supernet adds its input, where stride and largest widths let its inverted
+/// residuals add it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResidualRule {
+    /// ρ, the probability that the derived network adds it.
+    #[default]
+    Expected,
+    /// 1, whatever the gates are. Under gates whose widths are unequal the derived network differs.
+    Full,
+}

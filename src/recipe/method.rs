@@ -1,17 +1,19 @@
 //! The search methods: their names, and each with the settings that are its own.
 
-use super::{Adam, GateKind, MaskPlace, SearchLoss, Temperature, TemperatureSchedule};
+use super::{
+    Adam, GateKind, MaskPlace, ResidualRule, SearchLoss, Temperature, TemperatureSchedule,
+};
 
 /// A search method with its own settings. What all methods share is in [`super::SearchConfig`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
     /// `DMaskingNAS`: one block per type, all widths by masks (FBNetV2, section 3).
-    Dmasking { alpha: AlphaConfig, gumbel: GumbelSoftmax, masks: MaskPlace },
+    Dmasking { alpha: AlphaConfig, gumbel: GumbelSoftmax, residual: ResidualRule, masks: MaskPlace },
     /// DNAS (FBNet v1): one block per option, otherwise like `Dmasking`.
-    Dnas { alpha: AlphaConfig, gumbel: GumbelSoftmax },
+    Dnas { alpha: AlphaConfig, gumbel: GumbelSoftmax, residual: ResidualRule },
     /// DARTS (Liu et al. 2019): one block per option, gates without noise, weights and architecture
     /// parameters alternating by minibatch.
-    Darts { alpha: AlphaConfig, order: Order },
+    Darts { alpha: AlphaConfig, residual: ResidualRule, order: Order },
     /// One uniform draw: the mean of the space.
     Random,
     /// The best of several draws, each trained on its own for a short time.
@@ -48,10 +50,10 @@ impl Method {
             order: Order::First,
         };
         match self {
-            Self::Dmasking { alpha, gumbel, .. } | Self::Dnas { alpha, gumbel } => {
+            Self::Dmasking { alpha, gumbel, .. } | Self::Dnas { alpha, gumbel, .. } => {
                 Some(by_epoch(alpha, gumbel))
             }
-            Self::Darts { alpha, order } => Some(GradientSearch {
+            Self::Darts { alpha, order, .. } => Some(GradientSearch {
                 alpha: *alpha,
                 temperature: Temperature { initial: 1.0, schedule: TemperatureSchedule::Constant },
                 alternation: Alternation::Minibatches,

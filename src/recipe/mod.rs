@@ -14,7 +14,7 @@ mod train;
 
 pub use augment::{Augment, Colour, Erase};
 pub use data::{DataConfig, DatasetName, ImageFolder, ImageSource};
-pub use gates::{GateKind, MaskPlace};
+pub use gates::{GateKind, MaskPlace, ResidualRule};
 pub use loss::{InputChannels, LossForm, Objective, SearchLoss};
 pub use method::{
     AlphaConfig, Alternation, Evolution, GradientSearch, GumbelSoftmax, Method, MethodName, Order,

@@ -1,7 +1,8 @@
 //! What all search methods share: images, epochs, the optimizer of the weights, the cost budget.
 
 use super::{
-    Augment, GateRule, Method, Objective, Recompute, Sgd, StepConfig, StepKind, SupernetKind,
+    Augment, GateRule, Method, Objective, Recompute, ResidualRule, Sgd, StepConfig, StepKind,
+    SupernetKind,
 };
 
 /// The settings of a search that do not depend on its method.
@@ -29,19 +30,23 @@ impl SearchConfig {
     /// A step of the weights that `method` shares between networks; `None` where it shares none.
     #[must_use]
     pub fn step(&self, method: &Method) -> Option<StepConfig> {
-        let kind = match method {
-            Method::Dmasking { gumbel, masks, .. } => {
-                StepKind::Gated(SupernetKind::Masked(*masks), GateRule::Gumbel(gumbel.kind))
+        let (kind, residual) = match method {
+            Method::Dmasking { gumbel, residual, masks, .. } => {
+                let supernet = SupernetKind::Masked(*masks);
+                (StepKind::Gated(supernet, GateRule::Gumbel(gumbel.kind)), *residual)
             }
-            Method::Dnas { gumbel, .. } => {
-                StepKind::Gated(SupernetKind::Explicit, GateRule::Gumbel(gumbel.kind))
+            Method::Dnas { gumbel, residual, .. } => {
+                let rule = GateRule::Gumbel(gumbel.kind);
+                (StepKind::Gated(SupernetKind::Explicit, rule), *residual)
             }
-            Method::Darts { .. } => StepKind::Gated(SupernetKind::Explicit, GateRule::Softmax),
-            Method::RsWs(_) | Method::Evolution { .. } => StepKind::Path,
+            Method::Darts { residual, .. } => {
+                (StepKind::Gated(SupernetKind::Explicit, GateRule::Softmax), *residual)
+            }
+            Method::RsWs(_) | Method::Evolution { .. } => (StepKind::Path, ResidualRule::default()),
             Method::Random | Method::RandomSearch(_) => return None,
         };
         let Self { batch_size, augment, recompute, weights, .. } = *self;
-        Some(StepConfig { kind, batch_size, augment, recompute, weights })
+        Some(StepConfig { kind, residual, batch_size, augment, recompute, weights })
     }
 }
 

@@ -1,13 +1,15 @@
 //! One step of shared weights: all that its time and memory depend on, besides the space and the
 //! images.
 
-use super::{Augment, GateKind, MaskPlace, MethodName, Schedule, Sgd};
+use super::{Augment, GateKind, MaskPlace, MethodName, ResidualRule, Schedule, Sgd};
 use serde::{Deserialize, Serialize};
 
 /// One step of the weights of a supernet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepConfig {
     pub kind: StepKind,
+    /// Without effect on [`StepKind::Path`], whose networks are decided.
+    pub residual: ResidualRule,
     pub batch_size: usize,
     pub augment: Augment,
     pub recompute: Recompute,
@@ -70,7 +72,8 @@ impl StepConfig {
             clip_norm: Some(5.0),
         };
         let augment = Augment { flip: true, crop_padding: 4, ..Augment::default() };
-        Some(Self { kind, batch_size, augment, recompute, weights })
+        let residual = ResidualRule::default();
+        Some(Self { kind, residual, batch_size, augment, recompute, weights })
     }
 }
 

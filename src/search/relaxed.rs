@@ -12,11 +12,11 @@ use crate::data::Batch;
 use crate::net::{ExplicitSupernet, GateGradients, GateValues, GatedNetwork, NetGates, Supernet};
 use crate::nn::Params;
 use crate::recipe::{
-    AlphaConfig, GateKind, GateRule, MaskPlace, Recompute, SearchLoss, StepConfig,
+    AlphaConfig, GateKind, GateRule, MaskPlace, Recompute, ResidualRule, SearchLoss, StepConfig,
 };
 use crate::record::Work;
 use crate::rng::Seed;
-use crate::space::SearchSpace;
+use crate::space::{BlockChoices, SearchSpace};
 use crate::train::{OptimizerState, Step, restore_weights, save_weights, training_step};
 use anyhow::{Result, ensure};
 use candle_core::Device;
@@ -24,6 +24,7 @@ use candle_core::Device;
 /// A supernet with its weights and architecture parameters.
 pub struct Relaxed<N> {
     gates: GateRule,
+    residual: ResidualRule,
     recompute: Recompute,
     seed: Seed,
     supernet: N,
@@ -90,8 +91,19 @@ impl<N: GatedNetwork> Relaxed<N> {
         let optimizer = OptimizerState::new(config.weights, &params)?;
         let alpha = ArchParams::new(supernet.space());
         let (macs, work) = (supernet.cost().macs, Work::default());
-        let recompute = config.recompute;
-        Ok(Self { gates, recompute, seed, supernet, params, alpha, optimizer, macs, work })
+        let StepConfig { residual, recompute, .. } = *config;
+        Ok(Self {
+            gates,
+            residual,
+            recompute,
+            seed,
+            supernet,
+            params,
+            alpha,
+            optimizer,
+            macs,
+            work,
+        })
     }
 
     #[must_use]
@@ -133,7 +145,14 @@ impl<N: GatedNetwork> Relaxed<N> {
         let cost_node = shapes.cost.of(config.objective);
         let cost = cost_node.value() / config.cost_unit;
 
-        let gates = net_gates(&used, shapes.blocks.iter().map(|b| b.identity.value()));
+        // ρ as a function of the gates; `None` where it is constant.
+        let residuals: Vec<Option<&Traced>> = shapes
+            .blocks
+            .iter()
+            .zip(&space.blocks)
+            .map(|(block, choices)| (!is_full(self.residual, choices)).then_some(&block.identity))
+            .collect();
+        let gates = net_gates(&used, residuals.iter().map(|rho| rho.map_or(1.0, Traced::value)));
         let (recompute, macs) = (self.recompute, self.macs);
         let net = GatedNet { net: &self.supernet, gates: &gates, recompute, macs };
         let (params, work) = (&mut self.params, &mut self.work);
@@ -144,8 +163,8 @@ impl<N: GatedNetwork> Relaxed<N> {
 
         let loss = loss_gradient(config.form, result.loss, cost);
         let mut seeds = vec![(cost_node, loss.by_cost / config.cost_unit)];
-        for (block, d) in shapes.blocks.iter().zip(&by_gates.blocks) {
-            seeds.push((&block.identity, loss.by_cross_entropy * d.identity));
+        for (rho, d) in residuals.into_iter().zip(&by_gates.blocks) {
+            seeds.extend(rho.map(|rho| (rho, loss.by_cross_entropy * d.identity)));
         }
         let derivatives = graph.derivatives(&seeds);
         let combine = |leaves: &[Traced], direct: &[f64]| -> Vec<f64> {
@@ -170,10 +189,9 @@ impl<N: GatedNetwork> Relaxed<N> {
 impl<N: GatedNetwork> Relaxation for Relaxed<N> {
     fn weight_step(&mut self, batch: &Batch, step: u64, tau: f64, rate: f64) -> Result<Step> {
         let (_, used) = self.gates("gumbel/weights", step, tau);
-        let Self { supernet, params, optimizer, macs, work, recompute, .. } = self;
-        let identities =
-            propagate(supernet.space(), &used, &1.0).blocks.into_iter().map(|b| b.identity);
-        let gates = net_gates(&used, identities);
+        let Self { supernet, params, optimizer, macs, work, recompute, residual, .. } = self;
+        let space = supernet.space();
+        let gates = net_gates(&used, factors(*residual, space, &used));
         let target = (&batch.labels, 0.0);
         work.add_training(*macs, batch.labels.len());
         Ok(training_step(params, optimizer, rate, target, *recompute, |pass| {
@@ -224,6 +242,25 @@ impl<N: GatedNetwork> Relaxation for Relaxed<N> {
     }
 }
 
+/// Whether the block adds its input with factor 1, whatever the gates are.
+fn is_full(residual: ResidualRule, choices: &BlockChoices) -> bool {
+    residual == ResidualRule::Full && choices.can_be_residual()
+}
+
+/// The factor of the input of each block under these gates.
+fn factors(
+    residual: ResidualRule,
+    space: &SearchSpace,
+    gates: &Probabilities<f64>,
+) -> impl Iterator<Item = f64> {
+    let shapes = propagate(space, gates, &1.0).blocks.into_iter().zip(&space.blocks);
+    shapes.map(
+        move |(shape, choices)| {
+            if is_full(residual, choices) { 1.0 } else { shape.identity }
+        },
+    )
+}
+
 fn net_gates(drawn: &Probabilities<f64>, identities: impl Iterator<Item = f64>) -> NetGates {
     let blocks = drawn.blocks.iter().zip(identities).map(|(block, identity)| GateValues {
         types: block.types.clone(),
@@ -233,6 +270,9 @@ fn net_gates(drawn: &Probabilities<f64>, identities: impl Iterator<Item = f64>) 
     });
     NetGates { resolutions: drawn.resolutions.clone(), blocks: blocks.collect() }
 }
+
+#[cfg(test)]
+mod residual;
 
 #[cfg(test)]
 mod tests {
@@ -247,7 +287,7 @@ mod tests {
     use candle_core::Tensor;
     use std::path::Path;
 
-    fn batch(space: &SearchSpace) -> Batch {
+    pub(super) fn batch(space: &SearchSpace) -> Batch {
         let (side, channels) = (space.max_resolution(), space.image_channels);
         let mut noise = Seed(3).stream("images", 0);
         let pixels: Vec<f32> =
@@ -267,13 +307,13 @@ mod tests {
         Decisions { resolution: one(&hard.resolutions), blocks: blocks.collect() }
     }
 
-    fn load(name: &str) -> Manifest {
+    pub(super) fn load(name: &str) -> Manifest {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments").join(name);
         manifest::load(&path, &Overrides::default()).unwrap()
     }
 
     /// The settings of a step of the masked supernet, and of α.
-    fn settings(manifest: &Manifest) -> (StepConfig, GradientSearch) {
+    pub(super) fn settings(manifest: &Manifest) -> (StepConfig, GradientSearch) {
         let method = &manifest.search().unwrap().methods[0];
         (manifest.search().unwrap().config.step(method).unwrap(), method.gradient().unwrap())
     }

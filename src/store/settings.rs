@@ -69,6 +69,7 @@ pub const DEFAULTS: &[(&str, &str)] = &[
     ("search.loss.input_channels", r#""effective""#),
     ("search.masks", r#""after_norm""#),
     ("search.recompute", r#""none""#),
+    ("search.residual", r#""expected""#),
     ("search.shared.paths", r#""space""#),
     ("search.temperature.schedule", r#""exponential""#),
     ("search.weights.last", "0"),

@@ -191,6 +191,7 @@ fn every_ablation_changes_the_search() {
     for setting in [
         "search.gates=straight_through",
         "search.masks=before_norm",
+        "search.residual=full",
         "search.loss.input_channels=nominal",
     ] {
         let run = sandbox.smoke(&["--set", setting]).remove(0);

@@ -206,6 +206,16 @@ pub const IN_MANIFEST: &[Slip] = &[
         "method = \"dmasking\"",
         "method = \"darts2\"\ngates = \"straight_through\"",
     ),
+    (
+        "a factor of inputs without a supernet under gates",
+        "method = \"dmasking\"",
+        "method = [\"random\", \"rs_ws\"]\nresidual = \"full\"",
+    ),
+    (
+        "an unknown factor of inputs",
+        "method = \"dmasking\"",
+        "method = \"dmasking\"\nresidual = \"fully\"",
+    ),
     ("a method without its section", "\"dmasking\"", "\"evolution\""),
     (
         "a population larger than the candidates",
