@@ -34,55 +34,68 @@ fn loss<N: GatedNetwork>(search: &mut Relaxed<N>, batch: &Batch, p: &Probabiliti
     cross_entropy(logits.tensor(), &batch.labels, 0.0).unwrap().read().unwrap().loss
 }
 
-/// Compares the gradients of the types and widths before and in the block with a residual, block 2.2, with central
-/// differences. Returns those of its types.
+/// Compares the gradient that α follows with its parts: the direct gradients of the gates, and that of the factor
+/// of the input times its central differences, where it is not constant. Returns the latter for the types of
+/// block 2.2, the only one with a residual.
 fn check_gradient<N: GatedNetwork>(
     search: &mut Relaxed<N>,
     space: &SearchSpace,
     config: &SearchLoss,
 ) -> Vec<f64> {
-    const STEP: f64 = 0.01;
+    const STEP: f64 = 1e-4;
     type Of = fn(&mut BlockProbabilities<f64>) -> &mut Vec<f64>;
     let batch = batch(space);
     let found = search.alpha_gradient(config, &batch, None, 3, 2.0).unwrap();
-    let places: [(usize, Of, &[f64]); 4] = [
-        (1, |block| &mut block.widths, &found.by_gates.blocks[1].widths),
-        (1, |block| &mut block.expansions, &found.by_gates.blocks[1].expansions),
-        (2, |block| &mut block.widths, &found.by_gates.blocks[2].widths),
-        (2, |block| &mut block.types, &found.by_gates.blocks[2].types),
+    let residual = search.residual;
+    let gates = net_gates(&found.soft, factors(residual, space, &found.soft));
+    let Relaxed { supernet, params, .. } = search;
+    let mut pass = Pass::frozen(params);
+    let (logits, bound) = supernet.forward(&mut pass, &batch.xs, &gates, true).unwrap();
+    let result = cross_entropy(logits.tensor(), &batch.labels, 0.0).unwrap();
+    let (_, mut others) = pass.backward(&logits, result.dlogits).unwrap();
+    let direct = supernet.gate_gradients(&bound, &mut others).unwrap().blocks;
+    let by_factor = direct[2].identity;
+    assert!(by_factor.abs() > 1e-3, "{by_factor}");
+    let places: [(usize, Of, &[f64], &[f64]); 4] = [
+        (1, |block| &mut block.widths, &found.by_gates.blocks[1].widths, &direct[1].widths),
+        (1, |block| &mut block.types, &found.by_gates.blocks[1].types, &direct[1].types),
+        (2, |block| &mut block.widths, &found.by_gates.blocks[2].widths, &direct[2].widths),
+        (2, |block| &mut block.types, &found.by_gates.blocks[2].types, &direct[2].types),
     ];
-    for (block, of, slopes) in places {
-        for (option, slope) in slopes.iter().enumerate() {
-            let mut moved = |by: f64| {
+    let mut through_factor = Vec::new();
+    for (block, of, found_slopes, direct_slopes) in places {
+        through_factor.clear();
+        for (option, (slope, direct)) in found_slopes.iter().zip(direct_slopes).enumerate() {
+            let factor = |by: f64| {
                 let mut p = found.soft.clone();
                 of(&mut p.blocks[block])[option] += by;
-                loss(search, &batch, &p)
+                factors(residual, space, &p).nth(2).unwrap()
             };
-            let expected = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
-            let apart = (slope - expected).abs();
-            assert!(apart < 0.02 * expected.abs() + 2e-3, "{block} {option}: {slope} {expected}");
+            let own = by_factor * (factor(STEP) - factor(-STEP)) / (2.0 * STEP);
+            let apart = (slope - direct - own).abs();
+            assert!(apart < 1e-6, "{block} {option}: {slope} is not {direct} + {own}");
+            through_factor.push(own);
         }
     }
-    found.by_gates.blocks[2].types.clone()
+    through_factor
 }
 
 #[test]
-fn gradients_of_gates_equal_central_differences_under_both_rules() {
-    let [expected, full] = RULES.map(|rule| {
+fn gradients_go_through_the_factor_of_the_input_unless_it_is_constant() {
+    for rule in RULES {
         let (space, config, loss) = setting(rule);
         assert_eq!(space.blocks.iter().filter(|block| block.can_be_residual()).count(), 1);
-        let device = &Device::Cpu;
-        let mut masked =
-            Relaxed::masked(&space, MaskPlace::AfterNorm, GUMBEL, &config, Seed(5), device)
-                .unwrap();
+        let (device, place) = (&Device::Cpu, MaskPlace::AfterNorm);
+        let mut masked = Relaxed::masked(&space, place, GUMBEL, &config, Seed(5), device).unwrap();
         let mut explicit = Relaxed::explicit(&space, GUMBEL, &config, Seed(5), device).unwrap();
-        let masked = check_gradient(&mut masked, &space, &loss);
-        [masked, check_gradient(&mut explicit, &space, &loss)]
-    });
-    for (expected, full) in expected.iter().zip(&full) {
-        // Only by the first rule the gradient of a skip includes that of the input's factor.
-        let apart = expected.iter().zip(full).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        assert!(apart > 5e-3, "{expected:?} {full:?}");
+        let of_types = [
+            check_gradient(&mut masked, &space, &loss),
+            check_gradient(&mut explicit, &space, &loss),
+        ];
+        for of_types in of_types {
+            let is_constant = of_types.iter().all(|slope| *slope == 0.0);
+            assert_eq!(is_constant, rule == ResidualRule::Full, "{rule:?}: {of_types:?}");
+        }
     }
 }
 
