@@ -182,11 +182,19 @@ def load_manifest(path: Path) -> tuple[dict[str, Any], Space]:
 def differences(manifest: dict[str, Any], space: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
     """What is not implemented here: key, given value, and what is available."""
     search = manifest["search"]
-    for key, only in [("method", "dmasking"), ("masks", "after_norm"), ("gates", "soft")]:
+    only_values = [
+        ("method", "dmasking"),
+        ("masks", "after_norm"),
+        ("gates", "soft"),
+        ("residual", "expected"),
+    ]
+    for key, only in only_values:
         if (given := search.get(key, only)) != only:
             yield f"search.{key}", given, f'"{only}"'
     if space.get("share_types", False):
         yield "the space's share_types", True, "a type for each block"
+    if (given := space.get("expansion_of", "largest_input")) != "largest_input":
+        yield "the space's expansion_of", given, '"largest_input"'
     if len(sides := space["input"]["resolutions"]) > 1:
         yield "the space's input.resolutions", sides, "one resolution"
     for names in [space.get("types", []), *(stage.get("types", []) for stage in space["stage"])]:

@@ -54,7 +54,8 @@ pub fn run(args: &Args) -> Result<()> {
 struct SupernetMemory {
     batch: usize,
     masked: Predicted,
-    explicit: Predicted,
+    /// `None` where there is no explicit supernet: where expansions count from a block's own input.
+    explicit: Option<Predicted>,
 }
 
 /// The prediction for each `recompute` setting.
@@ -71,8 +72,9 @@ impl SupernetMemory {
             nothing: step(space, setting(Recompute::None)),
             blocks: step(space, setting(Recompute::Block)),
         };
-        let (masked, explicit) = (predicted(cost::masked_step), predicted(cost::explicit_step));
-        Self { batch, masked, explicit }
+        let has_explicit = !space.expands_own_input();
+        let explicit = has_explicit.then(|| predicted(cost::explicit_step));
+        Self { batch, masked: predicted(cost::masked_step), explicit }
     }
 }
 
@@ -98,20 +100,19 @@ fn as_text(
     }
     let title = format!("memory at batch {}", memory.batch);
     let mut needs = Table::new([&title, ">a step", ">blocks recomputed"]);
-    for (name, predicted) in [("masked", &memory.masked), ("explicit", &memory.explicit)] {
+    let explicit = memory.explicit.as_ref().map(|predicted| ("explicit", predicted));
+    for (name, predicted) in [("masked", &memory.masked)].into_iter().chain(explicit) {
         let bytes = |footprint: &Footprint| text::bytes(footprint.total());
         let (nothing, blocks) = (bytes(&predicted.nothing), bytes(&predicted.blocks));
         needs.row([format!("{name} supernet"), nothing, blocks]);
     }
-    let mut blocks = Table::new([
-        "block",
-        ">stride",
-        "widths",
-        "expansions",
-        "hidden channels",
-        "block types",
-        ">ways",
-    ]);
+    let hidden = if space.expands_own_input() {
+        "hidden channels of the largest input"
+    } else {
+        "hidden channels"
+    };
+    let mut blocks =
+        Table::new(["block", ">stride", "widths", "expansions", hidden, "block types", ">ways"]);
     for block in &space.blocks {
         let (ratios, hidden) = expansions(block);
         blocks.row([
@@ -159,8 +160,9 @@ fn as_json(
         "memory": {
             "batch": memory.batch,
             "masked": predicted(&memory.masked),
-            "explicit": predicted(&memory.explicit),
+            "explicit": memory.explicit.as_ref().map(predicted),
         },
+        "expansion_of": if space.expands_own_input() { "input" } else { "largest_input" },
         "resolutions": space.resolutions,
         "image_channels": space.image_channels,
         "classes": space.classes,
@@ -181,12 +183,12 @@ fn block_json(block: &BlockChoices) -> Value {
     })
 }
 
-/// The expansion ratios, relative to the largest input width, and the hidden widths. Without an expanding
+/// The expansion ratios, and the hidden widths of the largest input. Without an expanding
 /// convolution the hidden width is the input width.
 fn expansions(block: &BlockChoices) -> (Vec<f64>, Vec<usize>) {
     match &block.expansion {
         Expansion::None => (vec![1.0], vec![block.in_max]),
-        Expansion::Options { ratios, mids } => (ratios.clone(), mids.clone()),
+        Expansion::Options { ratios, mids, .. } => (ratios.clone(), mids.clone()),
     }
 }
 

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::recipe::InputChannels;
 use crate::space::{
-    BlockChoices, BlockDecision, BlockType, Decisions, Expansion, Head, SearchSpace, squeeze_width,
+    BlockChoices, BlockDecision, BlockType, Decisions, Expansion, ExpansionOf, Head, SearchSpace,
+    squeeze_width,
 };
 
 /// The probability of every option of a space.
@@ -246,12 +247,8 @@ impl<N: CostNumber> BlockPropagation<'_, N> {
     /// Expected hidden channels and squeezed channels.
     fn hidden(&self, incoming: &Widths<N>) -> (N, N) {
         let divisor = self.space.channel_divisor;
-        let mids: Widths<N> = match &self.choices.expansion {
-            Expansion::None => incoming.clone(),
-            Expansion::Options { mids, .. } => {
-                mids.iter().copied().zip(self.probabilities.expansions.iter().cloned()).collect()
-            }
-        };
+        let expansions = &self.probabilities.expansions;
+        let mids = hidden_widths(self.space, self.choices, expansions, incoming);
         let squeezed =
             mids.iter().map(|(mid, p)| (squeeze_width(*mid, divisor), p.clone())).collect();
         (mean(&mids, self.one), mean(&squeezed, self.one))
@@ -279,6 +276,33 @@ impl<N: CostNumber> BlockPropagation<'_, N> {
             total = total.plus(&cost.times(p));
         }
         total
+    }
+}
+
+/// The hidden widths that an inverted residual may have, with their probabilities: its input widths without
+/// expansion; one per expansion; or one per expansion and input width, expansion by expansion, where a ratio is
+/// multiplied by the block's own input width. Several of them can be equal.
+#[must_use]
+pub fn hidden_widths<N: CostNumber>(
+    space: &SearchSpace,
+    choices: &BlockChoices,
+    expansions: &[N],
+    incoming: &[(usize, N)],
+) -> Vec<(usize, N)> {
+    match &choices.expansion {
+        Expansion::None => incoming.to_vec(),
+        Expansion::Options { mids, of: ExpansionOf::LargestInput, .. } => {
+            mids.iter().copied().zip(expansions.iter().cloned()).collect()
+        }
+        Expansion::Options { of: ExpansionOf::Input, .. } => {
+            let of_expansion = |(e, g): (usize, &N)| {
+                let g = g.clone();
+                incoming
+                    .iter()
+                    .map(move |(input, p)| (space.hidden_width(choices, e, *input), g.times(p)))
+            };
+            expansions.iter().enumerate().flat_map(of_expansion).collect()
+        }
     }
 }
 

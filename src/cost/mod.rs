@@ -8,7 +8,8 @@ mod number;
 
 pub use crate::tiling::Backend;
 pub use effective::{
-    BlockProbabilities, EffectiveBlock, Probabilities, Propagation, propagate, propagate_counting,
+    BlockProbabilities, EffectiveBlock, Probabilities, Propagation, hidden_widths, propagate,
+    propagate_counting,
 };
 pub use formula::Cost;
 pub use memory::{

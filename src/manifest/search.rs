@@ -59,6 +59,7 @@ pub(super) fn read_search(
         check_methods(s, methods, gates, masks);
     }
     check_residual(s, methods, residual);
+    check_expansions(s, methods, space);
     let loss = s.section("loss", |s| read_loss(s, space));
     let budget = s.optional("budget", |value| value.section(|s| read_budget(s, value, space)));
     let has_budget = s.get("budget").is_some();
@@ -228,6 +229,25 @@ fn check_residual(s: &Section<'_>, methods: &[MethodName], residual: Option<Resi
         let problem =
             format!("{} needs a supernet with gates, and \"{method}\" has none", value.given());
         value.fail::<()>(problem, "remove it, or give dmasking, dnas, darts or darts2");
+    }
+}
+
+/// The explicit supernet has a block for every number of hidden channels, which must not depend on earlier
+/// choices.
+fn check_expansions(s: &Section<'_>, methods: &[MethodName], space: Option<&SearchSpace>) {
+    let explicit = methods.iter().find(|method| method.is_explicit());
+    if let (Some(method), Some(space), Some(value)) = (explicit, space, s.get("method"))
+        && space.expands_own_input()
+    {
+        let problem = format!(
+            "\"{method}\" has a block for every number of hidden channels, which depends on the input's \
+             in the space \"{}\"",
+            space.name
+        );
+        value.fail::<()>(
+            problem,
+            "give another method, or a space without expansion_of = \"input\"",
+        );
     }
 }
 

@@ -134,8 +134,11 @@ impl ExplicitSupernet {
     /// A supernet with initial weights.
     ///
     /// # Errors
-    /// When the device runs out of memory.
+    /// When expansions of the space count from a block's own input, or the device runs out of memory.
     pub fn new(space: &SearchSpace, seed: Seed, device: &Device) -> Result<(Self, Params)> {
+        if space.expands_own_input() {
+            bail!("an explicit supernet needs hidden widths that do not depend on input widths");
+        }
         let mut params = Params::new(seed, device);
         let plan = NetworkPlan::supernet(space);
         let mut classifier = None;

@@ -8,11 +8,13 @@ use super::gates::{
 };
 use super::resolution::ResolutionPath;
 use super::{GatedNetwork, Network};
-use crate::cost::{self, Cost, Traced};
+use crate::cost::{self, Cost, Traced, hidden_widths};
 use crate::nn::{Params, Pass, Rows};
 use crate::recipe::MaskPlace;
 use crate::rng::Seed;
-use crate::space::{BlockChoices, BlockType, Expansion, NetworkPlan, SearchSpace, branch_types};
+use crate::space::{
+    BlockChoices, BlockType, Expansion, ExpansionOf, NetworkPlan, SearchSpace, branch_types,
+};
 use crate::tape::{LeafGradients, Value};
 use candle_core::{Device, Result, Tensor};
 use std::rc::Rc;
@@ -90,7 +92,8 @@ impl Supernet {
 
     /// Masks and factors of one block, without the mask at its end. A mask exists where there is a
     /// choice. The hidden channels of a block without expansion are its input channels, whose number
-    /// depends on the earlier blocks.
+    /// depends on the earlier blocks. Where expansions count from the block's own input, the mask of the
+    /// hidden channels is Σ_e Σ_w g_e p_w 1_{mid(e, w)}, with the probabilities p_w of the input widths.
     fn bind(
         &self,
         rows: &mut Rows,
@@ -98,10 +101,9 @@ impl Supernet {
         values: &GateValues,
         incoming: &[(usize, Traced)],
     ) -> BlockGates {
-        let (mids, shares): (Vec<usize>, Vec<f64>) = match &choices.expansion {
-            Expansion::None => incoming.iter().map(|(c, p)| (*c, p.value())).unzip(),
-            Expansion::Options { mids, .. } => (mids.clone(), values.expansions.clone()),
-        };
+        let incoming: Vec<(usize, f64)> = incoming.iter().map(|(c, p)| (*c, p.value())).collect();
+        let hidden = hidden_widths(&self.space, choices, &values.expansions, &incoming);
+        let (mids, shares): (Vec<usize>, Vec<f64>) = hidden.into_iter().unzip();
         let divisor = self.space.channel_divisor;
         let mut gates = mask_hidden(rows, (&mids, &shares), divisor, self.masks);
         if choices.types.len() > 1 {
@@ -198,8 +200,13 @@ impl GatedNetwork for Supernet {
         let inputs = space.blocks.iter().zip(&bound.inputs.widths);
         for (i, (choices, incoming)) in inputs.enumerate() {
             let shared = bound.paths[0].block(i);
-            let (mut block, by_input) =
-                block_gradients(space, choices, &shared, incoming, gradients)?;
+            let (mut block, by_input) = block_gradients(
+                space,
+                choices,
+                (&shared, &bound.values.blocks[i]),
+                incoming,
+                gradients,
+            )?;
             let mask = end_mask(self.masks, choices, &bound.values.blocks[i]);
             let chosen = mask.is_some();
             let mask = mask.unwrap_or_else(|| vec![1.0; choices.width_max()]);
@@ -232,12 +239,11 @@ impl GatedNetwork for Supernet {
 fn block_gradients(
     space: &SearchSpace,
     choices: &BlockChoices,
-    gates: &BlockGates,
+    (gates, values): (&BlockGates, &GateValues),
     incoming: &[(usize, Traced)],
     gradients: &mut LeafGradients,
 ) -> Result<(GateGradients, Vec<f64>)> {
     let mut found = GateGradients::zeros(choices);
-    let mut by_input = vec![0.0; incoming.len()];
     if let Some(branches) = taken(gates.branches.as_ref(), gradients)? {
         for ((type_index, _), gradient) in branch_types(choices).zip(branches) {
             found.types[type_index] = gradient;
@@ -251,10 +257,24 @@ fn block_gradients(
             add_prefix_sums(&mut found.widths, &choices.widths, &mask);
         }
     }
-    let (by_mid, mids) = match &choices.expansion {
-        Expansion::None => (&mut by_input, incoming.iter().map(|(c, _)| *c).collect()),
-        Expansion::Options { mids, .. } => (&mut found.expansions, mids.clone()),
-    };
-    add_hidden(by_mid, gates, &mids, space.channel_divisor, gradients)?;
+    let arriving: Vec<(usize, f64)> = incoming.iter().map(|(c, p)| (*c, p.value())).collect();
+    let hidden = hidden_widths(space, choices, &values.expansions, &arriving);
+    let mids: Vec<usize> = hidden.into_iter().map(|(mid, _)| mid).collect();
+    let mut by_mid = vec![0.0; mids.len()];
+    add_hidden(&mut by_mid, gates, &mids, space.channel_divisor, gradients)?;
+    let mut by_input = vec![0.0; incoming.len()];
+    match &choices.expansion {
+        Expansion::None => by_input = by_mid,
+        Expansion::Options { of: ExpansionOf::LargestInput, .. } => found.expansions = by_mid,
+        // The probability of a hidden width is the product g_e p_w.
+        Expansion::Options { of: ExpansionOf::Input, .. } => {
+            for (e, of_expansion) in by_mid.chunks(arriving.len()).enumerate() {
+                for (w, d) in of_expansion.iter().enumerate() {
+                    found.expansions[e] += d * arriving[w].1;
+                    by_input[w] += d * values.expansions[e];
+                }
+            }
+        }
+    }
     Ok((found, by_input))
 }

@@ -216,10 +216,8 @@ impl SearchSpace {
             BlockType::Skip => (selected.min(input), BlockKind::Identity),
             BlockType::Residual => (selected, BlockKind::Residual),
             BlockType::MbConv { kernel, activation, squeeze_excite } => {
-                let (mid, expand) = match &choices.expansion {
-                    Expansion::None => (input, false),
-                    Expansion::Options { mids, .. } => (mids[decision.expansion], true),
-                };
+                let mid = self.hidden_width(choices, decision.expansion, input);
+                let expand = !matches!(choices.expansion, Expansion::None);
                 let squeeze = squeeze_excite.then(|| squeeze_width(mid, self.channel_divisor));
                 let residual = choices.can_be_residual() && input == selected;
                 let (groups, squeeze_functions) = (1, SqueezeFunctions::default());

@@ -81,9 +81,19 @@ pub enum Expansion {
     /// Expansion 1, or no type that expands: there is no expanding convolution, and the hidden width
     /// is the input width.
     None,
-    /// One hidden width per ratio, ascending. A ratio is relative to `in_max`, so that an option is
-    /// a fixed number of channels, whatever the width of the previous block is.
-    Options { ratios: Vec<f64>, mids: Vec<usize> },
+    /// One option per ratio, ascending. `mids` are their hidden widths at the largest input `in_max`.
+    Options { ratios: Vec<f64>, mids: Vec<usize>, of: ExpansionOf },
+}
+
+/// What an expansion ratio is multiplied by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExpansionOf {
+    /// The largest input width of the block: an option is a fixed number of hidden channels, whatever the
+    /// width of the previous block is.
+    #[default]
+    LargestInput,
+    /// The block's own input width, as MobileNetV2 defines the ratio (Sandler et al. 2018, section 3.3).
+    Input,
 }
 
 impl SearchSpace {
@@ -105,6 +115,27 @@ impl SearchSpace {
             }
         }
         groups
+    }
+
+    /// The hidden channels of an inverted residual with `input` input channels, by the index of its
+    /// expansion.
+    #[must_use]
+    pub fn hidden_width(&self, choices: &BlockChoices, expansion: usize, input: usize) -> usize {
+        match &choices.expansion {
+            Expansion::None => input,
+            Expansion::Options { mids, of: ExpansionOf::LargestInput, .. } => mids[expansion],
+            Expansion::Options { ratios, of: ExpansionOf::Input, .. } => {
+                make_divisible(ratios[expansion] * input as f64, self.channel_divisor)
+            }
+        }
+    }
+
+    /// Whether hidden channels of some block depend on its expansion and its input width.
+    #[must_use]
+    pub fn expands_own_input(&self) -> bool {
+        self.blocks.iter().any(|block| {
+            matches!(block.expansion, Expansion::Options { of: ExpansionOf::Input, .. })
+        })
     }
 
     /// The largest resolution: the input side of the supernet, in pixels.

@@ -89,7 +89,7 @@ impl BlockChoices {
     fn narrow(&mut self, dimension: Dimension, options: usize) {
         match (dimension, &mut self.expansion) {
             (Dimension::Width, _) => self.widths = spread(&self.widths, options),
-            (Dimension::Expansion, Expansion::Options { ratios, mids }) => {
+            (Dimension::Expansion, Expansion::Options { ratios, mids, .. }) => {
                 *ratios = spread(ratios, options);
                 *mids = spread(mids, options);
             }

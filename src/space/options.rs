@@ -1,6 +1,6 @@
 //! The options of a choice in a space file: widths, expansion ratios and block types.
 
-use super::{BlockType, Expansion, make_divisible};
+use super::{BlockType, Expansion, ExpansionOf, make_divisible};
 use crate::document::{Entry, nearest};
 use std::fmt::Display;
 use std::ops::Bound::{Excluded, Included};
@@ -41,6 +41,7 @@ pub(super) fn read_expansions(
     value: &Entry<'_>,
     inputs: [Option<usize>; 2],
     divisor: Option<usize>,
+    of: ExpansionOf,
 ) -> Option<[Option<Expansion>; 2]> {
     let range = || (Excluded(0.0), Included(MAX_RATIO));
     let ratios = match value.node() {
@@ -70,14 +71,20 @@ pub(super) fn read_expansions(
         if has_failed {
             return None;
         }
-        let expansion = expand(value, &ratios, in_max?, divisor);
+        let expansion = expand(value, &ratios, in_max?, divisor, of);
         has_failed = expansion.is_none();
         expansion
     }))
 }
 
 /// Hidden widths for the ratios of `in_max` channels, in multiples of `divisor`; all must differ.
-fn expand(value: &Entry<'_>, ratios: &[f64], in_max: usize, divisor: usize) -> Option<Expansion> {
+fn expand(
+    value: &Entry<'_>,
+    ratios: &[f64],
+    in_max: usize,
+    divisor: usize,
+    of: ExpansionOf,
+) -> Option<Expansion> {
     let mids: Vec<usize> =
         ratios.iter().map(|ratio| make_divisible(ratio * in_max as f64, divisor)).collect();
     if let Some(i) = mids.windows(2).position(|pair| pair[0] >= pair[1]) {
@@ -90,7 +97,7 @@ fn expand(value: &Entry<'_>, ratios: &[f64], in_max: usize, divisor: usize) -> O
         );
         return value.fail(problem, "give ratios further apart, or a smaller channel_divisor");
     }
-    Some(Expansion::Options { ratios: ratios.to_vec(), mids })
+    Some(Expansion::Options { ratios: ratios.to_vec(), mids, of })
 }
 
 /// `low`, `low + step`, … up to `high`, which must be one of them.

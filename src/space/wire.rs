@@ -4,7 +4,9 @@ use super::options::{
     MAX_CHANNELS, MAX_OPTIONS, RATIOS, TYPES, WIDTHS, ascending, read_expansions, read_types,
     read_widths,
 };
-use super::{Activation, BlockChoices, BlockType, ConvSpec, Expansion, SearchSpace, conv_out};
+use super::{
+    Activation, BlockChoices, BlockType, ConvSpec, Expansion, ExpansionOf, SearchSpace, conv_out,
+};
 use crate::document::{Diagnostic, Diagnostics, Document, Entry, Section};
 use std::path::Path;
 
@@ -18,6 +20,9 @@ const CONV_ACTIVATIONS: &[(&str, Activation)] = &[
     ("hswish", Activation::Hswish),
     ("identity", Activation::Identity),
 ];
+
+const EXPANSIONS_OF: &[(&str, ExpansionOf)] =
+    &[("largest_input", ExpansionOf::LargestInput), ("input", ExpansionOf::Input)];
 
 /// Reads a space from text; `path` is for the messages.
 ///
@@ -47,6 +52,7 @@ struct LayerInput {
     /// The largest number of channels.
     channels: Option<usize>,
     divisor: Option<usize>,
+    expansion_of: ExpansionOf,
     /// The number of blocks so far.
     blocks: usize,
 }
@@ -56,7 +62,14 @@ fn read(s: &Section<'_>) -> Option<SearchSpace> {
     let divisor = s.whole("channel_divisor", 1..=256);
     let input = s.section("input", read_input);
     let smallest = input.as_ref().and_then(|(sides, ..)| sides.first().copied());
-    let mut flow = LayerInput { side: smallest, channels: None, divisor, blocks: 0 };
+    let expansion_of = s.optional("expansion_of", |value| value.name(EXPANSIONS_OF));
+    let mut flow = LayerInput {
+        side: smallest,
+        channels: None,
+        divisor,
+        expansion_of: expansion_of.flatten().unwrap_or_default(),
+        blocks: 0,
+    };
     let stem = s.section("stem", |s| read_stem(s, &mut flow));
     let types = s.optional("types", read_types);
     let share_types = s.optional("share_types", Entry::flag);
@@ -69,6 +82,7 @@ fn read(s: &Section<'_>) -> Option<SearchSpace> {
     });
     let head = s.section("head", read_head);
     let (resolutions, image_channels, classes) = input?;
+    expansion_of?;
     Some(SearchSpace {
         name: name?,
         resolutions,
@@ -154,7 +168,7 @@ fn read_stage(
     } else {
         let inputs = [flow.channels, if blocks == Some(1) { None } else { width_max }];
         let value = s.require("expansion", RATIOS);
-        value.and_then(|value| read_expansions(&value, inputs, flow.divisor))
+        value.and_then(|value| read_expansions(&value, inputs, flow.divisor, flow.expansion_of))
     };
     let in_max = std::mem::replace(&mut flow.channels, width_max);
     let [first, later] = expansions?;
@@ -258,7 +272,7 @@ mod tests {
         let space = shipped("fbnetv2_f.toml");
         let first = &space.blocks[1];
         assert_eq!((first.label().as_str(), first.in_max, first.stride), ("2.1", 16, 2));
-        let Expansion::Options { ratios, mids } = &first.expansion else { panic!("{first:?}") };
+        let Expansion::Options { ratios, mids, .. } = &first.expansion else { panic!("{first:?}") };
         assert_eq!(ratios, &[0.75, 1.25, 1.75, 2.25, 2.75, 3.25, 3.75]);
         assert_eq!(mids, &[16, 24, 32, 40, 48, 56, 64]);
         let second = &space.blocks[2];

@@ -86,7 +86,8 @@ pub const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 /// The same for a space.
-pub const SPACE_DEFAULTS: &[(&str, &str)] = &[("share_types", "false")];
+pub const SPACE_DEFAULTS: &[(&str, &str)] =
+    &[("expansion_of", r#""largest_input""#), ("share_types", "false")];
 
 /// The default is that of shared weights, or else this number.
 const CALIBRATION: (&str, i64) = ("search.random.calibration_batches", 10);

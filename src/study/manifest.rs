@@ -87,6 +87,7 @@ fn read_root(s: &Section<'_>, path: &Path) -> Option<Study> {
     let searched = space.as_ref().map(|(_, space)| space);
     if let (Some(value), Some(space)) = (s.get("space"), searched) {
         check_types(&value, space);
+        check_expansions(&value, space);
     }
     let mut images = None;
     let data = s.section("data", |s| read_data(s, &mut images, searched));
@@ -116,6 +117,17 @@ fn check_types(value: &Entry<'_>, space: &SearchSpace) {
             block.label()
         );
         value.fail::<()>(problem, "a study keeps the first type; put one like k3_relu first");
+    }
+}
+
+/// A study compares with explicit supernets, which such a space does not have.
+fn check_expansions(value: &Entry<'_>, space: &SearchSpace) {
+    if space.expands_own_input() {
+        let problem = format!(
+            "{} has expansion_of = \"input\", and then there is no explicit supernet to compare with",
+            value.given()
+        );
+        value.fail::<()>(problem, "give a space without it");
     }
 }
 

@@ -6,13 +6,14 @@ mod expected;
 mod random_networks;
 mod range;
 
-use crate::spaces::{dense, parse, shipped, small, sparse, unexpanded};
+use crate::spaces::{dense, own_input, parse, shipped, small, sparse, unexpanded};
 use repro::cost::Probabilities;
 use repro::space::{BlockDecision, Decisions, SearchSpace};
 
 fn spaces() -> Vec<SearchSpace> {
     let shipped = ["fbnetv2_f_cifar.toml", "fbnetv2_f.toml", "nats_size.toml"].map(shipped);
-    [unexpanded(), small(), sparse(), dense()].into_iter().chain(shipped).collect()
+    let own = [unexpanded(), small(), sparse(), dense(), own_input()];
+    own.into_iter().chain(shipped).collect()
 }
 
 /// Three blocks with every kind of choice: 1,728 networks.

@@ -11,11 +11,13 @@ use crate::numbers::{loss_of, random_map, scramble, values};
 use crate::reference::Map;
 use crate::spaces::{self, gate_values, random_probabilities, shipped};
 use candle_core::{Device, Tensor};
+use repro::manifest::{self, Overrides};
 use repro::net::{ExplicitSupernet, GatedNetwork, NetGates};
 use repro::nn::{Params, Pass};
 use repro::recipe::Recompute;
 use repro::rng::Seed;
 use repro::space::SearchSpace;
+use std::fs;
 
 /// The tolerance of values behind a dozen f32 layers with batch norm.
 const VALUE: f64 = 1e-3;
@@ -142,4 +144,30 @@ fn thread_count_does_not_change_option_bits() {
         })
     };
     assert!(run(1) == run(2));
+}
+
+#[test]
+fn hidden_widths_that_depend_on_the_input_are_refused() {
+    let space = spaces::own_input();
+    let error = ExplicitSupernet::new(&space, Seed(1), &Device::Cpu).err().unwrap().to_string();
+    assert!(error.contains("do not depend on input widths"), "{error}");
+    // In a manifest, with the place, before any work.
+    let folder = tempfile::tempdir().unwrap();
+    let text = include_str!("../../experiments/spaces/smoke.toml");
+    let text = format!("expansion_of = \"input\"\n{text}");
+    fs::write(folder.path().join("space.toml"), text).unwrap();
+    let manifest = include_str!("../../experiments/smoke.toml");
+    let manifest = manifest.replace("spaces/smoke.toml", "space.toml");
+    let path = folder.path().join("manifest.toml");
+    fs::write(&path, manifest).unwrap();
+    let load = |method: &str| {
+        let sets = vec![format!("search.method={method}")];
+        manifest::load(&path, &Overrides { sets, seeds: Vec::new() })
+    };
+    for method in ["dnas", "darts", "darts2"] {
+        let refused = load(method).err().unwrap().to_string();
+        let expected = format!("\"{method}\" has a block for every number of hidden channels");
+        assert!(refused.contains(&expected), "{refused}");
+    }
+    assert!(load("dmasking").is_ok());
 }

@@ -8,7 +8,9 @@ use crate::numbers::{
     assert_close, assert_gradient, loss_of, random, random_map, scramble, values, weights,
 };
 use crate::reference::{self, BlockGates, Map, Reference, Statistics, Weights};
-use crate::spaces::{decisions, dense, gate_values, one_hot, shipped, small, sparse, unexpanded};
+use crate::spaces::{
+    decisions, dense, gate_values, one_hot, own_input, shipped, small, sparse, unexpanded,
+};
 use candle_core::{Device, Tensor};
 use repro::net::{GatedNetwork, SharedWeights, Supernet};
 use repro::nn::{Params, Pass};
@@ -278,7 +280,7 @@ impl Supernetwork {
 
 #[test]
 fn one_hot_small_supernet_is_the_derived_network() {
-    for space in [small(), sparse(), dense()] {
+    for space in [small(), sparse(), dense(), own_input()] {
         let made = decisions(&space, "one-hot", 60);
         let mut supernet = Supernetwork::new(space, 4);
         for made in &made {

@@ -6,7 +6,9 @@ use crate::numbers::{
     assert_close, assert_gradient, loss_of, random_map, scramble, values, weights,
 };
 use crate::reference::{Gates, Map, Reference, Statistics, Weights, cross_entropy, network_gates};
-use crate::spaces::{dense, gate_values, random_probabilities, small, sparse, unexpanded};
+use crate::spaces::{
+    dense, gate_values, own_input, random_probabilities, small, sparse, unexpanded,
+};
 use candle_core::Device;
 use repro::net::{GateValues, GatedNetwork as _, NetGates, Supernet};
 use repro::nn::{Params, Pass};
@@ -351,7 +353,7 @@ impl GatedRun {
 #[test]
 fn supernet_has_correct_gradients() {
     let places = [MaskPlace::AfterNorm, MaskPlace::BeforeNorm];
-    let spaces = [small(), sparse(), unexpanded(), dense()];
+    let spaces = [small(), sparse(), unexpanded(), dense(), own_input()];
     for (space, place) in spaces.iter().flat_map(|s| places.map(|place| (s.clone(), place))) {
         let what = format!("{}, {place:?}", space.name);
         let what = what.as_str();

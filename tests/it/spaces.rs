@@ -148,6 +148,46 @@ width = 9
 activation = "relu"
 "#;
 
+/// Expansions that count from a block's own input, behind chosen widths and skips; some ratios of narrow inputs
+/// give the same hidden channels, and one block has one ratio.
+const OWN_INPUT: &str = r#"
+name = "own_input"
+channel_divisor = 2
+expansion_of = "input"
+types = ["k3_hswish", "k5_relu_se", "skip"]
+[input]
+resolutions = [7]
+channels = 3
+classes = 4
+[stem]
+kernel = 3
+stride = 1
+width = 6
+activation = "hswish"
+[[stage]]
+blocks = 1
+stride = 1
+expansion = 1
+width = [2, 6]
+[[stage]]
+blocks = 2
+stride = 2
+expansion = [1.25, 1.75, 3.0]
+width = [3, 5, 8]
+[[stage]]
+blocks = 1
+stride = 1
+expansion = 2.0
+width = [5, 8]
+[head]
+width = 9
+activation = "relu"
+"#;
+
+pub fn own_input() -> SearchSpace {
+    parse(OWN_INPUT)
+}
+
 pub fn dense() -> SearchSpace {
     parse(DENSE)
 }

@@ -197,6 +197,11 @@ fn a_wrong_study_is_refused_with_the_place() {
     let output = in_folder(folder.path(), &["check", "study.toml"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("has a block (1.1) whose first block type is not"), "{stderr}");
+    let own_input = format!("expansion_of = \"input\"\n{SPACE}");
+    fs::write(folder.path().join("tiny.toml"), own_input).unwrap();
+    let output = in_folder(folder.path(), &["check", "study.toml"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("there is no explicit supernet to compare with"), "{stderr}");
     let (folder, _) = study(STUDY);
     let output = in_folder(folder.path(), &["run", "study.toml", "--force"]);
     assert_eq!(output.status.code(), Some(2));

@@ -1,10 +1,8 @@
 //! The rows of gates and masks that a pass of a supernet uploads in one buffer, as `net::supernet` and
 //! `net::explicit` make them: the length of each row.
 
-use crate::cost::{BlockProbabilities, Probabilities, propagate};
-use crate::space::{
-    BlockChoices, BlockType, Expansion, SearchSpace, branch_types, option_paths, squeeze_width,
-};
+use crate::cost::{BlockProbabilities, Probabilities, hidden_widths, propagate};
+use crate::space::{BlockType, Expansion, SearchSpace, branch_types, option_paths, squeeze_width};
 
 /// Values of the buffer, in which each row begins at a multiple of four.
 pub(super) fn buffer_len(rows: &[usize]) -> usize {
@@ -16,7 +14,10 @@ pub(super) fn masked(space: &SearchSpace) -> Vec<usize> {
     let several = space.resolutions.len() > 1;
     let mut rows = Vec::new();
     for (choices, inputs) in space.blocks.iter().zip(input_widths(space)) {
-        rows.extend(hidden(space, hidden_widths(choices).unwrap_or(&inputs)));
+        let inputs: Vec<(usize, f64)> = inputs.into_iter().map(|width| (width, 1.0)).collect();
+        let widths = hidden_widths(space, choices, &vec![1.0; choices.expansions()], &inputs);
+        let widths: Vec<usize> = widths.into_iter().map(|(width, _)| width).collect();
+        rows.extend(hidden(space, &widths));
         if choices.types.len() > 1 {
             rows.push(branch_types(choices).count());
         }
@@ -40,7 +41,7 @@ pub(super) fn masked(space: &SearchSpace) -> Vec<usize> {
 pub(super) fn explicit(space: &SearchSpace) -> Vec<usize> {
     let mut rows = Vec::new();
     for (choices, inputs) in space.blocks.iter().zip(input_widths(space)) {
-        if hidden_widths(choices).is_none() {
+        if choices.expansion == Expansion::None {
             rows.extend(hidden(space, &inputs));
         }
         let paths = option_paths(choices).len();
@@ -59,15 +60,7 @@ pub(super) fn explicit(space: &SearchSpace) -> Vec<usize> {
 /// whose number depends on earlier blocks.
 pub(super) fn explicit_masks(space: &SearchSpace) -> Vec<bool> {
     let blocks = space.blocks.iter().zip(input_widths(space));
-    blocks.map(|(block, inputs)| hidden_widths(block).is_none() && inputs.len() > 1).collect()
-}
-
-/// The hidden widths of a block with an expansion; those of others are the widths of their inputs.
-fn hidden_widths(choices: &BlockChoices) -> Option<&[usize]> {
-    match &choices.expansion {
-        Expansion::None => None,
-        Expansion::Options { mids, .. } => Some(mids),
-    }
+    blocks.map(|(block, inputs)| block.expansion == Expansion::None && inputs.len() > 1).collect()
 }
 
 /// The masks of hidden and squeezed channels.

@@ -202,6 +202,7 @@ fn every_ablation_changes_the_search() {
         ("decay = 0.5", "schedule = \"linear\"\nlast = 0.1", ""),
         ("a = 0.2\nb = 0.6", "lambda = 0.5\ntarget = 8.0", ""),
         ("\"spaces/smoke.toml\"", "\"space.toml\"", "share_types = true\n"),
+        ("\"spaces/smoke.toml\"", "\"space.toml\"", "expansion_of = \"input\"\n"),
     ];
     for (find, replace, of_space) in edits {
         let read = |path: &str| std::fs::read_to_string(path).unwrap();

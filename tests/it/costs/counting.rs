@@ -1,7 +1,7 @@
 //! Counted costs against counts layer by layer, and against the weights of networks as they are built.
 
 use super::{spaces, two_resolutions};
-use crate::spaces::{decisions, dense, shipped, small, sparse, unexpanded};
+use crate::spaces::{decisions, dense, own_input, shipped, small, sparse, unexpanded};
 use candle_core::Device;
 use repro::cost::{self, Cost, count};
 use repro::net::{ExplicitSupernet, Network, Supernet};
@@ -87,7 +87,7 @@ fn count_sums_the_layers() {
 #[test]
 fn counted_weights_equal_built_weights() {
     let shipped = shipped("fbnetv2_f_cifar.toml");
-    for space in [unexpanded(), small(), sparse(), dense(), shipped] {
+    for space in [unexpanded(), small(), sparse(), dense(), own_input(), shipped] {
         for made in decisions(&space, "built", 10) {
             let arch = space.decide(&made);
             let (_, params) = Network::of_arch(&arch, Seed(0), &Device::Cpu).unwrap();

@@ -2,10 +2,13 @@
 
 use super::{all_networks, spaces, tiny, two_resolutions};
 use crate::spaces::{
-    decisions, dense, gate_values, one_hot, random_probabilities, shipped, unexpanded,
+    decisions, dense, gate_values, one_hot, own_input, random_probabilities, shipped, unexpanded,
 };
 use repro::cost::{Probabilities, count, propagate};
-use repro::space::{BlockKind, BlockType, ConvSpec, Expansion, SearchSpace, squeeze_width};
+use repro::space::{
+    BlockKind, BlockType, ConvSpec, Expansion, ExpansionOf, SearchSpace, make_divisible,
+    squeeze_width,
+};
 
 #[test]
 fn one_hot_cost_is_the_exact_count() {
@@ -40,17 +43,26 @@ fn one_hot_cost_is_the_exact_count() {
 
 #[test]
 fn effective_shapes_are_expectations() {
-    for (space, label) in [(tiny(), "a"), (tiny(), "b"), (unexpanded(), "a"), (dense(), "a")] {
+    let several =
+        [(tiny(), "a"), (tiny(), "b"), (unexpanded(), "a"), (dense(), "a"), (own_input(), "a")];
+    for (space, label) in several {
         let p = random_probabilities(&space, label);
         let found = propagate(&space, &p, &1.0).blocks;
         let n = found.len();
         let (mut inputs, mut widths, mut adds) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
+        let mut mids = vec![0.0; n];
         let mut total = 0.0;
         for (made, q) in all_networks(&space, &p) {
             total += q;
             let mut input = space.stem.width;
             for (i, block) in space.decide(&made).blocks.iter().enumerate() {
                 inputs[i] += q * input as f64;
+                if let Expansion::Options { ratios, of: ExpansionOf::Input, .. } =
+                    &space.blocks[i].expansion
+                {
+                    let channels = ratios[made.blocks[i].expansion] * input as f64;
+                    mids[i] += q * make_divisible(channels, space.channel_divisor) as f64;
+                }
                 widths[i] += q * block.width as f64;
                 let residual = matches!(
                     block.kind,
@@ -70,6 +82,9 @@ fn effective_shapes_are_expectations() {
             let hides = !space.blocks[i].types.contains(&BlockType::Residual);
             if hides && space.blocks[i].expansion == Expansion::None {
                 assert!((found.mid - inputs[i]).abs() < 1e-9, "hidden of {i}");
+            }
+            if mids[i] > 0.0 {
+                assert!((found.mid - mids[i]).abs() < 1e-9, "hidden of {i}");
             }
             let whole: f64 = found.incoming.iter().map(|(_, p)| p).sum();
             assert!((whole - 1.0).abs() < 1e-9, "input of {i}");
@@ -110,6 +125,16 @@ fn plain_expectation(space: &SearchSpace, p: &Probabilities<f64>) -> [f64; 3] {
         let width: f64 = choices.widths.iter().zip(&p.widths).map(|(w, q)| *w as f64 * q).sum();
         let keeps = choices.stride == 1 && choices.in_max == choices.width_max();
         let hidden: Vec<(usize, f64)> = match &choices.expansion {
+            Expansion::Options { ratios, of: ExpansionOf::Input, .. } => {
+                let mut all = vec![];
+                for (ratio, g) in ratios.iter().zip(&p.expansions) {
+                    for (input, q) in &shape.incoming {
+                        let mid = make_divisible(ratio * *input as f64, space.channel_divisor);
+                        all.push((mid, g * q));
+                    }
+                }
+                all
+            }
             Expansion::Options { mids, .. } => {
                 mids.iter().copied().zip(p.expansions.iter().copied()).collect()
             }

@@ -2,7 +2,7 @@
 
 use repro::net::NetGates;
 use repro::recipe::MaskPlace;
-use repro::space::{BlockType, Expansion, SearchSpace, squeeze_width};
+use repro::space::{BlockType, Expansion, ExpansionOf, SearchSpace, make_divisible, squeeze_width};
 
 /// Gates and masks of one block; absent ones count as one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,6 +62,15 @@ pub fn block_gates(space: &SearchSpace, gates: &NetGates, place: MaskPlace) -> V
         let layered: Vec<f64> = typed().filter(|(t, _)| !passes(t)).map(|(_, g)| *g).collect();
         let (mids, shares): (Vec<usize>, Vec<f64>) = match &choices.expansion {
             Expansion::None => arriving.iter().copied().unzip(),
+            Expansion::Options { ratios, of: ExpansionOf::Input, .. } => {
+                let options = ratios.iter().zip(&values.expansions);
+                let pairs = options.flat_map(|(ratio, g)| {
+                    let mid =
+                        move |c: usize| make_divisible(ratio * c as f64, space.channel_divisor);
+                    arriving.iter().map(move |(c, p)| (mid(*c), g * p))
+                });
+                pairs.unzip()
+            }
             Expansion::Options { mids, .. } => (mids.clone(), values.expansions.clone()),
         };
         let squeezes: Vec<usize> =

@@ -291,6 +291,11 @@ pub const IN_SPACE: &[Slip] = &[
     // Keys.
     ("a misspelt key", "channel_divisor = 8", "channel_divsor = 8"),
     ("a misspelt key of a stage", "blocks = 3", "block = 3"),
+    (
+        "an unknown base of expansions",
+        "channel_divisor = 8",
+        "channel_divisor = 8\nexpansion_of = \"output\"",
+    ),
     ("a key of the space in a stage", "blocks = 3", "blocks = 3\nshare_types = true"),
     ("a number for a flag", "channel_divisor = 8", "channel_divisor = 8\nshare_types = 1"),
     ("a misspelt section", "[stem]", "[stern]"),

@@ -47,12 +47,14 @@ fn budget(bound: f64, tolerance: f64) -> Budget {
     Budget { objective: Objective::Macs, bound, tolerance, above: 0.0 }
 }
 
-/// The small spaces: with choices in blocks only, with resolutions as well, and with types that the
-/// blocks of a stage share.
-fn small_spaces() -> [SearchSpace; 3] {
+/// The small spaces: with choices in blocks only, with resolutions as well, with types that the blocks of a
+/// stage share, and with expansions that count from a block's own input.
+fn small_spaces() -> [SearchSpace; 4] {
     let searched = space("smoke_resolutions");
     let shared = SearchSpace { share_types: true, ..searched.clone() };
-    [space("smoke"), searched, shared]
+    let text = include_str!("../../../experiments/spaces/smoke.toml");
+    let own_input = crate::spaces::parse(&format!("expansion_of = \"input\"\n{text}"));
+    [space("smoke"), searched, shared, own_input]
 }
 
 /// Every network of a space.

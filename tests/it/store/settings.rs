@@ -119,6 +119,8 @@ fn a_written_default_of_a_space_or_study_changes_nothing() {
     assert_eq!(of("data.mean = [0.485, 0.456, 0.406]", "types = 'all'"), bare);
     assert_eq!(of("data.sd = [0.229, 0.224, 0.225]", "types = 'all'"), bare);
     assert_eq!(of("", "types = 'all'\nshare_types = false"), bare);
+    assert_eq!(of("", "types = 'all'\nexpansion_of = 'largest_input'"), bare);
+    assert_ne!(of("", "types = 'all'\nexpansion_of = 'input'"), bare);
     assert_ne!(of("", "types = 'all'\nshare_types = true"), bare);
     // Without shared weights, ten batches are usual.
     assert_eq!(of("search.random.calibration_batches = 10", "types = 'all'"), bare);
