@@ -240,8 +240,8 @@ fn check_expansions(s: &Section<'_>, methods: &[MethodName], space: Option<&Sear
         && space.expands_own_input()
     {
         let problem = format!(
-            "\"{method}\" has a block for every number of hidden channels, which depends on the input's \
-             in the space \"{}\"",
+            "\"{method}\" has a block for every number of hidden channels, which depends on the \
+             input channels in the space \"{}\"",
             space.name
         );
         value.fail::<()>(
