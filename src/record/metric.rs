@@ -204,6 +204,12 @@ impl Metric {
         Self { repeat, ..self }
     }
 
+    /// Which training run of the network it belongs to; the first is 0.
+    #[must_use]
+    pub fn repeat(self) -> u32 {
+        self.repeat
+    }
+
     /// The name in the database: a dotted path, as in `train.loss` or `repeat.1.train.loss`.
     #[must_use]
     pub fn name(self) -> Cow<'static, str> {

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 /// Runs whose measurements are in memory as rows at once.
 const RUNS_AT_ONCE: usize = 64;
+/// Rows of a [`Page`].
+const ROWS_AT_ONCE: i64 = 4096;
 
 /// The measurements of a run's last attempt, in the order of the table's key. Metrics that this
 /// version does not know are left out.
@@ -22,6 +24,59 @@ pub async fn of_run(connection: &mut SqliteConnection, id: i64) -> Result<Vec<Me
     .fetch_all(connection)
     .await?;
     Ok(rows.iter().filter_map(|(metric, step, value)| measurement(metric, *step, *value)).collect())
+}
+
+/// A part of a run's measurements.
+pub struct Page {
+    pub measurements: Vec<Measurement>,
+    /// The key of its last row; `None` where no rows follow.
+    pub last: Option<(String, i64)>,
+}
+
+/// The measurements of a run's last attempt after this key, in the order of the table's key.
+pub async fn page(
+    connection: &mut SqliteConnection,
+    id: i64,
+    after: Option<&(String, i64)>,
+) -> Result<Page, Fault> {
+    let (metric, step) = after.map_or(("", -1), |(metric, step)| (metric, *step));
+    let mut rows: Vec<(String, i64, f64)> = query_as(
+        "SELECT metric, step, value FROM measurements
+         WHERE run = ?1 AND attempt = (SELECT max(number) FROM attempts WHERE run = ?1)
+           AND (metric, step) > (?2, ?3)
+         ORDER BY metric, step LIMIT ?4",
+    )
+    .bind(id)
+    .bind(metric)
+    .bind(step)
+    .bind(ROWS_AT_ONCE)
+    .fetch_all(connection)
+    .await?;
+    let measurements = rows
+        .iter()
+        .filter_map(|(metric, step, value)| measurement(metric, *step, *value))
+        .collect();
+    let is_full = rows.len() as i64 == ROWS_AT_ONCE;
+    let last = rows.pop().filter(|_| is_full).map(|(metric, step, _)| (metric, step));
+    Ok(Page { measurements, last })
+}
+
+/// The last step of each metric of a run's last attempt, by name.
+pub async fn last_steps(
+    connection: &mut SqliteConnection,
+    id: i64,
+) -> Result<Vec<(Metric, u64)>, Fault> {
+    let rows: Vec<(String, i64)> = query_as(
+        "SELECT metric, max(step) FROM measurements
+         WHERE run = ?1 AND attempt = (SELECT max(number) FROM attempts WHERE run = ?1)
+         GROUP BY metric ORDER BY metric",
+    )
+    .bind(id)
+    .fetch_all(connection)
+    .await?;
+    let known =
+        |(metric, step): &(String, i64)| Some((Metric::parse(metric)?, u64::try_from(*step).ok()?));
+    Ok(rows.iter().filter_map(known).collect())
 }
 
 /// The measurements of these metrics, also in repeats, in the last attempts of all runs: by run, and

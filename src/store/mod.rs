@@ -47,7 +47,7 @@ pub use tables::{Cell, StoredTable};
 use crate::artifacts::StoredRun;
 use crate::checkpoint::Checkpoint;
 use crate::env;
-use crate::record::{KnownCheckpoints, Metric, ScalingPoint};
+use crate::record::{KnownCheckpoints, Metric, Phase, ScalingPoint};
 use database::{Database, Listener};
 use error::Fault;
 use process::RunProcess;
@@ -350,6 +350,59 @@ impl Store {
                 Err(self.no_such_run(connection, id).await)
             }
         })
+    }
+
+    /// The metrics of a run's last attempt with the last step of each, in the order of their names.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn last_steps(&self, id: i64) -> Result<Vec<(Metric, u64)>, StoreError> {
+        self.read(async |connection| measurements::last_steps(connection, id).await)
+    }
+
+    /// Passes the measurements of a run's last attempt to `take`, by metric, then step, and a few thousand at
+    /// a time: all of one state, without holding all of them in memory. The inner result is an error of `take`,
+    /// which ends the reading.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn for_each_measurement<E>(
+        &self,
+        id: i64,
+        mut take: impl FnMut(&[Measurement]) -> Result<(), E>,
+    ) -> Result<Result<(), E>, StoreError> {
+        let mut has_begun = false;
+        Transactor::new(self.database.clone())?.read(async |connection| {
+            let mut after = None;
+            loop {
+                let page = match measurements::page(connection, id, after.as_ref()).await {
+                    // The transaction cannot be repeated: `take` has seen a part of it.
+                    Err(fault) if has_begun && fault.is_busy() => {
+                        let Database { path, lock_wait, .. } = &self.database;
+                        let (path, lock_wait) = (path.clone(), *lock_wait);
+                        return Err(StoreError::Locked { path, lock_wait }.into());
+                    }
+                    page => page?,
+                };
+                has_begun = true;
+                if let Err(error) = take(&page.measurements) {
+                    return Ok(Err(error));
+                }
+                match page.last {
+                    Some(last) => after = Some(last),
+                    None => return Ok(Ok(())),
+                }
+            }
+        })
+    }
+
+    /// When each phase of a run's last attempt started, in seconds since 1970, UTC: in the order in which they
+    /// started.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn phase_starts(&self, id: i64) -> Result<Vec<(Phase, f64)>, StoreError> {
+        self.read(async |connection| read::phase_starts(connection, id).await)
     }
 
     /// The measurements of these metrics, also in repeats, in the last attempts of all runs: by run,

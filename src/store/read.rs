@@ -252,10 +252,27 @@ async fn phases(
     Ok(phases)
 }
 
-fn phase(row: &SqliteRow) -> Result<PhaseRow, sqlx::Error> {
+/// When each phase of a run's last attempt started, in that order.
+pub async fn phase_starts(
+    connection: &mut SqliteConnection,
+    id: i64,
+) -> Result<Vec<(Phase, f64)>, Fault> {
+    let sql = "SELECT p.phase, p.started_at FROM phases AS p
+               JOIN last_attempts AS a ON a.run = p.run AND a.number = p.attempt
+               WHERE p.run = ?1 ORDER BY p.started_at, p.phase";
+    let rows = query(sql).bind(id).fetch_all(connection).await?;
+    let start = |row: &SqliteRow| Ok((phase_of(row)?, row.try_get("started_at")?));
+    Ok(rows.iter().map(start).collect::<Result<_, sqlx::Error>>()?)
+}
+
+fn phase_of(row: &SqliteRow) -> Result<Phase, sqlx::Error> {
     let name: &str = row.try_get("phase")?;
     let phase = Phase::ALL.into_iter().find(|phase| phase.name() == name);
-    let phase = phase.ok_or_else(|| unreadable(&format!("phase {name}")))?;
+    phase.ok_or_else(|| unreadable(&format!("phase {name}")))
+}
+
+fn phase(row: &SqliteRow) -> Result<PhaseRow, sqlx::Error> {
+    let phase = phase_of(row)?;
     let usage = match row.try_get("seconds")? {
         Some(seconds) => Some(PhaseUsage {
             seconds,
