@@ -78,6 +78,14 @@ pub fn code(text: &str) -> String {
     format!("{fence} {text} {fence}")
 }
 
+/// The text as a block of code in Markdown.
+#[must_use]
+pub fn fenced(text: &str, language: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
+    let fence = "`".repeat(3.max(longest + 1));
+    format!("{fence}{language}\n{}\n{fence}\n", text.trim_end_matches('\n'))
+}
+
 /// The text on one line for XML and HTML, also within an attribute.
 #[must_use]
 pub fn xml(text: &str) -> String {
@@ -93,6 +101,8 @@ mod tests {
         assert_eq!(escape("a_b _c_ x|y `z` <b> 2*3"), r"a_b \_c\_ x\|y \`z\` \<b> 2\*3");
         assert_eq!(code("echo `id`"), "`` echo `id` ``");
         assert_eq!(code("plain"), "`plain`");
+        assert_eq!(fenced("a = 1\n", "toml"), "```toml\na = 1\n```\n");
+        assert_eq!(fenced("```\nx", ""), "````\n```\nx\n````\n");
         assert_eq!(xml("a < \"b\"\n& c"), "a &lt; &quot;b&quot; &amp; c");
     }
 

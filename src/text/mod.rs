@@ -5,7 +5,9 @@ mod escape;
 mod numbers;
 mod table;
 
-pub use escape::{code, escape, one_line, printable, printable_name, without_backtrace, xml};
+pub use escape::{
+    code, escape, fenced, one_line, printable, printable_name, without_backtrace, xml,
+};
 pub use numbers::{
     MIB, Unit, bytes, count, decimal, duration, grouped, options, percent, points, power_of_ten,
     sparkline, ways,
