@@ -15,6 +15,7 @@ mod doctor;
 mod ending;
 mod eval;
 mod export;
+mod export_logs;
 mod inference;
 mod list;
 mod output;
@@ -123,6 +124,8 @@ enum Command {
     Eval(eval::Args),
     #[command(args = unused(["data"]))]
     Export(export::Args),
+    #[command(args = unused(["data"]))]
+    ExportLogs(export_logs::Args),
     #[command(args = unused(["db"]))]
     Data(data::Args),
     Bench(bench::Args),
@@ -194,6 +197,7 @@ fn execute(cli: &Cli) -> Result<Ending> {
         Command::Predict(args) => return predict::run(args, &database),
         Command::Eval(args) => return eval::run(args, &database),
         Command::Export(args) => export::run(args, &database)?,
+        Command::ExportLogs(args) => export_logs::run(args, &database::existing(&database)?)?,
         Command::Data(args) => data::run(args, &data.root()?)?,
         Command::Bench(args) => bench::run(args, &database, &data)?,
         Command::Doctor(args) => doctor::run(args)?,

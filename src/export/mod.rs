@@ -1,5 +1,6 @@
-//! Writes networks for other programs: ONNX, safetensors, and PyTorch source.
+//! Writes networks for other programs, as ONNX, safetensors and PyTorch source, and runs for experiment trackers.
 
+pub mod logs;
 pub mod onnx;
 pub mod pytorch;
 pub mod safetensors;

@@ -21,11 +21,11 @@ const PYTHON: &str = "REPRO_PYTHON";
 
 /// The Python of [`PYTHON`]; says so where there is none.
 #[allow(clippy::print_stderr)]
-fn python() -> Option<PathBuf> {
+pub fn python() -> Option<PathBuf> {
     let python = std::env::var_os(PYTHON).map(PathBuf::from);
     if python.is_none() {
         eprintln!(
-            "LEFT OUT: set {PYTHON} to run exported networks, as `eval \"$(bash .ci/python)\"` does"
+            "LEFT OUT: set {PYTHON} to open exported files, as `eval \"$(bash .ci/python)\"` does"
         );
     }
     python

@@ -5,7 +5,9 @@
 //! that they were left out.
 
 use crate::cli::repro;
+use crate::logs;
 use crate::processes::{Running, wait_until};
+use repro::store::Store;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -227,4 +229,36 @@ fn weights_that_do_not_fit_are_written_by_the_same_command() {
     );
     assert_eq!(finished["weights_sha256"], undisturbed());
     assert!(fs::read_dir(weights).unwrap().count() > 0);
+}
+
+#[test]
+fn an_export_to_a_full_disk_keeps_the_earlier_one() {
+    // The event file of run 1 is larger.
+    let Some(disk) = Disk::mount("200k") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("results.db");
+    logs::record(&Store::open(&database).unwrap()).interrupt().unwrap();
+    let export = |arguments: &[&str]| {
+        let mut command = repro(&["export-logs", "--format", "tensorboard", "--db"]);
+        command.args([database.as_path(), &disk.path("logs")]).args(arguments).output().unwrap()
+    };
+    assert!(export(&["--run", "4"]).status.success());
+    let before = logs::files(&disk.path("logs"));
+    assert_eq!(before.len(), 2, "{:?}", before.keys());
+    let output = export(&[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("-run1/events.out.tfevents.") && said.contains("quota is full"),
+        "{said}"
+    );
+    let after = logs::files(&disk.path("logs"));
+    // The list of files has grown.
+    let events = |all: &logs::Files| {
+        let events = all.iter().filter(|(name, _)| name.contains("-run"));
+        events.map(|(name, content)| (name.clone(), content.clone())).collect::<logs::Files>()
+    };
+    assert!(events(&before) == events(&after), "{:?}", after.keys());
+    assert!(export(&["--run", "2"]).status.success());
+    assert!(logs::files(&disk.path("logs")).keys().all(|name| !name.contains("-run4")));
 }

@@ -21,6 +21,7 @@ mod harness;
 mod inference;
 mod instructions;
 mod invariants;
+mod logs;
 mod memory_model;
 mod modules;
 mod networks;

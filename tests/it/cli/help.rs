@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn help_is_as_recorded() {
-    const COMMANDS: [&str; 20] = [
+    const COMMANDS: [&str; 21] = [
         "",
         "run",
         "resume",
@@ -21,6 +21,7 @@ fn help_is_as_recorded() {
         "predict",
         "eval",
         "export",
+        "export-logs",
         "data",
         "bench",
         "doctor",

@@ -26,7 +26,7 @@ fn folder() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-fn new_run(seed: u64) -> NewRun {
+pub fn new_run(seed: u64) -> NewRun {
     NewRun {
         manifest: ManifestRecord {
             sha256: "0123456789abcdef".repeat(4),
@@ -61,7 +61,7 @@ fn new_run(seed: u64) -> NewRun {
     }
 }
 
-fn result() -> FinalResult {
+pub fn result() -> FinalResult {
     FinalResult {
         test_top1: 0.923_456_789_012_345_6,
         test_loss: 0.1 + 0.2,
@@ -180,7 +180,7 @@ fn fingerprint() -> DataFingerprint {
 
 /// Records something of every kind. The order of reading is that of the phases, and that of the
 /// metrics' names.
-fn record_everything(recorder: &mut RunRecorder) {
+pub fn record_everything(recorder: &mut RunRecorder) {
     recorder.phase_started(Phase::Search).unwrap();
     recorder
         .measure(10, &[(Metric::SEARCH_LOSS, 0.1), (Metric::SEARCH_EXPECTED_MACS, 1e300)])
