@@ -317,7 +317,7 @@ fn as_text(file: &ArchFile) -> String {
             published.source
         ));
     }
-    format!("{}\n\n{}", lines.join("\n"), report::architecture_table(arch, &[]).text())
+    format!("{}\n\n{}", lines.join("\n"), report::architecture_table(arch))
 }
 
 /// Computed totals beside the published ones.

@@ -4,9 +4,11 @@ use super::command_line::command_line;
 use super::say;
 use anyhow::Result;
 use repro::report;
-use repro::store::{RunStatus, Store, StoredRuns};
-use repro::study::report::{studies_table, write_studies};
+use repro::report::render::{self, ReportFormat, RunDetails};
+use repro::store::{Measurement, RunRow, RunStatus, Store, StoredRuns};
+use repro::study::report::{studies_table, study_pages};
 use repro::text;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -17,6 +19,8 @@ use std::path::PathBuf;
 Examples:
   repro report
   repro report --experiment fbnetv2_f --out elsewhere
+  repro report --format html                      one page for a browser, in reports/report.html
+  repro report --format latex --format parquet
   repro report --run 3 --run 4 --print
 
 Runs are averaged and compared only if they have the same settings, precision included, the same
@@ -31,9 +35,28 @@ pub struct Args {
     /// Report only this run; may be repeated.
     #[arg(long, value_name = "ID")]
     run: Vec<i64>,
+    /// What to write; may be repeated.
+    #[arg(long, value_enum, value_name = "FORMAT", default_values_t = [Format::Md])]
+    format: Vec<Format>,
     /// Print the results instead of writing files.
     #[arg(long)]
     print: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+enum Format {
+    /// A Markdown page with figures, and the runs as CSV.
+    Md,
+    /// One HTML file for all experiments; it needs no network.
+    Html,
+    /// Tables in LaTeX (booktabs, siunitx), and a document that shows them.
+    Latex,
+    /// The runs and every table as CSV.
+    Csv,
+    /// The runs and every table as Parquet.
+    Parquet,
+    /// The page with all values as JSON.
+    Json,
 }
 
 /// # Errors
@@ -73,8 +96,19 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         return Ok(());
     }
     let command = command_line();
-    let (mut written, others) = write_studies(&runs, &points_of, &args.out, &command)?;
-    written.extend(report::write(&others, &tables, &measurements_of, &args.out, &command)?);
+    let (studies, others) = study_pages(&runs, &points_of, &command)?;
+    let mut pages = report::build(&others, &tables, &measurements_of, &command)?;
+    pages.extend(studies);
+    let formats: BTreeSet<Format> = args.format.iter().copied().collect();
+    let mut files = Vec::new();
+    for format in formats {
+        let details = match format {
+            Format::Html => details(&runs, &measurements_of)?,
+            _ => Vec::new(),
+        };
+        files.extend(render::files(&pages, &details, format.into())?);
+    }
+    let written = render::write(&files, &args.out)?;
     for path in written {
         writeln!(out, "wrote {}", text::printable(&path.display().to_string()))?;
     }
@@ -86,4 +120,25 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         writeln!(out, "{what}")?;
     }
     Ok(())
+}
+
+/// What the HTML page says about each run.
+fn details(
+    runs: &[RunRow],
+    measurements_of: &dyn Fn(i64) -> Result<Vec<Measurement>>,
+) -> Result<Vec<RunDetails>> {
+    runs.iter().map(|run| Ok(RunDetails::of(run, &measurements_of(run.id)?))).collect()
+}
+
+impl From<Format> for ReportFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Md => Self::Markdown,
+            Format::Html => Self::Html,
+            Format::Latex => Self::Latex,
+            Format::Csv => Self::Csv,
+            Format::Parquet => Self::Parquet,
+            Format::Json => Self::Json,
+        }
+    }
 }

@@ -1,70 +1,139 @@
 //! The derived network block by block: shapes, cost, and the final probabilities of its choices.
 
+use super::table::{Columns, ReportTable};
 use crate::cost::{self, Cost};
 use crate::record::ChoiceProbabilities;
 use crate::space::{ArchSpec, BlockKind, BlockSpec, Head, conv_out};
-use crate::text::{NOTHING, Table, Unit};
+use crate::text::Unit;
+
+/// Stem, a block, head, or the whole network.
+struct PartRow {
+    name: String,
+    operator: String,
+    hidden: Option<Hidden>,
+    channels: Option<String>,
+    stride: Option<usize>,
+    side: Option<String>,
+    cost: Cost<u64>,
+    residual: Option<bool>,
+    /// Of type, expansion and width.
+    chosen: [Option<Argmax>; 3],
+}
+
+/// Hidden channels, and their ratio to the input's.
+#[derive(Clone, Copy)]
+struct Hidden {
+    channels: usize,
+    ratio: f64,
+}
+
+/// The probability of the argmax option of a choice.
+#[derive(Clone, Copy)]
+struct Argmax {
+    probability: f64,
+    options: usize,
+}
 
 /// Stem, blocks, head and their sum; with the final probabilities of the choices where there are some.
+/// `runs` derived the network.
 #[must_use]
-pub fn table(arch: &ArchSpec, probabilities: &[ChoiceProbabilities]) -> Table {
-    let mut headings = vec![
-        "block",
-        "operator",
-        ">hidden",
-        ">channels",
-        ">stride",
-        ">side",
-        ">MACs",
-        ">params",
-        "residual",
-    ];
-    if !probabilities.is_empty() {
-        headings.extend([">p(type)", ">p(expansion)", ">p(width)"]);
-    }
-    let mut table = Table::new(headings);
-    let nothing = || NOTHING.to_owned();
-    let mut costs = part_costs(arch).into_iter();
-    let mut push = |name: &str, shape: [String; 5], residual: String, ps: [String; 3]| {
-        let cost = costs.next();
-        let cell = |of: fn(&Cost<u64>) -> u64| {
-            cost.as_ref().map_or_else(nothing, |cost| Unit::Count.cell(of(cost) as f64))
-        };
-        let cost = [cell(|cost| cost.macs), cell(|cost| cost.params)];
-        let row = [name.to_owned()].into_iter().chain(shape).chain(cost).chain([residual]);
-        let ps = ps.into_iter().filter(|_| !probabilities.is_empty());
-        table.row(row.chain(ps));
+pub fn table(arch: &ArchSpec, probabilities: &[ChoiceProbabilities], runs: &[i64]) -> ReportTable {
+    let rows = rows(arch, probabilities);
+    let count = |_: &PartRow, n: u64| Unit::Count.cell(n as f64);
+    let columns = Columns::of("architecture", &rows)
+        .text("block", "block", |row| row.name.clone())
+        .text("operator", "operator", |row| row.operator.clone())
+        .whole_as(
+            "hidden",
+            "hidden",
+            |row| row.hidden.map(|hidden| hidden.channels as u64),
+            |row, channels| {
+                let ratio = row.hidden.map(|hidden| format!(" ({:.2}x)", hidden.ratio));
+                format!("{channels}{}", ratio.unwrap_or_default())
+            },
+        )
+        .maybe_label("channels", "channels", |row| row.channels.clone())
+        .whole("stride", "stride", |row| row.stride.map(|stride| stride as u64))
+        .maybe_label("side", "side", |row| row.side.clone())
+        .whole_as("macs", "MACs", |row| Some(row.cost.macs), count)
+        .whole_as("params", "params", |row| Some(row.cost.params), count)
+        .maybe_text("residual", "residual", |row| {
+            row.residual.map(|residual| if residual { "yes" } else { "no" }.to_owned())
+        });
+    let names = [("p_type", "p(type)"), ("p_expansion", "p(expansion)"), ("p_width", "p(width)")];
+    let with_probabilities = |columns| {
+        (0..).zip(names).fold(columns, |columns: Columns<'_, PartRow>, (i, (name, heading))| {
+            columns.number_as(
+                name,
+                heading,
+                move |row| row.chosen[i].map(|argmax| argmax.probability),
+                move |row, p| {
+                    let options = row.chosen[i].map_or(0, |argmax| argmax.options);
+                    format!("{p:.2} ({options})")
+                },
+            )
+        })
     };
+    columns.when(!probabilities.is_empty(), with_probabilities).from_runs(|_| runs.to_vec()).table()
+}
 
-    let no_choice = || [nothing(), nothing(), nothing()];
+fn rows(arch: &ArchSpec, probabilities: &[ChoiceProbabilities]) -> Vec<PartRow> {
     let stem = &arch.stem;
     let (mut input, mut side) = (stem.width, conv_out(arch.resolution, stem.kernel, stem.stride));
-    let shape = [
-        format!("conv {0}x{0}, {1}", stem.kernel, stem.activation),
-        nothing(),
-        format!("{} → {input}", arch.image_channels),
-        stem.stride.to_string(),
-        format!("{} → {side}", arch.resolution),
-    ];
-    push("stem", shape, nothing(), no_choice());
+    let nothing = Cost { macs: 0, params: 0, pooled: 0 };
+    let mut rows = vec![PartRow {
+        name: "stem".to_owned(),
+        operator: format!("conv {0}x{0}, {1}", stem.kernel, stem.activation),
+        hidden: None,
+        channels: Some(format!("{} → {input}", arch.image_channels)),
+        stride: Some(stem.stride),
+        side: Some(format!("{} → {side}", arch.resolution)),
+        cost: nothing.clone(),
+        residual: None,
+        chosen: [None; 3],
+    }];
     for block in &arch.blocks {
         let after = side.div_ceil(block.stride);
-        let shape = [
-            operator(&block.kind),
-            hidden(&block.kind, input),
-            format!("{input} → {}", block.width),
-            block.stride.to_string(),
-            format!("{side} → {after}"),
-        ];
-        push(&block.label, shape, residual(&block.kind), largest(probabilities, block));
+        rows.push(PartRow {
+            name: block.label.clone(),
+            operator: operator(&block.kind),
+            hidden: hidden(&block.kind, input),
+            channels: Some(format!("{input} → {}", block.width)),
+            stride: Some(block.stride),
+            side: Some(format!("{side} → {after}")),
+            cost: nothing.clone(),
+            residual: residual(&block.kind),
+            chosen: largest(probabilities, block),
+        });
         (input, side) = (block.width, after);
     }
     let (operator, channels) = head(&arch.head, input, arch.classes);
-    let shape = [operator, nothing(), channels, "1".to_owned(), format!("{side} → 1")];
-    push("head", shape, nothing(), no_choice());
-    let total = [arch.id(), nothing(), nothing(), nothing(), nothing()];
-    push("total", total, nothing(), no_choice());
-    table
+    rows.push(PartRow {
+        name: "head".to_owned(),
+        operator,
+        hidden: None,
+        channels: Some(channels),
+        stride: Some(1),
+        side: Some(format!("{side} → 1")),
+        cost: nothing.clone(),
+        residual: None,
+        chosen: [None; 3],
+    });
+    rows.push(PartRow {
+        name: "total".to_owned(),
+        operator: arch.id(),
+        hidden: None,
+        channels: None,
+        stride: None,
+        side: None,
+        cost: nothing,
+        residual: None,
+        chosen: [None; 3],
+    });
+    for (row, cost) in rows.iter_mut().zip(part_costs(arch)) {
+        row.cost = cost;
+    }
+    rows
 }
 
 /// The costs of stem, blocks and head, and their total. The formula counts whole networks, so the cost
@@ -102,21 +171,20 @@ fn operator(kind: &BlockKind) -> String {
     }
 }
 
-/// Hidden channels and their ratio to the input's.
-fn hidden(kind: &BlockKind, input: usize) -> String {
+fn hidden(kind: &BlockKind, input: usize) -> Option<Hidden> {
     match kind {
         BlockKind::MbConv { mid, .. } => {
-            format!("{mid} ({:.2}x)", *mid as f64 / input as f64)
+            Some(Hidden { channels: *mid, ratio: *mid as f64 / input as f64 })
         }
-        BlockKind::Projection | BlockKind::Identity | BlockKind::Residual => NOTHING.to_owned(),
+        BlockKind::Projection | BlockKind::Identity | BlockKind::Residual => None,
     }
 }
 
-fn residual(kind: &BlockKind) -> String {
+fn residual(kind: &BlockKind) -> Option<bool> {
     match kind {
-        BlockKind::MbConv { residual, .. } => if *residual { "yes" } else { "no" }.to_owned(),
-        BlockKind::Residual => "yes".to_owned(),
-        BlockKind::Projection | BlockKind::Identity => NOTHING.to_owned(),
+        BlockKind::MbConv { residual, .. } => Some(*residual),
+        BlockKind::Residual => Some(true),
+        BlockKind::Projection | BlockKind::Identity => None,
     }
 }
 
@@ -135,22 +203,18 @@ fn head(head: &Head, input: usize, classes: usize) -> (String, String) {
     }
 }
 
-/// The final probability of the argmax type, expansion and width, with the number of options in
-/// brackets.
-fn largest(probabilities: &[ChoiceProbabilities], block: &BlockSpec) -> [String; 3] {
+/// The final probability of the argmax type, expansion and width.
+fn largest(probabilities: &[ChoiceProbabilities], block: &BlockSpec) -> [Option<Argmax>; 3] {
     let argmax = |of: fn(&ChoiceProbabilities) -> &[f64]| {
         let named = probabilities.iter().find(|choice| choice.block == block.label);
-        let options = named.map(of).filter(|options| options.len() > 1);
-        let largest = options.and_then(|options| options.iter().copied().reduce(f64::max));
-        match (options, largest) {
-            (Some(options), Some(p)) => format!("{p:.2} ({})", options.len()),
-            _ => NOTHING.to_owned(),
-        }
+        let options = named.map(of).filter(|options| options.len() > 1)?;
+        let probability = options.iter().copied().reduce(f64::max)?;
+        Some(Argmax { probability, options: options.len() })
     };
     let expansion = match block.kind {
         BlockKind::MbConv { .. } => argmax(|choice| &choice.expansions),
         // Other blocks have no expansion, whatever its probabilities were.
-        BlockKind::Projection | BlockKind::Identity | BlockKind::Residual => NOTHING.to_owned(),
+        BlockKind::Projection | BlockKind::Identity | BlockKind::Residual => None,
     };
     [argmax(|choice| &choice.types), expansion, argmax(|choice| &choice.widths)]
 }

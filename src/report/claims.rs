@@ -1,41 +1,61 @@
 //! The paper's claims that runs bear on, beside what was measured.
 
 use super::finished::finished;
-use crate::claim::{self, SpaceGrowth};
+use super::table::{Columns, ReportTable};
+use crate::claim::{self, Claim, SpaceGrowth, Verdict};
 use crate::recipe::MethodName;
 use crate::space::{Dimension, parse_space};
 use crate::store::RunRow;
-use crate::text::{Table, power_of_ten, run_ids};
+use crate::text::{power_of_ten, run_ids};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// A claim, and what the runs of one space say about it.
+struct JudgedClaim<'a> {
+    claim: &'static Claim,
+    growth: SpaceGrowth,
+    verdict: Verdict,
+    runs: &'a [&'a RunRow],
+}
+
+impl JudgedClaim<'_> {
+    fn published(&self) -> String {
+        let tolerance = self.claim.tolerance.as_ref().map(|t| format!("tolerance {}", t.value));
+        let numbers = self.claim.published.iter().map(ToString::to_string).chain(tolerance);
+        numbers.collect::<Vec<_>>().join("; ")
+    }
+
+    fn ids(&self) -> Vec<i64> {
+        self.runs.iter().map(|run| run.id).collect()
+    }
+}
+
 /// One row per claim and space that has a verdict. The claims are about the method's own runs, not
 /// about those that it is compared with.
-pub fn table(runs: &[RunRow]) -> Table {
-    let mut table = Table::new(["claim", "published", "measured", "verdict"]);
+pub fn table(runs: &[RunRow]) -> ReportTable {
     // Runs share manifests: each space is read once.
     let mut spaces: BTreeMap<&str, Vec<&RunRow>> = BTreeMap::new();
     let own = |run: &&RunRow| run.method == MethodName::Dmasking.as_str();
     for run in finished(runs).filter(own) {
         spaces.entry(&run.manifest.space_text).or_default().push(run);
     }
+    let mut judged = Vec::new();
     for runs in spaces.values() {
         let Some(growth) = growth(runs[0]) else { continue };
-        for claim in claim::all() {
-            let Some(verdict) = claim.judge_space(growth) else { continue };
-            let tolerance = claim.tolerance.as_ref().map(|t| format!("tolerance {}", t.value));
-            let numbers = claim.published.iter().map(ToString::to_string).chain(tolerance);
-            let size = power_of_ten(growth.by_widths);
-            let ids = run_ids(runs.iter().map(|run| run.id));
-            table.row([
-                format!("{}: {}", claim.id, claim.statement),
-                numbers.collect::<Vec<_>>().join("; "),
-                format!("{size} combinations of widths ({ids})"),
-                verdict.to_string(),
-            ]);
-        }
+        judged.extend(claim::all().iter().filter_map(|claim| {
+            Some(JudgedClaim { claim, growth, verdict: claim.judge_space(growth)?, runs })
+        }));
     }
-    table
+    Columns::of("claims", &judged)
+        .text("claim", "claim", |row| format!("{}: {}", row.claim.id, row.claim.statement))
+        .text("published", "published", JudgedClaim::published)
+        .text("measured", "measured", |row| {
+            let size = power_of_ten(row.growth.by_widths);
+            format!("{size} combinations of widths ({})", run_ids(row.ids()))
+        })
+        .text("verdict", "verdict", |row| row.verdict.to_string())
+        .from_runs(JudgedClaim::ids)
+        .table()
 }
 
 /// `None` where the space cannot be read.

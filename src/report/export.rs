@@ -1,17 +1,17 @@
-//! Tables of the database as files: one per table.
+//! Tables of the database as files, one per table; and frames as Parquet.
 
 use super::frame::csv_of;
 use crate::store::{Cell, StoredTable};
 use anyhow::{Context, Result};
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
-use polars::prelude::Column;
+use polars::prelude::{Column, DataFrame, DataType};
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -116,9 +116,34 @@ fn json(table: &StoredTable, path: &Path) -> Result<()> {
 }
 
 fn parquet(table: &StoredTable, path: &Path) -> Result<()> {
-    let columns: Vec<Values> = (0..table.columns.len()).map(|index| values(table, index)).collect();
+    let columns = table.columns.iter().enumerate();
+    let columns = columns.map(|(index, name)| (name.as_str(), values(table, index)));
+    write_parquet(columns.collect(), File::create(path)?)
+}
+
+/// A frame as the bytes of a Parquet file. Numbers that are whole are 64-bit integers.
+pub(super) fn frame(frame: &DataFrame) -> Result<Vec<u8>> {
+    let columns = frame.columns().iter().map(|column| {
+        let (name, dtype) = (column.name().as_str(), column.dtype());
+        let values = if dtype.is_integer() {
+            let whole = column.cast(&DataType::Int64).context("a number is too large")?;
+            Values::Integer(whole.i64()?.iter().collect())
+        } else if dtype.is_float() {
+            Values::Real(column.f64()?.iter().collect())
+        } else {
+            let text = column.cast(&DataType::String)?;
+            Values::Text(text.str()?.iter().map(|text| text.map(str::to_owned)).collect())
+        };
+        Ok((name, values))
+    });
+    let mut bytes = Vec::new();
+    write_parquet(columns.collect::<Result<_>>()?, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn write_parquet<W: Write + Send>(columns: Vec<(&str, Values)>, to: W) -> Result<()> {
     let mut schema = String::from("message table {");
-    for (name, values) in table.columns.iter().zip(&columns) {
+    for (name, values) in &columns {
         let of = match values {
             Values::Integer(_) => format!("OPTIONAL INT64 {name};"),
             Values::Real(_) => format!("OPTIONAL DOUBLE {name};"),
@@ -129,17 +154,17 @@ fn parquet(table: &StoredTable, path: &Path) -> Result<()> {
     schema.push_str(" }");
     let schema = Arc::new(parse_message_type(&schema)?);
     let properties = Arc::new(WriterProperties::builder().build());
-    let mut writer = SerializedFileWriter::new(File::create(path)?, schema, properties)?;
+    let mut writer = SerializedFileWriter::new(to, schema, properties)?;
     let mut group = writer.next_row_group()?;
-    for values in columns {
+    for (_, values) in columns {
         match values {
-            Values::Integer(values) => column::<Int64Type>(&mut group, &values)?,
-            Values::Real(values) => column::<DoubleType>(&mut group, &values)?,
+            Values::Integer(values) => column::<Int64Type, W>(&mut group, &values)?,
+            Values::Real(values) => column::<DoubleType, W>(&mut group, &values)?,
             Values::Text(values) => {
                 let bytes =
                     |text: Option<String>| text.map(|text| ByteArray::from(text.into_bytes()));
                 let values: Vec<_> = values.into_iter().map(bytes).collect();
-                column::<ByteArrayType>(&mut group, &values)?;
+                column::<ByteArrayType, W>(&mut group, &values)?;
             }
         }
     }
@@ -149,8 +174,8 @@ fn parquet(table: &StoredTable, path: &Path) -> Result<()> {
 }
 
 /// Writes the next column of a group. Each value has a level: 1 where there is one.
-fn column<T: DataType>(
-    group: &mut SerializedRowGroupWriter<'_, File>,
+fn column<T: parquet::data_type::DataType, W: Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
     values: &[Option<T::T>],
 ) -> Result<()> {
     let levels: Vec<i16> = values.iter().map(|value| i16::from(value.is_some())).collect();

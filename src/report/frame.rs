@@ -1,21 +1,18 @@
-//! Runs as a polars frame for the CSV file: one row per run, every number at full precision.
+//! Runs as a polars frame: one row per run, every number at full precision.
 
 use crate::record::Phase;
 use crate::store::{ArchitectureRow, FinalResult, RunRow};
 use polars::prelude::*;
 
-/// The runs as comma-separated values; unknown values are empty. `test_top1s` holds the test accuracy
-/// of each training run of each run, in 0..=1.
-pub fn csv(runs: &[RunRow], test_top1s: &[Vec<f64>]) -> PolarsResult<String> {
-    text(frame(runs, test_top1s)?)
-}
+pub(crate) use polars::prelude::DataFrame;
 
 /// Columns of so many rows as comma-separated values.
 pub(crate) fn csv_of(rows: usize, columns: Vec<Column>) -> PolarsResult<String> {
-    text(DataFrame::new(rows, columns)?)
+    csv_of_frame(DataFrame::new(rows, columns)?)
 }
 
-fn text(mut frame: DataFrame) -> PolarsResult<String> {
+/// A frame as comma-separated values; unknown values are empty.
+pub(crate) fn csv_of_frame(mut frame: DataFrame) -> PolarsResult<String> {
     let mut bytes = Vec::new();
     CsvWriter::new(&mut bytes).finish(&mut frame)?;
     String::from_utf8(bytes).map_err(|error| polars_err!(ComputeError: "{error}"))
@@ -27,7 +24,8 @@ pub fn mean_and_sd(values: &[f64]) -> Option<(f64, Option<f64>)> {
     column.mean().map(|mean| (mean, column.std(1)))
 }
 
-fn frame(runs: &[RunRow], test_top1s: &[Vec<f64>]) -> PolarsResult<DataFrame> {
+/// One row per run. `test_top1s` holds the test accuracy of each training run of each run, in 0..=1.
+pub fn frame(runs: &[RunRow], test_top1s: &[Vec<f64>]) -> PolarsResult<DataFrame> {
     let mut columns = identity(runs);
     columns.extend(outcome(runs));
     columns.push(each_training_run(test_top1s));

@@ -1,4 +1,5 @@
-//! Reports: runs from the database become tables, pages and figures.
+//! Reports: runs from the database become tables, pages and figures. A [`Page`] is built once; [`render`]
+//! writes it in each format.
 //!
 //! Everything is computed from the runs and their measurements alone, without a clock, so that the
 //! same database gives the same bytes.
@@ -10,6 +11,7 @@ mod compute;
 mod curves;
 pub(crate) mod drawing;
 mod exhaustive;
+mod experiment;
 mod export;
 pub(crate) mod figure;
 pub(crate) mod files;
@@ -19,55 +21,46 @@ mod groups;
 mod kendall;
 mod measured;
 pub(crate) mod page;
+pub(crate) mod prose;
 mod rank;
+pub mod render;
 mod results;
 mod scatter;
 mod settings;
 pub(crate) mod stats;
+pub(crate) mod table;
 mod warnings;
 
-pub use architecture::table as architecture_table;
+pub(crate) use experiment::origin;
 pub use export::{Format, export_tables};
+pub use page::{Figure, Page};
 pub use stats::wilson_interval;
 
 use crate::document::nearest;
 use crate::record::Metric;
+use crate::space::ArchSpec;
 use crate::store::{Measurement, RunRow};
-use crate::text::Table;
 use anyhow::{Context, Result, bail};
 use comparison::Comparison;
 use drawing::Drawing;
 use exhaustive::{ExhaustiveTable, is_of_table};
 use measured::MeasuredRun;
+use page::Section;
+use polars::prelude::{DataFrame, PolarsResult};
 use rank::Ranking;
 use settings::SettingsKeys;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 /// The measurements of the run of that id.
 pub type MeasurementsOf<'a> = &'a dyn Fn(i64) -> Result<Vec<Measurement>>;
 
-/// The report of one experiment, not yet written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    pub experiment: String,
-    pub markdown: String,
-    /// One row per run, every number at full precision; of an exhaustive table one per network and seed.
-    pub csv: String,
-    /// Search curves, rank correlation, and accuracy over compute, of those there are.
-    pub figures: Vec<ReportFigure>,
-}
-
-/// A figure beside a page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReportFigure {
+/// A figure, and what it belongs to.
+struct ReportFigure {
     /// `search`, `rank` or `compute`.
-    pub kind: &'static str,
+    kind: &'static str,
     /// Which comparison of methods it shows, if any.
     comparison: Option<usize>,
-    /// Of its file.
-    pub name: String,
-    pub svg: String,
+    picture: Figure,
 }
 
 /// What the runs of one experiment say, before it is written in any format.
@@ -81,7 +74,7 @@ pub(crate) struct Analysis<'a> {
     /// The exhaustive table, where all runs are of one.
     table: Option<ExhaustiveTable<'a>>,
     /// Sections about derived networks that are looked up in a table.
-    judged: Vec<String>,
+    judged: Vec<Section>,
 }
 
 /// The results table for a terminal: finished runs with their means, then the others with their errors.
@@ -89,7 +82,7 @@ pub(crate) struct Analysis<'a> {
 pub fn results_table(runs: &[RunRow]) -> String {
     let settings = SettingsKeys::of(runs);
     let tables = [results::results(runs, &settings), results::unfinished(runs)];
-    let texts = tables.iter().map(Table::text);
+    let texts = tables.iter().map(|table| table.cells().text());
     let shown: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
     if shown.is_empty() { "no runs\n".to_owned() } else { shown.join("\n") }
 }
@@ -102,6 +95,12 @@ pub fn metrics() -> Vec<Metric> {
     all.sort_unstable();
     all.dedup();
     all
+}
+
+/// The network block by block for a terminal: shapes and cost.
+#[must_use]
+pub fn architecture_table(arch: &ArchSpec) -> String {
+    architecture::table(arch, &[], &[]).cells().text()
 }
 
 /// What went wrong in a run that finished, one sentence each.
@@ -137,7 +136,7 @@ pub fn table_runs(runs: &[RunRow]) -> Vec<RunRow> {
     runs.iter().filter(|run| is_of_table(run)).cloned().collect()
 }
 
-/// One report per experiment, by name. `tables` has the runs of the tables that networks are looked up in, see
+/// One page per experiment, by name. `tables` has the runs of the tables that networks are looked up in, see
 /// [`table_runs`].
 ///
 /// # Errors
@@ -147,29 +146,25 @@ pub fn build(
     tables: &[RunRow],
     measurements_of: MeasurementsOf<'_>,
     command_line: &str,
-) -> Result<Vec<Report>> {
+) -> Result<Vec<Page>> {
     let mut experiments: BTreeMap<&str, Vec<RunRow>> = BTreeMap::new();
     for run in runs {
         experiments.entry(&run.experiment).or_default().push(run.clone());
     }
-    let reports = experiments.into_iter().map(|(experiment, mut runs)| {
+    let pages = experiments.into_iter().map(|(experiment, mut runs)| {
         runs.sort_by_key(|run| run.id);
         let analysis = Analysis::of(&runs, tables, measurements_of)?;
         let figures = analysis.figures(experiment);
-        let test_top1s: Vec<Vec<f64>> =
-            analysis.measured.iter().map(MeasuredRun::test_top1s).collect();
-        let csv = match &analysis.table {
-            Some(table) => exhaustive::csv(table),
-            None => frame::csv(&runs, &test_top1s),
-        };
-        Ok(Report {
-            experiment: experiment.to_owned(),
-            markdown: page::markdown(&analysis, &figures, command_line),
-            csv: csv.context("cannot write the runs as CSV")?,
-            figures,
+        Ok(Page {
+            title: experiment.to_owned(),
+            stem: files::stem(experiment),
+            folder: None,
+            sections: experiment::sections(&analysis, &figures, command_line),
+            data: analysis.data().context("cannot make a table of the runs")?,
+            runs: runs.iter().map(|run| run.id).collect(),
         })
     });
-    reports.collect()
+    pages.collect()
 }
 
 impl<'a> Analysis<'a> {
@@ -194,11 +189,25 @@ impl<'a> Analysis<'a> {
         Ok(Self { runs, measured, settings, rankings, comparisons, table, judged })
     }
 
+    /// One row per run; of an exhaustive table one per network and seed.
+    fn data(&self) -> PolarsResult<DataFrame> {
+        let test_top1s: Vec<Vec<f64>> = self.measured.iter().map(MeasuredRun::test_top1s).collect();
+        match &self.table {
+            Some(table) => exhaustive::frame(table),
+            None => frame::frame(self.runs, &test_top1s),
+        }
+    }
+
     fn figures(&self, experiment: &str) -> Vec<ReportFigure> {
         let stem = files::stem(experiment);
+        let picture = |kind: &str, number: &str, drawing: &Drawing| Figure {
+            file: format!("{stem}-{kind}{number}.svg"),
+            alt: alt(kind).to_owned(),
+            svg: drawing.svg(),
+        };
         let one = |kind: &'static str, drawing: Option<Drawing>| {
-            let name = format!("{stem}-{kind}.svg");
-            drawing.map(|d| ReportFigure { kind, comparison: None, name, svg: d.svg() })
+            let picture = picture(kind, "", &drawing?);
+            Some(ReportFigure { kind, comparison: None, picture })
         };
         let search =
             one("search", curves::search_curves(experiment, &self.measured, &self.settings));
@@ -210,40 +219,18 @@ impl<'a> Analysis<'a> {
         // An experiment whose settings were changed has several comparisons.
         for (number, (i, drawing)) in (1..).zip(drawings) {
             let number = if number == 1 { String::new() } else { format!("-{number}") };
-            figures.push(ReportFigure {
-                kind: "compute",
-                comparison: Some(i),
-                name: format!("{stem}-compute{number}.svg"),
-                svg: drawing.svg(),
-            });
+            let picture = picture("compute", &number, &drawing);
+            figures.push(ReportFigure { kind: "compute", comparison: Some(i), picture });
         }
         figures
     }
 }
 
-/// Writes the reports into `folder`, which is created if necessary: `EXPERIMENT.md`, `EXPERIMENT.csv`,
-/// `EXPERIMENT-search.svg`, `EXPERIMENT-rank.svg` and `EXPERIMENT-compute.svg`. Nothing is touched
-/// before everything is computed. Returns what was written.
-///
-/// # Errors
-/// When measurements cannot be read, or a file cannot be written.
-pub fn write(
-    runs: &[RunRow],
-    tables: &[RunRow],
-    measurements_of: MeasurementsOf<'_>,
-    folder: &Path,
-    command_line: &str,
-) -> Result<Vec<PathBuf>> {
-    let reports = build(runs, tables, measurements_of, command_line)?;
-    files::make_folder(folder)?;
-    let mut written = Vec::new();
-    for report in reports {
-        let stem = files::stem(&report.experiment);
-        for figure in &report.figures {
-            written.push(files::replace(folder, &figure.name, figure.svg.as_bytes())?);
-        }
-        written.push(files::replace(folder, &format!("{stem}.csv"), report.csv.as_bytes())?);
-        written.push(files::replace(folder, &format!("{stem}.md"), report.markdown.as_bytes())?);
+/// What a figure shows.
+fn alt(kind: &str) -> &'static str {
+    match kind {
+        "search" => "Loss, expected cost, entropies and candidates of the searches",
+        "rank" => "Accuracy with shared weights and trained from scratch",
+        _ => "Test top-1, and held-out top-1 during the search, over executed multiply-accumulates",
     }
-    Ok(written)
 }

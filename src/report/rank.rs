@@ -3,9 +3,10 @@
 
 use super::kendall::{bootstrap, interval, tau_b};
 use super::measured::MeasuredRun;
+use super::table::{Columns, ReportTable};
 use crate::record::Metric;
 use crate::store::RunRow;
-use crate::text::{Table, list, or_dash, run_ids};
+use crate::text::{list, run_ids};
 
 /// Two accuracies of each network that is ranked.
 pub const METRICS: [Metric; 2] = [Metric::RANK_SHARED_TOP1, Metric::RANK_ALONE_TOP1];
@@ -55,20 +56,16 @@ impl Ranking<'_> {
 }
 
 /// One row per ranking.
-pub fn table(rankings: &[Ranking<'_>]) -> Table {
-    let mut table = Table::new(["method", ">seed", ">networks", ">τ-b", "95 % interval", ">run"]);
-    for ranking in rankings {
-        let interval = interval(&ranking.pairs);
-        table.row([
-            ranking.methods(),
-            ranking.runs[0].seed.to_string(),
-            ranking.pairs.len().to_string(),
-            or_dash(tau_b(&ranking.pairs).map(|tau| format!("{tau:.2}"))),
-            or_dash(interval.map(|(low, high)| format!("{low:.2} to {high:.2}"))),
-            list(ranking.ids()),
-        ]);
-    }
-    table
+pub fn table(rankings: &[Ranking<'_>]) -> ReportTable {
+    let two = |tau: f64| format!("{tau:.2}");
+    Columns::of("rank", rankings)
+        .text("method", "method", Ranking::methods)
+        .whole("seed", "seed", |ranking| Some(ranking.runs[0].seed))
+        .whole("networks", "networks", |ranking| Some(ranking.pairs.len() as u64))
+        .number("tau_b", "τ-b", |ranking| tau_b(&ranking.pairs), two)
+        .interval("interval", "95 % interval", |ranking| interval(&ranking.pairs), two)
+        .runs("run", Ranking::ids)
+        .table()
 }
 
 /// One sentence for any two rankings of one seed over the same networks, trained alike: the difference

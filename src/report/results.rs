@@ -1,42 +1,87 @@
 //! The results table: one row per finished run, and mean ± sd where a method has several seeds.
 
 use super::finished::finished;
-use super::frame::mean_and_sd;
 use super::groups::grouped;
 use super::settings::{SettingsKeys, device_and_precision};
+use super::table::{Columns, ReportTable, Spread};
 use crate::env::Environment;
 use crate::record::Phase;
 use crate::store::{RunRow, RunStatus};
-use crate::text::{Table, Unit, list, or_dash, power_of_ten, run_ids};
+use crate::text::{Unit, power_of_ten, run_ids};
 use std::collections::BTreeSet;
 
 /// A column of numbers: of a run, and of the mean over seeds.
 pub struct NumberColumn {
-    /// As [`Table::new`] takes it.
+    /// In the frame.
+    pub name: &'static str,
     pub heading: &'static str,
     pub unit: Unit,
     pub of: fn(&RunRow) -> Option<f64>,
 }
 
-const COLUMNS: [NumberColumn; 9] = [
-    NumberColumn { heading: ">top-1 %", unit: Unit::Percent, of: top1 },
-    NumberColumn { heading: ">MACs", unit: Unit::Count, of: macs },
-    NumberColumn { heading: ">params", unit: Unit::Count, of: params },
-    NumberColumn { heading: ">search s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Search) },
-    NumberColumn { heading: ">search MACs", unit: Unit::Count, of: search_macs },
-    NumberColumn { heading: ">networks evaluated", unit: Unit::Count, of: networks },
-    NumberColumn { heading: ">train s", unit: Unit::Seconds, of: |r| seconds(r, Phase::Train) },
-    NumberColumn {
-        heading: ">search MiB",
-        unit: Unit::Mebibytes,
-        of: |r| peak_bytes(r, Phase::Search),
-    },
-    NumberColumn {
-        heading: ">train MiB",
-        unit: Unit::Mebibytes,
-        of: |r| peak_bytes(r, Phase::Train),
-    },
+pub const TOP1: NumberColumn =
+    NumberColumn { name: "test_top1", heading: "top-1 %", unit: Unit::Percent, of: top1 };
+pub const MACS: NumberColumn =
+    NumberColumn { name: "macs", heading: "MACs", unit: Unit::Count, of: macs };
+pub const PARAMS: NumberColumn =
+    NumberColumn { name: "params", heading: "params", unit: Unit::Count, of: params };
+pub const SEARCH_SECONDS: NumberColumn = NumberColumn {
+    name: "search_seconds",
+    heading: "search s",
+    unit: Unit::Seconds,
+    of: |run| seconds(run, Phase::Search),
+};
+pub const SEARCH_MACS: NumberColumn = NumberColumn {
+    name: "search_executed_macs",
+    heading: "search MACs",
+    unit: Unit::Count,
+    of: search_macs,
+};
+pub const NETWORKS: NumberColumn = NumberColumn {
+    name: "search_architectures",
+    heading: "networks evaluated",
+    unit: Unit::Count,
+    of: networks,
+};
+const TRAIN_SECONDS: NumberColumn = NumberColumn {
+    name: "train_seconds",
+    heading: "train s",
+    unit: Unit::Seconds,
+    of: |run| seconds(run, Phase::Train),
+};
+pub const SEARCH_BYTES: NumberColumn = NumberColumn {
+    name: "search_peak_bytes",
+    heading: "search MiB",
+    unit: Unit::Mebibytes,
+    of: |run| peak_bytes(run, Phase::Search),
+};
+pub const TRAIN_BYTES: NumberColumn = NumberColumn {
+    name: "train_peak_bytes",
+    heading: "train MiB",
+    unit: Unit::Mebibytes,
+    of: |run| peak_bytes(run, Phase::Train),
+};
+
+const COLUMNS: [&NumberColumn; 9] = [
+    &TOP1,
+    &MACS,
+    &PARAMS,
+    &SEARCH_SECONDS,
+    &SEARCH_MACS,
+    &NETWORKS,
+    &TRAIN_SECONDS,
+    &SEARCH_BYTES,
+    &TRAIN_BYTES,
 ];
+
+impl NumberColumn {
+    /// The mean over the runs that have the number.
+    #[must_use]
+    pub fn spread(&self, runs: &[&RunRow]) -> Option<Spread> {
+        let values: Vec<f64> = runs.iter().filter_map(|run| (self.of)(run)).collect();
+        Spread::over(&values, runs.len())
+    }
+}
 
 /// Test accuracy in 0..=1, the mean of the run's training runs.
 pub fn top1(run: &RunRow) -> Option<f64> {
@@ -55,11 +100,6 @@ pub fn seconds(run: &RunRow, phase: Phase) -> Option<f64> {
     run.usage(phase).map(|usage| usage.seconds)
 }
 
-/// Images that went through a network during the search.
-pub fn search_images(run: &RunRow) -> Option<f64> {
-    run.usage(Phase::Search).map(|usage| usage.images as f64)
-}
-
 /// Multiply-accumulates that the search executed.
 pub fn search_macs(run: &RunRow) -> Option<f64> {
     run.usage(Phase::Search).and_then(|usage| usage.macs).map(|macs| macs as f64)
@@ -75,57 +115,51 @@ pub fn peak_bytes(run: &RunRow, phase: Phase) -> Option<f64> {
     run.usage(phase).map(|usage| usage.peak_bytes as f64)
 }
 
-/// One row per finished run, group by group; the experiment is named where there are several, and so is
-/// the device with its precision.
-pub fn results(runs: &[RunRow], settings: &SettingsKeys) -> Table {
-    let several = runs.iter().any(|run| run.experiment != runs[0].experiment);
-    let experiment = several.then_some("experiment");
-    let devices: BTreeSet<String> = finished(runs).map(device_and_precision).collect();
-    let several_devices = devices.len() > 1;
-    let device = several_devices.then_some("device");
-    let names = ["method", "data set", "space"].into_iter().chain(device).chain([">seed"]);
-    let numbers = COLUMNS.iter().map(|column| column.heading);
-    let mut table = Table::new(experiment.into_iter().chain(names).chain(numbers).chain([">run"]));
-    for group in groups(runs, settings) {
-        let mut push = |seed: String, number: &dyn Fn(&NumberColumn) -> Option<String>, ids| {
-            let run = group[0];
-            let experiment = several.then(|| run.experiment.clone());
-            let space = power_of_ten(run.manifest.space_log10);
-            let device = several_devices.then(|| device_and_precision(run));
-            let names = [run.method.clone(), run.dataset.clone(), space];
-            let names = names.into_iter().chain(device).chain([seed]);
-            let numbers = COLUMNS.iter().map(|column| or_dash(number(column)));
-            table.row(experiment.into_iter().chain(names).chain(numbers).chain([ids]));
-        };
-        for run in &group {
-            let cell = |column: &NumberColumn| (column.of)(run).map(|n| column.unit.cell(n));
-            push(run.seed.to_string(), &cell, run.id.to_string());
-        }
-        let seeds = last_per_seed(&group);
-        if seeds.len() > 1 {
-            let ids = list(seeds.iter().map(|run| run.id));
-            let n = format!("mean ± sd, n = {}", seeds.len());
-            push(n, &|column| mean_cell(column, &seeds), ids);
+/// A row of the results: one run, or the mean over the seeds of a group.
+struct ResultRow<'a> {
+    runs: Vec<&'a RunRow>,
+    is_mean: bool,
+}
+
+impl ResultRow<'_> {
+    fn seed(&self) -> String {
+        if self.is_mean {
+            format!("mean ± sd, n = {}", self.runs.len())
+        } else {
+            self.runs[0].seed.to_string()
         }
     }
-    table
 }
 
-/// Mean ± sd, with the number of runs where some lack the number.
-pub fn mean_cell(column: &NumberColumn, runs: &[&RunRow]) -> Option<String> {
-    spread_cell(column.unit, runs.iter().map(|run| (column.of)(run)))
+/// One row per finished run, group by group; the experiment is named where there are several, and so is
+/// the device with its precision.
+pub fn results(runs: &[RunRow], settings: &SettingsKeys) -> ReportTable {
+    let several = runs.iter().any(|run| run.experiment != runs[0].experiment);
+    let devices: BTreeSet<String> = finished(runs).map(device_and_precision).collect();
+    let rows: Vec<ResultRow<'_>> = groups(runs, settings).into_iter().flat_map(rows).collect();
+    let columns = Columns::of("results", &rows)
+        .when(several, |columns| {
+            columns.text("experiment", "experiment", |row| row.runs[0].experiment.clone())
+        })
+        .text("method", "method", |row| row.runs[0].method.clone())
+        .text("dataset", "data set", |row| row.runs[0].dataset.clone())
+        .number("space_log10", "space", |row| Some(row.runs[0].manifest.space_log10), power_of_ten)
+        .when(devices.len() > 1, |columns| {
+            columns.text("device", "device", |row| device_and_precision(row.runs[0]))
+        })
+        .label("seed", "seed", ResultRow::seed);
+    let columns = COLUMNS.iter().fold(columns, |columns, number| {
+        columns.spread(number.name, number.heading, number.unit, |row| number.spread(&row.runs))
+    });
+    columns.runs("run", |row| row.runs.iter().map(|run| run.id).collect()).table()
 }
 
-/// Mean ± sd of the numbers of several runs, with how many there are where some lack it.
-pub fn spread_cell(unit: Unit, numbers: impl Iterator<Item = Option<f64>>) -> Option<String> {
-    let numbers: Vec<Option<f64>> = numbers.collect();
-    let values: Vec<f64> = numbers.iter().copied().flatten().collect();
-    let cell = match mean_and_sd(&values)? {
-        (mean, Some(sd)) => unit.spread(mean, sd),
-        (mean, None) => unit.cell(mean),
-    };
-    let all = values.len() == numbers.len();
-    Some(if all { cell } else { format!("{cell} (n = {})", values.len()) })
+/// Each run of a group, then their mean.
+fn rows(group: Vec<&RunRow>) -> Vec<ResultRow<'_>> {
+    let seeds = last_per_seed(&group);
+    let mean = (seeds.len() > 1).then_some(ResultRow { runs: seeds, is_mean: true });
+    let each = group.into_iter().map(|run| ResultRow { runs: vec![run], is_mean: false });
+    each.chain(mean).collect()
 }
 
 /// What a reader of the means has to know.
@@ -174,17 +208,16 @@ fn last_per_seed<'a>(group: &[&'a RunRow]) -> Vec<&'a RunRow> {
 }
 
 /// Runs that have not finished, and why.
-pub fn unfinished(runs: &[RunRow]) -> Table {
-    let mut table = Table::new([">run", "method", ">seed", "status", "in phase", "error"]);
-    for run in runs.iter().filter(|run| run.status != RunStatus::Finished) {
-        table.row([
-            run.id.to_string(),
-            run.method.clone(),
-            run.seed.to_string(),
-            run.status.name().to_owned(),
-            or_dash(run.phases.last().map(|row| row.phase.name())),
-            or_dash(run.error.as_deref()),
-        ]);
-    }
-    table
+pub fn unfinished(runs: &[RunRow]) -> ReportTable {
+    let runs: Vec<&RunRow> = runs.iter().filter(|run| run.status != RunStatus::Finished).collect();
+    Columns::of("unfinished", &runs)
+        .runs("run", |run| vec![run.id])
+        .text("method", "method", |run| run.method.clone())
+        .whole("seed", "seed", |run| Some(run.seed))
+        .text("status", "status", |run| run.status.name().to_owned())
+        .maybe_text("phase", "in phase", |run| {
+            run.phases.last().map(|row| row.phase.name().to_owned())
+        })
+        .maybe_text("error", "error", |run| run.error.clone())
+        .table()
 }

@@ -1,94 +1,82 @@
 //! The tables of a comparison.
 
-use super::Comparison;
-use super::difference::Difference;
 use super::steps::SearchSteps;
+use super::{Comparison, MethodRuns};
 use crate::record::Phase;
-use crate::report::results::{self, NumberColumn, mean_cell, spread_cell, top1};
-use crate::text::{Table, Unit, list, or_dash, points};
+use crate::report::results::{self, NumberColumn};
+use crate::report::table::{Columns, ReportTable, Spread};
+use crate::text::{Unit, points};
 
-const COLUMNS: [NumberColumn; 8] = [
-    NumberColumn { heading: ">MACs", unit: Unit::Count, of: results::macs },
-    NumberColumn { heading: ">params", unit: Unit::Count, of: results::params },
-    NumberColumn {
-        heading: ">search s",
-        unit: Unit::Seconds,
-        of: |r| results::seconds(r, Phase::Search),
-    },
-    NumberColumn { heading: ">search images", unit: Unit::Count, of: results::search_images },
-    NumberColumn { heading: ">search MACs", unit: Unit::Count, of: results::search_macs },
-    NumberColumn { heading: ">networks evaluated", unit: Unit::Count, of: results::networks },
-    NumberColumn {
-        heading: ">search MiB",
-        unit: Unit::Mebibytes,
-        of: |r| results::peak_bytes(r, Phase::Search),
-    },
-    NumberColumn {
-        heading: ">train MiB",
-        unit: Unit::Mebibytes,
-        of: |r| results::peak_bytes(r, Phase::Train),
-    },
+const SEARCH_IMAGES: NumberColumn = NumberColumn {
+    name: "search_processed_images",
+    heading: "search images",
+    unit: Unit::Count,
+    of: |run| run.usage(Phase::Search).map(|usage| usage.images as f64),
+};
+
+const COLUMNS: [&NumberColumn; 8] = [
+    &results::MACS,
+    &results::PARAMS,
+    &results::SEARCH_SECONDS,
+    &SEARCH_IMAGES,
+    &results::SEARCH_MACS,
+    &results::NETWORKS,
+    &results::SEARCH_BYTES,
+    &results::TRAIN_BYTES,
 ];
 
 impl Comparison<'_> {
     /// One row per method.
     #[must_use]
-    pub fn methods_table(&self) -> Table {
-        let first = ["method", ">seeds", ">training runs", ">top-1 %", ">sd between training runs"];
-        let numbers = COLUMNS.iter().map(|column| column.heading);
-        let steps = [">weight steps", ">α steps"];
-        let mut table = Table::new(first.into_iter().chain(numbers).chain(steps).chain(["runs"]));
-        let accuracy = NumberColumn { heading: "", unit: Unit::Percent, of: top1 };
-        for method in &self.methods {
-            let rows = method.rows();
-            let training_runs: usize =
-                method.runs.iter().map(|compared| compared.top1s.len()).sum();
-            let cells = [
-                method.name.to_owned(),
-                rows.len().to_string(),
-                training_runs.to_string(),
-                or_dash(mean_cell(&accuracy, &rows)),
-                or_dash(method.sd_between_training_runs().map(|sd| Unit::Percent.cell(sd))),
-            ];
-            let numbers = COLUMNS.iter().map(|column| or_dash(mean_cell(column, &rows)));
-            let steps = [|s: &SearchSteps| s.weights, |s: &SearchSteps| s.alpha].map(|of| {
-                let numbers = method.runs.iter().map(|compared| of(&compared.steps));
-                or_dash(spread_cell(Unit::Count, numbers))
-            });
-            let ids = list(rows.iter().map(|run| run.id));
-            table.row(cells.into_iter().chain(numbers).chain(steps).chain([ids]));
-        }
-        table
+    pub fn methods_table(&self) -> ReportTable {
+        let training_runs =
+            |method: &MethodRuns<'_>| method.runs.iter().map(|run| run.top1s.len() as u64).sum();
+        let top1 = &results::TOP1;
+        let columns = Columns::of("methods", &self.methods)
+            .text("method", "method", |method| method.name.to_owned())
+            .whole("seeds", "seeds", |method| Some(method.runs.len() as u64))
+            .whole("training_runs", "training runs", |method| Some(training_runs(method)))
+            .spread(top1.name, top1.heading, top1.unit, |method| top1.spread(&method.rows()))
+            .number(
+                "sd_between_training_runs",
+                "sd between training runs",
+                MethodRuns::sd_between_training_runs,
+                |sd| Unit::Percent.cell(sd),
+            );
+        let columns = COLUMNS.iter().fold(columns, |columns, number| {
+            columns.spread(number.name, number.heading, number.unit, |method| {
+                number.spread(&method.rows())
+            })
+        });
+        let steps = |method: &MethodRuns<'_>, of: fn(&SearchSteps) -> Option<f64>| {
+            let steps: Vec<f64> = method.runs.iter().filter_map(|run| of(&run.steps)).collect();
+            Spread::over(&steps, method.runs.len())
+        };
+        let columns = columns
+            .spread("weight_steps", "weight steps", Unit::Count, |m| steps(m, |s| s.weights))
+            .spread("alpha_steps", "α steps", Unit::Count, |m| steps(m, |s| s.alpha));
+        columns.runs("runs", |method| method.rows().iter().map(|run| run.id).collect()).table()
     }
 
     /// One row per method and baseline that have seeds in common; empty where there is no baseline.
     #[must_use]
-    pub fn differences_table(&self) -> Table {
-        let mut table = Table::new([
-            "method",
-            "baseline",
-            ">pairs",
-            ">difference",
-            ">sd",
-            "95 % interval",
-            ">minimum detectable effect",
-            ">search MACs ratio",
-            "runs",
-        ]);
-        for Difference { method, baseline, paired, search_macs_ratio, ids } in &self.differences {
-            let interval = paired.interval.map(|(l, h)| format!("{} to {}", points(l), points(h)));
-            table.row([
-                (*method).to_owned(),
-                (*baseline).to_owned(),
-                paired.pairs.to_string(),
-                points(paired.mean),
-                or_dash(paired.sd.map(|sd| Unit::Percent.cell(sd))),
-                or_dash(interval),
-                or_dash(paired.detectable.map(|effect| Unit::Percent.cell(effect))),
-                or_dash(search_macs_ratio.map(|ratio| format!("{ratio:.2}"))),
-                list(ids),
-            ]);
-        }
-        table
+    pub fn differences_table(&self) -> ReportTable {
+        let percent = |x| Unit::Percent.cell(x);
+        Columns::of("differences", &self.differences)
+            .text("method", "method", |row| row.method.to_owned())
+            .text("baseline", "baseline", |row| row.baseline.to_owned())
+            .whole("pairs", "pairs", |row| Some(row.paired.pairs as u64))
+            .number("difference", "difference", |row| Some(row.paired.mean), points)
+            .number("sd", "sd", |row| row.paired.sd, percent)
+            .interval("interval", "95 % interval", |row| row.paired.interval, points)
+            .number("detectable", "minimum detectable effect", |row| row.paired.detectable, percent)
+            .number(
+                "search_macs_ratio",
+                "search MACs ratio",
+                |row| row.search_macs_ratio,
+                |ratio| format!("{ratio:.2}"),
+            )
+            .runs("runs", |row| row.ids.clone())
+            .table()
     }
 }

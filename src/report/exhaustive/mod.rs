@@ -1,12 +1,12 @@
 //! Exhaustive tables: every network of a small space, trained once per seed by the runs of one experiment. What a table
 //! says about itself, and about searches whose networks are looked up in it.
 
-mod csv;
+mod frame;
 mod lookup;
 mod pool;
 mod section;
 
-pub use csv::csv;
+pub use frame::frame;
 pub use section::{facts, judged};
 
 use super::finished::finished;

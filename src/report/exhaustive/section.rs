@@ -4,13 +4,14 @@ use super::lookup::{MethodLookup, Setting, settings};
 use super::pool::{LEAST_TAU, Noise, Pool, Standing};
 use super::{ExhaustiveTable, lookup_of};
 use crate::report::finished::finished;
-use crate::report::results::{NumberColumn, mean_cell, search_macs};
+use crate::report::page::{Part, Section};
+use crate::report::prose::Prose;
+use crate::report::results::SEARCH_MACS;
 use crate::report::settings::SettingsKeys;
 use crate::report::stats::wilson_interval;
+use crate::report::table::{Columns, ReportTable, Spread};
 use crate::store::RunRow;
-use crate::text::{
-    Table, Unit, code, count, escape, list, or_dash, percent, plural, ranges, run_ids,
-};
+use crate::text::{Unit, count, list, percent, plural, ranges, run_ids};
 use std::collections::BTreeSet;
 
 /// Numbers of draws that are shown.
@@ -19,36 +20,40 @@ const DRAWS: [u32; 6] = [1, 2, 5, 10, 20, 50];
 const COMPARED_DRAWS: [u32; 3] = [1, 10, 50];
 
 /// What a table says about itself.
-pub fn facts(table: &ExhaustiveTable<'_>) -> String {
+pub fn facts(table: &ExhaustiveTable<'_>) -> Section {
     let pool = Pool::of(table, None);
-    let notes: String = [missing_runs(table), left_out(table)].into_iter().flatten().collect();
-    let mut own = Table::new(["networks", "training seeds", ">with every seed"]);
-    own.row([
-        table.networks.len().to_string(),
-        list(&table.seeds),
-        pool.networks.len().to_string(),
+    let rows = [table];
+    let own = Columns::of("exhaustive", &rows)
+        .whole("networks", "networks", |table| Some(table.networks.len() as u64))
+        .text("seeds", "training seeds", |table| list(&table.seeds))
+        .whole("complete", "with every seed", |_| Some(pool.networks.len() as u64))
+        .table();
+    let parts = [Part::Table(own)].into_iter().chain(missing_runs(table)).chain(left_out(table));
+    let parts = parts.chain([
+        Part::Table(pool_table("all networks", &pool)),
+        Part::paragraph(POOL),
+        Part::Table(draws(&pool)),
+        Part::paragraph(DRAWS_NOTE),
     ]);
-    format!(
-        "## Exhaustive table {}\n\n{}{notes}\n{}\nThe top-1 of a network is its mean test top-1 over the \
-         training seeds. τ-b between seeds is the rank correlation (Kendall's τ-b) of the networks' \
-         top-1 with one training seed and with another, the mean over all pairs of seeds, with the 95 % \
-         interval of the percentile bootstrap over networks: how well one training run predicts the \
-         ranking by another. τ-b of MACs and of params show how far cost alone ranks the networks.\n\n\
-         {}\nThe best of n independent uniform draws of a network, in exact expectation: with the N \
-         networks in ascending order, network i is the best with probability (i/N)^n - ((i - 1)/N)^n. \
-         Regret is the top-1 of the best network minus that of the network, in percentage points. The \
-         percentile is the share of the other networks that are worse, where equal ones count half. The \
-         best mean is chosen among noisy means, so that it is too high on average and regrets are too \
-         large by the same amount for every method.\n",
-        code(table.experiment),
-        own.markdown(),
-        pool_table("all networks", &pool).markdown(),
-        draws(&pool).markdown(),
-    )
+    Section::new(Prose::from("Exhaustive table ").code(table.experiment), parts.collect())
 }
 
+const POOL: &str = "\
+The top-1 of a network is its mean test top-1 over the training seeds. τ-b between seeds is the rank \
+correlation (Kendall's τ-b) of the networks' top-1 with one training seed and with another, the mean over \
+all pairs of seeds, with the 95 % interval of the percentile bootstrap over networks: how well one \
+training run predicts the ranking by another. τ-b of MACs and of params show how far cost alone ranks the \
+networks.";
+
+const DRAWS_NOTE: &str = "\
+The best of n independent uniform draws of a network, in exact expectation: with the N networks in \
+ascending order, network i is the best with probability (i/N)^n - ((i - 1)/N)^n. Regret is the top-1 of \
+the best network minus that of the network, in percentage points. The percentile is the share of the \
+other networks that are worse, where equal ones count half. The best mean is chosen among noisy means, so \
+that it is too high on average and regrets are too large by the same amount for every method.";
+
 /// The networks that lack a run, if any do.
-fn missing_runs(table: &ExhaustiveTable<'_>) -> Option<String> {
+fn missing_runs(table: &ExhaustiveTable<'_>) -> Option<Part> {
     let missing = table.missing();
     let of_seed = |(seed, numbers): &(u64, Vec<i64>)| {
         let networks = if numbers.len() == 1 { "network" } else { "networks" };
@@ -60,165 +65,215 @@ fn missing_runs(table: &ExhaustiveTable<'_>) -> Option<String> {
         1 => "1 run is".to_owned(),
         runs => format!("{runs} runs are"),
     };
-    Some(format!(
-        "\n{are} missing ({}). Networks without a run of every seed are left out of all statistics.\n",
+    Some(Part::paragraph(format!(
+        "{are} missing ({}). Networks without a run of every seed are left out of all statistics.",
         places.join("; ")
-    ))
+    )))
 }
 
 /// The runs that belong to another table of the experiment, if there are any.
-fn left_out(table: &ExhaustiveTable<'_>) -> Option<String> {
+fn left_out(table: &ExhaustiveTable<'_>) -> Option<Part> {
     let ids = run_ids(table.left_out.iter().copied());
     (!table.left_out.is_empty())
-        .then(|| format!("\nOther settings, data or device, left out: {ids}.\n"))
+        .then(|| Part::paragraph(format!("Other settings, data or device, left out: {ids}.")))
 }
 
-fn pool_table(name: &str, pool: &Pool) -> Table {
-    let mut table = Table::new([
-        "",
-        ">networks",
-        ">τ-b between seeds",
-        "95 % interval",
-        ">τ-b of MACs",
-        ">τ-b of params",
-        ">best network",
-        ">its top-1 %",
-        ">its MACs",
-        ">mean top-1 %",
-    ]);
-    let tau = pool.tau_between_seeds();
+fn pool_table(name: &str, pool: &Pool) -> ReportTable {
     let two = |tau: f64| format!("{tau:.2}");
-    let interval = tau.and_then(|_| pool.tau_interval());
-    let best = pool.best();
-    table.row([
-        name.to_owned(),
-        pool.networks.len().to_string(),
-        or_dash(tau.map(two)),
-        or_dash(interval.map(|(low, high)| format!("{low:.2} to {high:.2}"))),
-        or_dash(pool.tau_of_cost(|network| network.macs).map(two)),
-        or_dash(pool.tau_of_cost(|network| network.params).map(two)),
-        or_dash(best.map(|best| best.number)),
-        or_dash(best.map(|best| Unit::Percent.cell(best.top1))),
-        or_dash(best.map(|best| count(best.macs))),
-        or_dash(pool.best_of(1).map(|draw| Unit::Percent.cell(draw.top1))),
-    ]);
-    table
+    let percent = |x| Unit::Percent.cell(x);
+    let rows = [pool];
+    Columns::of("networks", &rows)
+        .text("networks_of", "", |_| name.to_owned())
+        .whole("networks", "networks", |pool| Some(pool.networks.len() as u64))
+        .number("tau_between_seeds", "τ-b between seeds", |pool| pool.tau_between_seeds(), two)
+        .interval(
+            "tau_interval",
+            "95 % interval",
+            |pool| pool.tau_between_seeds().and_then(|_| pool.tau_interval()),
+            two,
+        )
+        .number("tau_of_macs", "τ-b of MACs", |pool| pool.tau_of_cost(|n| n.macs), two)
+        .number("tau_of_params", "τ-b of params", |pool| pool.tau_of_cost(|n| n.params), two)
+        .whole("best", "best network", |pool| pool.best().map(|best| best.number as u64))
+        .number("best_top1", "its top-1 %", |pool| pool.best().map(|best| best.top1), percent)
+        .whole_as(
+            "best_macs",
+            "its MACs",
+            |pool| pool.best().map(|best| best.macs),
+            |_, macs| count(macs),
+        )
+        .number("mean_top1", "mean top-1 %", |pool| pool.best_of(1).map(|d| d.top1), percent)
+        .table()
 }
 
-fn draws(pool: &Pool) -> Table {
-    let mut table =
-        Table::new([">draws", ">top-1 %", ">regret", ">percentile", ">best network found %"]);
-    for n in DRAWS {
-        let Some(best) = pool.best_of(n) else { continue };
-        let cells =
-            [best.top1, best.regret, best.percentile, best.hit].map(|x| Unit::Percent.cell(x));
-        table.row([n.to_string()].into_iter().chain(cells));
-    }
-    table
+fn draws(pool: &Pool) -> ReportTable {
+    let rows: Vec<(u32, Standing)> =
+        DRAWS.into_iter().filter_map(|n| Some((n, pool.best_of(n)?))).collect();
+    let percent = |x| Unit::Percent.cell(x);
+    Columns::of("draws", &rows)
+        .whole("draws", "draws", |(n, _)| Some(u64::from(*n)))
+        .number("top1", "top-1 %", |(_, best)| Some(best.top1), percent)
+        .number("regret", "regret", |(_, best)| Some(best.regret), percent)
+        .number("percentile", "percentile", |(_, best)| Some(best.percentile), percent)
+        .number("hit", "best network found %", |(_, best)| Some(best.hit), percent)
+        .table()
 }
 
 /// One section per table that networks of these runs are looked up in. `rows` has the runs of the tables.
-pub fn judged(runs: &[RunRow], keys: &SettingsKeys, rows: &[RunRow]) -> Vec<String> {
+pub fn judged(runs: &[RunRow], keys: &SettingsKeys, rows: &[RunRow]) -> Vec<Section> {
     let names: BTreeSet<&str> = finished(runs).filter_map(lookup_of).collect();
-    let section = |name: &str| match ExhaustiveTable::of(name, rows) {
+    let heading = |name: &str| Prose::from("Derived networks in the table ").code(name);
+    let of_table = |name: &str| match ExhaustiveTable::of(name, rows) {
         Some(table) => {
-            let title = format!("## Derived networks in the table {}\n\n", code(name));
-            let settings = settings(runs, keys, &table);
-            let parts: Vec<String> = settings.iter().map(setting_section).collect();
-            format!("{title}{INTRODUCTION}\n{}\n{}", parts.join("\n"), facts(&table))
+            let mut sections =
+                vec![Section::new(heading(name), vec![Part::paragraph(INTRODUCTION)])];
+            for setting in settings(runs, keys, &table) {
+                add_setting(&mut sections, &setting);
+            }
+            sections.push(facts(&table));
+            sections
         }
-        None => format!(
-            "## Derived networks in the table {}\n\nThe database has no finished run of this table, so \
-             that the networks cannot be looked up.\n",
-            code(name)
-        ),
+        None => {
+            let missing = "The database has no finished run of this table, so that the networks cannot \
+                           be looked up.";
+            vec![Section::new(heading(name), vec![Part::paragraph(missing)])]
+        }
     };
-    names.into_iter().map(section).collect()
+    names.into_iter().flat_map(of_table).collect()
 }
 
 const INTRODUCTION: &str = "\
 The derived networks were not trained, but looked up in a table of all networks. Regret is the top-1 \
 of the best network minus that of the derived network, in percentage points; the percentile is the \
 share of the other networks that are worse. Both are means over the search seeds with Student's t \
-interval, cut at 0 and 100 %; the share of searches that found the best network has Wilson's interval. Intervals are over \
-search seeds: the table's own noise is not in them. Where the search has a budget, only networks \
-within it count. Draws are exact expectations: a uniform draw of a network, and the best of n such \
-draws by the table's own top-1, which no search can see.\n";
+interval, cut at 0 and 100 %; the share of searches that found the best network has Wilson's interval. \
+Intervals are over search seeds: the table's own noise is not in them. Where the search has a budget, only \
+networks within it count. Draws are exact expectations: a uniform draw of a network, and the best of n \
+such draws by the table's own top-1, which no search can see.";
 
-fn setting_section(setting: &Setting<'_>) -> String {
+/// A section of its own where the setting has a name; otherwise it belongs to the section before it.
+fn add_setting(sections: &mut Vec<Section>, setting: &Setting<'_>) {
     let Setting { label, run, pool, methods } = setting;
     let mut parts = Vec::new();
-    if !label.is_empty() {
-        parts.push(format!("### {}\n", escape(label)));
-    }
     if run.settings.budget.is_some() {
-        parts.push(pool_table("within the budget", pool).markdown());
+        parts.push(Part::Table(pool_table("within the budget", pool)));
     }
-    parts.push(methods_table(pool, methods).markdown());
+    parts.push(Part::Table(methods_table(pool, methods)));
     let missing = methods.iter().filter(|method| !method.not_found.is_empty()).map(|method| {
         format!(
-            "- {} of {} that {} derived are not in the table, or not among its complete networks \
-             within the budget: {}. They are left out.\n",
+            "{} of {} that {} derived are not in the table, or not among its complete networks \
+             within the budget: {}. They are left out.",
             method.not_found.len(),
             plural(method.runs.len(), "network"),
             method.name,
             run_ids(method.not_found.iter().copied())
         )
     });
-    parts.push(missing.chain(conclusions(pool, methods)).collect());
-    parts.join("\n")
+    parts.extend(Part::list(missing.chain(conclusions(pool, methods))));
+    match sections.last_mut() {
+        Some(section) if label.is_empty() => section.parts.extend(parts),
+        _ => sections.push(Section::below(label.as_str(), parts)),
+    }
 }
 
-fn methods_table(pool: &Pool, methods: &[MethodLookup<'_>]) -> Table {
-    let mut table = Table::new([
-        "method",
-        ">seeds",
-        ">regret",
-        "95 % interval",
-        ">percentile",
-        "95 % interval",
-        ">best network found",
-        "95 % interval",
-        ">search MACs",
-        "runs",
-    ]);
-    for n in COMPARED_DRAWS {
-        let Some(best) = pool.best_of(n) else { continue };
-        let name = if n == 1 { "one draw".to_owned() } else { format!("best of {n} draws") };
-        let exact = "exact".to_owned();
-        table.row([
-            name,
-            or_dash(None::<usize>),
-            Unit::Percent.cell(best.regret),
-            exact.clone(),
-            Unit::Percent.cell(best.percentile),
-            exact.clone(),
-            percent(best.hit),
-            exact,
-            or_dash(None::<usize>),
-            or_dash(None::<usize>),
-        ]);
+/// A row of the table of methods.
+enum Judged<'a> {
+    /// The best of so many uniform draws, in exact expectation.
+    Draws(u32, Standing),
+    Method(&'a MethodLookup<'a>),
+}
+
+impl Judged<'_> {
+    fn name(&self) -> String {
+        match self {
+            Self::Draws(1, _) => "one draw".to_owned(),
+            Self::Draws(n, _) => format!("best of {n} draws"),
+            Self::Method(method) => method.name.to_owned(),
+        }
     }
-    let macs = NumberColumn { heading: "", unit: Unit::Count, of: search_macs };
-    for method in methods {
-        let mean = |of: fn(&Standing) -> f64| {
-            let mean = method.mean(of);
-            let interval = mean.and_then(|(_, interval)| interval);
-            [or_dash(mean.map(|(mean, _)| Unit::Percent.cell(mean))), or_dash(interval.map(range))]
-        };
-        let of = method.standings.len() as u64;
-        let hits = method.standings.iter().filter(|standing| standing.hit > 0.0).count() as u64;
-        let [regret, percentile] = [mean(|s| s.regret), mean(|s| s.percentile)];
-        let hit = [
-            format!("{hits} of {of}"),
-            or_dash((of > 0).then(|| range(wilson_interval(hits, of)))),
-        ];
-        let end =
-            [or_dash(mean_cell(&macs, &method.runs)), list(method.runs.iter().map(|run| run.id))];
-        let first = [method.name.to_owned(), of.to_string()];
-        table.row(first.into_iter().chain(regret).chain(percentile).chain(hit).chain(end));
+
+    fn method(&self) -> Option<&MethodLookup<'_>> {
+        match self {
+            Self::Draws(..) => None,
+            Self::Method(method) => Some(method),
+        }
     }
-    table
+
+    /// A mean with its interval; draws are exact.
+    fn mean(&self, of: fn(&Standing) -> f64) -> Option<(f64, Option<(f64, f64)>)> {
+        match self {
+            Self::Draws(_, draw) => Some((of(draw), None)),
+            Self::Method(method) => method.mean(of),
+        }
+    }
+
+    fn regret(&self) -> Option<(f64, Option<(f64, f64)>)> {
+        self.mean(|standing| standing.regret)
+    }
+
+    fn percentile(&self) -> Option<(f64, Option<(f64, f64)>)> {
+        self.mean(|standing| standing.percentile)
+    }
+
+    /// Searches that found the best network, of how many.
+    fn hits(&self) -> Option<(u64, u64)> {
+        let standings = &self.method()?.standings;
+        let hits = standings.iter().filter(|standing| standing.hit > 0.0).count();
+        Some((hits as u64, standings.len() as u64))
+    }
+
+    fn share_of_hits(&self) -> Option<f64> {
+        match self {
+            Self::Draws(_, draw) => Some(draw.hit),
+            Self::Method(_) => {
+                self.hits().filter(|(_, of)| *of > 0).map(|(hits, of)| hits as f64 / of as f64)
+            }
+        }
+    }
+
+    fn interval_of(&self, interval: Option<(f64, f64)>) -> String {
+        match self {
+            Self::Draws(..) => "exact".to_owned(),
+            Self::Method(_) => interval.map_or_else(|| crate::text::NOTHING.to_owned(), range),
+        }
+    }
+}
+
+fn methods_table(pool: &Pool, methods: &[MethodLookup<'_>]) -> ReportTable {
+    let draws = COMPARED_DRAWS.into_iter().filter_map(|n| Some(Judged::Draws(n, pool.best_of(n)?)));
+    let rows: Vec<Judged<'_>> = draws.chain(methods.iter().map(Judged::Method)).collect();
+    let cell = |x| Unit::Percent.cell(x);
+    let of_hits = |row: &Judged<'_>| {
+        row.hits().filter(|(_, of)| *of > 0).map(|(hits, of)| wilson_interval(hits, of))
+    };
+    let macs = |row: &Judged<'_>| -> Option<Spread> { SEARCH_MACS.spread(&row.method()?.runs) };
+    Columns::of("judged", &rows)
+        .text("method", "method", Judged::name)
+        .whole("seeds", "seeds", |row| Some(row.hits()?.1))
+        .number("regret", "regret", |row| Some(row.regret()?.0), cell)
+        .interval_as(
+            "regret_interval",
+            "95 % interval",
+            |row| row.regret()?.1,
+            |row, ends| row.interval_of(ends),
+        )
+        .number("percentile", "percentile", |row| Some(row.percentile()?.0), cell)
+        .interval_as(
+            "percentile_interval",
+            "95 % interval",
+            |row| row.percentile()?.1,
+            |row, ends| row.interval_of(ends),
+        )
+        .number_as("hit", "best network found", Judged::share_of_hits, |row, share| {
+            row.hits().map_or_else(|| percent(share), |(hits, of)| format!("{hits} of {of}"))
+        })
+        .interval_as("hit_interval", "95 % interval", of_hits, |row, ends| row.interval_of(ends))
+        .spread(SEARCH_MACS.name, SEARCH_MACS.heading, SEARCH_MACS.unit, macs)
+        .runs("runs", |row| {
+            let runs = row.method().map(|method| method.runs.iter().map(|run| run.id).collect());
+            runs.unwrap_or_default()
+        })
+        .table()
 }
 
 /// In percent, without the name of the unit.
@@ -230,13 +285,13 @@ fn range((low, high): (f64, f64)) -> String {
 fn conclusions(pool: &Pool, methods: &[MethodLookup<'_>]) -> Vec<String> {
     match pool.noise() {
         Noise::Unknown => vec![
-            "- The noise of the table is unknown, since no two training seeds can be compared. The methods \
-             are not ranked.\n"
+            "The noise of the table is unknown, since no two training seeds can be compared. The methods \
+             are not ranked."
                 .to_owned(),
         ],
         Noise::TooLarge(tau) => vec![format!(
-            "- The table is too noisy to rank methods: two training seeds rank its networks with a τ-b of \
-             {tau:.2}, and {LEAST_TAU} is the least for a ranking. The methods are not ranked.\n"
+            "The table is too noisy to rank methods: two training seeds rank its networks with a τ-b of \
+             {tau:.2}, and {LEAST_TAU} is the least for a ranking. The methods are not ranked."
         )],
         Noise::Small => ranking(pool, methods),
     }
@@ -253,8 +308,8 @@ fn ranking(pool: &Pool, methods: &[MethodLookup<'_>]) -> Vec<String> {
         let order =
             means.iter().map(|(name, (mean, _))| format!("{name} {}", Unit::Percent.cell(*mean)));
         sentences.push(format!(
-            "- By mean regret in percentage points, the smallest first: {}. Methods whose intervals overlap \
-             may be in another order.\n",
+            "By mean regret in percentage points, the smallest first: {}. Methods whose intervals overlap \
+             may be in another order.",
             list(order)
         ));
     }
@@ -270,8 +325,8 @@ fn ranking(pool: &Pool, methods: &[MethodLookup<'_>]) -> Vec<String> {
             None => "one seed, or equal regrets, give no interval".to_owned(),
         };
         format!(
-            "- {name} versus one draw: {verdict}, a mean regret of {} instead of {} percentage points \
-             ({basis})\n",
+            "{name} versus one draw: {verdict}, a mean regret of {} instead of {} percentage points \
+             ({basis})",
             Unit::Percent.cell(*mean),
             Unit::Percent.cell(draw.regret),
         )

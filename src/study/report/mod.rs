@@ -1,8 +1,8 @@
 //! The report of a memory study: bytes and seconds of a step over the number of options, for each
 //! supernet, beside the memory model and the paper's claims.
 
-mod csv;
 mod figure;
+mod frame;
 mod page;
 mod points;
 mod predictions;
@@ -13,29 +13,16 @@ mod verdicts;
 pub use runs::PointsOf;
 
 use crate::record::ScalingPoint;
-use crate::report::drawing::Drawing;
-use crate::report::files;
+use crate::report::{Figure, Page, files};
 use crate::store::RunRow;
 use anyhow::Result;
 use points::{Load, PointResult};
 use runs::{StudyRun, incomplete, latest, studies};
-use std::path::{Path, PathBuf};
-
-/// A report that is not yet written.
-struct StudyReport {
-    /// The experiment without a leading `memory_`: reports of studies have a folder of their own.
-    name: String,
-    markdown: String,
-    /// One row per point.
-    csv: String,
-    /// Of bytes, and of seconds.
-    figures: Vec<(&'static str, Drawing)>,
-}
 
 /// The points of a run for a terminal; empty if it has none.
 #[must_use]
 pub fn points_table(run: &RunRow, points: Vec<ScalingPoint>) -> String {
-    tables::point_table(&points::points(&[(run, points)])).text()
+    tables::point_table(&points::points(&[(run, points)])).cells().text()
 }
 
 /// How far the curves of each study among the runs grow, for a terminal, and the runs that belong to
@@ -53,7 +40,7 @@ fn growth_text(runs: &[StudyRun<'_>]) -> String {
     let counted = latest(runs);
     let points = points::points(&counted);
     let warnings = warnings(runs, &counted, &points).into_iter().map(|line| line + "\n");
-    tables::growth_table(&points::curves(&points)).text() + &warnings.collect::<String>()
+    tables::growth_table(&points::curves(&points)).cells().text() + &warnings.collect::<String>()
 }
 
 /// What a reader has to know before the numbers.
@@ -65,64 +52,53 @@ fn warnings(
     incomplete(runs, counted).into_iter().chain(Load::of(points).warning()).collect()
 }
 
-/// Writes the report of each study among the runs into `memory` in `folder`: `NAME.md`, `NAME.csv`,
-/// `NAME-bytes.svg` and `NAME-seconds.svg`. Returns what was written, and the runs
-/// that belong to no study.
+/// The page of each study among the runs, and the runs that belong to no study. Pages of studies have a
+/// folder of their own, so they are named after the experiment without a leading `memory_`.
 ///
 /// # Errors
-/// When points cannot be read, or a file cannot be written.
-pub fn write_studies(
+/// When points cannot be read.
+pub fn study_pages(
     runs: &[RunRow],
     points_of: PointsOf<'_>,
-    folder: &Path,
     command_line: &str,
-) -> Result<(Vec<PathBuf>, Vec<RunRow>)> {
+) -> Result<(Vec<Page>, Vec<RunRow>)> {
     let (studies, others) = studies(runs, points_of)?;
     let has_points = |runs: &[StudyRun<'_>]| runs.iter().any(|(_, points)| !points.is_empty());
-    let reports = studies.iter().filter(|(_, runs)| has_points(runs));
-    let reports = reports.map(|(name, runs)| build(name, runs, command_line));
-    let reports = reports.collect::<Result<Vec<_>>>()?;
-    let folder = folder.join("memory");
-    let mut written = Vec::new();
-    for report in reports {
-        written.extend(report.write(&folder)?);
-    }
-    Ok((written, others))
+    let pages = studies.iter().filter(|(_, runs)| has_points(runs));
+    let pages = pages.map(|(name, runs)| page_of(name, runs, command_line));
+    Ok((pages.collect::<Result<_>>()?, others))
 }
 
-fn build(experiment: &str, runs: &[StudyRun<'_>], command_line: &str) -> Result<StudyReport> {
-    let name = experiment.strip_prefix("memory_").unwrap_or(experiment).to_owned();
+fn page_of(experiment: &str, runs: &[StudyRun<'_>], command_line: &str) -> Result<Page> {
+    let stem = files::stem(experiment.strip_prefix("memory_").unwrap_or(experiment));
     let counted = latest(runs);
     let points = points::points(&counted);
     let curves = points::curves(&points);
-    let figures = figure::all(experiment, &curves);
-    let pictures: Vec<(&str, String)> =
-        figures.iter().map(|(kind, _)| (*kind, format!("{name}-{kind}.svg"))).collect();
-    let page = page::Page {
+    let figures = figure::all(experiment, &curves).into_iter().map(|(kind, drawing)| {
+        let what = if kind == "bytes" { "Peak bytes" } else { "Seconds" };
+        Figure {
+            file: format!("{stem}-{kind}.svg"),
+            alt: format!("{what} of a step over the options and over the size of the space"),
+            svg: drawing.svg(),
+        }
+    });
+    let content = page::Content {
         runs: counted.iter().map(|(run, _)| (*run).clone()).collect(),
         warnings: warnings(runs, &counted, &points),
         points: &points,
         curves: &curves,
-        pictures: &pictures,
+        figures: figures.collect(),
         command_line,
     };
-    Ok(StudyReport { markdown: page.markdown(), csv: csv::csv(&points)?, figures, name })
-}
-
-impl StudyReport {
-    fn write(&self, folder: &Path) -> Result<Vec<PathBuf>> {
-        files::make_folder(folder)?;
-        let stem = files::stem(&self.name);
-        let mut written = Vec::new();
-        let mut write = |name: String, content: &[u8]| -> Result<()> {
-            written.push(files::replace(folder, &name, content)?);
-            Ok(())
-        };
-        for (kind, figure) in &self.figures {
-            write(format!("{stem}-{kind}.svg"), figure.svg().as_bytes())?;
-        }
-        write(format!("{stem}.csv"), self.csv.as_bytes())?;
-        write(format!("{stem}.md"), self.markdown.as_bytes())?;
-        Ok(written)
-    }
+    let ids = content.runs.iter().map(|run| run.id).collect();
+    let sections = content.sections();
+    let data = frame::frame(&points)?;
+    Ok(Page {
+        title: experiment.to_owned(),
+        stem,
+        folder: Some("memory"),
+        sections,
+        data,
+        runs: ids,
+    })
 }

@@ -1,56 +1,52 @@
-//! The Markdown page of a memory study.
+//! What the report of a memory study has: its sections, in order.
 
 use super::points::{GrowthCurve, Load, PointResult};
 use super::tables::{growth_table, point_table};
 use super::{predictions, verdicts};
-use crate::report::page::origin;
+use crate::report::page::{Part, Section};
+use crate::report::{Figure, origin};
 use crate::space::{SearchSpace, parse_space};
 use crate::store::RunRow;
-use crate::text::escape;
 use std::path::Path;
 
 /// What the page is made of.
-pub struct Page<'a> {
+pub struct Content<'a> {
     /// Those that count, one per method.
     pub runs: Vec<RunRow>,
     /// Sentences on runs that did not measure all of their points, and on other programs.
     pub warnings: Vec<String>,
     pub points: &'a [PointResult],
     pub curves: &'a [GrowthCurve],
-    /// What each picture shows, and its file.
-    pub pictures: &'a [(&'a str, String)],
+    pub figures: Vec<Figure>,
     pub command_line: &'a str,
 }
 
-impl Page<'_> {
-    pub fn markdown(&self) -> String {
+impl Content<'_> {
+    pub fn sections(&self) -> Vec<Section> {
         let first = self.runs.first();
-        let experiment = first.map_or("", |run| run.experiment.as_str());
         let space = first.and_then(space_of);
-        let mut page =
-            vec![format!("# {}\n", escape(experiment)), origin(&self.runs, self.command_line)];
-        page.push(about(self.points));
-        page.push(self.verdicts(space.as_ref()));
-        page.extend(self.pictures.iter().map(|(kind, name)| {
-            let kind = if *kind == "bytes" { "Peak bytes" } else { "Seconds" };
-            format!("![{kind} of a step over the options and over the size of the space]({name})\n")
-        }));
-        page.extend((!self.pictures.is_empty()).then(|| PICTURES.to_owned()));
-        page.push(format!("## Growth\n\n{}\n{GROWTH}", growth_table(self.curves).markdown()));
-        page.extend(space.map(|space| {
+        let mut opening = origin(&self.runs, self.command_line);
+        opening.parts.extend(about(self.points));
+        let mut sections = vec![opening, self.verdicts(space.as_ref())];
+        let growth = vec![Part::Table(growth_table(self.curves)), Part::paragraph(GROWTH)];
+        sections.push(Section::new("Growth", growth));
+        sections.extend(space.map(|space| {
             let threads = first.map_or(1, |run| run.environment.threads as usize);
-            what_fits(&space, threads)
+            what_fits(&space, threads, &self.runs)
         }));
-        page.push(format!("## Points\n\n{}\n{POINTS}", point_table(self.points).markdown()));
-        page.join("\n")
+        let points = vec![Part::Table(point_table(self.points)), Part::paragraph(POINTS)];
+        sections.push(Section::new("Points", points));
+        sections
     }
 
-    fn verdicts(&self, space: Option<&SearchSpace>) -> String {
+    fn verdicts(&self, space: Option<&SearchSpace>) -> Section {
         let dataset = self.runs.first().map_or("", |run| &run.dataset[..]);
-        let warnings = self.warnings.iter().map(|line| format!("- {}.\n", escape(line)));
-        let warnings: String = warnings.collect();
+        let warnings = self.warnings.iter().map(|line| format!("{line}."));
         let verdicts = verdicts::list(dataset, space, self.points, self.curves);
-        format!("## Verdicts\n\n{warnings}{verdicts}")
+        let mut parts: Vec<Part> = Part::list(warnings.chain(verdicts)).into_iter().collect();
+        parts.extend(self.figures.iter().cloned().map(Part::Figure));
+        parts.extend((!self.figures.is_empty()).then(|| Part::paragraph(PICTURES)));
+        Section::new("Verdicts", parts)
     }
 }
 
@@ -59,7 +55,7 @@ fn space_of(run: &RunRow) -> Option<SearchSpace> {
 }
 
 /// What was measured, and how.
-fn about(points: &[PointResult]) -> String {
+fn about(points: &[PointResult]) -> [Part; 2] {
     let mut batches: Vec<u64> = points.iter().map(|p| p.batch).collect();
     batches.sort_unstable();
     batches.dedup();
@@ -72,33 +68,42 @@ fn about(points: &[PointResult]) -> String {
         }
         Load::Disturbed { .. } => "Other programs ran at the same time, see below.".to_owned(),
     };
-    format!(
-        "A step trains the supernet's weights on {batch} images. Each point was measured by up to \
-         {processes} processes, each of which measured that point alone. {load}\n\n\
-         One dimension grows at a time. Every other choice keeps one option: the largest size, or the \
-         first block type. `all` grows every dimension at once. The number of options is a maximum: a \
-         block never has more options than the space gives it. Of sizes, the largest is always among \
-         the options and the others are spread evenly; of block types, the first ones are taken. \
-         `dmasking` masks shared weights and has one branch per block type; `dnas` and `darts` have \
-         one block per option.\n"
-    )
+    [
+        Part::paragraph(format!(
+            "A step trains the supernet's weights on {batch} images. Each point was measured by up to \
+             {processes} processes, each of which measured that point alone. {load}"
+        )),
+        Part::marked(
+            "One dimension grows at a time. Every other choice keeps one option: the largest size, or the \
+             first block type. `all` grows every dimension at once. The number of options is a maximum: a \
+             block never has more options than the space gives it. Of sizes, the largest is always among \
+             the options and the others are spread evenly; of block types, the first ones are taken. \
+             `dmasking` masks shared weights and has one branch per block type; `dnas` and `darts` have \
+             one block per option.",
+        ),
+    ]
 }
 
-fn what_fits(space: &SearchSpace, threads: usize) -> String {
-    format!(
-        "## What would fit\n\n{}\n\n{}\nThe memory model predicts these figures from the text of {}, \
-         for the space as a whole. GB are 10^9 bytes. On a GPU there are no per-thread tiles, and the \
-         GPU libraries take some hundred MB that are not counted.\n",
-        predictions::reason(space, threads),
-        predictions::table(space, threads).markdown(),
-        escape(&space.name)
-    )
+fn what_fits(space: &SearchSpace, threads: usize, runs: &[RunRow]) -> Section {
+    let ids: Vec<i64> = runs.iter().map(|run| run.id).collect();
+    let about = format!(
+        "The memory model predicts these figures from the text of {}, for the space as a whole. GB are \
+         10^9 bytes. On a GPU there are no per-thread tiles, and the GPU libraries take some hundred MB \
+         that are not counted.",
+        space.name
+    );
+    let parts = vec![
+        Part::paragraph(predictions::reason(space, threads)),
+        Part::Table(predictions::table(space, threads, &ids)),
+        Part::paragraph(about),
+    ];
+    Section::new("What would fit", parts)
 }
 
 const PICTURES: &str = "Squares are measured masked supernets, dots are measured explicit ones, open \
 dots are predictions without a measurement. In the first picture, lines are predictions of the memory \
 model; in the second, they join the points. Bytes and seconds are medians over processes. The vertical \
-axis is logarithmic where everything grows, and over the size of the space.\n";
+axis is logarithmic where everything grows, and over the size of the space.";
 
 const GROWTH: &str = "Each row goes from the fewest to the most measured options. Bytes and seconds are \
 medians over processes. A slope is that of a least-squares line: of bytes through the medians, of \
@@ -106,9 +111,9 @@ seconds through all processes, with a 95 % interval (Student's t). R² is the sh
 bytes that the line explains. A curve whose bytes grow with R² below 0.99 is marked as bent. Bent \
 curves, and curves of fewer than four points, have no interval. Where blocks have fewer options than \
 the row says, growth flattens, which is a property of the space. The last column is twice the slope \
-over log10 of the number of networks.\n";
+over log10 of the number of networks.";
 
 const POINTS: &str = "MiB and seconds are medians over processes; the range of the seconds is given \
 where there are several. A point without a measured peak needs more memory than was free, or than the \
 manifest allows, and was predicted only. The error is that of the memory model: predicted over \
-measured, minus one. Other cores are the most that other programs or virtual machines kept busy during a process. The CSV file has the bytes by owner and by phase.\n";
+measured, minus one. Other cores are the most that other programs or virtual machines kept busy during a process. The CSV file has the bytes by owner and by phase.";

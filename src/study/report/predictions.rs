@@ -3,8 +3,9 @@
 
 use crate::cost::{StepSetting, search_step};
 use crate::recipe::{MethodName, Recompute};
+use crate::report::table::{Columns, ReportTable};
 use crate::space::{Dimension, SearchSpace};
-use crate::text::Table;
+
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -30,28 +31,36 @@ fn gigabytes(bytes: u64) -> String {
     format!("{:.2}", bytes as f64 / 1e9)
 }
 
-/// One row per supernet and batch, for the whole space.
-pub fn table(space: &SearchSpace, threads: usize) -> Table {
-    let mut columns = vec!["supernet", "recompute", ">batch", ">GB"];
-    columns.extend(GPUS.map(|(_, title)| title));
-    let mut table = Table::new(columns);
-    for (supernet, method, recompute) in SUPERNETS {
-        for batch in BATCHES {
+/// A prediction for the whole space.
+struct Prediction {
+    supernet: &'static str,
+    recompute: Recompute,
+    batch: usize,
+    bytes: u64,
+}
+
+/// One row per supernet and batch, for the whole space, which those runs searched.
+pub fn table(space: &SearchSpace, threads: usize, runs: &[i64]) -> ReportTable {
+    let of_batch = |batch: usize| {
+        SUPERNETS.map(|(supernet, method, recompute)| {
             let bytes = need(space, method, StepSetting::on_cpu(batch, threads, recompute));
-            let mut row = vec![
-                supernet.to_owned(),
-                recompute.name().to_owned(),
-                batch.to_string(),
-                gigabytes(bytes),
-            ];
-            row.extend(GPUS.map(|(gpu, _)| {
-                let fits = bytes <= gpu * 1_000_000_000;
-                if fits { "fits".to_owned() } else { "does not fit".to_owned() }
-            }));
-            table.row(row);
-        }
-    }
-    table
+            Prediction { supernet, recompute, batch, bytes }
+        })
+    };
+    let mut rows: Vec<Prediction> = BATCHES.into_iter().flat_map(of_batch).collect();
+    rows.sort_by_key(|row| (row.supernet != SUPERNETS[0].0, row.recompute != Recompute::None));
+    let columns = Columns::of("predictions", &rows)
+        .text("supernet", "supernet", |row| row.supernet.to_owned())
+        .text("recompute", "recompute", |row| row.recompute.name().to_owned())
+        .whole("batch", "batch", |row| Some(row.batch as u64))
+        .whole_as("bytes", "GB", |row| Some(row.bytes), |_, bytes| gigabytes(bytes));
+    let columns = GPUS.into_iter().fold(columns, |columns, (gpu, title)| {
+        columns.text(&format!("fits_{gpu}_gb"), title, |row| {
+            let fits = row.bytes <= gpu * 1_000_000_000;
+            if fits { "fits".to_owned() } else { "does not fit".to_owned() }
+        })
+    });
+    columns.from_runs(|_| runs.to_vec()).table()
 }
 
 /// Why masking matters: what the whole space needs, and how much of it fits an accelerator.

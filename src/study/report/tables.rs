@@ -2,62 +2,94 @@
 
 use super::points::{GrowthCurve, PointResult, order};
 use crate::report::stats::LinearFit;
-use crate::text::{MIB, Table, Unit};
+use crate::report::table::{Columns, ReportTable};
+use crate::text::{MIB, Unit};
 
-/// One row per curve, from the fewest to the most measured options.
-pub fn growth_table(curves: &[GrowthCurve]) -> Table {
-    let columns = [
-        "dimension",
-        "supernet",
-        "recompute",
-        ">options",
-        ">MiB",
-        ">growth in bytes",
-        ">growth in seconds",
-        ">MiB per option",
-        ">R²",
-        ">ms per option",
-        ">MB per 100x networks",
-        ">run",
-    ];
-    let mut table = Table::new(columns);
-    for curve in curves {
-        let Some((first, last)) = curve.ends() else { continue };
-        let ends = |of: &dyn Fn(&PointResult) -> String| format!("{} to {}", of(first), of(last));
-        let mib =
-            |p: &PointResult| p.peak_bytes().map_or(String::new(), |b| Unit::Mebibytes.cell(b));
-        let over_options = |y| curve.line(|p| p.options as f64, y);
-        let bytes = over_options(|p| p.peak_bytes().map(|b| b / MIB));
-        let seconds = curve.seconds_line().map(|line| line.times(1e3));
-        let (bent, interval) = (curve.is_bent(), curve.has_interval());
-        let bent = if bent { ", bent" } else { "" };
-        table.row([
-            curve.dimension.clone(),
-            curve.method.clone(),
-            curve.recompute.clone(),
-            ends(&|p| p.options.to_string()),
-            ends(&mib),
-            times(curve.growth(PointResult::peak_bytes)),
-            times(curve.growth(PointResult::seconds)),
-            slope(bytes.as_ref(), interval) + bent,
-            // Two points always lie on a line.
-            bytes
-                .filter(|line| line.interval.is_some())
-                .and_then(|line| line.r_squared)
-                .map_or(String::new(), |r| format!("{r:.4}")),
-            slope(seconds.as_ref(), interval),
-            curve.per_hundredfold().map_or(String::new(), |mb| format!("{mb:.2}")),
-            first.run.to_string(),
-        ]);
-    }
-    table
+/// A curve between its fewest and its most measured options.
+struct GrowthRow<'a> {
+    curve: &'a GrowthCurve,
+    first: &'a PointResult,
+    last: &'a PointResult,
+    /// MiB over the options.
+    bytes: Option<LinearFit>,
+    /// Milliseconds over the options.
+    seconds: Option<LinearFit>,
 }
 
-fn times(growth: Option<f64>) -> String {
-    match growth {
-        Some(growth) if growth < 1.1 => format!("{:+.2} %", 100.0 * (growth - 1.0)),
-        Some(growth) => format!("{growth:.2} times"),
-        None => String::new(),
+impl<'a> GrowthRow<'a> {
+    fn of(curve: &'a GrowthCurve) -> Option<Self> {
+        let (first, last) = curve.ends()?;
+        let bytes = curve.line(|p| p.options as f64, |p| p.peak_bytes().map(|b| b / MIB));
+        let seconds = curve.seconds_line().map(|line| line.times(1e3));
+        Some(Self { curve, first, last, bytes, seconds })
+    }
+
+    fn bytes_slope(&self) -> String {
+        let bent = if self.curve.is_bent() { ", bent" } else { "" };
+        slope(self.bytes.as_ref(), self.curve.has_interval()) + bent
+    }
+
+    /// Two points always lie on a line.
+    fn r_squared(&self) -> Option<f64> {
+        self.bytes.as_ref().filter(|line| line.interval.is_some())?.r_squared
+    }
+}
+
+/// One row per curve, from the fewest to the most measured options.
+pub fn growth_table(curves: &[GrowthCurve]) -> ReportTable {
+    let rows: Vec<GrowthRow<'_>> = curves.iter().filter_map(GrowthRow::of).collect();
+    let mib = |bytes: f64| Unit::Mebibytes.cell(bytes);
+    Columns::of("growth", &rows)
+        .text("dimension", "dimension", |row| row.curve.dimension.clone())
+        .text("supernet", "supernet", |row| row.curve.method.clone())
+        .text("recompute", "recompute", |row| row.curve.recompute.clone())
+        .ends(
+            "options",
+            "options",
+            |row| Some((row.first.options as f64, row.last.options as f64)),
+            |options| options.to_string(),
+        )
+        .ends("peak_bytes", "MiB", |row| row.first.peak_bytes().zip(row.last.peak_bytes()), mib)
+        .number(
+            "growth_in_bytes",
+            "growth in bytes",
+            |row| row.curve.growth(PointResult::peak_bytes),
+            times,
+        )
+        .number(
+            "growth_in_seconds",
+            "growth in seconds",
+            |row| row.curve.growth(PointResult::seconds),
+            times,
+        )
+        .number_as(
+            "mib_per_option",
+            "MiB per option",
+            |row| row.bytes.as_ref().map(|line| line.slope),
+            |row, _| row.bytes_slope(),
+        )
+        .number("r_squared", "R²", GrowthRow::r_squared, |r| format!("{r:.4}"))
+        .number_as(
+            "ms_per_option",
+            "ms per option",
+            |row| row.seconds.as_ref().map(|line| line.slope),
+            |row, _| slope(row.seconds.as_ref(), row.curve.has_interval()),
+        )
+        .number(
+            "mb_per_hundredfold",
+            "MB per 100x networks",
+            |row| row.curve.per_hundredfold(),
+            |mb| format!("{mb:.2}"),
+        )
+        .runs("run", |row| vec![row.first.run])
+        .table()
+}
+
+fn times(growth: f64) -> String {
+    if growth < 1.1 {
+        format!("{:+.2} %", 100.0 * (growth - 1.0))
+    } else {
+        format!("{growth:.2} times")
     }
 }
 
@@ -76,46 +108,39 @@ pub fn slope(line: Option<&LinearFit>, with_interval: bool) -> String {
 }
 
 /// One row per point.
-pub fn point_table(points: &[PointResult]) -> Table {
-    let columns = [
-        "dimension",
-        "supernet",
-        "recompute",
-        ">options",
-        ">log10 networks",
-        ">MiB",
-        ">predicted MiB",
-        ">error",
-        ">seconds",
-        ">other cores",
-        ">run",
-    ];
-    let mut table = Table::new(columns);
+pub fn point_table(points: &[PointResult]) -> ReportTable {
     let mut points: Vec<&PointResult> = points.iter().collect();
     points.sort_by_key(|p| order(&p.dimension, &p.recompute));
-    for p in points {
-        let seconds = p.seconds().zip(p.range(|step| step.seconds));
-        table.row([
-            p.dimension.clone(),
-            p.method.clone(),
-            p.recompute.clone(),
-            p.options.to_string(),
-            format!("{:.2}", p.log10_candidates),
-            p.peak_bytes().map_or("predicted".to_owned(), |b| Unit::Mebibytes.cell(b)),
-            Unit::Mebibytes.cell(p.predicted_bytes as f64),
-            p.model_ratio().map_or(String::new(), |r| format!("{:+.1} %", 100.0 * (r - 1.0))),
-            match seconds {
-                Some((median, (low, high))) if p.repeats.len() > 1 => {
+    let mib = |bytes: u64| Unit::Mebibytes.cell(bytes as f64);
+    let error = |point: &&PointResult| point.model_ratio().map(|ratio| ratio - 1.0);
+    Columns::of("points", &points)
+        .text("dimension", "dimension", |p| p.dimension.clone())
+        .text("supernet", "supernet", |p| p.method.clone())
+        .text("recompute", "recompute", |p| p.recompute.clone())
+        .whole("options", "options", |p| Some(p.options))
+        .number(
+            "log10_networks",
+            "log10 networks",
+            |p| Some(p.log10_candidates),
+            |n| format!("{n:.2}"),
+        )
+        .number("peak_bytes", "MiB", |p| p.peak_bytes(), |b| Unit::Mebibytes.cell(b))
+        .whole_as("predicted_bytes", "predicted MiB", |p| Some(p.predicted_bytes), |_, b| mib(b))
+        .number("error", "error", error, |error| format!("{:+.1} %", 100.0 * error))
+        .number_as(
+            "seconds",
+            "seconds",
+            |p| p.seconds(),
+            |p, median| match p.range(|step| step.seconds) {
+                Some((low, high)) if p.repeats.len() > 1 => {
                     format!("{median:.3} ({low:.3} to {high:.3})")
                 }
-                Some((median, _)) => format!("{median:.3}"),
-                None => String::new(),
+                _ => format!("{median:.3}"),
             },
-            p.other_cores().map_or(String::new(), |cores| format!("{cores:.2}")),
-            p.run.to_string(),
-        ]);
-    }
-    table
+        )
+        .number("other_cores", "other cores", |p| p.other_cores(), |cores| format!("{cores:.2}"))
+        .runs("run", |p| vec![p.run])
+        .table()
 }
 
 #[cfg(test)]
@@ -136,7 +161,7 @@ mod tests {
             let steps = [(1, mib), (2, 2 * mib), (3, 3 * mib), (4, last)];
             let steps = steps.map(|(options, bytes)| (options, Some((bytes, options as f64))));
             let few = curve("dnas", "width", &steps[..3]);
-            growth_table(&[curve("dnas", "width", &steps), few]).markdown()
+            growth_table(&[curve("dnas", "width", &steps), few]).cells().markdown()
         };
         let straight = table(4 * mib);
         assert!(straight.contains(" 1.000 (1.000 to 1.000) | 1.0000 |"), "{straight}");
@@ -147,8 +172,8 @@ mod tests {
     #[test]
     fn one_process_has_no_range() {
         let mut one = curve("dnas", "width", &[(1, Some((1_000_000, 1.0)))]);
-        assert!(point_table(&one.points).markdown().contains(" 1.000 (1.000 to 1.000) |"));
+        assert!(point_table(&one.points).cells().markdown().contains(" 1.000 (1.000 to 1.000) |"));
         one.points[0].repeats.truncate(1);
-        assert!(point_table(&one.points).markdown().contains(" 1.000 |"));
+        assert!(point_table(&one.points).cells().markdown().contains(" 1.000 |"));
     }
 }

@@ -9,24 +9,24 @@ use crate::space::{Dimension, Growth, SearchSpace};
 use crate::study::verdict::{
     GrowthEvidence, GrowthKind, TOLERATED_BYTES, TOLERATED_SECONDS, TimeGrowth, judge,
 };
-use crate::text::{MIB, escape};
+use crate::text::MIB;
 
 /// The memory model's error up to which a prediction counts as right.
 const MODEL_TOLERATED: f64 = 0.03;
 
-/// All of them, as a Markdown list.
+/// All of them.
 pub fn list(
     dataset: &str,
     space: Option<&SearchSpace>,
     points: &[PointResult],
     curves: &[GrowthCurve],
-) -> String {
+) -> Vec<String> {
     let mut lines = Vec::new();
     lines.extend(space.and_then(|space| size_verdict(dataset, space)));
     lines.extend(masking_verdicts(dataset, curves));
     lines.extend(explicit_growth(curves));
     lines.extend(model_error(points));
-    lines.iter().map(|line| format!("- {line}\n")).collect()
+    lines
 }
 
 /// C1, which the space alone decides.
@@ -37,7 +37,7 @@ fn size_verdict(dataset: &str, space: &SearchSpace) -> Option<String> {
     Some(format!(
         "C1, \"{}\": {} has 10^{by_widths:.1} combinations of widths. Verdict: {}.",
         c1.statement.trim_end_matches('.'),
-        escape(&space.name),
+        space.name,
         verdict.unwrap_or_else(|| c1.not_measured(dataset))
     ))
 }

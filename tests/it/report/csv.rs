@@ -38,13 +38,13 @@ fn records(csv: &str) -> Vec<BTreeMap<String, String>> {
 
 #[test]
 fn the_csv_has_one_row_per_run() {
-    insta::assert_snapshot!("small_csv", report_of(&small()).csv);
+    insta::assert_snapshot!("small_csv", report_of(&small()).csv().unwrap());
 }
 
 #[test]
 fn the_csv_has_every_number_of_the_runs() {
     for runs in [small(), vec![odd()]] {
-        let records = records(&report_of(&runs).csv);
+        let records = records(&report_of(&runs).csv().unwrap());
         assert_eq!(records.len(), runs.len());
         for (record, run) in records.iter().zip(&runs) {
             let text = |key: &str| record[key].as_str();
@@ -81,7 +81,7 @@ fn the_csv_has_every_number_of_the_runs() {
 fn the_csv_has_every_training_run() {
     let runs = [by("random", 1, 1, 0.82), by("random", 2, 2, 0.73)];
     let tests = tests_of(&[(1, &[0.80, 0.84]), (2, &[])]);
-    let records = records(&build(&runs, &[], &tests, COMMAND).unwrap()[0].csv);
+    let records = records(&build(&runs, &[], &tests, COMMAND).unwrap()[0].csv().unwrap());
     let column: Vec<&str> = records.iter().map(|r| &r["test_top1_of_training_runs"][..]).collect();
     assert_eq!(column, ["0.8;0.84", ""]);
 }

@@ -20,7 +20,7 @@ fn the_page_names_each_device_with_its_runs() {
     set(&mut rounded, "seeds = [1]", "seeds = [1]\nprecision = \"tf32\"");
     let runs =
         [finished(1, 1, 0.80), finished(2, 2, 0.81), on_gpu(H100, finished(3, 1, 0.82)), rounded];
-    let page = report_of(&runs).markdown;
+    let page = report_of(&runs).markdown();
     let (until_claims, _) = page.split_once("## The paper's claims").unwrap();
     insta::assert_snapshot!("devices_md", until_claims);
 }
@@ -36,7 +36,7 @@ fn runs_on_other_devices_are_not_averaged() {
         second,
         on_gpu("NVIDIA L4", finished(5, 3, 0.84)),
     ];
-    let page = report_of(&runs).markdown;
+    let page = report_of(&runs).markdown();
     let both = "mean ± sd, n = 2";
     assert_eq!(means(&page), [["cpu, f32", both], [&format!("{H100}, f32"), both]]);
     // The numbers of two equal GPUs are no difference.
@@ -57,7 +57,7 @@ fn runs_on_other_devices_are_not_averaged() {
 fn another_driver_is_another_environment() {
     let mut updated = on_gpu(H100, finished(2, 2, 0.82));
     updated.environment.cuda = Some("driver 590.10, toolkit 13.0".to_owned());
-    let page = report_of(&[on_gpu(H100, finished(1, 1, 0.80)), updated]).markdown;
+    let page = report_of(&[on_gpu(H100, finished(1, 1, 0.80)), updated]).markdown();
     assert!(page.contains("n = 2") && page.contains("times and memory are not comparable"));
     assert!(page.contains("; CUDA driver 590.10, toolkit 13.0 (run 2)"), "{page}");
 }
@@ -70,13 +70,13 @@ fn runs_in_other_precisions_are_not_averaged() {
     };
     let runs = [finished(1, 1, 0.80), tf32(finished(2, 2, 0.81))];
     let on_h100 = runs.clone().map(|run| on_gpu(H100, run));
-    let page = report_of(&on_h100).markdown;
+    let page = report_of(&on_h100).markdown();
     let note = "The settings of run 2 differ from those of run 1: precision = \"tf32\" instead of \
                 \"f32\".";
     assert!(page.contains(note) && !page.contains("mean ± sd"), "{page}");
     assert_eq!(page.matches(&format!("| {H100}, tf32 ")).count(), 1, "{page}");
     // The CPU does not round.
-    let page = report_of(&runs).markdown;
+    let page = report_of(&runs).markdown();
     assert!(page.contains(note) && !page.contains(", tf32"), "{page}");
     assert!(page.contains("- device and precision: cpu, f32 (all runs)"), "{page}");
 }
@@ -90,7 +90,7 @@ fn methods_are_compared_on_one_device() {
     ];
     let tests = tests_of(&[(1, &[0.70]), (2, &[0.75]), (3, &[0.95]), (4, &[0.90])]);
     let sections = |runs: &[RunRow]| -> Vec<String> {
-        let page = build(runs, &[], &tests, COMMAND).unwrap()[0].markdown.clone();
+        let page = build(runs, &[], &tests, COMMAND).unwrap()[0].markdown();
         page.split("## Comparison of methods").skip(1).map(str::to_owned).collect()
     };
     let [section] = &sections(&runs)[..] else { panic!("not one comparison") };

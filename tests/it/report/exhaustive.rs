@@ -3,7 +3,7 @@
 
 use super::{COMMAND, environment, finished, measurements, phases, report_of};
 use repro::cost;
-use repro::report::{Report, build};
+use repro::report::{Page, build};
 use repro::space::{ArchSpec, parse_space};
 use repro::store::{ArchitectureRow, ManifestRecord, RunRow, RunStatus, Settings};
 use std::path::Path;
@@ -115,13 +115,13 @@ fn searches() -> Vec<RunRow> {
     one.chain(of("dmasking", 7, 100, [last; 3])).collect()
 }
 
-fn report(runs: &[RunRow], tables: &[RunRow]) -> Report {
+fn report(runs: &[RunRow], tables: &[RunRow]) -> Page {
     build(runs, tables, &measurements, COMMAND).unwrap().remove(0)
 }
 
 #[test]
 fn a_table_describes_itself() {
-    let page = report_of(&table(quiet)).markdown;
+    let page = report_of(&table(quiet)).markdown();
     insta::assert_snapshot!("table_md", page);
     assert!(!page.contains("## Results") && !page.contains("## Architectures"), "{page}");
 }
@@ -130,12 +130,12 @@ fn a_table_describes_itself() {
 fn a_table_is_written_as_csv() {
     let mut runs = table(quiet);
     runs.remove(0);
-    insta::assert_snapshot!("table_csv", report_of(&runs).csv);
+    insta::assert_snapshot!("table_csv", report_of(&runs).csv().unwrap());
 }
 
 #[test]
 fn derived_networks_are_looked_up() {
-    insta::assert_snapshot!("judged_md", report(&searches(), &table(quiet)).markdown);
+    insta::assert_snapshot!("judged_md", report(&searches(), &table(quiet)).markdown());
 }
 
 #[test]
@@ -148,11 +148,11 @@ fn missing_networks_are_named() {
             run.result = None;
         }
     }
-    let page = report_of(&runs).markdown;
+    let page = report_of(&runs).markdown();
     let note = "2 runs are missing (seed 1: network 3; seed 2: network 23).";
     assert!(page.contains(note) && page.contains("## Runs that did not finish"), "{page}");
 
-    let page = report(&searches(), &runs).markdown;
+    let page = report(&searches(), &runs).markdown();
     let note = "1 of 3 networks that random derived are not in the table";
     assert!(page.contains(note) && page.contains("within the budget: run 4."), "{page}");
 }
@@ -161,11 +161,11 @@ fn missing_networks_are_named() {
 fn a_noisy_table_ranks_nothing() {
     let noise =
         |number: usize, seed| if seed == 2 { 0.02 * (number as f64 - 20.0).abs() } else { 0.0 };
-    let page = report(&searches(), &table(noise)).markdown;
+    let page = report(&searches(), &table(noise)).markdown();
     assert!(page.contains("The table is too noisy to rank methods"), "{page}");
     assert!(!page.contains("By mean regret") && !page.contains("significantly"), "{page}");
     let one: Vec<RunRow> = table(noise).into_iter().filter(|run| run.seed == 1).collect();
-    let page = report(&searches(), &one).markdown;
+    let page = report(&searches(), &one).markdown();
     assert!(page.contains("The noise of the table is unknown"), "{page}");
     assert!(!page.contains("By mean regret") && !page.contains("significantly"), "{page}");
 }
@@ -184,7 +184,7 @@ fn only_networks_within_the_budget_count() {
         run.manifest.text += &budget;
         run.settings = Settings::of(&run.manifest.text, SPACE);
     }
-    let page = report(&runs, &table(|_, _| 0.0)).markdown;
+    let page = report(&runs, &table(|_, _| 0.0)).markdown();
     let line = page.lines().find(|line| line.starts_with("| within the budget")).unwrap();
     let cells: Vec<&str> = line.split('|').map(str::trim).collect();
     assert_eq!(
@@ -202,8 +202,8 @@ fn other_settings_and_absent_tables_are_named() {
     other.manifest.text = other.manifest.text.replace("epochs = 3", "epochs = 1");
     other.settings = Settings::of(&other.manifest.text, SPACE);
     runs.push(other);
-    let page = report_of(&runs).markdown;
+    let page = report_of(&runs).markdown();
     assert!(page.contains("Other settings, data or device, left out: run 1000."), "{page}");
-    let page = report(&searches(), &[]).markdown;
+    let page = report(&searches(), &[]).markdown();
     assert!(page.contains("The database has no finished run of this table"), "{page}");
 }

@@ -1,15 +1,27 @@
 //! The files of a report on disk.
 
 use super::{COMMAND, measurements, odd, small, svg};
-use repro::report::{build, results_table, write};
+use repro::report::render::{self, ReportFormat};
+use repro::report::{MeasurementsOf, build, results_table};
 use repro::store::RunRow;
+use std::path::{Path, PathBuf};
+
+/// Writes Markdown.
+fn write(
+    runs: &[RunRow],
+    measurements_of: MeasurementsOf<'_>,
+    out: &Path,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let pages = build(runs, &[], measurements_of, COMMAND)?;
+    render::write(&render::files(&pages, &[], ReportFormat::Markdown)?, out)
+}
 
 #[test]
 fn files_are_named_after_their_experiment() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new/reports");
     let runs: Vec<RunRow> = small().into_iter().chain([odd()]).collect();
-    let written = write(&runs, &[], &measurements, &out, COMMAND).unwrap();
+    let written = write(&runs, &measurements, &out).unwrap();
     let mut names: Vec<String> = std::fs::read_dir(&out)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -20,16 +32,14 @@ fn files_are_named_after_their_experiment() {
     let small = ["small-search.svg", "small.csv", "small.md"].map(str::to_owned);
     assert_eq!(names, csv_and_md.into_iter().chain(small).collect::<Vec<_>>());
     assert_eq!(written.len(), names.len());
-    for report in build(&runs, &[], &measurements, COMMAND)
-        .unwrap()
-        .iter()
-        .filter(|r| r.experiment == "small")
+    for report in
+        build(&runs, &[], &measurements, COMMAND).unwrap().iter().filter(|r| r.title == "small")
     {
         let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
-        assert_eq!(read("small.md"), report.markdown);
-        assert_eq!(read("small.csv"), report.csv);
+        assert_eq!(read("small.md"), report.markdown());
+        assert_eq!(read("small.csv"), report.csv().unwrap());
         assert_eq!(read("small-search.svg"), svg(report, "search"));
-        assert!(report.markdown.contains("(small-search.svg)"));
+        assert!(report.markdown().contains("(small-search.svg)"));
     }
 }
 
@@ -38,12 +48,12 @@ fn a_failed_report_leaves_the_old_one() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("small.md"), "old").unwrap();
     let unreadable = |id| if id == 5 { anyhow::bail!("disk on fire") } else { Ok(vec![]) };
-    let error = write(&small(), &[], &unreadable, folder.path(), COMMAND).unwrap_err();
+    let error = write(&small(), &unreadable, folder.path()).unwrap_err();
     assert_eq!(format!("{error:#}"), "cannot read the measurements of run 5: disk on fire");
     assert_eq!(std::fs::read_to_string(folder.path().join("small.md")).unwrap(), "old");
 
     std::fs::create_dir(folder.path().join("small.csv")).unwrap();
-    let error = write(&small(), &[], &measurements, folder.path(), COMMAND).unwrap_err();
+    let error = write(&small(), &measurements, folder.path()).unwrap_err();
     assert!(format!("{error:#}").starts_with("cannot write "), "{error:#}");
     assert_eq!(std::fs::read_to_string(folder.path().join("small.md")).unwrap(), "old");
     let left = std::fs::read_dir(folder.path()).unwrap();
@@ -53,6 +63,6 @@ fn a_failed_report_leaves_the_old_one() {
 #[test]
 fn no_runs_make_no_files() {
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(write(&[], &[], &measurements, folder.path(), COMMAND).unwrap().len(), 0);
+    assert_eq!(write(&[], &measurements, folder.path()).unwrap().len(), 0);
     assert_eq!(results_table(&[]), "no runs\n");
 }

@@ -6,6 +6,7 @@ mod csv;
 mod devices;
 mod exhaustive;
 mod files;
+mod formats;
 mod page;
 mod results;
 
@@ -238,7 +239,7 @@ pub fn measurements(id: i64) -> anyhow::Result<Vec<Measurement>> {
     Ok(epochs.collect())
 }
 
-pub fn report_of(runs: &[RunRow]) -> report::Report {
+pub fn report_of(runs: &[RunRow]) -> report::Page {
     let mut reports = build(runs, &[], &measurements, COMMAND).unwrap();
     assert_eq!(reports.len(), 1);
     reports.remove(0)
@@ -264,7 +265,7 @@ pub fn tests_of(
 }
 
 /// The first figure of that kind.
-pub fn svg<'a>(report: &'a report::Report, kind: &str) -> &'a str {
-    let figure = report.figures.iter().find(|figure| figure.kind == kind);
+pub fn svg<'a>(page: &'a report::Page, kind: &str) -> &'a str {
+    let figure = page.figures().find(|figure| figure.file.ends_with(&format!("-{kind}.svg")));
     &figure.unwrap_or_else(|| panic!("no figure {kind}")).svg
 }

@@ -1,37 +1,48 @@
 //! The Markdown page: what it says, and that nothing in a name can break it.
 
-use super::{COMMAND, by, finished, odd, report_of, small, svg, value};
+use super::{COMMAND, by, finished, measurements, odd, report_of, small, svg, value};
 use repro::record::Metric;
 use repro::report::build;
+use repro::report::render::{self, ReportFormat, RunDetails};
+use repro::store::RunRow;
 use std::path::Path;
 
 #[test]
 fn the_page_of_a_small_experiment() {
-    insta::assert_snapshot!("small_md", report_of(&small()).markdown);
+    insta::assert_snapshot!("small_md", report_of(&small()).markdown());
 }
 
 #[test]
 fn the_page_shows_odd_names_as_they_are() {
-    insta::assert_snapshot!("odd_md", report_of(&[odd()]).markdown);
+    insta::assert_snapshot!("odd_md", report_of(&[odd()]).markdown());
 }
 
 #[test]
 fn the_order_of_runs_does_not_matter() {
-    let forwards = report_of(&small());
-    assert_eq!(forwards, report_of(&small()));
-    assert_eq!(forwards, report_of(&small().into_iter().rev().collect::<Vec<_>>()));
+    let written = |runs: &[RunRow]| {
+        let pages = [report_of(runs)];
+        let details: Vec<RunDetails> =
+            small().iter().map(|run| RunDetails::of(run, &measurements(run.id).unwrap())).collect();
+        ReportFormat::ALL.map(|format| render::files(&pages, &details, format).unwrap())
+    };
+    let forwards = written(&small());
+    assert_eq!(forwards, written(&small()));
+    assert_eq!(forwards, written(&small().into_iter().rev().collect::<Vec<_>>()));
 }
 
 #[test]
 fn the_machine_is_described_but_not_named() {
     let report = report_of(&small());
-    assert!(report.markdown.contains("Some CPU @ 2.00GHz"));
-    assert!(!report.markdown.contains("a-secret-name") && !report.csv.contains("a-secret-name"));
+    assert!(report.markdown().contains("Some CPU @ 2.00GHz"));
+    assert!(
+        !report.markdown().contains("a-secret-name")
+            && !report.csv().unwrap().contains("a-secret-name")
+    );
 }
 
 #[test]
 fn a_cell_cannot_break_the_markdown_table() {
-    let page = report_of(&small()).markdown;
+    let page = report_of(&small()).markdown();
     let line = page.lines().find(|line| line.contains("the loss became NaN")).unwrap();
     let bars = line.replace("\\|", "").matches('|').count();
     assert_eq!(bars, 7, "{line}");
@@ -43,7 +54,7 @@ fn the_papers_space_reproduces_its_growth() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/spaces/fbnetv2_f.toml");
     let mut run = finished(1, 1, 0.8);
     run.manifest.space_text = std::fs::read_to_string(path).unwrap();
-    let page = report_of(&[run]).markdown;
+    let page = report_of(&[run]).markdown();
     let c1 = page.lines().find(|line| line.contains("C1: ")).unwrap();
     for part in ["14 orders of magnitude (abstract)", "10^14.6 combinations", "| reproduced"] {
         assert!(c1.contains(part), "{c1}");
@@ -54,10 +65,10 @@ fn the_papers_space_reproduces_its_growth() {
 #[test]
 fn only_claims_that_the_runs_bear_on_are_shown() {
     let none = "These runs bear on none of them";
-    let page = report_of(&[by("random", 1, 1, 0.5)]).markdown;
+    let page = report_of(&[by("random", 1, 1, 0.5)]).markdown();
     assert!(page.contains(none) && !page.contains("| C1"), "{page}");
     // A small space for other data refutes nothing.
-    let page = report_of(&[finished(1, 1, 0.8)]).markdown;
+    let page = report_of(&[finished(1, 1, 0.8)]).markdown();
     assert!(page.contains(none) && !page.contains("| C1"), "{page}");
 }
 
@@ -76,7 +87,7 @@ fn diverged_networks_are_noted() {
         Ok(if id == 2 { vec![diverged(3), diverged(7)] } else { vec![] })
     };
     let runs = [finished(1, 1, 0.8), finished(2, 2, 0.8)];
-    let page = &build(&runs, &[], &measured, COMMAND).unwrap()[0].markdown;
+    let page = &build(&runs, &[], &measured, COMMAND).unwrap()[0].markdown();
     assert_eq!(page.matches(" diverged").count(), 1);
     let note = "2 networks that run 2 evaluated diverged; each was scored at chance accuracy.";
     assert!(page.contains(note), "{page}");
@@ -104,7 +115,8 @@ fn equal_rankings_are_one_measurement() {
         Ok(pairs.flat_map(pair).collect())
     };
     let report = &build(&runs, &[], &ranked, COMMAND).unwrap()[0];
-    let (_, section) = report.markdown.split_once("## Rank correlation").unwrap();
+    let page = report.markdown();
+    let (_, section) = page.split_once("## Rank correlation").unwrap();
     let rows: Vec<Vec<&str>> = section
         .lines()
         .filter(|line| line.contains("| 3 |") || line.contains(" 3 |"))
@@ -136,7 +148,7 @@ fn a_diverged_search_is_noted() {
         Ok(if id == 2 { vec![search, training] } else { vec![] })
     };
     let runs = [finished(1, 1, 0.8), finished(2, 2, 0.8)];
-    let page = &build(&runs, &[], &measured, COMMAND).unwrap()[0].markdown;
+    let page = &build(&runs, &[], &measured, COMMAND).unwrap()[0].markdown();
     assert_eq!(page.matches(" diverged").count(), 2, "{page}");
     for part in ["The search of run 2 diverged", "1.000e12", "A training run of run 2 diverged"] {
         assert!(page.contains(part), "{page}");

@@ -37,7 +37,7 @@ fn runs_of_other_settings_are_not_averaged() {
 #[test]
 fn a_mean_counts_each_seed_once() {
     let runs = [finished(1, 1, 0.1), finished(2, 1, 0.8), finished(3, 2, 0.9)];
-    let page = report_of(&runs).markdown;
+    let page = report_of(&runs).markdown();
     // Mean and sd of 80 and 90, by hand.
     assert!(page.contains("mean ± sd, n = 2 | 85.00 ± 7.07 |"), "{page}");
     assert!(
@@ -51,7 +51,7 @@ fn a_mean_over_machines_is_marked() {
     other.environment.threads = 1;
     let marked = |other| {
         report_of(&[finished(1, 1, 0.8), other])
-            .markdown
+            .markdown()
             .contains("times and memory are not comparable")
     };
     assert!(marked(other.clone()));
@@ -63,11 +63,11 @@ fn a_mean_over_machines_is_marked() {
 fn differing_settings_are_named_by_key() {
     let mut runs = [by("random", 1, 1, 0.5), by("random", 2, 2, 0.6), by("random", 3, 1, 0.7)];
     set(&mut runs[2], "epochs = 2", "epochs = 3");
-    let page = report_of(&runs).markdown;
+    let page = report_of(&runs).markdown();
     let note =
         "\nThe settings of run 3 differ from those of runs 1, 2: search.epochs = 3 instead of 2.\n";
     assert!(page.contains(note), "{page}");
-    assert_eq!(report_of(&runs[..2]).markdown.matches("The settings of").count(), 0);
+    assert_eq!(report_of(&runs[..2]).markdown().matches("The settings of").count(), 0);
 }
 
 #[test]
@@ -93,12 +93,12 @@ fn runs_on_other_data_are_not_averaged() {
         let data = Some(DataFingerprint { train_images: 50_000, test_images: 10_000, sha256 });
         RunRow { data, ..finished(id, seed, 0.8) }
     };
-    let page = report_of(&[on(1, 1, "a"), on(2, 2, "b"), on(3, 3, "b")]).markdown;
+    let page = report_of(&[on(1, 1, "a"), on(2, 2, "b"), on(3, 3, "b")]).markdown();
     let note = "\nThe data of runs 2, 3 differ from those of run 1: 50000 training and 10000 test \
                 images, fingerprint bbbbbbbbbbbb instead of";
     assert!(page.contains(note) && page.contains("n = 2 |"), "{page}");
     // A run of an earlier version has no fingerprint, and one set of images no differences.
-    let page = report_of(&[on(1, 1, "a"), on(2, 2, "a"), finished(3, 3, 0.8)]).markdown;
+    let page = report_of(&[on(1, 1, "a"), on(2, 2, "a"), finished(3, 3, 0.8)]).markdown();
     assert!(!page.contains("The data of") && page.contains("n = 3 |"), "{page}");
 }
 

@@ -1,15 +1,15 @@
-//! The points of a study as comma-separated values: one row per point, every number in full.
+//! The points of a study as a frame: one row per point, every number at full precision.
 
 use super::points::PointResult;
 use crate::record::StepUsage;
-use crate::report::frame::{self, column};
+use crate::report::frame::{DataFrame, column};
 use anyhow::{Context as _, Result};
 
 /// Peaks by owner and phase come from the process with the median peak, seconds are medians.
 ///
 /// # Errors
-/// When the table cannot be written.
-pub fn csv(points: &[PointResult]) -> Result<String> {
+/// When two columns have the same name.
+pub fn frame(points: &[PointResult]) -> Result<DataFrame> {
     let median = |name: &str, of: fn(&StepUsage) -> f64| {
         column(name, points, |point: &PointResult| point.median(of))
     };
@@ -47,5 +47,5 @@ pub fn csv(points: &[PointResult]) -> Result<String> {
         }),
         column("other_cores_max", points, PointResult::other_cores),
     ];
-    frame::csv_of(points.len(), columns).context("cannot write the points as CSV")
+    DataFrame::new(points.len(), columns).context("cannot make a table of the points")
 }

@@ -1,17 +1,17 @@
-//! A table as CSV: one row per network and training seed.
+//! A table as a frame: one row per network and training seed.
 
 use super::{ExhaustiveTable, TableNetwork};
-use crate::report::frame::{column, csv_of};
+use crate::report::frame::column;
 use crate::report::results::top1;
 use crate::space::{BlockKind, BlockSpec};
 use crate::store::RunRow;
-use polars::prelude::{Column, PolarsResult};
+use polars::prelude::{Column, DataFrame, PolarsResult};
 
 type Row<'a> = (&'a TableNetwork<'a>, &'a RunRow);
 
 /// The finished runs of the table, by network, then seed. Choices without a value, as the hidden channels of a skip, are
 /// empty.
-pub fn csv(table: &ExhaustiveTable<'_>) -> PolarsResult<String> {
+pub fn frame(table: &ExhaustiveTable<'_>) -> PolarsResult<DataFrame> {
     let networks = table.networks.iter();
     let rows: Vec<Row<'_>> = networks
         .flat_map(|network| network.runs.values().map(move |run| (network, *run)))
@@ -29,7 +29,7 @@ pub fn csv(table: &ExhaustiveTable<'_>) -> PolarsResult<String> {
         column("run_id", &rows, |row| row.1.id),
         column("manifest_sha256", &rows, |row| row.1.manifest.sha256.as_str()),
     ]);
-    csv_of(rows.len(), columns)
+    DataFrame::new(rows.len(), columns)
 }
 
 /// One column per choice of the space.

@@ -1,0 +1,255 @@
+//! All pages as one HTML file that needs no network: style, script, figures and the details of runs are
+//! in it. Every text from outside is escaped.
+
+use crate::report::page::{Page, Part, Section};
+use crate::report::prose::{Prose, Span};
+use crate::report::table::{ReportTable, ShownColumn};
+use crate::env::utc;
+use crate::store::{Measurement, RunRow};
+use crate::text::{duration, run_ids, xml};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+const STYLE: &str = include_str!("report.css");
+const SCRIPT: &str = include_str!("report.js");
+
+/// Tables with more rows can be filtered.
+const FEW_ROWS: usize = 5;
+/// More points of a metric's history share their pixels.
+const MOST_POINTS: usize = 120;
+
+/// What the page shows about a run when its number is clicked.
+#[derive(Clone, Debug)]
+pub struct RunDetails {
+    id: i64,
+    space: String,
+    manifest: String,
+    value: Value,
+}
+
+impl RunDetails {
+    /// Of a run and some of its measurements.
+    #[must_use]
+    pub fn of(run: &RunRow, measurements: &[Measurement]) -> Self {
+        let environment = &run.environment;
+        let facts = [
+            ("experiment", run.experiment.clone()),
+            ("method", run.method.clone()),
+            ("seed", run.seed.to_string()),
+            ("status", run.status.name().to_owned()),
+            ("attempt", run.attempt.to_string()),
+            ("error", run.error.clone().unwrap_or_default()),
+            ("started (UTC)", utc(run.started_at)),
+            ("duration", duration(run.last_seen_at - run.started_at)),
+            ("command", run.command.clone()),
+            ("revision", environment.git_revision.clone().unwrap_or_default()),
+            ("device", environment.device.clone()),
+            ("processor", environment.cpu.clone()),
+            ("system", environment.os.clone()),
+            ("libraries", environment.libraries.clone()),
+            ("manifest sha256", run.manifest.sha256.clone()),
+        ];
+        let facts = facts.into_iter().filter(|(_, value)| !value.is_empty());
+        let facts: Vec<Value> = facts.map(|(name, value)| json!([name, value])).collect();
+        let history: Map<String, Value> = measurements
+            .chunk_by(|a, b| a.metric == b.metric)
+            .filter(|chunk| chunk.len() > 1)
+            .map(|chunk| (chunk[0].metric.to_string(), json!(thinned(chunk))))
+            .collect();
+        Self {
+            id: run.id,
+            space: run.manifest.space_text.clone(),
+            manifest: run.manifest.text.clone(),
+            value: json!({ "facts": facts, "history": history }),
+        }
+    }
+}
+
+/// Steps and values that are numbers; the last one is always among them.
+fn thinned(measurements: &[Measurement]) -> Vec<(u64, f64)> {
+    let every = measurements.len().div_ceil(MOST_POINTS).max(1);
+    let finite = |m: &&Measurement| m.value.is_finite();
+    let points = measurements.iter().rev().step_by(every).filter(finite);
+    let mut points: Vec<(u64, f64)> = points.map(|m| (m.step, m.value)).collect();
+    points.reverse();
+    points
+}
+
+/// The file.
+#[must_use]
+pub fn document(pages: &[Page], details: &[RunDetails]) -> String {
+    let title = match pages {
+        [page] => format!("{} – repro report", xml(&page.title)),
+        _ => "repro report".to_owned(),
+    };
+    let mut html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
+    );
+    if pages.len() > 1 {
+        html.push_str("<nav aria-label=\"Experiments\">\n");
+        for page in pages {
+            let (anchor, title) = (anchor(page), xml(&page.title));
+            let _ = writeln!(html, "<a href=\"#{anchor}\">{title}</a>");
+        }
+        html.push_str("</nav>\n");
+    }
+    html.push_str("<main>\n");
+    for page in pages {
+        add_page(&mut html, page);
+    }
+    let _ = write!(
+        html,
+        "</main>\n<dialog id=\"run\"><button class=\"close\" aria-label=\"Close\">×</button>\
+         <div class=\"content\"></div></dialog>\n\
+         <script type=\"application/json\" id=\"runs\">{}</script>\n<script>\n{SCRIPT}</script>\n\
+         </body>\n</html>\n",
+        data(details)
+    );
+    html
+}
+
+fn anchor(page: &Page) -> String {
+    xml(&match page.folder {
+        Some(folder) => format!("{folder}-{}", page.stem),
+        None => page.stem.clone(),
+    })
+}
+
+/// Runs by id. They share the texts of manifests and spaces. No text can end the script element.
+fn data(details: &[RunDetails]) -> String {
+    let (mut places, mut texts) = (BTreeMap::new(), Vec::<&str>::new());
+    let mut runs = Map::new();
+    for run in details {
+        let mut value = run.value.clone();
+        for (name, text) in [("manifest", &run.manifest), ("space", &run.space)] {
+            let place = *places.entry(text).or_insert_with(|| {
+                texts.push(text);
+                texts.len() - 1
+            });
+            value[name] = place.into();
+        }
+        runs.insert(run.id.to_string(), value);
+    }
+    json!({ "runs": runs, "texts": texts }).to_string().replace('<', "\\u003c")
+}
+
+fn add_page(html: &mut String, page: &Page) {
+    let _ = writeln!(html, "<article id=\"{}\">\n<h1>{}</h1>", anchor(page), xml(&page.title));
+    for section in &page.sections {
+        add_section(html, section);
+    }
+    html.push_str("</article>\n");
+}
+
+fn add_section(html: &mut String, section: &Section) {
+    html.push_str("<section>\n");
+    if let Some(heading) = &section.heading {
+        let level = if section.is_subsection { "h3" } else { "h2" };
+        let _ = writeln!(html, "<{level}>{}</{level}>", prose(heading));
+    }
+    for part in &section.parts {
+        match part {
+            Part::Paragraph(text) => {
+                let _ = writeln!(html, "<p>{}</p>", prose(text));
+            }
+            Part::List(items) => {
+                html.push_str("<ul>\n");
+                for item in items {
+                    let _ = writeln!(html, "<li>{}</li>", prose(item));
+                }
+                html.push_str("</ul>\n");
+            }
+            Part::Table(table) if table.is_empty() => {}
+            Part::Table(table) => add_table(html, table),
+            Part::Figure(figure) => {
+                let _ = writeln!(html, "<figure>{}</figure>", figure.svg.trim_end());
+            }
+        }
+    }
+    html.push_str("</section>\n");
+}
+
+fn add_table(html: &mut String, table: &ReportTable) {
+    let _ = writeln!(html, "<div class=\"table\" data-name=\"{}\">", table.name);
+    if table.runs.len() > FEW_ROWS {
+        html.push_str(
+            "<label class=\"filter\">Filter <input type=\"search\" placeholder=\"method, seed, …\"></label>\n",
+        );
+    }
+    html.push_str("<div class=\"scroll\"><table>\n<thead><tr>");
+    for column in &table.columns {
+        let _ = write!(
+            html,
+            "<th scope=\"col\"{}><button type=\"button\">{}</button></th>",
+            class(column),
+            xml(&column.heading)
+        );
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for (row, ids) in table.runs.iter().enumerate() {
+        let mut sorted = ids.clone();
+        sorted.sort_unstable();
+        let title =
+            if ids.is_empty() { String::new() } else { format!(" title=\"{}\"", run_ids(sorted)) };
+        let _ = write!(html, "<tr{title}>");
+        for column in &table.columns {
+            add_cell(html, column, row, ids);
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody>\n</table></div></div>\n");
+}
+
+fn class(column: &ShownColumn) -> &'static str {
+    if column.right { " class=\"number\"" } else { "" }
+}
+
+/// A cell with what it is sorted by. Runs can be opened.
+fn add_cell(html: &mut String, column: &ShownColumn, row: usize, ids: &[i64]) {
+    let value = column.values.as_ref().and_then(|values| values[row]);
+    let value = value.map_or_else(String::new, |value| format!(" data-value=\"{value}\""));
+    let _ = write!(html, "<td{}{value}>", class(column));
+    if column.is_runs && !ids.is_empty() {
+        let links = ids.iter().map(|id| format!("<a href=\"#run-{id}\">{id}</a>"));
+        html.push_str(&links.collect::<Vec<_>>().join(", "));
+    } else {
+        html.push_str(&xml(&column.cells[row]));
+    }
+    html.push_str("</td>");
+}
+
+fn prose(text: &Prose) -> String {
+    let span = |span: &Span| match span {
+        Span::Code(text) => format!("<code>{}</code>", xml(text)),
+        Span::Text(text) => {
+            let space = |is_there: bool| if is_there { " " } else { "" };
+            let inner = xml(text);
+            let (before, after) = (text.starts_with(' '), text.ends_with(' ') && !inner.is_empty());
+            format!("{}{inner}{}", space(before), space(after))
+        }
+    };
+    text.spans().iter().map(span).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_can_end_the_script() {
+        let details = RunDetails {
+            id: 1,
+            space: "</script><b>".to_owned(),
+            manifest: "x".to_owned(),
+            value: json!({ "facts": [["error", "<!--<script>"]] }),
+        };
+        let data = data(&[details]);
+        assert!(!data.contains('<'), "{data}");
+        let value: Value = serde_json::from_str(&data).unwrap();
+        let place = value["runs"]["1"]["space"].as_u64().unwrap() as usize;
+        assert_eq!(value["texts"][place], "</script><b>");
+    }
+}

@@ -1,0 +1,58 @@
+//! A page as Markdown, with its figures in files beside it.
+
+use crate::report::page::{Page, Part, Section};
+use crate::report::prose::{Prose, Span};
+use crate::text::{code, escape};
+
+/// The whole page. Figures are named by their files.
+#[must_use]
+pub fn page(page: &Page) -> String {
+    let title = format!("# {}\n", escape(&page.title));
+    let sections = page.sections.iter().flat_map(section);
+    std::iter::once(title).chain(sections).collect::<Vec<_>>().join("\n")
+}
+
+fn section(section: &Section) -> Vec<String> {
+    let level = if section.is_subsection { "###" } else { "##" };
+    let heading = section.heading.as_ref();
+    let heading = heading.map(|heading| format!("{level} {}\n", prose(heading)));
+    heading.into_iter().chain(section.parts.iter().map(part)).collect()
+}
+
+fn part(part: &Part) -> String {
+    match part {
+        Part::Paragraph(text) => format!("{}\n", prose(text)),
+        Part::List(items) => items.iter().map(|item| format!("- {}\n", prose(item))).collect(),
+        Part::Table(table) => table.cells().markdown(),
+        Part::Figure(figure) => format!("![{}]({})\n", figure.alt, figure.file),
+    }
+}
+
+fn prose(text: &Prose) -> String {
+    text.spans().iter().map(span).collect()
+}
+
+fn span(span: &Span) -> String {
+    match span {
+        Span::Code(text) => code(text),
+        // Escaping puts text on one line and removes the spaces at its ends, which separate it from code.
+        Span::Text(text) => {
+            let space = |is_there: bool| if is_there { " " } else { "" };
+            let inner = escape(text);
+            let (before, after) = (text.starts_with(' '), text.ends_with(' ') && !inner.is_empty());
+            format!("{}{inner}{}", space(before), space(after))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_escaped_and_keeps_its_spaces() {
+        let text = Prose::from("a_b _c_ by ").code("x|`y`").text(" [z]");
+        assert_eq!(prose(&text), r"a_b \_c\_ by `` x|`y` `` \[z\]");
+        assert_eq!(prose(&Prose::from(" ")), " ");
+    }
+}

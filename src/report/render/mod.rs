@@ -1,0 +1,150 @@
+//! Pages in the formats that people and programs read.
+
+mod html;
+mod json;
+mod latex;
+mod markdown;
+
+use super::files;
+use super::frame::csv_of_frame;
+use super::page::Page;
+use super::table::ReportTable;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+pub use html::RunDetails;
+
+/// What a report is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReportFormat {
+    /// A page with its figures and the CSV file of its runs.
+    Markdown,
+    /// One file for all pages.
+    Html,
+    /// A document, and each table in a file of its own.
+    Latex,
+    /// The runs, and each table in a file of its own.
+    Csv,
+    /// As CSV.
+    Parquet,
+    /// The page and its runs.
+    Json,
+}
+
+impl ReportFormat {
+    pub const ALL: [Self; 6] =
+        [Self::Markdown, Self::Html, Self::Latex, Self::Csv, Self::Parquet, Self::Json];
+}
+
+/// A file that is not yet written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportFile {
+    /// Below the folder of reports, for example `memory`.
+    pub folder: Option<&'static str>,
+    pub name: String,
+    pub content: Vec<u8>,
+}
+
+/// The files of these pages. `details` says more about each run to readers of HTML.
+///
+/// # Errors
+/// When a frame cannot be written.
+pub fn files(
+    pages: &[Page],
+    details: &[RunDetails],
+    format: ReportFormat,
+) -> Result<Vec<ReportFile>> {
+    if format == ReportFormat::Html {
+        let content = html::document(pages, details).into_bytes();
+        return Ok(vec![ReportFile { folder: None, name: "report.html".to_owned(), content }]);
+    }
+    let mut all = Vec::new();
+    for page in pages {
+        let files = of_page(page, format);
+        all.extend(files.with_context(|| format!("cannot write the report of {}", page.title))?);
+    }
+    Ok(all)
+}
+
+fn of_page(page: &Page, format: ReportFormat) -> Result<Vec<ReportFile>> {
+    let stem = &page.stem;
+    let file = |name: String, content: Vec<u8>| ReportFile { folder: page.folder, name, content };
+    Ok(match format {
+        ReportFormat::Markdown => {
+            let figures = page
+                .figures()
+                .map(|figure| file(figure.file.clone(), figure.svg.clone().into_bytes()));
+            let data = file(format!("{stem}.csv"), page.csv()?.into_bytes());
+            let text = file(format!("{stem}.md"), page.markdown().into_bytes());
+            figures.chain([data, text]).collect()
+        }
+        ReportFormat::Latex => {
+            let tables = numbered(page).into_iter().map(|(name, table)| {
+                file(format!("{stem}-{name}.tex"), latex::table(table).into_bytes())
+            });
+            let document = latex::document(page, &numbered(page));
+            tables.chain([file(format!("{stem}.tex"), document.into_bytes())]).collect()
+        }
+        ReportFormat::Csv => {
+            let mut files = vec![file(format!("{stem}.csv"), page.csv()?.into_bytes())];
+            for (name, table) in numbered(page) {
+                files.push(file(format!("{stem}-{name}.csv"), table.csv()?.into_bytes()));
+            }
+            files
+        }
+        ReportFormat::Parquet => {
+            let mut files =
+                vec![file(format!("{stem}.parquet"), super::export::frame(&page.data)?)];
+            for (name, table) in numbered(page) {
+                let content = super::export::frame(&table.frame)?;
+                files.push(file(format!("{stem}-{name}.parquet"), content));
+            }
+            files
+        }
+        ReportFormat::Json => vec![file(format!("{stem}.json"), json::page(page)?.into_bytes())],
+        // Written for all pages together.
+        ReportFormat::Html => Vec::new(),
+    })
+}
+
+/// The tables of a page with names of their own: `architecture`, `architecture-2`.
+fn numbered(page: &Page) -> Vec<(String, &ReportTable)> {
+    let mut all: Vec<(String, &ReportTable)> = Vec::new();
+    for table in page.tables().filter(|table| !table.is_empty()) {
+        let before = all.iter().filter(|(_, other)| other.name == table.name).count();
+        let number = if before == 0 { String::new() } else { format!("-{}", before + 1) };
+        all.push((format!("{}{number}", table.name), table));
+    }
+    all
+}
+
+impl Page {
+    /// For a Markdown file.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        markdown::page(self)
+    }
+
+    /// The runs at full precision.
+    ///
+    /// # Errors
+    /// When the frame cannot be written.
+    pub fn csv(&self) -> Result<String> {
+        csv_of_frame(self.data.clone()).context("cannot write the runs as CSV")
+    }
+}
+
+/// Writes the files below `folder`, which is created if necessary. Nothing is touched before everything
+/// is computed. Returns what was written.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write(reports: &[ReportFile], folder: &Path) -> Result<Vec<PathBuf>> {
+    let place = |file: &ReportFile| file.folder.map_or(folder.to_owned(), |name| folder.join(name));
+    let written = reports.iter().map(|file| {
+        let place = place(file);
+        files::make_folder(&place)?;
+        files::replace(&place, &file.name, &file.content)
+    });
+    written.collect()
+}

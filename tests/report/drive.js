@@ -1,0 +1,48 @@
+// Uses a report as a reader would, and leaves what it saw in <pre id="seen">.
+addEventListener("load", () => {
+  const seen = {};
+  const table = document.querySelector(".table[data-name=results]");
+  const heads = [...table.querySelectorAll("th")];
+  const column = (heading) => heads.findIndex((head) => head.textContent.trim() === heading);
+  const cells = (heading) =>
+    [...table.querySelectorAll("tbody tr")].filter((row) => !row.hidden).map((row) => row.cells[column(heading)].textContent);
+  const click = (heading) => heads[column(heading)].querySelector("button").click();
+
+  seen.before = cells("run");
+  click("top-1 %");
+  seen.ascending = cells("top-1 %");
+  click("top-1 %");
+  seen.descending = cells("top-1 %");
+  seen.sort = heads[column("top-1 %")].getAttribute("aria-sort");
+
+  const filter = table.querySelector(".filter input");
+  filter.value = "dmasking mean";
+  filter.dispatchEvent(new Event("input"));
+  seen.filtered = cells("seed");
+  filter.value = "";
+  filter.dispatchEvent(new Event("input"));
+  seen.unfiltered = cells("run").length;
+
+  location.hash = "#run-4";
+  setTimeout(() => {
+    const dialog = document.getElementById("run");
+    seen.open = dialog.open;
+    seen.heading = dialog.querySelector("h2").textContent;
+    const facts = [...dialog.querySelectorAll("tr")].map((row) => [row.cells[0].textContent, row.cells[1].textContent]);
+    seen.facts = Object.fromEntries(facts);
+    seen.manifest = dialog.querySelector("pre").textContent;
+    seen.bold = document.querySelectorAll("td b, dialog b, li b").length;
+    dialog.querySelector(".close").click();
+    seen.closed = !dialog.open;
+    location.hash = "#run-1";
+    setTimeout(() => {
+      seen.charts = dialog.querySelectorAll(".history svg").length;
+      seen.hover = dialog.querySelector(".history title").textContent;
+      seen.wide = document.documentElement.scrollWidth <= document.documentElement.clientWidth;
+      const result = document.createElement("pre");
+      result.id = "seen";
+      result.textContent = JSON.stringify(seen);
+      document.body.replaceChildren(result);
+    }, 50);
+  }, 50);
+});
