@@ -3,8 +3,9 @@
 use super::command_line::command_line;
 use super::say;
 use anyhow::Result;
-use repro::report;
-use repro::report::render::{self, ReportFormat, RunDetails};
+use repro::env::program_version;
+use repro::report::render::{self, ReportFile, ReportFormat, RunDetails};
+use repro::report::{self, Writer};
 use repro::store::{Measurement, RunRow, RunStatus, Store, StoredRuns};
 use repro::study::report::{studies_table, study_pages};
 use repro::text;
@@ -39,8 +40,11 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "FORMAT", default_values_t = [Format::Md])]
     format: Vec<Format>,
     /// Print the results instead of writing files.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "check")]
     print: bool,
+    /// Write nothing; fail if a file of the report is missing or differs from what the database gives.
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -96,9 +100,13 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         return Ok(());
     }
     let command = command_line();
-    let (studies, others) = study_pages(&runs, &points_of, &command)?;
-    let mut pages = report::build(&others, &tables, &measurements_of, &command)?;
+    let writer = Writer { command_line: &command, program: program_version() };
+    let (studies, others) = study_pages(&runs, &points_of, writer)?;
+    let mut pages = report::build(&others, &tables, &measurements_of, writer)?;
     pages.extend(studies);
+    if everything {
+        pages.push(report::networks_page(&runs, writer)?);
+    }
     let formats: BTreeSet<Format> = args.format.iter().copied().collect();
     let mut files = Vec::new();
     for format in formats {
@@ -107,6 +115,9 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
             _ => Vec::new(),
         };
         files.extend(render::files(&pages, &details, format.into())?);
+    }
+    if args.check {
+        return check(&files, args, &mut out);
     }
     let written = render::write(&files, &args.out)?;
     for path in written {
@@ -119,6 +130,22 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
         };
         writeln!(out, "{what}")?;
     }
+    Ok(())
+}
+
+/// Compares the files with those in the folder.
+fn check(files: &[ReportFile], args: &Args, out: &mut impl Write) -> Result<()> {
+    let differences = render::differences(files, &args.out)?;
+    for difference in &differences {
+        say(difference);
+    }
+    anyhow::ensure!(
+        differences.is_empty(),
+        "{} of {} differ from what the database gives; write them with `repro report`",
+        differences.len(),
+        text::plural(files.len(), "file")
+    );
+    writeln!(out, "{} match the database", text::plural(files.len(), "file"))?;
     Ok(())
 }
 

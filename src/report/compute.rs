@@ -8,7 +8,7 @@ use super::figure::{Axis, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, fram
 use super::frame::mean_and_sd;
 use super::results::top1;
 use crate::record::Phase;
-use crate::text::plural;
+use crate::text::{Unit, percent, plural};
 
 /// Multiply-accumulates, and top-1 in 0..=1.
 type ComputePoint = (f64, f64);
@@ -23,6 +23,14 @@ pub fn accuracy_over_compute(title: &str, comparison: &Comparison<'_>) -> Option
     let methods = &comparison.methods;
     let results: Vec<Vec<ComputePoint>> =
         methods.iter().map(|method| method.runs.iter().filter_map(result).collect()).collect();
+    let labels = methods.iter().map(|method| {
+        let with_result = method.runs.iter().filter(|compared| result(compared).is_some());
+        with_result.map(|compared| {
+            let run = compared.run;
+            format!("{}, seed {}, run {}", run.method, run.seed, run.id)
+        })
+    });
+    let labels: Vec<Vec<String>> = labels.map(Iterator::collect).collect();
     let curves = methods.iter().map(|method| {
         let of_runs: Vec<&[ComputePoint]> =
             method.runs.iter().map(|compared| &compared.search_curve[..]).collect();
@@ -33,7 +41,7 @@ pub fn accuracy_over_compute(title: &str, comparison: &Comparison<'_>) -> Option
     let panels = 1 + usize::from(curves.iter().any(|curve| !curve.is_empty()));
     let height = PANEL.1 + LEGEND_LINE * methods.len() as f64 + 10.0;
     let mut drawing = Drawing::new(title, (PANEL.0 * panels as f64, height));
-    draw_results(&mut drawing, &results);
+    draw_results(&mut drawing, &results, &labels);
     for (i, (method, points)) in methods.iter().zip(&results).enumerate() {
         let y = PANEL.1 + LEGEND_LINE * i as f64 + 6.0;
         dot(&mut drawing, (LEFT, y), i);
@@ -47,7 +55,7 @@ pub fn accuracy_over_compute(title: &str, comparison: &Comparison<'_>) -> Option
 }
 
 /// One dot per run, and a bar per method.
-fn draw_results(drawing: &mut Drawing, results: &[Vec<ComputePoint>]) {
+fn draw_results(drawing: &mut Drawing, results: &[Vec<ComputePoint>], labels: &[Vec<String>]) {
     let bars: Vec<Option<MeanBar>> = results.iter().map(|points| MeanBar::of(points)).collect();
     let ends = bars.iter().flatten().flat_map(|bar| [bar.y - bar.sd, bar.y + bar.sd]);
     let all = || results.iter().flatten();
@@ -61,6 +69,13 @@ fn draw_results(drawing: &mut Drawing, results: &[Vec<ComputePoint>]) {
         }
         if let Some(bar) = bar {
             bar.draw(drawing, at, i);
+        }
+    }
+    // Above everything else, so that no mark hides them.
+    for (points, labels) in results.iter().zip(labels) {
+        for (point, label) in points.iter().zip(labels) {
+            let (macs, top1) = (Unit::Count.cell(point.0), percent(point.1));
+            drawing.hover(at(*point), format!("{label}: {top1} after {macs} MACs"));
         }
     }
 }
@@ -145,8 +160,10 @@ mod tests {
     #[test]
     fn dots_lie_where_the_axes_say() {
         let mut drawing = Drawing::new("t", PANEL);
-        draw_results(&mut drawing, &[vec![(1e12, 0.5), (2e12, 0.7)]]);
+        let labels = [vec!["a".to_owned(), "b".to_owned()]];
+        draw_results(&mut drawing, &[vec![(1e12, 0.5), (2e12, 0.7)]], &labels);
         let svg = drawing.svg();
+        assert!(svg.contains("<title>b: 70.00 % after 2.00 T MACs</title>"), "{svg}");
         // From 1 to 2 on a logarithmic axis; 60 % ± 14.1 are on one from 40 to 80.
         let ((left, right), (bottom, top)) = (X_ENDS, Y_ENDS);
         for (x, y) in

@@ -1,15 +1,17 @@
-//! Search curves: one panel per metric over the epochs or candidates, one line per run.
+//! Search curves: one panel per metric over the epochs or candidates. The finished runs of a method with one
+//! setting are one line, their mean, with a band of a standard deviation around it.
 
 use super::drawing::{Anchor, Drawing, Pen, Pixel};
 use super::figure::{
     Axis, COLOURS, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame,
 };
+use super::frame::mean_and_sd;
 use super::groups::grouped;
 use super::measured::{MeasuredRun, StepValue};
 use super::settings::SettingsKeys;
 use crate::record::Metric;
-use crate::store::RunRow;
-use crate::text::plural;
+use crate::store::{RunRow, RunStatus};
+use crate::text::{decimal, plural};
 use std::collections::BTreeMap;
 
 /// What one panel shows.
@@ -56,17 +58,28 @@ pub fn metrics() -> impl Iterator<Item = Metric> {
     PANELS.iter().map(|panel| panel.metric)
 }
 
-/// With more runs, each method with its settings and device is one line: hundreds of lines are not
-/// legible.
-const MOST_LINES: usize = 60;
+/// More runs that have not finished are not shown: hundreds of lines are not legible.
+const MOST_UNFINISHED: usize = 20;
 /// More points of a line share their pixels.
 const MOST_POINTS: usize = 500;
+
+/// A panel with more points names none of them under the pointer, so that files stay small.
+const MOST_HOVERS: usize = 600;
 
 /// A line in every panel that has measured it.
 struct Curve {
     label: String,
-    /// Step and value, panel by panel.
-    points: Vec<Vec<(f64, f64)>>,
+    /// Panel by panel.
+    points: Vec<Vec<CurvePoint>>,
+}
+
+/// A value of one run, or the mean of several.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct CurvePoint {
+    step: f64,
+    value: f64,
+    /// The standard deviation (n - 1) over the runs; zero for one run.
+    sd: f64,
 }
 
 /// The picture; `None` if there is nothing to draw.
@@ -91,8 +104,9 @@ pub fn search_curves(
     let mut drawing = Drawing::new(title, (width, height));
     for (i, panel) in panels.iter().enumerate() {
         let (x, row) = place(i);
-        let lines: Vec<&[(f64, f64)]> = curves.iter().map(|curve| &curve.points[i][..]).collect();
-        draw(drawing.at((x, row * PANEL.1)), panel, &lines);
+        let lines: Vec<&[CurvePoint]> = curves.iter().map(|curve| &curve.points[i][..]).collect();
+        let labels: Vec<&str> = curves.iter().map(|curve| curve.label.as_str()).collect();
+        draw(drawing.at((x, row * PANEL.1)), panel, &lines, &labels);
     }
     drawing.at((0.0, 0.0));
     for (i, curve) in curves.iter().enumerate() {
@@ -104,54 +118,54 @@ pub fn search_curves(
     Some(drawing)
 }
 
-/// One curve per run, or per method, settings and device where there are many runs.
+/// One curve per method, settings and device, and one per run that has not finished.
 fn curves(
     runs: &[&MeasuredRun<'_>],
     settings: &SettingsKeys,
     panels: &[&CurvePanel],
 ) -> Vec<Curve> {
-    let each_run = || {
-        runs.iter().map(|measured| {
-            let run = measured.run;
-            let (id, method, seed) = (run.id, &run.method, run.seed);
-            let label = format!("run {id}: {method}, seed {seed}, {}", run.status.name());
-            let series = |panel: &&CurvePanel| points(measured.series(panel.metric), panel.unit);
-            Curve { label, points: panels.iter().map(series).collect() }
-        })
-    };
-    if runs.len() <= MOST_LINES {
-        return each_run().collect();
-    }
-    let groups = grouped(runs.iter().copied(), |measured| settings.across_seeds(measured.run));
-    let of_group = groups.iter().map(|runs| {
-        let RunRow { id, method, .. } = runs[0].run;
+    let (finished, others): (Vec<&MeasuredRun<'_>>, Vec<_>) =
+        runs.iter().partition(|measured| measured.run.status == RunStatus::Finished);
+    let groups = grouped(finished, |measured| settings.across_seeds(measured.run));
+    let others = if others.len() <= MOST_UNFINISHED { others } else { Vec::new() };
+    let each = others.into_iter().map(|measured| vec![measured]);
+    let label = |runs: &[&MeasuredRun<'_>]| {
+        let RunRow { id, method, seed, status, .. } = runs[0].run;
         let several = groups.iter().filter(|runs| runs[0].run.method == *method).count() > 1;
-        let first = if several { format!(", first run {id}") } else { String::new() };
-        let label = format!("{method}, mean of {}{first}", plural(runs.len(), "run"));
-        let mean = |panel: &&CurvePanel| points(&mean_series(runs, panel.metric), panel.unit);
-        Curve { label, points: panels.iter().map(mean).collect() }
-    });
-    of_group.collect()
+        match (runs.len(), several) {
+            (1, _) => format!("run {id}: {method}, seed {seed}, {}", status.name()),
+            (n, true) => format!("{method}, mean ± sd of {}, first run {id}", plural(n, "run")),
+            (n, false) => format!("{method}, mean ± sd of {}", plural(n, "run")),
+        }
+    };
+    let all = groups.iter().cloned().chain(each);
+    let curve = |runs: Vec<&MeasuredRun<'_>>| {
+        let points = |panel: &&CurvePanel| points(&over_runs(&runs, panel.metric), panel.unit);
+        Curve { label: label(&runs), points: panels.iter().map(points).collect() }
+    };
+    all.map(curve).collect()
 }
 
-/// The mean at each step, over the runs that have it.
-fn mean_series(runs: &[&MeasuredRun<'_>], metric: Metric) -> Vec<StepValue> {
-    let mut sums: BTreeMap<u64, (f64, u32)> = BTreeMap::new();
+/// The values of each step, over the runs that have it.
+fn over_runs(runs: &[&MeasuredRun<'_>], metric: Metric) -> BTreeMap<u64, Vec<f64>> {
+    let mut values: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
     let finite = |(_, value): &&StepValue| value.is_finite();
     for (step, value) in runs.iter().flat_map(|run| run.series(metric)).filter(finite) {
-        let (sum, n) = sums.entry(*step).or_default();
-        (*sum, *n) = (*sum + value, *n + 1);
+        values.entry(*step).or_default().push(*value);
     }
-    sums.into_iter().map(|(step, (sum, n))| (step, sum / f64::from(n))).collect()
+    values
 }
 
-/// Steps and values in the panel's unit, thinned out to what a panel can show.
-fn points(series: &[StepValue], unit: f64) -> Vec<(f64, f64)> {
-    let finite = series.iter().filter(|(_, value)| value.is_finite());
-    let all: Vec<(f64, f64)> = finite.map(|(step, value)| (*step as f64, value / unit)).collect();
-    let every = all.len().div_ceil(MOST_POINTS).max(1);
+/// The means in the panel's unit, thinned out to what a panel can show.
+fn points(series: &BTreeMap<u64, Vec<f64>>, unit: f64) -> Vec<CurvePoint> {
+    let every = series.len().div_ceil(MOST_POINTS).max(1);
+    let point = |(step, values): (&u64, &Vec<f64>)| {
+        let (mean, sd) = mean_and_sd(values)?;
+        let sd = sd.unwrap_or_default() / unit;
+        Some(CurvePoint { step: *step as f64, value: mean / unit, sd })
+    };
     // Counted from the end, which is what a search arrives at.
-    let mut kept: Vec<(f64, f64)> = all.into_iter().rev().step_by(every).collect();
+    let mut kept: Vec<CurvePoint> = series.iter().rev().step_by(every).filter_map(point).collect();
     kept.reverse();
     kept
 }
@@ -168,17 +182,39 @@ fn pen(i: usize) -> Pen {
 }
 
 /// One panel, its corner at the origin.
-fn draw(drawing: &mut Drawing, panel: &CurvePanel, lines: &[&[(f64, f64)]]) {
-    let x_axis = Axis::new(lines.iter().flat_map(|line| line.iter()).map(|p| p.0), 1.0);
-    let y_axis = Axis::new(lines.iter().flat_map(|line| line.iter()).map(|p| p.1), 0.0);
+fn draw(drawing: &mut Drawing, panel: &CurvePanel, lines: &[&[CurvePoint]], labels: &[&str]) {
+    let all = || lines.iter().flat_map(|line| line.iter());
+    let x_axis = Axis::new(all().map(|point| point.step), 1.0);
+    let ends = all().flat_map(|point| [point.value - point.sd, point.value + point.sd]);
+    let y_axis = Axis::new(ends, 0.0);
     frame(drawing, panel.title, (panel.step, &x_axis), &y_axis);
+    let at = |point: &CurvePoint, sds: f64| -> Pixel {
+        (x_axis.at(point.step, X_ENDS), y_axis.at(point.value + sds * point.sd, Y_ENDS))
+    };
+    let places = |line: &[CurvePoint], sds: f64| -> Vec<Pixel> {
+        line.iter().map(|point| at(point, sds)).collect()
+    };
     for (i, line) in lines.iter().enumerate() {
-        let places: Vec<Pixel> =
-            line.iter().map(|p| (x_axis.at(p.0, X_ENDS), y_axis.at(p.1, Y_ENDS))).collect();
-        drawing.line(&places, pen(i));
+        if line.iter().any(|point| point.sd > 0.0) {
+            drawing.band(&places(line, 1.0), &places(line, -1.0), colour(i));
+        }
+    }
+    for (i, line) in lines.iter().enumerate() {
+        drawing.line(&places(line, 0.0), pen(i));
         // Shows also a line of one point.
-        if let Some(last) = places.last() {
-            drawing.dot(*last, 2.0, colour(i), 1.0);
+        if let Some(last) = line.last() {
+            drawing.dot(at(last, 0.0), 2.0, colour(i), 1.0);
+        }
+    }
+    if all().count() > MOST_HOVERS {
+        return;
+    }
+    for (line, label) in lines.iter().zip(labels) {
+        for point in *line {
+            let CurvePoint { step, value, sd } = *point;
+            let sd = if sd > 0.0 { format!(" ± {}", decimal(sd)) } else { String::new() };
+            let text = format!("{label}: {} {step}, {}{sd}", panel.step, decimal(value));
+            drawing.hover(at(point, 0.0), text);
         }
     }
 }
@@ -187,18 +223,29 @@ fn draw(drawing: &mut Drawing, panel: &CurvePanel, lines: &[&[(f64, f64)]]) {
 mod tests {
     use super::*;
 
+    fn series(values: &[(u64, &[f64])]) -> BTreeMap<u64, Vec<f64>> {
+        values.iter().map(|(step, values)| (*step, values.to_vec())).collect()
+    }
+
     #[test]
-    fn values_that_are_not_finite_are_left_out() {
-        let series = [(0, 2.0), (1, f64::NAN), (2, 1.0), (3, f64::INFINITY)];
-        assert_eq!(points(&series, 2.0), [(0.0, 1.0), (2.0, 0.5)]);
+    fn a_point_is_a_mean_with_its_deviation() {
+        let kept = points(&series(&[(0, &[2.0, 4.0]), (2, &[1.0])]), 2.0);
+        let sd = 2_f64.sqrt() / 2.0;
+        let expected = [
+            CurvePoint { step: 0.0, value: 1.5, sd },
+            CurvePoint { step: 2.0, value: 0.5, sd: 0.0 },
+        ];
+        assert_eq!(kept, expected);
     }
 
     #[test]
     fn a_long_line_is_thinned_out_and_keeps_its_end() {
-        let series: Vec<StepValue> = (0..1201).map(|step| (step, step as f64)).collect();
-        let kept = points(&series, 1.0);
+        let long: BTreeMap<u64, Vec<f64>> =
+            (0..1201).map(|step| (step, vec![step as f64])).collect();
+        let kept = points(&long, 1.0);
         assert!(kept.len() <= MOST_POINTS && kept.len() > MOST_POINTS / 2, "{}", kept.len());
-        assert_eq!(kept.last(), Some(&(1200.0, 1200.0)));
-        assert_eq!(points(&series[..MOST_POINTS], 1.0).len(), MOST_POINTS);
+        assert_eq!(kept.last().unwrap().step, 1200.0);
+        let short: BTreeMap<u64, Vec<f64>> = long.into_iter().take(MOST_POINTS).collect();
+        assert_eq!(points(&short, 1.0).len(), MOST_POINTS);
     }
 }

@@ -18,9 +18,31 @@ pub struct Drawing {
 
 #[derive(Clone, Debug)]
 enum Shape {
-    Line { places: Vec<Pixel>, pen: Pen },
-    Dot { centre: Pixel, radius: f64, colour: &'static str, opacity: f64 },
-    Text { place: Pixel, anchor: Anchor, bold: bool, text: String },
+    Line {
+        places: Vec<Pixel>,
+        pen: Pen,
+    },
+    Band {
+        places: Vec<Pixel>,
+        colour: &'static str,
+    },
+    Dot {
+        centre: Pixel,
+        radius: f64,
+        colour: &'static str,
+        opacity: f64,
+    },
+    Text {
+        place: Pixel,
+        anchor: Anchor,
+        bold: bool,
+        text: String,
+    },
+    /// An invisible circle that shows a text under the pointer.
+    Hover {
+        centre: Pixel,
+        text: String,
+    },
 }
 
 /// Colour, width and dashes of a line.
@@ -44,6 +66,8 @@ pub enum Anchor {
 const INK: &str = "#222222";
 const FONT_SIZE: f64 = 11.0;
 const GAP: f64 = 3.0;
+/// How near the pointer has to be, in pixels.
+const HOVER: f64 = 5.0;
 
 impl Pen {
     #[must_use]
@@ -84,10 +108,23 @@ impl Drawing {
         }
     }
 
+    /// A pale area between two lines that have the same horizontal places.
+    pub fn band(&mut self, upper: &[Pixel], lower: &[Pixel], colour: &'static str) {
+        let around = upper.iter().chain(lower.iter().rev());
+        let places = around.map(|place| self.moved(*place)).collect();
+        self.shapes.push(Shape::Band { places, colour });
+    }
+
     /// A filled circle.
     pub fn dot(&mut self, centre: Pixel, radius: f64, colour: &'static str, opacity: f64) {
         let centre = self.moved(centre);
         self.shapes.push(Shape::Dot { centre, radius, colour, opacity });
+    }
+
+    /// A text that browsers show while the pointer is near `place`.
+    pub fn hover(&mut self, place: Pixel, text: String) {
+        let centre = self.moved(place);
+        self.shapes.push(Shape::Hover { centre, text });
     }
 
     /// Text whose baseline is at `place`.
@@ -125,16 +162,18 @@ impl Shape {
     fn svg(&self) -> String {
         match self {
             Self::Line { places, pen } => {
-                let places: Vec<String> =
-                    places.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
                 let dash = pen.dash.map(|dash| format!(" stroke-dasharray=\"{dash} {GAP}\""));
                 format!(
-                    "<path d=\"M{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"{}/>",
-                    places.join("L"),
+                    "<path d=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"{}\"{}/>",
+                    path(places),
                     pen.colour,
                     pen.width,
                     dash.unwrap_or_default()
                 )
+            }
+            Self::Band { places, colour } => {
+                let path = path(places);
+                format!("<path d=\"{path}Z\" fill=\"{colour}\" fill-opacity=\"0.15\"/>")
             }
             Self::Dot { centre: (x, y), radius, colour, opacity } => {
                 let opacity = if *opacity < 1.0 {
@@ -144,6 +183,12 @@ impl Shape {
                 };
                 format!(
                     "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{colour}\"{opacity}/>"
+                )
+            }
+            Self::Hover { centre: (x, y), text } => {
+                let text = xml(text);
+                format!(
+                    "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{HOVER}\" fill-opacity=\"0\"><title>{text}</title></circle>"
                 )
             }
             Self::Text { place: (x, y), anchor, bold, text } => {
@@ -159,6 +204,12 @@ impl Shape {
     }
 }
 
+/// `M1.0 2.0L3.0 4.0`
+fn path(places: &[Pixel]) -> String {
+    let places: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
+    format!("M{}", places.join("L"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,7 +220,9 @@ mod tests {
         drawing.line(&[(5.0, 10.0), (15.0, 10.0)], Pen::solid("#ff0000", 2.0));
         drawing.at((20.0, 0.0)).dot((5.0, 10.0), 3.0, "#0000ff", 1.0);
         drawing.text((15.0, 14.0), Anchor::Start, "&é☃\u{1b}");
+        drawing.hover((5.0, 10.0), "1 < 2".to_owned());
         let svg = drawing.svg();
+        assert!(svg.contains("<title>1 &lt; 2</title></circle>"), "{svg}");
         for part in ["M5.0 10.0L15.0 10.0", "cx=\"25.0\" cy=\"10.0\"", "&amp;é☃\\u{1b}", "a &lt; b"]
         {
             assert!(svg.contains(part), "{part}: {svg}");

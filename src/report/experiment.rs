@@ -13,13 +13,9 @@ use crate::store::{ArchitectureRow, RunRow, RunStatus};
 use crate::text::{duration, list, plural, power_of_ten, run_ids};
 
 /// The sections about the runs of one experiment, the oldest first.
-pub(super) fn sections(
-    analysis: &Analysis<'_>,
-    figures: &[ReportFigure],
-    command_line: &str,
-) -> Vec<Section> {
+pub(super) fn sections(analysis: &Analysis<'_>, figures: &[ReportFigure]) -> Vec<Section> {
     let runs = analysis.runs;
-    let mut sections = vec![origin(runs, command_line)];
+    let mut sections = vec![origin(runs)];
     if let Some(table) = &analysis.table {
         let mut facts = exhaustive::facts(table);
         facts.parts.extend(analysis.measured.iter().flat_map(warnings).map(Part::paragraph));
@@ -56,11 +52,8 @@ fn unfinished_section(runs: &[RunRow]) -> Option<Section> {
     (!table.is_empty()).then(|| Section::new("Runs that did not finish", vec![Part::Table(table)]))
 }
 
-/// What it takes to make the page and its runs again.
-pub(crate) fn origin(runs: &[RunRow], command_line: &str) -> Section {
-    let written = Prose::from("Written from the results database by ")
-        .code(command_line)
-        .text(". Every number comes from the run named beside it.");
+/// What it takes to make the runs again.
+pub(crate) fn origin(runs: &[RunRow]) -> Section {
     let statuses =
         [RunStatus::Finished, RunStatus::Failed, RunStatus::Interrupted, RunStatus::Running];
     let by_status = statuses.into_iter().filter_map(|status| {
@@ -86,7 +79,7 @@ pub(crate) fn origin(runs: &[RunRow], command_line: &str) -> Section {
         shared_facts(runs, environment_line),
     ];
     let items = by_status.chain(time(runs)).chain(facts.into_iter().flatten());
-    Section::opening([Part::paragraph(written)].into_iter().chain(Part::list(items)).collect())
+    Section::opening(Part::list(items).into_iter().collect())
 }
 
 /// When the runs were made, and how long they took.

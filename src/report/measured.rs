@@ -26,6 +26,11 @@ impl<'a> MeasuredRun<'a> {
         Self { run, by_metric }
     }
 
+    /// All metrics, by name.
+    pub fn all(&self) -> impl Iterator<Item = (Metric, &[StepValue])> {
+        self.by_metric.iter().map(|(metric, series)| (*metric, &series[..]))
+    }
+
     /// Every step of a metric; empty where the run has not measured it.
     #[must_use]
     pub fn series(&self, metric: Metric) -> &[StepValue] {

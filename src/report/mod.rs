@@ -20,6 +20,7 @@ pub(crate) mod frame;
 mod groups;
 mod kendall;
 mod measured;
+mod networks;
 pub(crate) mod page;
 pub(crate) mod prose;
 mod rank;
@@ -30,11 +31,14 @@ mod settings;
 pub(crate) mod stats;
 pub(crate) mod table;
 mod warnings;
+mod writer;
 
 pub(crate) use experiment::origin;
 pub use export::{Format, export_tables};
+pub use networks::page as networks_page;
 pub use page::{Figure, Page};
 pub use stats::wilson_interval;
+pub use writer::Writer;
 
 use crate::document::nearest;
 use crate::record::Metric;
@@ -145,7 +149,7 @@ pub fn build(
     runs: &[RunRow],
     tables: &[RunRow],
     measurements_of: MeasurementsOf<'_>,
-    command_line: &str,
+    writer: Writer<'_>,
 ) -> Result<Vec<Page>> {
     let mut experiments: BTreeMap<&str, Vec<RunRow>> = BTreeMap::new();
     for run in runs {
@@ -155,11 +159,11 @@ pub fn build(
         runs.sort_by_key(|run| run.id);
         let analysis = Analysis::of(&runs, tables, measurements_of)?;
         let figures = analysis.figures(experiment);
-        Ok(Page {
+        writer.sign(Page {
             title: experiment.to_owned(),
             stem: files::stem(experiment),
             folder: None,
-            sections: experiment::sections(&analysis, &figures, command_line),
+            sections: experiment::sections(&analysis, &figures),
             data: analysis.data().context("cannot make a table of the runs")?,
             runs: runs.iter().map(|run| run.id).collect(),
         })

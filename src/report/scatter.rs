@@ -4,6 +4,7 @@
 use super::drawing::{Anchor, Drawing};
 use super::figure::{Axis, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame};
 use super::rank::Ranking;
+use crate::text::percent;
 
 /// The picture; `None` if there is nothing to draw.
 #[must_use]
@@ -22,6 +23,8 @@ pub fn scatter(title: &str, rankings: &[Ranking<'_>]) -> Option<Drawing> {
         for (shared, alone) in &ranking.pairs {
             let place = (x_axis.at(100.0 * shared, X_ENDS), y_axis.at(100.0 * alone, Y_ENDS));
             drawing.dot(place, 3.0, colour(i), 1.0);
+            let (shared, alone) = (percent(*shared), percent(*alone));
+            drawing.hover(place, format!("{shared} with shared weights, {alone} from scratch"));
         }
         let y = PANEL.1 + LEGEND_LINE * i as f64 + 6.0;
         drawing.dot((LEFT, y), 3.0, colour(i), 1.0);

@@ -144,7 +144,10 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     (
         "report",
-        &["claim", "cost", "document", "env", "recipe", "record", "rng", "space", "store", "text"],
+        &[
+            "claim", "cost", "document", "env", "hex", "recipe", "record", "rng", "space", "store",
+            "text", "zoo",
+        ],
     ),
     (
         "study",

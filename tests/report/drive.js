@@ -1,7 +1,21 @@
 // Uses a report as a reader would, and leaves what it saw in <pre id="seen">.
-addEventListener("load", () => {
+function finish(text) {
+  const result = document.createElement("pre");
+  result.id = "seen";
+  result.textContent = text;
+  document.body.replaceChildren(result);
+}
+async function until(what, condition) {
+  for (let i = 0; i < 100; i++) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`waited in vain for ${what}`);
+}
+
+async function drive() {
   const seen = {};
-  const table = document.querySelector(".table[data-name=results]");
+  const table = document.querySelector("#small .table[data-name=results]");
   const heads = [...table.querySelectorAll("th")];
   const column = (heading) => heads.findIndex((head) => head.textContent.trim() === heading);
   const cells = (heading) =>
@@ -23,26 +37,21 @@ addEventListener("load", () => {
   filter.dispatchEvent(new Event("input"));
   seen.unfiltered = cells("run").length;
 
+  const dialog = document.getElementById("run");
   location.hash = "#run-4";
-  setTimeout(() => {
-    const dialog = document.getElementById("run");
-    seen.open = dialog.open;
-    seen.heading = dialog.querySelector("h2").textContent;
-    const facts = [...dialog.querySelectorAll("tr")].map((row) => [row.cells[0].textContent, row.cells[1].textContent]);
-    seen.facts = Object.fromEntries(facts);
-    seen.manifest = dialog.querySelector("pre").textContent;
-    seen.bold = document.querySelectorAll("td b, dialog b, li b").length;
-    dialog.querySelector(".close").click();
-    seen.closed = !dialog.open;
-    location.hash = "#run-1";
-    setTimeout(() => {
-      seen.charts = dialog.querySelectorAll(".history svg").length;
-      seen.hover = dialog.querySelector(".history title").textContent;
-      seen.wide = document.documentElement.scrollWidth <= document.documentElement.clientWidth;
-      const result = document.createElement("pre");
-      result.id = "seen";
-      result.textContent = JSON.stringify(seen);
-      document.body.replaceChildren(result);
-    }, 50);
-  }, 50);
-});
+  await until("run 4", () => dialog.open);
+  seen.heading = dialog.querySelector("h2").textContent;
+  const facts = [...dialog.querySelectorAll("tr")].map((row) => [row.cells[0].textContent, row.cells[1].textContent]);
+  seen.facts = Object.fromEntries(facts);
+  seen.manifest = dialog.querySelector("pre").textContent;
+  seen.bold = document.querySelectorAll("td b, dialog b, li b").length;
+  dialog.querySelector(".close").click();
+  await until("no open run", () => !dialog.open);
+  document.querySelector("a[href='#run-1']").click();
+  await until("run 1", () => dialog.open);
+  seen.charts = dialog.querySelectorAll(".history svg").length;
+  seen.hover = dialog.querySelector(".history title").textContent;
+  seen.fits = document.documentElement.scrollWidth <= document.documentElement.clientWidth;
+  finish(JSON.stringify(seen));
+}
+addEventListener("load", () => drive().catch((error) => finish(error.message)));

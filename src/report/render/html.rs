@@ -1,10 +1,11 @@
 //! All pages as one HTML file that needs no network: style, script, figures and the details of runs are
 //! in it. Every text from outside is escaped.
 
+use crate::env::utc;
+use crate::report::measured::{MeasuredRun, StepValue};
 use crate::report::page::{Page, Part, Section};
 use crate::report::prose::{Prose, Span};
 use crate::report::table::{ReportTable, ShownColumn};
-use crate::env::utc;
 use crate::store::{Measurement, RunRow};
 use crate::text::{duration, run_ids, xml};
 use serde_json::{Map, Value, json};
@@ -52,11 +53,10 @@ impl RunDetails {
         ];
         let facts = facts.into_iter().filter(|(_, value)| !value.is_empty());
         let facts: Vec<Value> = facts.map(|(name, value)| json!([name, value])).collect();
-        let history: Map<String, Value> = measurements
-            .chunk_by(|a, b| a.metric == b.metric)
-            .filter(|chunk| chunk.len() > 1)
-            .map(|chunk| (chunk[0].metric.to_string(), json!(thinned(chunk))))
-            .collect();
+        let measured = MeasuredRun::new(run, measurements);
+        let several = measured.all().filter(|(_, series)| series.len() > 1);
+        let history: Map<String, Value> =
+            several.map(|(metric, series)| (metric.to_string(), json!(thinned(series)))).collect();
         Self {
             id: run.id,
             space: run.manifest.space_text.clone(),
@@ -66,12 +66,11 @@ impl RunDetails {
     }
 }
 
-/// Steps and values that are numbers; the last one is always among them.
-fn thinned(measurements: &[Measurement]) -> Vec<(u64, f64)> {
-    let every = measurements.len().div_ceil(MOST_POINTS).max(1);
-    let finite = |m: &&Measurement| m.value.is_finite();
-    let points = measurements.iter().rev().step_by(every).filter(finite);
-    let mut points: Vec<(u64, f64)> = points.map(|m| (m.step, m.value)).collect();
+/// The steps whose values are numbers; the last one is always among them.
+fn thinned(series: &[StepValue]) -> Vec<StepValue> {
+    let every = series.len().div_ceil(MOST_POINTS).max(1);
+    let points = series.iter().rev().step_by(every).filter(|(_, value)| value.is_finite());
+    let mut points: Vec<StepValue> = points.copied().collect();
     points.reverse();
     points
 }

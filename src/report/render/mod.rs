@@ -1,5 +1,6 @@
 //! Pages in the formats that people and programs read.
 
+mod check;
 mod html;
 mod json;
 mod latex;
@@ -12,6 +13,7 @@ use super::table::ReportTable;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
+pub use check::differences;
 pub use html::RunDetails;
 
 /// What a report is written as.
@@ -43,6 +45,13 @@ pub struct ReportFile {
     pub folder: Option<&'static str>,
     pub name: String,
     pub content: Vec<u8>,
+}
+
+impl ReportFile {
+    /// Its folder, in the folder of reports.
+    fn place(&self, reports: &Path) -> PathBuf {
+        self.folder.map_or(reports.to_owned(), |name| reports.join(name))
+    }
 }
 
 /// The files of these pages. `details` says more about each run to readers of HTML.
@@ -140,9 +149,8 @@ impl Page {
 /// # Errors
 /// When a file cannot be written.
 pub fn write(reports: &[ReportFile], folder: &Path) -> Result<Vec<PathBuf>> {
-    let place = |file: &ReportFile| file.folder.map_or(folder.to_owned(), |name| folder.join(name));
     let written = reports.iter().map(|file| {
-        let place = place(file);
+        let place = file.place(folder);
         files::make_folder(&place)?;
         files::replace(&place, &file.name, &file.content)
     });

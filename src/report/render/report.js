@@ -67,7 +67,7 @@ function chart(points, parent) {
 
 const dialog = document.getElementById("run");
 
-function open(id) {
+function show(id) {
   const run = store.runs[id];
   if (!run) return;
   const content = dialog.querySelector(".content");
@@ -79,12 +79,12 @@ function open(id) {
     element("td", name, row);
     element("td", value, row);
   }
-  const history = Object.entries(run.history);
-  if (history.length) {
+  const metrics = Object.entries(run.history);
+  if (metrics.length) {
     element("h3", "History", content);
     const grid = element("div", undefined, content);
     grid.className = "history";
-    for (const [metric, points] of history) {
+    for (const [metric, points] of metrics) {
       if (points.length < 2) continue;
       const cell = element("div", undefined, grid);
       element("div", `${metric}: ${points[points.length - 1][1].toPrecision(5)} at the end`, cell);
@@ -101,12 +101,14 @@ function open(id) {
 
 function follow() {
   const match = /^#run-(-?\d+)$/.exec(location.hash);
-  if (match) open(match[1]);
+  if (match) show(match[1]);
 }
 
-// The address names the open run, so that it can be linked to.
-const leave = () => history.replaceState(null, "", location.pathname + location.search);
-dialog.addEventListener("close", leave);
+// The address names the run, so that it can be linked to. A second click on a run changes no address.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href^='#run-']");
+  if (link) show(link.hash.slice("#run-".length));
+});
 dialog.querySelector(".close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 addEventListener("hashchange", follow);

@@ -49,11 +49,11 @@ fn reports_of_a_migrated_database_have_the_same_numbers() {
     let (of_study, of_runs): (Vec<_>, Vec<_>) =
         runs.rows.into_iter().partition(|run| run.settings.kind == ExperimentKind::MemoryStudy);
     let measurements_of = |id| Ok(store.measurements(id)?);
-    let reports = report::build(&of_runs, &[], &measurements_of, "repro report").unwrap();
+    let writer = report::Writer { command_line: "repro report", program: "0.1.0" };
+    let reports = report::build(&of_runs, &[], &measurements_of, writer).unwrap();
     assert_same_numbers(&reports[0].csv().unwrap(), REPORT_4);
     let points_of = |id| Ok(store.scaling_points(id)?);
-    let (pages, others) =
-        study::report::study_pages(&of_study, &points_of, "repro report").unwrap();
+    let (pages, others) = study::report::study_pages(&of_study, &points_of, writer).unwrap();
     assert!(others.is_empty());
     assert_same_numbers(&pages[0].csv().unwrap(), STUDY_4);
 }

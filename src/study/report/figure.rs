@@ -8,7 +8,7 @@ use crate::report::figure::{
     Axis, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame,
 };
 use crate::space::{Dimension, Growth};
-use crate::text::MIB;
+use crate::text::{MIB, decimal, plural};
 
 /// What the vertical axis shows.
 struct Quantity {
@@ -124,7 +124,9 @@ impl Panel {
         let shown =
             points.flat_map(|p| [place(p, quantity.measured), place(p, quantity.predicted)]);
         let shown: Vec<(f64, f64)> = shown.flatten().collect();
-        let x_axis = Axis::new(shown.iter().map(|p| p.0), 0.0);
+        // Options are counted.
+        let least_step = if self.x_title == "options" { 1.0 } else { 0.0 };
+        let x_axis = Axis::new(shown.iter().map(|p| p.0), least_step);
         let y_axis = if self.logarithmic {
             Axis::logarithmic(shown.iter().map(|p| p.1))
         } else {
@@ -144,6 +146,18 @@ impl Panel {
                     (None, Some(place)) => open_dot(drawing, at(place), colour(i)),
                     (None, None) => {}
                 }
+            }
+            for point in &curve.points {
+                let all = [(quantity.measured, ""), (quantity.predicted, " predicted")];
+                let shown = all.into_iter().find_map(|(of, kind)| Some((place(point, of)?, kind)));
+                let Some((value, kind)) = shown else { continue };
+                let (method, recompute, options) = (&curve.method, &curve.recompute, point.options);
+                let text = format!(
+                    "{method}, recompute {recompute}, {}: {}{kind}",
+                    plural(options, "option"),
+                    decimal(value.1)
+                );
+                drawing.hover(at(value), text);
             }
         }
     }

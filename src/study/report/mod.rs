@@ -13,7 +13,7 @@ mod verdicts;
 pub use runs::PointsOf;
 
 use crate::record::ScalingPoint;
-use crate::report::{Figure, Page, files};
+use crate::report::{Figure, Page, Writer, files};
 use crate::store::RunRow;
 use anyhow::Result;
 use points::{Load, PointResult};
@@ -60,16 +60,16 @@ fn warnings(
 pub fn study_pages(
     runs: &[RunRow],
     points_of: PointsOf<'_>,
-    command_line: &str,
+    writer: Writer<'_>,
 ) -> Result<(Vec<Page>, Vec<RunRow>)> {
     let (studies, others) = studies(runs, points_of)?;
     let has_points = |runs: &[StudyRun<'_>]| runs.iter().any(|(_, points)| !points.is_empty());
     let pages = studies.iter().filter(|(_, runs)| has_points(runs));
-    let pages = pages.map(|(name, runs)| page_of(name, runs, command_line));
+    let pages = pages.map(|(name, runs)| page_of(name, runs, writer));
     Ok((pages.collect::<Result<_>>()?, others))
 }
 
-fn page_of(experiment: &str, runs: &[StudyRun<'_>], command_line: &str) -> Result<Page> {
+fn page_of(experiment: &str, runs: &[StudyRun<'_>], writer: Writer<'_>) -> Result<Page> {
     let stem = files::stem(experiment.strip_prefix("memory_").unwrap_or(experiment));
     let counted = latest(runs);
     let points = points::points(&counted);
@@ -88,17 +88,10 @@ fn page_of(experiment: &str, runs: &[StudyRun<'_>], command_line: &str) -> Resul
         points: &points,
         curves: &curves,
         figures: figures.collect(),
-        command_line,
     };
     let ids = content.runs.iter().map(|run| run.id).collect();
     let sections = content.sections();
     let data = frame::frame(&points)?;
-    Ok(Page {
-        title: experiment.to_owned(),
-        stem,
-        folder: Some("memory"),
-        sections,
-        data,
-        runs: ids,
-    })
+    let (title, folder) = (experiment.to_owned(), Some("memory"));
+    writer.sign(Page { title, stem, folder, sections, data, runs: ids })
 }

@@ -18,14 +18,13 @@ pub struct Content<'a> {
     pub points: &'a [PointResult],
     pub curves: &'a [GrowthCurve],
     pub figures: Vec<Figure>,
-    pub command_line: &'a str,
 }
 
 impl Content<'_> {
     pub fn sections(&self) -> Vec<Section> {
         let first = self.runs.first();
         let space = first.and_then(space_of);
-        let mut opening = origin(&self.runs, self.command_line);
+        let mut opening = origin(&self.runs);
         opening.parts.extend(about(self.points));
         let mut sections = vec![opening, self.verdicts(space.as_ref())];
         let growth = vec![Part::Table(growth_table(self.curves)), Part::paragraph(GROWTH)];

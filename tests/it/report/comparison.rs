@@ -1,6 +1,6 @@
 //! The comparison of methods: pairs, significance, and its notes.
 
-use super::{COMMAND, by, set, svg, tests_of, value};
+use super::{WRITER, by, set, svg, tests_of, value};
 use repro::record::Metric;
 use repro::report::build;
 use repro::store::{Measurement, RunRow, RunStatus};
@@ -14,7 +14,7 @@ fn comparison_of(runs: &[RunRow]) -> String {
         let test = |step, value| Measurement { metric: Metric::TEST_TOP1, step, value };
         Ok(vec![test(0, top1 - 0.01), test(1, top1 + 0.01)])
     };
-    let reports = build(runs, &[], &tests_of, COMMAND).unwrap();
+    let reports = build(runs, &[], &tests_of, WRITER).unwrap();
     let page = &reports[0].markdown();
     let (_, after) = page.split_once("## Comparison of methods").unwrap_or_default();
     after.split("## The paper's claims").next().unwrap_or_default().to_owned()
@@ -207,7 +207,7 @@ fn the_projection_onto_the_budget_is_noted() {
         let macs = value(Metric::SEARCH_BUDGET_MACS_UNCONSTRAINED, 0, 1e6 * id as f64);
         Ok(if id > 1 { vec![changed, macs] } else { vec![] })
     };
-    let page = &build(&runs, &[], &measured, COMMAND).unwrap()[0].markdown();
+    let page = &build(&runs, &[], &measured, WRITER).unwrap()[0].markdown();
     let note = "- dmasking: the projection onto the budget changed 2.5 choices of a network; the argmax \
                 options together have 2.50 M MACs";
     assert!(page.contains(note) && page.matches(": the projection onto").count() == 1, "{page}");
@@ -229,7 +229,7 @@ fn other_settings_are_another_comparison() {
 fn the_sd_between_training_runs_is_a_root_mean_variance() {
     let runs = [by("random", 1, 1, 0.82), by("random", 2, 2, 0.73), by("dmasking", 3, 1, 0.75)];
     let tests = tests_of(&[(1, &[0.80, 0.84]), (2, &[0.70, 0.76]), (3, &[0.75])]);
-    let page = &build(&runs, &[], &tests, COMMAND).unwrap()[0].markdown();
+    let page = &build(&runs, &[], &tests, WRITER).unwrap()[0].markdown();
     let cells = |method: &str| -> Vec<String> {
         let (_, section) = page.split_once("## Comparison of methods").unwrap();
         let row = section.lines().find(|line| line.starts_with(&format!("| {method} "))).unwrap();
@@ -255,9 +255,9 @@ fn the_compute_of_a_run_has_one_training_run() {
         executing(by("darts", 3, 1, 0.7), 40_000_000_000, 180_000_000_000),
     ];
     let tests = tests_of(&[(1, &[0.5, 0.5]), (2, &[0.6]), (3, &[0.7, 0.7, 0.7])]);
-    let report = &build(&runs, &[], &tests, COMMAND).unwrap()[0];
+    let report = &build(&runs, &[], &tests, WRITER).unwrap()[0];
     let picture = svg(report, "compute");
-    let dots = picture.lines().filter(|line| line.starts_with("<circle"));
+    let dots = picture.lines().filter(|line| line.contains("r=\"3\""));
     let xs: Vec<f64> = dots.map(|dot| dot.split('"').nth(1).unwrap().parse().unwrap()).collect();
     // The dots of the runs come before those of the legend.
     let [first, second, third, _, _, _] = xs[..] else { panic!("{picture}") };

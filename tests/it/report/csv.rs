@@ -1,6 +1,6 @@
 //! The CSV file: every number is the run's.
 
-use super::{COMMAND, by, odd, report_of, small, tests_of};
+use super::{WRITER, by, odd, report_of, small, tests_of};
 use repro::record::Phase;
 use repro::report::build;
 use std::collections::BTreeMap;
@@ -81,7 +81,7 @@ fn the_csv_has_every_number_of_the_runs() {
 fn the_csv_has_every_training_run() {
     let runs = [by("random", 1, 1, 0.82), by("random", 2, 2, 0.73)];
     let tests = tests_of(&[(1, &[0.80, 0.84]), (2, &[])]);
-    let records = records(&build(&runs, &[], &tests, COMMAND).unwrap()[0].csv().unwrap());
+    let records = records(&build(&runs, &[], &tests, WRITER).unwrap()[0].csv().unwrap());
     let column: Vec<&str> = records.iter().map(|r| &r["test_top1_of_training_runs"][..]).collect();
     assert_eq!(column, ["0.8;0.84", ""]);
 }

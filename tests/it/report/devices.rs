@@ -1,6 +1,6 @@
 //! Runs on different devices, and in different precisions, are shown apart.
 
-use super::{COMMAND, by, finished, measurements, on_gpu, report_of, set, svg, tests_of, value};
+use super::{WRITER, by, finished, measurements, on_gpu, report_of, set, svg, tests_of, value};
 use repro::record::Metric;
 use repro::report::{build, results_table};
 use repro::store::RunRow;
@@ -90,7 +90,7 @@ fn methods_are_compared_on_one_device() {
     ];
     let tests = tests_of(&[(1, &[0.70]), (2, &[0.75]), (3, &[0.95]), (4, &[0.90])]);
     let sections = |runs: &[RunRow]| -> Vec<String> {
-        let page = build(runs, &[], &tests, COMMAND).unwrap()[0].markdown();
+        let page = build(runs, &[], &tests, WRITER).unwrap()[0].markdown();
         page.split("## Comparison of methods").skip(1).map(str::to_owned).collect()
     };
     let [section] = &sections(&runs)[..] else { panic!("not one comparison") };
@@ -113,13 +113,11 @@ fn curves_of_many_runs_are_means_over_one_device() {
         let loss = if id <= 40 { 1.0 } else { 3.0 };
         Ok(vec![value(Metric::SEARCH_LOSS, 0, loss), value(Metric::SEARCH_LOSS, 1, loss)])
     };
-    let report = &build(&runs, &[], &loss, COMMAND).unwrap()[0];
+    let report = &build(&runs, &[], &loss, WRITER).unwrap()[0];
     let figure = svg(report, "search");
-    for label in
-        ["dmasking, mean of 40 runs, first run 1<", "dmasking, mean of 30 runs, first run 41<"]
-    {
+    for label in ["mean ± sd of 40 runs, first run 1<", "mean ± sd of 30 runs, first run 41<"] {
         assert!(figure.contains(label), "{figure}");
     }
-    let report = &build(&runs[..40], &[], &measurements, COMMAND).unwrap()[0];
+    let report = &build(&runs[..40], &[], &measurements, WRITER).unwrap()[0];
     assert!(!svg(report, "search").contains("first run"));
 }

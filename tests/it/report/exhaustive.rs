@@ -1,7 +1,7 @@
 //! Exhaustive tables, and searches whose networks are looked up in them: invented accuracies of the 40 networks of a
 //! tiny space.
 
-use super::{COMMAND, environment, finished, measurements, phases, report_of};
+use super::{WRITER, environment, finished, measurements, phases, report_of};
 use repro::cost;
 use repro::report::{Page, build};
 use repro::space::{ArchSpec, parse_space};
@@ -116,7 +116,7 @@ fn searches() -> Vec<RunRow> {
 }
 
 fn report(runs: &[RunRow], tables: &[RunRow]) -> Page {
-    build(runs, tables, &measurements, COMMAND).unwrap().remove(0)
+    build(runs, tables, &measurements, WRITER).unwrap().remove(0)
 }
 
 #[test]

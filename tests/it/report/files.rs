@@ -1,6 +1,6 @@
 //! The files of a report on disk.
 
-use super::{COMMAND, measurements, odd, small, svg};
+use super::{WRITER, measurements, odd, small, svg};
 use repro::report::render::{self, ReportFormat};
 use repro::report::{MeasurementsOf, build, results_table};
 use repro::store::RunRow;
@@ -12,7 +12,7 @@ fn write(
     measurements_of: MeasurementsOf<'_>,
     out: &Path,
 ) -> anyhow::Result<Vec<PathBuf>> {
-    let pages = build(runs, &[], measurements_of, COMMAND)?;
+    let pages = build(runs, &[], measurements_of, WRITER)?;
     render::write(&render::files(&pages, &[], ReportFormat::Markdown)?, out)
 }
 
@@ -33,7 +33,7 @@ fn files_are_named_after_their_experiment() {
     assert_eq!(names, csv_and_md.into_iter().chain(small).collect::<Vec<_>>());
     assert_eq!(written.len(), names.len());
     for report in
-        build(&runs, &[], &measurements, COMMAND).unwrap().iter().filter(|r| r.title == "small")
+        build(&runs, &[], &measurements, WRITER).unwrap().iter().filter(|r| r.title == "small")
     {
         let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
         assert_eq!(read("small.md"), report.markdown());

@@ -13,7 +13,7 @@ mod results;
 use repro::cost;
 use repro::env::Environment;
 use repro::record::{ChoiceProbabilities, Metric, Phase, PhaseUsage};
-use repro::report::{self, build};
+use repro::report::{self, Writer, build};
 use repro::space::{BlockDecision, Decisions, parse_space};
 use repro::store::{
     ArchitectureRow, FinalResult, ManifestRecord, Measurement, PhaseRow, RunRow, RunStatus,
@@ -21,7 +21,8 @@ use repro::store::{
 };
 use std::path::Path;
 
-pub const COMMAND: &str = "repro report --out reports";
+pub const WRITER: Writer<'_> =
+    Writer { command_line: "repro report --out reports", program: "0.1.0" };
 
 pub const SPACE: &str = r#"
 name = "small"
@@ -240,7 +241,7 @@ pub fn measurements(id: i64) -> anyhow::Result<Vec<Measurement>> {
 }
 
 pub fn report_of(runs: &[RunRow]) -> report::Page {
-    let mut reports = build(runs, &[], &measurements, COMMAND).unwrap();
+    let mut reports = build(runs, &[], &measurements, WRITER).unwrap();
     assert_eq!(reports.len(), 1);
     reports.remove(0)
 }

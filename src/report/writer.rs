@@ -1,0 +1,47 @@
+//! Where a page comes from, which every page says at its beginning.
+
+use super::page::{Page, Part};
+use super::prose::Prose;
+use crate::hex::hex;
+use anyhow::Result;
+use sha2::{Digest, Sha256};
+
+/// What writes a report.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    /// As it was typed.
+    pub command_line: &'a str,
+    /// The program's version with its git revision.
+    pub program: &'a str,
+}
+
+/// How the first paragraph of every page begins. It differs between two reports of the same runs if their
+/// commands or programs differ.
+pub const SIGNATURE: &str = "Written from the results database by ";
+
+impl Writer<'_> {
+    /// The page with the command, the program, and the fingerprint of its data at its beginning.
+    ///
+    /// # Errors
+    /// When the data cannot be written.
+    pub fn sign(&self, mut page: Page) -> Result<Page> {
+        let fingerprint = hex(&Sha256::digest(page.csv()?));
+        let signature = Prose::from(SIGNATURE).code(self.command_line).text(format!(
+            " with repro {}. Every number comes from the run named beside it.",
+            self.program
+        ));
+        let data = Prose::from("data: sha256 ")
+            .code(fingerprint)
+            .text(" of ")
+            .code(format!("{}.csv", page.stem));
+        if let Some(opening) = page.sections.first_mut() {
+            opening.parts.insert(0, Part::Paragraph(signature));
+            if let Some(Part::List(facts)) =
+                opening.parts.iter_mut().find(|part| matches!(part, Part::List(_)))
+            {
+                facts.push(data);
+            }
+        }
+        Ok(page)
+    }
+}
