@@ -241,8 +241,17 @@ fn rank_section(rankings: &[rank::Ranking<'_>], figure: &ReportFigure) -> Sectio
 /// A section and its parts; nothing where no run has derived a network. Those of a table are in its CSV file.
 fn architectures(runs: &[RunRow]) -> Vec<Section> {
     let own = finished(runs).filter(|run| exhaustive::lookup_of(run).is_none());
-    let derived = own.filter_map(|run| Some((run, run.architecture.as_ref()?)));
+    let derived: Vec<(&RunRow, &ArchitectureRow)> =
+        own.filter_map(|run| Some((run, run.architecture.as_ref()?))).collect();
+    if derived.len() > MOST_ARCHITECTURES {
+        let text = format!(
+            "{} runs derived a network, too many to show here; `repro show RUN` shows that of a run.",
+            derived.len()
+        );
+        return vec![Section::new("Architectures", vec![Part::marked(&text)])];
+    }
     let mut sections: Vec<Section> = derived
+        .into_iter()
         .map(|(run, derived)| {
             let table = architecture::table(&derived.arch, &derived.probabilities, &[run.id]);
             let parts = input(derived).into_iter().chain([Part::Table(table)]);
@@ -255,6 +264,9 @@ fn architectures(runs: &[RunRow]) -> Vec<Section> {
     }
     sections
 }
+
+/// More make a page that nobody reads.
+const MOST_ARCHITECTURES: usize = 100;
 
 const ARCHITECTURES: &str = "\
 hidden is the number of hidden channels and its ratio to the input's; side is in pixels; p is the final \

@@ -155,6 +155,6 @@ fn a_browser_sorts_filters_and_opens_runs() {
     assert!(seen["manifest"].as_str().unwrap().contains("name = \"small\""), "{seen}");
     assert_eq!(seen["bold"], 0);
     assert!(seen["charts"].as_u64().unwrap() >= 3, "{seen}");
-    assert_eq!(seen["hover"], "step 0: 2.1999999999999997");
+    assert_eq!(seen["hover"], "step 0: 0.95");
     assert_eq!(seen["fits"], true, "the page scrolls sideways on a phone");
 }
