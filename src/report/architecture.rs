@@ -74,7 +74,7 @@ pub fn table(arch: &ArchSpec, probabilities: &[ChoiceProbabilities], runs: &[i64
             )
         })
     };
-    columns.when(!probabilities.is_empty(), with_probabilities).from_runs(|_| runs.to_vec()).table()
+    columns.when(!probabilities.is_empty(), with_probabilities).of_runs(|_| runs.to_vec()).table()
 }
 
 fn rows(arch: &ArchSpec, probabilities: &[ChoiceProbabilities]) -> Vec<PartRow> {

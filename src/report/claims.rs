@@ -54,7 +54,7 @@ pub fn table(runs: &[RunRow]) -> ReportTable {
             format!("{size} combinations of widths ({})", run_ids(row.ids()))
         })
         .text("verdict", "verdict", |row| row.verdict.to_string())
-        .from_runs(JudgedClaim::ids)
+        .of_runs(JudgedClaim::ids)
         .table()
 }
 

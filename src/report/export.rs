@@ -3,7 +3,7 @@
 use super::frame::csv_of;
 use crate::store::{Cell, StoredTable};
 use anyhow::{Context, Result};
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
@@ -26,6 +26,7 @@ pub enum Format {
 
 /// A column with values of one type.
 enum Values {
+    Boolean(Vec<Option<bool>>),
     Integer(Vec<Option<i64>>),
     Real(Vec<Option<f64>>),
     Text(Vec<Option<String>>),
@@ -89,6 +90,7 @@ fn csv(table: &StoredTable) -> Result<String> {
     let columns = table.columns.iter().enumerate().map(|(index, name)| {
         let name = name.as_str().into();
         match values(table, index) {
+            Values::Boolean(values) => Column::new(name, values),
             Values::Integer(values) => Column::new(name, values),
             Values::Real(values) => Column::new(name, values),
             Values::Text(values) => Column::new(name, values),
@@ -125,7 +127,9 @@ fn parquet(table: &StoredTable, path: &Path) -> Result<()> {
 pub(super) fn frame(frame: &DataFrame) -> Result<Vec<u8>> {
     let columns = frame.columns().iter().map(|column| {
         let (name, dtype) = (column.name().as_str(), column.dtype());
-        let values = if dtype.is_integer() {
+        let values = if dtype.is_bool() {
+            Values::Boolean(column.bool()?.iter().collect())
+        } else if dtype.is_integer() {
             let whole = column.cast(&DataType::Int64).context("a number is too large")?;
             Values::Integer(whole.i64()?.iter().collect())
         } else if dtype.is_float() {
@@ -145,6 +149,7 @@ fn write_parquet<W: Write + Send>(columns: Vec<(&str, Values)>, to: W) -> Result
     let mut schema = String::from("message table {");
     for (name, values) in &columns {
         let of = match values {
+            Values::Boolean(_) => format!("OPTIONAL BOOLEAN {name};"),
             Values::Integer(_) => format!("OPTIONAL INT64 {name};"),
             Values::Real(_) => format!("OPTIONAL DOUBLE {name};"),
             Values::Text(_) => format!("OPTIONAL BYTE_ARRAY {name} (UTF8);"),
@@ -158,6 +163,7 @@ fn write_parquet<W: Write + Send>(columns: Vec<(&str, Values)>, to: W) -> Result
     let mut group = writer.next_row_group()?;
     for (_, values) in columns {
         match values {
+            Values::Boolean(values) => column::<BoolType, W>(&mut group, &values)?,
             Values::Integer(values) => column::<Int64Type, W>(&mut group, &values)?,
             Values::Real(values) => column::<DoubleType, W>(&mut group, &values)?,
             Values::Text(values) => {

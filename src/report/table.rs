@@ -288,7 +288,7 @@ impl<'a, R> Columns<'a, R> {
     /// The runs behind each row, as a column of their own.
     #[must_use]
     pub fn runs(mut self, heading: &str, of: impl Fn(&R) -> Vec<i64>) -> Self {
-        self = self.from_runs(of);
+        self = self.of_runs(of);
         let cell = |ids: &Vec<i64>| {
             if ids.is_empty() { NOTHING.to_owned() } else { list(ids) }
         };
@@ -303,7 +303,7 @@ impl<'a, R> Columns<'a, R> {
 
     /// The runs behind each row, where the page names them elsewhere.
     #[must_use]
-    pub fn from_runs(mut self, of: impl Fn(&R) -> Vec<i64>) -> Self {
+    pub fn of_runs(mut self, of: impl Fn(&R) -> Vec<i64>) -> Self {
         self.runs = self.rows.iter().map(of).collect();
         self
     }

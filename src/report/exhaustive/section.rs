@@ -123,21 +123,18 @@ fn draws(pool: &Pool) -> ReportTable {
 pub fn judged(runs: &[RunRow], keys: &SettingsKeys, rows: &[RunRow]) -> Vec<Section> {
     let names: BTreeSet<&str> = finished(runs).filter_map(lookup_of).collect();
     let heading = |name: &str| Prose::from("Derived networks in the table ").code(name);
-    let of_table = |name: &str| match ExhaustiveTable::of(name, rows) {
-        Some(table) => {
-            let mut sections =
-                vec![Section::new(heading(name), vec![Part::paragraph(INTRODUCTION)])];
-            for setting in settings(runs, keys, &table) {
-                add_setting(&mut sections, &setting);
-            }
-            sections.push(facts(&table));
-            sections
-        }
-        None => {
+    let of_table = |name: &str| {
+        let Some(table) = ExhaustiveTable::of(name, rows) else {
             let missing = "The database has no finished run of this table, so that the networks cannot \
                            be looked up.";
-            vec![Section::new(heading(name), vec![Part::paragraph(missing)])]
+            return vec![Section::new(heading(name), vec![Part::paragraph(missing)])];
+        };
+        let mut sections = vec![Section::new(heading(name), vec![Part::paragraph(INTRODUCTION)])];
+        for setting in settings(runs, keys, &table) {
+            add_setting(&mut sections, &setting);
         }
+        sections.push(facts(&table));
+        sections
     };
     names.into_iter().flat_map(of_table).collect()
 }
@@ -251,23 +248,18 @@ fn methods_table(pool: &Pool, methods: &[MethodLookup<'_>]) -> ReportTable {
         .text("method", "method", Judged::name)
         .whole("seeds", "seeds", |row| Some(row.hits()?.1))
         .number("regret", "regret", |row| Some(row.regret()?.0), cell)
-        .interval_as(
-            "regret_interval",
-            "95 % interval",
-            |row| row.regret()?.1,
-            |row, ends| row.interval_of(ends),
-        )
+        .interval_as("regret_interval", "95 % interval", |row| row.regret()?.1, Judged::interval_of)
         .number("percentile", "percentile", |row| Some(row.percentile()?.0), cell)
         .interval_as(
             "percentile_interval",
             "95 % interval",
             |row| row.percentile()?.1,
-            |row, ends| row.interval_of(ends),
+            Judged::interval_of,
         )
         .number_as("hit", "best network found", Judged::share_of_hits, |row, share| {
             row.hits().map_or_else(|| percent(share), |(hits, of)| format!("{hits} of {of}"))
         })
-        .interval_as("hit_interval", "95 % interval", of_hits, |row, ends| row.interval_of(ends))
+        .interval_as("hit_interval", "95 % interval", of_hits, Judged::interval_of)
         .spread(SEARCH_MACS.name, SEARCH_MACS.heading, SEARCH_MACS.unit, macs)
         .runs("runs", |row| {
             let runs = row.method().map(|method| method.runs.iter().map(|run| run.id).collect());

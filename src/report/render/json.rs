@@ -1,6 +1,7 @@
 //! A page as JSON: every table with its values at full precision.
 
 use crate::report::page::{Page, Part, Section};
+use crate::report::prose::Prose;
 use crate::report::table::ReportTable;
 use anyhow::Result;
 use polars::prelude::{AnyValue, DataFrame};
@@ -20,7 +21,7 @@ pub fn page(page: &Page) -> Result<String> {
 
 fn section(section: &Section) -> Result<Value> {
     let parts = section.parts.iter().map(part).collect::<Result<Vec<_>>>()?;
-    let heading = section.heading.as_ref().map(|heading| heading.plain());
+    let heading = section.heading.as_ref().map(Prose::plain);
     Ok(json!({ "heading": heading, "subsection": section.is_subsection, "parts": parts }))
 }
 
@@ -28,7 +29,7 @@ fn part(part: &Part) -> Result<Value> {
     Ok(match part {
         Part::Paragraph(text) => json!({ "paragraph": text.plain() }),
         Part::List(items) => {
-            json!({ "list": items.iter().map(|item| item.plain()).collect::<Vec<_>>() })
+            json!({ "list": items.iter().map(Prose::plain).collect::<Vec<_>>() })
         }
         Part::Table(table) => json!({ "table": table_value(table)? }),
         Part::Figure(figure) => json!({ "figure": { "file": figure.file, "shows": figure.alt } }),
@@ -81,7 +82,7 @@ mod tests {
             .whole("n", "n", |row| Some(row.0))
             .number("x", "x", |row| Some(row.1), |x| x.to_string())
             .maybe_text("s", "s", |row| (row.0 == 1).then(|| "a".to_owned()))
-            .from_runs(|_| vec![3, 4])
+            .of_runs(|_| vec![3, 4])
             .table();
         let value = table_value(&table).unwrap();
         assert_eq!(

@@ -60,7 +60,7 @@ pub fn table(space: &SearchSpace, threads: usize, runs: &[i64]) -> ReportTable {
             if fits { "fits".to_owned() } else { "does not fit".to_owned() }
         })
     });
-    columns.from_runs(|_| runs.to_vec()).table()
+    columns.of_runs(|_| runs.to_vec()).table()
 }
 
 /// Why masking matters: what the whole space needs, and how much of it fits an accelerator.

@@ -80,7 +80,7 @@ fn steps_of_weights_and_alpha_are_counted() {
             _ => Vec::new(),
         })
     };
-    let page = &build(&runs, &[], &measured, COMMAND).unwrap()[0].markdown;
+    let page = &build(&runs, &[], &measured, WRITER).unwrap()[0].markdown();
     let (_, section) = page.split_once("## Comparison of methods").unwrap();
     let cells = |method: &str| -> Vec<String> {
         let row = section.lines().find(|line| line.starts_with(&format!("| {method} "))).unwrap();
