@@ -120,6 +120,8 @@ registry! {
         "Search loss of an architecture batch.";
     SEARCH_ALPHA_STEP_SECONDS: "search.alpha.step_seconds", Seconds, Update,
         "Duration of an update of the architecture parameters.";
+    SEARCH_ALPHA_STEPS: "search.alpha.steps", Number, Epoch,
+        "Updates of the architecture parameters so far.";
     SEARCH_ALPHA_TOP1: "search.alpha.top1", Share, Epoch,
         "Accuracy of the supernet on the architecture split.";
     SEARCH_BEST_TOP1: "search.best.top1", Share, Candidate, "Best accuracy of a candidate so far.";
@@ -170,6 +172,8 @@ registry! {
         "Duration of an update of the supernet's weights.";
     SEARCH_TAU: "search.tau", Number, Epoch, "Temperature of the gates.";
     SEARCH_TOP1: "search.top1", Share, Epoch, "Accuracy of the supernet on the weight split.";
+    SEARCH_WEIGHT_STEPS: "search.weight_steps", Number, Epoch,
+        "Updates of the supernet's weights so far.";
 
     TEST_DAMAGED: "test.damaged", Number, Run,
         "Test images that could not be read and were left out.";

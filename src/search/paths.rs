@@ -114,12 +114,13 @@ impl Learner for PathLearner<'_> {
     }
 
     fn epoch_ended(&mut self, epoch: &Epoch, monitor: &mut Monitor<'_>) -> Result<()> {
-        let Epoch { number, mean, seconds, .. } = *epoch;
+        let Epoch { number, batches, mean, seconds } = *epoch;
         let metrics = [
             (Metric::SEARCH_LOSS, mean.score().loss),
             (Metric::SEARCH_TOP1, mean.score().top1),
             (Metric::SEARCH_IMAGES_PER_SECOND, mean.images() as f64 / seconds),
             (Metric::SEARCH_EXECUTED_MACS, self.work.macs as f64),
+            (Metric::SEARCH_WEIGHT_STEPS, ((number + 1) * batches) as f64),
         ];
         monitor.measure(number, &metrics)
     }

@@ -6,8 +6,8 @@ use crate::report::measured::MeasuredRun;
 
 /// What [`SearchSteps`] is read from.
 pub const METRICS: [Metric; 3] = [
-    Metric::SEARCH_STEP_LOSS,
-    Metric::SEARCH_ALPHA_STEP_LOSS,
+    Metric::SEARCH_WEIGHT_STEPS,
+    Metric::SEARCH_ALPHA_STEPS,
     Metric::SEARCH_CANDIDATE_WEIGHT_STEPS,
 ];
 
@@ -21,18 +21,17 @@ pub struct SearchSteps {
 }
 
 impl SearchSteps {
-    /// Steps are counted from 0, so the last one gives their number. Versions that did not record the
-    /// steps of candidates leave them out, also of a run that a later version continued.
+    /// Versions that did not record the steps of candidates leave them out, also of a run that a later
+    /// version continued.
     pub fn of(measured: &MeasuredRun<'_>) -> Self {
-        let steps = |metric| measured.series(metric).iter().map(|(step, _)| step + 1).max();
-        let steps = |metric| steps(metric).map(|steps| steps as f64);
+        let last = |metric| measured.series(metric).last().map(|(_, steps)| *steps);
         let of_candidates = measured.values(Metric::SEARCH_CANDIDATE_WEIGHT_STEPS);
         let evaluated = measured.series(Metric::SEARCH_BEST_TOP1).len();
         let alone = !of_candidates.is_empty() && of_candidates.len() == evaluated;
         let of_candidates = alone.then(|| of_candidates.iter().sum());
         Self {
-            weights: steps(Metric::SEARCH_STEP_LOSS).or(of_candidates),
-            alpha: steps(Metric::SEARCH_ALPHA_STEP_LOSS),
+            weights: last(Metric::SEARCH_WEIGHT_STEPS).or(of_candidates),
+            alpha: last(Metric::SEARCH_ALPHA_STEPS),
         }
     }
 }

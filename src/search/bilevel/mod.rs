@@ -185,7 +185,11 @@ fn learn(
         let rate = means.images() as f64 / seconds;
         let executed = state.relaxation.work().macs as f64;
         metrics.extend([(Metric::SEARCH_TAU, tau), (Metric::SEARCH_IMAGES_PER_SECOND, rate)]);
-        metrics.push((Metric::SEARCH_EXECUTED_MACS, executed));
+        metrics.extend([
+            (Metric::SEARCH_EXECUTED_MACS, executed),
+            (Metric::SEARCH_WEIGHT_STEPS, state.steps.done as f64),
+            (Metric::SEARCH_ALPHA_STEPS, state.alpha_step as f64),
+        ]);
         state.steps.monitor.measure(number as u64, &metrics)?;
         if number + 1 == config.epochs {
             state.steps.finish(means.worst(), space.classes)?;

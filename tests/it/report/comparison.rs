@@ -50,8 +50,10 @@ fn steps_of_weights_and_alpha_are_counted() {
         .map(|(seed, top1)| by("random_search", 40 + seed, seed as u64, top1));
     let runs: Vec<RunRow> = compared().into_iter().chain(random_search).collect();
     let measured = |id: i64| {
-        let steps =
-            |metric, n: u64| (0..n).map(move |step| Measurement { metric, step, value: 2.0 });
+        // Recorded after each of two epochs.
+        let steps = |metric, n: f64| {
+            (0..2).map(move |step| value(metric, step, n / (2 - step) as f64)).collect::<Vec<_>>()
+        };
         let candidates = |steps: &[f64], scored: u64| {
             let metric = Metric::SEARCH_CANDIDATE_WEIGHT_STEPS;
             let of = |(step, value): (u64, &f64)| Measurement { metric, step, value: *value };
@@ -65,14 +67,16 @@ fn steps_of_weights_and_alpha_are_counted() {
         };
         Ok(match id {
             // dmasking, one seed after a shorter search.
-            11 | 12 => steps(Metric::SEARCH_ALPHA_STEP_LOSS, 75)
-                .chain(steps(Metric::SEARCH_STEP_LOSS, 360))
-                .collect(),
-            13 => steps(Metric::SEARCH_ALPHA_STEP_LOSS, 45)
-                .chain(steps(Metric::SEARCH_STEP_LOSS, 300))
-                .collect(),
+            11 | 12 => {
+                [steps(Metric::SEARCH_ALPHA_STEPS, 75.0), steps(Metric::SEARCH_WEIGHT_STEPS, 360.0)]
+                    .concat()
+            }
+            13 => {
+                [steps(Metric::SEARCH_ALPHA_STEPS, 45.0), steps(Metric::SEARCH_WEIGHT_STEPS, 300.0)]
+                    .concat()
+            }
             // rs_ws; the others are of a version that recorded nothing.
-            31 => steps(Metric::SEARCH_STEP_LOSS, 360).collect(),
+            31 => steps(Metric::SEARCH_WEIGHT_STEPS, 360.0),
             41 => candidates(&[60.0, 60.0, 7.0], 3),
             42 => candidates(&[60.0, 60.0], 2),
             // Continued by a version that records steps: the first candidate has none.
