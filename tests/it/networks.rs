@@ -352,8 +352,16 @@ impl GatedRun {
 
 #[test]
 fn supernet_has_correct_gradients() {
+    assert_correct_gradients(&[small(), sparse(), unexpanded(), dense()]);
+}
+
+#[test]
+fn gradients_go_through_expansions_and_input_widths() {
+    assert_correct_gradients(&[own_input()]);
+}
+
+fn assert_correct_gradients(spaces: &[SearchSpace]) {
     let places = [MaskPlace::AfterNorm, MaskPlace::BeforeNorm];
-    let spaces = [small(), sparse(), unexpanded(), dense(), own_input()];
     for (space, place) in spaces.iter().flat_map(|s| places.map(|place| (s.clone(), place))) {
         let what = format!("{}, {place:?}", space.name);
         let what = what.as_str();

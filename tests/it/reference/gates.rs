@@ -76,8 +76,12 @@ pub fn block_gates(space: &SearchSpace, gates: &NetGates, place: MaskPlace) -> V
         let squeezes: Vec<usize> =
             mids.iter().map(|m| squeeze_width(*m, space.channel_divisor)).collect();
         let mut leaving = vec![];
+        // Without a skip that keeps its input every type has the chosen width. The gates of the types then
+        // play no part, also where they do not sum to one, as in finite differences.
+        let skips = choices.types.iter().any(passes);
+        let chosen = if skips { layered.iter().sum::<f64>() } else { 1.0 };
         for (width, g) in choices.widths.iter().zip(&values.widths) {
-            leaving.push((*width, g * layered.iter().sum::<f64>()));
+            leaving.push((*width, g * chosen));
             for (_, skip) in typed().filter(|(t, _)| passes(t)) {
                 leaving.extend(arriving.iter().map(|(c, p)| (*c.min(width), p * g * skip)));
             }
