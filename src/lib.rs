@@ -17,6 +17,7 @@ pub mod export;
 #[path = "../tests/fuzz.rs"]
 mod fuzz;
 pub mod hex;
+pub mod ledger;
 pub mod manifest;
 pub mod memory;
 pub mod monitor;

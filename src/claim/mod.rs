@@ -83,6 +83,11 @@ pub enum Verdict {
     NotClaimed {
         why: String,
     },
+    /// No run bears on the claim.
+    NotMeasured {
+        /// What has to be measured.
+        needs: String,
+    },
 }
 
 /// How much larger a space is than that of a conventional DNAS.
@@ -156,6 +161,14 @@ impl Claim {
         Verdict::NotComparable { why: format!("needs {}; this is {dataset}", self.needs) }
     }
 
+    /// The published numbers with their marks, and the tolerance.
+    #[must_use]
+    pub fn published_numbers(&self) -> String {
+        let tolerance = self.tolerance.as_ref().map(|t| format!("tolerance {}", t.value));
+        let numbers = self.published.iter().map(ToString::to_string).chain(tolerance);
+        numbers.collect::<Vec<_>>().join("; ")
+    }
+
     /// Compares a number without random error with the published one.
     fn compare(&self, measured: f64) -> Verdict {
         let (Some(published), Some(tolerance)) = (self.published.first(), &self.tolerance) else {
@@ -199,15 +212,35 @@ impl fmt::Display for PublishedNumber {
     }
 }
 
+impl Verdict {
+    /// Without its reason.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reproduced => "reproduced",
+            Self::Inconclusive => "inconclusive",
+            Self::NotReproduced => "not reproduced",
+            Self::NotComparable { .. } => "not comparable",
+            Self::NotClaimed { .. } => "not claimed",
+            Self::NotMeasured { .. } => "not measured",
+        }
+    }
+
+    /// Why there is no judgement, where there is none.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Self::Reproduced | Self::Inconclusive | Self::NotReproduced => None,
+            Self::NotComparable { why } | Self::NotClaimed { why } => Some(why.clone()),
+            Self::NotMeasured { needs } => Some(format!("needs {needs}")),
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Reproduced => f.write_str("reproduced"),
-            Self::Inconclusive => f.write_str("inconclusive"),
-            Self::NotReproduced => f.write_str("not reproduced"),
-            Self::NotComparable { why } => write!(f, "not comparable: {why}"),
-            Self::NotClaimed { why } => write!(f, "not claimed: {why}"),
-        }
+        f.write_str(self.name())?;
+        self.reason().map_or(Ok(()), |reason| write!(f, ": {reason}"))
     }
 }
 

@@ -3,6 +3,7 @@
 mod arch;
 mod bench;
 mod check;
+mod claims;
 mod command_line;
 mod conclude;
 mod data;
@@ -112,6 +113,8 @@ enum Command {
     #[command(args = unused(["data"]))]
     Report(report::Args),
     #[command(args = unused(["data"]))]
+    Claims(claims::Args),
+    #[command(args = unused(["data"]))]
     Rm(rm::Args),
     #[command(args = unused(["data"]))]
     Db(db::Args),
@@ -192,6 +195,7 @@ fn execute(cli: &Cli) -> Result<Ending> {
         }
         Command::Db(args) => return db::run(args, &database),
         Command::Report(args) => report::run(args, &database::existing(&database)?)?,
+        Command::Claims(args) => claims::run(args, &database::existing(&database)?)?,
         Command::Space(args) => space::run(args)?,
         Command::Arch(args) => arch::run(args, &database)?,
         Command::Predict(args) => return predict::run(args, &database),

@@ -4,6 +4,7 @@ use super::command_line::command_line;
 use super::say;
 use anyhow::Result;
 use repro::env::program_version;
+use repro::ledger;
 use repro::report::render::{self, ReportFile, ReportFormat, RunDetails};
 use repro::report::{self, Writer};
 use repro::store::{Measurement, RunRow, RunStatus, Store, StoredRuns};
@@ -36,11 +37,11 @@ pub struct Args {
     /// Report only this run; may be repeated.
     #[arg(long, value_name = "ID")]
     run: Vec<i64>,
-    /// What to write; may be repeated.
+    /// Output format; may be repeated.
     #[arg(long, value_enum, value_name = "FORMAT", default_values_t = [Format::Md])]
     format: Vec<Format>,
     /// Print the results instead of writing files.
-    #[arg(long, conflicts_with = "check")]
+    #[arg(long, conflicts_with_all = ["check", "format"])]
     print: bool,
     /// Write nothing; fail if a file of the report is missing or differs from what the database gives.
     #[arg(long)]
@@ -51,7 +52,7 @@ pub struct Args {
 enum Format {
     /// A Markdown page with figures, and the runs as CSV.
     Md,
-    /// One HTML file for all experiments; it needs no network.
+    /// One HTML file for all experiments; it works offline.
     Html,
     /// Tables in LaTeX (booktabs, siunitx), and a document that shows them.
     Latex,
@@ -74,6 +75,10 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
     let runs = report::select(rows, &args.experiment, &args.run)?;
     let mut out = io::stdout().lock();
     if runs.is_empty() {
+        anyhow::ensure!(
+            !args.check,
+            "the database has no runs, so there is nothing to compare the reports with"
+        );
         writeln!(out, "The database has no runs yet; start one with `repro run MANIFEST`.")?;
         return Ok(());
     }
@@ -106,6 +111,7 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
     pages.extend(studies);
     if everything {
         pages.push(report::networks_page(&runs, writer)?);
+        pages.push(ledger::page(&ledger::entries(&runs, &points_of)?, writer)?);
     }
     let formats: BTreeSet<Format> = args.format.iter().copied().collect();
     let mut files = Vec::new();
@@ -141,11 +147,11 @@ fn check(files: &[ReportFile], args: &Args, out: &mut impl Write) -> Result<()> 
     }
     anyhow::ensure!(
         differences.is_empty(),
-        "{} of {} differ from what the database gives; write them with `repro report`",
+        "{} of {} differ from the database; run the same command without --check to update them",
         differences.len(),
         text::plural(files.len(), "file")
     );
-    writeln!(out, "{} match the database", text::plural(files.len(), "file"))?;
+    writeln!(out, "{} checked: no differences", text::plural(files.len(), "file"))?;
     Ok(())
 }
 

@@ -11,28 +11,22 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A claim, and what the runs of one space say about it.
-struct JudgedClaim<'a> {
-    claim: &'static Claim,
-    growth: SpaceGrowth,
-    verdict: Verdict,
-    runs: &'a [&'a RunRow],
+pub(crate) struct JudgedSpace<'a> {
+    pub claim: &'static Claim,
+    pub growth: SpaceGrowth,
+    pub verdict: Verdict,
+    runs: Vec<&'a RunRow>,
 }
 
-impl JudgedClaim<'_> {
-    fn published(&self) -> String {
-        let tolerance = self.claim.tolerance.as_ref().map(|t| format!("tolerance {}", t.value));
-        let numbers = self.claim.published.iter().map(ToString::to_string).chain(tolerance);
-        numbers.collect::<Vec<_>>().join("; ")
-    }
-
-    fn ids(&self) -> Vec<i64> {
+impl JudgedSpace<'_> {
+    pub(crate) fn ids(&self) -> Vec<i64> {
         self.runs.iter().map(|run| run.id).collect()
     }
 }
 
-/// One row per claim and space that has a verdict. The claims are about the method's own runs, not
-/// about those that it is compared with.
-pub fn table(runs: &[RunRow]) -> ReportTable {
+/// One per claim and space that has a verdict. The claims are about the method's own runs, not about those
+/// that it is compared with.
+pub(crate) fn judged_spaces(runs: &[RunRow]) -> Vec<JudgedSpace<'_>> {
     // Runs share manifests: each space is read once.
     let mut spaces: BTreeMap<&str, Vec<&RunRow>> = BTreeMap::new();
     let own = |run: &&RunRow| run.method == MethodName::Dmasking.as_str();
@@ -43,18 +37,25 @@ pub fn table(runs: &[RunRow]) -> ReportTable {
     for runs in spaces.values() {
         let Some(growth) = growth(runs[0]) else { continue };
         judged.extend(claim::all().iter().filter_map(|claim| {
-            Some(JudgedClaim { claim, growth, verdict: claim.judge_space(growth)?, runs })
+            let verdict = claim.judge_space(growth)?;
+            Some(JudgedSpace { claim, growth, verdict, runs: runs.clone() })
         }));
     }
+    judged
+}
+
+/// One row per claim and space that has a verdict.
+pub fn table(runs: &[RunRow]) -> ReportTable {
+    let judged = judged_spaces(runs);
     Columns::of("claims", &judged)
         .text("claim", "claim", |row| format!("{}: {}", row.claim.id, row.claim.statement))
-        .text("published", "published", JudgedClaim::published)
+        .text("published", "published", |row| row.claim.published_numbers())
         .text("measured", "measured", |row| {
             let size = power_of_ten(row.growth.by_widths);
             format!("{size} combinations of widths ({})", run_ids(row.ids()))
         })
         .text("verdict", "verdict", |row| row.verdict.to_string())
-        .of_runs(JudgedClaim::ids)
+        .of_runs(JudgedSpace::ids)
         .table()
 }
 

@@ -6,7 +6,7 @@ use super::figure::{
     Axis, COLOURS, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame,
 };
 use super::frame::mean_and_sd;
-use super::groups::grouped;
+use super::groups::{grouped, last_per_seed};
 use super::measured::{MeasuredRun, StepValue};
 use super::settings::SettingsKeys;
 use crate::record::Metric;
@@ -60,7 +60,7 @@ pub fn metrics() -> impl Iterator<Item = Metric> {
 
 /// More runs that have not finished are not shown: hundreds of lines are not legible.
 const MOST_UNFINISHED: usize = 20;
-/// More points of a line share their pixels.
+/// Longer lines are thinned to this many points.
 const MOST_POINTS: usize = 500;
 
 /// A panel with more points names none of them under the pointer, so that files stay small.
@@ -98,6 +98,9 @@ pub fn search_curves(
         return None;
     }
     let curves = curves(&runs, settings, &panels);
+    if curves.is_empty() {
+        return None;
+    }
     let rows = panels.len().div_ceil(COLUMNS);
     let (width, panels_height) = (PANEL.0 * COLUMNS as f64, PANEL.1 * rows as f64);
     let height = panels_height + LEGEND_LINE * curves.len().div_ceil(COLUMNS) as f64 + 10.0;
@@ -127,6 +130,10 @@ fn curves(
     let (finished, others): (Vec<&MeasuredRun<'_>>, Vec<_>) =
         runs.iter().partition(|measured| measured.run.status == RunStatus::Finished);
     let groups = grouped(finished, |measured| settings.across_seeds(measured.run));
+    let groups: Vec<Vec<&MeasuredRun<'_>>> = groups
+        .iter()
+        .map(|runs| last_per_seed(runs, |measured| (measured.run.seed, measured.run.id)))
+        .collect();
     let others = if others.len() <= MOST_UNFINISHED { others } else { Vec::new() };
     let each = others.into_iter().map(|measured| vec![measured]);
     let label = |runs: &[&MeasuredRun<'_>]| {
@@ -164,7 +171,7 @@ fn points(series: &BTreeMap<u64, Vec<f64>>, unit: f64) -> Vec<CurvePoint> {
         let sd = sd.unwrap_or_default() / unit;
         Some(CurvePoint { step: *step as f64, value: mean / unit, sd })
     };
-    // Counted from the end, which is what a search arrives at.
+    // Counted from the end, so that the last point is kept.
     let mut kept: Vec<CurvePoint> = series.iter().rev().step_by(every).filter_map(point).collect();
     kept.reverse();
     kept

@@ -49,7 +49,7 @@ pub(super) fn sections(analysis: &Analysis<'_>, figures: &[ReportFigure]) -> Vec
 /// The runs without a result, if there are any.
 fn unfinished_section(runs: &[RunRow]) -> Option<Section> {
     let table = results::unfinished(runs);
-    (!table.is_empty()).then(|| Section::new("Runs that did not finish", vec![Part::Table(table)]))
+    (!table.is_empty()).then(|| Section::new("Unfinished runs", vec![Part::Table(table)]))
 }
 
 /// What it takes to make the runs again.
@@ -172,13 +172,13 @@ fn comparison_section(comparison: &Comparison<'_>, figure: Option<&ReportFigure>
 }
 
 const METHODS: &str = "\
-± is the standard deviation over search seeds, where a run counts with the mean of its training runs; sd \
-between training runs is that of one network (the root of the mean variance). Memory peaks are per phase. \
+± is the standard deviation over search seeds; a run with several training runs contributes their mean. \
+The sd between training runs is the root of the mean variance between training runs of one network. Memory peaks are per phase. \
 They include the data set, which stays in memory and is the same for all methods (the peak of reading it \
 is data_peak_bytes in the CSV file); train MiB includes the weights of all training runs. MACs count a \
 forward pass once and each kind of gradient once more; activations that are recomputed to save memory \
-are not counted. Weight steps are the optimizer steps of shared weights or of all candidates that were \
-trained alone, α steps those of the architecture parameters; – where none were recorded.";
+are not counted. Weight steps are optimizer steps of the shared weights, or of all candidates \
+trained separately; α steps are those of the architecture parameters; – means not recorded.";
 
 const COMPUTE: &str = "\
 Test top-1: one dot per run; the horizontal bar is a method's mean, the vertical bar its standard \
@@ -208,8 +208,8 @@ fn baselines(comparison: &Comparison<'_>) -> Option<Section> {
 const BASELINES: &str = "\
 The difference is a method's test top-1 minus the baseline's with the same seed, and so with the same image \
 splits, in percentage points. The baselines are `random`, a single draw, and `random_search`, the best of \
-several. The search MACs ratio is relative to the baseline; a single draw searches nothing, so every \
-search costs more than `random`. The interval is Student's t interval of the mean difference. A \
+several. The search MACs ratio is relative to the baseline; `random` draws one network without a search, so \
+every search costs more. The interval is Student's t interval of the mean difference. A \
 difference is significant if the interval excludes zero. The minimum detectable effect is the true \
 difference that would be significant with a power of 0.8 (two-sided level 0.05, noncentral t), if the \
 observed sd were the true one; from few seeds it is a rough estimate. The tests are not corrected for \
@@ -218,7 +218,10 @@ multiple comparisons:";
 fn claims_section(runs: &[RunRow]) -> Section {
     let table = claims::table(runs);
     let part = if table.is_empty() {
-        Part::marked("These runs bear on none of them; the files in `claims/` say what each needs.")
+        Part::marked(
+            "None of the paper's claims can be judged from these runs. The files in `claims/` say which runs \
+             each claim needs.",
+        )
     } else {
         Part::Table(table)
     };
@@ -265,13 +268,12 @@ fn architectures(runs: &[RunRow]) -> Vec<Section> {
     sections
 }
 
-/// More make a page that nobody reads.
+/// A page with more is too long to read.
 const MOST_ARCHITECTURES: usize = 100;
 
 const ARCHITECTURES: &str = "\
-hidden is the number of hidden channels and its ratio to the input's; side is in pixels; p is the final \
-probability of the argmax option, which was chosen unless the projection onto the budget changed it, with \
-the number of options in brackets.";
+hidden: hidden channels (ratio to the input channels). side: pixels. p: final probability of the argmax \
+option (number of options). The argmax option was chosen unless the projection onto the budget changed it.";
 
 /// The resolution, where it was searched.
 fn input(derived: &ArchitectureRow) -> Option<Part> {

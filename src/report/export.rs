@@ -28,6 +28,8 @@ pub enum Format {
 enum Values {
     Boolean(Vec<Option<bool>>),
     Integer(Vec<Option<i64>>),
+    /// Whole numbers of 64 bits without a sign.
+    Unsigned(Vec<Option<u64>>),
     Real(Vec<Option<f64>>),
     Text(Vec<Option<String>>),
 }
@@ -92,6 +94,7 @@ fn csv(table: &StoredTable) -> Result<String> {
         match values(table, index) {
             Values::Boolean(values) => Column::new(name, values),
             Values::Integer(values) => Column::new(name, values),
+            Values::Unsigned(values) => Column::new(name, values),
             Values::Real(values) => Column::new(name, values),
             Values::Text(values) => Column::new(name, values),
         }
@@ -123,15 +126,16 @@ fn parquet(table: &StoredTable, path: &Path) -> Result<()> {
     write_parquet(columns.collect(), File::create(path)?)
 }
 
-/// A frame as the bytes of a Parquet file. Numbers that are whole are 64-bit integers.
+/// A frame as the bytes of a Parquet file. Whole numbers have 64 bits.
 pub(super) fn frame(frame: &DataFrame) -> Result<Vec<u8>> {
     let columns = frame.columns().iter().map(|column| {
         let (name, dtype) = (column.name().as_str(), column.dtype());
         let values = if dtype.is_bool() {
             Values::Boolean(column.bool()?.iter().collect())
+        } else if dtype.is_unsigned_integer() {
+            Values::Unsigned(column.cast(&DataType::UInt64)?.u64()?.iter().collect())
         } else if dtype.is_integer() {
-            let whole = column.cast(&DataType::Int64).context("a number is too large")?;
-            Values::Integer(whole.i64()?.iter().collect())
+            Values::Integer(column.cast(&DataType::Int64)?.i64()?.iter().collect())
         } else if dtype.is_float() {
             Values::Real(column.f64()?.iter().collect())
         } else {
@@ -151,6 +155,7 @@ fn write_parquet<W: Write + Send>(columns: Vec<(&str, Values)>, to: W) -> Result
         let of = match values {
             Values::Boolean(_) => format!("OPTIONAL BOOLEAN {name};"),
             Values::Integer(_) => format!("OPTIONAL INT64 {name};"),
+            Values::Unsigned(_) => format!("OPTIONAL INT64 {name} (INTEGER(64,false));"),
             Values::Real(_) => format!("OPTIONAL DOUBLE {name};"),
             Values::Text(_) => format!("OPTIONAL BYTE_ARRAY {name} (UTF8);"),
         };
@@ -165,6 +170,11 @@ fn write_parquet<W: Write + Send>(columns: Vec<(&str, Values)>, to: W) -> Result
         match values {
             Values::Boolean(values) => column::<BoolType, W>(&mut group, &values)?,
             Values::Integer(values) => column::<Int64Type, W>(&mut group, &values)?,
+            Values::Unsigned(values) => {
+                // Parquet stores the bits.
+                let bits: Vec<_> = values.iter().map(|value| value.map(u64::cast_signed)).collect();
+                column::<Int64Type, W>(&mut group, &bits)?;
+            }
             Values::Real(values) => column::<DoubleType, W>(&mut group, &values)?,
             Values::Text(values) => {
                 let bytes =

@@ -5,7 +5,7 @@
 //! same database gives the same bytes.
 
 mod architecture;
-mod claims;
+pub(crate) mod claims;
 mod comparison;
 mod compute;
 mod curves;

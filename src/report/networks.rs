@@ -1,11 +1,12 @@
 //! Published networks beside those that were found here, as in the paper's table of results.
 
+use super::exhaustive::is_of_table;
 use super::files;
 use super::finished::finished;
 use super::frame::column;
 use super::groups::grouped;
 use super::page::{Page, Part, Section};
-use super::results::top1;
+use super::results::{last_of, top1};
 use super::settings::SettingsKeys;
 use super::stats::PairedDifferences;
 use super::table::{Columns, ReportTable};
@@ -26,8 +27,8 @@ const GROUPS: [u32; 4] = [100, 200, 300, 400];
 struct NetworkRow {
     name: String,
     dataset: String,
-    /// The side of the input in pixels.
-    input: usize,
+    /// The side of the input in pixels; `None` where the derived networks differ in it.
+    input: Option<usize>,
     /// By the rule of the released networks: multiply-accumulates and elements read by pooling. The mean
     /// over derived networks.
     flops: f64,
@@ -55,7 +56,7 @@ impl NetworkRow {
         Self {
             name: file.name.clone(),
             dataset: "ImageNet".to_owned(),
-            input: file.arch.resolution,
+            input: Some(file.arch.resolution),
             flops,
             params,
             published_top1: top1.map(|percent| percent / 100.0),
@@ -67,12 +68,10 @@ impl NetworkRow {
 
     /// The networks of the seeds of one method; a seed counts by its last run.
     fn derived(runs: &[&RunRow]) -> Option<Self> {
-        let mut last: Vec<&RunRow> = runs.to_vec();
-        last.sort_by_key(|run| (run.seed, std::cmp::Reverse(run.id)));
-        last.dedup_by_key(|run| run.seed);
+        let last = last_of(runs);
         let archs: Vec<&ArchSpec> =
             last.iter().filter_map(|run| Some(&run.architecture.as_ref()?.arch)).collect();
-        let first = archs.first()?;
+        let input = archs.first()?.resolution;
         let costs: Vec<(f64, f64)> = archs.iter().map(|arch| cost(arch)).collect();
         let mean =
             |of: fn(&(f64, f64)) -> f64| costs.iter().map(of).sum::<f64>() / costs.len() as f64;
@@ -86,7 +85,7 @@ impl NetworkRow {
         Some(Self {
             name: format!("{}: {}", run.experiment, run.method),
             dataset: run.dataset.clone(),
-            input: first.resolution,
+            input: archs.iter().all(|arch| arch.resolution == input).then_some(input),
             flops: mean(|cost| cost.0),
             params: mean(|cost| cost.1),
             published_top1: None,
@@ -102,7 +101,7 @@ impl NetworkRow {
     }
 }
 
-/// FLOPs by the published rule, and weights.
+/// FLOPs by the published rule, and params.
 fn cost(arch: &ArchSpec) -> (f64, f64) {
     let cost = count(arch);
     ((cost.macs + cost.pooled) as f64, cost.params as f64)
@@ -114,7 +113,8 @@ fn cost(arch: &ArchSpec) -> (f64, f64) {
 /// When its data cannot be written.
 pub fn page(runs: &[RunRow], writer: Writer<'_>) -> Result<Page> {
     let settings = SettingsKeys::of(runs);
-    let groups = grouped(finished(runs), |run| settings.across_seeds(run));
+    let own = finished(runs).filter(|run| !is_of_table(run));
+    let groups = grouped(own, |run| settings.across_seeds(run));
     let published = zoo::names().filter_map(zoo::network);
     let mut rows: Vec<NetworkRow> = published.map(|file| NetworkRow::published(&file)).collect();
     rows.extend(groups.iter().filter_map(|runs| NetworkRow::derived(runs)));
@@ -139,8 +139,9 @@ pub fn page(runs: &[RunRow], writer: Writer<'_>) -> Result<Page> {
 }
 
 const ABOUT: &str = "\
-Published networks, and those that the runs of this database derived. MFLOPs are multiply-accumulates and \
-elements read by pooling, the rule of the published totals; weights are those of convolutions and the \
+Published networks, and those that the runs of this database derived or trained; those of exhaustive \
+tables are left out. MFLOPs are multiply-accumulates and \
+elements read by pooling, the rule of the published totals; params are those of convolutions and the \
 classifier. Both are counted by this program. Published top-1 is on ImageNet's validation images, as \
 evaluated by the source. Measured top-1 is the mean over search seeds on the test images of the data set, \
 with Student's t interval. Accuracies on different data sets are not comparable.";
@@ -159,9 +160,9 @@ fn table(rows: &[&NetworkRow]) -> ReportTable {
     Columns::of("networks", rows)
         .text("network", "network", |row| row.name.clone())
         .text("dataset", "data set", |row| row.dataset.clone())
-        .whole("input", "input", |row| Some(row.input as u64))
+        .whole("input", "input", |row| row.input.map(|side| side as u64))
         .number("flops", "MFLOPs", |row| Some(row.flops), millions)
-        .number("weights", "M weights", |row| Some(row.params), |n| format!("{:.3}", n / 1e6))
+        .number("params", "M params", |row| Some(row.params), |n| format!("{:.3}", n / 1e6))
         .number("published_top1", "published top-1 %", |row| row.published_top1, percent)
         .number(
             "measured_top1",
@@ -209,5 +210,6 @@ mod tests {
         assert_eq!(cells[7], NOTHING);
         assert!(in_group("300 to 400 MFLOPs").contains("FBNetV2_L1"));
         assert_eq!(page.data.height(), zoo::names().count());
+        assert!(text.contains(" of `networks.csv`"), "{text}");
     }
 }

@@ -9,9 +9,9 @@ use polars::prelude::DataFrame;
 pub struct Page {
     /// The experiment's name.
     pub title: String,
-    /// Names its files.
+    /// The beginning of the names of its files.
     pub stem: String,
-    /// Below the folder of reports, for example `memory`.
+    /// Subfolder of the report folder, for example `memory`.
     pub folder: Option<&'static str>,
     /// The first has no heading: it says where the page comes from.
     pub sections: Vec<Section>,
@@ -27,7 +27,7 @@ pub struct Page {
 pub struct Section {
     /// `None` for the first section of a page.
     pub heading: Option<Prose>,
-    /// A part of the section before it.
+    /// Whether it belongs to the section before it.
     pub is_subsection: bool,
     pub parts: Vec<Part>,
 }

@@ -1,7 +1,7 @@
 //! The results table: one row per finished run, and mean ± sd where a method has several seeds.
 
 use super::finished::finished;
-use super::groups::grouped;
+use super::groups::{grouped, last_per_seed};
 use super::settings::{SettingsKeys, device_and_precision};
 use super::table::{Columns, ReportTable, Spread};
 use crate::env::Environment;
@@ -156,7 +156,7 @@ pub fn results(runs: &[RunRow], settings: &SettingsKeys) -> ReportTable {
 
 /// Each run of a group, then their mean.
 fn rows(group: Vec<&RunRow>) -> Vec<ResultRow<'_>> {
-    let seeds = last_per_seed(&group);
+    let seeds = last_of(&group);
     let mean = (seeds.len() > 1).then_some(ResultRow { runs: seeds, is_mean: true });
     let each = group.into_iter().map(|run| ResultRow { runs: vec![run], is_mean: false });
     each.chain(mean).collect()
@@ -166,7 +166,7 @@ fn rows(group: Vec<&RunRow>) -> Vec<ResultRow<'_>> {
 pub fn notes(runs: &[RunRow], settings: &SettingsKeys) -> Vec<String> {
     let mut notes = Vec::new();
     for group in groups(runs, settings) {
-        let seeds = last_per_seed(&group);
+        let seeds = last_of(&group);
         let ids = || run_ids(seeds.iter().map(|run| run.id));
         let first = environment(seeds[0]);
         if seeds.iter().any(|run| environment(run) != first) {
@@ -202,9 +202,8 @@ fn groups<'a>(runs: &'a [RunRow], settings: &SettingsKeys) -> Vec<Vec<&'a RunRow
 }
 
 /// The last run of each seed of a group.
-fn last_per_seed<'a>(group: &[&'a RunRow]) -> Vec<&'a RunRow> {
-    let by_seed = group.chunk_by(|a, b| a.seed == b.seed);
-    by_seed.filter_map(|of_seed| of_seed.last().copied()).collect()
+pub fn last_of<'a>(group: &[&'a RunRow]) -> Vec<&'a RunRow> {
+    last_per_seed(group, |run| (run.seed, run.id))
 }
 
 /// Runs that have not finished, and why.

@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_sorted_by_values() {
+    fn a_column_keeps_its_values_for_sorting() {
         let table = table();
         assert_eq!(table.columns[1].values, Some(vec![Some(0.5), None]));
         assert_eq!(table.runs, [vec![7], vec![7, 7]]);

@@ -27,7 +27,7 @@ impl Writer<'_> {
     pub fn sign(&self, mut page: Page) -> Result<Page> {
         let fingerprint = hex(&Sha256::digest(page.csv()?));
         let signature = Prose::from(SIGNATURE).code(self.command_line).text(format!(
-            " with repro {}. Every number comes from the run named beside it.",
+            " with repro {}. Each row of measured numbers names its runs.",
             self.program
         ));
         let data = Prose::from("data: sha256 ")
@@ -36,10 +36,9 @@ impl Writer<'_> {
             .code(format!("{}.csv", page.stem));
         if let Some(opening) = page.sections.first_mut() {
             opening.parts.insert(0, Part::Paragraph(signature));
-            if let Some(Part::List(facts)) =
-                opening.parts.iter_mut().find(|part| matches!(part, Part::List(_)))
-            {
-                facts.push(data);
+            match opening.parts.get_mut(1) {
+                Some(Part::List(facts)) => facts.push(data),
+                _ => opening.parts.insert(1, Part::List(vec![data])),
             }
         }
         Ok(page)

@@ -7,7 +7,7 @@ pub mod report;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
-mod verdict;
+pub(crate) mod verdict;
 
 pub use load::DISTURBING_CORES;
 pub use manifest::{Study, Sweep, is_study, keys, load};

@@ -52,12 +52,12 @@ pub fn judge(c2: &Claim, dataset: &str, evidence: &[GrowthEvidence]) -> Verdict 
     weakest(parts).unwrap_or_else(|| c2.not_measured(dataset))
 }
 
-/// The weakest verdict on what is claimed at all.
-fn weakest(parts: impl Iterator<Item = Verdict>) -> Option<Verdict> {
+/// The weakest verdict on what is claimed at all; `None` without verdicts.
+pub fn weakest(parts: impl Iterator<Item = Verdict>) -> Option<Verdict> {
     let rank = |verdict: &Verdict| match verdict {
         Verdict::NotReproduced => 0,
         Verdict::Inconclusive => 1,
-        Verdict::NotComparable { .. } => 2,
+        Verdict::NotComparable { .. } | Verdict::NotMeasured { .. } => 2,
         Verdict::Reproduced => 3,
         Verdict::NotClaimed { .. } => 4,
     };

@@ -21,6 +21,7 @@ mod harness;
 mod inference;
 mod instructions;
 mod invariants;
+mod ledger;
 mod logs;
 mod memory_model;
 mod modules;

@@ -156,9 +156,12 @@ const MODULES: &[(&str, &[&str])] = &[
             "recipe", "record", "report", "rng", "runner", "space", "store", "text",
         ],
     ),
+    ("ledger", &["claim", "report", "store", "study", "text"]),
     (
         "cmd",
         &[
+            "claim",
+            "ledger",
             "evaluation",
             "trained",
             "zoo",

@@ -10,12 +10,12 @@ async function until(what, condition) {
     if (condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  throw new Error(`waited in vain for ${what}`);
+  throw new Error(`timed out waiting for ${what}`);
 }
 
 async function drive() {
   const seen = {};
-  const table = document.querySelector("#small .table[data-name=results]");
+  const table = document.querySelector("[id='page-experiments/small'] .table[data-name=results]");
   const heads = [...table.querySelectorAll("th")];
   const column = (heading) => heads.findIndex((head) => head.textContent.trim() === heading);
   const cells = (heading) =>

@@ -21,8 +21,8 @@ pub struct SearchSteps {
 }
 
 impl SearchSteps {
-    /// Versions that did not record the steps of candidates leave them out, also of a run that a later
-    /// version continued.
+    /// Candidate steps count only if every evaluated candidate recorded them: earlier versions did not, and
+    /// such a run may have been continued by a later one.
     pub fn of(measured: &MeasuredRun<'_>) -> Self {
         let last = |metric| measured.series(metric).last().map(|(_, steps)| *steps);
         let of_candidates = measured.values(Metric::SEARCH_CANDIDATE_WEIGHT_STEPS);

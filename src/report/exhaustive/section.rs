@@ -22,20 +22,30 @@ const COMPARED_DRAWS: [u32; 3] = [1, 10, 50];
 /// What a table says about itself.
 pub fn facts(table: &ExhaustiveTable<'_>) -> Section {
     let pool = Pool::of(table, None);
+    let runs = run_ids_of(table);
     let rows = [table];
     let own = Columns::of("exhaustive", &rows)
         .whole("networks", "networks", |table| Some(table.networks.len() as u64))
         .text("seeds", "training seeds", |table| list(&table.seeds))
         .whole("complete", "with every seed", |_| Some(pool.networks.len() as u64))
+        .of_runs(|_| runs.clone())
         .table();
     let parts = [Part::Table(own)].into_iter().chain(missing_runs(table)).chain(left_out(table));
     let parts = parts.chain([
-        Part::Table(pool_table("all networks", &pool)),
+        Part::Table(pool_table("all networks", &pool, &runs)),
         Part::paragraph(POOL),
-        Part::Table(draws(&pool)),
+        Part::Table(draws(&pool, &runs)),
         Part::paragraph(DRAWS_NOTE),
     ]);
     Section::new(Prose::from("Exhaustive table ").code(table.experiment), parts.collect())
+}
+
+/// The runs of a table, ascending.
+fn run_ids_of(table: &ExhaustiveTable<'_>) -> Vec<i64> {
+    let runs = table.networks.iter().flat_map(|network| network.runs.values());
+    let mut ids: Vec<i64> = runs.map(|run| run.id).collect();
+    ids.sort_unstable();
+    ids
 }
 
 const POOL: &str = "\
@@ -49,8 +59,8 @@ const DRAWS_NOTE: &str = "\
 The best of n independent uniform draws of a network, in exact expectation: with the N networks in \
 ascending order, network i is the best with probability (i/N)^n - ((i - 1)/N)^n. Regret is the top-1 of \
 the best network minus that of the network, in percentage points. The percentile is the share of the \
-other networks that are worse, where equal ones count half. The best mean is chosen among noisy means, so \
-that it is too high on average and regrets are too large by the same amount for every method.";
+other networks that are worse, where equal ones count half. The best mean is the maximum of noisy means. \
+It is too high on average, and every method's regret is too large by the same amount.";
 
 /// The networks that lack a run, if any do.
 fn missing_runs(table: &ExhaustiveTable<'_>) -> Option<Part> {
@@ -78,12 +88,12 @@ fn left_out(table: &ExhaustiveTable<'_>) -> Option<Part> {
         .then(|| Part::paragraph(format!("Other settings, data or device, left out: {ids}.")))
 }
 
-fn pool_table(name: &str, pool: &Pool) -> ReportTable {
+fn pool_table(name: &str, pool: &Pool, runs: &[i64]) -> ReportTable {
     let two = |tau: f64| format!("{tau:.2}");
     let percent = |x| Unit::Percent.cell(x);
     let rows = [pool];
-    Columns::of("networks", &rows)
-        .text("networks_of", "", |_| name.to_owned())
+    Columns::of("pool", &rows)
+        .text("scope", "scope", |_| name.to_owned())
         .whole("networks", "networks", |pool| Some(pool.networks.len() as u64))
         .number("tau_between_seeds", "τ-b between seeds", |pool| pool.tau_between_seeds(), two)
         .interval(
@@ -103,10 +113,11 @@ fn pool_table(name: &str, pool: &Pool) -> ReportTable {
             |_, macs| count(macs),
         )
         .number("mean_top1", "mean top-1 %", |pool| pool.best_of(1).map(|d| d.top1), percent)
+        .of_runs(|_| runs.to_vec())
         .table()
 }
 
-fn draws(pool: &Pool) -> ReportTable {
+fn draws(pool: &Pool, runs: &[i64]) -> ReportTable {
     let rows: Vec<(u32, Standing)> =
         DRAWS.into_iter().filter_map(|n| Some((n, pool.best_of(n)?))).collect();
     let percent = |x| Unit::Percent.cell(x);
@@ -116,6 +127,7 @@ fn draws(pool: &Pool) -> ReportTable {
         .number("regret", "regret", |(_, best)| Some(best.regret), percent)
         .number("percentile", "percentile", |(_, best)| Some(best.percentile), percent)
         .number("hit", "best network found %", |(_, best)| Some(best.hit), percent)
+        .of_runs(|_| runs.to_vec())
         .table()
 }
 
@@ -130,8 +142,9 @@ pub fn judged(runs: &[RunRow], keys: &SettingsKeys, rows: &[RunRow]) -> Vec<Sect
             return vec![Section::new(heading(name), vec![Part::paragraph(missing)])];
         };
         let mut sections = vec![Section::new(heading(name), vec![Part::paragraph(INTRODUCTION)])];
+        let of_table = run_ids_of(&table);
         for setting in settings(runs, keys, &table) {
-            add_setting(&mut sections, &setting);
+            add_setting(&mut sections, &setting, &of_table);
         }
         sections.push(facts(&table));
         sections
@@ -146,14 +159,14 @@ share of the other networks that are worse. Both are means over the search seeds
 interval, cut at 0 and 100 %; the share of searches that found the best network has Wilson's interval. \
 Intervals are over search seeds: the table's own noise is not in them. Where the search has a budget, only \
 networks within it count. Draws are exact expectations: a uniform draw of a network, and the best of n \
-such draws by the table's own top-1, which no search can see.";
+such draws by the table's own top-1, which searches do not have access to.";
 
 /// A section of its own where the setting has a name; otherwise it belongs to the section before it.
-fn add_setting(sections: &mut Vec<Section>, setting: &Setting<'_>) {
+fn add_setting(sections: &mut Vec<Section>, setting: &Setting<'_>, of_table: &[i64]) {
     let Setting { label, run, pool, methods } = setting;
     let mut parts = Vec::new();
     if run.settings.budget.is_some() {
-        parts.push(Part::Table(pool_table("within the budget", pool)));
+        parts.push(Part::Table(pool_table("within the budget", pool, of_table)));
     }
     parts.push(Part::Table(methods_table(pool, methods)));
     let missing = methods.iter().filter(|method| !method.not_found.is_empty()).map(|method| {

@@ -1,4 +1,4 @@
-//! All pages as one HTML file that needs no network: style, script, figures and the details of runs are
+//! All pages as one HTML file that works offline: style, script, figures and the details of runs are
 //! in it. Every text from outside is escaped.
 
 use crate::env::utc;
@@ -17,7 +17,7 @@ const SCRIPT: &str = include_str!("report.js");
 
 /// Tables with more rows can be filtered.
 const FEW_ROWS: usize = 5;
-/// More points of a metric's history share their pixels.
+/// Longer histories are thinned to this many points.
 const MOST_POINTS: usize = 120;
 
 /// What the page shows about a run when its number is clicked.
@@ -66,11 +66,11 @@ impl RunDetails {
     }
 }
 
-/// The steps whose values are numbers; the last one is always among them.
+/// At most [`MOST_POINTS`] finite values, among them the last finite one.
 fn thinned(series: &[StepValue]) -> Vec<StepValue> {
-    let every = series.len().div_ceil(MOST_POINTS).max(1);
-    let points = series.iter().rev().step_by(every).filter(|(_, value)| value.is_finite());
-    let mut points: Vec<StepValue> = points.copied().collect();
+    let finite = || series.iter().rev().filter(|(_, value)| value.is_finite());
+    let every = finite().count().div_ceil(MOST_POINTS).max(1);
+    let mut points: Vec<StepValue> = finite().step_by(every).copied().collect();
     points.reverse();
     points
 }
@@ -110,11 +110,9 @@ pub fn document(pages: &[Page], details: &[RunDetails]) -> String {
     html
 }
 
+/// The id of a page's element. No other element has an id that begins so.
 fn anchor(page: &Page) -> String {
-    xml(&match page.folder {
-        Some(folder) => format!("{folder}-{}", page.stem),
-        None => page.stem.clone(),
-    })
+    xml(&format!("page-{}/{}", page.folder.unwrap_or("experiments"), page.stem))
 }
 
 /// Runs by id. They share the texts of manifests and spaces. No text can end the script element.
@@ -164,7 +162,8 @@ fn add_section(html: &mut String, section: &Section) {
             Part::Table(table) if table.is_empty() => {}
             Part::Table(table) => add_table(html, table),
             Part::Figure(figure) => {
-                let _ = writeln!(html, "<figure>{}</figure>", figure.svg.trim_end());
+                let (alt, svg) = (xml(&figure.alt), figure.svg.trim_end());
+                let _ = writeln!(html, "<figure aria-label=\"{alt}\">{svg}</figure>");
             }
         }
     }
@@ -208,7 +207,7 @@ fn class(column: &ShownColumn) -> &'static str {
 
 /// A cell with what it is sorted by. Runs can be opened.
 fn add_cell(html: &mut String, column: &ShownColumn, row: usize, ids: &[i64]) {
-    let value = column.values.as_ref().and_then(|values| values[row]);
+    let value = column.values.as_ref().and_then(|values| values[row]).filter(|v| v.is_finite());
     let value = value.map_or_else(String::new, |value| format!(" data-value=\"{value}\""));
     let _ = write!(html, "<td{}{value}>", class(column));
     if column.is_runs && !ids.is_empty() {

@@ -7,7 +7,7 @@ use crate::text::{NOTHING, one_line, run_ids};
 use std::fmt::Write;
 
 /// More rows do not fit a page; the document names their file instead.
-const MOST_ROWS: usize = 60;
+const MOST_ROWS: usize = 38;
 
 /// One table, for `\input`. A comment behind each row names its runs.
 #[must_use]
@@ -60,7 +60,7 @@ const PREAMBLE: &str = "\\documentclass{article}
 \\usepackage[a4paper,landscape,margin=15mm]{geometry}
 \\usepackage[T1]{fontenc}
 \\usepackage[utf8]{inputenc}
-\\usepackage{booktabs,graphicx}
+\\usepackage{booktabs,graphicx,textcomp}
 \\usepackage[separate-uncertainty]{siunitx}
 \\newsavebox\\tablebox
 % A table that is too wide is scaled down.
@@ -192,6 +192,11 @@ fn escape(text: &str) -> String {
         let _ = match c {
             '\\' => write!(escaped, "\\textbackslash{{}}"),
             '{' | '}' | '$' | '&' | '#' | '%' | '_' => write!(escaped, "\\{c}"),
+            // At the start of a row or an item a bracket would be an argument.
+            '[' | ']' => write!(escaped, "{{{c}}}"),
+            // Two of these would become another character.
+            '-' | ',' => write!(escaped, "{c}{{}}"),
+            '\'' => write!(escaped, "\\textquotesingle{{}}"),
             '^' => write!(escaped, "\\textasciicircum{{}}"),
             '~' => write!(escaped, "\\textasciitilde{{}}"),
             '<' | '>' | '|' | '*' => write!(escaped, "\\ensuremath{{{c}}}"),
@@ -206,7 +211,7 @@ fn escape(text: &str) -> String {
             '±' => write!(escaped, "\\ensuremath{{\\pm}}"),
             '²' => write!(escaped, "\\ensuremath{{^2}}"),
             ' '..='~' | '\u{c0}'..='\u{ff}' => write!(escaped, "{c}"),
-            _ => write!(escaped, "[U+{:04X}]", u32::from(c)),
+            _ => write!(escaped, "{{[}}U+{:04X}{{]}}", u32::from(c)),
         };
     }
     let space = |is_there: bool| if is_there { " " } else { "" };
@@ -240,7 +245,8 @@ mod tests {
     fn text_cannot_be_markup() {
         let hostile = "\\input{/x} 50% $a_b$ ~^ <東> é";
         let escaped = "\\textbackslash{}input\\{/x\\} 50\\% \\$a\\_b\\$ \\textasciitilde{}\\textasciicircum{} \
-                       \\ensuremath{<}[U+6771]\\ensuremath{>} é";
+                       \\ensuremath{<}{[}U+6771{]}\\ensuremath{>} é";
         assert_eq!(escape(hostile), escaped);
+        assert_eq!(escape("--a,,b''"), "-{}-{}a,{},{}b\\textquotesingle{}\\textquotesingle{}");
     }
 }

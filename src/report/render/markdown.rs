@@ -24,7 +24,7 @@ fn part(part: &Part) -> String {
         Part::Paragraph(text) => format!("{}\n", prose(text)),
         Part::List(items) => items.iter().map(|item| format!("- {}\n", prose(item))).collect(),
         Part::Table(table) => table.cells().markdown(),
-        Part::Figure(figure) => format!("![{}]({})\n", figure.alt, figure.file),
+        Part::Figure(figure) => format!("![{}]({})\n", escape(&figure.alt), figure.file),
     }
 }
 

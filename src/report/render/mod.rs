@@ -10,7 +10,8 @@ use super::files;
 use super::frame::csv_of_frame;
 use super::page::Page;
 use super::table::ReportTable;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use check::differences;
@@ -67,10 +68,19 @@ pub fn files(
         let content = html::document(pages, details).into_bytes();
         return Ok(vec![ReportFile { folder: None, name: "report.html".to_owned(), content }]);
     }
-    let mut all = Vec::new();
+    let mut all: Vec<ReportFile> = Vec::new();
+    let mut names = BTreeSet::new();
     for page in pages {
         let files = of_page(page, format);
-        all.extend(files.with_context(|| format!("cannot write the report of {}", page.title))?);
+        for file in files.with_context(|| format!("cannot write the report of {}", page.title))? {
+            ensure!(
+                names.insert((file.folder, file.name.clone())),
+                "two reports would write the file {}: report one of the experiments into another folder \
+                 with --experiment and --out",
+                file.name
+            );
+            all.push(file);
+        }
     }
     Ok(all)
 }

@@ -87,7 +87,7 @@ function show(id) {
     for (const [metric, points] of metrics) {
       if (points.length < 2) continue;
       const cell = element("div", undefined, grid);
-      element("div", `${metric}: ${points[points.length - 1][1].toPrecision(5)} at the end`, cell);
+      element("div", `${metric}: ${points[points.length - 1][1].toPrecision(5)} (last value)`, cell);
       chart(points, cell);
     }
   }

@@ -12,6 +12,7 @@ mod verdicts;
 
 pub use runs::PointsOf;
 
+use crate::claim::Verdict;
 use crate::record::ScalingPoint;
 use crate::report::{Figure, Page, Writer, files};
 use crate::store::RunRow;
@@ -67,6 +68,34 @@ pub fn study_pages(
     let pages = studies.iter().filter(|(_, runs)| has_points(runs));
     let pages = pages.map(|(name, runs)| page_of(name, runs, writer));
     Ok((pages.collect::<Result<_>>()?, others))
+}
+
+/// What a study says about the claim that memory and compute stay nearly constant (C2).
+#[derive(Clone, Debug, PartialEq)]
+pub struct StudyVerdict {
+    pub experiment: String,
+    pub verdict: Verdict,
+    /// The verdicts on each dimension that grows, in words.
+    pub parts: String,
+    /// The runs whose points were judged.
+    pub runs: Vec<i64>,
+}
+
+/// The verdicts of all studies among the runs that have points of a masked supernet, by experiment.
+///
+/// # Errors
+/// When points cannot be read.
+pub fn study_verdicts(runs: &[RunRow], points_of: PointsOf<'_>) -> Result<Vec<StudyVerdict>> {
+    let (studies, _) = studies(runs, points_of)?;
+    let judge = |(experiment, runs): (&str, Vec<StudyRun<'_>>)| {
+        let counted = latest(&runs);
+        let dataset = counted.first().map_or("", |(run, _)| &run.dataset[..]);
+        let curves = points::curves(&points::points(&counted));
+        let (verdict, parts) = verdicts::on_masking(dataset, &curves)?;
+        let runs = counted.iter().map(|(run, _)| run.id).collect();
+        Some(StudyVerdict { experiment: experiment.to_owned(), verdict, parts, runs })
+    };
+    Ok(studies.into_iter().filter_map(judge).collect())
 }
 
 fn page_of(experiment: &str, runs: &[StudyRun<'_>], writer: Writer<'_>) -> Result<Page> {

@@ -54,15 +54,20 @@ fn find<'a>(
 
 /// C2: one line per dimension, and one for the claim as a whole.
 fn masking_verdicts(dataset: &str, curves: &[GrowthCurve]) -> Vec<String> {
-    let masked = Growth::ALL.into_iter().filter_map(|growth| {
-        let curve = find(curves, &["dmasking"], growth.name())?;
-        Some((curve, evidence(curve, growth)?))
-    });
-    let masked: Vec<(&GrowthCurve, GrowthEvidence)> = masked.collect();
+    let masked = masked(curves);
     let mut lines: Vec<String> =
         masked.iter().filter_map(|(curve, evidence)| growth_verdict(curve, evidence)).collect();
-    lines.extend(masking_as_a_whole(dataset, &masked));
+    lines.extend(masking_as_a_whole(dataset, curves));
     lines
+}
+
+/// The curves of masked supernets that grow, with what they say about C2.
+fn masked(curves: &[GrowthCurve]) -> Vec<(&GrowthCurve, GrowthEvidence)> {
+    let of = |growth: Growth| {
+        let curve = find(curves, &["dmasking"], growth.name())?;
+        Some((curve, evidence(curve, growth)?))
+    };
+    Growth::ALL.into_iter().filter_map(of).collect()
 }
 
 /// What a curve of the masked supernet says about C2.
@@ -150,14 +155,16 @@ fn by_part(bytes: &str, seconds: &str) -> String {
     format!("{bytes} in bytes, {seconds} in seconds")
 }
 
-fn masking_as_a_whole(dataset: &str, masked: &[(&GrowthCurve, GrowthEvidence)]) -> Option<String> {
+/// The verdict on C2 as a whole, and those on its parts in words; `None` where the study has no masked
+/// supernet.
+pub fn on_masking(dataset: &str, curves: &[GrowthCurve]) -> Option<(Verdict, String)> {
+    let masked: Vec<(&GrowthCurve, GrowthEvidence)> = masked(curves);
     if masked.is_empty() {
         return None;
     }
-    let c2 = claim::find("C2")?;
     let evidence: Vec<GrowthEvidence> = masked.iter().map(|(_, evidence)| *evidence).collect();
-    let verdict = judge(c2, dataset, &evidence);
-    // The lines above give the reasons.
+    let verdict = judge(claim::find("C2")?, dataset, &evidence);
+    // The lines on each dimension give the reasons.
     let short = |verdict: Verdict| match verdict {
         Verdict::NotComparable { .. } => "not judged".to_owned(),
         Verdict::NotClaimed { .. } => "not claimed".to_owned(),
@@ -167,11 +174,13 @@ fn masking_as_a_whole(dataset: &str, masked: &[(&GrowthCurve, GrowthEvidence)]) 
         let (bytes, seconds) = (short(evidence.judge_bytes()), short(evidence.judge_seconds()));
         format!("{} {}", curve.dimension, by_part(&bytes, &seconds))
     });
-    Some(format!(
-        "C2 as a whole, \"{}\": {verdict} ({}).",
-        c2.statement.trim_end_matches('.'),
-        each.collect::<Vec<_>>().join("; ")
-    ))
+    Some((verdict, each.collect::<Vec<_>>().join("; ")))
+}
+
+fn masking_as_a_whole(dataset: &str, curves: &[GrowthCurve]) -> Option<String> {
+    let (verdict, parts) = on_masking(dataset, curves)?;
+    let statement = claim::find("C2")?.statement.trim_end_matches('.');
+    Some(format!("C2 as a whole, \"{statement}\": {verdict} ({parts})."))
 }
 
 /// In a sentence: `1.2 % more`.

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn help_is_as_recorded() {
-    const COMMANDS: [&str; 21] = [
+    const COMMANDS: [&str; 22] = [
         "",
         "run",
         "resume",
@@ -13,6 +13,7 @@ fn help_is_as_recorded() {
         "list",
         "show",
         "diff",
+        "claims",
         "report",
         "rm",
         "db",

@@ -40,11 +40,26 @@ fn a_run_becomes_a_report() {
         .filter(|line| !line.starts_with("- ") && !line.starts_with("### "))
         .collect();
     let place = out.display().to_string();
-    let frame = frame.join("\n").replace(&place, "OUT");
+    let version = repro::env::program_version();
+    let frame = frame.join("\n").replace(&place, "OUT").replace(version, "VERSION");
     let frame: Vec<String> = without_numbers(&frame)
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ").replace("--", "-"))
         .map(|line| line.replace("--", "-").replace("--", "-").replace("--", "-"))
         .collect();
     insta::assert_snapshot!("report_of_smoke", frame.join("\n"));
+
+    let check = |expected: i32| {
+        let arguments = ["report", "--check", "--out", out.to_str().unwrap()];
+        let checked = sandbox.repro(&arguments).output().unwrap();
+        assert_eq!(checked.status.code(), Some(expected), "{checked:?}");
+        String::from_utf8(checked.stderr).unwrap()
+    };
+    check(0);
+    std::fs::write(out.join("smoke.csv"), csv.replace("dmasking", "random")).unwrap();
+    let said = check(1);
+    assert!(said.contains("smoke.csv: line 2 differs from the database"), "{said}");
+    let claims = sandbox.repro(&["claims"]).output().unwrap();
+    let claims = String::from_utf8(claims.stdout).unwrap();
+    assert_eq!(claims.matches("verdict    not measured: needs ").count(), 7, "{claims}");
 }

@@ -150,7 +150,7 @@ fn missing_networks_are_named() {
     }
     let page = report_of(&runs).markdown();
     let note = "2 runs are missing (seed 1: network 3; seed 2: network 23).";
-    assert!(page.contains(note) && page.contains("## Runs that did not finish"), "{page}");
+    assert!(page.contains(note) && page.contains("## Unfinished runs"), "{page}");
 
     let page = report(&searches(), &runs).markdown();
     let note = "1 of 3 networks that random derived are not in the table";

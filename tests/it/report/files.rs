@@ -1,8 +1,8 @@
 //! The files of a report on disk.
 
-use super::{WRITER, measurements, odd, small, svg};
+use super::{WRITER, finished, measurements, odd, small, svg};
 use repro::report::render::{self, ReportFormat};
-use repro::report::{MeasurementsOf, build, results_table};
+use repro::report::{MeasurementsOf, Writer, build, results_table};
 use repro::store::RunRow;
 use std::path::{Path, PathBuf};
 
@@ -65,4 +65,37 @@ fn no_runs_make_no_files() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(write(&[], &measurements, folder.path()).unwrap().len(), 0);
     assert_eq!(results_table(&[]), "no runs\n");
+}
+
+#[test]
+fn a_changed_measurement_breaks_the_check() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&small(), &measurements, folder.path()).unwrap();
+    let check = |runs: &[RunRow], command_line| {
+        let writer = Writer { command_line, program: "another version" };
+        let pages = build(runs, &[], &measurements, writer).unwrap();
+        let files = render::files(&pages, &[], ReportFormat::Markdown).unwrap();
+        render::differences(&files, folder.path()).unwrap()
+    };
+    assert_eq!(check(&small(), "repro report --check"), [""; 0]);
+    let mut changed = small();
+    changed[1].result.as_mut().unwrap().test_top1 += 1e-6;
+    let differences = check(&changed, "repro report");
+    let named = |name: &str| differences.iter().any(|line| line.contains(name));
+    assert!(named("small.csv: line 3 differs from the database"), "{differences:?}");
+    assert!(named("small.md") && !named("small-search.svg"), "{differences:?}");
+    std::fs::remove_file(folder.path().join("small-search.svg")).unwrap();
+    let missing = check(&small(), "repro report");
+    assert_eq!(missing.len(), 1);
+    assert!(missing[0].ends_with("small-search.svg: missing"), "{missing:?}");
+}
+
+#[test]
+fn two_experiments_cannot_write_one_file() {
+    let named = |id, name: &str| RunRow { experiment: name.to_owned(), ..finished(id, 1, 0.8) };
+    let runs = [named(1, "a"), named(2, "a-results")];
+    let pages = build(&runs, &[], &measurements, WRITER).unwrap();
+    assert!(render::files(&pages, &[], ReportFormat::Markdown).is_ok());
+    let error = render::files(&pages, &[], ReportFormat::Csv).unwrap_err().to_string();
+    assert!(error.starts_with("two reports would write the file a-results.csv: "), "{error}");
 }

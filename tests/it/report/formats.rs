@@ -2,7 +2,7 @@
 
 use super::{WRITER, by, measurements, odd, small};
 use repro::report::render::{self, ReportFormat, RunDetails};
-use repro::report::{Page, build};
+use repro::report::{Page, build, networks_page};
 use repro::store::RunRow;
 use serde_json::{Value, json};
 use std::fs;
@@ -88,9 +88,11 @@ fn pandas_and_pyarrow_read_the_same_values() {
     let folder = written(&[ReportFormat::Csv, ReportFormat::Parquet, ReportFormat::Json]);
     let Some(python) = crate::export::python() else { return };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/read.py");
-    let arguments = [script.to_str().unwrap(), ".", "small"];
-    let read = output(python.to_str().unwrap(), &arguments, folder.path()).unwrap();
-    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    for page in pages() {
+        let arguments = [script.to_str().unwrap(), ".", &page.stem];
+        let read = output(python.to_str().unwrap(), &arguments, folder.path()).unwrap();
+        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    }
 }
 
 #[test]
@@ -102,6 +104,32 @@ fn the_html_page_needs_nothing_else() {
     }
     assert!(html.contains("\\u003cb>helps") && !html.contains("<b>"));
     assert!(html.contains("&lt;b>helps&lt;/b>"));
+}
+
+#[test]
+fn an_experiment_may_be_named_like_an_element() {
+    let run = RunRow { experiment: "runs".to_owned(), ..by("dmasking", 1, 1, 0.8) };
+    let pages = build(&[run], &[], &measurements, WRITER).unwrap();
+    let files = render::files(&pages, &details(), ReportFormat::Html).unwrap();
+    let html = String::from_utf8(files[0].content.clone()).unwrap();
+    assert!(html.contains("<article id=\"page-experiments/runs\">"));
+    assert_eq!(html.matches("id=\"runs\"").count(), 1);
+}
+
+#[test]
+fn derived_networks_stand_beside_published_ones() {
+    let page = networks_page(&runs(), WRITER).unwrap();
+    let text = page.markdown();
+    let cells = |name: &str| -> Vec<String> {
+        let row = text.lines().find(|line| line.starts_with(&format!("| {name} ")));
+        let row = row.unwrap_or_else(|| panic!("no {name} in {text}"));
+        row.split('|').map(|cell| cell.trim().to_owned()).collect()
+    };
+    let own = cells("small: dmasking");
+    assert_eq!(own[2..4], ["cifar10", "32"]);
+    assert_eq!(own[6..10], ["–", "80.41", "78.64 to 82.18", "3"]);
+    assert_eq!(own[11], "1, 2, 3");
+    assert_eq!(cells("FBNetV2_F4")[6..8], ["75.82", "–"]);
 }
 
 #[test]
@@ -142,8 +170,7 @@ fn a_browser_sorts_filters_and_opens_runs() {
         ["71.00", "72.00", "72.00 ± 1.00", "73.00", "79.99", "80.00", "80.41 ± 0.71", "81.23"];
     assert_eq!(seen["ascending"], json!(ascending));
     let descending: Vec<&str> = ascending.into_iter().rev().collect();
-    // Equal values keep their order.
-    assert_eq!(seen["descending"][0], json!(descending[0]));
+    assert_eq!(seen["descending"], json!(descending));
     assert_eq!(seen["sort"], "descending");
     assert_eq!(seen["filtered"], json!(["mean ± sd, n = 3"]));
     assert_eq!(seen["unfiltered"], 8);

@@ -64,7 +64,7 @@ fn the_papers_space_reproduces_its_growth() {
 
 #[test]
 fn only_claims_that_the_runs_bear_on_are_shown() {
-    let none = "These runs bear on none of them";
+    let none = "None of the paper's claims can be judged from these runs";
     let page = report_of(&[by("random", 1, 1, 0.5)]).markdown();
     assert!(page.contains(none) && !page.contains("| C1"), "{page}");
     // A small space for other data refutes nothing.
