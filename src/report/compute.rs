@@ -4,7 +4,7 @@
 
 use super::comparison::{ComparedRun, Comparison};
 use super::drawing::{Anchor, Drawing, Pen, Pixel};
-use super::figure::{Axis, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame};
+use super::figure::{Axis, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour_of, frame};
 use super::frame::mean_and_sd;
 use super::results::top1;
 use crate::record::Phase;
@@ -13,9 +13,10 @@ use crate::text::{Unit, percent, plural};
 /// Multiply-accumulates, and top-1 in 0..=1.
 type ComputePoint = (f64, f64);
 
-// What the axes count in.
-const TERA: f64 = 1e12;
+/// What the axis of accuracies counts in.
 const PERCENT: f64 = 0.01;
+/// What the axis of multiply-accumulates counts in, the largest first.
+const UNITS: [(f64, &str); 2] = [(1e12, "10^12"), (1e9, "10^9")];
 
 /// The picture; `None` where no run has counted what it executed.
 #[must_use]
@@ -39,36 +40,45 @@ pub fn accuracy_over_compute(title: &str, comparison: &Comparison<'_>) -> Option
     let curves: Vec<Vec<ComputePoint>> = curves.collect();
     results.iter().flatten().next()?;
     let panels = 1 + usize::from(curves.iter().any(|curve| !curve.is_empty()));
-    let height = PANEL.1 + LEGEND_LINE * methods.len() as f64 + 10.0;
+    let columns = 2 * panels;
+    let height = PANEL.1 + LEGEND_LINE * methods.len().div_ceil(columns) as f64 + 10.0;
     let mut drawing = Drawing::new(title, (PANEL.0 * panels as f64, height));
-    draw_results(&mut drawing, &results, &labels);
+    let colours: Vec<&'static str> =
+        methods.iter().enumerate().map(|(i, method)| colour_of(method.name, i)).collect();
+    draw_results(&mut drawing, &results, (&labels, &colours));
     for (i, (method, points)) in methods.iter().zip(&results).enumerate() {
-        let y = PANEL.1 + LEGEND_LINE * i as f64 + 6.0;
-        dot(&mut drawing, (LEFT, y), i);
+        let x = PANEL.0 / 2.0 * (i % columns) as f64 + if i % columns == 0 { LEFT } else { 20.0 };
+        let y = PANEL.1 + LEGEND_LINE * (i / columns) as f64 + 6.0;
+        dot(&mut drawing, (x, y), colours[i]);
         let text = format!("{}, {}", method.name, plural(points.len(), "run"));
-        drawing.text((LEFT + 14.0, y + 4.0), Anchor::Start, &text);
+        drawing.text((x + 14.0, y + 4.0), Anchor::Start, &text);
     }
     if panels > 1 {
-        draw_curves(drawing.at((PANEL.0, 0.0)), &curves);
+        draw_curves(drawing.at((PANEL.0, 0.0)), &curves, &colours);
     }
     Some(drawing)
 }
 
 /// One dot per run, and a bar per method.
-fn draw_results(drawing: &mut Drawing, results: &[Vec<ComputePoint>], labels: &[Vec<String>]) {
+fn draw_results(
+    drawing: &mut Drawing,
+    results: &[Vec<ComputePoint>],
+    (labels, colours): (&[Vec<String>], &[&'static str]),
+) {
     let bars: Vec<Option<MeanBar>> = results.iter().map(|points| MeanBar::of(points)).collect();
     let ends = bars.iter().flatten().flat_map(|bar| [bar.y - bar.sd, bar.y + bar.sd]);
     let all = || results.iter().flatten();
-    let (x_axis, y_axis) = axes(all().map(|point| point.0), all().map(|point| point.1).chain(ends));
-    let x_title = ("MACs of search and one training run [10^12]", &x_axis);
-    frame(drawing, "test top-1 [%]", x_title, &y_axis);
-    let at = |point| place(&x_axis, &y_axis, point);
+    let y_axis = Axis::new(all().map(|point| point.1).chain(ends).map(|y| y / PERCENT), 0.0);
+    let macs = MacsAxis::of(all().map(|point| point.0));
+    let x_title = format!("MACs of search and one training run [{}]", macs.name);
+    frame(drawing, "test top-1 [%]", (&x_title, &macs.axis), &y_axis);
+    let at = |point| macs.place(&y_axis, point);
     for (i, (points, bar)) in results.iter().zip(&bars).enumerate() {
         for point in points {
-            dot(drawing, at(*point), i);
+            dot(drawing, at(*point), colours[i]);
         }
         if let Some(bar) = bar {
-            bar.draw(drawing, at, i);
+            bar.draw(drawing, at, colours[i]);
         }
     }
     // Above everything else, so that no mark hides them.
@@ -81,27 +91,42 @@ fn draw_results(drawing: &mut Drawing, results: &[Vec<ComputePoint>], labels: &[
 }
 
 /// One line per method.
-fn draw_curves(drawing: &mut Drawing, curves: &[Vec<ComputePoint>]) {
+fn draw_curves(drawing: &mut Drawing, curves: &[Vec<ComputePoint>], colours: &[&'static str]) {
     let all = || curves.iter().flatten();
-    let (x_axis, y_axis) = axes(all().map(|point| point.0), all().map(|point| point.1));
-    let x_title = ("MACs executed so far [10^12]", &x_axis);
-    frame(drawing, "held-out top-1 during the search [%]", x_title, &y_axis);
+    let y_axis = Axis::new(all().map(|point| point.1 / PERCENT), 0.0);
+    let macs = MacsAxis::of(all().map(|point| point.0));
+    let x_title = format!("MACs executed so far [{}]", macs.name);
+    frame(drawing, "held-out top-1 during the search [%]", (&x_title, &macs.axis), &y_axis);
     for (i, curve) in curves.iter().enumerate() {
-        let places: Vec<Pixel> = curve.iter().map(|p| place(&x_axis, &y_axis, *p)).collect();
-        drawing.line(&places, Pen::solid(colour(i), 1.5));
+        let places: Vec<Pixel> = curve.iter().map(|p| macs.place(&y_axis, *p)).collect();
+        drawing.line(&places, Pen::solid(colours[i], 1.5));
         // Shows also a line of one point.
         if let Some(last) = places.last() {
-            dot(drawing, *last, i);
+            dot(drawing, *last, colours[i]);
         }
     }
 }
 
-fn axes(xs: impl Iterator<Item = f64>, ys: impl Iterator<Item = f64>) -> (Axis, Axis) {
-    (Axis::logarithmic(xs.map(|x| x / TERA)), Axis::new(ys.map(|y| y / PERCENT), 0.0))
+/// A logarithmic axis of multiply-accumulates.
+struct MacsAxis {
+    axis: Axis,
+    /// What it counts in.
+    unit: f64,
+    name: &'static str,
 }
 
-fn place(x_axis: &Axis, y_axis: &Axis, (x, y): ComputePoint) -> Pixel {
-    (x_axis.at(x / TERA, X_ENDS), y_axis.at(y / PERCENT, Y_ENDS))
+impl MacsAxis {
+    /// In the largest unit of which the largest value has a tenth or more.
+    fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
+        let largest = values.clone().fold(0.0, f64::max);
+        let fits = |(unit, _): &(f64, &str)| largest >= 0.1 * unit;
+        let (unit, name) = UNITS.into_iter().find(fits).unwrap_or(UNITS[1]);
+        Self { axis: Axis::logarithmic(values.map(|value| value / unit)), unit, name }
+    }
+
+    fn place(&self, y_axis: &Axis, (x, y): ComputePoint) -> Pixel {
+        (self.axis.at(x / self.unit, X_ENDS), y_axis.at(y / PERCENT, Y_ENDS))
+    }
 }
 
 /// The mean of the curves of a method's runs, step by step, up to the end of the shortest.
@@ -140,17 +165,22 @@ impl MeanBar {
         Some(Self { x, y, sd: sd.unwrap_or_default() })
     }
 
-    fn draw(&self, drawing: &mut Drawing, at: impl Fn(ComputePoint) -> Pixel, method: usize) {
+    fn draw(
+        &self,
+        drawing: &mut Drawing,
+        at: impl Fn(ComputePoint) -> Pixel,
+        colour: &'static str,
+    ) {
         let (x, y) = at((self.x, self.y));
         let (low, high) = (at((self.x, self.y - self.sd)), at((self.x, self.y + self.sd)));
-        let pen = Pen::solid(colour(method), 1.5);
+        let pen = Pen::solid(colour, 1.5);
         drawing.line(&[low, high], pen);
         drawing.line(&[(x - 6.0, y), (x + 6.0, y)], pen);
     }
 }
 
-fn dot(drawing: &mut Drawing, place: Pixel, method: usize) {
-    drawing.dot(place, 3.0, colour(method), 0.7);
+fn dot(drawing: &mut Drawing, place: Pixel, colour: &'static str) {
+    drawing.dot(place, 3.0, colour, 0.7);
 }
 
 #[cfg(test)]
@@ -161,7 +191,7 @@ mod tests {
     fn dots_lie_where_the_axes_say() {
         let mut drawing = Drawing::new("t", PANEL);
         let labels = [vec!["a".to_owned(), "b".to_owned()]];
-        draw_results(&mut drawing, &[vec![(1e12, 0.5), (2e12, 0.7)]], &labels);
+        draw_results(&mut drawing, &[vec![(1e12, 0.5), (2e12, 0.7)]], (&labels, &["#000000"]));
         let svg = drawing.svg();
         assert!(svg.contains("<title>b: 70.00 % after 2.00 T MACs</title>"), "{svg}");
         // From 1 to 2 on a logarithmic axis; 60 % ± 14.1 are on one from 40 to 80.
@@ -175,7 +205,7 @@ mod tests {
             );
         }
         let mut drawing = Drawing::new("t", PANEL);
-        draw_curves(&mut drawing, &[vec![(1e11, 0.2), (2e11, 0.4)], vec![]]);
+        draw_curves(&mut drawing, &[vec![(1e11, 0.2), (2e11, 0.4)], vec![]], &["#000000"; 2]);
         assert!(drawing.svg().contains(&format!("<circle cx=\"{right:.1}\" cy=\"{top:.1}\"")));
     }
 

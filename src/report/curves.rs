@@ -3,7 +3,7 @@
 
 use super::drawing::{Anchor, Drawing, Pen, Pixel};
 use super::figure::{
-    Axis, COLOURS, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, frame,
+    Axis, COLOURS, COLUMNS, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour, colour_of, frame,
 };
 use super::frame::mean_and_sd;
 use super::groups::{grouped, last_per_seed};
@@ -12,7 +12,7 @@ use super::settings::SettingsKeys;
 use crate::record::Metric;
 use crate::store::{RunRow, RunStatus};
 use crate::text::{decimal, plural};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What one panel shows.
 struct CurvePanel {
@@ -69,6 +69,7 @@ const MOST_HOVERS: usize = 600;
 /// A line in every panel that has measured it.
 struct Curve {
     label: String,
+    method: String,
     /// Panel by panel.
     points: Vec<Vec<CurvePoint>>,
 }
@@ -101,6 +102,7 @@ pub fn search_curves(
     if curves.is_empty() {
         return None;
     }
+    let pens = pens(&curves);
     let rows = panels.len().div_ceil(COLUMNS);
     let (width, panels_height) = (PANEL.0 * COLUMNS as f64, PANEL.1 * rows as f64);
     let height = panels_height + LEGEND_LINE * curves.len().div_ceil(COLUMNS) as f64 + 10.0;
@@ -109,13 +111,13 @@ pub fn search_curves(
         let (x, row) = place(i);
         let lines: Vec<&[CurvePoint]> = curves.iter().map(|curve| &curve.points[i][..]).collect();
         let labels: Vec<&str> = curves.iter().map(|curve| curve.label.as_str()).collect();
-        draw(drawing.at((x, row * PANEL.1)), panel, &lines, &labels);
+        draw(drawing.at((x, row * PANEL.1)), panel, &lines, (&labels, &pens));
     }
     drawing.at((0.0, 0.0));
     for (i, curve) in curves.iter().enumerate() {
         let (x, row) = place(i);
         let (x, y) = (x + LEFT, panels_height + LEGEND_LINE * row + 6.0);
-        drawing.line(&[(x, y), (x + 24.0, y)], pen(i));
+        drawing.line(&[(x, y), (x + 24.0, y)], pens[i]);
         drawing.text((x + 30.0, y + 4.0), Anchor::Start, &curve.label);
     }
     Some(drawing)
@@ -148,7 +150,8 @@ fn curves(
     let all = groups.iter().cloned().chain(each);
     let curve = |runs: Vec<&MeasuredRun<'_>>| {
         let points = |panel: &&CurvePanel| points(&over_runs(&runs, panel.metric), panel.unit);
-        Curve { label: label(&runs), points: panels.iter().map(points).collect() }
+        let (label, method) = (label(&runs), runs[0].run.method.clone());
+        Curve { label, method, points: panels.iter().map(points).collect() }
     };
     all.map(curve).collect()
 }
@@ -182,14 +185,26 @@ fn place(i: usize) -> (f64, f64) {
     ((i % COLUMNS) as f64 * PANEL.0, (i / COLUMNS) as f64)
 }
 
-/// Solid lines in all colours first, then dashed ones.
-fn pen(i: usize) -> Pen {
-    let round = i / COLOURS.len();
-    Pen { colour: colour(i), width: 1.5, dash: (round > 0).then_some(3.0 * round as f64) }
+/// The colours of methods where each has one line. Otherwise all colours, first with solid lines, then with
+/// dashed ones.
+fn pens(curves: &[Curve]) -> Vec<Pen> {
+    let methods: BTreeSet<&str> = curves.iter().map(|curve| curve.method.as_str()).collect();
+    let of_method = methods.len() == curves.len();
+    let pen = |(i, curve): (usize, &Curve)| {
+        let round = i / COLOURS.len();
+        let colour = if of_method { colour_of(&curve.method, i) } else { colour(i) };
+        Pen { colour, width: 1.5, dash: (round > 0).then_some(3.0 * round as f64) }
+    };
+    curves.iter().enumerate().map(pen).collect()
 }
 
 /// One panel, its corner at the origin.
-fn draw(drawing: &mut Drawing, panel: &CurvePanel, lines: &[&[CurvePoint]], labels: &[&str]) {
+fn draw(
+    drawing: &mut Drawing,
+    panel: &CurvePanel,
+    lines: &[&[CurvePoint]],
+    (labels, pens): (&[&str], &[Pen]),
+) {
     let all = || lines.iter().flat_map(|line| line.iter());
     let x_axis = Axis::new(all().map(|point| point.step), 1.0);
     let ends = all().flat_map(|point| [point.value - point.sd, point.value + point.sd]);
@@ -203,14 +218,14 @@ fn draw(drawing: &mut Drawing, panel: &CurvePanel, lines: &[&[CurvePoint]], labe
     };
     for (i, line) in lines.iter().enumerate() {
         if line.iter().any(|point| point.sd > 0.0) {
-            drawing.band(&places(line, 1.0), &places(line, -1.0), colour(i));
+            drawing.band(&places(line, 1.0), &places(line, -1.0), pens[i].colour);
         }
     }
     for (i, line) in lines.iter().enumerate() {
-        drawing.line(&places(line, 0.0), pen(i));
+        drawing.line(&places(line, 0.0), pens[i]);
         // Shows also a line of one point.
         if let Some(last) = line.last() {
-            drawing.dot(at(last, 0.0), 2.0, colour(i), 1.0);
+            drawing.dot(at(last, 0.0), 2.0, pens[i].colour, 1.0);
         }
     }
     if all().count() > MOST_HOVERS {

@@ -1,6 +1,7 @@
 //! What all figures share: sizes, colours, axes and the frame of a panel.
 
 use super::drawing::{Anchor, Drawing, Pen};
+use crate::recipe::MethodName;
 
 /// Distinct also with colour blindness (Okabe and Ito).
 pub(crate) const COLOURS: [&str; 8] =
@@ -14,6 +15,14 @@ pub(crate) const LEFT: f64 = 52.0;
 pub(crate) const X_ENDS: (f64, f64) = (LEFT, PANEL.0 - 14.0);
 pub(crate) const Y_ENDS: (f64, f64) = (PANEL.1 - 38.0, 28.0);
 pub(crate) const LEGEND_LINE: f64 = 18.0;
+/// Of a logarithmic axis.
+const MOST_TICKS: usize = 6;
+
+/// The same colour for a method in all figures.
+pub(crate) fn colour_of(method: &str, i: usize) -> &'static str {
+    let known = MethodName::ALL.iter().position(|name| name.as_str() == method);
+    colour(known.unwrap_or(i))
+}
 
 /// The colour of the `i`-th line; they repeat after eight.
 pub(crate) fn colour(i: usize) -> &'static str {
@@ -86,7 +95,12 @@ impl Axis {
         let first = all.iter().rposition(|(value, _)| *value <= low * (1.0 + 1e-9)).unwrap_or(0);
         let last = all.iter().position(|(value, _)| *value >= high * (1.0 - 1e-9));
         let last = last.unwrap_or(all.len() - 1).max(first + 1).min(all.len() - 1);
-        let ticks = all[first..=last].to_vec();
+        let mut ticks = all[first..=last].to_vec();
+        // More labels would overlap.
+        if ticks.len() > MOST_TICKS {
+            let is_power = |value: f64| (value.log10() - value.log10().round()).abs() < 1e-9;
+            ticks.retain(|(value, _)| is_power(*value));
+        }
         Self { ends: (all[first].0.log10(), all[last].0.log10()), logarithmic: true, ticks }
     }
 
@@ -126,6 +140,8 @@ mod tests {
         let axis = Axis::logarithmic([0.06, 1.9].into_iter());
         assert_eq!(labels(&axis), ["0.05", "0.1", "0.2", "0.5", "1", "2"]);
         assert!((axis.at(0.05, (0.0, 1.0)), axis.at(2.0, (0.0, 1.0))) == (0.0, 1.0));
+        let axis = Axis::logarithmic([0.15, 9.0].into_iter());
+        assert_eq!(labels(&axis), ["0.1", "1", "10"]);
         for one in [1.0, 2.0, 3.0, 5.0, 1e-12, 1e15] {
             let axis = Axis::logarithmic([one].into_iter());
             let at = axis.at(one, (0.0, 1.0));
