@@ -4,7 +4,7 @@
 
 use super::comparison::{ComparedRun, Comparison};
 use super::drawing::{Anchor, Drawing, Pen, Pixel};
-use super::figure::{Axis, LEFT, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour_of, frame};
+use super::figure::{Axis, LEGEND_LINE, PANEL, X_ENDS, Y_ENDS, colour_of, frame};
 use super::frame::mean_and_sd;
 use super::results::top1;
 use crate::record::Phase;
@@ -47,7 +47,7 @@ pub fn accuracy_over_compute(title: &str, comparison: &Comparison<'_>) -> Option
         methods.iter().enumerate().map(|(i, method)| colour_of(method.name, i)).collect();
     draw_results(&mut drawing, &results, (&labels, &colours));
     for (i, (method, points)) in methods.iter().zip(&results).enumerate() {
-        let x = PANEL.0 / 2.0 * (i % columns) as f64 + if i % columns == 0 { LEFT } else { 20.0 };
+        let x = PANEL.0 / 2.0 * (i % columns) as f64 + 14.0;
         let y = PANEL.1 + LEGEND_LINE * (i / columns) as f64 + 6.0;
         dot(&mut drawing, (x, y), colours[i]);
         let text = format!("{}, {}", method.name, plural(points.len(), "run"));
