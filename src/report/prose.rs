@@ -53,6 +53,14 @@ impl Prose {
     }
 }
 
+/// `escape` removes the spaces at the ends of a text; within a sentence they separate it from code.
+pub fn keeping_ends(text: &str, escape: impl Fn(&str) -> String) -> String {
+    let space = |is_there: bool| if is_there { " " } else { "" };
+    let inner = escape(text);
+    let after = text.ends_with(' ') && !inner.is_empty();
+    format!("{}{inner}{}", space(text.starts_with(' ')), space(after))
+}
+
 impl From<String> for Prose {
     fn from(text: String) -> Self {
         Self(vec![Span::Text(text)])

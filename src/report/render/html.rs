@@ -4,7 +4,7 @@
 use crate::env::utc;
 use crate::report::measured::{MeasuredRun, StepValue};
 use crate::report::page::{Page, Part, Section};
-use crate::report::prose::{Prose, Span};
+use crate::report::prose::{Prose, Span, keeping_ends};
 use crate::report::table::{ReportTable, ShownColumn};
 use crate::store::{Measurement, RunRow};
 use crate::text::{duration, run_ids, xml};
@@ -222,12 +222,7 @@ fn add_cell(html: &mut String, column: &ShownColumn, row: usize, ids: &[i64]) {
 fn prose(text: &Prose) -> String {
     let span = |span: &Span| match span {
         Span::Code(text) => format!("<code>{}</code>", xml(text)),
-        Span::Text(text) => {
-            let space = |is_there: bool| if is_there { " " } else { "" };
-            let inner = xml(text);
-            let (before, after) = (text.starts_with(' '), text.ends_with(' ') && !inner.is_empty());
-            format!("{}{inner}{}", space(before), space(after))
-        }
+        Span::Text(text) => keeping_ends(text, xml),
     };
     text.spans().iter().map(span).collect()
 }

@@ -1,7 +1,7 @@
 //! Tables in `LaTeX` with the packages booktabs and siunitx, and a document that shows them all.
 
 use crate::report::page::{Page, Part, Section};
-use crate::report::prose::{Prose, Span};
+use crate::report::prose::{Prose, Span, keeping_ends};
 use crate::report::table::{ReportTable, ShownColumn};
 use crate::text::{NOTHING, one_line, run_ids};
 use std::fmt::Write;
@@ -112,7 +112,7 @@ fn add_section<'a>(
 
 fn prose(text: &Prose) -> String {
     let span = |span: &Span| match span {
-        Span::Text(text) => escape(text),
+        Span::Text(text) => keeping_ends(text, escape),
         Span::Code(text) => format!("\\texttt{{{}}}", escape(text)),
     };
     text.spans().iter().map(span).collect()
@@ -187,8 +187,7 @@ fn digits(text: &str) -> Option<(usize, usize)> {
 /// The text so that `LaTeX` shows it as it is. A character that the fonts may lack is written by its code.
 fn escape(text: &str) -> String {
     let mut escaped = String::new();
-    let (text, ends) = (one_line(text), (text.starts_with(' '), text.ends_with(' ')));
-    for c in text.chars() {
+    for c in one_line(text).chars() {
         let _ = match c {
             '\\' => write!(escaped, "\\textbackslash{{}}"),
             '{' | '}' | '$' | '&' | '#' | '%' | '_' => write!(escaped, "\\{c}"),
@@ -214,9 +213,7 @@ fn escape(text: &str) -> String {
             _ => write!(escaped, "{{[}}U+{:04X}{{]}}", u32::from(c)),
         };
     }
-    let space = |is_there: bool| if is_there { " " } else { "" };
-    let after = ends.1 && !text.is_empty();
-    format!("{}{escaped}{}", space(ends.0), space(after))
+    escaped
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A page as Markdown, with its figures in files beside it.
 
 use crate::report::page::{Page, Part, Section};
-use crate::report::prose::{Prose, Span};
+use crate::report::prose::{Prose, Span, keeping_ends};
 use crate::text::{code, escape};
 
 /// The whole page. Figures are named by their files.
@@ -35,13 +35,7 @@ fn prose(text: &Prose) -> String {
 fn span(span: &Span) -> String {
     match span {
         Span::Code(text) => code(text),
-        // Escaping puts text on one line and removes the spaces at its ends, which separate it from code.
-        Span::Text(text) => {
-            let space = |is_there: bool| if is_there { " " } else { "" };
-            let inner = escape(text);
-            let (before, after) = (text.starts_with(' '), text.ends_with(' ') && !inner.is_empty());
-            format!("{}{inner}{}", space(before), space(after))
-        }
+        Span::Text(text) => keeping_ends(text, escape),
     }
 }
 
