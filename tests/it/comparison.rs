@@ -110,7 +110,7 @@ fn a_comparison_runs_from_the_manifest_to_its_report() {
             let row = after.lines().find(|line| line.starts_with(&format!("| {method} ")));
             row.map(|row| row.matches('|').count() == columns + 1)
         };
-        assert_eq!(rows("## Comparison of methods", 14), Some(true), "{page}");
+        assert_eq!(rows("## Comparison of methods", 16), Some(true), "{page}");
         if method != "random" {
             assert_eq!(rows("### Versus random baselines", 9), Some(true), "{page}");
             assert!(page.contains(&format!("\n- {method} ")), "{page}");
@@ -121,7 +121,7 @@ fn a_comparison_runs_from_the_manifest_to_its_report() {
     // One dot per run, one per method in the legend, and one where its search ended; a single draw
     // searches nothing.
     let methods = manifest.search().unwrap().methods.len();
-    assert_eq!(picture.matches("<circle").count(), runs.len() + methods + methods - 1);
+    assert_eq!(picture.matches("r=\"3\"").count(), runs.len() + methods + methods - 1);
     assert!(page.contains("(smoke_compare-compute.svg)"));
 }
 

@@ -251,5 +251,5 @@ fn rank_correlation_is_measured_and_reported() {
     let page = std::fs::read_to_string(out.join("smoke.md")).unwrap();
     assert!(page.contains("## Rank correlation") && page.contains("smoke-rank.svg"), "{page}");
     let picture = std::fs::read_to_string(out.join("smoke-rank.svg")).unwrap();
-    assert_eq!(picture.matches("<circle").count(), 5 + 1);
+    assert_eq!(picture.matches("r=\"3\"").count(), 5 + 1);
 }
