@@ -207,6 +207,16 @@ impl<'a, R> Columns<'a, R> {
         self
     }
 
+    /// A word instead of a dash where the last column has no value.
+    #[must_use]
+    pub fn or_word(mut self, word: &str) -> Self {
+        let cells = self.shown.last_mut().map(|column| &mut column.cells);
+        for cell in cells.into_iter().flatten().filter(|cell| *cell == NOTHING) {
+            word.clone_into(cell);
+        }
+        self
+    }
+
     /// Mean ± standard deviation. The frame has `NAME`, `NAME_sd` and `NAME_n`.
     #[must_use]
     pub fn spread(

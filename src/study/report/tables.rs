@@ -125,6 +125,7 @@ pub fn point_table(points: &[PointResult]) -> ReportTable {
             |n| format!("{n:.2}"),
         )
         .number("peak_bytes", "MiB", |p| p.peak_bytes(), |b| Unit::Mebibytes.cell(b))
+        .or_word("predicted")
         .whole_as("predicted_bytes", "predicted MiB", |p| Some(p.predicted_bytes), |_, b| mib(b))
         .number("error", "error", error, |error| format!("{:+.1} %", 100.0 * error))
         .number_as(
