@@ -22,16 +22,16 @@ const UNITS: [(f64, &str); 2] = [(1e12, "10^12"), (1e9, "10^9")];
 #[must_use]
 pub fn accuracy_over_compute(title: &str, comparison: &Comparison<'_>) -> Option<Drawing> {
     let methods = &comparison.methods;
-    let results: Vec<Vec<ComputePoint>> =
-        methods.iter().map(|method| method.runs.iter().filter_map(result).collect()).collect();
-    let labels = methods.iter().map(|method| {
-        let with_result = method.runs.iter().filter(|compared| result(compared).is_some());
-        with_result.map(|compared| {
+    // Points with the names of their runs.
+    let named = methods.iter().map(|method| {
+        let of_run = |compared: &ComparedRun<'_>| {
             let run = compared.run;
-            format!("{}, seed {}, run {}", run.method, run.seed, run.id)
-        })
+            let name = format!("{}, seed {}, run {}", run.method, run.seed, run.id);
+            Some((result(compared)?, name))
+        };
+        method.runs.iter().filter_map(of_run).unzip()
     });
-    let labels: Vec<Vec<String>> = labels.map(Iterator::collect).collect();
+    let (results, labels): (Vec<Vec<ComputePoint>>, Vec<Vec<String>>) = named.unzip();
     let curves = methods.iter().map(|method| {
         let of_runs: Vec<&[ComputePoint]> =
             method.runs.iter().map(|compared| &compared.search_curve[..]).collect();

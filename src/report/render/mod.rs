@@ -64,14 +64,21 @@ pub fn files(
     details: &[RunDetails],
     format: ReportFormat,
 ) -> Result<Vec<ReportFile>> {
-    if format == ReportFormat::Html {
-        let content = html::document(pages, details).into_bytes();
-        return Ok(vec![ReportFile { folder: None, name: "report.html".to_owned(), content }]);
-    }
+    let of_page = match format {
+        ReportFormat::Html => {
+            let content = html::document(pages, details).into_bytes();
+            return Ok(vec![ReportFile { folder: None, name: "report.html".to_owned(), content }]);
+        }
+        ReportFormat::Markdown => markdown_files,
+        ReportFormat::Latex => latex_files,
+        ReportFormat::Csv => csv_files,
+        ReportFormat::Parquet => parquet_files,
+        ReportFormat::Json => json_files,
+    };
     let mut all: Vec<ReportFile> = Vec::new();
     let mut names = BTreeSet::new();
     for page in pages {
-        let files = of_page(page, format);
+        let files = of_page(page);
         for file in files.with_context(|| format!("cannot write the report of {}", page.title))? {
             ensure!(
                 names.insert((file.folder, file.name.clone())),
@@ -85,45 +92,48 @@ pub fn files(
     Ok(all)
 }
 
-fn of_page(page: &Page, format: ReportFormat) -> Result<Vec<ReportFile>> {
-    let stem = &page.stem;
-    let file = |name: String, content: Vec<u8>| ReportFile { folder: page.folder, name, content };
-    Ok(match format {
-        ReportFormat::Markdown => {
-            let figures = page
-                .figures()
-                .map(|figure| file(figure.file.clone(), figure.svg.clone().into_bytes()));
-            let data = file(format!("{stem}.csv"), page.csv()?.into_bytes());
-            let text = file(format!("{stem}.md"), page.markdown().into_bytes());
-            figures.chain([data, text]).collect()
-        }
-        ReportFormat::Latex => {
-            let tables = numbered(page).into_iter().map(|(name, table)| {
-                file(format!("{stem}-{name}.tex"), latex::table(table).into_bytes())
-            });
-            let document = latex::document(page, &numbered(page));
-            tables.chain([file(format!("{stem}.tex"), document.into_bytes())]).collect()
-        }
-        ReportFormat::Csv => {
-            let mut files = vec![file(format!("{stem}.csv"), page.csv()?.into_bytes())];
-            for (name, table) in numbered(page) {
-                files.push(file(format!("{stem}-{name}.csv"), table.csv()?.into_bytes()));
-            }
-            files
-        }
-        ReportFormat::Parquet => {
-            let mut files =
-                vec![file(format!("{stem}.parquet"), super::export::frame(&page.data)?)];
-            for (name, table) in numbered(page) {
-                let content = super::export::frame(&table.frame)?;
-                files.push(file(format!("{stem}-{name}.parquet"), content));
-            }
-            files
-        }
-        ReportFormat::Json => vec![file(format!("{stem}.json"), json::page(page)?.into_bytes())],
-        // Written for all pages together.
-        ReportFormat::Html => Vec::new(),
-    })
+fn file(page: &Page, name: String, content: impl Into<Vec<u8>>) -> ReportFile {
+    ReportFile { folder: page.folder, name, content: content.into() }
+}
+
+fn markdown_files(page: &Page) -> Result<Vec<ReportFile>> {
+    let figures =
+        page.figures().map(|figure| file(page, figure.file.clone(), figure.svg.as_bytes()));
+    let data = file(page, format!("{}.csv", page.stem), page.csv()?);
+    let text = file(page, format!("{}.md", page.stem), page.markdown());
+    Ok(figures.chain([data, text]).collect())
+}
+
+#[allow(clippy::unnecessary_wraps)] // As the others.
+fn latex_files(page: &Page) -> Result<Vec<ReportFile>> {
+    let (stem, tables) = (&page.stem, numbered(page));
+    let document = file(page, format!("{stem}.tex"), latex::document(page, &tables));
+    let of_table = |(name, table): &(String, &ReportTable)| {
+        file(page, format!("{stem}-{name}.tex"), latex::table(table))
+    };
+    Ok(tables.iter().map(of_table).chain([document]).collect())
+}
+
+fn csv_files(page: &Page) -> Result<Vec<ReportFile>> {
+    let mut files = vec![file(page, format!("{}.csv", page.stem), page.csv()?)];
+    for (name, table) in numbered(page) {
+        files.push(file(page, format!("{}-{name}.csv", page.stem), table.csv()?));
+    }
+    Ok(files)
+}
+
+fn parquet_files(page: &Page) -> Result<Vec<ReportFile>> {
+    let data = super::export::frame(&page.data)?;
+    let mut files = vec![file(page, format!("{}.parquet", page.stem), data)];
+    for (name, table) in numbered(page) {
+        let content = super::export::frame(&table.frame)?;
+        files.push(file(page, format!("{}-{name}.parquet", page.stem), content));
+    }
+    Ok(files)
+}
+
+fn json_files(page: &Page) -> Result<Vec<ReportFile>> {
+    Ok(vec![file(page, format!("{}.json", page.stem), json::page(page)?)])
 }
 
 /// The tables of a page with names of their own: `architecture`, `architecture-2`.
