@@ -1,9 +1,12 @@
 //! What the paper claims (FBNetV2, arXiv 2004.05565), and how a measurement is judged against it.
 //!
-//! Claims with their published numbers are data: the files of `claims/`, which are compiled in. The
-//! judges are code, a small closed set. [`Judge::ConstantCost`] is the memory study's.
+//! Claims with their published numbers and their evidence are data: the files of `claims/`, which are compiled in.
+//! The judges are code, a small closed set. [`Judge::ConstantCost`] is the memory study's.
 
+mod judge;
 mod wire;
+
+pub use judge::{CostEvidence, Judge, Measure, PairedEvidence, RunFilter};
 
 use crate::document::Diagnostics;
 use std::fmt;
@@ -18,9 +21,13 @@ pub struct Claim {
     pub statement: String,
     /// Where it is claimed: the work, and the place in it.
     pub source: String,
+    /// What is estimated.
+    pub estimand: String,
     pub judge: Judge,
     /// What has to be measured to judge it.
     pub needs: String,
+    /// The manifests whose runs are its evidence.
+    pub manifests: Vec<String>,
     pub tolerance: Option<Tolerance>,
     /// A measurement is compared with the first; the others support it.
     pub published: Vec<PublishedNumber>,
@@ -55,17 +62,6 @@ pub enum Mark {
     SecondHand,
     /// Recollection of the paper, not verified.
     Recollection,
-}
-
-/// What judges a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judge {
-    /// Counts the ways to choose all widths of a space.
-    SpaceGrowth,
-    /// Compares steps of supernets of growing spaces.
-    ConstantCost,
-    /// Nothing here measures what the claim needs.
-    None,
 }
 
 /// How a measurement compares with a claim.
@@ -169,15 +165,28 @@ impl Claim {
         numbers.collect::<Vec<_>>().join("; ")
     }
 
+    /// The least that reproduces it: the first published number less the tolerance. Zero where no number was
+    /// published, so that a direction is claimed and no size.
+    #[must_use]
+    pub fn margin(&self) -> f64 {
+        let tolerance = self.tolerance.as_ref().map_or(0.0, |tolerance| tolerance.value);
+        self.published.first().map_or(0.0, |published| published.value - tolerance)
+    }
+
     /// Compares a number without random error with the published one.
-    fn compare(&self, measured: f64) -> Verdict {
-        let (Some(published), Some(tolerance)) = (self.published.first(), &self.tolerance) else {
-            return Verdict::NotComparable { why: "no number was published".to_owned() };
-        };
-        if published.value - measured <= tolerance.value {
-            Verdict::Reproduced
-        } else {
-            Verdict::NotReproduced
+    #[must_use]
+    pub fn compare(&self, measured: f64) -> Verdict {
+        if measured >= self.margin() { Verdict::Reproduced } else { Verdict::NotReproduced }
+    }
+
+    /// Compares an interval with the published number.
+    #[must_use]
+    pub fn compare_interval(&self, (low, high): (f64, f64)) -> Verdict {
+        let margin = self.margin();
+        match (low >= margin, high < margin) {
+            (true, _) => Verdict::Reproduced,
+            (_, true) => Verdict::NotReproduced,
+            _ => Verdict::Inconclusive,
         }
     }
 }
@@ -264,6 +273,9 @@ mod tests {
         assert_eq!(files, known);
         let ids: Vec<String> = claims().into_iter().map(|claim| claim.id).collect();
         assert_eq!(ids, ["C1", "C2", "C3", "C4", "C5", "C6", "C7"]);
+        for manifest in claims().iter().flat_map(|claim| &claim.manifests) {
+            assert!(root.join(manifest).is_file(), "{manifest}");
+        }
     }
 
     #[test]
@@ -281,9 +293,14 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_without_a_number_is_not_comparable() {
-        assert_eq!(claims()[4].compare(0.7), Verdict::Reproduced);
-        assert_eq!(claims()[4].compare(0.5), Verdict::NotReproduced);
-        assert!(matches!(claims()[2].compare(1.0), Verdict::NotComparable { .. }));
+    fn an_interval_is_compared_as_a_whole() {
+        // 0.9 points are published, with a tolerance of 0.3.
+        let c5 = &claims()[4];
+        assert_eq!(c5.margin(), 0.9 - 0.3);
+        assert_eq!(c5.compare_interval((0.7, 1.0)), Verdict::Reproduced);
+        assert_eq!(c5.compare_interval((0.5, 1.0)), Verdict::Inconclusive);
+        assert_eq!(c5.compare_interval((-0.5, 0.5)), Verdict::NotReproduced);
+        // A direction.
+        assert_eq!(claims()[2].margin(), 0.0);
     }
 }

@@ -221,7 +221,7 @@ fn searched(run: i64, database: &Path) -> Result<ArchFile> {
             ),
         }
     };
-    Ok(network_of(&run, found.arch.clone()))
+    Ok(network_of(&run, (*found.arch).clone()))
 }
 
 /// A network file, or the JSON of `repro show --json`.

@@ -49,8 +49,9 @@ pub fn run(args: &Args, store: &Store) -> Result<()> {
 }
 
 fn as_text(entry: &Entry) -> String {
-    let Claim { id, statement, source, .. } = entry.claim;
+    let Claim { id, statement, source, estimand, manifests, .. } = entry.claim;
     let mut lines = vec![format!("{id}  {statement}"), format!("    verdict    {}", entry.verdict)];
+    lines.push(format!("    estimand   {estimand}"));
     if !entry.measured.is_empty() {
         let ids = text::run_ids(entry.runs.iter().copied());
         lines.push(format!("    measured   {} ({ids})", entry.measured));
@@ -58,6 +59,7 @@ fn as_text(entry: &Entry) -> String {
     if !entry.claim.published.is_empty() {
         lines.push(format!("    published  {}", entry.claim.published_numbers()));
     }
+    lines.push(format!("    evidence   {}", manifests.join(", ")));
     lines.push(format!("    source     {source}\n"));
     lines.join("\n")
 }
@@ -76,6 +78,8 @@ fn as_json(entry: &Entry) -> Value {
         "id": claim.id,
         "statement": claim.statement,
         "source": claim.source,
+        "estimand": claim.estimand,
+        "manifests": claim.manifests,
         "verdict": entry.verdict.name(),
         "reason": entry.verdict.reason(),
         "measured": entry.measured,

@@ -89,7 +89,7 @@ fn settings(a: &RunRow, b: &RunRow) -> Vec<Difference> {
 
 fn environment(a: &RunRow, b: &RunRow) -> Result<Vec<Difference>> {
     let own = |run: &RunRow| -> Result<BTreeMap<String, Value>> {
-        Ok(serde_json::from_value(serde_json::to_value(&run.environment)?)?)
+        Ok(serde_json::from_value(serde_json::to_value(&*run.environment)?)?)
     };
     Ok(differences(&own(a)?, &own(b)?))
 }

@@ -110,7 +110,8 @@ struct ListedRun<'a> {
 /// # Errors
 /// When the database cannot be read, or nothing can be written.
 pub fn run(args: &Args, store: &Store) -> Result<()> {
-    let StoredRuns { rows: mut runs, damaged } = store.runs()?;
+    let stored = if args.json { store.runs() } else { store.brief_runs() };
+    let StoredRuns { rows: mut runs, damaged } = stored?;
     let is_empty = runs.is_empty();
     runs.retain(|run| args.wants(run));
     args.sort(&mut runs);

@@ -31,6 +31,7 @@ mod rm;
 mod rules;
 mod run;
 mod selftest;
+mod serve;
 mod show;
 mod signals;
 mod space;
@@ -112,6 +113,8 @@ enum Command {
     Diff(diff::Args),
     #[command(args = unused(["data"]))]
     Report(report::Args),
+    #[command(args = unused(["data"]))]
+    Serve(serve::Args),
     #[command(args = unused(["data"]))]
     Claims(claims::Args),
     #[command(args = unused(["data"]))]
@@ -195,6 +198,7 @@ fn execute(cli: &Cli) -> Result<Ending> {
         }
         Command::Db(args) => return db::run(args, &database),
         Command::Report(args) => report::run(args, &database::existing(&database)?)?,
+        Command::Serve(args) => serve::run(args, &database::existing(&database)?)?,
         Command::Claims(args) => claims::run(args, &database::existing(&database)?)?,
         Command::Space(args) => space::run(args)?,
         Command::Arch(args) => arch::run(args, &database)?,

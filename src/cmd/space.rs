@@ -5,9 +5,8 @@ use super::output::stdout;
 use anyhow::Result;
 use repro::cost::{self, CostRange, Footprint, StepSetting};
 use repro::recipe::Recompute;
-use repro::space::{
-    BlockChoices, BlockType, Count, Dimension, Expansion, SearchSpace, SpaceSize, load_space,
-};
+use repro::report;
+use repro::space::{BlockChoices, Count, SearchSpace, SpaceSize, load_space};
 use repro::text::{self, Table};
 use serde_json::{Map, Value, json};
 use std::io::Write;
@@ -106,26 +105,8 @@ fn as_text(
         let (nothing, blocks) = (bytes(&predicted.nothing), bytes(&predicted.blocks));
         needs.row([format!("{name} supernet"), nothing, blocks]);
     }
-    let hidden = if space.expands_own_input() {
-        "hidden channels of the largest input"
-    } else {
-        "hidden channels"
-    };
-    let mut blocks =
-        Table::new(["block", ">stride", "widths", "expansions", hidden, "block types", ">ways"]);
-    for block in &space.blocks {
-        let (ratios, hidden) = expansions(block);
-        blocks.row([
-            block.label(),
-            block.stride.to_string(),
-            text::options(&channels(&block.widths)),
-            text::options(&ratios),
-            text::options(&channels(&hidden)),
-            types(block),
-            ways(block).to_string(),
-        ]);
-    }
-    let sides = text::options(&channels(&space.resolutions));
+    let blocks = report::space_table(space);
+    let sides = text::options(&report::channels(&space.resolutions));
     let SearchSpace { name, image_channels, classes, stem, head, .. } = space;
     format!(
         "{name}: input side {sides} pixels, {}, {classes} classes; stem {}, head {}\n\n{sizes}\n\n\
@@ -171,7 +152,7 @@ fn as_json(
 }
 
 fn block_json(block: &BlockChoices) -> Value {
-    let (ratios, hidden) = expansions(block);
+    let (ratios, hidden) = report::expansions(block);
     json!({
         "block": block.label(),
         "stride": block.stride,
@@ -179,31 +160,6 @@ fn block_json(block: &BlockChoices) -> Value {
         "expansions": ratios,
         "hidden": hidden,
         "types": block.types.iter().map(|kind| kind.name()).collect::<Vec<_>>(),
-        "candidates": ways(block).to_string(),
+        "candidates": report::ways(block).to_string(),
     })
-}
-
-/// The expansion ratios, and the hidden widths of the largest input. Without an expanding
-/// convolution the hidden width is the input width.
-fn expansions(block: &BlockChoices) -> (Vec<f64>, Vec<usize>) {
-    match &block.expansion {
-        Expansion::None => (vec![1.0], vec![block.in_max]),
-        Expansion::Options { ratios, mids, .. } => (ratios.clone(), mids.clone()),
-    }
-}
-
-/// The number of ways to choose one block.
-fn ways(block: &BlockChoices) -> Count {
-    Dimension::ALL.into_iter().map(|dimension| block.options(dimension)).collect()
-}
-
-fn types(block: &BlockChoices) -> String {
-    if block.types == BlockType::FBNETV2 {
-        return "all".to_owned();
-    }
-    block.types.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" ")
-}
-
-fn channels(options: &[usize]) -> Vec<u32> {
-    options.iter().map(|&n| n as u32).collect()
 }

@@ -57,7 +57,7 @@ pub fn other_weights(store: &Store, run: &RunRow) -> Option<String> {
     let files = store.files_of(run.id);
     let repeats = (1..).take_while(|n| files.weights(*n).iter().all(|file| file.is_file()));
     let files = files.weights(repeats.last()?);
-    let network = network_of(run, found.arch.clone());
+    let network = network_of(run, (*found.arch).clone());
     let hash = |file: &PathBuf| -> Result<String> {
         let trained = TrainedNetwork::load(network.clone(), file, &Device::Cpu)?;
         Ok(trained.params.sha256()?)

@@ -6,7 +6,10 @@ use super::page::{Part, Section};
 use super::prose::Prose;
 use super::results::environment;
 use super::warnings::warnings;
-use super::{Analysis, ReportFigure, architecture, claims, exhaustive, rank, results, settings};
+use super::{
+    Analysis, ReportFigure, ablations, architecture, claims, exhaustive, rank, results, settings,
+    space,
+};
 use crate::cost;
 use crate::env::utc;
 use crate::store::{ArchitectureRow, RunRow, RunStatus};
@@ -35,6 +38,7 @@ pub(super) fn sections(analysis: &Analysis<'_>, figures: &[ReportFigure]) -> Vec
     if finished(runs).next().is_some() {
         sections.push(claims_section(runs));
     }
+    sections.extend(ablations::section(&analysis.measured, &analysis.settings));
     let named = |kind: &str| figures.iter().find(|figure| figure.kind == kind);
     if let Some(figure) = named("search") {
         sections.push(Section::new("Search curves", vec![Part::Figure(figure.picture.clone())]));
@@ -42,9 +46,19 @@ pub(super) fn sections(analysis: &Analysis<'_>, figures: &[ReportFigure]) -> Vec
     if let Some(figure) = named("rank") {
         sections.push(rank_section(&analysis.rankings, figure));
     }
+    sections.extend(space::sections(runs));
+    if let Some(figure) = named("networks") {
+        let parts = vec![Part::Figure(figure.picture.clone()), Part::paragraph(NETWORKS)];
+        sections.push(Section::new("Derived networks", parts));
+    }
     sections.extend(architectures(runs));
     sections
 }
+
+const NETWORKS: &str = "\
+One row per run, one bar per block. The height of the pale bar is the square root of the hidden channels, that of \
+the solid bar of the output channels; a grey dot is a skip. Numbers above the bars are the sides of the feature maps in pixels, where \
+they change.";
 
 /// The runs without a result, if there are any.
 fn unfinished_section(runs: &[RunRow]) -> Option<Section> {
@@ -194,13 +208,7 @@ fn baselines(comparison: &Comparison<'_>) -> Option<Section> {
     if conclusions.is_empty() {
         return None;
     }
-    let tests = conclusions.len();
-    let false_positive = (5 * tests).min(100);
-    let about = format!(
-        "{BASELINES} with {tests} of them, the probability of at least one false positive is up to \
-         {false_positive} %."
-    );
-    let parts = [Part::Table(comparison.differences_table()), Part::marked(&about)];
+    let parts = [Part::Table(comparison.differences_table()), Part::marked(BASELINES)];
     let parts = parts.into_iter().chain(Part::list(conclusions)).collect();
     Some(Section::below("Versus random baselines", parts))
 }
@@ -209,11 +217,11 @@ const BASELINES: &str = "\
 The difference is a method's test top-1 minus the baseline's with the same seed, and so with the same image \
 splits, in percentage points. The baselines are `random`, a single draw, and `random_search`, the best of \
 several. The search MACs ratio is relative to the baseline; `random` draws one network without a search, so \
-every search costs more. The interval is Student's t interval of the mean difference. A \
-difference is significant if the interval excludes zero. The minimum detectable effect is the true \
-difference that would be significant with a power of 0.8 (two-sided level 0.05, noncentral t), if the \
-observed sd were the true one; from few seeds it is a rough estimate. The tests are not corrected for \
-multiple comparisons:";
+every search costs more. The interval is Student's t interval of the mean difference, and p the p-value of \
+the paired t test. A difference is significant if its p-value with Holm's correction over all rows is below \
+0.05; an interval is not corrected, so it may exclude zero where the difference is not significant. The minimum detectable effect is the \
+true difference that a test without correction would find with a power of 0.8 (two-sided level 0.05, \
+noncentral t), if the observed sd were the true one; from few seeds it is a rough estimate.";
 
 fn claims_section(runs: &[RunRow]) -> Section {
     let table = claims::table(runs);

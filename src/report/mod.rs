@@ -4,6 +4,7 @@
 //! Everything is computed from the runs and their measurements alone, without a clock, so that the
 //! same database gives the same bytes.
 
+mod ablations;
 mod architecture;
 pub(crate) mod claims;
 mod comparison;
@@ -14,12 +15,14 @@ mod exhaustive;
 mod experiment;
 mod export;
 pub(crate) mod figure;
-pub(crate) mod files;
-mod finished;
+pub mod files;
+pub(crate) mod finished;
 pub(crate) mod frame;
 mod groups;
+pub mod index;
 mod kendall;
 mod measured;
+mod network_drawing;
 mod networks;
 pub(crate) mod page;
 pub(crate) mod prose;
@@ -28,6 +31,8 @@ pub mod render;
 mod results;
 mod scatter;
 mod settings;
+mod space;
+pub mod splice;
 pub(crate) mod stats;
 pub(crate) mod table;
 mod warnings;
@@ -37,13 +42,15 @@ pub(crate) use experiment::origin;
 pub use export::{Format, export_tables};
 pub use networks::page as networks_page;
 pub use page::{Figure, Page};
+pub use space::{channels, expansions, ways};
 pub use stats::wilson_interval;
 pub use writer::Writer;
 
 use crate::document::nearest;
 use crate::record::Metric;
-use crate::space::ArchSpec;
+use crate::space::{ArchSpec, SearchSpace};
 use crate::store::{Measurement, RunRow};
+use crate::text::Table;
 use anyhow::{Context, Result, bail};
 use comparison::Comparison;
 use drawing::Drawing;
@@ -60,7 +67,7 @@ pub type MeasurementsOf<'a> = &'a dyn Fn(i64) -> Result<Vec<Measurement>>;
 
 /// A figure, and what it belongs to.
 struct ReportFigure {
-    /// `search`, `rank` or `compute`.
+    /// `search`, `rank`, `networks` or `compute`.
     kind: &'static str,
     /// Which comparison of methods it shows, if any.
     comparison: Option<usize>,
@@ -105,6 +112,12 @@ pub fn metrics() -> Vec<Metric> {
 #[must_use]
 pub fn architecture_table(arch: &ArchSpec) -> String {
     architecture::table(arch, &[], &[]).cells().text()
+}
+
+/// A search space block by block for a terminal.
+#[must_use]
+pub fn space_table(space: &SearchSpace) -> Table {
+    space::table(space, &[]).cells()
 }
 
 /// What went wrong in a run that finished, one sentence each.
@@ -164,6 +177,7 @@ pub fn build(
             stem: files::stem(experiment),
             folder: None,
             sections: experiment::sections(&analysis, &figures),
+            verdicts: analysis.verdicts(),
             data: analysis.data().context("cannot make a table of the runs")?,
             runs: runs.iter().map(|run| run.id).collect(),
         })
@@ -193,6 +207,16 @@ impl<'a> Analysis<'a> {
         Ok(Self { runs, measured, settings, rankings, comparisons, table, judged })
     }
 
+    /// DMaskingNAS versus a random draw, rank correlations, and claims.
+    fn verdicts(&self) -> Vec<String> {
+        let versus = self.comparisons.iter().flat_map(Comparison::verdicts);
+        let ranks = rank::verdicts(&self.rankings);
+        let claims = claims::judged_spaces(self.runs).into_iter();
+        let claims = claims.map(|space| format!("{}: {}", space.claim.id, space.verdict));
+        let table = self.table.as_ref().map(exhaustive::verdict);
+        versus.chain(ranks).chain(claims).chain(table).collect()
+    }
+
     /// One row per run; of an exhaustive table one per network and seed.
     fn data(&self) -> PolarsResult<DataFrame> {
         let test_top1s: Vec<Vec<f64>> = self.measured.iter().map(MeasuredRun::test_top1s).collect();
@@ -216,7 +240,9 @@ impl<'a> Analysis<'a> {
         let search =
             one("search", curves::search_curves(experiment, &self.measured, &self.settings));
         let rank = one("rank", scatter::scatter(experiment, &self.rankings));
-        let mut figures: Vec<ReportFigure> = search.into_iter().chain(rank).collect();
+        let networks = one("networks", network_drawing::networks(experiment, self.runs));
+        let mut figures: Vec<ReportFigure> =
+            search.into_iter().chain(rank).chain(networks).collect();
         let drawings = self.comparisons.iter().enumerate().filter_map(|(i, comparison)| {
             Some((i, compute::accuracy_over_compute(experiment, comparison)?))
         });
@@ -235,6 +261,7 @@ fn alt(kind: &str) -> &'static str {
     match kind {
         "search" => "Loss, expected cost, entropies and candidates of the searches",
         "rank" => "Accuracy with shared weights and trained from scratch",
+        "networks" => "Channels and block types of the derived networks, block by block",
         _ => "Test top-1, and held-out top-1 during the search, over executed multiply-accumulates",
     }
 }

@@ -70,7 +70,7 @@ impl NetworkRow {
     fn derived(runs: &[&RunRow]) -> Option<Self> {
         let last = last_of(runs);
         let archs: Vec<&ArchSpec> =
-            last.iter().filter_map(|run| Some(&run.architecture.as_ref()?.arch)).collect();
+            last.iter().filter_map(|run| Some(&*run.architecture.as_ref()?.arch)).collect();
         let input = archs.first()?.resolution;
         let costs: Vec<(f64, f64)> = archs.iter().map(|arch| cost(arch)).collect();
         let mean =
@@ -133,6 +133,7 @@ pub fn page(runs: &[RunRow], writer: Writer<'_>) -> Result<Page> {
         stem: files::stem("networks"),
         folder: Some("tables"),
         sections,
+        verdicts: Vec::new(),
         data,
         runs: ids.into_iter().collect(),
     })

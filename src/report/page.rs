@@ -15,6 +15,8 @@ pub struct Page {
     pub folder: Option<&'static str>,
     /// The first has no heading: it says where the page comes from.
     pub sections: Vec<Section>,
+    /// What the runs show, a sentence each, for those who read no further and for the index of all reports.
+    pub verdicts: Vec<String>,
     /// One row per run (of a memory study one per point, of an exhaustive table one per network and seed),
     /// every number at full precision.
     pub data: DataFrame,

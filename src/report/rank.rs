@@ -6,7 +6,7 @@ use super::measured::MeasuredRun;
 use super::table::{Columns, ReportTable};
 use crate::record::Metric;
 use crate::store::RunRow;
-use crate::text::{list, run_ids};
+use crate::text::{list, plural, run_ids};
 
 /// Two accuracies of each network that is ranked.
 pub const METRICS: [Metric; 2] = [Metric::RANK_SHARED_TOP1, Metric::RANK_ALONE_TOP1];
@@ -53,6 +53,21 @@ impl Ranking<'_> {
     pub fn label(&self) -> String {
         format!("{}: {}, seed {}", run_ids(self.ids()), self.methods(), self.runs[0].seed)
     }
+}
+
+/// One sentence per ranking.
+pub fn verdicts(rankings: &[Ranking<'_>]) -> Vec<String> {
+    let verdict = |ranking: &Ranking<'_>| {
+        let (low, high) = interval(&ranking.pairs)?;
+        Some(format!(
+            "shared weights of {} (seed {}) rank {} with a τ-b of {:.2} ({low:.2} to {high:.2})",
+            ranking.methods(),
+            ranking.runs[0].seed,
+            plural(ranking.pairs.len(), "network"),
+            tau_b(&ranking.pairs)?
+        ))
+    };
+    rankings.iter().filter_map(verdict).collect()
 }
 
 /// One row per ranking.

@@ -189,7 +189,7 @@ pub fn notes(runs: &[RunRow], settings: &SettingsKeys) -> Vec<String> {
 /// Everything about the place of a run but the names of the machine and, on it, of the GPU.
 pub fn environment(run: &RunRow) -> Environment {
     let device = run.environment.device_model().to_owned();
-    Environment { host: String::new(), device, ..run.environment.clone() }
+    Environment { host: String::new(), device, ..(*run.environment).clone() }
 }
 
 /// Finished runs that differ in nothing but the seed, by seed and then age.

@@ -113,7 +113,7 @@ pub fn notes<'a>(
 }
 
 /// By key: the value of `run` and that of `other`.
-fn difference(run: &RunRow, other: &RunRow) -> String {
+pub fn difference(run: &RunRow, other: &RunRow) -> String {
     let keys: BTreeSet<&String> =
         [run, other].iter().flat_map(|run| run.settings.values.keys()).collect();
     let differ = keys.into_iter().filter_map(|key| {

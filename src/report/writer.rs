@@ -19,8 +19,11 @@ pub struct Writer<'a> {
 /// commands or programs differ.
 pub const SIGNATURE: &str = "Written from the results database by ";
 
+/// How each verdict of a page begins in the list at its beginning.
+pub const VERDICT: &str = "verdict: ";
+
 impl Writer<'_> {
-    /// The page with the command, the program, and the fingerprint of its data at its beginning.
+    /// The page with the command, the program, the fingerprint of its data and its verdicts at its beginning.
     ///
     /// # Errors
     /// When the data cannot be written.
@@ -34,11 +37,13 @@ impl Writer<'_> {
             .code(fingerprint)
             .text(" of ")
             .code(format!("{}.csv", page.stem));
+        let verdicts = page.verdicts.iter().map(|verdict| format!("{VERDICT}{verdict}").into());
+        let facts: Vec<Prose> = std::iter::once(data).chain(verdicts).collect();
         if let Some(opening) = page.sections.first_mut() {
             opening.parts.insert(0, Part::Paragraph(signature));
             match opening.parts.get_mut(1) {
-                Some(Part::List(facts)) => facts.push(data),
-                _ => opening.parts.insert(1, Part::List(vec![data])),
+                Some(Part::List(others)) => others.extend(facts),
+                _ => opening.parts.insert(1, Part::List(facts)),
             }
         }
         Ok(page)

@@ -309,6 +309,25 @@ impl Store {
         self.read(async |connection| read::runs(connection, None, now).await)
     }
 
+    /// A text that changes when runs start, go on or end, or are removed.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn version(&self) -> Result<String, StoreError> {
+        self.read(read::version)
+    }
+
+    /// All runs, quickly: without phases and probabilities.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn brief_runs(&self) -> Result<StoredRuns, StoreError> {
+        let now = env::now();
+        self.read(async |connection| {
+            read::brief_runs(connection, None, now, read::Problems::default()).await
+        })
+    }
+
     /// One run.
     ///
     /// # Errors

@@ -16,29 +16,33 @@ use crate::text;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row, ValueRef, query, query_scalar};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Every run with its last attempt. What is absent is NULL, also where its rows in other tables were
 /// deleted.
 const RUNS: &str = "
-    SELECT r.id, r.method, r.dataset, r.seed,
-           m.sha256, m.name, m.text, m.space_name, m.space_text, m.space_candidates, m.space_log10,
-           m.kind, m.budget_objective, m.budget_bound, m.budget_tolerance, m.budget_above,
-           m.settings, m.settings_sha256,
-           a.number, a.command, a.status, a.error, a.started_at, a.heartbeat_at, a.ended_at,
-           a.pid, a.process_started, a.process_table, a.architecture,
-           a.train_images, a.test_images AS data_test_images, a.data_sha256, e.id AS environment,
-           e.version, e.git_revision, e.git_dirty, e.rustc, e.libraries, e.host, e.os, e.cpu,
-           e.instructions, e.cores, e.memory_bytes, e.threads, e.device, e.gpu, e.cuda,
-           n.spec, n.macs, n.params,
+    SELECT r.id, r.manifest, r.method, r.dataset, r.seed,
+           a.number, a.environment, a.command, a.status, a.error, a.started_at, a.heartbeat_at,
+           a.ended_at, a.pid, a.process_started, a.process_table, a.architecture,
+           a.train_images, a.test_images AS data_test_images, a.data_sha256,
            t.test_top1, t.test_loss, t.test_images, t.weights_sha256
     FROM runs AS r
     LEFT JOIN last_attempts AS a ON a.run = r.id
-    LEFT JOIN manifests AS m ON m.sha256 = r.manifest
-    LEFT JOIN environments AS e ON e.id = a.environment
-    LEFT JOIN architectures AS n ON n.id = a.architecture
     LEFT JOIN results AS t ON t.run = a.run AND t.attempt = a.number
     WHERE ?1 IS NULL OR r.id = ?1
     ORDER BY r.id";
+
+const MANIFESTS: &str = "
+    SELECT * FROM manifests
+    WHERE ?1 IS NULL OR sha256 = (SELECT manifest FROM runs WHERE id = ?1)";
+
+const ENVIRONMENTS: &str = "
+    SELECT * FROM environments
+    WHERE ?1 IS NULL OR id IN (SELECT environment FROM last_attempts WHERE run = ?1)";
+
+const ARCHITECTURES: &str = "
+    SELECT * FROM architectures
+    WHERE ?1 IS NULL OR id IN (SELECT architecture FROM last_attempts WHERE run = ?1)";
 
 const PHASES: &str = "
     SELECT p.run, p.phase, p.seconds, p.peak_bytes, p.images, p.macs, p.architectures
@@ -69,17 +73,31 @@ pub async fn runs(
     let mut phases = phases(connection, only, &mut problems).await?;
     let mut probabilities = probabilities(connection, only, &mut problems).await?;
     let mut resolutions = resolutions(connection, only, &mut problems).await?;
+    let mut runs = brief_runs(connection, only, now, problems).await?;
+    for run in &mut runs.rows {
+        run.phases = phases.remove(&run.id).unwrap_or_default();
+        if let Some(architecture) = &mut run.architecture {
+            architecture.probabilities = probabilities.remove(&run.id).unwrap_or_default();
+            architecture.resolutions = resolutions.remove(&run.id).unwrap_or_default();
+        }
+    }
+    Ok(runs)
+}
+
+/// The same without phases and probabilities, which are most of the rows. Runs with `problems` are damaged.
+pub async fn brief_runs(
+    connection: &mut SqliteConnection,
+    only: Option<i64>,
+    now: f64,
+    mut problems: Problems,
+) -> Result<StoredRuns, Fault> {
+    let shared = Shared::read(connection, only).await?;
     let table = process_table();
     let mut rows = Vec::new();
     for row in query(RUNS).bind(only).fetch_all(connection).await? {
         let id = row.try_get("id")?;
-        let Some(mut run) = problems.note(id, run(&row, table.as_deref(), now)) else { continue };
-        run.phases = phases.remove(&id).unwrap_or_default();
-        if let Some(architecture) = &mut run.architecture {
-            architecture.probabilities = probabilities.remove(&id).unwrap_or_default();
-            architecture.resolutions = resolutions.remove(&id).unwrap_or_default();
-        }
-        rows.push(run);
+        let run = run(&row, &shared, table.as_deref(), now);
+        rows.extend(problems.note(id, run));
     }
     rows.retain(|run| !problems.0.contains_key(&run.id));
     let damaged = problems.0.into_iter().map(|(id, problem)| DamagedRun { id, problem });
@@ -88,44 +106,109 @@ pub async fn runs(
 
 /// The first problem of each run whose rows cannot be read.
 #[derive(Default)]
-struct Problems(BTreeMap<i64, String>);
+pub struct Problems(BTreeMap<i64, String>);
 
 impl Problems {
     /// The value; `None` where there is none, which becomes a problem of the run.
     fn note<T>(&mut self, run: i64, result: Result<T, sqlx::Error>) -> Option<T> {
         result
             .map_err(|error| {
-                let text = match error {
-                    sqlx::Error::Decode(error) => error.to_string(),
-                    sqlx::Error::ColumnDecode { index, source } => {
-                        format!("column {}: {source}", index.trim_matches('"'))
-                    }
-                    other => other.to_string(),
-                };
-                self.0.entry(run).or_insert(text);
+                self.0.entry(run).or_insert(problem(error));
             })
             .ok()
     }
 }
 
-/// Without phases and probabilities.
-fn run(row: &SqliteRow, table: Option<&str>, now: f64) -> Result<RunRow, sqlx::Error> {
-    for (column, what) in
-        [("number", "attempt"), ("sha256", "manifest"), ("environment", "environment")]
-    {
-        if row.try_get_raw(column)?.is_null() {
-            return Err(unreadable(&format!("its {what} is missing")));
+/// The error without words about the database's driver.
+fn problem(error: sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Decode(error) => error.to_string(),
+        sqlx::Error::ColumnDecode { index, source } => {
+            format!("column {}: {source}", index.trim_matches('"'))
         }
+        other => other.to_string(),
     }
-    let manifest = manifest(row)?;
+}
+
+/// Rows that many runs refer to, each read once; an unreadable one is the problem of all its runs.
+struct Shared {
+    manifests: BTreeMap<String, Result<SharedManifest, String>>,
+    environments: BTreeMap<i64, Result<Arc<Environment>, String>>,
+    architectures: BTreeMap<String, Result<SharedArchitecture, String>>,
+}
+
+#[derive(Clone)]
+struct SharedManifest {
+    record: Arc<ManifestRecord>,
+    settings: Arc<Settings>,
+}
+
+#[derive(Clone)]
+struct SharedArchitecture {
+    arch: Arc<ArchSpec>,
+    macs: u64,
+    params: u64,
+}
+
+impl Shared {
+    async fn read(connection: &mut SqliteConnection, only: Option<i64>) -> Result<Self, Fault> {
+        Ok(Self {
+            manifests: by_key(connection, (MANIFESTS, only), "sha256", manifest).await?,
+            environments: by_key(connection, (ENVIRONMENTS, only), "id", environment).await?,
+            architectures: by_key(connection, (ARCHITECTURES, only), "id", architecture).await?,
+        })
+    }
+}
+
+async fn by_key<K, T>(
+    connection: &mut SqliteConnection,
+    (sql, only): (&'static str, Option<i64>),
+    key: &str,
+    value: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+) -> Result<BTreeMap<K, Result<T, String>>, Fault>
+where
+    K: Ord + for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    let rows = query(sql).bind(only).fetch_all(connection).await?;
+    let pair = |row: &SqliteRow| Ok((row.try_get(key)?, value(row).map_err(problem)));
+    Ok(rows.iter().map(pair).collect::<Result<_, sqlx::Error>>()?)
+}
+
+/// What a run refers to.
+fn referred<K: Ord + ?Sized, Q: Ord + std::borrow::Borrow<K>, T: Clone>(
+    rows: &BTreeMap<Q, Result<T, String>>,
+    key: Option<&K>,
+    what: &str,
+) -> Result<T, sqlx::Error> {
+    match key.and_then(|key| rows.get(key)) {
+        Some(Ok(value)) => Ok(value.clone()),
+        Some(Err(problem)) => Err(unreadable(problem)),
+        None => Err(unreadable(&format!("{what} is missing"))),
+    }
+}
+
+/// Without phases and probabilities.
+fn run(
+    row: &SqliteRow,
+    shared: &Shared,
+    table: Option<&str>,
+    now: f64,
+) -> Result<RunRow, sqlx::Error> {
+    if row.try_get_raw("number")?.is_null() {
+        return Err(unreadable("its attempt is missing"));
+    }
+    let manifest: &str = row.try_get("manifest")?;
+    let manifest = referred(&shared.manifests, Some(manifest), "its manifest")?;
+    let environment: Option<i64> = row.try_get("environment")?;
+    let environment = referred(&shared.environments, environment.as_ref(), "its environment")?;
     let heartbeat_at: f64 = row.try_get("heartbeat_at")?;
     let process = RunProcess::of(row)?;
     let status = stored_status(row.try_get("status")?)?;
     Ok(RunRow {
         id: row.try_get("id")?,
-        experiment: manifest.name.clone(),
-        settings: settings(row, &manifest)?,
-        manifest,
+        experiment: manifest.record.name.clone(),
+        settings: manifest.settings,
+        manifest: manifest.record,
         method: row.try_get("method")?,
         dataset: row.try_get("dataset")?,
         data: data(row)?,
@@ -137,9 +220,9 @@ fn run(row: &SqliteRow, table: Option<&str>, now: f64) -> Result<RunRow, sqlx::E
         started_at: row.try_get("started_at")?,
         last_seen_at: row.try_get::<Option<f64>, _>("ended_at")?.unwrap_or(heartbeat_at),
         command: row.try_get("command")?,
-        environment: environment(row)?,
+        environment,
         phases: Vec::new(),
-        architecture: architecture(row)?,
+        architecture: architecture_of(row, shared)?,
         result: result(row)?,
     })
 }
@@ -178,8 +261,8 @@ fn data(row: &SqliteRow) -> Result<Option<DataFingerprint>, sqlx::Error> {
     }))
 }
 
-fn manifest(row: &SqliteRow) -> Result<ManifestRecord, sqlx::Error> {
-    Ok(ManifestRecord {
+fn manifest(row: &SqliteRow) -> Result<SharedManifest, sqlx::Error> {
+    let record = ManifestRecord {
         sha256: row.try_get("sha256")?,
         name: row.try_get("name")?,
         text: row.try_get("text")?,
@@ -187,11 +270,13 @@ fn manifest(row: &SqliteRow) -> Result<ManifestRecord, sqlx::Error> {
         space_text: row.try_get("space_text")?,
         space_candidates: row.try_get("space_candidates")?,
         space_log10: row.try_get("space_log10")?,
-    })
+    };
+    let settings = Arc::new(settings(row, &record)?);
+    Ok(SharedManifest { record: Arc::new(record), settings })
 }
 
-fn environment(row: &SqliteRow) -> Result<Environment, sqlx::Error> {
-    Ok(Environment {
+fn environment(row: &SqliteRow) -> Result<Arc<Environment>, sqlx::Error> {
+    Ok(Arc::new(Environment {
         version: row.try_get("version")?,
         git_revision: row.try_get("git_revision")?,
         git_dirty: row.try_get("git_dirty")?,
@@ -207,20 +292,29 @@ fn environment(row: &SqliteRow) -> Result<Environment, sqlx::Error> {
         device: row.try_get("device")?,
         gpu: row.try_get("gpu")?,
         cuda: row.try_get("cuda")?,
-    })
+    }))
 }
 
-fn architecture(row: &SqliteRow) -> Result<Option<ArchitectureRow>, sqlx::Error> {
-    let Some(id) = row.try_get::<Option<String>, _>("architecture")? else { return Ok(None) };
-    if row.try_get_raw("spec")?.is_null() {
-        return Err(unreadable(&format!("architecture {id} is missing")));
-    }
+fn architecture(row: &SqliteRow) -> Result<SharedArchitecture, sqlx::Error> {
+    let id: &str = row.try_get("id")?;
     let arch: ArchSpec = serde_json::from_str(row.try_get("spec")?)
         .map_err(|e| unreadable(&format!("architecture {id}: {e}")))?;
     if arch.id() != id {
         return Err(unreadable(&format!("architecture {id} is another one, {}", arch.id())));
     }
     let (macs, params) = (count(row, "macs")?, count(row, "params")?);
+    Ok(SharedArchitecture { arch: Arc::new(arch), macs, params })
+}
+
+/// Without probabilities.
+fn architecture_of(
+    row: &SqliteRow,
+    shared: &Shared,
+) -> Result<Option<ArchitectureRow>, sqlx::Error> {
+    let Some(id) = row.try_get::<Option<String>, _>("architecture")? else { return Ok(None) };
+    let what = format!("architecture {id}");
+    let SharedArchitecture { arch, macs, params } =
+        referred(&shared.architectures, Some(id.as_str()), &what)?;
     let (probabilities, resolutions) = Default::default();
     Ok(Some(ArchitectureRow { id, arch, macs, params, probabilities, resolutions }))
 }
@@ -375,6 +469,13 @@ pub async fn attempts(
 pub async fn has_run(connection: &mut SqliteConnection, id: i64) -> Result<bool, Fault> {
     let sql = "SELECT EXISTS (SELECT 1 FROM runs WHERE id = ?1)";
     Ok(query_scalar(sql).bind(id).fetch_one(connection).await?)
+}
+
+/// A text that changes whenever a run writes: a running one gives a sign of life with its measurements.
+pub async fn version(connection: &mut SqliteConnection) -> Result<String, Fault> {
+    let sql = "SELECT count(*) || ' ' || ifnull(max(run), 0) || ' ' || count(ended_at) || ' '
+               || ifnull(max(heartbeat_at), 0) FROM attempts";
+    Ok(query_scalar(sql).fetch_one(connection).await?)
 }
 
 /// The runs that there are, as in `there are runs 1 to 4, 7`.

@@ -8,6 +8,7 @@ use crate::record::{
 };
 use crate::space::ArchSpec;
 use serde::Serialize;
+use std::sync::Arc;
 
 /// A run that is about to start.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,9 +68,9 @@ pub struct RunRow {
     pub id: i64,
     /// The experiment's name.
     pub experiment: String,
-    pub manifest: ManifestRecord,
+    pub manifest: Arc<ManifestRecord>,
     /// The settings of the manifest.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     pub method: String,
     pub dataset: String,
     /// The images that were read; `None` before they are, and where an earlier version ran.
@@ -83,7 +84,7 @@ pub struct RunRow {
     /// When it ended, or its last sign of life.
     pub last_seen_at: f64,
     pub command: String,
-    pub environment: Environment,
+    pub environment: Arc<Environment>,
     /// Those that have started, in the order of [`Phase::ALL`].
     pub phases: Vec<PhaseRow>,
     pub architecture: Option<ArchitectureRow>,
@@ -142,7 +143,7 @@ pub struct PhaseRow {
 pub struct ArchitectureRow {
     /// [`ArchSpec::id`]
     pub id: String,
-    pub arch: ArchSpec,
+    pub arch: Arc<ArchSpec>,
     pub macs: u64,
     pub params: u64,
     pub probabilities: Vec<ChoiceProbabilities>,

@@ -9,8 +9,8 @@ pub use escape::{
     code, escape, fenced, one_line, printable, printable_name, without_backtrace, xml,
 };
 pub use numbers::{
-    MIB, Unit, bytes, count, decimal, duration, grouped, options, percent, points, power_of_ten,
-    sparkline, ways,
+    MIB, Unit, bytes, count, decimal, duration, grouped, options, p_value, percent, points,
+    power_of_ten, sparkline, ways,
 };
 pub use table::Table;
 

@@ -93,6 +93,12 @@ pub fn points(difference: f64) -> String {
     format!("{:+.2}", 100.0 * difference)
 }
 
+/// `0.012`, `below 0.001`: a p-value.
+#[must_use]
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 { "below 0.001".to_owned() } else { format!("{p:.3}") }
+}
+
 /// `1.23 GiB`
 #[must_use]
 pub fn bytes(bytes: u64) -> String {

@@ -156,7 +156,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "recipe", "record", "report", "rng", "runner", "space", "store", "text",
         ],
     ),
-    ("ledger", &["claim", "report", "store", "study", "text"]),
+    ("ledger", &["claim", "recipe", "record", "report", "store", "study", "text", "zoo"]),
     (
         "cmd",
         &[

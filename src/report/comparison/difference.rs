@@ -2,8 +2,8 @@
 
 use super::{Comparison, MethodRuns};
 use crate::recipe::MethodName;
-use crate::report::stats::PairedDifferences;
-use crate::text::{Unit, plural, points, run_ids};
+use crate::report::stats::{PairedDifferences, holm};
+use crate::text::{Unit, p_value, plural, points, run_ids};
 
 /// The methods that the others are compared with: one draw, and the best of several.
 const BASELINES: [&str; 2] = [MethodName::Random.as_str(), MethodName::RandomSearch.as_str()];
@@ -13,13 +13,15 @@ pub struct Difference<'a> {
     pub method: &'a str,
     pub baseline: &'a str,
     pub paired: PairedDifferences,
+    /// The p-value, corrected over all differences of the comparison.
+    pub holm: Option<f64>,
     /// The method's mean search MACs over the baseline's, if both executed any.
     pub search_macs_ratio: Option<f64>,
     /// Of the runs that were compared.
     pub ids: Vec<i64>,
 }
 
-/// Whether the 95 % interval excludes zero, and on which side.
+/// Whether the corrected p-value is below 0.05, and on which side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Significance {
     Better,
@@ -41,15 +43,34 @@ pub(super) fn differences<'a>(methods: &[MethodRuns<'a>]) -> Vec<Difference<'a>>
                 method: method.name,
                 baseline: name,
                 paired: PairedDifferences::of(&accuracies)?,
+                holm: None,
                 search_macs_ratio: executed.map(|(own, other)| own / other),
                 ids,
             })
         }));
     }
+    let ps: Vec<Option<f64>> = differences.iter().map(|difference| difference.paired.p).collect();
+    for (difference, corrected) in differences.iter_mut().zip(holm(&ps)) {
+        difference.holm = corrected;
+    }
     differences
 }
 
 impl Comparison<'_> {
+    /// What it says about DMaskingNAS.
+    pub fn verdicts(&self) -> impl Iterator<Item = String> {
+        let own = |difference: &&Difference<'_>| difference.method == MethodName::Dmasking.as_str();
+        self.differences.iter().filter(own).map(|difference| {
+            let (mean, n) = (points(difference.paired.mean), difference.paired.pairs);
+            format!(
+                "dmasking versus {}: {}, {mean} percentage points of top-1 with {}",
+                difference.baseline,
+                Significance::of(difference).name(),
+                plural(n, "seed")
+            )
+        })
+    }
+
     /// One sentence per method and baseline.
     #[must_use]
     pub fn conclusions(&self) -> Vec<String> {
@@ -58,10 +79,10 @@ impl Comparison<'_> {
 }
 
 impl Significance {
-    fn of(paired: &PairedDifferences) -> Self {
-        match paired.interval {
-            Some((low, _)) if low > 0.0 => Self::Better,
-            Some((_, high)) if high < 0.0 => Self::Worse,
+    fn of(difference: &Difference<'_>) -> Self {
+        match difference.holm {
+            Some(p) if p < 0.05 && difference.paired.mean > 0.0 => Self::Better,
+            Some(p) if p < 0.05 => Self::Worse,
             _ => Self::NotSignificant,
         }
     }
@@ -77,13 +98,15 @@ impl Significance {
 
 impl Difference<'_> {
     fn conclusion(&self) -> String {
-        let Self { method, baseline, paired, ids, .. } = self;
+        let Self { method, baseline, paired, holm, ids, .. } = self;
         let seeds = plural(paired.pairs, "seed");
-        let basis = match (paired.interval, paired.detectable) {
-            (Some((low, high)), Some(detectable)) => format!(
-                "95 % interval {} to {}; minimum detectable effect with {seeds}: {}",
+        let basis = match (paired.interval, holm, paired.detectable) {
+            (Some((low, high)), Some(p), Some(detectable)) => format!(
+                "95 % interval {} to {}; p with Holm's correction: {}; minimum detectable effect with \
+                 {seeds}: {}",
                 points(low),
                 points(high),
+                p_value(*p),
                 Unit::Percent.cell(detectable)
             ),
             _ if paired.pairs == 1 => "one seed gives no interval".to_owned(),
@@ -91,7 +114,7 @@ impl Difference<'_> {
         };
         format!(
             "{method} versus {baseline}: {}, {} percentage points of top-1 ({basis}; {})",
-            Significance::of(paired).name(),
+            Significance::of(self).name(),
             points(paired.mean),
             run_ids(ids.iter().copied())
         )

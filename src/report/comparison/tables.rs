@@ -5,7 +5,7 @@ use super::{Comparison, MethodRuns};
 use crate::record::Phase;
 use crate::report::results::{self, NumberColumn};
 use crate::report::table::{Columns, ReportTable, Spread};
-use crate::text::{Unit, points};
+use crate::text::{Unit, p_value, points};
 
 const SEARCH_IMAGES: NumberColumn = NumberColumn {
     name: "search_processed_images",
@@ -69,6 +69,8 @@ impl Comparison<'_> {
             .number("difference", "difference", |row| Some(row.paired.mean), points)
             .number("sd", "sd", |row| row.paired.sd, percent)
             .interval("interval", "95 % interval", |row| row.paired.interval, points)
+            .number("p", "p", |row| row.paired.p, p_value)
+            .number("p_holm", "p (Holm)", |row| row.holm, p_value)
             .number("detectable", "minimum detectable effect", |row| row.paired.detectable, percent)
             .number(
                 "search_macs_ratio",

@@ -7,7 +7,7 @@ mod pool;
 mod section;
 
 pub use frame::frame;
-pub use section::{facts, judged};
+pub use section::{facts, judged, verdict};
 
 use super::finished::finished;
 use super::groups::grouped;

@@ -40,6 +40,22 @@ pub fn facts(table: &ExhaustiveTable<'_>) -> Section {
     Section::new(Prose::from("Exhaustive table ").code(table.experiment), parts.collect())
 }
 
+/// Whether the table's training runs agree on which networks are better.
+pub fn verdict(table: &ExhaustiveTable<'_>) -> String {
+    let pool = Pool::of(table, None);
+    let networks = plural(pool.networks.len(), "network");
+    match pool.noise() {
+        Noise::Unknown => format!("{networks}, whose noise one seed does not show"),
+        Noise::Small => format!(
+            "{networks}, ranked alike by their training seeds (τ-b {:.2})",
+            pool.tau_between_seeds().unwrap_or_default()
+        ),
+        Noise::TooLarge(tau) => {
+            format!("{networks}, too noisy to rank anything (τ-b between seeds {tau:.2})")
+        }
+    }
+}
+
 /// The runs of a table, ascending.
 fn run_ids_of(table: &ExhaustiveTable<'_>) -> Vec<i64> {
     let runs = table.networks.iter().flat_map(|network| network.runs.values());

@@ -6,14 +6,16 @@ use crate::report::measured::{MeasuredRun, StepValue};
 use crate::report::page::{Page, Part, Section};
 use crate::report::prose::{Prose, Span, keeping_ends};
 use crate::report::table::{ReportTable, ShownColumn};
-use crate::store::{Measurement, RunRow};
+use crate::store::{ManifestRecord, Measurement, RunRow};
 use crate::text::{duration, run_ids, xml};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
+const LIVE: &str = include_str!("live.js");
 
 /// Tables with more rows can be filtered.
 const FEW_ROWS: usize = 5;
@@ -24,9 +26,9 @@ const MOST_POINTS: usize = 120;
 #[derive(Clone, Debug)]
 pub struct RunDetails {
     id: i64,
-    space: String,
-    manifest: String,
-    value: Value,
+    manifest: Arc<ManifestRecord>,
+    /// `facts` and `history` as the inside of a JSON object: of many runs this is much smaller than values.
+    json: String,
 }
 
 impl RunDetails {
@@ -57,12 +59,8 @@ impl RunDetails {
         let several = measured.all().filter(|(_, series)| series.len() > 1);
         let history: Map<String, Value> =
             several.map(|(metric, series)| (metric.to_string(), json!(thinned(series)))).collect();
-        Self {
-            id: run.id,
-            space: run.manifest.space_text.clone(),
-            manifest: run.manifest.text.clone(),
-            value: json!({ "facts": facts, "history": history }),
-        }
+        let json = format!("\"facts\":{},\"history\":{}", json!(facts), json!(history));
+        Self { id: run.id, manifest: Arc::clone(&run.manifest), json }
     }
 }
 
@@ -78,6 +76,18 @@ fn thinned(series: &[StepValue]) -> Vec<StepValue> {
 /// The file.
 #[must_use]
 pub fn document(pages: &[Page], details: &[RunDetails]) -> String {
+    with_script(pages, details, "")
+}
+
+/// The page for a server that has the database's version at `/version`: it reloads itself when that changes, but not
+/// while a run is open or a table is filtered.
+#[must_use]
+pub fn live_document(pages: &[Page], details: &[RunDetails], version: &str) -> String {
+    let script = format!("const shown = {};\n{LIVE}", without_tags(&json!(version).to_string()));
+    with_script(pages, details, &script)
+}
+
+fn with_script(pages: &[Page], details: &[RunDetails], script: &str) -> String {
     let title = match pages {
         [page] => format!("{} – repro report", xml(&page.title)),
         _ => "repro report".to_owned(),
@@ -99,14 +109,12 @@ pub fn document(pages: &[Page], details: &[RunDetails]) -> String {
     for page in pages {
         add_page(&mut html, page);
     }
-    let _ = write!(
-        html,
+    html.push_str(
         "</main>\n<dialog id=\"run\"><button class=\"close\" aria-label=\"Close\">×</button>\
-         <div class=\"content\"></div></dialog>\n\
-         <script type=\"application/json\" id=\"runs\">{}</script>\n<script>\n{SCRIPT}</script>\n\
-         </body>\n</html>\n",
-        data(details)
+         <div class=\"content\"></div></dialog>\n<script type=\"application/json\" id=\"runs\">",
     );
+    add_data(&mut html, details);
+    let _ = write!(html, "</script>\n<script>\n{SCRIPT}{script}</script>\n</body>\n</html>\n");
     html
 }
 
@@ -115,22 +123,31 @@ fn anchor(page: &Page) -> String {
     xml(&format!("page-{}/{}", page.folder.unwrap_or("experiments"), page.stem))
 }
 
-/// Runs by id. They share the texts of manifests and spaces. No text can end the script element.
-fn data(details: &[RunDetails]) -> String {
+/// Adds the runs by id as JSON. They share the texts of manifests and spaces. No text can end the script element.
+fn add_data(html: &mut String, details: &[RunDetails]) {
     let (mut places, mut texts) = (BTreeMap::new(), Vec::<&str>::new());
-    let mut runs = Map::new();
-    for run in details {
-        let mut value = run.value.clone();
-        for (name, text) in [("manifest", &run.manifest), ("space", &run.space)] {
-            let place = *places.entry(text).or_insert_with(|| {
-                texts.push(text);
-                texts.len() - 1
-            });
-            value[name] = place.into();
-        }
-        runs.insert(run.id.to_string(), value);
+    let mut place = |text| {
+        *places.entry(text).or_insert_with(|| {
+            texts.push(text);
+            texts.len() - 1
+        })
+    };
+    html.push_str("{\"runs\":{");
+    for (i, run) in details.iter().enumerate() {
+        let (comma, id) = (if i == 0 { "" } else { "," }, run.id);
+        let (manifest, space) = (place(&*run.manifest.text), place(&run.manifest.space_text));
+        let _ = write!(html, "{comma}\"{id}\":{{\"manifest\":{manifest},\"space\":{space},");
+        html.push_str(&without_tags(&run.json));
+        html.push('}');
     }
-    json!({ "runs": runs, "texts": texts }).to_string().replace('<', "\\u003c")
+    html.push_str("},\"texts\":");
+    html.push_str(&without_tags(&json!(texts).to_string()));
+    html.push('}');
+}
+
+/// JSON in which no HTML element begins or ends.
+fn without_tags(json: &str) -> String {
+    json.replace('<', "\\u003c")
 }
 
 fn add_page(html: &mut String, page: &Page) {
@@ -233,13 +250,19 @@ mod tests {
 
     #[test]
     fn no_text_can_end_the_script() {
-        let details = RunDetails {
-            id: 1,
-            space: "</script><b>".to_owned(),
-            manifest: "x".to_owned(),
-            value: json!({ "facts": [["error", "<!--<script>"]] }),
+        let manifest = ManifestRecord {
+            sha256: String::new(),
+            name: String::new(),
+            text: "x".to_owned(),
+            space_name: String::new(),
+            space_text: "</script><b>".to_owned(),
+            space_candidates: String::new(),
+            space_log10: 0.0,
         };
-        let data = data(&[details]);
+        let json = "\"facts\":[[\"error\",\"<!--<script>\"]]".to_owned();
+        let details = RunDetails { id: 1, manifest: Arc::new(manifest), json };
+        let mut data = String::new();
+        add_data(&mut data, &[details]);
         assert!(!data.contains('<'), "{data}");
         let value: Value = serde_json::from_str(&data).unwrap();
         let place = value["runs"]["1"]["space"].as_u64().unwrap() as usize;

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub use check::differences;
-pub use html::RunDetails;
+pub use html::{RunDetails, live_document};
 
 /// What a report is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -62,7 +62,7 @@ fn reports_of_a_migrated_database_have_the_same_numbers() {
 fn settings_of_earlier_manifests_are_filled_in() {
     let (_folder, store) = version_4();
     let run = |id| store.run(id).unwrap();
-    let budget = run(11).settings.budget.unwrap();
+    let budget = run(11).settings.budget.clone().unwrap();
     assert_eq!((&*budget.objective, budget.bound), ("macs", 2e5));
     assert_eq!((budget.tolerance, budget.above), (0.05, 0.0));
     assert_eq!(run(1).settings.budget, None);
@@ -103,7 +103,7 @@ fn an_invalid_budget_does_not_stop_the_migration() {
 fn a_run_with_new_settings_matches_an_earlier_one() {
     let (_folder, store) = version_4();
     let mut new = new_run();
-    new.manifest = store.run(2).unwrap().manifest;
+    new.manifest = (*store.run(2).unwrap().manifest).clone();
     new.manifest.text = format!("# another comment\n{}", new.manifest.text);
     new.manifest.sha256 = "f".repeat(64);
     drop(store.begin(&new).unwrap());
@@ -147,7 +147,7 @@ fn a_database_of_the_first_version_is_migrated() {
     assert_eq!(run.phases, phases.map(|(phase, usage)| PhaseRow { phase, usage }));
     assert_eq!(run.settings.values["epochs"], 2);
     assert_eq!((run.environment.device.as_str(), run.precision()), ("cpu", "f32"));
-    assert_eq!((run.environment.gpu, run.environment.cuda), (None, None));
+    assert_eq!((&run.environment.gpu, &run.environment.cuda), (&None, &None));
     // `cost.macs` is no metric any more: it is a column of the architecture.
     let loss = Measurement { metric: Metric::SEARCH_LOSS, step: 0, value: 2.5 };
     assert_eq!(store.measurements(1).unwrap(), [loss]);

@@ -273,7 +273,7 @@ fn equal_manifests_and_environments_share_rows() {
     other.environment.threads = 1;
     drop(store.begin(&other).unwrap());
     assert_eq!(value::<i64>(&path, "SELECT count(*) FROM environments"), 2);
-    assert_eq!(store.run(3).unwrap().environment, other.environment);
+    assert_eq!(*store.run(3).unwrap().environment, other.environment);
 }
 
 /// The result of a search, with probabilities.

@@ -252,7 +252,7 @@ fn a_resumed_attempt_has_the_architecture_of_its_checkpoint() {
     };
     for _ in 0..2 {
         let architecture = take_over(&checkpoint).unwrap();
-        assert_eq!(architecture.arch, found.arch);
+        assert_eq!(*architecture.arch, found.arch);
         assert_eq!(architecture.probabilities, found.probabilities);
         assert_eq!(architecture.resolutions, found.resolutions);
     }

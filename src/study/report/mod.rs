@@ -120,7 +120,11 @@ fn page_of(experiment: &str, runs: &[StudyRun<'_>], writer: Writer<'_>) -> Resul
     };
     let ids = content.runs.iter().map(|run| run.id).collect();
     let sections = content.sections();
+    let dataset = counted.first().map_or("", |(run, _)| &run.dataset[..]);
+    let verdict = verdicts::on_masking(dataset, &curves);
+    let verdicts = verdict.map(|(verdict, parts)| format!("C2: {verdict} ({parts})"));
     let data = frame::frame(&points)?;
     let (title, folder) = (experiment.to_owned(), Some("memory"));
-    writer.sign(Page { title, stem, folder, sections, data, runs: ids })
+    let verdicts = verdicts.into_iter().collect();
+    writer.sign(Page { title, stem, folder, sections, verdicts, data, runs: ids })
 }

@@ -80,12 +80,13 @@ mod tests {
     use super::*;
     use crate::env::Environment;
     use crate::store::{ManifestRecord, Settings};
+    use std::sync::Arc;
 
     fn run(id: i64, (method, sha256, status): (&str, &str, RunStatus)) -> RunRow {
         RunRow {
             id,
             experiment: "memory_test".to_owned(),
-            manifest: ManifestRecord {
+            manifest: Arc::new(ManifestRecord {
                 sha256: sha256.to_owned(),
                 name: String::new(),
                 text: String::new(),
@@ -93,8 +94,8 @@ mod tests {
                 space_text: String::new(),
                 space_candidates: String::new(),
                 space_log10: 0.0,
-            },
-            settings: Settings::of("[scaling]", ""),
+            }),
+            settings: Arc::new(Settings::of("[scaling]", "")),
             data: None,
             method: method.to_owned(),
             dataset: "cifar10".to_owned(),
@@ -105,7 +106,7 @@ mod tests {
             started_at: 0.0,
             last_seen_at: 0.0,
             command: String::new(),
-            environment: Environment::detect("cpu", 1, "none"),
+            environment: Arc::new(Environment::detect("cpu", 1, "none")),
             phases: Vec::new(),
             architecture: None,
             result: None,

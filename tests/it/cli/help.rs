@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn help_is_as_recorded() {
-    const COMMANDS: [&str; 22] = [
+    const COMMANDS: [&str; 23] = [
         "",
         "run",
         "resume",
@@ -15,6 +15,7 @@ fn help_is_as_recorded() {
         "diff",
         "claims",
         "report",
+        "serve",
         "rm",
         "db",
         "space",

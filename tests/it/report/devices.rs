@@ -4,6 +4,7 @@ use super::{WRITER, by, finished, measurements, on_gpu, report_of, set, svg, tes
 use repro::record::Metric;
 use repro::report::{build, results_table};
 use repro::store::RunRow;
+use std::sync::Arc;
 
 const H100: &str = "NVIDIA H100 80GB HBM3";
 
@@ -28,7 +29,7 @@ fn the_page_names_each_device_with_its_runs() {
 #[test]
 fn runs_on_other_devices_are_not_averaged() {
     let mut second = on_gpu(H100, finished(4, 2, 0.83));
-    "cuda:1".clone_into(&mut second.environment.device);
+    "cuda:1".clone_into(&mut Arc::make_mut(&mut second.environment).device);
     let runs = [
         finished(1, 1, 0.80),
         finished(2, 2, 0.81),
@@ -56,7 +57,7 @@ fn runs_on_other_devices_are_not_averaged() {
 #[test]
 fn another_driver_is_another_environment() {
     let mut updated = on_gpu(H100, finished(2, 2, 0.82));
-    updated.environment.cuda = Some("driver 590.10, toolkit 13.0".to_owned());
+    Arc::make_mut(&mut updated.environment).cuda = Some("driver 590.10, toolkit 13.0".to_owned());
     let page = report_of(&[on_gpu(H100, finished(1, 1, 0.80)), updated]).markdown();
     assert!(page.contains("n = 2") && page.contains("times and memory are not comparable"));
     assert!(page.contains("; CUDA driver 590.10, toolkit 13.0 (run 2)"), "{page}");

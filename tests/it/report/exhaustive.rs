@@ -7,6 +7,7 @@ use repro::report::{Page, build};
 use repro::space::{ArchSpec, parse_space};
 use repro::store::{ArchitectureRow, ManifestRecord, RunRow, RunStatus, Settings};
 use std::path::Path;
+use std::sync::Arc;
 
 const SPACE: &str = r#"
 name = "tiny"
@@ -54,17 +55,17 @@ fn row(experiment: &str, text: String, arch: &ArchSpec, id: i64, seed: u64) -> R
     };
     RunRow {
         experiment: experiment.to_owned(),
-        settings: Settings::of(&manifest.text, SPACE),
-        manifest,
+        settings: Arc::new(Settings::of(&manifest.text, SPACE)),
+        manifest: Arc::new(manifest),
         architecture: Some(ArchitectureRow {
             id: arch.id(),
-            arch: arch.clone(),
+            arch: Arc::new(arch.clone()),
             macs: cost.macs,
             params: cost.params,
             probabilities: Vec::new(),
             resolutions: Vec::new(),
         }),
-        environment: environment(),
+        environment: Arc::new(environment()),
         ..finished(id, seed, 0.0)
     }
 }
@@ -181,8 +182,8 @@ fn only_networks_within_the_budget_count() {
     let budget = format!("[search.budget]\nmacs = {bound}\ntolerance = 0.9\n");
     let mut runs = vec![search(1, "dmasking", 1, 10, best), search(2, "dmasking", 2, 10, best)];
     for run in &mut runs {
-        run.manifest.text += &budget;
-        run.settings = Settings::of(&run.manifest.text, SPACE);
+        Arc::make_mut(&mut run.manifest).text += &budget;
+        run.settings = Arc::new(Settings::of(&run.manifest.text, SPACE));
     }
     let page = report(&runs, &table(|_, _| 0.0)).markdown();
     let line = page.lines().find(|line| line.starts_with("| within the budget")).unwrap();
@@ -199,8 +200,9 @@ fn other_settings_and_absent_tables_are_named() {
     let mut runs = table(quiet);
     let mut other = of_table(0, 1, 0.9);
     other.id = 1000;
-    other.manifest.text = other.manifest.text.replace("epochs = 3", "epochs = 1");
-    other.settings = Settings::of(&other.manifest.text, SPACE);
+    Arc::make_mut(&mut other.manifest).text =
+        other.manifest.text.replace("epochs = 3", "epochs = 1");
+    other.settings = Arc::new(Settings::of(&other.manifest.text, SPACE));
     runs.push(other);
     let page = report_of(&runs).markdown();
     assert!(page.contains("Other settings, data or device, left out: run 1000."), "{page}");

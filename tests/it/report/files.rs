@@ -28,9 +28,9 @@ fn files_are_named_after_their_experiment() {
         .collect();
     names.sort();
     let odd = "odd=7Cname=2C=20=22quoted=22=2F..=2F_x_";
-    let csv_and_md = [format!("{odd}.csv"), format!("{odd}.md")];
-    let small = ["small-search.svg", "small.csv", "small.md"].map(str::to_owned);
-    assert_eq!(names, csv_and_md.into_iter().chain(small).collect::<Vec<_>>());
+    let of_odd = ["-networks.svg", ".csv", ".md"].map(|ending| format!("{odd}{ending}"));
+    let of_small = ["-networks.svg", "-search.svg", ".csv", ".md"].map(|end| format!("small{end}"));
+    assert_eq!(names, of_odd.into_iter().chain(of_small).collect::<Vec<_>>());
     assert_eq!(written.len(), names.len());
     for report in
         build(&runs, &[], &measurements, WRITER).unwrap().iter().filter(|r| r.title == "small")

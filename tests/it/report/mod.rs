@@ -20,6 +20,7 @@ use repro::store::{
     Settings,
 };
 use std::path::Path;
+use std::sync::Arc;
 
 pub const WRITER: Writer<'_> =
     Writer { command_line: "repro report --out reports", program: "0.1.0" };
@@ -74,9 +75,9 @@ fn sha256(text: &str) -> String {
 
 /// Changes a run's manifest, as `--set` would.
 pub fn set(run: &mut RunRow, from: &str, to: &str) {
-    run.manifest.text = run.manifest.text.replace(from, to);
-    run.manifest.sha256 = sha256(&run.manifest.text);
-    run.settings = Settings::of(&run.manifest.text, &run.manifest.space_text);
+    Arc::make_mut(&mut run.manifest).text = run.manifest.text.replace(from, to);
+    Arc::make_mut(&mut run.manifest).sha256 = sha256(&run.manifest.text);
+    run.settings = Arc::new(Settings::of(&run.manifest.text, &run.manifest.space_text));
 }
 
 pub fn environment() -> Environment {
@@ -101,9 +102,9 @@ pub fn environment() -> Environment {
 
 /// The same run on GPU 0 of a machine.
 pub fn on_gpu(model: &str, mut run: RunRow) -> RunRow {
-    "cuda:0".clone_into(&mut run.environment.device);
-    run.environment.gpu = Some(model.to_owned());
-    run.environment.cuda = Some("driver 580.65.06, toolkit 13.0".to_owned());
+    "cuda:0".clone_into(&mut Arc::make_mut(&mut run.environment).device);
+    Arc::make_mut(&mut run.environment).gpu = Some(model.to_owned());
+    Arc::make_mut(&mut run.environment).cuda = Some("driver 580.65.06, toolkit 13.0".to_owned());
     run
 }
 
@@ -126,7 +127,7 @@ pub fn architecture() -> ArchitectureRow {
         params: cost.params,
         probabilities: probabilities.collect(),
         resolutions: Vec::new(),
-        arch,
+        arch: Arc::new(arch),
     }
 }
 
@@ -148,8 +149,8 @@ pub fn finished(id: i64, seed: u64, top1: f64) -> RunRow {
     RunRow {
         id,
         experiment: "small".to_owned(),
-        manifest: manifest("1"),
-        settings: Settings::of(&manifest("1").text, SPACE),
+        manifest: Arc::new(manifest("1")),
+        settings: Arc::new(Settings::of(&manifest("1").text, SPACE)),
         data: None,
         method: "dmasking".to_owned(),
         dataset: "cifar10".to_owned(),
@@ -160,7 +161,7 @@ pub fn finished(id: i64, seed: u64, top1: f64) -> RunRow {
         started_at: 1_772_323_200.25 + id as f64,
         last_seen_at: 1_772_326_800.5,
         command: "repro run small.toml".to_owned(),
-        environment: environment(),
+        environment: Arc::new(environment()),
         phases: phases(Some(100.0 + id as f64), 50.125),
         architecture: Some(architecture()),
         result: Some(FinalResult {
@@ -185,7 +186,7 @@ pub fn unfinished(
 /// Three seeds, one of them chosen on the command line, the last resumed after its search; one run that
 /// failed during its search, and one that was killed before its first phase.
 pub fn small() -> Vec<RunRow> {
-    let chosen = RunRow { manifest: manifest("1, 2"), ..finished(2, 2, 0.8123) };
+    let chosen = RunRow { manifest: Arc::new(manifest("1, 2")), ..finished(2, 2, 0.8123) };
     let resumed = RunRow { phases: phases(None, 49.0), attempt: 2, ..finished(3, 3, 0.7999) };
     let error = "search: the loss became NaN at step 3;\na \"lower\" learning_rate | `clip_norm`, \
                  <b>helps</b> \u{1b}[31m";
@@ -204,11 +205,11 @@ pub fn small() -> Vec<RunRow> {
 pub fn odd() -> RunRow {
     let mut run = finished(i64::MAX, u64::MAX, 1e-300);
     "odd|name, \"quoted\"/../_x_".clone_into(&mut run.experiment);
-    "not a space".clone_into(&mut run.manifest.space_text);
-    run.manifest.space_log10 = 1234.5;
-    run.manifest.space_candidates = "9".repeat(100);
-    run.environment.git_revision = None;
-    run.environment.git_dirty = None;
+    "not a space".clone_into(&mut Arc::make_mut(&mut run.manifest).space_text);
+    Arc::make_mut(&mut run.manifest).space_log10 = 1234.5;
+    Arc::make_mut(&mut run.manifest).space_candidates = "9".repeat(100);
+    Arc::make_mut(&mut run.environment).git_revision = None;
+    Arc::make_mut(&mut run.environment).git_dirty = None;
     "repro run 'odd`name.toml' --set x=\"\"".clone_into(&mut run.command);
     let usage = PhaseUsage {
         seconds: 1e15,

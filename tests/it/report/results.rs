@@ -5,6 +5,7 @@ use repro::env::Environment;
 use repro::record::DataFingerprint;
 use repro::report::{self, results_table};
 use repro::store::RunRow;
+use std::sync::Arc;
 
 #[test]
 fn the_terminal_shows_the_same_table() {
@@ -48,14 +49,14 @@ fn a_mean_counts_each_seed_once() {
 #[test]
 fn a_mean_over_machines_is_marked() {
     let mut other = finished(2, 2, 0.9);
-    other.environment.threads = 1;
+    Arc::make_mut(&mut other.environment).threads = 1;
     let marked = |other| {
         report_of(&[finished(1, 1, 0.8), other])
             .markdown()
             .contains("times and memory are not comparable")
     };
     assert!(marked(other.clone()));
-    other.environment = Environment { host: "elsewhere".to_owned(), ..environment() };
+    other.environment = Arc::new(Environment { host: "elsewhere".to_owned(), ..environment() });
     assert!(!marked(other));
 }
 

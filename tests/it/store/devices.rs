@@ -24,7 +24,7 @@ fn write_runs(path: &Path) {
         let mut recorder = store.begin(&run).unwrap();
         record_everything(&mut recorder);
         recorder.finish(&result()).unwrap();
-        assert_eq!(store.runs().unwrap().rows.last().unwrap().environment, run.environment);
+        assert_eq!(*store.runs().unwrap().rows.last().unwrap().environment, run.environment);
     }
 }
 
@@ -82,6 +82,6 @@ fn an_unknown_gpu_is_not_the_cpu() {
     run.environment.device = "cuda:1".into();
     drop(store.begin(&run).unwrap());
     let row = store.run(1).unwrap();
-    assert_eq!(row.environment, run.environment);
+    assert_eq!(*row.environment, run.environment);
     assert_eq!(row.environment.device_model(), "GPU of unknown model");
 }

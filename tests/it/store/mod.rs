@@ -212,14 +212,14 @@ fn everything_that_a_run_reports_is_read_back() {
     assert_eq!(runs.iter().map(|run| run.id).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(runs[0], store.run(1).unwrap());
     let run = &runs[0];
-    assert_eq!(run.manifest, new.manifest);
+    assert_eq!(*run.manifest, new.manifest);
     assert_eq!((&run.data, &runs[1].data), (&Some(fingerprint()), &None));
     assert_eq!(run.experiment, "small");
     assert_eq!((&run.method, &run.dataset, run.seed), (&new.method, &new.dataset, new.seed));
     assert_eq!((run.attempt, run.status, &run.error), (1, RunStatus::Finished, &None));
     assert!(run.started_at > 1.7e9 && run.last_seen_at > run.started_at, "{run:?}");
     assert_eq!(run.command, new.command);
-    assert_eq!(run.environment, new.environment);
+    assert_eq!(*run.environment, new.environment);
     assert_eq!(
         run.phases,
         [
@@ -230,7 +230,7 @@ fn everything_that_a_run_reports_is_read_back() {
     );
     let (architecture, found) = (run.architecture.as_ref().unwrap(), found());
     assert_eq!(architecture.id, found.arch.id());
-    assert_eq!(architecture.arch, found.arch);
+    assert_eq!(*architecture.arch, found.arch);
     assert_eq!((architecture.macs, architecture.params), (found.macs, found.params));
     assert_eq!(architecture.probabilities, found.probabilities);
     assert_eq!(architecture.resolutions, found.resolutions);

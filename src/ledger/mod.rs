@@ -1,5 +1,8 @@
 //! The ledger of the paper's claims: one verdict per claim, over all runs of a database.
 
+mod cost;
+mod paired;
+
 use crate::claim::{self, Claim, Judge, Verdict};
 use crate::report::page::{Page, Part, Section};
 use crate::report::table::{Columns, ReportTable};
@@ -30,10 +33,11 @@ pub struct Entry {
 pub fn entries(runs: &[RunRow], points_of: PointsOf<'_>) -> Result<Vec<Entry>> {
     let studies = study_verdicts(runs, points_of)?;
     let judge = |claim: &'static Claim| {
-        let evidence = match claim.judge {
+        let evidence = match &claim.judge {
             Judge::SpaceGrowth => space_growth(claim, runs),
             Judge::ConstantCost => constant_cost(claim, &studies),
-            Judge::None => None,
+            Judge::PairedSuperiority(evidence) => paired::entry(claim, evidence, runs),
+            Judge::CostRatio(evidence) => cost::entry(claim, evidence, runs),
         };
         evidence.unwrap_or_else(|| Entry {
             claim,
@@ -79,6 +83,7 @@ pub fn table(entries: &[Entry]) -> ReportTable {
     Columns::of("claims", entries)
         .text("id", "id", |entry| entry.claim.id.clone())
         .text("claim", "claim", |entry| entry.claim.statement.clone())
+        .text("estimand", "estimand", |entry| entry.claim.estimand.clone())
         .text("verdict", "verdict", |entry| entry.verdict.to_string())
         .maybe_text("measured", "measured", measured)
         .text("published", "published", |entry| entry.claim.published_numbers())
@@ -106,6 +111,10 @@ pub fn page(entries: &[Entry], writer: Writer<'_>) -> Result<Page> {
         stem: "claims".to_owned(),
         folder: Some("tables"),
         data: table.frame.clone(),
+        verdicts: entries
+            .iter()
+            .map(|entry| format!("{}: {}", entry.claim.id, entry.verdict.name()))
+            .collect(),
         sections: vec![Section::opening(vec![Part::marked(&about), Part::Table(table)])],
         runs: runs.into_iter().collect(),
     })

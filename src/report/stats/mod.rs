@@ -1,18 +1,10 @@
-//! Statistics of a few numbers: Student's t interval and minimum detectable effect of paired
-//! differences, and a straight line by least squares.
-//!
-//! Intervals and effects rest on P(|T| > t), where T = (Z + λ)/S, Z is standard normal and S² is χ²_ν/ν: Student's t
-//! at λ = 0, and noncentral t otherwise. Given S it is normal, and S is integrated out by Simpson's
-//! rule.
+//! Statistics of a few numbers: paired differences with Student's t interval, p-value and minimum detectable effect,
+//! Holm's correction, Wilson's interval of a share, and a straight line by least squares.
+
+mod student;
 
 use super::frame::mean_and_sd;
-
-/// Of the interval and of the test; two-sided.
-const LEVEL: f64 = 0.05;
-/// The probability that a true difference of [`PairedDifferences::detectable`] is significant.
-const POWER: f64 = 0.8;
-/// Of Simpson's rule, which needs an even number; enough for four decimals of t at one degree of freedom.
-const INTERVALS: usize = 1000;
+use student::{critical, detectable_shift, exceeds};
 
 /// The mean of paired differences with its uncertainty.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,6 +16,8 @@ pub struct PairedDifferences {
     /// The 95 % interval, mean ± t(0.975, n - 1) · sd/√n. `None` for one pair, and where all differences
     /// are equal, which says nothing about their variance.
     pub interval: Option<(f64, f64)>,
+    /// Of the paired t test, two-sided; `None` where there is no interval.
+    pub p: Option<f64>,
     /// The minimum detectable effect: the true mean difference λ · sd/√n for which such an interval
     /// excludes zero with a probability of 0.8, if the differences are normal and `sd` is their true
     /// standard deviation.
@@ -39,16 +33,34 @@ impl PairedDifferences {
         let varies = sd.filter(|sd| *sd > 0.0).map(|sd| {
             let (error, freedom) = (sd / (pairs as f64).sqrt(), pairs as f64 - 1.0);
             let t = critical(freedom);
-            ((mean - t * error, mean + t * error), detectable_shift(t, freedom) * error)
+            let interval = (mean - t * error, mean + t * error);
+            let p = exceeds(mean.abs() / error, 0.0, freedom);
+            (interval, p, detectable_shift(t, freedom) * error)
         });
         Some(Self {
             pairs,
             mean,
             sd,
-            interval: varies.map(|(interval, _)| interval),
-            detectable: varies.map(|(_, difference)| difference),
+            interval: varies.map(|(interval, ..)| interval),
+            p: varies.map(|(_, p, _)| p),
+            detectable: varies.map(|(.., difference)| difference),
         })
     }
+}
+
+/// Corrects the p-values of several tests by Holm (1979), so that none of them is below 0.05 by chance with a
+/// probability above 0.05. Tests without a p-value are not counted.
+#[must_use]
+pub fn holm(ps: &[Option<f64>]) -> Vec<Option<f64>> {
+    let mut order: Vec<(f64, usize)> =
+        ps.iter().enumerate().filter_map(|(i, p)| Some(((*p)?, i))).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut corrected, mut largest) = (vec![None; ps.len()], 0.0);
+    for (smaller, (p, i)) in order.iter().enumerate() {
+        largest = f64::max(largest, p * (order.len() - smaller) as f64).min(1.0);
+        corrected[*i] = Some(largest);
+    }
+    corrected
 }
 
 /// The 95 % interval of a share: Wilson's score interval (1927), which stays within 0..=1.
@@ -111,63 +123,6 @@ impl LinearFit {
     }
 }
 
-/// The t that |T| exceeds with a probability of 0.05 without a true difference.
-fn critical(freedom: f64) -> f64 {
-    root(|t| LEVEL - exceeds(t, 0.0, freedom))
-}
-
-/// The λ at which |T| exceeds `t` with a probability of 0.8.
-fn detectable_shift(t: f64, freedom: f64) -> f64 {
-    root(|shift| exceeds(t, shift, freedom) - POWER)
-}
-
-/// Where an increasing function becomes positive, between 0 and 100.
-fn root(f: impl Fn(f64) -> f64) -> f64 {
-    let (mut low, mut high) = (0.0, 100.0);
-    for _ in 0..44 {
-        let middle = f64::midpoint(low, high);
-        if f(middle) > 0.0 { high = middle } else { low = middle }
-    }
-    high
-}
-
-/// P(|T| > t); see the head of this file.
-fn exceeds(t: f64, shift: f64, freedom: f64) -> f64 {
-    // The density of S without its constant, which is the sum of the same terms. S has a standard
-    // deviation of about 1/√(2ν), so that nothing is left outside of these ends.
-    let reach = 8.0 / freedom.sqrt();
-    let (from, to) = (f64::max(0.0, 1.0 - reach), 1.0 + reach);
-    let (mut sum, mut all) = (0.0, 0.0);
-    for i in 0..=INTERVALS {
-        let weight = match i {
-            0 | INTERVALS => 1.0,
-            _ if i % 2 == 1 => 4.0,
-            _ => 2.0,
-        };
-        let s = from + (to - from) * i as f64 / INTERVALS as f64;
-        // Divided by its value at 1, so that it does not vanish where ν is large.
-        let density = weight * s.powf(freedom - 1.0) * (0.5 * freedom * (1.0 - s * s)).exp();
-        sum += density * (normal(shift - t * s) + normal(-shift - t * s));
-        all += density;
-    }
-    sum / all
-}
-
-/// The standard normal distribution function, by the series of Marsaglia (2004):
-/// ½ + φ(x)(x + x³/3 + x⁵/(3·5) + …).
-fn normal(x: f64) -> f64 {
-    if x.abs() > 8.0 {
-        return if x > 0.0 { 1.0 } else { 0.0 };
-    }
-    let (mut term, mut sum, mut odd) = (x, x, 1.0);
-    while f64::abs(term) > 1e-17 * f64::abs(sum) {
-        odd += 2.0;
-        term *= x * x / odd;
-        sum += term;
-    }
-    0.5 + sum * (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,26 +146,6 @@ mod tests {
     }
 
     #[test]
-    fn students_t_agrees_with_tables() {
-        let table = [(1.0, 12.7062), (2.0, 4.3027), (4.0, 2.7764), (9.0, 2.2622), (120.0, 1.9799)];
-        for (freedom, t) in table {
-            close(critical(freedom), t, 1e-4);
-        }
-        close(normal(1.959_963_985), 0.975, 1e-9);
-        close(normal(-7.9), 0.0, 1e-14);
-    }
-
-    /// R's manual, examples of `power.t.test`: two samples of n, a difference of one sd, for which
-    /// λ = √(n/2) and ν = 2n - 2. 20 have a power of 0.8689528; a power of 0.9 needs 22.02110.
-    #[test]
-    fn the_power_agrees_with_r() {
-        for (n, power) in [(20.0, 0.868_952_8), (22.021_10, 0.9)] {
-            let freedom = 2.0 * n - 2.0;
-            close(exceeds(critical(freedom), f64::sqrt(n / 2.0), freedom), power, 1e-6);
-        }
-    }
-
-    #[test]
     fn the_interval_and_the_effect_agree_with_a_calculation() {
         // Mean 2, sd 1: 4.302653/√3 on both sides.
         let paired = PairedDifferences::of(&[1.0, 2.0, 3.0]).unwrap();
@@ -224,28 +159,58 @@ mod tests {
         assert!(twelve.detectable.unwrap() < effect / 2.0);
     }
 
-    /// Anscombe's first quartet (1973), as R's `lm` has it: slope 0.5001 with a standard error of
-    /// 0.1179, R² 0.6665, and t(0.975, 9) = 2.2622.
+    /// Anscombe's first quartet (1973), by SciPy 1.17.1: `linregress(x, y)`, and `t.ppf(0.975, 9)` standard errors.
     #[test]
-    fn a_line_agrees_with_r() {
+    fn a_line_agrees_with_scipy() {
         let xs = [10.0, 8.0, 13.0, 9.0, 11.0, 14.0, 6.0, 4.0, 12.0, 7.0, 5.0];
         let ys = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68];
         let points: Vec<(f64, f64)> = xs.into_iter().zip(ys).collect();
         let line = LinearFit::fit(&points).unwrap();
-        close(line.slope, 0.5001, 1e-4);
-        close(line.intercept, 3.0001, 1e-4);
-        close(line.r_squared.unwrap(), 0.6665, 1e-4);
+        close(line.slope, 0.500_090_909_090_909_1, 1e-12);
+        close(line.intercept, 3.000_090_909_090_910_3, 1e-12);
+        close(line.r_squared.unwrap(), 0.666_542_459_508_775, 1e-12);
         let (low, high) = line.interval.unwrap();
-        close((high - low) / 2.0, 2.2622 * 0.1179, 2e-4);
+        close(low, 0.233_370_136_385_187_5, 1e-11);
+        close(high, 0.766_811_681_796_630_8, 1e-11);
         assert_eq!(LinearFit::fit(&points[..1]), None);
         assert_eq!(LinearFit::fit(&points[..2]).unwrap().interval, None);
         assert_eq!(LinearFit::fit(&[(1.0, 2.0), (1.0, 3.0)]), None);
     }
 
+    /// SciPy 1.17.1: `ttest_1samp(x, 0)` with its `confidence_interval(0.95)`, and
+    /// `binomtest(k, n).proportion_ci(method="wilson")`.
+    #[test]
+    fn intervals_and_p_values_agree_with_scipy() {
+        let paired = PairedDifferences::of(&[1.2, -0.5, 2.0, 2.5, 0.1]).unwrap();
+        let (low, high) = paired.interval.unwrap();
+        close(paired.p.unwrap(), 0.132_686_926_608_331_15, 1e-12);
+        close(low, -0.502_228_464_041_405_9, 1e-10);
+        close(high, 2.622_228_464_041_406, 1e-10);
+        for (hits, of, low, high) in [
+            (7675, 10_000, 0.759_118_834_895_388_8, 0.775_675_725_976_299_2),
+            (3, 40, 0.025_836_025_774_588_198, 0.198_642_335_243_105_43),
+        ] {
+            let interval = wilson_interval(hits, of);
+            close(interval.0, low, 1e-12);
+            close(interval.1, high, 1e-12);
+        }
+    }
+
+    #[test]
+    fn p_values_are_corrected_from_the_smallest() {
+        let holm = holm(&[Some(0.04), None, Some(0.01), Some(0.03), Some(0.9)]);
+        for (corrected, expected) in holm.iter().zip([0.09, -1.0, 0.04, 0.09, 0.9]) {
+            close(corrected.unwrap_or(-1.0), expected, 1e-15);
+        }
+    }
+
     #[test]
     fn equal_differences_have_no_interval() {
         let one = PairedDifferences::of(&[0.5]).unwrap();
-        assert_eq!((one.mean, one.sd, one.interval, one.detectable), (0.5, None, None, None));
+        assert_eq!(
+            (one.mean, one.sd, one.interval, one.p, one.detectable),
+            (0.5, None, None, None, None)
+        );
         assert_eq!(PairedDifferences::of(&[0.5, 0.5]).unwrap().interval, None);
         assert_eq!(PairedDifferences::of(&[]), None);
     }
