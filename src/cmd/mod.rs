@@ -40,6 +40,7 @@ mod study;
 mod summary;
 mod threads;
 mod verify_resume;
+mod watch;
 mod weights;
 mod worker;
 
@@ -113,6 +114,8 @@ enum Command {
     Diff(diff::Args),
     #[command(args = unused(["data"]))]
     Report(report::Args),
+    #[command(args = unused(["data"]))]
+    Watch(watch::Args),
     #[command(args = unused(["data"]))]
     Serve(serve::Args),
     #[command(args = unused(["data"]))]
@@ -198,6 +201,7 @@ fn execute(cli: &Cli) -> Result<Ending> {
         }
         Command::Db(args) => return db::run(args, &database),
         Command::Report(args) => report::run(args, &database::existing(&database)?)?,
+        Command::Watch(args) => watch::run(args, &database::existing(&database)?)?,
         Command::Serve(args) => serve::run(args, &database::existing(&database)?)?,
         Command::Claims(args) => claims::run(args, &database::existing(&database)?)?,
         Command::Space(args) => space::run(args)?,

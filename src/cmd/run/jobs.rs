@@ -1,6 +1,7 @@
 //! `--jobs`: several processes of this program execute one manifest on one database.
 
 use super::Args;
+use crate::cmd::command_line::{OF_USER, command_line};
 use crate::cmd::ending::Ending;
 use crate::cmd::output::{Output, say};
 use crate::cmd::program::this_program;
@@ -63,6 +64,8 @@ pub fn execute(
         let (again, fresh) = (rules.again_up_to, rules.fresh_up_to);
         command.args(["--again-up-to", &again.to_string(), "--fresh-up-to", &fresh.to_string()]);
         command.args(["--failed-before", &rules.failed_before.to_string()]);
+        // The runs keep the command that the user typed, which makes all of them again.
+        command.env(OF_USER, command_line());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut worker = ChildGuard::spawn(&mut command).context("cannot start a worker")?;
         forward(worker.stdout.take(), sender.clone(), Line::Run);

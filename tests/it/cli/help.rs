@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn help_is_as_recorded() {
-    const COMMANDS: [&str; 23] = [
+    const COMMANDS: [&str; 24] = [
         "",
         "run",
         "resume",
@@ -16,6 +16,7 @@ fn help_is_as_recorded() {
         "claims",
         "report",
         "serve",
+        "watch",
         "rm",
         "db",
         "space",
