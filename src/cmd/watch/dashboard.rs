@@ -140,8 +140,10 @@ impl RunLine {
     /// For a terminal that is none.
     pub fn sentence(&self) -> String {
         let Self { id, experiment, method, seed, status, .. } = self;
-        let progress = self.progress.as_ref().map_or_else(String::new, |p| format!(", {}", p.text()));
-        let top1 = self.top1.map_or_else(String::new, |top1| format!(", top-1 {}", text::percent(top1)));
+        let progress =
+            self.progress.as_ref().map_or_else(String::new, |p| format!(", {}", p.text()));
+        let top1 =
+            self.top1.map_or_else(String::new, |top1| format!(", top-1 {}", text::percent(top1)));
         format!("run {id} ({experiment}, {method}, seed {seed}): {}{progress}{top1}", status.name())
     }
 }

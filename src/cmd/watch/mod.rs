@@ -55,7 +55,8 @@ enum Request {
 }
 
 fn request(key: KeyEvent) -> Option<Request> {
-    let is_interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+    let is_interrupt =
+        key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
     match key.code {
         _ if key.kind == KeyEventKind::Release => None,
         _ if is_interrupt => Some(Request::End),

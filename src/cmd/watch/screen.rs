@@ -98,9 +98,10 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, details: &Details) {
     let block = Block::new().borders(Borders::ALL).title(" measurements ");
     frame.render_widget(Paragraph::new(lines).block(block), curves);
 
-    let memory = details.memory.iter().map(|(phase, peak)| {
-        Line::from(format!("{:8} {}", phase.name(), bytes(*peak)))
-    });
+    let memory = details
+        .memory
+        .iter()
+        .map(|(phase, peak)| Line::from(format!("{:8} {}", phase.name(), bytes(*peak))));
     let mut lines: Vec<Line<'_>> = vec![Line::from("peak memory").style(Modifier::BOLD)];
     lines.extend(memory);
     if !details.probabilities.is_empty() {
@@ -156,7 +157,9 @@ mod tests {
         terminal.draw(|frame| draw(frame, dashboard)).unwrap();
         let buffer = terminal.backend().buffer();
         let lines = buffer.content.chunks(usize::from(width));
-        lines.map(|cells| cells.iter().map(|cell| cell.symbol()).collect::<String>() + "\n").collect()
+        lines
+            .map(|cells| cells.iter().map(|cell| cell.symbol()).collect::<String>() + "\n")
+            .collect()
     }
 
     #[test]
