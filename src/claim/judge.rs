@@ -8,7 +8,7 @@ pub enum Judge {
     /// Compares steps of supernets of growing spaces: equivalence within the tolerance.
     ConstantCost,
     /// Compares two kinds of runs with the same seed.
-    PairedSuperiority(PairedEvidence),
+    PairedSuperiority(Box<PairedEvidence>),
     /// Divides a published cost by a measured one, and compares with the first published number.
     CostRatio(CostEvidence),
 }

@@ -75,9 +75,9 @@ fn judge(file: &Section<'_>, name: JudgeName) -> Option<Judge> {
     match name {
         JudgeName::SpaceGrowth => Some(Judge::SpaceGrowth),
         JudgeName::ConstantCost => Some(Judge::ConstantCost),
-        JudgeName::PairedSuperiority => {
-            file.section("evidence", paired).map(Judge::PairedSuperiority)
-        }
+        JudgeName::PairedSuperiority => file
+            .section("evidence", paired)
+            .map(|evidence| Judge::PairedSuperiority(Box::new(evidence))),
         JudgeName::CostRatio => file.section("evidence", cost).map(Judge::CostRatio),
     }
 }

@@ -1,6 +1,6 @@
 //! The screen of `repro watch`.
 
-use super::dashboard::{Dashboard, Details, RunLine};
+use super::dashboard::{Curve, Dashboard, Details, RunLine, RunProgress};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -61,7 +61,7 @@ fn row(run: &RunLine) -> Row<'static> {
         Cell::from(run.seed.to_string()),
         Cell::from(run.status.name()).style(Style::new().fg(colour)),
         Cell::from(run.top1.map_or_else(String::new, percent)),
-        Cell::from(run.progress.as_ref().map_or_else(String::new, |progress| progress.text())),
+        Cell::from(run.progress.as_ref().map_or_else(String::new, RunProgress::text)),
     ])
 }
 
@@ -69,21 +69,18 @@ fn draw_progress(frame: &mut Frame<'_>, area: Rect, dashboard: &Dashboard) {
     let shown = dashboard.place().map(|place| &dashboard.runs[place]);
     let title = dashboard.details.as_ref().map_or("no runs yet", |details| &details.title);
     let block = Block::new().borders(Borders::ALL).title(format!(" {} ", one_line(title)));
-    match shown.and_then(|run| run.progress.as_ref()) {
-        Some(progress) => {
-            let gauge = Gauge::default()
-                .block(block)
-                .gauge_style(Style::new().fg(Color::Cyan))
-                .ratio(progress.share().clamp(0.0, 1.0))
-                .label(progress.text());
-            frame.render_widget(gauge, area);
-        }
-        None => {
-            let error = dashboard.details.as_ref().and_then(|details| details.error.as_deref());
-            let status = shown.map_or("", |run| run.status.name());
-            let text = error.map_or_else(|| status.to_owned(), one_line);
-            frame.render_widget(Paragraph::new(text).block(block), area);
-        }
+    if let Some(progress) = shown.and_then(|run| run.progress.as_ref()) {
+        let gauge = Gauge::default()
+            .block(block)
+            .gauge_style(Style::new().fg(Color::Cyan))
+            .ratio(progress.share().clamp(0.0, 1.0))
+            .label(progress.text());
+        frame.render_widget(gauge, area);
+    } else {
+        let error = dashboard.details.as_ref().and_then(|details| details.error.as_deref());
+        let status = shown.map_or("", |run| run.status.name());
+        let text = error.map_or_else(|| status.to_owned(), one_line);
+        frame.render_widget(Paragraph::new(text).block(block), area);
     }
 }
 
@@ -91,7 +88,7 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, details: &Details) {
     let [curves, side] =
         Layout::horizontal([Constraint::Min(40), Constraint::Length(34)]).areas(area);
     let name = details.curves.iter().map(|curve| curve.name.len()).max().unwrap_or(0);
-    let line = |curve: &super::dashboard::Curve| {
+    let line = |curve: &Curve| {
         Line::from(format!("{:name$}  {:40}  {}", curve.name, curve.bars, curve.last))
     };
     let lines: Vec<Line<'_>> = details.curves.iter().map(line).collect();
@@ -116,7 +113,6 @@ fn draw_details(frame: &mut Frame<'_>, area: Rect, details: &Details) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmd::watch::dashboard::{Curve, RunProgress};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use repro::record::Phase;
