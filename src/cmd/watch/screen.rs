@@ -154,7 +154,7 @@ mod tests {
         let buffer = terminal.backend().buffer();
         let lines = buffer.content.chunks(usize::from(width));
         lines
-            .map(|cells| cells.iter().map(|cell| cell.symbol()).collect::<String>() + "\n")
+            .map(|cells| cells.iter().map(ratatui::buffer::Cell::symbol).collect::<String>() + "\n")
             .collect()
     }
 
