@@ -112,7 +112,7 @@ fn a_comparison_runs_from_the_manifest_to_its_report() {
         };
         assert_eq!(rows("## Comparison of methods", 16), Some(true), "{page}");
         if method != "random" {
-            assert_eq!(rows("### Versus random baselines", 9), Some(true), "{page}");
+            assert_eq!(rows("### Versus random baselines", 11), Some(true), "{page}");
             assert!(page.contains(&format!("\n- {method} ")), "{page}");
         }
     }
