@@ -4,7 +4,7 @@
 //! `<!-- repro: end -->` ends it. Without headings it has all columns; without `where`, all rows.
 
 use super::page::Page;
-use super::table::{ReportTable, ShownColumn};
+use super::table::{ReportTable, ShownColumn, cells_of};
 use crate::document::nearest;
 use crate::text::Table;
 use anyhow::{Context, Result, bail};
@@ -79,14 +79,7 @@ fn table(request: &str, pages: &[Page]) -> Result<Option<Table>> {
     if shown.is_empty() {
         shown = table.columns.iter().collect();
     }
-    let align = |column: &&ShownColumn| {
-        format!("{}{}", if column.right { ">" } else { "" }, column.heading)
-    };
-    let mut cells = Table::new(shown.iter().map(align));
-    for row in rows {
-        cells.row(shown.iter().map(|column| column.cells[row].clone()));
-    }
-    Ok(Some(cells))
+    Ok(Some(cells_of(&shown, rows)))
 }
 
 fn column<'a>(table: &'a ReportTable, heading: &str) -> Result<&'a ShownColumn> {

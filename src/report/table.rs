@@ -63,14 +63,8 @@ impl ReportTable {
     /// For terminals and Markdown.
     #[must_use]
     pub fn cells(&self) -> text::Table {
-        let align = |column: &ShownColumn| {
-            format!("{}{}", if column.right { ">" } else { "" }, column.heading)
-        };
-        let mut table = text::Table::new(self.columns.iter().map(align));
-        for row in 0..self.runs.len() {
-            table.row(self.columns.iter().map(|column| column.cells[row].clone()));
-        }
-        table
+        let columns: Vec<&ShownColumn> = self.columns.iter().collect();
+        cells_of(&columns, 0..self.runs.len())
     }
 
     /// All values at full precision; unknown ones are empty.
@@ -80,6 +74,18 @@ impl ReportTable {
     pub fn csv(&self) -> PolarsResult<String> {
         csv_of_frame(self.frame.clone())
     }
+}
+
+/// Some columns and rows of a table, for terminals and Markdown.
+pub fn cells_of(columns: &[&ShownColumn], rows: impl IntoIterator<Item = usize>) -> text::Table {
+    let align = |column: &&ShownColumn| {
+        format!("{}{}", if column.right { ">" } else { "" }, column.heading)
+    };
+    let mut table = text::Table::new(columns.iter().map(align));
+    for row in rows {
+        table.row(columns.iter().map(|column| column.cells[row].clone()));
+    }
+    table
 }
 
 impl Spread {
